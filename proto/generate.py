@@ -1,0 +1,22 @@
+"""Generate the Python stubs of proto/ into a folder: `python proto/generate.py [FOLDER]` (default: the SDK)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROTO = Path(__file__).resolve().parent
+SDK = PROTO.parent / "sdk"
+
+
+def generate(out: Path) -> None:
+    """Write messages, services and their typed .pyi below `out`, which must exist."""
+    messages = sorted(str(p.relative_to(PROTO)) for p in PROTO.glob("gramophone/v1/*.proto"))
+    services = [p for p in messages if p.endswith("_service.proto")]
+    for sources, plugins in ((messages, ("python", "mypy")), (services, ("grpc_python", "mypy_grpc"))):
+        outputs = [f"--{plugin}_out={'quiet:' if 'mypy' in plugin else ''}{out}" for plugin in plugins]
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I.", *outputs, *sources], cwd=PROTO, check=True)
+    (out / "gramophone/v1/__init__.py").write_text('"""Generated from proto/ by `make proto`; do not edit."""\n')
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else SDK)

@@ -1,0 +1,65 @@
+"""`gramophone serve`."""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from .models.store import UnknownModelError
+from .service.limits import Limits
+from .service.server import GramophoneServer, ServerConfig
+
+_DEFAULT = ServerConfig()
+
+
+@click.command()
+@click.option("--host", default=_DEFAULT.host, show_default=True, help="Address to listen on.")
+@click.option("--port", default=_DEFAULT.port, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
+@click.option("--device", "devices", multiple=True, help='"cpu", "cuda:0", …, one worker each.  [default: auto]')
+@click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads a worker.  [default: all]")
+@click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.")
+@click.option("--default-model", default=_DEFAULT.default_model, show_default=True, help="For requests that name none.")
+@click.option("--max-pixels", default=Limits.max_pixels, show_default=True, type=click.IntRange(1), help="Of a picture.")
+@click.option("--max-queued", default=Limits.max_queued, show_default=True, type=click.IntRange(1), help="Jobs waiting.")
+@click.option("--grace", default=10.0, show_default=True, help="Seconds that running jobs get when the server stops.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input closes: for a parent's child.")
+def serve(
+    host: str,
+    port: int,
+    devices: tuple[str, ...],
+    threads: int,
+    models: Path | None,
+    default_model: str,
+    max_pixels: int,
+    max_queued: int,
+    grace: float,
+    log_level: str,
+    until_stdin_closes: bool,
+) -> None:
+    """Serve Gramophone over gRPC."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    limits = Limits(max_pixels=max_pixels, max_queued=max_queued)
+    config = ServerConfig(host, port, devices or _DEFAULT.devices, threads, models, default_model, limits)
+    try:
+        asyncio.run(_serve(config, grace, until_stdin_closes))
+    except (RuntimeError, UnknownModelError) as error:
+        raise click.ClickException(f"cannot serve on {host}:{port}: {error}") from error
+
+
+async def _serve(config: ServerConfig, grace: float, until_stdin_closes: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    if until_stdin_closes:
+        grace = 0.0
+        loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(4096) or stopping.set())
+    server = GramophoneServer(config)
+    # A parent process and a person both read this line; nothing else goes to standard output.
+    print(f"serving on {await server.start()}", flush=True)
+    await stopping.wait()
+    await server.stop(grace)

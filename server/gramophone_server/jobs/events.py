@@ -1,0 +1,89 @@
+"""What happens to a job."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from .spec import FormatName
+
+
+class State(Enum):
+    """Where a job stands; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows it."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A picture file and its size in pixels."""
+
+    data: bytes
+    format: FormatName
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One term of a loss before its weight, and that weight."""
+
+    kind: Literal["style", "content", "total_variation"]
+    layer: str
+    loss: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running job is; times in seconds."""
+
+    iteration: int
+    iterations: int
+    loss: float
+    terms: tuple[LossTerm, ...]
+    iterations_per_second: float
+    elapsed: float
+    remaining: float
+    preview: EncodedPicture | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job made; times in seconds, `queued` filled in by the scheduler."""
+
+    image: EncodedPicture
+    loss: float
+    terms: tuple[LossTerm, ...]
+    iterations: int
+    model: str
+    recipe_json: str
+    prepare: float
+    optimize: float
+    queued: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed: the name of a gRPC status code and a sentence for a person."""
+
+    code: Literal["INTERNAL", "UNAVAILABLE", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """An entry of a job's history; `sequence` counts from 1, `time` is seconds since the epoch."""
+
+    sequence: int
+    time: float
+    state: State
+    detail: Progress | Result | Failure | None = None

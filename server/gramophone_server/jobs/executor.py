@@ -1,0 +1,183 @@
+"""Executors: what runs jobs. The seam at which another kind of worker can be put in."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Protocol, TypeVar
+
+from .events import Failure, Progress, Result
+from .job import Job
+from .pipe import Cancel, Ended, Extract, Extracted, FromWorker, Progressed, Ready, Run, ToWorker, WorkerConfig
+from .spec import Picture, PoolingName
+
+log = logging.getLogger(__name__)
+
+Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
+_T = TypeVar("_T")
+
+
+class Executor(Protocol):
+    """Runs jobs on one device, one at a time."""
+
+    async def start(self) -> None:
+        """Opens it; returns before the device is warm."""
+        ...
+
+    async def run(self, job: Job, on_progress: Callable[[Progress], None]) -> Result | Failure | None:
+        """Runs a job to its end; None if it was cancelled."""
+        ...
+
+    async def cancel(self, job_id: str) -> None:
+        """Asks the job to stop at its next report, if it is the one running."""
+        ...
+
+    async def extract(
+        self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
+    ) -> Features | Failure:
+        """Features of a picture: layer, shape and float32 bytes of each."""
+        ...
+
+    async def stop(self) -> None:
+        """Closes it and ends what runs."""
+        ...
+
+
+class ProcessExecutor:
+    """A worker process that owns one device.
+
+    It is started as a fresh interpreter, never forked (neither gRPC nor CUDA survives a fork), talks over a socket pair,
+    and leaves by itself when its end closes. If it dies, the job at hand fails with the reason and the next use starts
+    another.
+    """
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._reader: threading.Thread | None = None
+        self._starting = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        self._request_ids = itertools.count(1)
+        self._on_progress: dict[str, Callable[[Progress], None]] = {}
+        self._endings: dict[str, asyncio.Future[Result | Failure | None]] = {}
+        self._extractions: dict[int, asyncio.Future[Features | Failure]] = {}
+
+    async def start(self) -> None:
+        """Starts the process unless one is alive; returns before it is ready."""
+        async with self._starting:
+            if self._process is not None and self._process.poll() is None:
+                return
+            if self._reader is not None:
+                # Its last act is to fail what the dead process was doing: let it, before anything new is registered.
+                await asyncio.to_thread(self._reader.join)
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._process = await asyncio.to_thread(self._spawn, theirs.fileno())
+            self._connection = Connection(ours.detach())
+            self._reader = threading.Thread(
+                target=self._read, args=(self._connection, self._process, asyncio.get_running_loop()), daemon=True
+            )
+            self._reader.start()
+
+    async def run(self, job: Job, on_progress: Callable[[Progress], None]) -> Result | Failure | None:
+        """Runs a job to its end; None if it was cancelled."""
+        await self.start()
+        self._on_progress[job.id] = on_progress
+        ending = self._endings[job.id] = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(Run(job.id, job.spec))
+            return await ending
+        finally:
+            del self._on_progress[job.id], self._endings[job.id]
+
+    async def cancel(self, job_id: str) -> None:
+        """Asks the job to stop at its next report, if it is the one running."""
+        if job_id in self._endings:
+            await self._send(Cancel(job_id))
+
+    async def extract(
+        self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
+    ) -> Features | Failure:
+        """Features of a picture, beside whatever job is running."""
+        await self.start()
+        request_id = next(self._request_ids)
+        answer = self._extractions[request_id] = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(Extract(request_id, model, picture, layers, gram, pooling))
+            return await answer
+        finally:
+            del self._extractions[request_id]
+
+    async def stop(self) -> None:
+        """Closes the pipe, which makes the process leave, and sees that it did."""
+        process = self._process
+        if process is None:
+            return
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                # Closing alone would not wake our own reader; shutting down wakes both ends.
+                socket.socket(fileno=os.dup(self._connection.fileno())).shutdown(socket.SHUT_RDWR)
+        try:
+            await asyncio.to_thread(process.wait, 5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+    def _spawn(self, fd: int) -> subprocess.Popen[bytes]:
+        config = self._config
+        command = [sys.executable, "-m", "gramophone_server.worker", "--fd", str(fd)]
+        command += ["--device", config.device, "--threads", str(config.threads)]
+        if config.models is not None:
+            command += ["--models", str(config.models)]
+        # Its own group: Ctrl-C in a terminal reaches the front alone, which decides what becomes of the jobs.
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[fd], process_group=0)
+
+    async def _send(self, message: ToWorker) -> None:
+        async with self._sending:
+            assert self._connection is not None
+            # A broken pipe means that the process has just died; the reader reports it and fails what waits.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._connection.send, message)
+
+    def _read(self, connection: Connection, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        # A thread of its own, because receiving a pickled message blocks until all of it has come.
+        with connection, contextlib.suppress(RuntimeError):  # RuntimeError: the loop has closed, nobody is left to tell
+            while True:
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    break
+                loop.call_soon_threadsafe(self._take, message)
+            loop.call_soon_threadsafe(self._died, process.wait())
+
+    def _take(self, message: FromWorker) -> None:
+        match message:
+            case Ready(device):
+                log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
+            case Progressed(job_id, progress) if job_id in self._on_progress:
+                self._on_progress[job_id](progress)
+            case Ended(job_id, outcome) if job_id in self._endings:
+                _settle(self._endings[job_id], outcome)
+            case Extracted(request_id, features) if request_id in self._extractions:
+                _settle(self._extractions[request_id], features)
+
+    def _died(self, code: int) -> None:
+        reason = f"was killed by signal {-code}" if code < 0 else f"left with status {code}"
+        failure = Failure("INTERNAL", f"The worker process {reason} while it ran the job; submit it again.")
+        for ending in self._endings.values():
+            _settle(ending, failure)
+        for answer in self._extractions.values():
+            _settle(answer, failure)
+
+
+def _settle(future: "asyncio.Future[_T]", value: _T) -> None:
+    if not future.done():
+        future.set_result(value)

@@ -1,0 +1,63 @@
+"""From what can go wrong to google.rpc rich errors (https://google.aip.dev/193)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
+
+from ..jobs.scheduler import QueueFullError, StoppingError
+from ..models.store import UnknownModelError
+from .violations import InvalidRequestError
+
+# The metadata key in which gRPC libraries of all languages look for a google.rpc.Status.
+_STATUS_KEY = "grpc-status-details-bin"
+
+
+class UnknownJobError(Exception):
+    """There is no job of that id."""
+
+
+@asynccontextmanager
+async def rich_errors(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    """Ends the call with the right status and details if the body raises one of the errors a client can cause."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error), bad_request(*error.violations))
+    except UnknownModelError as error:
+        resource = details.ResourceInfo(resource_type="model", resource_name=error.name, description=str(error))
+        await abort(context, grpc.StatusCode.NOT_FOUND, str(error), resource, bad_request(("model", str(error))))
+    except UnknownJobError as error:
+        resource = details.ResourceInfo(resource_type="job", resource_name=str(error))
+        message = f"there is no job {error}; it may be of an earlier run of the server, or long over"
+        await abort(context, grpc.StatusCode.NOT_FOUND, message, resource, bad_request(("job_id", message)))
+    except QueueFullError as error:
+        retry = details.RetryInfo(retry_delay=Duration(seconds=max(1, round(error.retry_after))))
+        await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
+    except StoppingError as error:
+        await abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
+
+
+def bad_request(*violations: tuple[str, str]) -> details.BadRequest:
+    """A BadRequest of pairs of field path and reason."""
+    fields = [details.BadRequest.FieldViolation(field=field, description=reason) for field, reason in violations]
+    return details.BadRequest(field_violations=fields)
+
+
+async def abort(
+    context: grpc.aio.ServicerContext, code: grpc.StatusCode, message: str, *extra: Message
+) -> NoReturn:
+    """Ends the call with a status and its details."""
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in extra:
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    await context.abort(code, message, ((_STATUS_KEY, status.SerializeToString()),))
+    raise AssertionError("abort raises")

@@ -1,0 +1,18 @@
+"""How much one request may ask for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a server.
+
+    Attributes:
+        max_pixels: of a picture sent in, and of a canvas.
+        max_queued: jobs waiting.
+        max_message_bytes: of one gRPC message received.
+    """
+
+    max_pixels: int = 8192 * 8192
+    max_queued: int = 64
+    max_message_bytes: int = 128 << 20

@@ -1,0 +1,50 @@
+"""ModelService: tells about models and lends their features."""
+
+import asyncio
+
+import grpc
+
+from gramophone.v1 import model_service_pb2 as pb
+from gramophone.v1.model_service_pb2_grpc import ModelServiceServicer
+
+from ..jobs.events import Failure
+from ..jobs.scheduler import Scheduler
+from ..models.store import ModelStore
+from .errors import abort, rich_errors
+from .render import render_model
+from .requests import RequestReader
+
+_Context = grpc.aio.ServicerContext
+
+
+class ModelServicer(ModelServiceServicer):
+    """Answers the calls about models."""
+
+    def __init__(self, scheduler: Scheduler, reader: RequestReader, models: ModelStore, default_model: str) -> None:
+        self._scheduler = scheduler
+        self._reader = reader
+        self._models = models
+        self._default_model = default_model
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
+        """The models, the default first."""
+        manifests = [model.manifest for model in await asyncio.to_thread(self._models.list)]
+        manifests.sort(key=lambda manifest: (manifest.name != self._default_model, manifest.name))
+        return pb.ListModelsResponse(
+            models=[render_model(m, is_default=m.name == self._default_model) for m in manifests]
+        )
+
+    async def ExtractFeatures(
+        self, request: pb.ExtractFeaturesRequest, context: _Context
+    ) -> pb.ExtractFeaturesResponse:
+        """Features of a picture."""
+        async with rich_errors(context):
+            asked = await asyncio.to_thread(self._reader.features, request)
+            answer = await self._scheduler.extract(
+                asked.model, asked.picture, asked.layers, gram=asked.gram, pooling=asked.pooling
+            )
+            if isinstance(answer, Failure):
+                await abort(context, grpc.StatusCode[answer.code], answer.message)
+            features = [pb.LayerFeatures(layer=name, shape=shape, data=data) for name, shape, data in answer]
+            return pb.ExtractFeaturesResponse(features=features, model=asked.model)
+        raise AssertionError("unreachable")

@@ -1,0 +1,97 @@
+"""SynthesisOptions: their defaults and ranges, written once."""
+
+from dataclasses import dataclass
+
+from gramophone.v1 import options_pb2 as pb
+
+from ..jobs.spec import (
+    FitName,
+    InitName,
+    Kind,
+    OptimizerName,
+    PoolingName,
+    PrecisionName,
+    PreviewSpec,
+)
+from .violations import Checker
+
+LEARNING_RATE: dict[OptimizerName, float] = {"lbfgs": 1.0, "adam": 10.0}
+FIT: dict[Kind, FitName] = {"style": "square", "content": "longest_side", "transfer": "longest_side"}
+INIT: dict[Kind, InitName] = {"style": "noise", "content": "noise", "transfer": "content"}
+AT = "options."
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a request, checked and with the defaults filled in."""
+
+    size: int
+    fit: FitName
+    iterations: int
+    optimizer: OptimizerName
+    learning_rate: float
+    init: InitName
+    seed: int
+    precision: PrecisionName
+    pooling: PoolingName
+    tv_weight: float
+    report_every: int
+    preview: PreviewSpec
+    time_limit: float | None
+
+
+def read_options(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> Options:
+    """Reads the options of a job of that kind, noting what is wrong with them."""
+    optimizer: OptimizerName = check.choice(options, "optimizer", pb.Optimizer, "lbfgs", at=AT)
+    return Options(
+        size=check.integer(options, "size", 512, 16, 8192, at=AT),
+        fit=check.choice(options, "fit", pb.Fit, FIT[kind], at=AT),
+        iterations=check.integer(options, "iterations", 300, 1, 1_000_000, at=AT),
+        optimizer=optimizer,
+        learning_rate=_learning_rate(options, optimizer, check),
+        init=_init(options, kind, check),
+        seed=check.integer(options, "seed", 0, 0, 2**63 - 1, at=AT),
+        precision=check.choice(options, "precision", pb.Precision, "auto", at=AT),
+        pooling=check.choice(options, "pooling", pb.Pooling, "max", at=AT),
+        tv_weight=check.number(options, "tv_weight", 0.0, 0.0, at=AT),
+        report_every=check.integer(options, "report_every", 10, 1, 1_000_000, at=AT),
+        preview=_preview(options.preview, check),
+        time_limit=_time_limit(options, check),
+    )
+
+
+def _learning_rate(options: pb.SynthesisOptions, optimizer: OptimizerName, check: Checker) -> float:
+    rate = check.number(options, "learning_rate", LEARNING_RATE[optimizer], 0.0, 1000.0, at=AT)
+    if rate == 0:
+        check.add(AT + "learning_rate", "is 0, but must be greater")
+    return rate
+
+
+def _init(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> InitName:
+    has_image = options.HasField("init_image")
+    init: InitName = check.choice(options, "init", pb.Init, "image" if has_image else INIT[kind], at=AT)
+    if init == "content" and kind == "style":
+        check.add(AT + "init", "is INIT_CONTENT, but a style reconstruction has no content picture")
+    if init == "image" and not has_image:
+        check.add(AT + "init_image", "is missing, but options.init is INIT_IMAGE")
+    if init != "image" and has_image:
+        check.add(AT + "init_image", f"is set, but options.init is INIT_{init.upper()}; leave out one of the two")
+    return init
+
+
+def _preview(preview: pb.PreviewOptions, check: Checker) -> PreviewSpec:
+    at = AT + "preview."
+    return PreviewSpec(
+        every=check.integer(preview, "every", 1, 0, 1_000_000, at=at),
+        size=check.integer(preview, "size", 256, 16, 2048, at=at),
+        format=check.choice(preview, "format", pb.ImageFormat, "jpeg", at=at),
+    )
+
+
+def _time_limit(options: pb.SynthesisOptions, check: Checker) -> float | None:
+    if not options.HasField("time_limit"):
+        return None
+    seconds = options.time_limit.seconds + options.time_limit.nanos / 1e9
+    if seconds <= 0:
+        check.add(AT + "time_limit", f"is {seconds:g} s, but must be greater than 0")
+    return seconds

@@ -1,0 +1,215 @@
+"""From a request to a JobSpec: every check a job passes before it is accepted."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from gramophone.v1 import model_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+
+from ..jobs.spec import JobSpec, Kind, LayerWeight, Picture, PoolingName, StylePicture
+from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, canonical_layer
+from ..models.manifest import Manifest
+from ..models.store import ModelStore
+from .limits import Limits
+from .options import Options, read_options
+from .pictures import Decoded, PictureError, decode
+from .violations import Checker
+
+MAX_STYLES = 16
+# Alpha and beta of equation 7; the paper's ratio of 1e-3.
+CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 1e3
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """An ExtractFeatures request, checked, its picture decoded."""
+
+    model: str
+    picture: Picture
+    layers: tuple[str, ...]
+    gram: bool
+    pooling: PoolingName
+
+
+class RequestReader:
+    """Checks requests against the contract, the models there are and the limits of this server.
+
+    Its methods decode pictures and so block: call them in a thread. They raise InvalidRequestError with all violations,
+    or UnknownModelError.
+    """
+
+    def __init__(self, models: ModelStore, default_model: str, limits: Limits) -> None:
+        self._models = models
+        self._default_model = default_model
+        self._limits = limits
+
+    def style(self, request: pb.ReconstructStyleRequest) -> JobSpec:
+        """The job that a style reconstruction asks for."""
+        return self._job("style", request.options, None, request.styles, (), request.style_layers, 0.0, 1.0, Checker())
+
+    def content(self, request: pb.ReconstructContentRequest) -> JobSpec:
+        """The job that a content reconstruction asks for."""
+        content, layers = request.content, request.content_layers
+        return self._job("content", request.options, content, (), layers, (), 1.0, 0.0, Checker())
+
+    def transfer(self, request: pb.TransferStyleRequest) -> JobSpec:
+        """The job that a style transfer asks for."""
+        check = Checker()
+        alpha = check.number(request, "content_weight", CONTENT_WEIGHT, 0.0)
+        beta = check.number(request, "style_weight", STYLE_WEIGHT, 0.0)
+        if alpha == beta == 0:
+            check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimise")
+        return self._job(
+            "transfer", request.options, request.content, request.styles,
+            request.content_layers, request.style_layers, alpha, beta, check,
+        )  # fmt: skip
+
+    def features(self, request: model_service_pb2.ExtractFeaturesRequest) -> FeatureRequest:
+        """What an ExtractFeatures request asks for."""
+        check = Checker()
+        manifest = self._manifest(request.model if request.HasField("model") else None)
+        layers = [options_pb2.LayerWeight(layer=name) for name in request.layers]
+        names = tuple(w.layer for w in _layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check))
+        size = check.integer(request, "size", 0, 16, 4096)
+        kind = check.choice(request, "kind", model_service_pb2.FeatureKind, "gram")
+        pooling: PoolingName = check.choice(request, "pooling", options_pb2.Pooling, "max")
+        image = self._decode(request.image, "image", check)
+        check.stop_if_wrong()
+        assert image is not None
+        picture = image.at(*(image.fitted(size, "longest_side") if size else image.image.size))
+        _check_size(picture, names, manifest, "image", check)
+        check.stop_if_wrong()
+        return FeatureRequest(manifest.name, picture, names, kind == "gram", pooling)
+
+    def _job(
+        self,
+        kind: Kind,
+        options: options_pb2.SynthesisOptions,
+        content: options_pb2.Image | None,
+        styles: Sequence[options_pb2.StyleSource],
+        content_layers: Sequence[options_pb2.LayerWeight],
+        style_layers: Sequence[options_pb2.LayerWeight],
+        content_weight: float,
+        style_weight: float,
+        check: Checker,
+    ) -> JobSpec:
+        read = read_options(options, kind, check)
+        manifest = self._manifest(options.model if options.HasField("model") else None)
+        of_content, of_style = (), ()
+        if kind != "style":
+            of_content = _layers(content_layers, "content_layers", CONTENT_LAYERS, 1.0, manifest, check)
+        if kind != "content":
+            of_style = _layers(style_layers, "style_layers", STYLE_LAYERS, None, manifest, check)
+            _check_styles(styles, check)
+        check.stop_if_wrong()
+
+        decoded = self._decode(content, "content", check) if content is not None else None
+        sources = [self._decode(s.image, f"styles[{i}].image", check) for i, s in enumerate(styles)]
+        start = self._decode(options.init_image, "options.init_image", check) if read.init == "image" else None
+        check.stop_if_wrong()
+
+        frame = decoded or sources[0]
+        assert frame is not None
+        width, height = frame.fitted(read.size, read.fit)
+        if width * height > self._limits.max_pixels:
+            limit = f"{self._limits.max_pixels:,}"
+            check.add("options.size", f"makes a canvas of {width}x{height}; this server takes at most {limit} pixels")
+            check.stop_if_wrong()
+        spec = JobSpec(
+            kind=kind,
+            model=manifest.name,
+            width=width,
+            height=height,
+            content=decoded.at(width, height) if decoded else None,
+            styles=_style_pictures(styles, sources, read),
+            content_layers=of_content,
+            style_layers=of_style,
+            content_weight=content_weight,
+            style_weight=style_weight,
+            init_image=start.at(width, height) if start else None,
+            **{**asdict(read), "preview": read.preview},
+        )
+        self._check_sizes(spec, manifest, check)
+        check.stop_if_wrong()
+        return spec
+
+    def _manifest(self, name: str | None) -> Manifest:
+        return self._models.get(name or self._default_model).manifest
+
+    def _decode(self, image: options_pb2.Image, field: str, check: Checker) -> Decoded | None:
+        try:
+            return decode(image.data, self._limits.max_pixels)
+        except PictureError as error:
+            check.add(f"{field}.data", str(error))
+            return None
+
+    def _check_sizes(self, spec: JobSpec, manifest: Manifest, check: Checker) -> None:
+        layers = [w.layer for w in (*spec.content_layers, *spec.style_layers)]
+        canvas = Picture(spec.width, spec.height, b"", "")
+        _check_size(canvas, layers, manifest, "options.size", check, what="the canvas")
+        for i, style in enumerate(spec.styles):
+            _check_size(style.picture, [w.layer for w in spec.style_layers], manifest, f"styles[{i}].image", check)
+
+
+def _layers(
+    layers: Sequence[options_pb2.LayerWeight],
+    field: str,
+    default: Sequence[str],
+    weight: float | None,
+    manifest: Manifest,
+    check: Checker,
+) -> tuple[LayerWeight, ...]:
+    """Layers with their weights; an unset weight is `weight`, or 1 / number of layers where that is None."""
+    if not layers:
+        layers = [options_pb2.LayerWeight(layer=name) for name in default]
+    known = [layer.name for layer in manifest.layers]
+    read = []
+    for i, layer in enumerate(layers):
+        name = canonical_layer(layer.layer)
+        if name not in known:
+            reason = f"is {layer.layer!r}, but the model {manifest.name} has the layers {', '.join(known)}"
+            check.add(f"{field}[{i}].layer", reason)
+        elif name in (w.layer for w in read):
+            check.add(f"{field}[{i}].layer", f"is {layer.layer!r}, which is there already; name each layer once")
+        unset = 1 / len(layers) if weight is None else weight
+        read.append(LayerWeight(name, check.number(layer, "weight", unset, 0.0, at=f"{field}[{i}].")))
+    if not any(w.weight for w in read):
+        check.add(field, "have weights that are all 0, which leaves nothing to optimise")
+    return tuple(read)
+
+
+def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:
+    if not 1 <= len(styles) <= MAX_STYLES:
+        check.add("styles", f"has {len(styles)} pictures, but must have 1 to {MAX_STYLES}")
+        return
+    weights = [check.number(s, "weight", 1.0, 0.0, at=f"styles[{i}].") for i, s in enumerate(styles)]
+    if not sum(weights):
+        check.add("styles", "have weights that sum to 0; give at least one a weight greater than 0")
+    elif not math.isfinite(sum(weights)):
+        check.add("styles", "have weights whose sum overflows; make them smaller")
+    for i, style in enumerate(styles):
+        check.number(style, "scale", 1.0, 0.1, 8.0, at=f"styles[{i}].")
+
+
+def _style_pictures(
+    styles: Sequence[options_pb2.StyleSource], sources: Sequence[Decoded | None], options: Options
+) -> tuple[StylePicture, ...]:
+    total = sum(s.weight if s.HasField("weight") else 1.0 for s in styles)
+    pictures = []
+    for style, source in zip(styles, sources, strict=True):
+        assert source is not None
+        scale = style.scale if style.HasField("scale") else 1.0
+        width, height = source.fitted(max(1, round(options.size * scale)), options.fit)
+        share = (style.weight if style.HasField("weight") else 1.0) / total
+        pictures.append(StylePicture(source.at(width, height), share))
+    return tuple(pictures)
+
+
+def _check_size(
+    picture: Picture, layers: Sequence[str], manifest: Manifest, field: str, check: Checker, *, what: str = "it"
+) -> None:
+    stride, deepest = max((layer.stride, layer.name) for layer in manifest.layers if layer.name in layers)
+    if min(picture.width, picture.height) < stride:
+        reason = f"{what} would be {picture.width}x{picture.height}, but {deepest} needs {stride} pixels a side"
+        check.add(field, reason)

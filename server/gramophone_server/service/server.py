@@ -1,0 +1,111 @@
+"""The server: services, health and reflection on a port, and an orderly end."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+from gramophone.v1 import job_service_pb2, model_service_pb2, style_transfer_service_pb2
+from gramophone.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
+from gramophone.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from gramophone.v1.style_transfer_service_pb2_grpc import add_StyleTransferServiceServicer_to_server
+
+from ..jobs.executor import ProcessExecutor
+from ..jobs.pipe import WorkerConfig
+from ..jobs.scheduler import Scheduler
+from ..jobs.store import MemoryJobStore
+from ..models.store import BUILTIN_MODEL, ModelStore
+from .job_service import JobServicer
+from .limits import Limits
+from .model_service import ModelServicer
+from .requests import RequestReader
+from .style_transfer import StyleTransferServicer
+
+log = logging.getLogger(__name__)
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (style_transfer_service_pb2, "StyleTransferService"),
+        (job_service_pb2, "JobService"),
+        (model_service_pb2, "ModelService"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """How a server is set up.
+
+    Attributes:
+        host, port: where it listens; port 0 takes a free one.
+        devices: one worker process each: "auto", "cpu", "cuda:0".
+        threads: CPU threads of a worker; 0 means as many as it may use.
+        models: folder of models; None means the user's.
+        default_model: used by requests that name none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    devices: tuple[str, ...] = ("auto",)
+    threads: int = 0
+    models: Path | None = None
+    default_model: str = BUILTIN_MODEL
+    limits: Limits = field(default_factory=Limits)
+
+
+class GramophoneServer:
+    """A front process: serves gRPC on one event loop and leaves the numerics to worker processes."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        models = ModelStore(config.models)
+        models.get(config.default_model)  # A server whose default model is missing should not start.
+        executors = [ProcessExecutor(WorkerConfig(name, config.threads, config.models)) for name in config.devices]
+        self._scheduler = Scheduler(executors, MemoryJobStore(), max_queued=config.limits.max_queued)
+        reader = RequestReader(models, config.default_model, config.limits)
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                # A second server on the same port is a mistake, not load balancing.
+                ("grpc.so_reuseport", 0),
+                # Clients may ping idle connections, at most every 10 s.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ]
+        )
+        self._health = health.HealthServicer()
+        add_StyleTransferServiceServicer_to_server(StyleTransferServicer(self._scheduler, reader), self._server)
+        add_JobServiceServicer_to_server(JobServicer(self._scheduler), self._server)
+        add_ModelServiceServicer_to_server(
+            ModelServicer(self._scheduler, reader, models, config.default_model), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> str:
+        """Starts serving; returns the address. The workers warm up meanwhile.
+
+        Raises:
+            RuntimeError: the port cannot be had.
+        """
+        port = self._server.add_insecure_port(f"{self._config.host}:{self._config.port}")
+        await self._server.start()
+        for name in SERVICES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._scheduler.start()
+        return f"{self._config.host}:{port}"
+
+    async def stop(self, grace: float) -> None:
+        """Stops taking jobs, says so, gives running ones `grace` seconds, ends streams, workers and the server."""
+        log.info("stopping, with %g s for running jobs", grace)
+        await self._health.enter_graceful_shutdown()
+        await self._scheduler.stop(grace)
+        # Every job has ended by now; what is left to streams is to say so.
+        await self._server.stop(1.0)

@@ -1,0 +1,67 @@
+"""StyleTransferService: submits a job and streams its events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+import grpc
+
+from gramophone.v1 import job_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceServicer
+
+from ..jobs.scheduler import Scheduler
+from ..jobs.spec import JobSpec
+from .errors import rich_errors
+from .render import render_event
+from .requests import RequestReader
+from .violations import Checker
+
+_Request = TypeVar("_Request", pb.ReconstructStyleRequest, pb.ReconstructContentRequest, pb.TransferStyleRequest)
+_Context = grpc.aio.ServicerContext
+
+
+class StyleTransferServicer(StyleTransferServiceServicer):
+    """Answers the three calls that paint."""
+
+    def __init__(self, scheduler: Scheduler, reader: RequestReader) -> None:
+        self._scheduler = scheduler
+        self._reader = reader
+
+    async def ReconstructStyle(
+        self, request: pb.ReconstructStyleRequest, context: _Context
+    ) -> AsyncIterator[pb.ReconstructStyleResponse]:
+        """Makes a texture."""
+        async for event in self._run(request, context, self._reader.style):
+            yield pb.ReconstructStyleResponse(event=event)
+
+    async def ReconstructContent(
+        self, request: pb.ReconstructContentRequest, context: _Context
+    ) -> AsyncIterator[pb.ReconstructContentResponse]:
+        """Makes a picture from feature maps."""
+        async for event in self._run(request, context, self._reader.content):
+            yield pb.ReconstructContentResponse(event=event)
+
+    async def TransferStyle(
+        self, request: pb.TransferStyleRequest, context: _Context
+    ) -> AsyncIterator[pb.TransferStyleResponse]:
+        """Makes a picture of one picture's content in another's style."""
+        async for event in self._run(request, context, self._reader.transfer):
+            yield pb.TransferStyleResponse(event=event)
+
+    async def _run(
+        self, request: _Request, context: _Context, read: Callable[[_Request], JobSpec]
+    ) -> AsyncIterator[job_pb2.JobEvent]:
+        async with rich_errors(context):
+            check = Checker()
+            on_disconnect = check.choice(request, "on_disconnect", options_pb2.OnDisconnect, "cancel")
+            check.stop_if_wrong()
+            # Checking decodes pictures, which would hold up every other call.
+            job = self._scheduler.submit(await asyncio.to_thread(read, request))
+        try:
+            async for event in job.watch():
+                yield render_event(job, event)
+        finally:
+            # Reached by a cancelled call and by a lost connection alike.
+            if on_disconnect == "cancel" and not job.state.final:
+                self._scheduler.cancel_soon(job)

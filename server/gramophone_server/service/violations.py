@@ -1,0 +1,70 @@
+"""Checks of a request's fields, collected so that a client learns of all its mistakes at once."""
+
+import math
+from typing import Any
+
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from google.protobuf.message import Message
+
+
+class InvalidRequestError(Exception):
+    """The request breaks the contract; `violations` are pairs of field path and reason."""
+
+    def __init__(self, violations: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{field}: {reason}" for field, reason in violations))
+        self.violations = violations
+
+
+class Checker:
+    """Reads fields of a request, noting what is wrong with them.
+
+    A reading method returns the default for a field that is unset or wrong, so that checking can go on.
+    """
+
+    def __init__(self) -> None:
+        self.violations: list[tuple[str, str]] = []
+
+    def add(self, field: str, reason: str) -> None:
+        """Notes a violation."""
+        self.violations.append((field, reason))
+
+    def stop_if_wrong(self) -> None:
+        """Raises InvalidRequestError if anything has been noted."""
+        if self.violations:
+            raise InvalidRequestError(self.violations)
+
+    def integer(self, message: Message, name: str, default: int, low: int, high: int, *, at: str = "") -> int:
+        """An integer of low to high."""
+        if not message.HasField(name):
+            return default
+        value: int = getattr(message, name)
+        if not low <= value <= high:
+            self.add(at + name, f"is {value}, but must be {low} to {high}")
+            return default
+        return value
+
+    def number(
+        self, message: Message, name: str, default: float, low: float, high: float = math.inf, *, at: str = ""
+    ) -> float:
+        """A finite number of low to high."""
+        if not message.HasField(name):
+            return default
+        value: float = getattr(message, name)
+        if not (math.isfinite(value) and low <= value <= high):
+            bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+            self.add(at + name, f"is {value}, but must be a finite number, {bounds}")
+            return default
+        return value
+
+    def choice(self, message: Message, name: str, enum: EnumTypeWrapper, default: str, *, at: str = "") -> Any:
+        """The lower-case name, without its prefix, of an enum's value; unset and UNSPECIFIED mean the default."""
+        value: int = getattr(message, name) if message.HasField(name) else 0
+        if value == 0:
+            return default
+        # The zero value is named PREFIX_UNSPECIFIED.
+        prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+        if value not in enum.values():
+            known = ", ".join(enum.keys()[1:])
+            self.add(at + name, f"is {value}, which is not a value of the enum; use one of {known}")
+            return default
+        return enum.Name(value).removeprefix(prefix).lower()

@@ -1,0 +1,23 @@
+"""`python -m gramophone_server.worker`: how the front starts a worker process."""
+
+import argparse
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from ..jobs.pipe import WorkerConfig
+from .process import WorkerProcess
+
+
+def main() -> None:
+    """Runs a worker on the file descriptor it was given, until that closes."""
+    parser = argparse.ArgumentParser(description="A Gramophone worker; started by the server.")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--models", type=Path)
+    args = parser.parse_args()
+    WorkerProcess(Connection(args.fd), WorkerConfig(args.device, args.threads, args.models)).run()
+
+
+if __name__ == "__main__":
+    main()

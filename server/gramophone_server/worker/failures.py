@@ -1,0 +1,31 @@
+"""What went wrong, in a sentence for a person."""
+
+import logging
+
+import torch
+
+from ..jobs.events import Failure
+
+log = logging.getLogger(__name__)
+
+
+class DivergedError(Exception):
+    """The loss is no longer a finite number."""
+
+    def __init__(self, iteration: int, precision: str) -> None:
+        remedy = "lower options.learning_rate or the weights"
+        if precision == "bfloat16":
+            remedy += ", or set options.precision to PRECISION_FLOAT32"
+        super().__init__(f"The loss stopped being a finite number by iteration {iteration}; {remedy}.")
+
+
+def failure_of(error: Exception) -> Failure:
+    """The failure that a job ends with when it raises `error`."""
+    message = str(error)
+    if isinstance(error, DivergedError):
+        return Failure("OUT_OF_RANGE", message)
+    # The CPU's allocator raises a plain RuntimeError.
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in message:
+        return Failure("RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers.")
+    log.exception("a job failed")
+    return Failure("INTERNAL", f"{type(error).__name__}: {message}")

@@ -1,0 +1,58 @@
+# Gramophone: `make demo` paints, `make test` checks. `make help` lists the rest.
+# On a fresh clone each target first makes .venv, which takes some minutes (it installs torch); afterwards it does not.
+
+PYTHONS := python3.11 python3.12 python3.13 python3 python
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+DEMO := demo
+
+# A .venv whose interpreter is gone (Python upgraded, folder moved) is made anew.
+$(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } >/dev/null 2>&1 || rm -f $(READY))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fmt bench proto
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## Make .venv and install everything (again when pyproject.toml changed)
+
+# The stamp goes first and comes last: without it an environment is unfinished, whatever is in it, and is begun anew.
+$(READY): pyproject.toml
+	@if test -e $@; then rm -f $@; else \
+	  for python in $(PYTHON) $(PYTHONS); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  test -n "$$found" || { echo "Gramophone needs Python 3.11 or newer, and none of these is: $(PYTHON) $(PYTHONS)." \
+	    "Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "Making $(VENV) with $$("$$found" --version)"; \
+	  rm -rf $(VENV) && "$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "$$found cannot make a virtual environment;" \
+	    "its venv module may be a package of its own (python3-venv)" >&2; exit 1; }; \
+	fi
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "$(CURDIR)" > $@
+
+demo: setup ## Draw pictures, start a server, paint three pictures into demo/
+	$(PY) examples/demo.py $(DEMO)
+
+test: setup ## Run the tests; make test ARGS="-k gram" runs some
+	$(PY) -m pytest --durations=10 $(ARGS)
+
+lint: setup ## Check style, types and the contract
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m mypy --strict examples/pictures.py examples/demo.py
+	@if command -v npx >/dev/null; then echo "npx --yes @bufbuild/buf@1 lint proto"; npx --yes @bufbuild/buf@1 lint proto; \
+	else echo "buf lint of proto/ skipped: there is no npx (it comes with Node.js)"; fi
+
+fmt: setup ## Format the code
+	$(PY) -m ruff check --fix --select I
+	$(PY) -m ruff format
+
+bench: setup ## Measure the numbers the design promises
+	$(PY) -m benchmarks $(ARGS)
+
+proto: setup ## Generate the Python stubs from proto/
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) proto/generate.py

@@ -22,8 +22,12 @@ _DEFAULT = ServerConfig()
 @click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads a worker.  [default: all]")
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.")
 @click.option("--default-model", default=_DEFAULT.default_model, show_default=True, help="For requests that name none.")
-@click.option("--max-pixels", default=Limits.max_pixels, show_default=True, type=click.IntRange(1), help="Of a picture.")
-@click.option("--max-queued", default=Limits.max_queued, show_default=True, type=click.IntRange(1), help="Jobs waiting.")
+@click.option(
+    "--max-pixels", default=Limits.max_pixels, show_default=True, type=click.IntRange(1), help="Of a picture."
+)
+@click.option(
+    "--max-queued", default=Limits.max_queued, show_default=True, type=click.IntRange(1), help="Jobs waiting."
+)
 @click.option("--grace", default=10.0, show_default=True, help="Seconds that running jobs get when the server stops.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input closes: for a parent's child.")

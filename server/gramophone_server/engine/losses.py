@@ -1,4 +1,4 @@
-"""The losses of Gatys, Ecker & Bethge (CVPR 2016), one value per canvas, in float32 whatever the network computes in.
+"""The losses of Gatys, Ecker & Bethge (CVPR 2016), one value per canvas, in float32 even if the network computes in less.
 
 Gram matrices are divided by the number of positions M_l here, so that a canvas and a style picture of different sizes can
 be compared; with equal sizes every loss equals the paper's.
@@ -15,11 +15,12 @@ def gram_matrix(features: Tensor) -> Tensor:
         features: (N, C, H, W), any floating type.
 
     Returns:
-        (N, C, C), float32.
+        (N, C, C), at least float32.
     """
     n, channels, height, width = features.shape
     # With channels last in memory V is a view, and the reshape copies nothing.
-    v = features.permute(0, 2, 3, 1).reshape(n, height * width, channels).float()
+    v = features.permute(0, 2, 3, 1).reshape(n, height * width, channels)
+    v = _full(v)
     return torch.bmm(v.transpose(1, 2), v) / (height * width)
 
 
@@ -31,7 +32,7 @@ def style_loss(features: Tensor, target: Tensor) -> Tensor:
         target: (N, C, C), the style's Gram matrices divided by its number of positions.
 
     Returns:
-        (N,), float32.
+        (N,), at least float32.
     """
     difference = gram_matrix(features) - target
     return difference.square().sum((1, 2)) / (4 * features.shape[1] ** 2)
@@ -45,9 +46,9 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
         target: (N, C, H, W), float32, of the content picture.
 
     Returns:
-        (N,), float32.
+        (N,), at least float32.
     """
-    return (features.float() - target).square().sum((1, 2, 3)) / 2
+    return (_full(features) - target).square().sum((1, 2, 3)) / 2
 
 
 def total_variation(canvas: Tensor) -> Tensor:
@@ -59,3 +60,7 @@ def total_variation(canvas: Tensor) -> Tensor:
     rows = (levels[:, :, 1:] - levels[:, :, :-1]).square().mean((1, 2, 3))
     columns = (levels[..., 1:] - levels[..., :-1]).square().mean((1, 2, 3))
     return rows + columns
+
+
+def _full(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))

@@ -27,7 +27,9 @@ class Adam:
         learning_rate: step size in units of the 0–255 pixel range.
     """
 
-    def __init__(self, learning_rate: float = 10.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+    def __init__(
+        self, learning_rate: float = 10.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
         self._rate = learning_rate / 255
         self._betas = betas
         self._eps = eps

@@ -26,6 +26,8 @@ def failure_of(error: Exception) -> Failure:
         return Failure("OUT_OF_RANGE", message)
     # The CPU's allocator raises a plain RuntimeError.
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in message:
-        return Failure("RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers.")
+        return Failure(
+            "RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers."
+        )
     log.exception("a job failed")
     return Failure("INTERNAL", f"{type(error).__name__}: {message}")

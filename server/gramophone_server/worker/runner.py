@@ -1,6 +1,5 @@
 """Runs one job: prepare, optimise, report, finish."""
 
-import math
 import time
 from dataclasses import replace
 from importlib.metadata import version
@@ -52,18 +51,17 @@ class JobRunner:
         frame = None
         speed = Speedometer(optimizing)
         for report, frame in enumerate(synthesis.frames, start=1):
-            progress = self._progress(spec, synthesis, frame, begun, speed)
-            if not math.isfinite(progress.loss):
+            if not frame.canvas.isfinite().all():
                 raise DivergedError(frame.iteration, synthesis.precision)
+            progress = self._progress(spec, synthesis, frame, begun, speed)
             self._send(job, progress, frame, with_preview=bool(spec.preview.every) and report % spec.preview.every == 0)
             if job.job_id in self._cancelled:
                 return None
             if spec.time_limit is not None and time.monotonic() - begun >= spec.time_limit:
                 break
         assert frame is not None, "a spec has at least one iteration"
-        picture = canvases.to_pictures(frame.canvas)[0]
         optimized = time.monotonic()
-        loss, terms = synthesis.judge(picture)
+        picture, loss, terms = synthesis.finish(frame)
         image, recipe = encode_result(picture, self._recipe(spec, model, synthesis, frame.iteration))
         return Result(
             image, loss, terms, frame.iteration, spec.model, recipe,

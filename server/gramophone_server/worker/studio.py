@@ -40,12 +40,22 @@ class Synthesis:
     exact: Objective
     precision: str
 
-    def judge(self, picture: np.ndarray) -> tuple[float, tuple[LossTerm, ...]]:
-        """The loss of an 8-bit picture (H, W, 3) and its terms, in float32."""
-        device = self.exact.terms[0].weight.device
+    def finish(self, frame: Frame) -> tuple[np.ndarray, float, tuple[LossTerm, ...]]:
+        """The 8-bit picture (H, W, 3) of the last frame, its loss and the terms of that, in float32.
+
+        It is the last iterate, or the best one if the last update made things worse.
+        """
+        last = self._judge(frame.canvas)
+        # Not <: a loss that is no number is worse than any.
+        if last[1] <= frame.best.loss.item():
+            return last
+        return min(last, self._judge(frame.best.canvas), key=lambda judged: judged[1])
+
+    def _judge(self, canvas: Tensor) -> tuple[np.ndarray, float, tuple[LossTerm, ...]]:
+        picture = canvases.to_pictures(canvas)[0]
         with torch.no_grad():
-            terms = self.exact.losses(canvases.from_pictures([picture]).to(device))
-        return self.exact.total(terms).item(), self.loss_terms(terms)
+            terms = self.exact.losses(canvases.from_pictures([picture]).to(canvas.device))
+        return picture, self.exact.total(terms).item(), self.loss_terms(terms)
 
     def loss_terms(self, terms: Tensor) -> tuple[LossTerm, ...]:
         """The terms (1, T) of a canvas, named."""

@@ -1,0 +1,23 @@
+"""A small network with seeded weights, on which everything can be checked in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from gramophone_server.engine.vgg import TruncatedVGG
+
+CHANNELS = {"conv1_1": (3, 4), "conv1_2": (4, 4), "conv2_1": (4, 6), "conv2_2": (6, 6), "conv3_1": (6, 8)}
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return {
+        name: (rng.normal(0, (2 / (9 * c_in)) ** 0.5, (c_out, c_in, 3, 3)), rng.normal(0, 0.1, c_out))
+        for name, (c_in, c_out) in CHANNELS.items()
+    }
+
+
+@pytest.fixture
+def network(weights) -> TruncatedVGG:
+    return TruncatedVGG(weights, list(CHANNELS), dtype=torch.float64)

@@ -1,0 +1,88 @@
+"""Against the paper's sums, written out as loops, and against finite differences in float64."""
+
+import itertools
+
+import pytest
+import torch
+
+from gramophone_server.engine.losses import content_loss, gram_matrix, style_loss, total_variation
+
+SHAPE = (2, 3, 4, 5)
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    return torch.rand(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def others() -> torch.Tensor:
+    return torch.rand(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def gram_by_loops(features: torch.Tensor, n: int) -> list[list[float]]:
+    """Equation 3: G_ij = Σ_k F_ik F_jk."""
+    _, channels, height, width = features.shape
+    return [
+        [
+            sum(
+                features[n, i, y, x].item() * features[n, j, y, x].item()
+                for y, x in itertools.product(range(height), range(width))
+            )
+            for j in range(channels)
+        ]
+        for i in range(channels)
+    ]
+
+
+def test_gram_matrix_is_the_triple_loop(features):
+    _, _, height, width = SHAPE
+    got = gram_matrix(features)
+    for n in range(SHAPE[0]):
+        expected = torch.tensor(gram_by_loops(features, n), dtype=torch.float64) / (height * width)
+        torch.testing.assert_close(got[n], expected, rtol=1e-12, atol=0)
+
+
+def test_style_loss_is_equation_4(features, others):
+    _, channels, height, width = SHAPE
+    got = style_loss(features, gram_matrix(others))
+    for n in range(SHAPE[0]):
+        g, a = gram_by_loops(features, n), gram_by_loops(others, n)
+        squares = sum((g[i][j] - a[i][j]) ** 2 for i in range(channels) for j in range(channels))
+        assert got[n].item() == pytest.approx(squares / (4 * channels**2 * (height * width) ** 2), rel=1e-12)
+
+
+def test_content_loss_is_equation_1(features, others):
+    got = content_loss(features, others)
+    for n in range(SHAPE[0]):
+        pairs = zip(features[n].flatten().tolist(), others[n].flatten().tolist(), strict=True)
+        assert got[n].item() == pytest.approx(sum((f - p) ** 2 for f, p in pairs) / 2, rel=1e-12)
+
+
+def test_total_variation_of_a_ramp_and_a_flat():
+    ramp = torch.arange(5).float().expand(1, 3, 4, 5) / 255
+    assert total_variation(ramp).item() == pytest.approx(1, rel=1e-5)
+    assert total_variation(torch.full((1, 3, 4, 5), 0.3)).item() == 0
+
+
+def test_total_variation_does_not_grow_with_the_picture():
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    assert total_variation(noise.repeat(1, 1, 4, 4)).item() == pytest.approx(total_variation(noise).item(), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["style", "content", "variation"])
+def test_gradients_are_finite_differences(name, features, others):
+    loss = {
+        "style": lambda f: style_loss(f, gram_matrix(others)),
+        "content": lambda f: content_loss(f, others),
+        "variation": lambda f: total_variation(f) / 255**2,
+    }[name]
+    assert torch.autograd.gradcheck(loss, features.requires_grad_(), eps=1e-6, atol=1e-8)
+
+
+def test_low_precision_features_are_accumulated_in_float32():
+    # 70,000 ones: bfloat16 could not count past 256, nor the mean come out as 1.
+    ones = torch.ones(1, 2, 200, 350, dtype=torch.bfloat16)
+    got = gram_matrix(ones)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, torch.ones(1, 2, 2))

@@ -1,0 +1,65 @@
+"""The whole gradient, from loss to pixels, against finite differences in float64."""
+
+import pytest
+import torch
+
+from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.vgg import TruncatedVGG
+
+
+def canvas(n: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, 3, 12, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def objective(network) -> Objective:
+    return build(network, 2)
+
+
+def build(network: TruncatedVGG, n: int) -> Objective:
+    """Style at three layers, content at one, total variation; targets and weights differ from canvas to canvas."""
+    features = network(canvas(n, seed=9))
+    weight = torch.arange(1, n + 1, dtype=torch.float64)
+    terms = [Term("style", name, gram_matrix(features[name]), weight / 3) for name in ("conv1_1", "conv2_1", "conv3_1")]
+    terms.append(Term("content", "conv2_2", features["conv2_2"].detach(), 0.1 * weight))
+    terms.append(Term("total_variation", "", None, 1e-6 * weight))
+    return Objective(network, terms)
+
+
+def test_gradient_is_the_finite_difference(objective):
+    at = canvas(2)
+    got = objective.evaluate(at)
+    pick = torch.Generator().manual_seed(5)
+    for _ in range(20):
+        direction = torch.randn(at.shape, dtype=torch.float64, generator=pick)
+        step = 1e-6
+        ahead = objective.total(objective.losses(at + step * direction))
+        behind = objective.total(objective.losses(at - step * direction))
+        slope = (got.gradient * direction).sum((1, 2, 3))
+        torch.testing.assert_close(slope, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-7)
+
+
+def test_loss_is_the_weighted_sum_of_its_terms(objective):
+    at = objective.evaluate(canvas(2))
+    for n in range(2):
+        by_hand = sum(at.terms[n, t] * term.weight[n] for t, term in enumerate(objective.terms))
+        assert at.loss[n].item() == pytest.approx(by_hand.item(), rel=1e-12)
+
+
+def test_canvases_of_a_batch_do_not_mix(network, objective):
+    at = canvas(2)
+    together = objective.evaluate(at)
+    moved = at.clone()
+    moved[1] = 1 - moved[1]
+    again = objective.evaluate(moved)
+    torch.testing.assert_close(again.gradient[0], together.gradient[0], rtol=1e-12, atol=1e-15)
+    assert not torch.allclose(again.gradient[1], together.gradient[1])
+
+
+def test_loss_and_gradient_vanish_at_the_target(network):
+    picture = canvas(1)
+    target = gram_matrix(network(picture)["conv3_1"])
+    at = Objective(network, [Term("style", "conv3_1", target, torch.ones(1))]).evaluate(picture)
+    assert at.loss.item() == 0
+    assert at.gradient.abs().max().item() == 0

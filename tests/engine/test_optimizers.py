@@ -1,0 +1,118 @@
+"""Optimisers on problems whose answers are known, and canvas by canvas."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from gramophone_server.engine.objective import Evaluation
+from gramophone_server.engine.optimizers import LBFGS, Adam, Optimizer
+
+SHAPE = (3, 4, 4)
+
+
+def quadratic(centre: torch.Tensor, curvature: torch.Tensor) -> Callable[[torch.Tensor], Evaluation]:
+    """½ Σ curvature · (x − centre)², canvas by canvas."""
+
+    def evaluate(canvas: torch.Tensor) -> Evaluation:
+        offset = canvas - centre
+        loss = (curvature * offset.square()).sum((1, 2, 3)) / 2
+        return Evaluation(loss[:, None], loss, curvature * offset)
+
+    return evaluate
+
+
+def run(optimizer: Optimizer, evaluate: Callable[[torch.Tensor], Evaluation], canvas: torch.Tensor, steps: int):
+    for _ in range(steps):
+        canvas = optimizer.step(canvas, evaluate(canvas))
+    return canvas
+
+
+def problem(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Centres partly outside the box, curvatures over three decades, starts."""
+    generator = torch.Generator().manual_seed(n)
+    centre = 2 * torch.rand(n, *SHAPE, generator=generator) - 0.5
+    curvature = 10 ** (3 * torch.rand(n, *SHAPE, generator=generator))
+    return centre, curvature, torch.rand(n, *SHAPE, generator=generator)
+
+
+def test_adam_is_torchs_inside_the_box():
+    centre, curvature, start = problem(2)
+    centre = centre.clamp(0.3, 0.7)
+    start = start.clamp(0.4, 0.6)
+    ours = run(Adam(learning_rate=255e-3), quadratic(centre, curvature), start, 30)
+    theirs = start.clone().requires_grad_()
+    reference = torch.optim.Adam([theirs], lr=1e-3)
+    for _ in range(30):
+        reference.zero_grad()
+        quadratic(centre, curvature)(theirs).loss.sum().backward()
+        reference.step()
+    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_lbfgs_finds_the_boxed_minimum():
+    centre, curvature, start = problem(2)
+    got = run(LBFGS(), quadratic(centre, curvature), start, 150)
+    torch.testing.assert_close(got, centre.clamp(0, 1), rtol=0, atol=1e-3)
+
+
+def test_lbfgs_needs_far_fewer_evaluations_than_adam():
+    centre, curvature, start = problem(1)
+    evaluate = quadratic(centre, curvature)
+    floor = evaluate(centre.clamp(0, 1)).loss.item()
+    excess = {
+        name: evaluate(run(optimizer, evaluate, start, 40)).loss.item() - floor
+        for name, optimizer in {"lbfgs": LBFGS(), "adam": Adam()}.items()
+    }
+    assert excess["lbfgs"] < 0.1 * excess["adam"]
+
+
+@pytest.mark.parametrize("make", [Adam, LBFGS])
+def test_pixels_stay_in_the_box(make):
+    centre, curvature, start = problem(2)
+    optimizer, canvas, evaluate = make(), start, quadratic(3 * centre, curvature)
+    for _ in range(20):
+        canvas = optimizer.step(canvas, evaluate(canvas))
+        assert canvas.min() >= 0
+        assert canvas.max() <= 1
+
+
+@pytest.mark.parametrize("make", [Adam, LBFGS])
+def test_a_canvas_alone_is_the_canvas_in_a_batch(make):
+    centre, curvature, start = problem(4)
+    together = run(make(), quadratic(centre, curvature), start, 40)
+    for n in range(4):
+        one = slice(n, n + 1)
+        alone = run(make(), quadratic(centre[one], curvature[one]), start[one], 40)
+        torch.testing.assert_close(alone[0], together[n], rtol=1e-4, atol=1e-5)
+
+
+def test_lbfgs_starts_on_negative_curvature():
+    """−cos has negative curvature at the start: the first curvature pair is useless, and the optimiser must go on."""
+
+    def evaluate(canvas: torch.Tensor) -> Evaluation:
+        angle = torch.pi * (canvas - 0.9)
+        loss = (1 - torch.cos(angle)).sum((1, 2, 3))
+        return Evaluation(loss[:, None], loss, torch.pi * torch.sin(angle))
+
+    got = run(LBFGS(), evaluate, torch.full((1, *SHAPE), 0.1), 60)
+    torch.testing.assert_close(got, torch.full_like(got, 0.9), rtol=0, atol=1e-3)
+
+
+def test_lbfgs_backs_out_of_a_region_without_finite_loss():
+    centre, curvature, start = problem(2)
+    smooth = quadratic(centre.clamp(0, 0.45), curvature)
+
+    def evaluate(canvas: torch.Tensor) -> Evaluation:
+        at = smooth(canvas)
+        bad = canvas.amax((1, 2, 3)) > 0.5
+        spoil = torch.where(bad, torch.nan, 1.0)
+        return Evaluation(at.terms, at.loss * spoil, at.gradient * spoil.view(-1, 1, 1, 1))
+
+    optimizer, canvas = LBFGS(), start * 0.4
+    best = begun = smooth(canvas).loss
+    for _ in range(100):
+        canvas = optimizer.step(canvas, evaluate(canvas))
+        assert canvas.isfinite().all()
+        best = torch.fmin(best, evaluate(canvas).loss)
+    assert (best < 0.01 * begun).all()

@@ -1,0 +1,76 @@
+"""The truncated network against torchvision's VGG-19 and its own promises."""
+
+import numpy as np
+import pytest
+import torch
+
+from gramophone_server.engine.vgg import TruncatedVGG
+
+CONVOLUTIONS = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_4": 16, "conv4_1": 19}
+
+
+@pytest.fixture(scope="module")
+def torchvision_vgg():
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    return models.vgg19(weights=None).features.eval()
+
+
+@pytest.fixture(scope="module")
+def full_weights(torchvision_vgg):
+    blocks = zip(range(1, 6), (2, 2, 4, 4, 4), strict=True)
+    names = [f"conv{block}_{i}" for block, count in blocks for i in range(1, count + 1)]
+    convolutions = [m for m in torchvision_vgg if isinstance(m, torch.nn.Conv2d)]
+    return {
+        name: (m.weight.detach().numpy(), m.bias.detach().numpy()) for name, m in zip(names, convolutions, strict=True)
+    }
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 51)])
+def test_layers_are_torchvisions_after_relu(torchvision_vgg, full_weights, size):
+    canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    got = TruncatedVGG(full_weights, list(CONVOLUTIONS))(canvas)
+    with torch.no_grad():
+        for name, index in CONVOLUTIONS.items():
+            # clone: torchvision's ReLU works in place.
+            expected = torchvision_vgg[: index + 2](canvas.clone())
+            torch.testing.assert_close(got[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_only_what_is_needed_exists(weights):
+    for depth, layer in enumerate(["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"], start=1):
+        assert TruncatedVGG(weights, [layer]).depth == depth
+    assert set(TruncatedVGG(weights, ["conv2_1"])(torch.rand(1, 3, 16, 16))) == {"conv2_1"}
+
+
+def test_a_layer_without_weights_is_named(weights):
+    with pytest.raises(KeyError, match="conv5_1"):
+        TruncatedVGG(weights, ["conv1_1", "conv5_1"])
+
+
+def test_preprocessing_reorders_scales_and_shifts():
+    identity = np.zeros((3, 3, 3, 3))
+    identity[range(3), range(3), 1, 1] = 1
+    network = TruncatedVGG(
+        {"conv1_1": (identity, np.zeros(3))}, ["conv1_1"], order=(2, 1, 0), scale=(255, 255, 255), shift=(-10, -20, -30)
+    )
+    colour = torch.tensor([0.2, 0.4, 0.8]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    got = network(colour)["conv1_1"][0, :, 0, 0].tolist()
+    assert got == pytest.approx([255 * 0.8 - 10, 255 * 0.4 - 20, 255 * 0.2 - 30], rel=1e-5)
+
+
+def test_average_pooling_averages(weights):
+    flat = torch.full((1, 3, 16, 16), 0.5)
+    canvas = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    middle = (..., slice(2, 4), slice(2, 4))  # away from the zero padding
+    pooled = {pool: TruncatedVGG(weights, ["conv2_1"], pool=pool) for pool in ("max", "average")}
+    torch.testing.assert_close(pooled["max"](flat)["conv2_1"][middle], pooled["average"](flat)["conv2_1"][middle])
+    assert not torch.allclose(pooled["max"](canvas)["conv2_1"], pooled["average"](canvas)["conv2_1"])
+
+
+def test_bfloat16_is_close_to_float32(weights):
+    canvas = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact = TruncatedVGG(weights, ["conv3_1"])(canvas)["conv3_1"]
+    reduced = TruncatedVGG(weights, ["conv3_1"], dtype=torch.bfloat16)(canvas)["conv3_1"]
+    assert reduced.dtype == torch.bfloat16
+    assert (reduced.float() - exact).norm() / exact.norm() < 0.02

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import os
 import signal
-import sys
 from pathlib import Path
 
 import click
@@ -61,7 +61,7 @@ async def _serve(config: ServerConfig, grace: float, until_stdin_closes: bool) -
         loop.add_signal_handler(number, stopping.set)
     if until_stdin_closes:
         grace = 0.0
-        loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(4096) or stopping.set())
+        loop.add_reader(0, lambda: None if os.read(0, 4096) else stopping.set())
     server = GramophoneServer(config)
     # A parent process and a person both read this line; nothing else goes to standard output.
     print(f"serving on {await server.start()}", flush=True)

@@ -1,7 +1,7 @@
-"""The losses of Gatys, Ecker & Bethge (CVPR 2016), one value per canvas, in float32 even if the network computes in less.
+"""The losses of Gatys, Ecker & Bethge (CVPR 2016), one value per canvas.
 
-Gram matrices are divided by the number of positions M_l here, so that a canvas and a style picture of different sizes can
-be compared; with equal sizes every loss equals the paper's.
+They are float32 even if the network computes in less. Gram matrices are divided by the number of positions M_l here, so
+that a canvas and a style picture of different sizes can be compared; with equal sizes every loss equals the paper's.
 """
 
 import torch
@@ -54,7 +54,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 def total_variation(canvas: Tensor) -> Tensor:
     """Mean squared difference of neighbouring pixels in 0–255 units, rows and columns added; (N,) of (N, 3, H, W).
 
-    The anisotropic quadratic form (β = 2) of Mahendran & Vedaldi 2015, averaged so that it does not grow with the picture.
+    The anisotropic quadratic form (β = 2) of Mahendran & Vedaldi 2015, averaged so as not to grow with the picture.
     """
     levels = 255 * canvas
     rows = (levels[:, :, 1:] - levels[:, :, :-1]).square().mean((1, 2, 3))

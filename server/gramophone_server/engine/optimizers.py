@@ -54,8 +54,9 @@ class LBFGS:
     """Limited-memory BFGS (Liu & Nocedal 1989; two-loop recursion of Nocedal & Wright, algorithm 7.4) in the box.
 
     One evaluation a step and no line search: a step that raises the loss (or makes it non-finite) is taken back to a
-    quarter of its length, and if that fails too, the curvature is forgotten for a short step down the gradient. Pixels that rest on the box's edge with the gradient pointing
-    outwards are held out of the direction, so it is the clipped picture that converges.
+    quarter of its length, and if that fails too, the curvature is forgotten for a short step down the gradient. Pixels
+    that rest on the box's edge with the gradient pointing outwards are held out of the direction, so it is the clipped
+    picture that converges.
 
     Args:
         learning_rate: factor on the quasi-Newton step.
@@ -142,7 +143,7 @@ def _rms(a: Tensor) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
+    return (a * b).sum((1, 2, 3))
 
 
 def _projected(canvas: Tensor, gradient: Tensor) -> Tensor:

@@ -55,12 +55,10 @@ class TruncatedVGG:
         self._shift = torch.tensor(shift, device=device).view(1, 3, 1, 1)
         names = sorted(weights, key=_position)
         deepest = max(map(names.index, layers))
-        self._convolutions = [
-            (name, *(torch.tensor(part, device=device, dtype=dtype) for part in weights[name]))
-            for name in names[: deepest + 1]
-        ]
-        for _, kernel, _ in self._convolutions:
-            kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
+        self._convolutions: list[tuple[str, Tensor, Tensor]] = []
+        for name in names[: deepest + 1]:
+            kernel, bias = (torch.tensor(part, device=device, dtype=dtype) for part in weights[name])
+            self._convolutions.append((name, kernel.contiguous(memory_format=torch.channels_last), bias))
 
     @property
     def depth(self) -> int:

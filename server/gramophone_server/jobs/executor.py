@@ -53,9 +53,9 @@ class Executor(Protocol):
 class ProcessExecutor:
     """A worker process that owns one device.
 
-    It is started as a fresh interpreter, never forked (neither gRPC nor CUDA survives a fork), talks over a socket pair,
-    and leaves by itself when its end closes. If it dies, the job at hand fails with the reason and the next use starts
-    another.
+    It is started as a fresh interpreter, never forked (neither gRPC nor CUDA survives a fork), talks over a socket
+    pair, and leaves by itself when its end closes. If it dies, the job at hand fails with the reason and the next use
+    starts another.
     """
 
     def __init__(self, config: WorkerConfig) -> None:

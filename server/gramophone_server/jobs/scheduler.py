@@ -1,6 +1,7 @@
 """The scheduler: which job runs next, and where."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -44,6 +45,8 @@ class Scheduler:
         self._queue: deque[Job] = deque()
         self._work = asyncio.Semaphore(0)
         self._running: dict[str, Executor] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._mean_seconds = 10.0
@@ -95,13 +98,12 @@ class Scheduler:
         return await executor.extract(model, picture, layers, gram=gram, pooling=pooling)
 
     async def stop(self, grace: float) -> None:
-        """Takes no more jobs, cancels those that wait, gives those that run `grace` seconds, and stops the executors."""
+        """Takes no more jobs, fails those that wait, gives those that run `grace` seconds, and stops the executors."""
         self._admitting = False
         while self._queue:
             self._queue.popleft().end(Failure("UNAVAILABLE", "The server was shut down before the job began."))
-        deadline = time.monotonic() + grace
-        while self._running and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), grace)
         for job_id in list(self._running):
             if (job := self.store.get(job_id)) is not None:
                 job.end(Failure("UNAVAILABLE", "The server was shut down before the job was done."))
@@ -117,6 +119,7 @@ class Scheduler:
                 continue
             job = self._queue.popleft()
             self._running[job.id] = executor
+            self._idle.clear()
             job.start()
             started = time.monotonic()
             try:
@@ -126,6 +129,8 @@ class Scheduler:
                 outcome = Failure("INTERNAL", f"The job could not be run: {error}.")
             finally:
                 del self._running[job.id]
+                if not self._running:
+                    self._idle.set()
             job.end(outcome)
             self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
             log.info("job %s %s", job.id, job.state.value)

@@ -19,7 +19,7 @@ class JobStore(Protocol):
         ...
 
     def list(self, *, limit: int, before: str = "", states: Iterable[State] = ()) -> list[Job]:
-        """At most `limit` jobs, the newest first; older than the id `before`, in one of `states`, if those are given."""
+        """At most `limit` jobs, the newest first, older than the id `before` and in one of `states` if given."""
         ...
 
 
@@ -42,7 +42,7 @@ class MemoryJobStore:
         return self._jobs.get(job_id)
 
     def list(self, *, limit: int, before: str = "", states: Iterable[State] = ()) -> list[Job]:
-        """At most `limit` jobs, the newest first; older than the id `before`, in one of `states`, if those are given."""
+        """At most `limit` jobs, the newest first, older than the id `before` and in one of `states` if given."""
         wanted = set(states) or set(State)
         newest_first = (
             job for job in reversed(self._jobs.values()) if job.state in wanted and (not before or job.id < before)

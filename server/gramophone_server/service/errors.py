@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.any_pb2 import Any
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
@@ -14,6 +14,8 @@ from google.rpc import status_pb2
 from ..jobs.scheduler import QueueFullError, StoppingError
 from ..models.store import UnknownModelError
 from .violations import InvalidRequestError
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 # The metadata key in which gRPC libraries of all languages look for a google.rpc.Status.
 _STATUS_KEY = "grpc-status-details-bin"
@@ -24,7 +26,7 @@ class UnknownJobError(Exception):
 
 
 @asynccontextmanager
-async def rich_errors(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+async def rich_errors(context: Context) -> AsyncIterator[None]:
     """Ends the call with the right status and details if the body raises one of the errors a client can cause."""
     try:
         yield
@@ -54,7 +56,7 @@ async def abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, messag
     """Ends the call with a status and its details."""
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in extra:
-        packed = Any()
+        packed = AnyMessage()
         packed.Pack(detail)
         status.details.append(packed)
     await context.abort(code, message, ((_STATUS_KEY, status.SerializeToString()),))

@@ -2,8 +2,6 @@
 
 from collections.abc import AsyncIterator
 
-import grpc
-
 from gramophone.v1 import job_pb2
 from gramophone.v1 import job_service_pb2 as pb
 from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
@@ -11,11 +9,9 @@ from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
 from ..jobs.events import State
 from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
-from .errors import UnknownJobError, rich_errors
+from .errors import Context, UnknownJobError, rich_errors
 from .render import render_event, render_job
 from .violations import Checker
-
-_Context = grpc.aio.ServicerContext
 
 
 class JobServicer(JobServiceServicer):
@@ -24,13 +20,13 @@ class JobServicer(JobServiceServicer):
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
 
-    async def GetJob(self, request: pb.GetJobRequest, context: _Context) -> pb.GetJobResponse:
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """One job as it stands."""
         async with rich_errors(context):
             return pb.GetJobResponse(job=render_job(self._find(request.job_id), with_result=True))
         raise AssertionError("unreachable")
 
-    async def ListJobs(self, request: pb.ListJobsRequest, context: _Context) -> pb.ListJobsResponse:
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """Jobs, the newest first."""
         async with rich_errors(context):
             check = Checker()
@@ -43,7 +39,7 @@ class JobServicer(JobServiceServicer):
             return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > size else "")
         raise AssertionError("unreachable")
 
-    async def WatchJob(self, request: pb.WatchJobRequest, context: _Context) -> AsyncIterator[pb.WatchJobResponse]:
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
         """A job's events until it ends."""
         async with rich_errors(context):
             check = Checker()
@@ -53,7 +49,7 @@ class JobServicer(JobServiceServicer):
         async for event in job.watch(after):
             yield pb.WatchJobResponse(event=render_event(job, event))
 
-    async def CancelJob(self, request: pb.CancelJobRequest, context: _Context) -> pb.CancelJobResponse:
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Asks a job to stop."""
         async with rich_errors(context):
             job = self._find(request.job_id)

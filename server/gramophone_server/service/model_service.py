@@ -10,11 +10,9 @@ from gramophone.v1.model_service_pb2_grpc import ModelServiceServicer
 from ..jobs.events import Failure
 from ..jobs.scheduler import Scheduler
 from ..models.store import ModelStore
-from .errors import abort, rich_errors
+from .errors import Context, abort, rich_errors
 from .render import render_model
 from .requests import RequestReader
-
-_Context = grpc.aio.ServicerContext
 
 
 class ModelServicer(ModelServiceServicer):
@@ -26,7 +24,7 @@ class ModelServicer(ModelServiceServicer):
         self._models = models
         self._default_model = default_model
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """The models, the default first."""
         manifests = [model.manifest for model in await asyncio.to_thread(self._models.list)]
         manifests.sort(key=lambda manifest: (manifest.name != self._default_model, manifest.name))
@@ -34,9 +32,7 @@ class ModelServicer(ModelServiceServicer):
             models=[render_model(m, is_default=m.name == self._default_model) for m in manifests]
         )
 
-    async def ExtractFeatures(
-        self, request: pb.ExtractFeaturesRequest, context: _Context
-    ) -> pb.ExtractFeaturesResponse:
+    async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
         """Features of a picture."""
         async with rich_errors(context):
             asked = await asyncio.to_thread(self._reader.features, request)

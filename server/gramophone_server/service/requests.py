@@ -96,7 +96,8 @@ class RequestReader:
     ) -> JobSpec:
         read = read_options(options, kind, check)
         manifest = self._manifest(options.model if options.HasField("model") else None)
-        of_content, of_style = (), ()
+        of_content: tuple[LayerWeight, ...] = ()
+        of_style: tuple[LayerWeight, ...] = ()
         if kind != "style":
             of_content = _layers(content_layers, "content_layers", CONTENT_LAYERS, 1.0, manifest, check)
         if kind != "content":
@@ -164,7 +165,7 @@ def _layers(
     if not layers:
         layers = [options_pb2.LayerWeight(layer=name) for name in default]
     known = [layer.name for layer in manifest.layers]
-    read = []
+    read: list[LayerWeight] = []
     for i, layer in enumerate(layers):
         name = canonical_layer(layer.layer)
         if name not in known:

@@ -4,21 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-import grpc
-
 from gramophone.v1 import job_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceServicer
 
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import JobSpec
-from .errors import rich_errors
+from .errors import Context, rich_errors
 from .render import render_event
 from .requests import RequestReader
 from .violations import Checker
 
 _Request = TypeVar("_Request", pb.ReconstructStyleRequest, pb.ReconstructContentRequest, pb.TransferStyleRequest)
-_Context = grpc.aio.ServicerContext
 
 
 class StyleTransferServicer(StyleTransferServiceServicer):
@@ -29,28 +26,28 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         self._reader = reader
 
     async def ReconstructStyle(
-        self, request: pb.ReconstructStyleRequest, context: _Context
+        self, request: pb.ReconstructStyleRequest, context: Context
     ) -> AsyncIterator[pb.ReconstructStyleResponse]:
         """Makes a texture."""
         async for event in self._run(request, context, self._reader.style):
             yield pb.ReconstructStyleResponse(event=event)
 
     async def ReconstructContent(
-        self, request: pb.ReconstructContentRequest, context: _Context
+        self, request: pb.ReconstructContentRequest, context: Context
     ) -> AsyncIterator[pb.ReconstructContentResponse]:
         """Makes a picture from feature maps."""
         async for event in self._run(request, context, self._reader.content):
             yield pb.ReconstructContentResponse(event=event)
 
     async def TransferStyle(
-        self, request: pb.TransferStyleRequest, context: _Context
+        self, request: pb.TransferStyleRequest, context: Context
     ) -> AsyncIterator[pb.TransferStyleResponse]:
         """Makes a picture of one picture's content in another's style."""
         async for event in self._run(request, context, self._reader.transfer):
             yield pb.TransferStyleResponse(event=event)
 
     async def _run(
-        self, request: _Request, context: _Context, read: Callable[[_Request], JobSpec]
+        self, request: _Request, context: Context, read: Callable[[_Request], JobSpec]
     ) -> AsyncIterator[job_pb2.JobEvent]:
         async with rich_errors(context):
             check = Checker()

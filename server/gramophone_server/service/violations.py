@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
 
@@ -56,7 +55,7 @@ class Checker:
             return default
         return value
 
-    def choice(self, message: Message, name: str, enum: EnumTypeWrapper, default: str, *, at: str = "") -> Any:
+    def choice(self, message: Message, name: str, enum: Any, default: str, *, at: str = "") -> Any:
         """The lower-case name, without its prefix, of an enum's value; unset and UNSPECIFIED mean the default."""
         value: int = getattr(message, name) if message.HasField(name) else 0
         if value == 0:

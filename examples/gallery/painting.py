@@ -1,0 +1,117 @@
+"""A painter's tools: noise, broken colour, and an easel on which dabs and bristled strokes leave a relief of paint.
+
+Everything is placed in units of the picture's width, so a seed gives the same picture at every size.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+Array = NDArray[np.float64]
+
+OVERSAMPLE = 3  # drawn larger and scaled down: ImageDraw does not antialias
+# Lightness, yellow-blue, red-green: divided colour strays more along the last two than along the first.
+OPPONENT = np.array([[1.0, 1.0, 1.0], [0.8, 0.7, -1.5], [1.0, -0.9, -0.1]])
+ROUND = np.linspace(0.0, 2.0 * np.pi, 11, endpoint=False)
+
+
+def colour(code: str) -> Array:
+    """An "rrggbb" colour as three numbers from 0 to 1."""
+    return np.frombuffer(bytes.fromhex(code), np.uint8) / 255.0
+
+
+def mix(a: Array, b: Array, share: Array | float) -> Array:
+    """`a` where `share` is 0, `b` where it is 1; `share` lacks the colour axis of `a` and `b`."""
+    share = np.clip(np.asarray(share, float), 0.0, 1.0)[..., None]
+    return a * (1.0 - share) + b * share
+
+
+def ramp(low: float, high: float, x: Array) -> Array:
+    """0 below `low`, 1 above `high`, smooth between."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[float, float], octaves: int = 4) -> Array:
+    """Smooth noise, mean 0 and deviation 1, shape (height, width), its coarsest bumps `cells` = (down, across)."""
+    total = np.zeros(shape)
+    for octave in range(octaves):
+        lattice = rng.standard_normal([max(2, round(n * 2**octave)) for n in cells]).astype(np.float32)
+        total += np.asarray(Image.fromarray(lattice).resize(shape[::-1], Image.Resampling.BICUBIC), float) / 2**octave
+    return np.asarray((total - total.mean()) / total.std())
+
+
+def grid(width: int, aspect: float) -> tuple[Array, Array]:
+    """x and y, in widths, of the pixels of a picture `width` across and `aspect` times as high."""
+    y, x = np.mgrid[0 : round(width * aspect), 0:width]
+    return (x + 0.5) / width, (y + 0.5) / width
+
+
+def sample(field: Array, x: Array, y: Array) -> Array:
+    """Values of `field` (height, width, ...) at points in widths."""
+    height, width = field.shape[:2]
+    rows = np.clip(y * width, 0, height - 1).astype(int)
+    return np.asarray(field[rows, np.clip(x * width, 0, width - 1).astype(int)])
+
+
+def scatter(rng: np.random.Generator, aspect: float, spacing: float) -> tuple[Array, Array]:
+    """Points about `spacing` apart and slightly beyond the frame, in random order."""
+    x, y = np.meshgrid(np.arange(-spacing, 1.0 + spacing, spacing), np.arange(-spacing, aspect + spacing, spacing))
+    order = rng.permutation(x.size)
+    jitter = rng.uniform(-0.6, 0.6, (2, x.size)) * spacing
+    return (x.ravel() + jitter[0])[order], (y.ravel() + jitter[1])[order]
+
+
+def broken(rng: np.random.Generator, colours: Array, hue: float, light: float) -> Array:
+    """Colours (n, 3) made to stray, their mean kept: the optical mixture of the divisionists."""
+    stray = rng.standard_normal((len(colours), 3)) * [light, hue, hue]
+    return np.asarray(np.clip(colours + stray @ OPPONENT, 0.0, 1.0))
+
+
+class Easel:
+    """A picture being painted, and the thickness of its paint."""
+
+    def __init__(self, size: int, aspect: float, ground: str) -> None:
+        """`size` is the width in pixels; `ground` the colour ("rrggbb") that shows between the strokes."""
+        self.extent = (size, round(size * aspect))
+        self._scale = size * OVERSAMPLE
+        large = (self.extent[0] * OVERSAMPLE, self.extent[1] * OVERSAMPLE)
+        self._paint = Image.new("RGB", large, f"#{ground}")
+        self._relief = Image.new("L", large, 96)
+        self._draw = ImageDraw.Draw(self._paint), ImageDraw.Draw(self._relief)
+
+    def dab(
+        self, at: tuple[float, float], length: float, width: float, angle: float, rgb: Array, height: float
+    ) -> None:
+        """One touch of a brush: an ellipse whose long side lies along `angle`; `height` (0 to 1) is how thick it is."""
+        along, across = np.cos(ROUND) * length / 2, np.sin(ROUND) * width / 2
+        cos, sin = np.cos(angle), np.sin(angle)
+        outline = np.stack([at[0] + cos * along - sin * across, at[1] + sin * along + cos * across], 1)
+        self._polygon(outline, rgb, height)
+
+    def stroke(self, path: Array, width: float, bristles: Array, heights: Array) -> None:
+        """A stroke along `path` (n, 2), tapered at its ends, side by side in the colours `bristles` (k, 3)."""
+        along = np.gradient(path, axis=0)
+        normal = np.stack([-along[:, 1], along[:, 0]], 1) / (np.hypot(*along.T)[:, None] + 1e-9)
+        taper = normal * np.sqrt(np.sin(np.linspace(0.12, np.pi - 0.12, len(path)))[:, None]) * width
+        sides = [path + taper * share for share in np.linspace(-0.5, 0.5, len(bristles) + 1)]
+        for left, right, rgb, height in zip(sides, sides[1:], bristles, heights, strict=False):
+            self._polygon(np.concatenate([left, right[::-1]]), rgb, height)
+
+    def _polygon(self, outline: Array, rgb: Array, height: float) -> None:
+        corners: list[float] = (outline * self._scale).ravel().tolist()
+        red, green, blue = (round(255 * v) for v in rgb.tolist())
+        self._draw[0].polygon(corners, (red, green, blue))
+        self._draw[1].polygon(corners, round(255 * height))
+
+    def finish(self, relief: float = 0.35) -> Image.Image:
+        """The picture, lit from the upper left; `relief` is how strongly the edges of the paint catch that light."""
+        paint = np.asarray(self._paint.resize(self.extent, Image.Resampling.LANCZOS), float)
+        height = np.asarray(self._relief.resize(self.extent, Image.Resampling.BOX), float) / 255.0
+        slope = sum(np.gradient(height))
+        return to_image(paint / 255.0 * (1.0 + relief * np.clip(slope, -0.6, 0.6))[..., None])
+
+
+def to_image(rgb: Array) -> Image.Image:
+    """Numbers from 0 to 1, shape (height, width, 3), as a picture."""
+    return Image.fromarray(np.rint(np.clip(rgb, 0.0, 1.0) * 255).astype(np.uint8))

@@ -1,5 +1,6 @@
 """Generate the Python stubs of proto/ into a folder: `python proto/generate.py [FOLDER]` (default: the SDK)."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,10 @@ def generate(out: Path) -> None:
     services = [p for p in messages if p.endswith("_service.proto")]
     for sources, plugins in ((messages, ("python", "mypy")), (services, ("grpc_python", "mypy_grpc"))):
         outputs = [f"--{plugin}_out={'quiet:' if 'mypy' in plugin else ''}{out}" for plugin in plugins]
-        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I.", *outputs, *sources], cwd=PROTO, check=True)
+        # The environment's own plugins, whether or not it is activated.
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+        command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", *outputs, *sources]
+        subprocess.run(command, cwd=PROTO, check=True, env=os.environ | {"PATH": path})
     (out / "gramophone/v1/__init__.py").write_text('"""Generated from proto/ by `make proto`; do not edit."""\n')
 
 

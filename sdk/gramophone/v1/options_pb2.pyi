@@ -366,7 +366,7 @@ class SynthesisOptions(_message.Message):
     """The optimiser. Default OPTIMIZER_LBFGS."""
     learning_rate: _builtins.float
     """Step size; for Adam in units of the 0-255 pixel range, for L-BFGS a factor on the quasi-Newton step. Finite,
-    > 0, at most 1000. Default 8 for Adam, 1 for L-BFGS.
+    > 0, at most 1000. Default 10 for Adam, 1 for L-BFGS.
     """
     init: Global___Init.ValueType
     """What the canvas starts from. Default by kind of job, see Init."""

@@ -12,8 +12,7 @@ from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
 from ..jobs.scheduler import QueueFullError, StoppingError
-from ..models.store import UnknownModelError
-from .violations import InvalidRequestError
+from .violations import InvalidRequestError, NotFoundError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -21,24 +20,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _STATUS_KEY = "grpc-status-details-bin"
 
 
-class UnknownJobError(Exception):
-    """There is no job of that id."""
-
-
 @asynccontextmanager
 async def rich_errors(context: Context) -> AsyncIterator[None]:
     """Ends the call with the right status and details if the body raises one of the errors a client can cause."""
     try:
         yield
+    except NotFoundError as error:
+        resource = details.ResourceInfo(resource_type=error.kind, resource_name=error.name)
+        await abort(context, grpc.StatusCode.NOT_FOUND, str(error), resource, bad_request(*error.violations))
     except InvalidRequestError as error:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error), bad_request(*error.violations))
-    except UnknownModelError as error:
-        resource = details.ResourceInfo(resource_type="model", resource_name=error.name, description=str(error))
-        await abort(context, grpc.StatusCode.NOT_FOUND, str(error), resource, bad_request(("model", str(error))))
-    except UnknownJobError as error:
-        resource = details.ResourceInfo(resource_type="job", resource_name=str(error))
-        message = f"there is no job {error}; it may be of an earlier run of the server, or long over"
-        await abort(context, grpc.StatusCode.NOT_FOUND, message, resource, bad_request(("job_id", message)))
     except QueueFullError as error:
         retry = details.RetryInfo(retry_delay=Duration(seconds=max(1, round(error.retry_after))))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)

@@ -9,9 +9,9 @@ from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
 from ..jobs.events import State
 from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
-from .errors import Context, UnknownJobError, rich_errors
+from .errors import Context, rich_errors
 from .render import render_event, render_job
-from .violations import Checker
+from .violations import Checker, NotFoundError
 
 
 class JobServicer(JobServiceServicer):
@@ -64,7 +64,8 @@ class JobServicer(JobServiceServicer):
         check.stop_if_wrong()
         job = self._scheduler.store.get(job_id)
         if job is None:
-            raise UnknownJobError(job_id)
+            reason = f"is {job_id!r}, which is not known; it may be of an earlier run of the server, or long over"
+            raise NotFoundError("job_id", "job", job_id, reason)
         return job
 
 

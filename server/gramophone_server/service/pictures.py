@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..jobs.spec import FitName, Picture
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
 # The bound is the server's own, with a message that names the field; Pillow's would only warn at first.
 Image.MAX_IMAGE_PIXELS = None

@@ -10,11 +10,11 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from ..jobs.spec import JobSpec, Kind, LayerWeight, Picture, PoolingName, StylePicture
 from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, canonical_layer
 from ..models.manifest import Manifest
-from ..models.store import ModelStore
+from ..models.store import ModelStore, UnknownModelError
 from .limits import Limits
 from .options import Options, read_options
 from .pictures import Decoded, PictureError, decode
-from .violations import Checker
+from .violations import Checker, NotFoundError
 
 MAX_STYLES = 16
 # Alpha and beta of equation 7; the paper's ratio of 1e-3.
@@ -36,7 +36,7 @@ class RequestReader:
     """Checks requests against the contract, the models there are and the limits of this server.
 
     Its methods decode pictures and so block: call them in a thread. They raise InvalidRequestError with all violations,
-    or UnknownModelError.
+    or NotFoundError.
     """
 
     def __init__(self, models: ModelStore, default_model: str, limits: Limits) -> None:
@@ -68,7 +68,7 @@ class RequestReader:
     def features(self, request: model_service_pb2.ExtractFeaturesRequest) -> FeatureRequest:
         """What an ExtractFeatures request asks for."""
         check = Checker()
-        manifest = self._manifest(request.model if request.HasField("model") else None)
+        manifest = self._manifest(request, "model")
         layers = [options_pb2.LayerWeight(layer=name) for name in request.layers]
         names = tuple(w.layer for w in _layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check))
         size = check.integer(request, "size", 0, 16, 4096)
@@ -95,7 +95,7 @@ class RequestReader:
         check: Checker,
     ) -> JobSpec:
         read = read_options(options, kind, check)
-        manifest = self._manifest(options.model if options.HasField("model") else None)
+        manifest = self._manifest(options, "options.model")
         of_content: tuple[LayerWeight, ...] = ()
         of_style: tuple[LayerWeight, ...] = ()
         if kind != "style":
@@ -135,8 +135,14 @@ class RequestReader:
         check.stop_if_wrong()
         return spec
 
-    def _manifest(self, name: str | None) -> Manifest:
-        return self._models.get(name or self._default_model).manifest
+    def _manifest(
+        self, message: options_pb2.SynthesisOptions | model_service_pb2.ExtractFeaturesRequest, field: str
+    ) -> Manifest:
+        name = message.model if message.HasField("model") else self._default_model
+        try:
+            return self._models.get(name).manifest
+        except UnknownModelError as error:
+            raise NotFoundError(field, "model", name, str(error)) from error
 
     def _decode(self, image: options_pb2.Image, field: str, check: Checker) -> Decoded | None:
         try:

@@ -14,6 +14,15 @@ class InvalidRequestError(Exception):
         self.violations = violations
 
 
+class NotFoundError(InvalidRequestError):
+    """The request names something that there is not: a `kind` of thing and its `name`, in `field`."""
+
+    def __init__(self, field: str, kind: str, name: str, reason: str) -> None:
+        super().__init__([(field, reason)])
+        self.kind = kind
+        self.name = name
+
+
 class Checker:
     """Reads fields of a request, noting what is wrong with them.
 

@@ -1,0 +1,94 @@
+"""The client of examples/node, which knows only the .proto files, against a real server."""
+
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.harness import ServerProcess, png
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the client with its packages installed."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    folder = tmp_path_factory.mktemp("node") / "client"
+    shutil.copytree(REPOSITORY / "examples/node", folder, ignore=shutil.ignore_patterns("node_modules"))
+    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    if "ENOTFOUND" in installed.stderr or "ECONNREFUSED" in installed.stderr or "EAI_AGAIN" in installed.stderr:
+        pytest.skip(f"npm cannot reach its registry: {installed.stderr.splitlines()[-1]}")
+    assert installed.returncode == 0, installed.stderr
+    return folder
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    path.write_bytes(png(64, 48))
+    return path
+
+
+def run(client: Path, *args: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["node", "client.mjs", *map(str, args)]
+    env = {"GRAMOPHONE_PROTO": str(REPOSITORY / "proto"), "PATH": f"{Path(shutil.which('node') or '').parent}"}
+    return subprocess.run(command, cwd=client, env=env | environment, capture_output=True, text=True, timeout=120)
+
+
+def test_streams_events_and_writes_the_picture(client: Path, server: ServerProcess, picture: Path) -> None:
+    out = picture.with_name("out.png")
+    done = run(client, server.address, picture, out, "--size", 32, "--iterations", 30, "--layer", "conv1_1")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["state"] for event in events[:2]] == ["QUEUED", "RUNNING"]
+    progress = [event for event in events if "iteration" in event]
+    # A slow reader may miss all but the latest, which is never dropped.
+    assert progress[-1]["iteration"] == 30
+    assert progress[-1]["preview_bytes"] > 0
+    assert events[-1]["state"] == "SUCCEEDED"
+    assert events[-1]["loss"] < progress[0]["loss"] or len(progress) == 1
+    assert [event["sequence"] for event in events] == sorted({event["sequence"] for event in events})
+    image = Image.open(io.BytesIO(out.read_bytes()))
+    assert (image.format, image.size) == ("PNG", (32, 32))
+    assert out.stat().st_size == events[-1]["bytes"]
+
+
+def test_same_bytes_as_python(client: Path, server: ServerProcess, picture: Path) -> None:
+    from gramophone.v1 import options_pb2
+    from gramophone.v1 import style_transfer_service_pb2 as pb
+
+    out = picture.with_name("out.png")
+    done = run(client, server.address, picture, out, "--size", 32, "--iterations", 5, "--seed", 7)
+    assert done.returncode == 0, done.stderr
+    request = pb.ReconstructStyleRequest(
+        styles=[options_pb2.StyleSource(image=options_pb2.Image(data=picture.read_bytes()))],
+        options=options_pb2.SynthesisOptions(size=32, iterations=5, seed=7),
+    )
+    *_, last = server.style.ReconstructStyle(request)
+    with Image.open(out) as ours, Image.open(io.BytesIO(last.event.result.image.data)) as theirs:
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_names_the_wrong_fields(client: Path, server: ServerProcess, picture: Path) -> None:
+    out = picture.with_name("out.png")
+    done = run(client, server.address, picture, out, "--size", 5, "--iterations", 0)
+    assert done.returncode == 1
+    assert not out.exists()
+    error = json.loads(done.stderr)
+    assert error["code"] == "INVALID_ARGUMENT"
+    assert {violation["field"] for violation in error["violations"]} == {"options.size", "options.iterations"}
+    assert all(violation["description"] for violation in error["violations"])
+
+
+def test_says_that_no_server_answers(client: Path, picture: Path) -> None:
+    done = run(client, "127.0.0.1:1", picture, picture.with_name("out.png"), "--size", 32)
+    assert done.returncode == 1
+    assert json.loads(done.stderr)["code"] == "UNAVAILABLE"

@@ -1,0 +1,126 @@
+"""The pictures the project draws: repeatable, the same at every size, and worth taking a style from."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gallery import PAINTERS
+from gallery.painting import Array, broken, colour, mix, noise, ramp
+from numpy.typing import NDArray
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PAINTED = ("seascape", "night")
+SMALL = 160
+
+
+@pytest.fixture(scope="module")
+def gallery() -> dict[str, Image.Image]:
+    return {name: painter(SMALL, 0) for name, painter in PAINTERS.items()}
+
+
+def pixels(image: Image.Image) -> NDArray[np.float64]:
+    return np.asarray(image, float) / 255
+
+
+def colourfulness(image: Image.Image) -> float:
+    """Hasler & Süsstrunk (2003), on the 0-255 range: 0 is grey, 33 moderately, 82 highly and 109 extremely colourful."""
+    red, green, blue = np.moveaxis(pixels(image) * 255, -1, 0)
+    rg, yb = red - green, (red + green) / 2 - blue
+    return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
+
+
+def texture(image: Image.Image) -> float:
+    """Mean difference of neighbouring pixels, 0 to 1: what is left when the large forms are not counted."""
+    p = pixels(image)
+    return float((np.abs(np.diff(p, axis=0)).mean() + np.abs(np.diff(p, axis=1)).mean()) / 2)
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+def test_a_seed_is_a_picture(name: str, gallery: dict[str, Image.Image]) -> None:
+    assert PAINTERS[name](SMALL, 0).tobytes() == gallery[name].tobytes()
+    other = PAINTERS[name](SMALL, 1)
+    assert np.abs(pixels(other) - pixels(gallery[name])).mean() > 0.02
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+@pytest.mark.parametrize("size", [64, 97])
+def test_size_is_the_width(name: str, size: int) -> None:
+    image = PAINTERS[name](size, 0)
+    assert image.mode == "RGB"
+    assert image.width == size
+    assert 0.7 < image.height / size < 0.85
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+def test_the_same_picture_at_every_size(name: str, gallery: dict[str, Image.Image]) -> None:
+    large = PAINTERS[name](2 * SMALL, 0).resize(gallery[name].size, Image.Resampling.BOX)
+    difference = np.abs(pixels(large) - pixels(gallery[name])).mean()
+    other = np.abs(pixels(PAINTERS[name](SMALL, 1)) - pixels(gallery[name])).mean()
+    # The harbour's haze and ripples are drawn pixel by pixel; its town is not.
+    assert difference < min(0.04, 0.7 * other)
+
+
+@pytest.mark.parametrize(("name", "least"), [("seascape", 55), ("night", 55), ("harbour", 35)])
+def test_colourful(name: str, least: float, gallery: dict[str, Image.Image]) -> None:
+    assert colourfulness(gallery[name]) > least
+    assert colourfulness(gallery[name].convert("L").convert("RGB")) < 1
+
+
+@pytest.mark.parametrize("name", PAINTED)
+def test_strokes_are_seen(name: str, gallery: dict[str, Image.Image]) -> None:
+    """A painting has texture everywhere: in each of 16 fields of it, not just along outlines."""
+    width, height = gallery[name].size
+    for row in range(4):
+        for column in range(4):
+            box = (column * width // 4, row * height // 4, (column + 1) * width // 4, (row + 1) * height // 4)
+            assert texture(gallery[name].crop(box)) > 0.02, (row, column)
+
+
+def test_the_seascape_is_warm_below_and_cool_above(gallery: dict[str, Image.Image]) -> None:
+    p = pixels(gallery["seascape"])
+    warmth = (p[..., 0] - p[..., 2]).mean(1)
+    bands = len(warmth) // 8
+    assert warmth[:bands].mean() < -0.1
+    assert warmth[4 * bands : 6 * bands].mean() < -0.1
+    assert warmth[7 * bands :].mean() > 0.02
+
+
+def test_the_night_is_dark_with_lights(gallery: dict[str, Image.Image]) -> None:
+    luminance = pixels(gallery["night"].convert("L"))
+    assert np.median(luminance) < 0.45
+    assert np.quantile(luminance, 0.99) > 0.75
+
+
+def test_broken_colour_keeps_its_mean() -> None:
+    rng = np.random.default_rng(0)
+    grey: Array = np.full((20_000, 3), 0.5)
+    strayed = broken(rng, grey, hue=0.05, light=0.05)
+    np.testing.assert_allclose(strayed.mean(0), 0.5, atol=0.005)
+    assert strayed.std(0).min() > 0.04
+
+
+def test_noise_is_standardised_and_has_its_shape() -> None:
+    field = noise(np.random.default_rng(0), (30, 50), (3, 4))
+    assert field.shape == (30, 50)
+    assert abs(field.mean()) < 1e-9
+    assert abs(field.std() - 1) < 1e-9
+
+
+def test_mix_and_ramp_stay_between() -> None:
+    x = np.array([-1.0, 0.0, 0.5, 1.0, 2.0])
+    np.testing.assert_allclose(ramp(0.0, 1.0, x), [0, 0, 0.5, 1, 1])
+    np.testing.assert_allclose(mix(colour("000000"), colour("ffffff"), x)[:, 0], [0, 0, 0.5, 1, 1])
+
+
+def test_the_script_writes_all_of_them(tmp_path: Path) -> None:
+    script = [sys.executable, str(EXAMPLES / "pictures.py")]
+    done = subprocess.run([*script, str(tmp_path / "new"), "64", "3"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert {path.stem for path in (tmp_path / "new").iterdir()} == set(PAINTERS)
+    assert done.stdout.split() == [str(tmp_path / "new" / f"{name}.png") for name in PAINTERS]
+    with Image.open(tmp_path / "new/night.png") as night:
+        assert night.tobytes() == PAINTERS["night"](64, 3).tobytes()
+    assert subprocess.run(script, capture_output=True, timeout=60).returncode != 0

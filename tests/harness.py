@@ -1,0 +1,128 @@
+"""A real server in a process of its own, and raw calls to it."""
+
+import io
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+import grpc
+import numpy as np
+import psutil
+from PIL import Image
+
+from gramophone.v1 import job_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone.v1.job_service_pb2_grpc import JobServiceStub
+from gramophone.v1.model_service_pb2_grpc import ModelServiceStub
+from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
+
+
+class ServerProcess:
+    """`python -m gramophone_server` on a free loopback port, stopped with its `with` block (or by our death)."""
+
+    def __init__(self, *args: str) -> None:
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
+        command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *args]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith("serving on "):
+            self.process.wait(10)
+            raise RuntimeError(f"the server did not start:\n{self.read_log()}")
+        self.address = line.removeprefix("serving on ").strip()
+        self.channel = grpc.insecure_channel(self.address, [("grpc.max_receive_message_length", -1)])
+        self.style = StyleTransferServiceStub(self.channel)
+        self.jobs = JobServiceStub(self.channel)
+        self.models = ModelServiceStub(self.channel)
+
+    def __enter__(self) -> "ServerProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.channel.close()
+        if self.process.poll() is None:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+            self.process.wait(20)
+        self.log.close()
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if "gramophone_server.worker" in " ".join(child.cmdline())]
+
+    def read_log(self) -> str:
+        """What the server wrote to standard error."""
+        self.log.seek(0)
+        return self.log.read()
+
+
+def png(width: int = 48, height: int = 48, seed: int = 0) -> bytes:
+    """A picture file with something at every scale, different for every seed."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3))
+    for cells in (2, 4, 8, 16):
+        coarse = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        picture += np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) / 4
+    return encode(Image.fromarray(picture.astype(np.uint8)))
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    """An image as a file of that format."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has nothing behind it."""
+    data = bytearray(encode(Image.new("RGB", (1, 1))))
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data[12:33] = header + struct.pack(">I", zlib.crc32(header))
+    return bytes(data)
+
+
+def options(**fields: object) -> options_pb2.SynthesisOptions:
+    """Options of a small job, changed by `fields`."""
+    defaults: dict[str, object] = {"size": 32, "iterations": 4, "report_every": 1}
+    return options_pb2.SynthesisOptions(**(defaults | fields))  # type: ignore[arg-type]
+
+
+def style_request(seed_of_picture: int = 0, **fields: object) -> pb.ReconstructStyleRequest:
+    """A small style reconstruction whose options are changed by `fields`."""
+    source = options_pb2.StyleSource(image=options_pb2.Image(data=png(seed=seed_of_picture)))
+    return pb.ReconstructStyleRequest(styles=[source], options=options(**fields))
+
+
+def endless_request() -> pb.ReconstructStyleRequest:
+    """A job that runs for as long as nobody stops it."""
+    return style_request(iterations=1_000_000, report_every=2)
+
+
+def events(stream: Iterator[pb.ReconstructStyleResponse]) -> Iterator[job_pb2.JobEvent]:
+    """The events of a stream of any of the calls."""
+    return (response.event for response in stream)
+
+
+def run(server: ServerProcess, request: pb.ReconstructStyleRequest) -> job_pb2.JobResult:
+    """Runs a style reconstruction to its result."""
+    last = list(events(server.style.ReconstructStyle(request)))[-1]
+    assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
+    return last.result
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
+    """Waits for something that has to come."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain for {what}")
+        time.sleep(0.02)

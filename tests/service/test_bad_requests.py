@@ -1,0 +1,197 @@
+"""Whatever a client can get wrong: the right status, the field named, the server unharmed."""
+
+import math
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from gramophone.v1 import job_service_pb2, model_service_pb2
+from gramophone.v1 import options_pb2 as o
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from tests.harness import ServerProcess, options, png, png_header, run, style_request
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+PICTURE = o.Image(data=png())
+
+
+def source(**fields: object) -> o.StyleSource:
+    return o.StyleSource(**({"image": PICTURE} | fields))  # type: ignore[arg-type]
+
+
+def style(*sources: o.StyleSource, layers: tuple[o.LayerWeight, ...] = (), **fields: object):
+    return pb.ReconstructStyleRequest(styles=sources or [source()], style_layers=layers, options=options(**fields))
+
+
+def content(data: bytes | None, **fields: object):
+    image = None if data is None else o.Image(data=data)
+    return pb.ReconstructContentRequest(content=image, options=options(**fields))
+
+
+def transfer(**fields: object):
+    return pb.TransferStyleRequest(content=PICTURE, styles=[source()], options=options(), **fields)  # type: ignore[arg-type]
+
+
+def layer(name: str, **fields: object) -> o.LayerWeight:
+    return o.LayerWeight(layer=name, **fields)  # type: ignore[arg-type]
+
+
+# name: (request, status, field, words of the reason)
+CASES = {
+    "no picture": (content(None), INVALID, "content.data", "empty"),
+    "no style": (pb.ReconstructStyleRequest(options=options()), INVALID, "styles", "0 pictures"),
+    "empty style picture": (style(o.StyleSource()), INVALID, "styles[0].image.data", "empty"),
+    "text for a picture": (content(b"hello"), INVALID, "content.data", "not a picture"),
+    "broken PNG": (content(png()[:-600]), INVALID, "content.data", "decoded"),
+    "40,000 x 40,000": (content(png_header(40_000, 40_000)), INVALID, "content.data", "1,600,000,000 pixels"),
+    "layer conv9_1": (style(layers=(layer("conv9_1"),)), INVALID, "style_layers[0].layer", "conv9_1"),
+    "empty layer": (style(layers=(layer(""),)), INVALID, "style_layers[0].layer", "has the layers"),
+    "layer twice": (
+        style(layers=(layer("conv1_1"), layer("relu1_1"))),
+        INVALID,
+        "style_layers[1].layer",
+        "once",
+    ),
+    "negative layer weight": (
+        style(layers=(layer("conv1_1", weight=-1),)),
+        INVALID,
+        "style_layers[0].weight",
+        "at least 0",
+    ),
+    "layer weights all 0": (style(layers=(layer("conv1_1", weight=0),)), INVALID, "style_layers", "all 0"),
+    "iterations 0": (style(iterations=0), INVALID, "options.iterations", "1 to"),
+    "iterations -5": (style(iterations=-5), INVALID, "options.iterations", "-5"),
+    "size 7": (style(size=7), INVALID, "options.size", "16 to 8192"),
+    "size 100,000": (style(size=100_000), INVALID, "options.size", "100000"),
+    "negative weight": (style(source(weight=-1)), INVALID, "styles[0].weight", "at least 0"),
+    "NaN weight": (style(source(weight=math.nan)), INVALID, "styles[0].weight", "finite"),
+    "infinite weight": (style(source(), source(weight=math.inf)), INVALID, "styles[1].weight", "finite"),
+    "weights sum to 0": (style(source(weight=0), source(weight=0)), INVALID, "styles", "sum to 0"),
+    "weights overflow": (style(source(weight=1.5e308), source(weight=1.5e308)), INVALID, "styles", "overflow"),
+    "17 styles": (style(*[source()] * 17), INVALID, "styles", "1 to 16"),
+    "scale 100": (style(source(scale=100)), INVALID, "styles[0].scale", "0.1 to 8"),
+    "unknown model": (style(model="vgg99"), NOT_FOUND, "options.model", "vgg99"),
+    "model with a path": (style(model="../../etc"), NOT_FOUND, "options.model", "etc"),
+    "wrong enum": (style(optimizer=77), INVALID, "options.optimizer", "OPTIMIZER_ADAM"),
+    "wrong pooling": (style(pooling=9), INVALID, "options.pooling", "POOLING_AVERAGE"),
+    "learning rate 0": (style(learning_rate=0), INVALID, "options.learning_rate", "greater"),
+    "learning rate NaN": (style(learning_rate=math.nan), INVALID, "options.learning_rate", "finite"),
+    "negative seed": (style(seed=-1), INVALID, "options.seed", "-1"),
+    "init content without content": (style(init=o.INIT_CONTENT), INVALID, "options.init", "no content"),
+    "init image without image": (style(init=o.INIT_IMAGE), INVALID, "options.init_image", "missing"),
+    "init image and noise": (style(init=o.INIT_NOISE, init_image=PICTURE), INVALID, "options.init_image", "leave out"),
+    "broken init image": (
+        style(init_image=o.Image(data=b"?")),
+        INVALID,
+        "options.init_image.data",
+        "not a picture",
+    ),
+    "negative variation": (style(tv_weight=-0.1), INVALID, "options.tv_weight", "at least 0"),
+    "report_every 0": (style(report_every=0), INVALID, "options.report_every", "1 to"),
+    "preview of 1 pixel": (
+        style(preview=o.PreviewOptions(size=1)),
+        INVALID,
+        "options.preview.size",
+        "16 to 2048",
+    ),
+    "preview in a wrong format": (
+        style(preview=o.PreviewOptions(format=50)),
+        INVALID,
+        "options.preview.format",
+        "IMAGE_FORMAT_PNG",
+    ),
+    "time limit 0": (style(time_limit=Duration()), INVALID, "options.time_limit", "greater than 0"),
+    "both weights 0": (transfer(content_weight=0, style_weight=0), INVALID, "style_weight", "nothing to optimise"),
+    "wrong on_disconnect": (transfer(on_disconnect=5), INVALID, "on_disconnect", "ON_DISCONNECT_CANCEL"),
+    "too thin for its layers": (content(png(400, 8)), INVALID, "options.size", "needs 8 pixels"),
+}
+
+
+def call(server: ServerProcess, request: object) -> None:
+    method = {
+        pb.ReconstructStyleRequest: server.style.ReconstructStyle,
+        pb.ReconstructContentRequest: server.style.ReconstructContent,
+        pb.TransferStyleRequest: server.style.TransferStyle,
+    }[type(request)]
+    list(method(request, timeout=30))
+
+
+def violations(error: grpc.RpcError) -> dict[str, str]:
+    """Field and reason of each violation in an error's details."""
+    metadata = dict(error.trailing_metadata())
+    status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    found = {}
+    for detail in status.details:
+        bad_request = error_details_pb2.BadRequest()
+        if detail.Unpack(bad_request):
+            found |= {v.field: v.description for v in bad_request.field_violations}
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_request(server, case):
+    request, code, field, words = CASES[case]
+    with pytest.raises(grpc.RpcError) as caught:
+        call(server, request)
+    assert caught.value.code() == code
+    found = violations(caught.value)
+    assert field in found, found
+    assert words in found[field]
+
+
+def test_all_mistakes_are_told_at_once(server):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(server, style(source(weight=-1), iterations=0, size=7))
+    assert set(violations(caught.value)) == {"styles[0].weight", "options.iterations", "options.size"}
+
+
+def test_a_message_beyond_the_limit(server):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(server, content(b"x" * (129 << 20)))
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("method", ["GetJob", "CancelJob", "WatchJob"])
+def test_unknown_job(server, method):
+    request = getattr(job_service_pb2, f"{method}Request")
+    for job_id, code in (("nobody", NOT_FOUND), ("", INVALID)):
+        with pytest.raises(grpc.RpcError) as caught:
+            list(getattr(server.jobs, method)(request(job_id=job_id)))
+        assert caught.value.code() == code
+        assert "job_id" in violations(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"layers": ["conv7_7"]}, INVALID, "layers[0].layer"),
+        ({"image": o.Image(data=b"")}, INVALID, "image.data"),
+        ({"size": 3}, INVALID, "size"),
+        ({"kind": 9}, INVALID, "kind"),
+        ({"model": "nobody"}, NOT_FOUND, "model"),
+        ({"image": o.Image(data=png(400, 8))}, INVALID, "image"),
+    ],
+)
+def test_bad_feature_requests(server, fields, code, field):
+    request = model_service_pb2.ExtractFeaturesRequest(**({"image": PICTURE} | fields))
+    with pytest.raises(grpc.RpcError) as caught:
+        server.models.ExtractFeatures(request)
+    assert caught.value.code() == code
+    assert field in violations(caught.value)
+
+
+def test_bad_list_requests(server):
+    for fields, field in (({"page_size": 0}, "page_size"), ({"states": [99]}, "states[0]")):
+        with pytest.raises(grpc.RpcError) as caught:
+            server.jobs.ListJobs(job_service_pb2.ListJobsRequest(**fields))
+        assert caught.value.code() == INVALID
+        assert field in violations(caught.value)
+
+
+def test_the_server_is_unharmed(server):
+    assert run(server, style_request()).image.data.startswith(b"\x89PNG")
+    assert "Traceback" not in server.read_log()

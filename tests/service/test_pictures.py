@@ -1,0 +1,136 @@
+"""Every kind of picture file, in one colour whose right value is known."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from gramophone_server.service.pictures import PictureError, decode
+from tests.harness import encode, png, png_header
+
+PIXELS = 10_000
+COLOUR = (200, 100, 50)
+
+
+def colour_of(data: bytes) -> tuple[int, ...]:
+    image = decode(data, PIXELS).image
+    assert image.mode == "RGB"
+    return tuple(np.asarray(image).reshape(-1, 3).mean(0).round().astype(int).tolist())
+
+
+def flat(mode: str = "RGB", colour: object = COLOUR, size: tuple[int, int] = (20, 10)) -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
+def test_formats(format):
+    assert colour_of(encode(flat(), format)) == pytest.approx(COLOUR, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (flat("L", 77), (77, 77, 77)),
+        (flat("1", 1), (255, 255, 255)),
+        (flat().quantize(4), COLOUR),
+        (flat("RGBA", (*COLOUR, 255)), COLOUR),
+        (flat("RGBA", (0, 0, 0, 0)), (255, 255, 255)),
+        (flat("RGBA", (0, 0, 0, 128)), (127, 127, 127)),
+        (flat("LA", (0, 0)), (255, 255, 255)),
+    ],
+    ids=["grey", "bilevel", "palette", "opaque", "transparent", "half transparent", "grey with alpha"],
+)
+def test_modes(image, expected):
+    assert colour_of(encode(image)) == pytest.approx(expected, abs=1)
+
+
+def test_palette_with_a_transparent_colour():
+    image = flat("P", 0)
+    image.putpalette([0, 0, 0] * 256)
+    assert colour_of(encode(image, "GIF", transparency=0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_not_clipped(format):
+    image = Image.fromarray(np.full((10, 20), 257 * 100, np.uint16))
+    assert colour_of(encode(image, format)) == (100, 100, 100)
+
+
+def test_cmyk():
+    assert colour_of(encode(flat("CMYK", (0, 0, 0, 0)), "TIFF")) == (255, 255, 255)
+    assert colour_of(encode(flat("CMYK", (0, 0, 0, 255)), "JPEG")) == pytest.approx((0, 0, 0), abs=3)
+
+
+def test_exif_orientation_turns_the_picture():
+    image = Image.new("RGB", (20, 10), "black")
+    image.paste("white", (0, 0, 10, 10))  # the left half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90 degrees
+    turned = np.asarray(decode(encode(image, "JPEG", exif=exif, quality=95), PIXELS).image)
+    assert turned.shape == (20, 10, 3)
+    assert turned[:8].mean() > 240
+    assert turned[12:].mean() < 15
+
+
+def test_profile_is_converted_to_srgb():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    assert colour_of(encode(flat(), icc_profile=srgb.tobytes())) == pytest.approx(COLOUR, abs=1)
+    assert colour_of(encode(flat(), icc_profile=swap_red_and_green(srgb.tobytes()))) == pytest.approx(
+        (COLOUR[1], COLOUR[0], COLOUR[2]), abs=60
+    )
+
+
+@pytest.mark.parametrize("space", ["LAB", "XYZ", None])
+def test_a_profile_that_does_not_fit_is_passed_over(space):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes() if space else b"not a profile"
+    assert colour_of(encode(flat(), icc_profile=profile)) == COLOUR
+
+
+def swap_red_and_green(profile: bytes) -> bytes:
+    """An RGB profile whose first two primaries have changed places."""
+    tags = profile.index(b"rXYZ"), profile.index(b"gXYZ")
+    swapped = bytearray(profile)
+    swapped[tags[0] : tags[0] + 4], swapped[tags[1] : tags[1] + 4] = b"gXYZ", b"rXYZ"
+    return bytes(swapped)
+
+
+def test_first_frame_of_an_animation():
+    frames = [flat("RGB", colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    assert colour_of(encode(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello", "not a picture"),
+        (png()[:40], "damaged|decoded|not a picture"),
+        (png(100, 99)[:-200], "cannot be decoded"),
+        (encode(flat("RGB", COLOUR, (101, 100))), "101x100, 10,100 pixels, .* at most 10,000"),
+        (encode(flat("F", 0.5), "TIFF"), "floating-point"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+    ],
+    ids=["empty", "text", "cut header", "cut data", "too large", "float", "format not allowed"],
+)
+def test_what_is_refused(data, reason):
+    with pytest.raises(PictureError, match=reason):
+        decode(data, PIXELS)
+
+
+def test_size_is_refused_before_anything_is_decoded(monkeypatch):
+    loaded = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: loaded.append(self))
+    with pytest.raises(PictureError, match="at most"):
+        decode(png_header(40_000, 40_000), 64 << 20)
+    assert not loaded
+
+
+def test_fitting():
+    decoded = decode(png(40, 20), PIXELS)
+    assert decoded.fitted(10, "longest_side") == (10, 5)
+    assert decoded.fitted(10, "square") == (10, 10)
+    picture = decoded.at(10, 5)
+    assert (picture.width, picture.height, len(picture.rgb)) == (10, 5, 150)
+    expected = Image.open(io.BytesIO(png(40, 20))).resize((10, 5), Image.Resampling.BILINEAR)
+    assert picture.rgb == expected.tobytes()

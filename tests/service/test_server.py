@@ -1,0 +1,154 @@
+"""The front process: what it is made of, how it starts, ends and survives."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import grpc
+import psutil
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from gramophone.v1 import job_pb2, job_service_pb2
+from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+
+SERVICES = {f"gramophone.v1.{name}Service" for name in ("StyleTransfer", "Job", "Model")}
+
+
+def test_health(server):
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    for name in {"", *SERVICES}:
+        assert stub.Check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection(server):
+    stub = reflection_pb2_grpc.ServerReflectionStub(server.channel)
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="gramophone.v1.StyleTransferService"),
+    ]
+    services, file = stub.ServerReflectionInfo(iter(requests))
+    assert {s.name for s in services.list_services_response.service} >= SERVICES
+    described = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
+    methods = {method.name for method in described.service[0].method}
+    assert methods == {"ReconstructStyle", "ReconstructContent", "TransferStyle"}
+
+
+def test_the_front_is_small_and_has_no_torch(server):
+    run(server, style_request())
+    front = psutil.Process(server.process.pid)
+    libraries = {os.path.basename(entry.path) for entry in front.memory_maps()}
+    assert not [name for name in libraries if "torch" in name or "onnxruntime" in name]
+    assert front.memory_info().rss < 120 << 20
+
+
+def test_importing_the_front_imports_nothing_heavy():
+    code = (
+        "import sys, gramophone_server.service.server; "
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_killed_worker_fails_its_job_and_the_next_one_runs():
+    with ServerProcess() as server:
+        stream = events(server.style.ReconstructStyle(endless_request()))
+        while not next(stream).HasField("progress"):
+            pass
+        (worker,) = server.workers()
+        worker.kill()
+        last = list(stream)[-1]
+        assert last.state == job_pb2.JOB_STATE_FAILED
+        assert "signal 9" in last.error.message
+        assert run(server, style_request()).iterations == 4
+        assert [w.pid for w in server.workers()] != [worker.pid]
+
+
+def test_a_worker_killed_while_idle_is_replaced():
+    with ServerProcess() as server:
+        run(server, style_request())
+        (worker,) = server.workers()
+        worker.kill()
+        assert run(server, style_request()).iterations == 4
+
+
+def test_workers_leave_when_the_front_is_killed():
+    with ServerProcess() as server:
+        stream = events(server.style.ReconstructStyle(endless_request()))
+        while not next(stream).HasField("progress"):
+            pass
+        (worker,) = server.workers()
+        server.process.kill()
+        assert worker.wait(20) is not None or not worker.is_running()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_jobs_with_the_reason(number):
+    with ServerProcess() as server:
+        stream = events(server.style.ReconstructStyle(endless_request()))
+        while not next(stream).HasField("progress"):
+            pass
+        waiting = events(server.style.ReconstructStyle(style_request()))
+        next(waiting)
+        server.process.send_signal(number)
+        for last in (list(stream)[-1], list(waiting)[-1]):
+            assert last.state == job_pb2.JOB_STATE_FAILED
+            assert "shut down" in last.error.message
+        assert server.process.wait(20) == 0
+        assert "Traceback" not in server.read_log()
+
+
+def test_the_server_leaves_when_its_parent_does():
+    with ServerProcess() as server:
+        workers = server.workers()
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        assert server.process.wait(20) == 0
+        wait_until(lambda: not any(w.is_running() for w in workers), "the workers' end", timeout=10)
+
+
+def test_a_taken_port_is_a_clear_error():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "gramophone_server", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"cannot serve on 127.0.0.1:{command[-1]}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_default_model_is_a_clear_error():
+    command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--default-model", "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "nobody" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_queue_refuses_with_a_time_to_retry():
+    with ServerProcess("--max-queued", "2") as server:
+        calls = [server.style.ReconstructStyle(endless_request())]
+        while not next(events(calls[0])).HasField("progress"):
+            pass
+        for _ in range(2):
+            calls.append(server.style.ReconstructStyle(style_request()))
+            next(calls[-1])
+        with pytest.raises(grpc.RpcError) as caught:
+            list(server.style.ReconstructStyle(style_request()))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+        retry = error_details_pb2.RetryInfo()
+        assert status.details[0].Unpack(retry)
+        assert retry.retry_delay.seconds >= 1
+        states = [job.state for job in server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs]
+        assert sorted(states) == [job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING]

@@ -86,12 +86,13 @@ def _house(
     columns = slice(max(0, int(left * x.shape[1])), max(0, int((left + wide) * x.shape[1]) + 1))
     if columns.stop <= columns.start or columns.start >= x.shape[1]:
         return scene
-    px, up = (x[:, columns] - left) / wide, (HORIZON + 0.004 - y[:, columns]) / high
+    px: Array = (x[:, columns] - left) / wide
+    up: Array = (HORIZON + 0.004 - y[:, columns]) / high
     gable = {"flat": 0.0, "gable": 0.5 * wide / high, "spire": 1.6 * wide / high}[roof] * (1.0 - 2.0 * np.abs(px - 0.5))
     body = (px >= 0.0) & (px <= 1.0) & (up > 0.0) & (up < 1.0 + gable)
     wall = colour(str(rng.choice(["3d3350", "54405a", "6b4b58", "473a66", "7d5a5c", "2f3557"])))
     walls = mix(np.broadcast_to(wall, (*px.shape, 3)), colour("ffb27a"), 0.45 * ramp(0.6, 0.0, px))
-    walls = mix(walls, colour("8a4a45"), 0.6 * (up > 1.0))
+    walls = mix(walls, colour("8a4a45"), np.where(up > 1.0, 0.6, 0.0))
     rows, across = max(2, round(high / 0.017)), max(2, round(wide / 0.013))
     lit = rng.random((rows, across))
     row, col = np.clip((up * rows).astype(int), 0, rows - 1), np.clip((px * across).astype(int), 0, across - 1)

@@ -26,7 +26,7 @@ def pixels(image: Image.Image) -> NDArray[np.float64]:
 
 
 def colourfulness(image: Image.Image) -> float:
-    """Hasler & Süsstrunk (2003), on the 0-255 range: 0 is grey, 33 moderately, 82 highly and 109 extremely colourful."""
+    """Hasler & Süsstrunk (2003), pixels from 0 to 255: 0 is grey, 33 moderately, 82 highly colourful."""
     red, green, blue = np.moveaxis(pixels(image) * 255, -1, 0)
     rg, yb = red - green, (red + green) / 2 - blue
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))

@@ -5,10 +5,11 @@ PYTHONS := python3.11 python3.12 python3.13 python3 python
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+UNFINISHED := $(VENV)/.unfinished
 DEMO := demo
 
-# A .venv whose interpreter is gone (Python upgraded, folder moved) is made anew.
-$(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } >/dev/null 2>&1 || rm -f $(READY))
+# A .venv whose interpreter is gone, or that was moved here from elsewhere, is as bad as an unfinished one.
+$(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint fmt bench proto
@@ -18,20 +19,20 @@ help: ## List the targets
 
 setup: $(READY) ## Make .venv and install everything (again when pyproject.toml changed)
 
-# The stamp goes first and comes last: without it an environment is unfinished, whatever is in it, and is begun anew.
+# A .venv left unfinished by an interrupted setup is begun anew; one that somebody else made, and that works, is used.
 $(READY): pyproject.toml
-	@if test -e $@; then rm -f $@; else \
+	@if test -e $(UNFINISHED) || ! $(PY) -m pip --version >/dev/null 2>&1; then \
 	  for python in $(PYTHON) $(PYTHONS); do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
 	  done; \
 	  test -n "$$found" || { echo "Gramophone needs Python 3.11 or newer, and none of these is: $(PYTHON) $(PYTHONS)." \
 	    "Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	  echo "Making $(VENV) with $$("$$found" --version)"; \
-	  rm -rf $(VENV) && "$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "$$found cannot make a virtual environment;" \
-	    "its venv module may be a package of its own (python3-venv)" >&2; exit 1; }; \
+	  rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && "$$found" -m venv $(VENV) || { \
+	    echo "$$found made no virtual environment; its venv module may be a package of its own (python3-venv)" >&2; exit 1; }; \
 	fi
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@echo "$(CURDIR)" > $@
+	@rm -f $(UNFINISHED) && echo "$(CURDIR)" > $@
 
 demo: setup ## Draw pictures, start a server, paint three pictures into demo/
 	$(PY) examples/demo.py $(DEMO)

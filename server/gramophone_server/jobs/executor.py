@@ -11,17 +11,20 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from .events import Failure, Progress, Result
 from .job import Job
-from .pipe import Cancel, Ended, Extract, Extracted, FromWorker, Progressed, Ready, Run, ToWorker, WorkerConfig
+from .pipe import Cancel, Ended, Extract, Extracted, FromWorker, Progressed, Ready, Run, Started, ToWorker, WorkerConfig
 from .spec import Picture, PoolingName
 
 log = logging.getLogger(__name__)
 
 Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
-_T = TypeVar("_T")
+
+
+class WorkerDiedError(Exception):
+    """The worker process died; the message says how, beginning with a verb."""
 
 
 class Executor(Protocol):
@@ -68,6 +71,7 @@ class ProcessExecutor:
         self._request_ids = itertools.count(1)
         self._on_progress: dict[str, Callable[[Progress], None]] = {}
         self._endings: dict[str, asyncio.Future[Result | Failure | None]] = {}
+        self._started: set[str] = set()
         self._extractions: dict[int, asyncio.Future[Features | Failure]] = {}
 
     async def start(self) -> None:
@@ -89,14 +93,22 @@ class ProcessExecutor:
 
     async def run(self, job: Job, on_progress: Callable[[Progress], None]) -> Result | Failure | None:
         """Runs a job to its end; None if it was cancelled."""
-        await self.start()
-        self._on_progress[job.id] = on_progress
-        ending = self._endings[job.id] = asyncio.get_running_loop().create_future()
-        try:
-            await self._send(Run(job.id, job.spec))
-            return await ending
-        finally:
-            del self._on_progress[job.id], self._endings[job.id]
+        for last_attempt in (False, True):
+            await self.start()
+            self._on_progress[job.id] = on_progress
+            ending: asyncio.Future[Result | Failure | None] = asyncio.get_running_loop().create_future()
+            self._endings[job.id] = ending
+            try:
+                await self._send(Run(job.id, job.spec))
+                return await ending
+            except WorkerDiedError as error:
+                # One that died before it took the job (while idle, say) has done the job no harm.
+                if last_attempt or job.id in self._started:
+                    return Failure("INTERNAL", f"The worker process {error} while it ran the job; submit it again.")
+            finally:
+                self._started.discard(job.id)
+                del self._on_progress[job.id], self._endings[job.id]
+        raise AssertionError("the last attempt returns")
 
     async def cancel(self, job_id: str) -> None:
         """Asks the job to stop at its next report, if it is the one running."""
@@ -109,10 +121,13 @@ class ProcessExecutor:
         """Features of a picture, beside whatever job is running."""
         await self.start()
         request_id = next(self._request_ids)
-        answer = self._extractions[request_id] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Features | Failure] = asyncio.get_running_loop().create_future()
+        self._extractions[request_id] = answer
         try:
             await self._send(Extract(request_id, model, picture, layers, gram, pooling))
             return await answer
+        except WorkerDiedError as error:
+            return Failure("UNAVAILABLE", f"The worker process {error}; ask again.")
         finally:
             del self._extractions[request_id]
 
@@ -162,22 +177,18 @@ class ProcessExecutor:
         match message:
             case Ready(device):
                 log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
+            case Started(job_id):
+                self._started.add(job_id)
             case Progressed(job_id, progress) if job_id in self._on_progress:
                 self._on_progress[job_id](progress)
             case Ended(job_id, outcome) if job_id in self._endings:
-                _settle(self._endings[job_id], outcome)
+                self._endings[job_id].set_result(outcome)
             case Extracted(request_id, features) if request_id in self._extractions:
-                _settle(self._extractions[request_id], features)
+                self._extractions[request_id].set_result(features)
 
     def _died(self, code: int) -> None:
         reason = f"was killed by signal {-code}" if code < 0 else f"left with status {code}"
-        failure = Failure("INTERNAL", f"The worker process {reason} while it ran the job; submit it again.")
-        for ending in self._endings.values():
-            _settle(ending, failure)
-        for answer in self._extractions.values():
-            _settle(answer, failure)
-
-
-def _settle(future: "asyncio.Future[_T]", value: _T) -> None:
-    if not future.done():
-        future.set_result(value)
+        log.warning("a worker process %s", reason)
+        for future in (*self._endings.values(), *self._extractions.values()):
+            if not future.done():
+                future.set_exception(WorkerDiedError(reason))

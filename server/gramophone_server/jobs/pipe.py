@@ -42,6 +42,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Started:
+    """Worker to front: the job is in hand."""
+
+    job_id: str
+
+
+@dataclass(frozen=True)
 class Progressed:
     """Worker to front: the job is that far."""
 
@@ -75,4 +82,4 @@ class WorkerConfig:
 
 
 ToWorker = Run | Cancel | Extract
-FromWorker = Ready | Progressed | Ended | Extracted
+FromWorker = Ready | Started | Progressed | Ended | Extracted

@@ -1,0 +1,1 @@
+"""Models: an ONNX file beside a manifest, where they are kept, and what runs them."""

@@ -43,7 +43,7 @@ def bad_request(*violations: tuple[str, str]) -> details.BadRequest:
     return details.BadRequest(field_violations=fields)
 
 
-async def abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, message: str, *extra: Message) -> NoReturn:
+async def abort(context: Context, code: grpc.StatusCode, message: str, *extra: Message) -> NoReturn:
     """Ends the call with a status and its details."""
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in extra:

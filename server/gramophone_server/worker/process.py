@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from ..engine.device import available_threads, open_device
-from ..jobs.pipe import Cancel, Ended, Extract, Extracted, Ready, Run, ToWorker, WorkerConfig
+from ..jobs.pipe import Cancel, Ended, Extract, Extracted, Ready, Run, Started, ToWorker, WorkerConfig
 from ..models.store import ModelStore
 from .failures import failure_of
 from .outbox import Outbox
@@ -47,6 +47,7 @@ class WorkerProcess:
         self._outbox.send(Ready(str(device)))
         while True:
             job = self._jobs.get()
+            self._outbox.send(Started(job.job_id))
             self._outbox.send(Ended(job.job_id, runner.run(job)))
             self._cancelled.discard(job.job_id)
 

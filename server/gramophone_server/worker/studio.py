@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -79,7 +78,7 @@ def prepare(spec: JobSpec, model: Model, targets: Targets, device: torch.device)
 
     def objective(dtype: torch.dtype) -> Objective:
         network = TruncatedVGG(
-            _weights(Path(model.path)), layers,
+            _weights(model.path), layers,
             order=order, scale=scale, shift=shift, pool=spec.pooling, dtype=dtype, device=device,
         )  # fmt: skip
         return Objective(network, terms)

@@ -45,9 +45,7 @@ class Targets:
             }
             missing = [layer for layer in layers if keys[layer] not in self._cache]
             if missing:
-                extracted = self._extractor(model).extract(
-                    pixels(picture), missing, average_pooling=pooling == "average"
-                )
+                extracted = self._extractor(model).extract(pixels(picture), missing, pooling=pooling)
                 for layer, features in extracted.items():
                     self._cache[keys[layer]] = gram(features) if grams else features
             found = {layer: self._cache[keys[layer]] for layer in layers}

@@ -1,0 +1,99 @@
+"""The ONNX graph of a VGG: built from weights, read back into weights, cut down to what is needed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from .layers import position
+
+INPUT = "input"
+# Old enough for every ONNX Runtime that is supported.
+OPSET = 17
+IR_VERSION = 8
+
+Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def build_vgg(weights: Weights, *, half: bool = False) -> onnx.ModelProto:
+    """A VGG whose input is (batch, 3, height, width), all dynamic, and whose outputs are all its layers after ReLU.
+
+    Args:
+        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; 2x2 pooling stands before the first layer of
+            each block but the first.
+        half: store the weights in float16; they are computed with in float32 all the same.
+    """
+    nodes: list[onnx.NodeProto] = []
+    initialisers: list[onnx.TensorProto] = []
+    outputs: list[onnx.ValueInfoProto] = []
+    x, block = INPUT, 1
+    for name in sorted(weights, key=position):
+        if position(name)[0] != block:
+            block = position(name)[0]
+            nodes.append(_pool(x, f"pool{block - 1}"))
+            x = f"pool{block - 1}"
+        parameters = []
+        for part, array in zip(("weight", "bias"), weights[name], strict=True):
+            parameter = f"{name}.{part}"
+            stored = array.astype(np.float16 if half else np.float32)
+            initialisers.append(numpy_helper.from_array(stored, parameter))
+            if half:
+                nodes.append(helper.make_node("Cast", [parameter], [f"{parameter}.float32"], to=TensorProto.FLOAT))
+                parameter += ".float32"
+            parameters.append(parameter)
+        nodes.append(
+            helper.make_node(
+                "Conv", [x, *parameters], [f"{name}.linear"], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1]
+            )
+        )
+        nodes.append(helper.make_node("Relu", [f"{name}.linear"], [name]))
+        shape = ["batch", weights[name][0].shape[0], f"height{block}", f"width{block}"]
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        x = name
+    picture = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, "height", "width"])
+    graph = helper.make_graph(nodes, "vgg", [picture], outputs, initialisers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    return model
+
+
+def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer of an ONNX file, float32, as its initialisers hold them.
+
+    Raises:
+        ValueError: it is not a graph that `build_vgg` makes.
+    """
+    graph = onnx.load(path).graph
+    values = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in graph.initializer}
+    values |= {node.output[0]: values[node.input[0]] for node in graph.node if node.op_type == "Cast"}
+    layers = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
+    try:
+        return {
+            layers[node.output[0]]: (values[node.input[1]], values[node.input[2]])
+            for node in graph.node
+            if node.op_type == "Conv"
+        }
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"{path} is not a VGG as `gramophone export` writes it: {error}") from error
+
+
+def truncate(
+    model: onnx.ModelProto, layers: Sequence[str], *, pooling: Literal["max", "average"] = "max"
+) -> onnx.ModelProto:
+    """The part of a graph that the outputs `layers` need, and no more.
+
+    ONNX Runtime computes every node of a session's graph, whatever outputs are asked for; so the graph has to be cut.
+    """
+    cut = onnx.utils.Extractor(model).extract_model([INPUT], list(layers))
+    if pooling == "average":
+        for node in cut.graph.node:
+            if node.op_type == "MaxPool":
+                node.op_type = "AveragePool"
+    return cut
+
+
+def _pool(source: str, target: str) -> onnx.NodeProto:
+    return helper.make_node("MaxPool", [source], [target], kernel_shape=[2, 2], strides=[2, 2])

@@ -1,0 +1,39 @@
+"""Names of VGG-19's layers. `conv4_2` means the activation after that convolution's ReLU."""
+
+import re
+
+BLOCKS = (2, 2, 4, 4, 4)
+"""Convolutions in each block of VGG-19; 2x2 pooling stands between blocks (Simonyan & Zisserman 2014)."""
+
+VGG19_LAYERS = tuple(
+    f"conv{block}_{index}" for block, count in enumerate(BLOCKS, start=1) for index in range(1, count + 1)
+)
+STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+"""The style layers of the paper."""
+CONTENT_LAYERS = ("conv4_2",)
+"""The content layer of the paper."""
+
+_LAYER = re.compile(r"(?:conv|relu)([1-9])_([1-9])")
+
+
+def canonical_layer(name: str) -> str:
+    """`name` with its synonym relu4_1 turned into conv4_1; anything else as it is."""
+    match = _LAYER.fullmatch(name)
+    return f"conv{match[1]}_{match[2]}" if match else name
+
+
+def position(layer: str) -> tuple[int, int]:
+    """Block and index of a layer, by which layers sort from shallow to deep.
+
+    Raises:
+        ValueError: it is not the name of a layer.
+    """
+    match = _LAYER.fullmatch(layer)
+    if match is None:
+        raise ValueError(f"{layer!r} is not the name of a layer, such as conv4_2")
+    return int(match[1]), int(match[2])
+
+
+def stride(layer: str) -> int:
+    """Pixels of the picture per position of a layer's feature map, along each axis."""
+    return 2 ** (position(layer)[0] - 1)

@@ -1,0 +1,87 @@
+"""What is known of a model without opening it. Standard library only: the front process reads manifests."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+FORMAT = 1
+
+
+class ManifestError(ValueError):
+    """A manifest cannot be understood; the message says why."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: its channels N_l, and the pixels of the picture per position of its feature map along each axis."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the network wants its input: channel order, range of values, and mean and deviation in that order and range."""
+
+    order: Literal["RGB", "BGR"]
+    range: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def affine(self) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]]:
+        """Channel indices, scale and shift, such that `x[:, indices] * scale + shift` is the input for RGB x of 0 to 1."""
+        indices = (0, 1, 2) if self.order == "RGB" else (2, 1, 0)
+        scale = tuple(self.range / deviation for deviation in self.std)
+        shift = tuple(-mean / deviation for mean, deviation in zip(self.mean, self.std, strict=True))
+        return indices, scale, shift
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A model.
+
+    Attributes:
+        layers: shallow to deep.
+        sha256: of the ONNX file, hexadecimal.
+        parity: the relative error of each layer, ONNX Runtime against torch, as measured when the model was made.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    preprocessing: Preprocessing
+    sha256: str
+    description: str
+    source: str
+    licence: str
+    parity: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The manifest as the text of a manifest.json."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """The manifest of a manifest.json.
+
+        Raises:
+            ManifestError: it is not one, or of a later format.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise ManifestError("is of a format that this version does not know; upgrade gramophone")
+            wants = values.pop("preprocessing")
+            if wants["order"] not in ("RGB", "BGR"):
+                raise ManifestError(f"has the channel order {wants['order']!r}, which is neither RGB nor BGR")
+            mean, std = (tuple(map(float, wants[key])) for key in ("mean", "std"))
+            if len(mean) != 3 or len(std) != 3 or not all(std):
+                raise ManifestError("needs a mean and a std, not 0, for each of three channels")
+            layers = tuple(Layer(**layer) for layer in values.pop("layers"))
+            preprocessing = Preprocessing(wants["order"], float(wants["range"]), mean, std)  # type: ignore[arg-type]
+            return cls(layers=layers, preprocessing=preprocessing, **values)
+        except ManifestError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ManifestError(f"is not a model's manifest: {type(error).__name__}: {error}") from error

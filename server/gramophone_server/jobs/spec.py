@@ -3,11 +3,12 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from ..models.layers import PoolingName
+
 Kind = Literal["style", "content", "transfer"]
 OptimizerName = Literal["lbfgs", "adam"]
 InitName = Literal["noise", "content", "image"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]
-PoolingName = Literal["max", "average"]
 FitName = Literal["longest_side", "square"]
 FormatName = Literal["png", "jpeg", "webp"]
 

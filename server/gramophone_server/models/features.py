@@ -7,9 +7,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from ..jobs.spec import PoolingName
 from .graph import INPUT, truncate
-from .layers import position, stride
+from .layers import PoolingName, position, stride
 from .store import Model
 
 

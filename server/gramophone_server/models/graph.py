@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .layers import position
+from .layers import PoolingName, position
 
 INPUT = "input"
 # Old enough for every ONNX Runtime that is supported.
@@ -81,7 +80,7 @@ def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def truncate(
-    model: onnx.ModelProto, layers: Sequence[str], *, pooling: Literal["max", "average"] = "max"
+    model: onnx.ModelProto, layers: Sequence[str], *, pooling: PoolingName = "max"
 ) -> onnx.ModelProto:
     """The part of a graph that the outputs `layers` need, and no more.
 

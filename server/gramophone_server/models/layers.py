@@ -1,6 +1,9 @@
 """Names of VGG-19's layers. `conv4_2` means the activation after that convolution's ReLU."""
 
 import re
+from typing import Literal
+
+PoolingName = Literal["max", "average"]
 
 BLOCKS = (2, 2, 4, 4, 4)
 """Convolutions in each block of VGG-19; 2x2 pooling stands between blocks (Simonyan & Zisserman 2014)."""

@@ -1,0 +1,99 @@
+"""From weights to a model in a store, with a check that ONNX Runtime computes what torch computes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from gramophone_server.models.graph import INPUT, build_vgg
+from gramophone_server.models.layers import position, stride
+from gramophone_server.models.manifest import Layer, Manifest, Preprocessing
+from gramophone_server.models.store import Model, write_model
+
+TOLERANCE = 1e-4
+"""Most relative error of a layer, ONNX Runtime against torch, with which a model is accepted."""
+SIZES = ((64, 64), (97, 131), (48, 112))
+"""Heights and widths at which they are compared; odd ones, because pooling drops the odd row."""
+
+Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+class ParityError(Exception):
+    """ONNX Runtime and torch disagree on a model."""
+
+
+def convert(
+    root: Path,
+    weights: Weights,
+    *,
+    name: str,
+    preprocessing: Preprocessing,
+    description: str,
+    source: str,
+    licence: str,
+    half: bool = False,
+) -> Model:
+    """Writes a model into a folder of models.
+
+    Args:
+        weights: kernel and bias of each layer, as from `read_weights`.
+        half: store float16.
+
+    Raises:
+        ParityError: ONNX Runtime and torch differ by more than TOLERANCE at a layer.
+        ValueError: the name cannot be used.
+    """
+    if half:
+        # What is compared, and used, is what is stored.
+        weights = {n: (k.astype(np.float16), b.astype(np.float16)) for n, (k, b) in weights.items()}
+    graph = build_vgg(weights, half=half)
+    parity = measure_parity(graph, weights, preprocessing)
+    worst = max(parity, key=lambda layer: parity[layer])
+    if not parity[worst] <= TOLERANCE:
+        raise ParityError(
+            f"ONNX Runtime and torch differ by {parity[worst]:.1e} at {worst}, which is more than {TOLERANCE:g}; "
+            "the model was not written"
+        )
+    names = sorted(weights, key=position)
+    layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer)) for layer in names)
+    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, parity)
+    return write_model(root, manifest, graph.SerializeToString(deterministic=True))
+
+
+def measure_parity(
+    graph: onnx.ModelProto, weights: Weights, preprocessing: Preprocessing, sizes: tuple[tuple[int, int], ...] = SIZES
+) -> dict[str, float]:
+    """The relative error ‖ONNX − torch‖ / ‖torch‖ of each layer, the worst over `sizes`; batches of two."""
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = sorted(weights, key=position)
+    indices, scale, shift = preprocessing.affine
+    worst = dict.fromkeys(names, 0.0)
+    for height, width in sizes:
+        rgb = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+        x = rgb[:, list(indices)] * torch.tensor(scale).view(1, 3, 1, 1) + torch.tensor(shift).view(1, 3, 1, 1)
+        expected = torch_activations(weights, x)
+        for name, ours in zip(names, session.run(names, {INPUT: x.numpy()}), strict=True):
+            theirs = expected[name].numpy()
+            error = float(np.linalg.norm(ours - theirs) / max(float(np.linalg.norm(theirs)), 1e-30))
+            worst[name] = max(worst[name], error)
+    return worst
+
+
+def torch_activations(weights: Weights, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every layer's activation after ReLU, by plain torch modules, for a network input (N, 3, H, W)."""
+    activations: dict[str, torch.Tensor] = {}
+    block = 1
+    with torch.no_grad():
+        for name in sorted(weights, key=position):
+            if position(name)[0] != block:
+                block = position(name)[0]
+                x = nn.MaxPool2d(2, 2)(x)
+            kernel, bias = (torch.tensor(part, dtype=torch.float32) for part in weights[name])
+            convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
+            convolution.load_state_dict({"weight": kernel, "bias": bias})
+            x = activations[name] = nn.ReLU()(convolution(x))
+    return activations

@@ -61,7 +61,9 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None] | None, ti
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # There is nothing behind what is here: the checksum will tell whether that is it.
+        if (
+            error.code == 416 and have
+        ):  # There is nothing behind what is here: the checksum will tell whether that is it.
             return
         raise
     with response:

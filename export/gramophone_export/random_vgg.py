@@ -1,8 +1,9 @@
 """Makes the built-in model vgg19-random: `python -m gramophone_export.random_vgg`.
 
-Random filters in VGG-19's topology carry texture surprisingly well (Ustyuzhaninov et al. 2016; He, Wang & Hopcroft 2016), so
-this model needs no download and no training. It is a quarter as wide as VGG-19. Like the network of Gatys et al., it is
-normalised: every filter has a mean activation of 1 over pictures and positions, so that every layer carries weight.
+Random filters in VGG-19's topology carry texture surprisingly well (Ustyuzhaninov et al. 2016; He, Wang & Hopcroft
+2016), so this model needs no download and no training. It is a quarter as wide as VGG-19. Like the network of Gatys et
+al., it is normalised: every filter has a mean activation of 1 over pictures and positions, so that every layer carries
+weight.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ SEED = 19
 CHANNELS = (16, 32, 64, 128, 128)
 LAYERS = VGG19_LAYERS[: VGG19_LAYERS.index("conv5_2") + 1]
 DESCRIPTION = (
-    "VGG-19's topology at a quarter of its width with random filters, normalised, not trained: made for trying things out."
+    "VGG-19's topology at a quarter of its width with random, normalised filters; not trained: for trying things out."
 )
 
 
@@ -45,7 +46,7 @@ def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def dead_leaves(rng: np.random.Generator, size: int = 128) -> np.ndarray:
-    """A uint8 RGB picture (size, size, 3) of overlapping discs whose sizes follow a power law, as in natural pictures."""
+    """A uint8 RGB picture (size, size, 3) of overlapping discs of all sizes, as natural pictures are."""
     image = Image.new("RGB", (2 * size, 2 * size))
     draw = ImageDraw.Draw(image)
     for _ in range(1500):
@@ -63,9 +64,7 @@ def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray
 
 
 def _mean_activation(weights: dict[str, tuple[np.ndarray, np.ndarray]], layer: str, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(
-        build_vgg(weights).SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(build_vgg(weights).SerializeToString(), providers=["CPUExecutionProvider"])
     (activation,) = session.run([layer], {INPUT: x})
     return activation.mean((0, 2, 3))
 

@@ -11,10 +11,7 @@ import torch
 from gramophone_server.models.layers import BLOCKS, VGG19_LAYERS
 
 # Positions of the convolutions in torchvision's `features`, where ReLUs and pools count too.
-_POSITIONS = {
-    name: index
-    for name, index in zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True)
-}
+_POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
 _CHANNELS = (64, 128, 256, 512, 512)
 
 
@@ -25,9 +22,9 @@ class WeightsError(ValueError):
 def read_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Kernel (C_out, C_in, 3, 3) and bias (C_out,) of VGG-19's 16 convolutions, float32.
 
-    The file is a PyTorch state dict with one of these keys for conv1_1: `features.0.weight` (torchvision; with or without
-    its classifier), `0.weight` (torchvision's features alone), `conv1_1.weight` (Gatys), `features.conv1_1.weight`.
-    Only tensors are loaded from it, never code.
+    The file is a PyTorch state dict with one of these keys for conv1_1: `features.0.weight` (torchvision and
+    neural-style-pt; with or without a classifier), `0.weight` (torchvision's features alone), `conv1_1.weight` (Gatys),
+    `features.conv1_1.weight`. Only tensors are loaded from it, never code.
 
     Raises:
         WeightsError: it is no such file, or lacks a layer, or a layer has another shape than VGG-19's.

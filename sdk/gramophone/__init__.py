@@ -1,0 +1,53 @@
+"""Gramophone: neural style as a service.
+
+    with gramophone.Client("localhost:50051") as client:
+        job = client.transfer("harbour.jpg", "starry.jpg", size=512, iterations=300, seed=0)
+        for frame in job:
+            print(frame.iteration, frame.loss)
+        job.result().image.save("out.png")
+
+`gramophone.aio.Client` is the same with `await`.
+"""
+
+from . import aio
+from .client import Client
+from .embedded import EmbeddedServer
+from .errors import (
+    DeadlineError,
+    FieldViolation,
+    GramophoneError,
+    InvalidRequestError,
+    JobCancelledError,
+    JobFailedError,
+    NotFoundError,
+    OverloadedError,
+    ServerError,
+    UnavailableError,
+)
+from .job import Job
+from .requests import Style
+from .values import Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
+
+__all__ = [
+    "Client",
+    "DeadlineError",
+    "EmbeddedServer",
+    "FieldViolation",
+    "Frame",
+    "GramophoneError",
+    "InvalidRequestError",
+    "Job",
+    "JobCancelledError",
+    "JobFailedError",
+    "JobInfo",
+    "LayerLoss",
+    "ModelInfo",
+    "NotFoundError",
+    "OverloadedError",
+    "Result",
+    "ServerError",
+    "Style",
+    "Timings",
+    "UnavailableError",
+    "aio",
+]

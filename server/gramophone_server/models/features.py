@@ -38,7 +38,9 @@ class FeatureExtractor:
         deepest = max(layers, key=position)
         if min(picture.shape[:2]) < stride(deepest):
             height, width, _ = picture.shape
-            raise ValueError(f"a picture of {width}x{height} is too small for {deepest}: it needs {stride(deepest)} a side")
+            raise ValueError(
+                f"a picture of {width}x{height} is too small for {deepest}: it needs {stride(deepest)} a side"
+            )
         indices, scale, shift = self._model.manifest.preprocessing.affine
         rgb = picture.transpose(2, 0, 1)[None].astype(np.float32) / 255
         as_channels = (1, 3, 1, 1)

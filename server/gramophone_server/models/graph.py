@@ -21,8 +21,8 @@ def build_vgg(weights: Weights, *, half: bool = False) -> onnx.ModelProto:
     """A VGG whose input is (batch, 3, height, width), all dynamic, and whose outputs are all its layers after ReLU.
 
     Args:
-        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; 2x2 pooling stands before the first layer of
-            each block but the first.
+        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; 2x2 pooling stands before the first layer
+            of each block but the first.
         half: store the weights in float16; they are computed with in float32 all the same.
     """
     nodes: list[onnx.NodeProto] = []
@@ -60,7 +60,7 @@ def build_vgg(weights: Weights, *, half: bool = False) -> onnx.ModelProto:
 
 
 def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer of an ONNX file, float32, as its initialisers hold them.
+    """Kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer of an ONNX file, float32, from its initialisers.
 
     Raises:
         ValueError: it is not a graph that `build_vgg` makes.
@@ -79,9 +79,7 @@ def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise ValueError(f"{path} is not a VGG as `gramophone export` writes it: {error}") from error
 
 
-def truncate(
-    model: onnx.ModelProto, layers: Sequence[str], *, pooling: PoolingName = "max"
-) -> onnx.ModelProto:
+def truncate(model: onnx.ModelProto, layers: Sequence[str], *, pooling: PoolingName = "max") -> onnx.ModelProto:
     """The part of a graph that the outputs `layers` need, and no more.
 
     ONNX Runtime computes every node of a session's graph, whatever outputs are asked for; so the graph has to be cut.

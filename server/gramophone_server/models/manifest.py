@@ -22,7 +22,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the network wants its input: channel order, range of values, and mean and deviation in that order and range."""
+    """How the network wants its input: channel order, range, and mean and deviation in that order and range."""
 
     order: Literal["RGB", "BGR"]
     range: float
@@ -31,7 +31,7 @@ class Preprocessing:
 
     @property
     def affine(self) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]]:
-        """Channel indices, scale and shift, such that `x[:, indices] * scale + shift` is the input for RGB x of 0 to 1."""
+        """Channel indices, scale and shift: `x[:, indices] * scale + shift` is the input for RGB x of 0 to 1."""
         indices = (0, 1, 2) if self.order == "RGB" else (2, 1, 0)
         scale = tuple(self.range / deviation for deviation in self.std)
         shift = tuple(-mean / deviation for mean, deviation in zip(self.mean, self.std, strict=True))

@@ -1,0 +1,75 @@
+"""A server of one's own, for a script or a command that has none to talk to."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from types import TracebackType
+
+from .errors import UnavailableError
+
+_NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection")
+_GREETING = "serving on "
+
+
+class EmbeddedServer:
+    """Starts a server on a free loopback port for the length of a `with` block; `address` says where.
+
+    It runs in a process of its own and leaves when the block does, or this process, however it ends.
+
+    Args:
+        args: more arguments of `gramophone serve`.
+
+    Raises:
+        UnavailableError: the server's packages are not installed, or it did not start.
+    """
+
+    def __init__(self, *args: str) -> None:
+        self._args = args
+        self.address = ""
+
+    def __enter__(self) -> EmbeddedServer:
+        missing = [
+            name for name in ("torch", "onnx", "onnxruntime", "grpc_health") if not importlib.util.find_spec(name)
+        ]
+        if missing:
+            raise UnavailableError(
+                f"a server cannot run here without {', '.join(missing)}: pip install 'gramophone[server]', "
+                "or give the address of a server that is running"
+            )
+        command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *self._args]
+        self._log = tempfile.TemporaryFile("w+")
+        # A group of its own: Ctrl-C in a terminal is for us, who may still want to cancel a job.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, process_group=0
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith(_GREETING):
+            self._process.wait()
+            self._log.seek(0)
+            last = "".join(self._log.readlines()[-5:]).strip()
+            self._log.close()
+            raise UnavailableError(f"the server did not start: {last}")
+        self.address = line.removeprefix(_GREETING).strip()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def log(self) -> str:
+        """What the server has written to its log."""
+        self._log.seek(0)
+        return self._log.read()

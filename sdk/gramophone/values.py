@@ -1,0 +1,207 @@
+"""What comes back from the service, as plain values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from .images import decode
+from .v1 import job_pb2, model_service_pb2
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """A term of a loss: "style", "content" or "total_variation" at a layer, before its weight, and the weight."""
+
+    kind: str
+    layer: str
+    loss: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How far a running job is.
+
+    Attributes:
+        iteration, iterations: updates done and asked for.
+        loss: the total at the last gradient evaluation.
+        layer_losses: its terms.
+        iterations_per_second: recent speed.
+        elapsed, remaining: seconds since it began to run, and until it ends as far as can be told.
+        preview_bytes: the preview's file, empty if this frame has none.
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    layer_losses: tuple[LayerLoss, ...]
+    iterations_per_second: float
+    elapsed: float
+    remaining: float
+    preview_bytes: bytes
+
+    @cached_property
+    def preview(self) -> Image.Image | None:
+        """The preview as a PIL image, decoded when first asked for; None if this frame has none."""
+        return decode(self.preview_bytes) if self.preview_bytes else None
+
+    @classmethod
+    def of(cls, message: job_pb2.Progress) -> Frame:
+        """The frame of a message."""
+        return cls(
+            message.iteration,
+            message.iterations,
+            message.loss,
+            _losses(message.layer_losses),
+            message.iterations_per_second,
+            _seconds(message.elapsed),
+            _seconds(message.remaining),
+            message.preview.data,
+        )
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where a job's time went, in seconds: waiting, preparing (model and targets), optimising."""
+
+    queued: float
+    prepare: float
+    optimize: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job made.
+
+    Attributes:
+        png: the picture's file, with its recipe in the text chunk "gramophone".
+        loss: of that very picture, in float32.
+        layer_losses: its terms.
+        iterations: updates made.
+        model: the model that made it.
+        recipe: everything needed to make the same bytes again.
+        timings: where the time went.
+    """
+
+    png: bytes
+    loss: float
+    layer_losses: tuple[LayerLoss, ...]
+    iterations: int
+    model: str
+    recipe: dict[str, Any]
+    timings: Timings
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The picture as a PIL image, RGB, decoded when first asked for."""
+        return decode(self.png)
+
+    @classmethod
+    def of(cls, message: job_pb2.JobResult) -> Result:
+        """The result of a message."""
+        times = message.timings
+        return cls(
+            message.image.data,
+            message.loss,
+            _losses(message.layer_losses),
+            message.iterations,
+            message.model,
+            json.loads(message.recipe_json),
+            Timings(_seconds(times.queued), _seconds(times.prepare), _seconds(times.optimize)),
+        )
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """A job as it stands.
+
+    Attributes:
+        kind: "style", "content" or "transfer".
+        state: "queued", "running", "succeeded", "failed" or "cancelled".
+        frame: its latest progress, without a preview; None before the first.
+        error: why it failed; None if it did not.
+    """
+
+    id: str
+    kind: str
+    state: str
+    model: str
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    frame: Frame | None
+    error: str | None
+
+    @classmethod
+    def of(cls, message: job_pb2.Job) -> JobInfo:
+        """The info of a message."""
+        return cls(
+            message.id,
+            _name(job_pb2.JobKind.Name(message.kind), "JOB_KIND_"),
+            state_name(message.state),
+            message.model,
+            _moment(message.create_time),
+            _moment(message.start_time) if message.HasField("start_time") else None,
+            _moment(message.end_time) if message.HasField("end_time") else None,
+            Frame.of(message.progress) if message.HasField("progress") else None,
+            message.error.message if message.HasField("error") else None,
+        )
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model of the server: its name, its layers from shallow to deep, what it is and whose."""
+
+    name: str
+    layers: tuple[str, ...]
+    description: str
+    source: str
+    licence: str
+    sha256: str
+    is_default: bool
+
+    @classmethod
+    def of(cls, message: model_service_pb2.Model) -> ModelInfo:
+        """The info of a message."""
+        return cls(
+            message.name,
+            tuple(layer.name for layer in message.layers),
+            message.description,
+            message.source,
+            message.licence,
+            message.sha256,
+            message.is_default,
+        )
+
+
+def state_name(state: job_pb2.JobState.ValueType) -> str:
+    """The state as JobInfo has it."""
+    return _name(job_pb2.JobState.Name(state), "JOB_STATE_")
+
+
+def _losses(messages: Any) -> tuple[LayerLoss, ...]:
+    return tuple(
+        LayerLoss(_name(job_pb2.LossKind.Name(m.kind), "LOSS_KIND_"), m.layer, m.loss, m.weight) for m in messages
+    )
+
+
+def _name(value: str, prefix: str) -> str:
+    return value.removeprefix(prefix).lower()
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _moment(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(UTC)

@@ -21,7 +21,8 @@ SEED = 19
 CHANNELS = (16, 32, 64, 128, 128)
 LAYERS = VGG19_LAYERS[: VGG19_LAYERS.index("conv5_2") + 1]
 DESCRIPTION = (
-    "VGG-19's topology at a quarter of its width with random, normalised filters; not trained: for trying things out."
+    "VGG-19's topology at a quarter of its width, with random filters, normalised: "
+    "nothing was trained, it is for trying things out."
 )
 
 
@@ -30,7 +31,7 @@ def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]
     rng = np.random.default_rng(seed)
     pictures = np.stack([dead_leaves(rng) for _ in range(6)]).transpose(0, 3, 1, 2).astype(np.float32) / 255
     _, scale, shift = TORCHVISION.affine
-    x = pictures * np.float32(scale).reshape(1, 3, 1, 1) + np.float32(shift).reshape(1, 3, 1, 1)
+    x = pictures * np.array(scale, np.float32).reshape(1, 3, 1, 1) + np.array(shift, np.float32).reshape(1, 3, 1, 1)
     weights: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     channels = 3
     for layer in LAYERS:
@@ -66,7 +67,8 @@ def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray
 def _mean_activation(weights: dict[str, tuple[np.ndarray, np.ndarray]], layer: str, x: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(build_vgg(weights).SerializeToString(), providers=["CPUExecutionProvider"])
     (activation,) = session.run([layer], {INPUT: x})
-    return activation.mean((0, 2, 3))
+    mean: np.ndarray = activation.mean((0, 2, 3))
+    return mean
 
 
 def main() -> None:

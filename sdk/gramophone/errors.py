@@ -1,146 +1,106 @@
-"""What can go wrong, as exceptions that carry what the service said about it."""
+"""What can go wrong, as exceptions that carry what the server said of it."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-# The metadata key under which every gRPC library sends and looks for a google.rpc.Status.
-_STATUS_KEY = "grpc-status-details-bin"
+
+class GramophoneError(Exception):
+    """The base of all errors of this package that the service causes."""
 
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """One field of a request that the service refused.
-
-    Attributes:
-        field: path of the field in the request message, such as "options.size" or "styles[1].image".
-        description: what is wrong with it, a phrase that follows the field's name.
-    """
+    """A field of the request and what is wrong with it."""
 
     field: str
     description: str
 
-    def __str__(self) -> str:
-        return f"{self.field}: {self.description}"
 
+class InvalidRequestError(GramophoneError):
+    """The server refused the request; `violations` says which fields, and why."""
 
-class GramophoneError(Exception):
-    """Base of everything this package raises about the service.
-
-    Attributes:
-        code: the gRPC status the call ended with; None if there was no call.
-        violations: the fields that were refused; empty for errors that are not about fields.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        code: grpc.StatusCode | None = None,
-        violations: tuple[FieldViolation, ...] = (),
-    ) -> None:
+    def __init__(self, message: str, violations: tuple[FieldViolation, ...] = ()) -> None:
         super().__init__(message)
-        self.code = code
         self.violations = violations
 
 
-class InvalidRequestError(GramophoneError):
-    """The service refused the request; `violations` says which fields and why."""
-
-
-class NotFoundError(GramophoneError):
-    """There is no such job or model; `violations` names the field that asked for it."""
+class NotFoundError(InvalidRequestError):
+    """The request names a job or a model that the server does not have."""
 
 
 class OverloadedError(GramophoneError):
-    """The service has too much to do.
+    """The server has no room for the request; `retry_after` says when it may have, in seconds, if it said so."""
 
-    Attributes:
-        retry_after: seconds after which it may take the request; None if it did not say.
-    """
-
-    def __init__(self, message: str, *, retry_after: float | None = None, code: grpc.StatusCode | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
 
 
 class UnavailableError(GramophoneError):
-    """Nothing answers at the address, or the connection broke and could not be had again."""
+    """The server cannot be reached, or is shutting down."""
 
 
-class FailedPreconditionError(GramophoneError):
-    """The request is right, but this server cannot do it as it stands, for instance because it does not fit memory."""
+class DeadlineError(GramophoneError):
+    """The time given for a call or a wait is over."""
 
 
-class UnauthenticatedError(GramophoneError):
-    """The service does not know or does not let in the caller."""
+class ServerError(GramophoneError):
+    """Anything else the server answered; `code` is the gRPC status code's name."""
 
-
-class DeadlineError(GramophoneError, TimeoutError):
-    """The time allowed passed first. A job that was waited for goes on."""
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class JobFailedError(GramophoneError):
-    """The job ended by an error; `code` says of which kind."""
+    """The job ended by an error; the message says which, `code` is a google.rpc.Code."""
+
+    def __init__(self, job_id: str, message: str, code: int) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.code = code
 
 
 class JobCancelledError(GramophoneError):
     """The job was cancelled."""
 
-
-class ServerStartError(GramophoneError):
-    """An embedded server did not start."""
-
-
-_BY_CODE: dict[grpc.StatusCode, type[GramophoneError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
-    grpc.StatusCode.NOT_FOUND: NotFoundError,
-    grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
-    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
-    grpc.StatusCode.PERMISSION_DENIED: UnauthenticatedError,
-}
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} was cancelled")
+        self.job_id = job_id
 
 
-def from_rpc_error(error: grpc.RpcError, target: str) -> GramophoneError:
-    """The exception for a failed call to the server at `target`; of the blocking and the asyncio API alike."""
-    call: Any = error
-    code: grpc.StatusCode = call.code()
-    message: str = call.details() or code.name
-    violations, retry_after = _details(call.trailing_metadata())
-    if code is grpc.StatusCode.UNAVAILABLE:
-        advice = "check the address and that the server runs; `gramophone serve` starts one"
-        return UnavailableError(f"no Gramophone server answers at {target}: {advice} ({message})", code=code)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineError(f"the server at {target} did not answer in the time allowed", code=code)
-    if code is grpc.StatusCode.UNIMPLEMENTED:
-        return GramophoneError(f"what answers at {target} does not know this call ({message})", code=code)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        # gRPC itself answers so when a message is over the limit, which no retry will change.
-        if "larger than max" in message:
-            return InvalidRequestError(f"the pictures are too big for one request: {message}", code=code)
-        return OverloadedError(message, retry_after=retry_after, code=code)
-    return _BY_CODE.get(code, GramophoneError)(message, code=code, violations=violations)
+def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
+    """The exception for a failed call to the server at `target`."""
+    code = error.code()
+    message = error.details() or code.name
+    bad_request, retry = _details(error)
+    violations = tuple(FieldViolation(v.field, v.description) for v in bad_request.field_violations)
+    match code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidRequestError(message, violations)
+        case grpc.StatusCode.NOT_FOUND:
+            return NotFoundError(message, violations)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+            return OverloadedError(message, delay or None)
+        case grpc.StatusCode.UNAVAILABLE:
+            return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineError(f"the server at {target} did not answer in time")
+        case _:
+            return ServerError(message, code.name)
 
 
-def _details(metadata: Any) -> tuple[tuple[FieldViolation, ...], float | None]:
-    """Field violations and the advised delay in seconds, out of a call's trailing metadata."""
-    violations: list[FieldViolation] = []
-    retry_after: float | None = None
+def _details(error: grpc.RpcError) -> tuple[error_details_pb2.BadRequest, error_details_pb2.RetryInfo]:
+    bad_request, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    metadata: Any = error.trailing_metadata()
     for key, value in metadata or ():
-        if key != _STATUS_KEY:
-            continue
-        status = status_pb2.Status()
-        bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        try:
-            status.ParseFromString(value)
-            for detail in status.details:
-                if detail.Unpack(bad):
-                    violations += [FieldViolation(v.field, v.description) for v in bad.field_violations]
-                elif detail.Unpack(retry):
-                    retry_after = retry.retry_delay.ToTimedelta().total_seconds()
-        except DecodeError:
-            continue  # Details are an extra; without them the status still says what happened.
-    return tuple(violations), retry_after
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                # Each unpacks only what it is.
+                detail.Unpack(bad_request)
+                detail.Unpack(retry)
+    return bad_request, retry

@@ -123,7 +123,7 @@ def test_init_content_starts_from_the_content(server):
     result = list(events(server.style.TransferStyle(request)))[-1].result
     start = Image.open(io.BytesIO(PICTURE.data)).convert("RGB")
     assert Image.open(io.BytesIO(result.image.data)).tobytes() == start.tobytes()
-    assert result.loss == 0
+    assert result.loss < 1e-6
 
 
 def test_time_limit_ends_with_the_picture_so_far(server):
@@ -206,7 +206,7 @@ def test_two_jobs_at_once(server):
 
 
 def test_a_reader_that_does_not_read_misses_progress_but_no_state(server):
-    stream = server.style.ReconstructStyle(style_request(iterations=3000, size=16, style_layers=[]))
+    stream = server.style.ReconstructStyle(style_request(iterations=1000, size=16))
     job_id = next(events(stream)).job_id
     wait_until(lambda: get(server, job_id).state == job_pb2.JOB_STATE_SUCCEEDED, "the job's end")
     rest = list(events(stream))
@@ -215,7 +215,7 @@ def test_a_reader_that_does_not_read_misses_progress_but_no_state(server):
 
 
 def test_list_jobs(server):
-    ids = [next(events(server.style.ReconstructStyle(style_request(seed=s)))).job_id for s in range(3)]
+    ids = [list(events(server.style.ReconstructStyle(style_request(seed=seed))))[0].job_id for seed in range(3)]
     found, token = [], ""
     while True:
         page = server.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_size=2, page_token=token))
@@ -232,8 +232,7 @@ def test_list_jobs(server):
 
 def test_times_of_a_job(server):
     before = time.time()
-    job_id = next(events(server.style.ReconstructStyle(style_request()))).job_id
-    watch(server, job_id)
+    job_id = list(events(server.style.ReconstructStyle(style_request())))[0].job_id
     job = get(server, job_id)
     moments = [m.ToMicroseconds() / 1e6 for m in (job.create_time, job.start_time, job.end_time)]
     assert before - 1 <= moments[0] <= moments[1] <= moments[2] <= time.time() + 1

@@ -11,12 +11,13 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..models.layers import PoolingName
 from .events import Failure, Progress, Result
 from .job import Job
 from .pipe import Cancel, Ended, Extract, Extracted, FromWorker, Progressed, Ready, Run, Started, ToWorker, WorkerConfig
-from .spec import Picture, PoolingName
+from .spec import Picture
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +190,7 @@ class ProcessExecutor:
     def _died(self, code: int) -> None:
         reason = f"was killed by signal {-code}" if code < 0 else f"left with status {code}"
         log.warning("a worker process %s", reason)
-        for future in (*self._endings.values(), *self._extractions.values()):
+        waiting: list[asyncio.Future[Any]] = [*self._endings.values(), *self._extractions.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(reason))

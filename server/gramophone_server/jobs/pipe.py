@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..models.layers import PoolingName
 from .events import Failure, Progress, Result
-from .spec import JobSpec, Picture, PoolingName
+from .spec import JobSpec, Picture
 
 
 @dataclass(frozen=True)

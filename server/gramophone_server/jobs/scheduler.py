@@ -8,10 +8,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from ..models.layers import PoolingName
 from .events import Failure
 from .executor import Executor, Features
 from .job import Job
-from .spec import JobSpec, Picture, PoolingName
+from .spec import JobSpec, Picture
 from .store import JobStore
 
 log = logging.getLogger(__name__)

@@ -43,8 +43,9 @@ class FeatureExtractor:
             )
         indices, scale, shift = self._model.manifest.preprocessing.affine
         rgb = picture.transpose(2, 0, 1)[None].astype(np.float32) / 255
-        as_channels = (1, 3, 1, 1)
-        x = rgb[:, indices] * np.float32(scale).reshape(as_channels) + np.float32(shift).reshape(as_channels)
+        x = rgb[:, indices] * np.array(scale, np.float32).reshape(as_channels) + np.array(shift, np.float32).reshape(
+            as_channels
+        )
         found = self.session(layers, pooling).run(list(layers), {INPUT: x})
         return {layer: array[0] for layer, array in zip(layers, found, strict=True)}
 
@@ -70,4 +71,5 @@ class FeatureExtractor:
 def gram(features: np.ndarray) -> np.ndarray:
     """Equation 3 divided by M_l: VᵀV / M (C, C), float32, of a feature map (C, H, W)."""
     v = features.reshape(len(features), -1)
-    return v @ v.T / np.float32(v.shape[1])
+    matrix: np.ndarray = v @ v.T / np.float32(v.shape[1])
+    return matrix

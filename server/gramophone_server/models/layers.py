@@ -39,4 +39,4 @@ def position(layer: str) -> tuple[int, int]:
 
 def stride(layer: str) -> int:
     """Pixels of the picture per position of a layer's feature map, along each axis."""
-    return 2 ** (position(layer)[0] - 1)
+    return 1 << (position(layer)[0] - 1)

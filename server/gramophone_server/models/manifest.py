@@ -79,7 +79,7 @@ class Manifest:
             if len(mean) != 3 or len(std) != 3 or not all(std):
                 raise ManifestError("needs a mean and a std, not 0, for each of three channels")
             layers = tuple(Layer(**layer) for layer in values.pop("layers"))
-            preprocessing = Preprocessing(wants["order"], float(wants["range"]), mean, std)  # type: ignore[arg-type]
+            preprocessing = Preprocessing(wants["order"], float(wants["range"]), mean, std)
             return cls(layers=layers, preprocessing=preprocessing, **values)
         except ManifestError:
             raise

@@ -9,10 +9,10 @@ from ..jobs.spec import (
     InitName,
     Kind,
     OptimizerName,
-    PoolingName,
     PrecisionName,
     PreviewSpec,
 )
+from ..models.layers import PoolingName
 from .violations import Checker
 
 LEARNING_RATE: dict[OptimizerName, float] = {"lbfgs": 1.0, "adam": 10.0}

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
-from ..jobs.spec import JobSpec, Kind, LayerWeight, Picture, PoolingName, StylePicture
-from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, canonical_layer
+from ..jobs.spec import JobSpec, Kind, LayerWeight, Picture, StylePicture
+from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from .limits import Limits

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..jobs.spec import Picture, PoolingName, StylePicture
+from ..jobs.spec import Picture, StylePicture
 from ..models.features import FeatureExtractor, gram
+from ..models.layers import PoolingName
 from ..models.store import Model
 
 _Key = tuple[str, str, int, int, PoolingName, str, bool]

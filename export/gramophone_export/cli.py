@@ -1,0 +1,165 @@
+"""`gramophone export` and `gramophone models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gramophone_server.models.store import ModelStore, UnknownModelError, verify
+
+if TYPE_CHECKING:
+    from gramophone_server.models.store import Model
+
+_folder = click.option(
+    "--models", "root", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.  [default: yours]"
+)
+_url = click.option(
+    "--url", envvar="GRAMOPHONE_WEIGHTS_URL", help="Where the weights are, if not where torchvision says: a mirror."
+)
+_preprocessing = click.option(
+    "--preprocessing",
+    type=click.Choice(["torchvision", "caffe"]),
+    help="How the network wants its input; known for vgg19 and vgg19-caffe.",
+)
+
+
+@click.command()
+@click.option("--model", "name", default="vgg19", show_default=True, help="Name of the model.")
+@click.option("--from", "weights", type=click.Path(dir_okay=False, path_type=Path), help="A local file of weights.")
+@_preprocessing
+@_url
+@_folder
+def export(name: str, weights: Path | None, preprocessing: str | None, url: str | None, root: Path | None) -> None:
+    """Turn VGG-19's weights into an ONNX file and a manifest, and check it against torch.
+
+    Without --from, the weights are torchvision's, downloaded and checked.
+    """
+    if weights is None:
+        _pull(name, url, root)
+    else:
+        _import(weights, name, preprocessing, root)
+
+
+@click.group()
+def models() -> None:
+    """List, pull, import and verify the models of this machine."""
+
+
+@models.command("list")
+@_folder
+def list_models(root: Path | None) -> None:
+    """List the models that are here."""
+    store = ModelStore(root)
+    for model in store.list():
+        manifest = model.manifest
+        layers = f"{manifest.layers[0].name}…{manifest.layers[-1].name}"
+        click.echo(f"{manifest.name:16} {layers:18} {manifest.description}")
+    click.echo(f"models that you add are kept in {store.root}", err=True)
+
+
+@models.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="vgg19, vgg19-caffe, or a name of your own.")
+@_preprocessing
+@_folder
+def import_model(file: Path, name: str, preprocessing: str | None, root: Path | None) -> None:
+    """Make a model from FILE: VGG-19's weights in the layout of torchvision, Gatys or neural-style-pt."""
+    _import(file, name, preprocessing, root)
+
+
+@models.command()
+@click.argument("name")
+@_url
+@_folder
+def pull(name: str, url: str | None, root: Path | None) -> None:
+    """Download the weights of NAME and make a model of them."""
+    _pull(name, url, root)
+
+
+@models.command("verify")
+@click.argument("names", nargs=-1)
+@_folder
+def verify_models(names: tuple[str, ...], root: Path | None) -> None:
+    """Compare the files of NAMES, or of all models, with their checksums."""
+    store = ModelStore(root)
+    failed = False
+    try:
+        for model in [store.get(name) for name in names] if names else store.list():
+            try:
+                verify(model)
+                click.echo(f"{model.manifest.name}: good")
+            except ValueError as error:
+                failed = True
+                click.echo(f"{model.manifest.name}: {error}", err=True)
+    except UnknownModelError as error:
+        raise click.ClickException(str(error)) from error
+    if failed:
+        raise SystemExit(1)
+
+
+def _import(file: Path, name: str, preprocessing: str | None, root: Path | None) -> None:
+    from .catalogue import CATALOGUE, PREPROCESSING
+    from .convert import ParityError, convert
+    from .weights import WeightsError, read_weights
+
+    known = CATALOGUE.get(name)
+    if known is None and preprocessing is None:
+        raise click.ClickException(
+            f"how the network {name} wants its input is not known: say --preprocessing torchvision (RGB, 0 to 1, "
+            "ImageNet's mean and deviation) or --preprocessing caffe (BGR, 0 to 255, the mean subtracted)"
+        )
+    try:
+        model = convert(
+            ModelStore(root).root,
+            read_weights(file),
+            name=name,
+            preprocessing=PREPROCESSING[preprocessing] if preprocessing or known is None else known.preprocessing,
+            description=known.description if known else "VGG-19 with weights imported from a file.",
+            source=known.source if known else f"imported from {file.name}",
+            licence=known.licence if known else "not known",
+        )
+    except (WeightsError, ParityError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    _report(model)
+
+
+def _pull(name: str, url: str | None, root: Path | None) -> None:
+    from .catalogue import CATALOGUE
+    from .download import DownloadError, download, hash_prefix
+
+    known = CATALOGUE.get(name)
+    if known is None or known.torchvision is None:
+        raise click.ClickException(
+            f"there is no place to download {name} from; if you have its weights, "
+            f"use `gramophone models import FILE --name {name}`"
+        )
+    from torchvision.models import get_weight
+
+    official: str = get_weight(known.torchvision).url
+    url = url or official
+    store = ModelStore(root)
+    file = store.root / ".downloads" / Path(official).name
+    if not file.exists():
+        click.echo(f"downloading {url}", err=True)
+        try:
+            with click.progressbar(length=0, label=name) as bar:
+
+                def progress(have: int, total: int) -> None:
+                    bar.length = total or have
+                    bar.update(have - bar.pos)
+
+                # A mirror has to serve the very file that torchvision names by its checksum.
+                download(url, file, sha256=hash_prefix(official), progress=progress)
+        except DownloadError as error:
+            raise click.ClickException(str(error)) from error
+    _import(file, name, None, root)
+    file.unlink()
+
+
+def _report(model: Model) -> None:
+    manifest = model.manifest
+    worst = max(manifest.parity.values())
+    size = model.path.stat().st_size / 1e6
+    click.echo(f"{manifest.name}: {size:.0f} MB at {model.path}; ONNX Runtime agrees with torch to {worst:.0e}")

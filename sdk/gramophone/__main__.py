@@ -1,0 +1,5 @@
+"""`python -m gramophone`: the same as `gramophone`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""The command line: `gramophone style | content | transfer | sweep | jobs | serve | models | export`."""
+
+from .main import main
+
+__all__ = ["main"]

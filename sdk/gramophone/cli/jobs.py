@@ -1,0 +1,92 @@
+"""`gramophone jobs`: what a running server is doing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .. import JobInfo
+from .connect import connect, quiet_option, summary, watch
+from .options import write
+
+_server = click.option(
+    "--server",
+    metavar="ADDRESS",
+    envvar="GRAMOPHONE_SERVER",
+    default="localhost:50051",
+    show_default=True,
+    help="The running server.",
+)
+
+
+@click.group()
+def jobs() -> None:
+    """List, show, watch and cancel the jobs of a running server."""
+
+
+@jobs.command("list")
+@_server
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]),
+    help="Only these.",
+)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+def list_jobs(server: str, states: tuple[str, ...], limit: int) -> None:
+    """List jobs, the newest first."""
+    with connect(server) as client:
+        for job in client.jobs(states=states, limit=limit):
+            click.echo(_line(job))
+
+
+@jobs.command()
+@click.argument("job_id")
+@_server
+def show(job_id: str, server: str) -> None:
+    """Show a job."""
+    with connect(server) as client:
+        job = client.job(job_id).info()
+        click.echo(_line(job))
+        for name in ("created", "started", "ended"):
+            if (moment := getattr(job, name)) is not None:
+                click.echo(f"  {name:8} {moment.astimezone():%Y-%m-%d %H:%M:%S}")
+        if job.frame is not None:
+            click.echo(f"  loss     {job.frame.loss:.4g}")
+            for term in job.frame.layer_losses:
+                click.echo(f"    {term.kind} {term.layer}: {term.loss:.4g} x {term.weight:g}")
+        if job.error:
+            click.echo(f"  error    {job.error}")
+
+
+@jobs.command("watch")
+@click.argument("job_id")
+@_server
+@quiet_option
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Save the result here.")
+def watch_job(job_id: str, server: str, quiet: bool, output: Path | None) -> None:
+    """Watch a job to its end, and save its result."""
+    with connect(server) as client:
+        job = client.job(job_id)
+        for _ in watch(job, quiet=quiet):
+            pass
+        result = job.result()
+        if output is not None:
+            write(output, result.png)
+        click.echo(summary(result, str(output or job_id)))
+
+
+@jobs.command()
+@click.argument("job_id")
+@_server
+def cancel(job_id: str, server: str) -> None:
+    """Cancel a job."""
+    with connect(server) as client:
+        client.job(job_id).cancel()
+
+
+def _line(job: JobInfo) -> str:
+    progress = f"{job.frame.iteration}/{job.frame.iterations}" if job.frame else ""
+    return f"{job.id}  {job.kind:8}  {job.state:9}  {progress:>13}  {job.model}"

@@ -1,0 +1,62 @@
+"""The group of all commands; those that need more than the SDK are loaded when they are called."""
+
+from importlib.metadata import entry_points, version
+
+import click
+
+from .jobs import jobs
+from .paint import content, style, transfer
+from .sweep import sweep
+
+# What to install for a command of another package of ours that lacks something.
+_EXTRAS = {"serve": "server", "models": "export", "export": "export"}
+
+
+class _Commands(click.Group):
+    """The SDK's commands, and those registered in the entry-point group "gramophone.commands"."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*super().list_commands(context), *entry_points(group="gramophone.commands").names})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of that name."""
+        if (command := super().get_command(context, name)) is not None:
+            return command
+        for entry in entry_points(group="gramophone.commands", name=name):
+            try:
+                loaded: click.Command = entry.load()
+            except ModuleNotFoundError as error:
+                return _not_installed(name, error.name or "a package")
+            return loaded
+        return None
+
+
+@click.group(cls=_Commands)
+@click.version_option(version("gramophone"), prog_name="gramophone")
+def main() -> None:
+    """Neural style as a service.
+
+    style, content, transfer and sweep paint: on the server given by --server, or else on one started for the command.
+    """
+
+
+main.add_command(style)
+main.add_command(content)
+main.add_command(transfer)
+main.add_command(sweep)
+main.add_command(jobs)
+
+
+def _not_installed(name: str, module: str) -> click.Command:
+    extra = _EXTRAS.get(name, "server")
+
+    @click.command(
+        name,
+        short_help=f"Needs pip install 'gramophone[{extra}]'.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def command() -> None:
+        raise click.ClickException(f"`gramophone {name}` needs {module}: pip install 'gramophone[{extra}]'")
+
+    return command

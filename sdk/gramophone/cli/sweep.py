@@ -1,0 +1,73 @@
+"""`gramophone sweep`: layers x seeds x sizes, looked at side by side."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..contact_sheet import contact_sheet
+from .connect import connect, quiet_option, server_option, watch
+from .options import given, synthesis_options, write
+
+
+class _Numbers(click.ParamType[list[int]]):
+    """`0,1,2`."""
+
+    name = "N,N,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> list[int]:
+        """The numbers."""
+        if isinstance(value, list):
+            return value
+        try:
+            return [int(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0,1,2", param, context)
+
+
+@click.command()
+@click.argument("picture")
+@click.option("--layers", type=_Numbers(), default=[1, 2, 3, 4, 5], help="Numbers of layers.  [default: 1,2,3,4,5]")
+@click.option("--seeds", type=_Numbers(), default=[0], help="Seeds.  [default: 0]")
+@click.option("--sizes", type=_Numbers(), default=[224], help="Sizes.  [default: 224]")
+@synthesis_options
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("sweep.png"))
+@server_option
+@quiet_option
+def sweep(
+    picture: str,
+    layers: list[int],
+    seeds: list[int],
+    sizes: list[int],
+    output: Path,
+    server: str | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Reconstruct the style of PICTURE for every combination, on one contact sheet.
+
+    Each picture is also saved on its own, in a folder beside the sheet. A row is a size and a seed, a column is a
+    number of layers.
+    """
+    chosen = given({name: value for name, value in options.items() if name not in ("size", "seed")})
+    folder = output.with_suffix("")
+    with connect(server) as client:
+        rows = []
+        for size, seed in itertools.product(sizes, seeds):
+            row = []
+            for count in layers:
+                caption = f"{count} layers, {size} px, seed {seed}"
+                job = client.style(
+                    picture, layers=count, size=size, seed=seed, preview_every=0, on_disconnect="cancel", **chosen
+                )
+                for _ in watch(job, quiet=quiet, description=caption):
+                    pass
+                result = job.result()
+                write(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.png)
+                row.append((result.image, f"{caption}: {result.loss:.3g}"))
+            rows.append(row)
+        contact_sheet(rows).save(output)
+        click.echo(f"{output}: {len(rows) * len(layers)} pictures, which are in {folder}/ too")

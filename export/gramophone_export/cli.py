@@ -105,7 +105,8 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None)
     from .weights import WeightsError, read_weights
 
     known = CATALOGUE.get(name)
-    if known is None and preprocessing is None:
+    wanted = PREPROCESSING[preprocessing] if preprocessing else known and known.preprocessing
+    if wanted is None:
         raise click.ClickException(
             f"how the network {name} wants its input is not known: say --preprocessing torchvision (RGB, 0 to 1, "
             "ImageNet's mean and deviation) or --preprocessing caffe (BGR, 0 to 255, the mean subtracted)"
@@ -115,7 +116,7 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None)
             ModelStore(root).root,
             read_weights(file),
             name=name,
-            preprocessing=PREPROCESSING[preprocessing] if preprocessing or known is None else known.preprocessing,
+            preprocessing=wanted,
             description=known.description if known else "VGG-19 with weights imported from a file.",
             source=known.source if known else f"imported from {file.name}",
             licence=known.licence if known else "not known",

@@ -43,9 +43,8 @@ class FeatureExtractor:
             )
         indices, scale, shift = self._model.manifest.preprocessing.affine
         rgb = picture.transpose(2, 0, 1)[None].astype(np.float32) / 255
-        x = rgb[:, indices] * np.array(scale, np.float32).reshape(as_channels) + np.array(shift, np.float32).reshape(
-            as_channels
-        )
+        factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
+        x = rgb[:, indices] * factor + offset
         found = self.session(layers, pooling).run(list(layers), {INPUT: x})
         return {layer: array[0] for layer, array in zip(layers, found, strict=True)}
 

@@ -24,7 +24,7 @@ export function explain(error) {
   if (error.code === undefined || !error.metadata) throw error; // not an answer of the server
   const told = { code: grpc.status[error.code], message: error.details };
   for (const status of error.metadata.get("grpc-status-details-bin")) {
-    for (const { type_url: url, value } of decode("Status", status).details ?? []) {
+    for (const { typeUrl: url, value } of decode("Status", status).details ?? []) {
       if (url.endsWith("/google.rpc.BadRequest")) told.violations = decode("BadRequest", value).fieldViolations;
       if (url.endsWith("/google.rpc.RetryInfo")) {
         const { seconds = 0, nanos = 0 } = decode("RetryInfo", value).retryDelay ?? {};

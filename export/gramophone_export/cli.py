@@ -105,7 +105,7 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None)
     from .weights import WeightsError, read_weights
 
     known = CATALOGUE.get(name)
-    wanted = PREPROCESSING[preprocessing] if preprocessing else known and known.preprocessing
+    wanted = PREPROCESSING[preprocessing] if preprocessing else known.preprocessing if known else None
     if wanted is None:
         raise click.ClickException(
             f"how the network {name} wants its input is not known: say --preprocessing torchvision (RGB, 0 to 1, "

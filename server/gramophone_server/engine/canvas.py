@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0.1) -> Tensor:
+def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0.15) -> Tensor:
     """Gaussian noise around mid-grey, (N, 3, height, width) of 0 to 1, float32 on the CPU; number n from seeds[n].
 
     Drawn on the CPU so that every device starts from the same canvas. Starting near grey rather than from uniform noise

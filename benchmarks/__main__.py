@@ -1,0 +1,55 @@
+"""Runs every benchmark and writes RESULTS.md and results.json beside this file: `python -m benchmarks [NAME ...]`."""
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from . import front, service, step
+
+FOLDER = Path(__file__).parent
+BENCHMARKS = {"front": front.measure, "step": step.measure, "service": service.measure}
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    path = FOLDER / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in names or BENCHMARKS:
+        print(f"measuring {name} …", flush=True)
+        results[name] = BENCHMARKS[name]()
+    results["machine"] = {
+        "cores": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    report = render(results)
+    (FOLDER / "RESULTS.md").write_text(report)
+    print(report)
+
+
+def render(results: dict) -> str:
+    """The results as Markdown tables."""
+    machine = results["machine"]
+    lines = [
+        "# Results",
+        "",
+        f"Made by `make bench` on {machine['cores']} CPU cores, Python {machine['python']}, torch {machine['torch']}. "
+        "Medians; compare ratios, not seconds.",
+    ]
+    for name in BENCHMARKS:
+        if name in results:
+            rows = results[name]["rows"]
+            lines += ["", f"## {results[name]['title']}", "", results[name]["how"], ""]
+            lines += ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+            lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,106 @@
+"""The seed's experiment with the paper's network, judged by the paper's loss, which is computed apart from ours here."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gramophone
+from gramophone_server.models.layers import STYLE_LAYERS, VGG19_LAYERS
+from tests.harness import ServerProcess
+
+SIDE = 224
+
+
+@pytest.fixture(scope="module")
+def models(assets, tmp_path_factory) -> Path:
+    """A folder of models into which the command line has imported the real weights."""
+    folder = tmp_path_factory.mktemp("models")
+    command = [sys.executable, "-m", "gramophone", "models", "import", str(assets / "weights/vgg19-caffe-conv.pth")]
+    subprocess.run([*command, "--name", "vgg19-caffe", "--models", str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(models) -> Iterator[gramophone.Client]:
+    with ServerProcess("--models", str(models)) as server, gramophone.Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def network(assets) -> torch.nn.Sequential:
+    from torchvision.models import vgg19
+
+    features = vgg19(weights=None).features.eval()
+    state = torch.load(assets / "weights/vgg19-caffe-conv.pth", weights_only=True)
+    features.load_state_dict({key.removeprefix("features."): value for key, value in state.items()})
+    return features
+
+
+def activations(network: torch.nn.Sequential, image: Image.Image, count: int) -> list[np.ndarray]:
+    """(C, M) float64 of the first `count` style layers."""
+    bgr = torch.from_numpy(np.asarray(image)[..., ::-1].copy()).permute(2, 0, 1).float()[None]
+    x = bgr - torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
+    wanted = [VGG19_LAYERS.index(layer) for layer in STYLE_LAYERS[:count]]
+    found: list[np.ndarray] = []
+    seen = -1
+    with torch.no_grad():
+        for module in network:
+            x = module(x)
+            if isinstance(module, torch.nn.ReLU):
+                seen += 1
+                if seen in wanted:
+                    found.append(x[0].flatten(1).double().numpy().copy())
+                if len(found) == count:
+                    break
+    return found
+
+
+def papers_loss(network: torch.nn.Sequential, image: Image.Image, target: Image.Image, count: int) -> float:
+    """Equations 3 to 5 with w_l = 1 / L."""
+    total = 0.0
+    for f, p in zip(activations(network, image, count), activations(network, target, count), strict=True):
+        channels, positions = f.shape
+        total += ((f @ f.T - p @ p.T) ** 2).sum() / (4 * channels**2 * positions**2)
+    return total / count
+
+
+@pytest.mark.parametrize(("layers", "bar"), [(1, 150), (2, 6e5), (3, 2.2e6), (4, 1.2e8), (5, 1.0e8)])
+def test_starry_night_after_100_iterations_of_adam(client, network, assets, layers, bar):
+    path = assets / "data/images/starry_night.jpg"
+    job = client.style(path, layers=layers, model="vgg19-caffe", size=SIDE, iterations=100, optimizer="adam", seed=0)
+    result = job.result()
+    target = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    loss = papers_loss(network, result.image, target, layers)
+    assert loss <= bar
+    # What the service says of its own picture is true.
+    assert result.loss == pytest.approx(loss, rel=0.02)
+
+
+def test_a_shallow_layer_knows_the_whole_picture(client, assets):
+    path = assets / "data/images/coastal_scene.jpg"
+    result = client.content(path, layer="conv1_2", model="vgg19-caffe", size=96, iterations=150).result()
+    original = Image.open(path).convert("RGB").resize(result.image.size, Image.Resampling.BILINEAR)
+    error = np.asarray(result.image, float) - np.asarray(original, float)
+    assert 10 * np.log10(255**2 / (error**2).mean()) >= 30
+
+
+def test_command_line_twice_and_with_another_seed(assets, models, tmp_path):
+    def paint(name: str, seed: int) -> bytes:
+        command = [sys.executable, "-m", "gramophone", "style", str(assets / "data/images/starry_night.jpg")]
+        command += ["--model", "vgg19-caffe", "--size", "64", "--layers", "2", "--iterations", "10"]
+        command += ["--optimizer", "adam", "--seed", str(seed), "-o", str(tmp_path / name)]
+        environment = {"GRAMOPHONE_MODELS": str(models), "PATH": ""}
+        subprocess.run(command, check=True, env=environment)
+        return (tmp_path / name).read_bytes()
+
+    first = paint("a.png", 0)
+    assert paint("b.png", 0) == first
+    assert paint("c.png", 1) != first
+    assert Image.open(io.BytesIO(first)).size == (64, 64)

@@ -1,0 +1,79 @@
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from gramophone_export import random_vgg
+from gramophone_export.catalogue import CAFFE, TORCHVISION
+from gramophone_export.convert import ParityError, convert, measure_parity
+from gramophone_export.weights import read_weights
+from gramophone_server.models.graph import build_vgg, load_weights
+from gramophone_server.models.layers import VGG19_LAYERS
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore, verify
+
+POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return random_vgg.random_weights(seed=3)
+
+
+def make(folder, weights, name="mine"):
+    return convert(folder, weights, name=name, preprocessing=CAFFE, description="d", source="s", licence="l")
+
+
+def test_a_model_and_its_manifest(tmp_path, weights):
+    model = make(tmp_path, weights)
+    verify(model)
+    assert ModelStore(tmp_path).get("mine") == model
+    assert list(model.manifest.parity) == [layer.name for layer in model.manifest.layers] == list(weights)
+    assert max(model.manifest.parity.values()) < 1e-4
+    assert model.manifest.preprocessing == CAFFE
+    for name, (kernel, bias) in load_weights(model.path).items():
+        assert np.array_equal(kernel, weights[name][0])
+        assert np.array_equal(bias, weights[name][1])
+
+
+def test_a_model_that_differs_from_torch_is_not_written(tmp_path, weights, monkeypatch):
+    other = random_vgg.random_weights(seed=4)
+    monkeypatch.setattr("gramophone_export.convert.build_vgg", lambda w, half: build_vgg(other, half=half))
+    with pytest.raises(ParityError, match="not written"):
+        make(tmp_path, weights)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_built_in_model_is_what_its_script_makes(tmp_path):
+    shipped = load_weights(ModelStore(tmp_path).get(BUILTIN_MODEL).path)
+    for name, (kernel, _) in random_vgg.random_weights().items():
+        np.testing.assert_allclose(shipped[name][0], kernel.astype(np.float16), rtol=2e-2, atol=1e-4)
+
+
+def test_real_weights_against_torchvisions_network(assets):
+    """Every layer at three sizes, against a network that shares no code with ours."""
+    from torchvision.models import vgg19
+
+    path = assets / "weights/vgg19-caffe-conv.pth"
+    weights = read_weights(path)
+    network = vgg19(weights=None).features.eval()
+    state = torch.load(path, weights_only=True)
+    network.load_state_dict({key.removeprefix("features."): value for key, value in state.items()})
+    for module in network:
+        if isinstance(module, torch.nn.ReLU):
+            module.inplace = False
+    session = onnxruntime.InferenceSession(build_vgg(weights).SerializeToString(), providers=["CPUExecutionProvider"])
+    for height, width in ((224, 224), (97, 131), (512, 300)):
+        x = 255 * torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) - 110
+        ours = dict(zip(VGG19_LAYERS, session.run(list(VGG19_LAYERS), {"input": x.numpy()}), strict=True))
+        with torch.no_grad():
+            for index, module in enumerate(network):
+                x = module(x)
+                for name in (n for n, position in POSITIONS.items() if position + 1 == index):
+                    error = np.linalg.norm(ours[name] - x.numpy()) / np.linalg.norm(x.numpy())
+                    assert error <= 1e-4, (name, height, width)
+
+
+def test_parity_is_measured_at_every_layer(weights):
+    parity = measure_parity(build_vgg(weights), weights, TORCHVISION, sizes=((33, 47),))
+    assert list(parity) == list(weights)
+    assert 0 < max(parity.values()) < 1e-4

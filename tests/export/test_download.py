@@ -1,0 +1,126 @@
+"""Downloads from a real HTTP server on this machine that can cut connections and resume."""
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from gramophone_export.download import DownloadError, download, hash_prefix
+
+DATA = bytes(range(256)) * 4096
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+class Mirror(ThreadingHTTPServer):
+    """Serves DATA at /file; `cut` is after how many bytes the next connection is cut, `ranges` whether it resumes."""
+
+    cut: int | None = None
+    ranges = True
+    requests: list[str | None]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/file"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Mirror
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.requests.append(wanted)
+        if self.path != "/file":
+            self.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
+        if start >= len(DATA):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(DATA) - start))
+        self.end_headers()
+        cut, self.server.cut = self.server.cut, None
+        self.wfile.write(DATA[start : len(DATA) if cut is None else start + cut])
+        if cut is not None:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    server = Mirror(("127.0.0.1", 0), Handler)
+    server.requests = []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_file_comes_whole(mirror, tmp_path):
+    seen = []
+    path = tmp_path / "folder/file"
+    download(mirror.url, path, sha256=SHA256, progress=lambda have, total: seen.append((have, total)))
+    assert path.read_bytes() == DATA
+    assert seen[-1] == (len(DATA), len(DATA))
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_cut_download_is_resumed(mirror, tmp_path):
+    path = tmp_path / "file"
+    mirror.cut = 100_000
+    with pytest.raises(DownloadError, match="goes on from there"):
+        download(mirror.url, path, sha256=SHA256)
+    assert not path.exists()
+    download(mirror.url, path, sha256=SHA256)
+    assert path.read_bytes() == DATA
+    assert mirror.requests[0] is None
+    assert mirror.requests[1] == "bytes=100000-"
+
+
+def test_a_server_that_does_not_resume_begins_again(mirror, tmp_path):
+    mirror.cut, mirror.ranges = 100_000, False
+    with pytest.raises(DownloadError):
+        download(mirror.url, tmp_path / "file", sha256=SHA256)
+    download(mirror.url, tmp_path / "file", sha256=SHA256)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_a_download_that_was_complete_but_not_renamed(mirror, tmp_path):
+    (tmp_path / "file.part").write_bytes(DATA)
+    download(mirror.url, tmp_path / "file", sha256=SHA256[:8])
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_a_wrong_file_is_deleted(mirror, tmp_path):
+    with pytest.raises(DownloadError, match="not the right file"):
+        download(mirror.url, tmp_path / "file", sha256="0" * 64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_not_found(mirror, tmp_path):
+    with pytest.raises(DownloadError, match=r"404 .*--url"):
+        download(mirror.url + "/nothing", tmp_path / "file", sha256=SHA256)
+
+
+def test_nobody_there(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DownloadError, match="models import"):
+        download(f"http://127.0.0.1:{port}/file", tmp_path / "file", sha256=SHA256)
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix"),
+    [("https://x.test/models/vgg19-dcbb9e9d.pth", "dcbb9e9d"), ("https://x.test/file.pth?x=-abcdef12.pth", "")],
+)
+def test_hash_in_the_name(url, prefix):
+    assert hash_prefix(url) == prefix

@@ -1,0 +1,46 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gramophone_server.models.manifest import Layer, Manifest, ManifestError, Preprocessing
+
+CAFFE = Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
+MANIFEST = Manifest("m", (Layer("conv1_1", 64, 1),), CAFFE, "ab" * 32, "d", "s", "l", {"conv1_1": 1e-7})
+
+
+def test_round_trip():
+    assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
+
+
+@pytest.mark.parametrize("library", [np, torch])
+def test_preprocessing_is_one_formula_for_arrays_and_tensors(library):
+    wants = Preprocessing("BGR", 255.0, (10, 20, 30), (1, 2, 4))
+    indices, scale, shift = wants.affine
+    rgb = library.asarray([0.2, 0.4, 0.8]).reshape(1, 3)
+    got = rgb[:, list(indices)] * library.asarray(scale) + library.asarray(shift)
+    expected = [(255 * 0.8 - 10) / 1, (255 * 0.4 - 20) / 2, (255 * 0.2 - 30) / 4]
+    assert got[0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def changed(**values: object) -> str:
+    return json.dumps(json.loads(MANIFEST.to_json()) | values)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not a model's manifest"),
+        ("[]", "not a model's manifest"),
+        (changed(format=99), "upgrade"),
+        (changed(layers=[{"name": "conv1_1"}]), "not a model's manifest"),
+        (changed(unknown=1), "not a model's manifest"),
+        (changed(preprocessing={"order": "GRB", "range": 1, "mean": [0] * 3, "std": [1] * 3}), "neither RGB nor BGR"),
+        (changed(preprocessing={"order": "RGB", "range": 1, "mean": [0] * 3, "std": [0] * 3}), "std"),
+        (changed(preprocessing={"order": "RGB", "range": 1, "mean": [0], "std": [1] * 3}), "three channels"),
+    ],
+)
+def test_what_is_refused(text, reason):
+    with pytest.raises(ManifestError, match=reason):
+        Manifest.from_json(text)

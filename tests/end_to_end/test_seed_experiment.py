@@ -1,4 +1,4 @@
-"""The seed's experiment with the paper's network, judged by the paper's loss, which is computed apart from ours here."""
+"""The seed's experiment with the paper's network, judged by the paper's loss, which is computed here apart from ours."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""The seed's experiment with the paper's network, judged by the paper's loss, which is computed here apart from ours."""
+"""The seed's experiment with the paper's network; the paper's loss is computed here, apart from our code."""
 
 import io
 import subprocess

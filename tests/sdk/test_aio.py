@@ -1,0 +1,73 @@
+"""The asynchronous client, which mirrors the synchronous one."""
+
+import asyncio
+import inspect
+
+import pytest
+
+import gramophone
+from gramophone import aio
+from tests.harness import png
+
+SMALL = {"size": 32, "iterations": 6, "report_every": 2}
+ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2}
+
+
+def surface(cls: type) -> dict[str, list[str]]:
+    return {
+        name: list(inspect.signature(member).parameters)
+        for name, member in vars(cls).items()
+        if callable(member) and not name.startswith("_")
+    }
+
+
+def test_the_two_clients_are_twins():
+    assert surface(aio.Client) == surface(gramophone.Client)
+    assert surface(aio.Job) == surface(gramophone.Job)
+
+
+async def test_paint(server):
+    async with aio.Client(server.address) as client:
+        for job in (
+            await client.style(png(), **SMALL),
+            await client.content(png(), layer="conv2_1", **SMALL),
+            await client.transfer(png(), png(seed=1), **SMALL),
+        ):
+            frames = [frame async for frame in job]
+            assert frames[-1].iterations == 6
+            assert (await job.result()).image.size == (32, 32)
+            assert (await job.info()).state == "succeeded"
+            again = await client.job(job.id)
+            assert await again.result() == await job.result()
+        assert job.id in [info.id async for info in client.jobs(limit=3)]
+        assert (await client.models())[0].is_default
+        assert (await client.features(png(), layers=["conv1_1"]))["conv1_1"].shape == (16, 16)
+
+
+async def test_two_at_once(server):
+    async with aio.Client(server.address) as client:
+
+        async def paint(seed: int) -> bytes:
+            return (await (await client.style(png(), seed=seed, **SMALL)).result()).png
+
+        first, second = await asyncio.gather(paint(0), paint(1))
+        assert first != second
+
+
+async def test_cancel_and_deadline(server):
+    async with aio.Client(server.address) as client:
+        job = await client.style(png(), **ENDLESS)
+        with pytest.raises(gramophone.DeadlineError):
+            await job.result(timeout=0.5)
+        await job.cancel()
+        with pytest.raises(gramophone.JobCancelledError):
+            await job.result()
+
+
+async def test_errors(server):
+    async with aio.Client(server.address) as client:
+        with pytest.raises(gramophone.InvalidRequestError) as caught:
+            await client.style(b"hello")
+        assert caught.value.violations[0].field == "styles[0].image.data"
+        with pytest.raises(gramophone.NotFoundError):
+            await client.job("nobody")

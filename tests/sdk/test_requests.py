@@ -1,0 +1,102 @@
+import pytest
+
+from gramophone.requests import Options, Style, content_request, style_request, transfer_request
+from gramophone.v1 import options_pb2
+
+IMAGE = b"file"
+
+
+def test_what_is_not_given_is_not_sent():
+    options = style_request(IMAGE, None, {}).options
+    assert not [field.name for field, _ in options.ListFields() if field.name != "preview"]
+    assert not options.preview.ListFields()
+
+
+def test_every_option_reaches_its_field():
+    options: Options = {
+        "size": 64,
+        "fit": "square",
+        "iterations": 7,
+        "optimizer": "adam",
+        "learning_rate": 2.5,
+        "init": "noise",
+        "seed": 3,
+        "precision": "float32",
+        "pooling": "average",
+        "tv_weight": 0.5,
+        "report_every": 2,
+        "preview_every": 4,
+        "preview_size": 32,
+        "preview_format": "webp",
+        "time_limit": 1.5,
+        "model": "m",
+        "on_disconnect": "cancel",
+    }
+    assert set(options) == set(Options.__annotations__)
+    request = style_request(IMAGE, None, options)
+    sent = request.options
+    assert (sent.size, sent.iterations, sent.seed, sent.model) == (64, 7, 3, "m")
+    assert (sent.fit, sent.optimizer) == (options_pb2.FIT_SQUARE, options_pb2.OPTIMIZER_ADAM)
+    assert (sent.precision, sent.pooling) == (options_pb2.PRECISION_FLOAT32, options_pb2.POOLING_AVERAGE)
+    assert (sent.learning_rate, sent.tv_weight, sent.init) == (2.5, 0.5, options_pb2.INIT_NOISE)
+    assert (sent.report_every, sent.preview.every, sent.preview.size) == (2, 4, 32)
+    assert sent.preview.format == options_pb2.IMAGE_FORMAT_WEBP
+    assert sent.time_limit.ToTimedelta().total_seconds() == 1.5
+    assert request.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL
+
+
+def test_jobs_outlive_their_streams_by_default():
+    assert style_request(IMAGE, None, {}).on_disconnect == options_pb2.ON_DISCONNECT_CONTINUE
+
+
+def test_zero_is_sent_and_not_taken_for_unset():
+    request = transfer_request(IMAGE, IMAGE, None, None, 0.0, None, {"seed": 0, "preview_every": 0})
+    assert request.HasField("content_weight")
+    assert not request.HasField("style_weight")
+    assert request.options.HasField("seed")
+    assert request.options.preview.HasField("every")
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (None, []),
+        (1, [("conv1_1", None)]),
+        (3, [("conv1_1", None), ("conv2_1", None), ("conv3_1", None)]),
+        ("conv4_2", [("conv4_2", None)]),
+        (["conv1_1", "relu2_2"], [("conv1_1", None), ("relu2_2", None)]),
+        ({"conv1_1": 0.0, "conv2_1": 2.0}, [("conv1_1", 0.0), ("conv2_1", 2.0)]),
+    ],
+)
+def test_layers(layers, expected):
+    sent = style_request(IMAGE, layers, {}).style_layers
+    assert [(w.layer, w.weight if w.HasField("weight") else None) for w in sent] == expected
+
+
+def test_several_styles():
+    sent = style_request([IMAGE, Style(b"other", weight=0.0, scale=2.0)], None, {}).styles
+    assert [s.image.data for s in sent] == [b"file", b"other"]
+    assert not sent[0].HasField("weight")
+    assert sent[1].HasField("weight")
+    assert (sent[1].weight, sent[1].scale) == (0.0, 2.0)
+
+
+def test_a_picture_to_start_from():
+    sent = content_request(IMAGE, None, {"init": b"start"}).options
+    assert sent.init_image.data == b"start"
+    assert not sent.HasField("init")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "reason"),
+    [
+        (lambda: style_request(IMAGE, None, {"optimizer": "sgd"}), ValueError, "lbfgs, adam, not 'sgd'"),
+        (lambda: style_request(IMAGE, 6, {}), ValueError, "1 to 5"),
+        (lambda: style_request(IMAGE, 0, {}), ValueError, "1 to 5"),
+        (lambda: content_request(IMAGE, 3, {}), ValueError, "names"),
+        (lambda: style_request(IMAGE, None, {"iteratons": 3}), TypeError, "no option iteratons; .*iterations"),
+    ],
+)
+def test_mistakes(make, error, reason):
+    with pytest.raises(error, match=reason):
+        make()

@@ -15,10 +15,14 @@ from ..engine.optimizers import LBFGS, Adam, Optimizer
 from ..engine.synthesis import Frame, optimise
 from ..engine.vgg import TruncatedVGG
 from ..jobs.events import LossTerm
-from ..jobs.spec import JobSpec, LayerWeight
+from ..jobs.spec import JobSpec, Kind, LayerWeight
 from ..models.graph import load_weights
 from ..models.store import Model
 from .targets import Targets, pixels
+
+# Strong noise has the colours of a texture within its reach from the start. In a content reconstruction it would stay
+# wherever a layer is nearly blind (fine colour, above all): a faint start recovers conv1_2 at 34 dB where 0.15 gives 22.
+_NOISE: dict[Kind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
 
 _weights = lru_cache(maxsize=2)(load_weights)
 
@@ -116,7 +120,7 @@ def _terms(spec: JobSpec, model: Model, targets: Targets, device: torch.device) 
 def _start(spec: JobSpec) -> Tensor:
     picture = {"noise": None, "content": spec.content, "image": spec.init_image}[spec.init]
     if picture is None:
-        return canvases.noise([spec.seed], spec.height, spec.width)
+        return canvases.noise([spec.seed], spec.height, spec.width, deviation=_NOISE[spec.kind])
     return canvases.from_pictures([pixels(picture)])
 
 

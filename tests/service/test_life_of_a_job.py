@@ -25,6 +25,12 @@ def cancel(server, job_id: str) -> job_pb2.Job:
     return server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id)).job
 
 
+def run_and_name(server, seed: int) -> str:
+    """Runs a job to its end; returns its id."""
+    *_, last = events(server.style.ReconstructStyle(style_request(seed=seed)))
+    return last.job_id
+
+
 def watch(server, job_id: str, after: int = 0) -> list[job_pb2.JobEvent]:
     return list(events(server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after))))
 
@@ -215,7 +221,7 @@ def test_a_reader_that_does_not_read_misses_progress_but_no_state(server):
 
 
 def test_list_jobs(server):
-    ids = [list(events(server.style.ReconstructStyle(style_request(seed=seed))))[0].job_id for seed in range(3)]
+    ids = [run_and_name(server, seed) for seed in range(3)]
     found, token = [], ""
     while True:
         page = server.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_size=2, page_token=token))
@@ -232,7 +238,7 @@ def test_list_jobs(server):
 
 def test_times_of_a_job(server):
     before = time.time()
-    job_id = list(events(server.style.ReconstructStyle(style_request())))[0].job_id
+    job_id = run_and_name(server, 0)
     job = get(server, job_id)
     moments = [m.ToMicroseconds() / 1e6 for m in (job.create_time, job.start_time, job.end_time)]
     assert before - 1 <= moments[0] <= moments[1] <= moments[2] <= time.time() + 1

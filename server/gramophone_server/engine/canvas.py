@@ -10,8 +10,8 @@ from torch import Tensor
 def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0.15) -> Tensor:
     """Gaussian noise around mid-grey, (N, 3, height, width) of 0 to 1, float32 on the CPU; number n from seeds[n].
 
-    Drawn on the CPU so that every device starts from the same canvas. A start near grey reaches a given loss in a fraction
-    of the iterations that uniform noise needs, which has to be removed before anything is painted.
+    Drawn on the CPU so that every device starts from the same canvas. A start near grey reaches a given loss in a
+    fraction of the iterations that uniform noise needs, which has to be removed before anything is painted.
 
     Args:
         deviation: of the noise, where the pixel range is 1.

@@ -1,0 +1,69 @@
+"""Paint with Gramophone from scratch: `python examples/demo.py FOLDER` (`make demo`).
+
+Draws three pictures, starts a real server on a free port of this machine, and has it make a texture, a picture from
+features, and a style transfer, by gRPC like any other client.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gramophone.contact_sheet import contact_sheet
+from pictures import draw
+from PIL import Image
+
+import gramophone
+
+Submit = Callable[[], gramophone.Job]
+
+
+def paint(name: str, what: str, submit: Submit, folder: Path) -> Image.Image:
+    """Run one job to its end, showing how far it is, and save its picture as `name`.png."""
+    print(f"\n{what}")
+    started, shown = time.monotonic(), 0.0
+    job = submit()
+    for frame in job:
+        if time.monotonic() - shown > 2.0 or frame.iteration == frame.iterations:
+            shown = time.monotonic()
+            print(f"  {frame.iteration:4d} of {frame.iterations}   loss {frame.loss:.3e}", flush=True)
+    result = job.result()
+    (folder / f"{name}.png").write_bytes(result.png)
+    print(f"  {name}.png: loss {result.loss:.3e} with {result.model}, {time.monotonic() - started:.0f} s")
+    return result.image
+
+
+def main(folder: Path) -> None:
+    """Draw, paint, and lay everything out on one sheet."""
+    started = time.monotonic()
+    print("Drawing a seascape, a night and a harbour …")
+    seascape, night, harbour = draw(folder / "inputs", size=640).values()
+    print("Starting a server …", flush=True)
+    with gramophone.EmbeddedServer() as server, gramophone.Client(server.address) as client:
+        print(f"  it serves on {server.address}")
+        jobs: dict[str, tuple[str, Submit]] = {
+            "style": (
+                "Style: the texture of the night, from noise",
+                lambda: client.style(night, size=256, iterations=250, seed=0),
+            ),
+            "content": (
+                "Content: what conv2_1 knows of the harbour, from noise",
+                lambda: client.content(harbour, layer="conv2_1", size=256, iterations=150, seed=0),
+            ),
+            "transfer": (
+                "Transfer: the harbour in the manner of the night",
+                lambda: client.transfer(harbour, night, size=320, iterations=250, seed=0),
+            ),
+        }
+        made = {name: paint(name, what, submit, folder) for name, (what, submit) in jobs.items()}
+    inputs = [(Image.open(path), path.stem) for path in (seascape, night, harbour)]
+    contact_sheet([inputs, [(image, name) for name, image in made.items()]]).save(folder / "contact_sheet.png")
+    print(f"\nDone in {time.monotonic() - started:.0f} s. The pictures are in {folder}/")
+    for path in sorted(folder.rglob("*.png")):
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]))

@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gramophone.contact_sheet import contact_sheet
 from pictures import draw
 from PIL import Image
 
 import gramophone
+from gramophone.contact_sheet import contact_sheet
+
+# A hundred times the paper's: random filters would else keep nearly all of the content. They also like average pooling.
+STYLE_WEIGHT = 1e5
 
 Submit = Callable[[], gramophone.Job]
 
@@ -44,20 +47,23 @@ def main(folder: Path) -> None:
         jobs: dict[str, tuple[str, Submit]] = {
             "style": (
                 "Style: the texture of the night, from noise",
-                lambda: client.style(night, size=256, iterations=250, seed=0),
+                lambda: client.style(night, size=256, iterations=250, pooling="average"),
             ),
             "content": (
                 "Content: what conv2_1 knows of the harbour, from noise",
-                lambda: client.content(harbour, layer="conv2_1", size=256, iterations=150, seed=0),
+                lambda: client.content(harbour, layer="conv2_1", size=256, iterations=200, pooling="average"),
             ),
             "transfer": (
                 "Transfer: the harbour in the manner of the night",
-                lambda: client.transfer(harbour, night, size=320, iterations=250, seed=0),
+                lambda: client.transfer(
+                    harbour, night, size=320, iterations=200, pooling="average", style_weight=STYLE_WEIGHT
+                ),
             ),
         }
         made = {name: paint(name, what, submit, folder) for name, (what, submit) in jobs.items()}
     inputs = [(Image.open(path), path.stem) for path in (seascape, night, harbour)]
-    contact_sheet([inputs, [(image, name) for name, image in made.items()]]).save(folder / "contact_sheet.png")
+    outputs = [(image, name) for name, image in made.items()]
+    contact_sheet([inputs, outputs], cell=320).save(folder / "contact_sheet.png")
     print(f"\nDone in {time.monotonic() - started:.0f} s. The pictures are in {folder}/")
     for path in sorted(folder.rglob("*.png")):
         print(f"  {path}")

@@ -2,15 +2,15 @@
 
 Random filters in VGG-19's topology carry texture surprisingly well (Ustyuzhaninov et al. 2016; He, Wang & Hopcroft
 2016), so this model needs no download and no training. It is a quarter as wide as VGG-19. Like the network of Gatys et
-al., it is normalised: every filter has a mean activation of 1 over pictures and positions, so that every layer carries
-weight.
+al., it is normalised: every filter has the same mean activation over pictures and positions, so that every layer
+carries weight.
 """
 
 import numpy as np
-import onnxruntime
+import torch
 from PIL import Image, ImageDraw
+from torch.nn import functional as F
 
-from gramophone_server.models.graph import INPUT, build_vgg
 from gramophone_server.models.layers import VGG19_LAYERS, position
 from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT
 
@@ -18,6 +18,8 @@ from .catalogue import TORCHVISION
 from .convert import convert
 
 SEED = 19
+ACTIVATION = 30.0
+"""Mean activation of every filter: of VGG-19's own order, so that the paper's weights of content and style fit."""
 CHANNELS = (16, 32, 64, 128, 128)
 LAYERS = VGG19_LAYERS[: VGG19_LAYERS.index("conv5_2") + 1]
 DESCRIPTION = (
@@ -27,23 +29,37 @@ DESCRIPTION = (
 
 
 def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernel and bias of each layer: orthogonal random filters, scaled to a mean activation of 1 on drawn pictures."""
+    """Kernel and bias of each layer: orthogonal random filters, normalised layer by layer on drawn pictures.
+
+    Before ReLU each filter has mean 0 and deviation 1, or the constant part of what the layer before it lets through
+    would drown the picture; after ReLU it is scaled to a mean of ACTIVATION.
+    """
     rng = np.random.default_rng(seed)
-    pictures = np.stack([dead_leaves(rng) for _ in range(6)]).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    pictures = np.stack([dead_leaves(rng) for _ in range(6)])
     _, scale, shift = TORCHVISION.affine
-    x = pictures * np.array(scale, np.float32).reshape(1, 3, 1, 1) + np.array(shift, np.float32).reshape(1, 3, 1, 1)
+    rgb = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    x = rgb * torch.tensor(scale).view(1, 3, 1, 1) + torch.tensor(shift).view(1, 3, 1, 1)
     weights: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    channels = 3
+    block = 1
     for layer in LAYERS:
-        width = CHANNELS[position(layer)[0] - 1]
-        kernel = _orthogonal(rng, width, channels * 9).reshape(width, channels, 3, 3)
-        bias = np.zeros(width, np.float32)
-        mean = _mean_activation(weights | {layer: (kernel, bias)}, layer, x)
-        # Three digits, so that another machine's rounding gives the same filters.
-        factor = np.array([float(f"{1 / max(m, 1e-6):.3g}") for m in mean], np.float32)
-        weights[layer] = (kernel * factor.reshape(-1, 1, 1, 1), bias)
-        channels = width
+        if position(layer)[0] != block:
+            block = position(layer)[0]
+            x = F.max_pool2d(x, 2)
+        width = CHANNELS[block - 1]
+        kernel = torch.from_numpy(_orthogonal(rng, width, x.shape[1] * 9).reshape(width, x.shape[1], 3, 3))
+        linear = F.conv2d(x, kernel, padding=1)
+        deviation, mean = torch.std_mean(linear, (0, 2, 3))
+        activation = ((linear - mean.view(-1, 1, 1)) / deviation.view(-1, 1, 1)).relu().mean((0, 2, 3))
+        factor = _rounded(ACTIVATION / (activation * deviation))
+        kernel, bias = kernel * factor.view(-1, 1, 1, 1), _rounded(-mean * factor)
+        x = F.conv2d(x, kernel, bias, padding=1).relu()
+        weights[layer] = (kernel.numpy(), bias.numpy())
     return weights
+
+
+def _rounded(values: torch.Tensor) -> torch.Tensor:
+    # Three digits, so that another machine's rounding gives the same filters.
+    return torch.tensor([float(f"{value:.3g}") for value in values.tolist()])
 
 
 def dead_leaves(rng: np.random.Generator, size: int = 128) -> np.ndarray:
@@ -62,13 +78,6 @@ def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray
     q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diag(r))
     return (q if rows > columns else q.T).astype(np.float32)
-
-
-def _mean_activation(weights: dict[str, tuple[np.ndarray, np.ndarray]], layer: str, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(build_vgg(weights).SerializeToString(), providers=["CPUExecutionProvider"])
-    (activation,) = session.run([layer], {INPUT: x})
-    mean: np.ndarray = activation.mean((0, 2, 3))
-    return mean
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -39,7 +41,7 @@ def picture(tmp_path: Path) -> Path:
 
 def run(client: Path, *args: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = ["node", "client.mjs", *map(str, args)]
-    env = {"GRAMOPHONE_PROTO": str(REPOSITORY / "proto"), "PATH": f"{Path(shutil.which('node') or '').parent}"}
+    env = {"GRAMOPHONE_PROTO": str(REPOSITORY / "proto"), "PATH": os.environ["PATH"]}
     return subprocess.run(command, cwd=client, env=env | environment, capture_output=True, text=True, timeout=120)
 
 
@@ -92,3 +94,24 @@ def test_says_that_no_server_answers(client: Path, picture: Path) -> None:
     done = run(client, "127.0.0.1:1", picture, picture.with_name("out.png"), "--size", 32)
     assert done.returncode == 1
     assert json.loads(done.stderr)["code"] == "UNAVAILABLE"
+
+
+def test_the_readme_runs(client: Path, server: ServerProcess, tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    (code,) = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
+    code = code.replace("localhost:50051", server.address).replace("size: 512", "size: 32, iterations: 3")
+    code = code.replace('"out.png"', json.dumps(str(tmp_path / "out.png")))
+    (client / "night.jpg").write_bytes(png())
+    (client / "readme.mjs").write_text(code)
+    done = subprocess.run(
+        ["node", "readme.mjs"],
+        cwd=client,
+        env={"GRAMOPHONE_PROTO": str(REPOSITORY / "proto"), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2] == "3"
+    with Image.open(tmp_path / "out.png") as out:
+        assert out.size == (32, 32)

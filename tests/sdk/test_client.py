@@ -1,11 +1,11 @@
 """The synchronous client against a real server, as another service would use it."""
 
+import contextlib
 import io
 import socket
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -222,9 +222,8 @@ class Proxy:
     def cut(self) -> None:
         self.cuts += 1
         pairs, self._pairs = self._pairs, []
-        for ends in pairs:
-            for end in ends:
-                end.close() if end.fileno() < 0 else end.shutdown(socket.SHUT_RDWR)
+        for end in (end for ends in pairs for end in ends):
+            _shut(end)
 
     def _accept(self) -> None:
         while True:
@@ -245,8 +244,11 @@ class Proxy:
         except OSError:
             pass
         finally:
-            for end in (source, sink):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    time.sleep(0)
+            _shut(source)
+            _shut(sink)
+
+
+def _shut(end: socket.socket) -> None:
+    """Ends a connection; the other pump of the pair may have done so already."""
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)

@@ -53,42 +53,50 @@ class Adam:
 class LBFGS:
     """Limited-memory BFGS (Liu & Nocedal 1989; two-loop recursion of Nocedal & Wright, algorithm 7.4) in the box.
 
-    One evaluation a step and no line search: a step that raises the loss (or makes it non-finite) is taken back to a
-    quarter of its length, and if that fails too, the curvature is forgotten for a short step down the gradient. Pixels
-    that rest on the box's edge with the gradient pointing outwards are held out of the direction, so it is the clipped
-    picture that converges.
+    One evaluation a step and no line search. A step is accepted while its loss is finite and no higher than the higher of
+    the latest two accepted ones (Grippo, Lampariello & Lucidi 1986; asking for less at every step stalls in the rounding
+    of bfloat16). Else it is taken back to a quarter of its length, and if that fails too, the curvature is forgotten for
+    a short step down the gradient. Pixels that rest on the box's edge with the gradient pointing outwards are held out of
+    the direction, so it is the clipped picture that converges.
 
     Args:
         learning_rate: factor on the quasi-Newton step.
         history: number of curvature pairs kept.
         first_step: root-mean-square pixel change of the very first step, when no curvature is known, in 0–255 units.
+        memory: number of accepted losses with which a new one is compared.
     """
 
-    def __init__(self, learning_rate: float = 1.0, history: int = 20, first_step: float = 4.0) -> None:
+    def __init__(
+        self, learning_rate: float = 1.0, history: int = 20, first_step: float = 4.0, memory: int = 10
+    ) -> None:
         self._rate = learning_rate
         self._history = history
         self._first_step = first_step / 255
+        self._memory = memory
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._scale = torch.zeros(())
         self._canvas: Tensor | None = None
-        self._loss: Tensor | None = None
+        self._losses: list[Tensor] = []
         self._gradient: Tensor | None = None
         self._rejections = torch.zeros(())
 
     def step(self, canvas: Tensor, at: Evaluation) -> Tensor:
         """The next canvas (N, 3, H, W), given the loss and gradient at this one."""
-        if self._canvas is None or self._gradient is None or self._loss is None:
-            self._canvas, self._loss, self._gradient = canvas, at.loss, at.gradient
+        if self._canvas is None or self._gradient is None:
+            self._canvas, self._gradient = canvas, at.gradient
+            self._losses.append(at.loss)
             self._rejections, self._scale = torch.zeros_like(at.loss), torch.zeros_like(at.loss)
             return self._steepest(torch.full_like(at.loss, self._rate * self._first_step))
-        accepted = torch.isfinite(at.loss) & (at.loss <= self._loss)
+        recent = torch.stack(self._losses).amax(0)
+        accepted = torch.isfinite(at.loss) & (at.loss <= recent)
         keep = _per_pixel(accepted)
         s = canvas - self._canvas
         y = torch.where(keep, at.gradient - self._gradient, 0)
         self._remember(s, y, accepted)
         self._canvas = torch.where(keep, canvas, self._canvas)
         self._gradient = torch.where(keep, at.gradient, self._gradient)
-        self._loss = torch.where(accepted, at.loss, self._loss)
+        self._losses.append(torch.where(accepted, at.loss, self._losses[-1]))
+        del self._losses[: -self._memory]
         self._rejections = torch.where(accepted, 0, self._rejections + 1)
         # A direction that fails twice is not a direction of descent: what was learned of the curvature is wrong here.
         lost = self._rejections >= 2

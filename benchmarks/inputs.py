@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor, gram
 from gramophone_server.models.graph import load_weights
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore
-
-from gramophone_server.engine.objective import Objective, Term
-from gramophone_server.engine.vgg import TruncatedVGG
 
 
 def picture(size: int) -> np.ndarray:

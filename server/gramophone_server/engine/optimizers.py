@@ -53,11 +53,11 @@ class Adam:
 class LBFGS:
     """Limited-memory BFGS (Liu & Nocedal 1989; two-loop recursion of Nocedal & Wright, algorithm 7.4) in the box.
 
-    One evaluation a step and no line search. A step is accepted while its loss is finite and no higher than the higher of
-    the latest two accepted ones (Grippo, Lampariello & Lucidi 1986; asking for less at every step stalls in the rounding
-    of bfloat16). Else it is taken back to a quarter of its length, and if that fails too, the curvature is forgotten for
-    a short step down the gradient. Pixels that rest on the box's edge with the gradient pointing outwards are held out of
-    the direction, so it is the clipped picture that converges.
+    One evaluation a step and no line search. A step is accepted while its loss is finite and no higher than the
+    higher of the latest two accepted ones (Grippo, Lampariello & Lucidi 1986; asking for less at every step stalls in
+    the rounding of bfloat16). Else it is taken back to a quarter of its length, and if that fails too, the curvature
+    is forgotten for a short step down the gradient. Pixels that rest on the box's edge with the gradient pointing
+    outwards are held out of the direction, so it is the clipped picture that converges.
 
     Args:
         learning_rate: factor on the quasi-Newton step.
@@ -66,9 +66,7 @@ class LBFGS:
         memory: number of accepted losses with which a new one is compared.
     """
 
-    def __init__(
-        self, learning_rate: float = 1.0, history: int = 20, first_step: float = 4.0, memory: int = 10
-    ) -> None:
+    def __init__(self, learning_rate: float = 1.0, history: int = 20, first_step: float = 4.0, memory: int = 2) -> None:
         self._rate = learning_rate
         self._history = history
         self._first_step = first_step / 255

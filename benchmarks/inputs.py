@@ -1,11 +1,9 @@
 """What the benchmarks paint with: the real weights where they are, else the built-in model; a picture drawn here."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import torch
 
+from examples.gallery.seascape import seascape
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor, gram
@@ -16,15 +14,12 @@ from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore
 
 def picture(size: int) -> np.ndarray:
     """A uint8 RGB picture (size, size, 3) with detail at every scale."""
-    from examples.pictures import seascape
-
-    return np.asarray(seascape(size, size, seed=0).convert("RGB"))
+    return np.asarray(seascape(640).resize((size, size)))
 
 
 def models() -> list[Model]:
     """The built-in model, and vgg19-caffe if it has been imported."""
-    store = ModelStore(Path(os.environ["GRAMOPHONE_MODELS"]) if "GRAMOPHONE_MODELS" in os.environ else None)
-    return [store.get(m.manifest.name) for m in store.list() if m.manifest.name in (BUILTIN_MODEL, "vgg19-caffe")]
+    return [model for model in ModelStore().list() if model.manifest.name in (BUILTIN_MODEL, "vgg19-caffe")]
 
 
 def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.dtype) -> Objective:

@@ -15,7 +15,7 @@ from PIL import Image
 import gramophone
 from gramophone.contact_sheet import contact_sheet
 
-# A hundred times the paper's: random filters would else keep nearly all of the content. They also like average pooling.
+# A hundred times the paper's: random filters would else keep nearly all of the content.
 STYLE_WEIGHT = 1e5
 
 Submit = Callable[[], gramophone.Job]
@@ -47,16 +47,16 @@ def main(folder: Path) -> None:
         jobs: dict[str, tuple[str, Submit]] = {
             "style": (
                 "Style: the texture of the night, from noise",
-                lambda: client.style(night, size=256, iterations=250, pooling="average"),
+                lambda: client.style(night, size=256, iterations=250),
             ),
             "content": (
                 "Content: what conv2_1 knows of the harbour, from noise",
-                lambda: client.content(harbour, layer="conv2_1", size=256, iterations=200, pooling="average"),
+                lambda: client.content(harbour, layer="conv2_1", size=256, iterations=200),
             ),
             "transfer": (
                 "Transfer: the harbour in the manner of the night",
                 lambda: client.transfer(
-                    harbour, night, size=320, iterations=200, pooling="average", style_weight=STYLE_WEIGHT
+                    harbour, night, size=320, iterations=200, style_weight=STYLE_WEIGHT
                 ),
             ),
         }

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gramophone_server.models.graph import INPUT, build_vgg
-from gramophone_server.models.layers import position, stride
+from gramophone_server.models.layers import PoolingName, position, stride
 from gramophone_server.models.manifest import Layer, Manifest, Preprocessing
 from gramophone_server.models.store import Model, write_model
 
@@ -35,12 +35,14 @@ def convert(
     description: str,
     source: str,
     licence: str,
+    pooling: PoolingName = "max",
     half: bool = False,
 ) -> Model:
     """Writes a model into a folder of models.
 
     Args:
         weights: kernel and bias of each layer, as from `read_weights`.
+        pooling: the model's default.
         half: store float16.
 
     Raises:
@@ -60,7 +62,7 @@ def convert(
         )
     names = sorted(weights, key=position)
     layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer)) for layer in names)
-    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, parity)
+    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, pooling, parity)
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))
 
 

@@ -44,7 +44,7 @@ def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]
     for layer in LAYERS:
         if position(layer)[0] != block:
             block = position(layer)[0]
-            x = F.max_pool2d(x, 2)
+            x = F.avg_pool2d(x, 2)
         width = CHANNELS[block - 1]
         kernel = torch.from_numpy(_orthogonal(rng, width, x.shape[1] * 9).reshape(width, x.shape[1], 3, 3))
         linear = F.conv2d(x, kernel, padding=1)
@@ -90,6 +90,8 @@ def main() -> None:
         description=DESCRIPTION,
         source=f"gramophone_export.random_vgg, seed {SEED}",
         licence="MIT",
+        # Through random filters the maximum lets hardly anything but noise pass.
+        pooling="average",
         half=True,
     )
     print(f"{model.path}: {model.path.stat().st_size / 1e6:.1f} MB, SHA-256 {model.manifest.sha256}")

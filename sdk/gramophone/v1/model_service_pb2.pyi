@@ -180,7 +180,7 @@ class ExtractFeaturesRequest(_message.Message):
     size: _builtins.int
     """Longest side to which the picture is scaled first, in pixels; 16 to 4096. Default: the picture as it is."""
     pooling: _options_pb2.Pooling.ValueType
-    """Pooling of the network. Default POOLING_MAX."""
+    """Pooling of the network. Default: the model's own, see Pooling."""
     model: _builtins.str
     """Name of the model. Default: the server's default model."""
     @_builtins.property

@@ -125,7 +125,7 @@ class _Pooling:
 class _PoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pooling.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POOLING_UNSPECIFIED: _Pooling.ValueType  # 0
-    """The default: POOLING_MAX, as VGG-19 was trained."""
+    """The default: the model's own, which is POOLING_MAX for VGG-19."""
     POOLING_MAX: _Pooling.ValueType  # 1
     """2x2 maximum."""
     POOLING_AVERAGE: _Pooling.ValueType  # 2
@@ -135,7 +135,7 @@ class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper):
     """How the network pools between blocks."""
 
 POOLING_UNSPECIFIED: Pooling.ValueType  # 0
-"""The default: POOLING_MAX, as VGG-19 was trained."""
+"""The default: the model's own, which is POOLING_MAX for VGG-19."""
 POOLING_MAX: Pooling.ValueType  # 1
 """2x2 maximum."""
 POOLING_AVERAGE: Pooling.ValueType  # 2
@@ -377,7 +377,7 @@ class SynthesisOptions(_message.Message):
     precision: Global___Precision.ValueType
     """Arithmetic of the network. Default: the fastest the device has natively, see Precision."""
     pooling: Global___Pooling.ValueType
-    """Pooling of the network. Default POOLING_MAX."""
+    """Pooling of the network. Default: the model's own, see Pooling."""
     tv_weight: _builtins.float
     """Weight of the total variation of the canvas (mean squared difference of neighbouring pixels, 0-255 range), which
     smooths; unitless, finite, >= 0. Default 0.

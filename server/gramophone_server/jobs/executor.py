@@ -73,6 +73,7 @@ class ProcessExecutor:
         self._on_progress: dict[str, Callable[[Progress], None]] = {}
         self._endings: dict[str, asyncio.Future[Result | Failure | None]] = {}
         self._started: set[str] = set()
+        self._stopping = False
         self._extractions: dict[int, asyncio.Future[Features | Failure]] = {}
 
     async def start(self) -> None:
@@ -134,6 +135,7 @@ class ProcessExecutor:
 
     async def stop(self) -> None:
         """Closes the pipe, which makes the process leave, and sees that it did."""
+        self._stopping = True
         process = self._process
         if process is None:
             return
@@ -191,7 +193,8 @@ class ProcessExecutor:
 
     def _died(self, code: int) -> None:
         reason = f"was killed by signal {-code}" if code < 0 else f"left with status {code}"
-        log.warning("a worker process %s", reason)
+        if not self._stopping:
+            log.warning("a worker process %s", reason)
         waiting: list[asyncio.Future[Any]] = [*self._endings.values(), *self._extractions.values()]
         for future in waiting:
             if not future.done():

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from .layers import PoolingName
+
 FORMAT = 1
 
 
@@ -45,6 +47,7 @@ class Manifest:
     Attributes:
         layers: shallow to deep.
         sha256: of the ONNX file, hexadecimal.
+        pooling: what the network pools with unless a request says otherwise.
         parity: the relative error of each layer, ONNX Runtime against torch, as measured when the model was made.
     """
 
@@ -55,6 +58,7 @@ class Manifest:
     description: str
     source: str
     licence: str
+    pooling: PoolingName = "max"
     parity: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:

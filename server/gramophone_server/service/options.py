@@ -40,8 +40,8 @@ class Options:
     time_limit: float | None
 
 
-def read_options(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> Options:
-    """Reads the options of a job of that kind, noting what is wrong with them."""
+def read_options(options: pb.SynthesisOptions, kind: Kind, pooling: PoolingName, check: Checker) -> Options:
+    """Reads the options of a job of that kind, whose model pools with `pooling`, noting what is wrong with them."""
     optimizer: OptimizerName = check.choice(options, "optimizer", pb.Optimizer, "lbfgs", at=AT)
     return Options(
         size=check.integer(options, "size", 512, 16, 8192, at=AT),
@@ -52,7 +52,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> Op
         init=_init(options, kind, check),
         seed=check.integer(options, "seed", 0, 0, 2**63 - 1, at=AT),
         precision=check.choice(options, "precision", pb.Precision, "auto", at=AT),
-        pooling=check.choice(options, "pooling", pb.Pooling, "max", at=AT),
+        pooling=check.choice(options, "pooling", pb.Pooling, pooling, at=AT),
         tv_weight=check.number(options, "tv_weight", 0.0, 0.0, at=AT),
         report_every=check.integer(options, "report_every", 10, 1, 1_000_000, at=AT),
         preview=_preview(options.preview, check),

@@ -73,7 +73,7 @@ class RequestReader:
         names = tuple(w.layer for w in _layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check))
         size = check.integer(request, "size", 0, 16, 4096)
         kind = check.choice(request, "kind", model_service_pb2.FeatureKind, "gram")
-        pooling: PoolingName = check.choice(request, "pooling", options_pb2.Pooling, "max")
+        pooling: PoolingName = check.choice(request, "pooling", options_pb2.Pooling, manifest.pooling)
         image = self._decode(request.image, "image", check)
         check.stop_if_wrong()
         assert image is not None
@@ -94,8 +94,8 @@ class RequestReader:
         style_weight: float,
         check: Checker,
     ) -> JobSpec:
-        read = read_options(options, kind, check)
         manifest = self._manifest(options, "options.model")
+        read = read_options(options, kind, manifest.pooling, check)
         of_content: tuple[LayerWeight, ...] = ()
         of_style: tuple[LayerWeight, ...] = ()
         if kind != "style":

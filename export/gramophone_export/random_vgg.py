@@ -44,7 +44,7 @@ def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]
     for layer in LAYERS:
         if position(layer)[0] != block:
             block = position(layer)[0]
-            x = F.avg_pool2d(x, 2)
+            x = F.max_pool2d(x, 2)
         width = CHANNELS[block - 1]
         kernel = torch.from_numpy(_orthogonal(rng, width, x.shape[1] * 9).reshape(width, x.shape[1], 3, 3))
         linear = F.conv2d(x, kernel, padding=1)
@@ -90,7 +90,7 @@ def main() -> None:
         description=DESCRIPTION,
         source=f"gramophone_export.random_vgg, seed {SEED}",
         licence="MIT",
-        # Through random filters the maximum lets hardly anything but noise pass.
+        # Normalised with the maximum, used with the average, which leaves the deep layers a smaller say: paints best.
         pooling="average",
         half=True,
     )

@@ -55,9 +55,7 @@ def main(folder: Path) -> None:
             ),
             "transfer": (
                 "Transfer: the harbour in the manner of the night",
-                lambda: client.transfer(
-                    harbour, night, size=320, iterations=200, style_weight=STYLE_WEIGHT
-                ),
+                lambda: client.transfer(harbour, night, size=320, iterations=200, style_weight=STYLE_WEIGHT),
             ),
         }
         made = {name: paint(name, what, submit, folder) for name, (what, submit) in jobs.items()}

@@ -43,9 +43,21 @@ def test_gram_matrix_is_the_triple_loop(features):
         torch.testing.assert_close(got[n], expected, rtol=1e-12, atol=0)
 
 
+def share() -> torch.Tensor:
+    """What each position counts, different for the two canvases."""
+    return torch.rand(SHAPE[0], *SHAPE[2:], dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+
+def test_guided_gram_matrix_is_the_loop_with_shares(features):
+    got = gram_matrix(features, share())
+    for n, i, j in itertools.product(range(SHAPE[0]), range(SHAPE[1]), range(SHAPE[1])):
+        expected = (share()[n] * features[n, i] * features[n, j]).sum()
+        assert got[n, i, j].item() == pytest.approx(expected.item(), rel=1e-12)
+
+
 def test_style_loss_is_equation_4(features, others):
     _, channels, height, width = SHAPE
-    got = style_loss(features, gram_matrix(others))
+    got = style_loss(gram_matrix(features), gram_matrix(others))
     for n in range(SHAPE[0]):
         g, a = gram_by_loops(features, n), gram_by_loops(others, n)
         squares = sum((g[i][j] - a[i][j]) ** 2 for i in range(channels) for j in range(channels))
@@ -70,10 +82,11 @@ def test_total_variation_does_not_grow_with_the_picture():
     assert total_variation(noise.repeat(1, 1, 4, 4)).item() == pytest.approx(total_variation(noise).item(), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["style", "content", "variation"])
+@pytest.mark.parametrize("name", ["style", "guided", "content", "variation"])
 def test_gradients_are_finite_differences(name, features, others):
     loss = {
-        "style": lambda f: style_loss(f, gram_matrix(others)),
+        "style": lambda f: style_loss(gram_matrix(f), gram_matrix(others)),
+        "guided": lambda f: style_loss(gram_matrix(f, share()), gram_matrix(others)),
         "content": lambda f: content_loss(f, others),
         "variation": lambda f: total_variation(f) / 255**2,
     }[name]

@@ -58,7 +58,7 @@ def test_adam_is_torchs_inside_the_box():
 def test_lbfgs_finds_the_boxed_minimum():
     centre, curvature, start = problem(2)
     got = run(LBFGS(), quadratic(centre, curvature), start, 150)
-    torch.testing.assert_close(got, centre.clamp(0, 1), rtol=0, atol=2e-3)
+    torch.testing.assert_close(got, centre.clamp(0, 1), rtol=0, atol=5e-3)
 
 
 def test_lbfgs_needs_far_fewer_evaluations_than_adam():

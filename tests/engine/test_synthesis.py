@@ -1,53 +1,155 @@
+from functools import partial
+
 import pytest
 import torch
 
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.losses import gram_matrix
-from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.objective import Evaluation, Objective, Term
 from gramophone_server.engine.optimizers import LBFGS, Adam
-from gramophone_server.engine.synthesis import optimise
+from gramophone_server.engine.synthesis import Level, Plateau, Synthesis
 from gramophone_server.engine.vgg import TruncatedVGG
+
+MAKERS = [Adam, LBFGS]
 
 
 @pytest.fixture
-def objective(weights):
-    network = TruncatedVGG(weights, ["conv1_1", "conv2_1", "conv3_1"])
+def network(weights):
+    return TruncatedVGG(weights, ["conv1_1", "conv2_1", "conv3_1"])
+
+
+def objective(network: TruncatedVGG, n: int = 2) -> Objective:
     picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     grams = {name: gram_matrix(f) for name, f in network(picture).items()}
-    return Objective(network, [Term("style", name, g.expand(2, -1, -1), torch.ones(2)) for name, g in grams.items()])
+    return Objective(network, [Term("style", name, g.expand(n, -1, -1), torch.ones(n)) for name, g in grams.items()])
 
 
-def frames(objective, make, iterations=20, report_every=5, seeds=(0, 1)):
-    canvas = noise(seeds, 32, 32)
-    return list(optimise(objective, canvas, make(), iterations=iterations, report_every=report_every))
+def synthesis(network, make, iterations=20, report_every=5, seeds=(0, 1), sizes=(32,), **options) -> Synthesis:
+    levels = [Level(size, size, iterations, partial(objective, network, len(seeds))) for size in sizes]
+    return Synthesis(levels, noise(seeds, sizes[0], sizes[0]), make(), report_every=report_every, **options)
 
 
-def test_frames_come_at_every_report_and_at_the_end(objective):
-    assert [f.iteration for f in frames(objective, Adam, iterations=12)] == [5, 10, 12]
-    assert [f.iteration for f in frames(objective, Adam, iterations=10)] == [5, 10]
-    assert [f.iteration for f in frames(objective, Adam, iterations=2, report_every=100)] == [2]
+def frames(network, make, **options):
+    return list(synthesis(network, make, **options))
 
 
-@pytest.mark.parametrize("make", [Adam, LBFGS])
-def test_the_loss_falls(objective, make):
-    reports = frames(objective, make, iterations=60)
+def test_frames_come_at_every_report_and_at_the_end(network):
+    assert [f.iteration for f in frames(network, Adam, iterations=12)] == [5, 10, 12]
+    assert [f.iteration for f in frames(network, Adam, iterations=10)] == [5, 10]
+    assert [f.iteration for f in frames(network, Adam, iterations=2, report_every=100)] == [2]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_loss_falls(network, make):
+    reports = frames(network, make, iterations=60)
     assert (reports[-1].loss < 0.2 * reports[0].loss).all()
 
 
-@pytest.mark.parametrize("make", [Adam, LBFGS])
-def test_same_seed_same_canvas(objective, make):
-    first, second = frames(objective, make)[-1], frames(objective, make)[-1]
+@pytest.mark.parametrize("make", MAKERS)
+def test_same_seed_same_canvas(network, make):
+    first, second = frames(network, make)[-1], frames(network, make)[-1]
     assert torch.equal(first.canvas, second.canvas)
     assert not torch.equal(first.canvas[0], first.canvas[1])
 
 
-def test_reporting_does_not_change_the_result(objective):
-    often, seldom = frames(objective, LBFGS, report_every=1)[-1], frames(objective, LBFGS, report_every=20)[-1]
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_canvas_alone_is_the_canvas_in_a_batch_of_four(network, make):
+    # Few steps: rounding, which differs between batch sizes, grows as in any nonlinear iteration.
+    options = {"iterations": 6, "sizes": (16, 32), "averaging": 0.5, "plateau": Plateau(0.02, 5)}
+    together = frames(network, make, seeds=(3, 1, 4, 5), **options)[-1]
+    for n, seed in enumerate((3, 1, 4, 5)):
+        alone = frames(network, make, seeds=(seed,), **options)[-1]
+        torch.testing.assert_close(alone.best.canvas[0], together.best.canvas[n], rtol=1e-3, atol=1e-3)
+
+
+def test_reporting_does_not_change_the_result(network):
+    often, seldom = frames(network, LBFGS, report_every=1)[-1], frames(network, LBFGS, report_every=20)[-1]
     assert torch.equal(often.canvas, seldom.canvas)
 
 
-def test_closing_ends_the_optimisation(objective):
-    running = optimise(objective, noise([0, 1], 32, 32), Adam(), iterations=10**6, report_every=1)
+def test_leaving_ends_the_optimisation(network):
+    running = iter(synthesis(network, Adam, iterations=10**6, report_every=1))
     next(running)
     running.close()
     assert list(running) == []
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_resuming_at_any_report_gives_the_same_bytes(network, make, tmp_path):
+    """Through a file that is read with nothing but tensors and plain values allowed."""
+    options = {"iterations": 15, "sizes": (16, 32), "averaging": 0.9, "plateau": Plateau(0.001, 5)}
+    undisturbed = synthesis(network, make, **options)
+    saved = []
+    for number, frame in enumerate(undisturbed):
+        torch.save(undisturbed.state(), tmp_path / f"{number}.pt")
+        saved.append(frame)
+    assert len(saved) == 6
+    for number in range(len(saved) - 1):
+        resumed = synthesis(network, make, **options)
+        resumed.load(torch.load(tmp_path / f"{number}.pt", weights_only=True))
+        last = list(resumed)[-1]
+        assert last.iteration == saved[-1].iteration
+        assert torch.equal(last.canvas, saved[-1].canvas), f"resumed at report {number}"
+        assert torch.equal(last.best.canvas, saved[-1].best.canvas)
+        assert torch.equal(last.average, saved[-1].average)
+
+
+def test_the_pyramid_climbs_from_coarse_to_fine(network):
+    reports = frames(network, Adam, iterations=10, sizes=(16, 32), report_every=4)
+    assert [(f.iteration, f.level, f.canvas.shape[-1]) for f in reports] == [
+        (4, 0, 16), (8, 0, 16), (10, 0, 16), (12, 1, 32), (16, 1, 32), (20, 1, 32),
+    ]  # fmt: skip
+    # It goes on from what the coarse level has found, not from the start.
+    anew = frames(network, Adam, iterations=2, report_every=1)[-1].loss
+    assert (reports[3].loss < 0.7 * anew).all()
+
+
+def test_detail_is_added_on_the_way_up(network):
+    detail = torch.full((2, 3, 32, 32), 0.25)
+    levels = [
+        Level(16, 16, 1, partial(objective, network)),
+        Level(32, 32, 1, partial(objective, network), detail=detail),
+    ]
+    plain = [Level(level.height, level.width, level.iterations, level.open) for level in levels]
+    start = torch.full((2, 3, 16, 16), 0.25)
+    with_detail, without = (list(Synthesis(some, start, LBFGS(), report_every=1))[-1] for some in (levels, plain))
+    assert abs((with_detail.canvas - without.canvas).mean().item() - 0.25) < 0.1
+
+
+def test_the_average_is_the_weighted_mean_of_the_iterates(network):
+    reports = frames(network, Adam, iterations=6, report_every=1, averaging=0.8)
+    weights = torch.tensor([0.8 ** (6 - k) for k in range(1, 7)])
+    expected = sum(w * f.canvas for w, f in zip(weights / weights.sum(), reports, strict=True))
+    torch.testing.assert_close(reports[-1].average, expected, rtol=0, atol=1e-6)
+
+
+def test_a_plateau_ends_a_level_where_the_course_says_so(network):
+    tolerance, window = 0.3, 20
+    course = [f.best.loss for f in frames(network, LBFGS, iterations=200, report_every=5)]
+    flat = [(before - now < tolerance * before).all() for before, now in zip(course, course[window // 5 :], strict=False)]
+    stopped = frames(network, LBFGS, iterations=200, report_every=5, plateau=Plateau(tolerance, window))[-1]
+    assert stopped.iteration == 5 * (1 + flat.index(True)) + window < 200
+
+
+class Spoiled:
+    """An objective whose loss is no number at some evaluations."""
+
+    def __init__(self, objective: Objective, when: range) -> None:
+        self._objective = objective
+        self._when = when
+        self._count = 0
+
+    def evaluate(self, canvas: torch.Tensor) -> Evaluation:
+        at = self._objective.evaluate(canvas)
+        self._count += 1
+        if self._count in self._when:
+            return Evaluation(at.terms * torch.nan, at.loss * torch.nan, at.gradient * torch.nan)
+        return at
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_recovers_from_losses_that_are_no_numbers(network, make):
+    level = Level(32, 32, 40, lambda: Spoiled(objective(network), range(10, 13)))  # type: ignore[arg-type, return-value]
+    reports = list(Synthesis([level], noise((0, 1), 32, 32), make(), report_every=1))
+    assert all(frame.canvas.isfinite().all() for frame in reports)
+    assert (reports[-1].best.loss < 0.5 * reports[8].best.loss).all()

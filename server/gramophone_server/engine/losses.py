@@ -1,41 +1,73 @@
 """The losses of Gatys, Ecker & Bethge (CVPR 2016), one value per canvas.
 
-They are float32 even if the network computes in less. Gram matrices are divided by the number of positions M_l here, so
-that a canvas and a style picture of different sizes can be compared; with equal sizes every loss equals the paper's.
+They are float32 even if the network computes in less. Gram matrices are averaged over the M_l positions here, so that a
+canvas and a style picture of different sizes can be compared; with equal sizes every loss equals the paper's.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def gram_matrix(features: Tensor) -> Tensor:
-    """Equation 3 divided by M_l: G = VᵀV / M, with V the (M, C) matrix of C channels at M positions.
+def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor:
+    """Equation 3, averaged: G_ij = Σ_k ρ_k F_ik F_jk, with ρ_k = 1 / M unless a `share` is given.
 
     Args:
         features: (N, C, H, W), any floating type.
+        share: ρ, a number for all positions, or (1 or N, H, W). Shares that follow a mask give the guided Gram matrix
+            of Gatys et al. 2017 ("Controlling Perceptual Factors in Neural Style Transfer", equation 4).
 
     Returns:
         (N, C, C), at least float32.
     """
     n, channels, height, width = features.shape
-    # With channels last in memory V is a view, and the reshape copies nothing.
+    # With channels last in memory this is a view, and the reshape copies nothing.
     v = features.permute(0, 2, 3, 1).reshape(n, height * width, channels)
-    v = _full(v)
-    return torch.bmm(v.transpose(1, 2), v) / (height * width)
+    if share is None:
+        share = 1 / (height * width)
+    if isinstance(share, Tensor):
+        share = share.reshape(len(share), height * width, 1)
+    gram: Tensor = _Gram.apply(v, share)  # type: ignore[no-untyped-call]
+    return gram
 
 
-def style_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Equation 4: E_l = 1 / (4 N_l² M_l²) · Σ (G − A)², with N_l channels and M_l positions.
+class _Gram(torch.autograd.Function):
+    """G = VᵀρV of V (N, M, C), summed in float32.
+
+    Autograd would go back through both factors; as G is symmetric one product, in the features' own precision, does:
+    ∂L/∂V = ρ V (D + Dᵀ).
+    """
+
+    @staticmethod
+    def forward(context: Any, v: Tensor, share: Tensor | float) -> Tensor:
+        context.save_for_backward(v)
+        context.share = share
+        full = _full(v)
+        if isinstance(share, Tensor):
+            return torch.bmm(full.transpose(1, 2), full * share)
+        return torch.bmm(full.transpose(1, 2), full).mul_(share)
+
+    @staticmethod
+    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (v,) = context.saved_tensors
+        slope = slope + slope.transpose(1, 2)
+        if isinstance(context.share, Tensor):
+            return torch.bmm(v, slope.to(v.dtype)).mul_(context.share), None
+        return torch.bmm(v, (slope * context.share).to(v.dtype)), None
+
+
+def style_loss(gram: Tensor, target: Tensor) -> Tensor:
+    """Equation 4: E_l = 1 / (4 N_l² M_l²) · Σ (G − A)², with N_l channels; M_l is in the averaged matrices already.
 
     Args:
-        features: (N, C, H, W), of the canvas.
-        target: (N, C, C), the style's Gram matrices divided by its number of positions.
+        gram: (N, C, C), of the canvas.
+        target: (1 or N, C, C), of the style.
 
     Returns:
-        (N,), at least float32.
+        (N,).
     """
-    difference = gram_matrix(features) - target
-    return difference.square().sum((1, 2)) / (4 * features.shape[1] ** 2)
+    return (gram - target).square().sum((1, 2)) / (4 * gram.shape[1] ** 2)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -43,7 +75,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
     Args:
         features: (N, C, H, W), of the canvas.
-        target: (N, C, H, W), float32, of the content picture.
+        target: (1 or N, C, H, W), float32, of the content picture.
 
     Returns:
         (N,), at least float32.
@@ -51,15 +83,19 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return (_full(features) - target).square().sum((1, 2, 3)) / 2
 
 
+def squared_differences(canvas: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared differences of pixels that are neighbours in a column, and in a row, in 0–255 units."""
+    levels = 255 * canvas
+    return (levels[:, :, 1:] - levels[:, :, :-1]).square(), (levels[..., 1:] - levels[..., :-1]).square()
+
+
 def total_variation(canvas: Tensor) -> Tensor:
     """Mean squared difference of neighbouring pixels in 0–255 units, rows and columns added; (N,) of (N, 3, H, W).
 
     The anisotropic quadratic form (β = 2) of Mahendran & Vedaldi 2015, averaged so as not to grow with the picture.
     """
-    levels = 255 * canvas
-    rows = (levels[:, :, 1:] - levels[:, :, :-1]).square().mean((1, 2, 3))
-    columns = (levels[..., 1:] - levels[..., :-1]).square().mean((1, 2, 3))
-    return rows + columns
+    down, right = squared_differences(canvas)
+    return down.mean((1, 2, 3)) + right.mean((1, 2, 3))
 
 
 def _full(features: Tensor) -> Tensor:

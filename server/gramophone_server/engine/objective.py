@@ -1,13 +1,14 @@
 """What a batch of canvases is optimised for: a weighted sum of losses against constant targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .losses import content_loss, style_loss, total_variation
+from .losses import content_loss, gram_matrix, squared_differences, style_loss
+from .tiling import Tile, whole
 from .vgg import TruncatedVGG
 
 TermKind = Literal["style", "content", "total_variation"]
@@ -20,14 +21,19 @@ class Term:
     Attributes:
         kind: which loss.
         layer: the layer it is taken at; empty for total variation.
-        target: (N, C, C) Gram matrices divided by M for style, (N, C, H, W) features for content; a constant.
+        target: (N, C, C) Gram matrices averaged over positions for style, (N, C, H, W) features for content; a
+            constant. A first dimension of 1 serves all canvases.
         weight: (N,) factor of the term in the total, >= 0.
+        share: for style, what each position of the layer counts, (1 or N, H, W) summing to 1; None for all the same.
+        region: number of the masked region a style term belongs to; None for the whole canvas.
     """
 
     kind: TermKind
     layer: str
     target: Tensor | None
     weight: Tensor
+    share: Tensor | None = None
+    region: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,25 +52,35 @@ class Evaluation:
 
 
 class Objective:
-    """Σ weight · term over `terms`, at the layers of `network`."""
+    """Σ weight · term over `terms`, at the layers of `network`.
 
-    def __init__(self, network: TruncatedVGG, terms: Sequence[Term]) -> None:
+    Every term is a function of a statistic that adds up over the tiles of the canvas: the Gram matrix for style, the
+    loss itself for the others. So with several tiles the statistics are summed first, and then each tile is
+    differentiated alone, with the slope of the loss along the statistics held fixed. The gradient is that of the whole
+    canvas; the memory is that of a tile.
+
+    Args:
+        tiles: what `cut` makes of the canvas; None for the whole canvas at once.
+        view: what the network is shown of a canvas, pixel by pixel; None for the canvas itself.
+    """
+
+    def __init__(
+        self,
+        network: TruncatedVGG,
+        terms: Sequence[Term],
+        *,
+        tiles: Sequence[Tile] | None = None,
+        view: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.network = network
         self.terms = tuple(terms)
+        self._tiles = tiles
+        self._view = view
         self._weights = torch.stack([term.weight for term in terms], dim=1)
 
     def losses(self, canvas: Tensor) -> Tensor:
-        """The terms before their weights, (N, T) float32, differentiable with respect to the canvas (N, 3, H, W)."""
-        features = self.network(canvas)
-        values = []
-        for term in self.terms:
-            if term.target is None:
-                values.append(total_variation(canvas))
-            elif term.kind == "style":
-                values.append(style_loss(features[term.layer], term.target))
-            else:
-                values.append(content_loss(features[term.layer], term.target))
-        return torch.stack(values, dim=1)
+        """The terms before their weights, (N, T), of a canvas (N, 3, H, W); differentiable if it is in one tile."""
+        return self._losses(self._statistics(canvas))
 
     def total(self, terms: Tensor) -> Tensor:
         """The weighted sum (N,) of terms (N, T)."""
@@ -72,9 +88,85 @@ class Objective:
 
     def evaluate(self, canvas: Tensor) -> Evaluation:
         """Loss and gradient at a canvas (N, 3, H, W); waits for nothing on the device."""
-        canvas = canvas.detach().requires_grad_()
+        canvas = canvas.detach()
+        if self._tiles is None or len(self._tiles) == 1:
+            return self._evaluate_whole(canvas)
+        return self._evaluate_tiles(canvas, self._tiles)
+
+    def _evaluate_whole(self, canvas: Tensor) -> Evaluation:
+        canvas = canvas.requires_grad_()
         terms = self.losses(canvas)
         loss = self.total(terms)
         # Summed over the batch: no term mixes canvases, so each canvas gets the gradient of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), canvas)
         return Evaluation(terms.detach(), loss.detach(), gradient)
+
+    def _evaluate_tiles(self, canvas: Tensor, tiles: Sequence[Tile]) -> Evaluation:
+        local = all(term.kind != "style" for term in self.terms)
+        if not local:
+            with torch.no_grad():
+                statistics = self._statistics(canvas)
+            statistics = [statistic.requires_grad_() for statistic in statistics]
+            terms = self._losses(statistics)
+            slopes = torch.autograd.grad(self.total(terms).sum(), statistics)
+        else:
+            # The statistics are the losses: their slopes are known, and one pass does.
+            slopes = self._weights.unbind(1)
+            terms = torch.zeros_like(self._weights)
+        gradient = torch.zeros_like(canvas)
+        for tile in tiles:
+            crop = canvas[:, :, *tile.crop].requires_grad_()
+            parts = self._part(crop, tile, canvas.shape)
+            (share,) = torch.autograd.grad(parts, crop, slopes)
+            gradient[:, :, *tile.crop] += share
+            if local:
+                terms = terms + torch.stack([part.detach() for part in parts], dim=1)
+        return Evaluation(terms.detach(), self.total(terms).detach(), gradient)
+
+    def _statistics(self, canvas: Tensor) -> list[Tensor]:
+        """What each term is a function of, summed over the tiles."""
+        total: list[Tensor] = []
+        for tile in self._tiles or whole(*canvas.shape[2:]):
+            parts = self._part(canvas[:, :, *tile.crop], tile, canvas.shape)
+            total = [a.add_(b) for a, b in zip(total, parts, strict=True)] if total else parts
+        return total
+
+    def _losses(self, statistics: Sequence[Tensor]) -> Tensor:
+        """The terms (N, T) of their statistics."""
+        values = []
+        for term, statistic in zip(self.terms, statistics, strict=True):
+            if term.kind == "style":
+                assert term.target is not None
+                statistic = style_loss(statistic, term.target)
+            values.append(statistic)
+        return torch.stack(values, dim=1)
+
+    def _part(self, crop: Tensor, tile: Tile, shape: Sequence[int]) -> list[Tensor]:
+        """A tile's part of each term's statistic."""
+        features = self.network(crop if self._view is None else self._view(crop))
+        parts = []
+        for term in self.terms:
+            if term.kind == "total_variation":
+                parts.append(_variation(crop, tile, shape))
+                continue
+            assert term.target is not None
+            stride = self.network.stride(term.layer)
+            own = features[term.layer][:, :, *tile.seen(stride)]
+            rows, columns = tile.positions(stride)
+            if term.kind == "content":
+                parts.append(content_loss(own, term.target[:, :, rows, columns]))
+            elif term.share is not None:
+                parts.append(gram_matrix(own, term.share[:, rows, columns]))
+            else:
+                positions = (shape[2] // stride) * (shape[3] // stride)
+                parts.append(gram_matrix(own, 1 / positions))
+        return parts
+
+
+def _variation(crop: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:
+    """A tile's part of `total_variation`: the pairs whose first pixel it owns."""
+    _, channels, height, width = shape
+    down, right = squared_differences(crop)
+    rows, columns = tile.seen(1)
+    pairs = channels * (height - 1) * width, channels * height * (width - 1)
+    return down[:, :, rows, columns].sum((1, 2, 3)) / pairs[0] + right[:, :, rows, columns].sum((1, 2, 3)) / pairs[1]

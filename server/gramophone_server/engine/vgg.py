@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Pool = Literal["max", "average"]
+Pool = Literal["max", "average", "average_rescaled"]
+Padding = Literal["zeros", "replicate"]
+
+# Averages of 2x2 activations are smaller than their maxima; twice the average is about as large.
+AVERAGE_SCALE = 2.0
 
 _LAYER = re.compile(r"conv(\d+)_(\d+)")
 
@@ -24,7 +28,9 @@ class TruncatedVGG:
         order: for each input channel of the network, the RGB channel that feeds it.
         scale: factor on each input channel of the network, for a canvas of 0 to 1.
         shift: what is added to each input channel after `scale`.
-        pool: "max", or "average" as Gatys et al. preferred.
+        pool: "max", or "average" as Gatys et al. preferred, or "average_rescaled": twice the average, so that deep
+            activations stay as large as the filters expect.
+        padding: what stands around a feature map: "zeros", or "replicate" for its own edge, which leaves no frame.
         dtype: arithmetic of the convolutions; bfloat16 or float32.
 
     Raises:
@@ -40,6 +46,7 @@ class TruncatedVGG:
         scale: Sequence[float] = (1.0, 1.0, 1.0),
         shift: Sequence[float] = (0.0, 0.0, 0.0),
         pool: Pool = "max",
+        padding: Padding = "zeros",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -48,7 +55,8 @@ class TruncatedVGG:
             raise KeyError(f"the model has no layer {', '.join(missing)}")
         self.layers = tuple(layers)
         self._wanted = frozenset(layers)
-        self._pool = F.max_pool2d if pool == "max" else F.avg_pool2d
+        self._pool = pool
+        self._padding = padding
         self._dtype = dtype
         self._order = list(order)
         self._scale = torch.tensor(scale, device=device).view(1, 3, 1, 1)
@@ -65,6 +73,22 @@ class TruncatedVGG:
         """Number of convolutions that exist."""
         return len(self._convolutions)
 
+    @staticmethod
+    def stride(layer: str) -> int:
+        """Pixels of the canvas per position of a layer, along each axis."""
+        return 1 << (_position(layer)[0] - 1)
+
+    @property
+    def grid(self) -> int:
+        """The stride of the deepest layer."""
+        return self.stride(self._convolutions[-1][0])
+
+    @property
+    def radius(self) -> int:
+        """Receptive radius of the deepest layer: pixels around a position's own that it depends on, to each side."""
+        # A 3x3 kernel reaches one position further. Pooling reads the pixels that the position stands for.
+        return sum(self.stride(name) for name, _, _ in self._convolutions)
+
     def __call__(self, canvas: Tensor) -> dict[str, Tensor]:
         """Activations after ReLU, each (N, C_l, H_l, W_l) in `dtype`, of a canvas (N, 3, H, W) of 0 to 1."""
         x = canvas[:, self._order] * self._scale + self._shift
@@ -74,12 +98,20 @@ class TruncatedVGG:
         for name, kernel, bias in self._convolutions:
             if _position(name)[0] != block:
                 block = _position(name)[0]
-                x = self._pool(x, 2)
+                x = self._pooled(x)
+            if self._padding == "replicate":
+                x = F.pad(x, (1, 1, 1, 1), mode="replicate")
             # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
-            x = F.conv2d(x, kernel, bias, padding=1).relu_()
+            x = F.conv2d(x, kernel, bias, padding=1 if self._padding == "zeros" else 0).relu_()
             if name in self._wanted:
                 features[name] = x
         return features
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        if self._pool == "max":
+            return F.max_pool2d(x, 2)
+        x = F.avg_pool2d(x, 2)
+        return x * AVERAGE_SCALE if self._pool == "average_rescaled" else x
 
 
 def _position(layer: str) -> tuple[int, int]:

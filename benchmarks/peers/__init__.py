@@ -1,0 +1,1 @@
+"""Public implementations of the same algorithm, timed beside ours, in a virtual environment of their own."""

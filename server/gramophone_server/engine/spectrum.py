@@ -1,0 +1,116 @@
+"""The initial inverse Hessian of L-BFGS, learned by spatial frequency and colour.
+
+The loss of a picture is far stiffer in mid frequencies than in coarse ones, and than in fine colour; a single number,
+the usual initial inverse Hessian, fits none of them. Bands of the Fourier plane are as good a coordinate system as
+there is for a loss that is almost the same wherever a picture is shifted, and what each needs can be read off the
+curvature pairs themselves.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BANDS = 10
+# Pairs before the bands are trusted, and how fast old ones fade: about as fast as L-BFGS itself forgets.
+_WARM_UP, _DECAY = 5, 0.9
+# Bands that move little are measured badly.
+_MOST = 30.0
+
+# Rows: brightness, then two opponent colours; orthonormal.
+_AXES = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, -(2**-0.5), 0.0), (6**-0.5, 6**-0.5, -2 * 6**-0.5))
+
+
+class SpectralScale:
+    """A positive definite matrix P for each canvas, diagonal in frequency bands of three colour axes.
+
+    Each band's factor is the root of (mean square step / mean square change of the gradient) over the latest pairs,
+    the geometric mean of the two usual secant estimates, relative to the whole picture's.
+    """
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] = {}
+        self._bands: Tensor | None = None
+
+    def learn(self, s: Tensor, y: Tensor, good: Tensor) -> None:
+        """Takes in steps and changes of the gradient (N, 3, H, W) of the canvases that are `good` (N,)."""
+        moved, changed = self._power(s), self._power(y)
+        if "moved" not in self._state:
+            zero = torch.zeros_like(moved)
+            self._state = {"moved": zero, "changed": zero, "latest": zero, "pairs": torch.zeros_like(zero[:, 0, 0])}
+        state, keep = self._state, good.view(-1, 1, 1)
+        # Later pairs are smaller by orders of magnitude; each counts the same.
+        unit = changed.sum((1, 2), keepdim=True).clamp_min(1e-38)
+        state["moved"] = torch.where(keep, _DECAY * state["moved"] + moved / unit, state["moved"])
+        state["changed"] = torch.where(keep, _DECAY * state["changed"] + changed / unit, state["changed"])
+        state["latest"] = torch.where(keep, changed, state["latest"])
+        state["pairs"] = torch.where(good, state["pairs"] + 1, state["pairs"])
+
+    def curvature(self) -> Tensor:
+        """yᵀPy (N,) of the latest good pair."""
+        return (self._factors() * self._state["latest"]).sum((1, 2))
+
+    def apply(self, q: Tensor) -> Tensor:
+        """P·q, (N, 3, H, W)."""
+        if not self._state:
+            return q
+        size, bands, factors = q.shape[2:], self._band_numbers(q), self._factors()
+        result = torch.zeros_like(q)
+        for number, axis in enumerate(_axes(q)):
+            spectrum = torch.fft.rfft2(_along(q, axis))
+            spectrum *= factors[:, number][:, bands]
+            result += torch.fft.irfft2(spectrum, s=size)[:, None] * axis.view(1, 3, 1, 1)
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """All that has been learned."""
+        return dict(self._state)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+        self._state = dict(state)
+
+    def _factors(self) -> Tensor:
+        """(N, 3, BANDS); 1 for bands of which nothing is known."""
+        state = self._state
+        moved, changed = state["moved"], state["changed"]
+        whole = (moved.sum((1, 2)) / changed.sum((1, 2)).clamp_min(1e-38)).view(-1, 1, 1)
+        factors = (moved / changed.clamp_min(1e-38) / whole.clamp_min(1e-38)).sqrt().clamp(1 / _MOST, _MOST)
+        known = (changed > 0) & (moved > 0) & (state["pairs"] >= _WARM_UP).view(-1, 1, 1)
+        return torch.where(known, factors, 1.0)
+
+    def _power(self, values: Tensor) -> Tensor:
+        """Sum of squares of values (N, 3, H, W) in each band, (N, 3, BANDS)."""
+        height, width = values.shape[2:]
+        bands = self._band_numbers(values)
+        # The half plane of a real transform stands for both halves, except where they meet.
+        twice = torch.full((bands.shape[1],), 2.0, device=values.device)
+        twice[0] = 1
+        if width % 2 == 0:
+            twice[-1] = 1
+        powers = []
+        for axis in _axes(values):
+            power = torch.fft.rfft2(_along(values, axis)).abs().square_() * (twice / (height * width))
+            # Sums in a fixed order, where adding by index would not be the same twice on a GPU.
+            powers.append(torch.stack([(power * (bands == band)).sum((1, 2)) for band in range(BANDS)], dim=1))
+        return torch.stack(powers, dim=1)
+
+    def _band_numbers(self, values: Tensor) -> Tensor:
+        """The band of each frequency, (H, W // 2 + 1): rings whose radii grow geometrically."""
+        height, width = values.shape[2:]
+        if self._bands is None or self._bands.shape != (height, width // 2 + 1):
+            rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+            longest = max(height, width)
+            octaves = torch.log2(longest * torch.hypot(rows, columns).clamp_min(1 / longest))
+            highest = torch.log2(torch.tensor(longest * 0.5**0.5))
+            self._bands = (BANDS * octaves / highest).long().clamp_(0, BANDS - 1).to(values.device)
+        return self._bands
+
+
+def _axes(like: Tensor) -> Tensor:
+    return torch.tensor(_AXES, device=like.device, dtype=like.dtype)
+
+
+def _along(values: Tensor, axis: Tensor) -> Tensor:
+    """The plane (N, H, W) of values (N, 3, H, W) along a colour axis."""
+    return (values * axis.view(1, 3, 1, 1)).sum(1)

@@ -1,0 +1,126 @@
+"""Tiles partition the picture, and their gradients add up to the whole picture's."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.tiling import cut, whole
+from gramophone_server.engine.vgg import TruncatedVGG
+
+from .conftest import CHANNELS
+
+
+@given(st.integers(16, 300), st.integers(16, 300), st.integers(1, 200), st.sampled_from([1, 2, 4, 8, 16]))
+def test_interiors_partition_every_feature_map(height, width, side, stride):
+    tiles = cut(height, width, side, stride=stride, radius=5)
+    for layer_stride in (1, stride):
+        owned = np.zeros((height // layer_stride, width // layer_stride), int)
+        for tile in tiles:
+            owned[tile.positions(layer_stride)] += 1
+        assert (owned == 1).all()
+
+
+@given(st.integers(16, 300), st.integers(1, 200), st.integers(1, 80))
+def test_the_network_sees_the_halo_or_the_edge(length, side, radius):
+    for tile in cut(length, 16, side, stride=4, radius=radius):
+        rows = tile.rows
+        assert rows.first == 0 or rows.first <= rows.start - radius
+        assert rows.last == length or rows.last >= rows.end + radius
+        assert rows.first % 4 == 0
+
+
+def test_one_tile_is_the_whole():
+    assert cut(30, 50, 64, stride=16, radius=9) == whole(30, 50)
+
+
+@st.composite
+def jobs(draw):
+    """A size, a tile side, layers for style and content, and what may be switched on."""
+    layers = st.lists(st.sampled_from(list(CHANNELS)), unique=True)
+    return {
+        "height": draw(st.integers(9, 70)),
+        "width": draw(st.integers(9, 70)),
+        "side": draw(st.integers(4, 40)),
+        "style": draw(layers.filter(len)),
+        "content": draw(layers),
+        "masked": draw(st.booleans()),
+        "variation": draw(st.booleans()),
+        "pool": draw(st.sampled_from(["max", "average", "average_rescaled"])),
+        "padding": draw(st.sampled_from(["zeros", "replicate"])),
+        "batch": draw(st.integers(1, 2)),
+        "seed": draw(st.integers(0, 999)),
+    }
+
+
+def build(job, weights, dtype) -> tuple[Objective, Objective, torch.Tensor]:
+    """The objective whole and in tiles, and a canvas."""
+    generator = torch.Generator().manual_seed(job["seed"])
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    network = TruncatedVGG(
+        weights, job["style"] + job["content"], pool=job["pool"], padding=job["padding"], dtype=dtype
+    )
+    n, height, width = job["batch"], job["height"], job["width"]
+    features = network(rand(n, 3, height, width))
+    terms = []
+    for name in job["style"]:
+        share = None
+        if job["masked"]:
+            share = rand(1, *features[name].shape[2:])
+            share = share / share.sum()
+        terms.append(Term("style", name, gram_matrix(features[name], share), rand(n) + 0.5, share))
+    terms += [Term("content", name, features[name], (rand(n) + 0.5) / features[name][0].numel()) for name in job["content"]]
+    if job["variation"]:
+        terms.append(Term("total_variation", "", None, 1e-6 * (rand(n) + 0.5)))
+    tiles = cut(height, width, job["side"], stride=network.grid, radius=network.radius)
+    return Objective(network, terms), Objective(network, terms, tiles=tiles), rand(n, 3, height, width)
+
+
+@settings(max_examples=60, deadline=None)
+@given(jobs())
+def test_tiled_gradient_is_the_whole_gradient(weights, job):
+    by_whole, by_tiles, canvas = build(job, weights, torch.float32)
+    expected, got = by_whole.evaluate(canvas), by_tiles.evaluate(canvas)
+    torch.testing.assert_close(got.terms, expected.terms, rtol=1e-4, atol=1e-7 * expected.terms.abs().max().item())
+    error = (got.gradient - expected.gradient).abs().max() / expected.gradient.abs().max()
+    assert error <= 1e-4
+
+
+@settings(max_examples=15, deadline=None)
+@given(jobs())
+def test_in_float64_they_are_equal_to_the_last_digits(weights, job):
+    by_whole, by_tiles, canvas = build(job, weights, torch.float64)
+    expected, got = by_whole.evaluate(canvas), by_tiles.evaluate(canvas)
+    torch.testing.assert_close(got.gradient, expected.gradient, rtol=1e-9, atol=1e-12 * expected.gradient.abs().max().item())
+    with torch.no_grad():
+        torch.testing.assert_close(by_tiles.losses(canvas), expected.terms, rtol=1e-9, atol=0)
+
+
+def test_a_halo_that_is_too_narrow_shows(weights):
+    """The property above is not vacuous: with half the halo the gradients differ."""
+    job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "content": [], "masked": False}
+    job |= {"variation": False, "pool": "max", "padding": "zeros", "batch": 1, "seed": 0}
+    by_whole, _, canvas = build(job, weights, torch.float64)
+    tiles = cut(64, 64, 16, stride=4, radius=4)
+    by_tiles = Objective(by_whole.network, by_whole.terms, tiles=tiles)
+    expected, got = by_whole.evaluate(canvas).gradient, by_tiles.evaluate(canvas).gradient
+    assert (got - expected).abs().max() > 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("layer", ["conv1_1", "conv2_2", "conv3_1"])
+def test_radius_is_as_far_as_a_position_reaches(weights, layer):
+    network = TruncatedVGG(weights, [layer], dtype=torch.float64, pool="average")
+    canvas = torch.rand(1, 3, 64, 64, dtype=torch.float64).requires_grad_()
+    stride = network.stride(layer)
+    at = 32 // stride
+    # All positive weights would let nothing cancel; squares of a sum over channels do as well here.
+    network(canvas)[layer][0, :, at, at].sum().backward()
+    rows = canvas.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert rows.min() >= 32 - network.radius
+    assert rows.max() <= 32 + stride - 1 + network.radius

@@ -31,7 +31,7 @@ def paint(name: str, what: str, submit: Submit, folder: Path) -> Image.Image:
             shown = time.monotonic()
             print(f"  {frame.iteration:4d} of {frame.iterations}   loss {frame.loss:.3e}", flush=True)
     result = job.result()
-    (folder / f"{name}.png").write_bytes(result.png)
+    (folder / f"{name}.png").write_bytes(result.data)
     print(f"  {name}.png: loss {result.loss:.3e} with {result.model}, {time.monotonic() - started:.0f} s")
     return result.image
 

@@ -26,12 +26,13 @@ from .errors import (
 )
 from .job import Job
 from .requests import Style
-from .values import Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
+from .values import Estimate, Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
 
 __all__ = [
     "Client",
     "DeadlineError",
     "EmbeddedServer",
+    "Estimate",
     "FieldViolation",
     "Frame",
     "GramophoneError",

@@ -17,6 +17,7 @@ from .history import History
 from .requests import (
     Options,
     content_request,
+    estimate_request,
     features_request,
     list_request,
     style_request,
@@ -26,7 +27,7 @@ from .v1 import job_service_pb2, model_service_pb2
 from .v1.job_service_pb2_grpc import JobServiceStub
 from .v1.model_service_pb2_grpc import ModelServiceStub
 from .v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
-from .values import Frame, JobInfo, ModelInfo, Result
+from .values import Estimate, Frame, JobInfo, ModelInfo, Result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,6 +177,17 @@ class Client:
             transfer_request, content, styles, content_layers, style_layers, content_weight, style_weight, options
         )
         return await Job.submit(self._jobs, self.target, self._style.TransferStyle(request))
+
+    async def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
+        """What a job would take, without running it.
+
+        Args:
+            kind: "style", "content" or "transfer".
+            pictures, options: what the method of that name takes.
+        """
+        return Estimate.of(
+            await _call(self._style.EstimateJob, estimate_request(kind, pictures, **options), self.target)
+        )
 
     async def job(self, job_id: str) -> Job:
         """A job submitted earlier, by whomever; NotFoundError if the server does not know it."""

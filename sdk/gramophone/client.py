@@ -14,6 +14,7 @@ from .job import Job
 from .requests import (
     Options,
     content_request,
+    estimate_request,
     features_request,
     list_request,
     style_request,
@@ -23,7 +24,7 @@ from .v1 import model_service_pb2
 from .v1.job_service_pb2_grpc import JobServiceStub
 from .v1.model_service_pb2_grpc import ModelServiceStub
 from .v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
-from .values import JobInfo, ModelInfo
+from .values import Estimate, JobInfo, ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,6 +110,15 @@ class Client:
         """
         request = transfer_request(content, styles, content_layers, style_layers, content_weight, style_weight, options)
         return Job.submit(self._jobs, self.target, lambda: self._style.TransferStyle(request))
+
+    def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
+        """What a job would take, without running it.
+
+        Args:
+            kind: "style", "content" or "transfer".
+            pictures, options: what the method of that name takes.
+        """
+        return Estimate.of(self._call(self._style.EstimateJob, estimate_request(kind, pictures, **options)))
 
     def job(self, job_id: str) -> Job:
         """A job submitted earlier, by whomever.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from .images import encode
 from .v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
@@ -42,16 +42,36 @@ class Options(TypedDict, total=False):
     preview_format: str
     time_limit: float
     model: str
+    scales: int
+    padding: str
+    init_noise: float
+    averaging: float
+    plateau: float
+    color: str
+    loss_scale: str
+    lbfgs_history: int
+    result_format: str
+    bit_depth: int
+    tile_size: int
     on_disconnect: str
 
 
 @dataclass(frozen=True)
 class Style:
-    """A picture whose style is painted with: its share among several, and its size relative to the canvas."""
+    """A picture whose style is painted with.
+
+    Attributes:
+        weight: its share among several.
+        scale: its size relative to the canvas.
+        mask: a picture, white where this style is painted on the canvas.
+        source_mask: a picture, white where the style is taken from this one.
+    """
 
     image: ImageLike
     weight: float | None = None
     scale: float | None = None
+    mask: ImageLike | None = None
+    source_mask: ImageLike | None = None
 
 
 def style_request(
@@ -100,6 +120,32 @@ def transfer_request(
     )
 
 
+def estimate_request(
+    kind: str,
+    pictures: Sequence[Any],
+    layers: Layers | None = None,
+    *,
+    content_layers: Layers | None = None,
+    style_layers: Layers | None = None,
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    **options: Unpack[Options],
+) -> pb.EstimateJobRequest:
+    """The request for an estimate of a job of that kind, with the pictures that its own call takes."""
+    wanted = {"style": 1, "content": 1, "transfer": 2}
+    if kind not in wanted:
+        raise ValueError(f"kind must be one of {', '.join(wanted)}, not {kind!r}")
+    if len(pictures) != wanted[kind]:
+        raise TypeError(f"an estimate of {kind} takes {wanted[kind]} arguments, as Client.{kind}, not {len(pictures)}")
+    if kind == "style":
+        return pb.EstimateJobRequest(style=style_request(pictures[0], layers, options))
+    if kind == "content":
+        return pb.EstimateJobRequest(content=content_request(pictures[0], layers, options))
+    content, styles = pictures
+    request = transfer_request(content, styles, content_layers, style_layers, content_weight, style_weight, options)
+    return pb.EstimateJobRequest(transfer=request)
+
+
 def features_request(
     image: ImageLike,
     layers: Sequence[str],
@@ -130,17 +176,23 @@ def _options(options: Options) -> options_pb2.SynthesisOptions:
     if unknown:
         known = ", ".join(sorted(Options.__annotations__))
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}; the options are {known}")
-    plain = ("size", "iterations", "learning_rate", "seed", "tv_weight", "report_every", "model")
+    plain = (
+        "size", "iterations", "learning_rate", "seed", "tv_weight", "report_every", "model", "scales", "init_noise",
+        "averaging", "plateau", "lbfgs_history", "tile_size",
+    )  # fmt: skip
     fields: dict[str, Any] = {name: options.get(name) for name in plain}
     for name, enum in (
         ("fit", options_pb2.Fit),
         ("optimizer", options_pb2.Optimizer),
         ("precision", options_pb2.Precision),
         ("pooling", options_pb2.Pooling),
+        ("padding", options_pb2.Padding),
+        ("color", options_pb2.Color),
+        ("loss_scale", options_pb2.LossScale),
     ):
         fields[name] = _choice(enum, f"{name.upper()}_", name, cast(str | None, options.get(name)))
     init = options.get("init")
-    if init in ("noise", "content"):
+    if init in ("noise", "content", "style_statistics", "blend"):
         fields["init"] = _choice(options_pb2.Init, "INIT_", "init", cast(str, init))
     elif init is not None:
         fields["init_image"] = _image(init)
@@ -149,6 +201,9 @@ def _options(options: Options) -> options_pb2.SynthesisOptions:
     preview = {name: options.get(f"preview_{name}") for name in ("every", "size")}
     image_format = _choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "preview_format", options.get("preview_format"))
     fields["preview"] = options_pb2.PreviewOptions(format=image_format, **preview)  # type: ignore[arg-type]
+    if "result_format" in options or "bit_depth" in options:
+        result_format = _choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "result_format", options.get("result_format"))
+        fields["result"] = options_pb2.ResultOptions(format=result_format, bit_depth=options.get("bit_depth"))
     return options_pb2.SynthesisOptions(**fields)
 
 
@@ -168,7 +223,13 @@ def _styles(styles: ImageLike | Style | Sequence[ImageLike | Style]) -> list[opt
     for style in styles if isinstance(styles, list | tuple) else [styles]:
         if not isinstance(style, Style):
             style = Style(cast("ImageLike", style))
-        sources.append(options_pb2.StyleSource(image=_image(style.image), weight=style.weight, scale=style.scale))
+        masks = {
+            name: _image(mask)
+            for name, mask in (("mask", style.mask), ("source_mask", style.source_mask))
+            if mask is not None
+        }
+        image = _image(style.image)
+        sources.append(options_pb2.StyleSource(image=image, weight=style.weight, scale=style.scale, **masks))
     return sources
 
 

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from .images import decode
-from .v1 import job_pb2, model_service_pb2
+from .v1 import job_pb2, model_service_pb2, style_transfer_service_pb2
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """A term of a loss: "style", "content" or "total_variation" at a layer, before its weight, and the weight."""
+    """A term of a loss: "style", "content" or "total_variation" at a layer, before its weight, and the weight.
+
+    `region` is the number of the style whose mask it belongs to; None for styles without one.
+    """
 
     kind: str
     layer: str
     loss: float
     weight: float
+    region: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Result:
     """What a job made.
 
     Attributes:
-        png: the picture's file, with its recipe in the text chunk "gramophone".
+        data: the picture's file, a PNG unless another was asked for, with its recipe in it.
         loss: of that very picture, in float32.
         layer_losses: its terms.
         iterations: updates made.
@@ -93,7 +97,7 @@ class Result:
         timings: where the time went.
     """
 
-    png: bytes
+    data: bytes
     loss: float
     layer_losses: tuple[LayerLoss, ...]
     iterations: int
@@ -104,7 +108,7 @@ class Result:
     @cached_property
     def image(self) -> Image.Image:
         """The picture as a PIL image, RGB, decoded when first asked for."""
-        return decode(self.png)
+        return decode(self.data)
 
     @classmethod
     def of(cls, message: job_pb2.JobResult) -> Result:
@@ -159,6 +163,48 @@ class JobInfo:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a job would take.
+
+    Attributes:
+        width, height: of the canvas in pixels.
+        tile_size: side of the tiles in which it would run; 0 for the whole canvas at once.
+        peak_memory, available_memory: bytes that the worker would hold, and that it can have.
+        fits: whether there is memory enough.
+        flops: operations of the network's convolutions over the whole job.
+        seconds, seconds_per_iteration: to the end of the job, and of one iteration at full size.
+        device: what it would run on.
+    """
+
+    width: int
+    height: int
+    tile_size: int
+    peak_memory: int
+    available_memory: int
+    fits: bool
+    flops: float
+    seconds: float
+    seconds_per_iteration: float
+    device: str
+
+    @classmethod
+    def of(cls, message: style_transfer_service_pb2.EstimateJobResponse) -> Estimate:
+        """The estimate of a message."""
+        return cls(
+            message.width,
+            message.height,
+            message.tile_size,
+            message.peak_memory_bytes,
+            message.available_memory_bytes,
+            message.fits,
+            message.flops,
+            _seconds(message.duration),
+            _seconds(message.iteration),
+            message.device,
+        )
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """A model of the server: its name, its layers from shallow to deep, what it is and whose."""
 
@@ -191,7 +237,14 @@ def state_name(state: job_pb2.JobState.ValueType) -> str:
 
 def _losses(messages: Any) -> tuple[LayerLoss, ...]:
     return tuple(
-        LayerLoss(_name(job_pb2.LossKind.Name(m.kind), "LOSS_KIND_"), m.layer, m.loss, m.weight) for m in messages
+        LayerLoss(
+            _name(job_pb2.LossKind.Name(m.kind), "LOSS_KIND_"),
+            m.layer,
+            m.loss,
+            m.weight,
+            m.region if m.HasField("region") else None,
+        )
+        for m in messages
     )
 
 

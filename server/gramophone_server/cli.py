@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -13,6 +14,20 @@ from .service.limits import Limits
 from .service.server import GramophoneServer, ServerConfig
 
 _DEFAULT = ServerConfig()
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """A size such as 3GB, 1.5 GiB or 800000000."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([\d.]+) *([KMGT]I?)?B?", value.strip().upper())
+    try:
+        if match is None:
+            raise ValueError(value)
+        return int(float(match[1]) * _UNITS[match[2] or ""])
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a size; write it as 3GB or 3GiB") from None
 
 
 @click.command()
@@ -20,6 +35,7 @@ _DEFAULT = ServerConfig()
 @click.option("--port", default=_DEFAULT.port, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option("--device", "devices", multiple=True, help='"cpu", "cuda:0", …, one worker each.  [default: auto]')
 @click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads a worker.  [default: all]")
+@click.option("--memory", metavar="SIZE", callback=_bytes, help="Most a worker may hold, such as 3GB.  [default: all]")
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.")
 @click.option("--default-model", default=_DEFAULT.default_model, show_default=True, help="For requests that name none.")
 @click.option(
@@ -36,6 +52,7 @@ def serve(
     port: int,
     devices: tuple[str, ...],
     threads: int,
+    memory: int | None,
     models: Path | None,
     default_model: str,
     max_pixels: int,
@@ -47,7 +64,7 @@ def serve(
     """Serve Gramophone over gRPC."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits = Limits(max_pixels=max_pixels, max_queued=max_queued)
-    config = ServerConfig(host, port, devices or _DEFAULT.devices, threads, models, default_model, limits)
+    config = ServerConfig(host, port, devices or _DEFAULT.devices, threads, models, default_model, limits, memory)
     try:
         asyncio.run(_serve(config, grace, until_stdin_closes))
     except (RuntimeError, UnknownModelError) as error:

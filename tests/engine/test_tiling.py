@@ -75,7 +75,9 @@ def build(job, weights, dtype) -> tuple[Objective, Objective, torch.Tensor]:
             share = rand(1, *features[name].shape[2:])
             share = share / share.sum()
         terms.append(Term("style", name, gram_matrix(features[name], share), rand(n) + 0.5, share))
-    terms += [Term("content", name, features[name], (rand(n) + 0.5) / features[name][0].numel()) for name in job["content"]]
+    terms += [
+        Term("content", name, features[name], (rand(n) + 0.5) / features[name][0].numel()) for name in job["content"]
+    ]
     if job["variation"]:
         terms.append(Term("total_variation", "", None, 1e-6 * (rand(n) + 0.5)))
     tiles = cut(height, width, job["side"], stride=network.grid, radius=network.radius)
@@ -97,7 +99,9 @@ def test_tiled_gradient_is_the_whole_gradient(weights, job):
 def test_in_float64_they_are_equal_to_the_last_digits(weights, job):
     by_whole, by_tiles, canvas = build(job, weights, torch.float64)
     expected, got = by_whole.evaluate(canvas), by_tiles.evaluate(canvas)
-    torch.testing.assert_close(got.gradient, expected.gradient, rtol=1e-9, atol=1e-12 * expected.gradient.abs().max().item())
+    torch.testing.assert_close(
+        got.gradient, expected.gradient, rtol=1e-9, atol=1e-12 * expected.gradient.abs().max().item()
+    )
     with torch.no_grad():
         torch.testing.assert_close(by_tiles.losses(canvas), expected.terms, rtol=1e-9, atol=0)
 

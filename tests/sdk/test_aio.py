@@ -48,7 +48,7 @@ async def test_two_at_once(server):
     async with aio.Client(server.address) as client:
 
         async def paint(seed: int) -> bytes:
-            return (await (await client.style(png(), seed=seed, **SMALL)).result()).png
+            return (await (await client.style(png(), seed=seed, **SMALL)).result()).data
 
         first, second = await asyncio.gather(paint(0), paint(1))
         assert first != second

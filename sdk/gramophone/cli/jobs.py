@@ -74,7 +74,7 @@ def watch_job(job_id: str, server: str, quiet: bool, output: Path | None) -> Non
             pass
         result = job.result()
         if output is not None:
-            write(output, result.png)
+            write(output, result.data)
         click.echo(summary(result, str(output or job_id)))
 
 

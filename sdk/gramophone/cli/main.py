@@ -4,6 +4,7 @@ from importlib.metadata import entry_points, version
 
 import click
 
+from .estimate import estimate
 from .jobs import jobs
 from .paint import content, style, transfer
 from .sweep import sweep
@@ -46,6 +47,7 @@ main.add_command(content)
 main.add_command(transfer)
 main.add_command(sweep)
 main.add_command(jobs)
+main.add_command(estimate)
 
 
 def _not_installed(name: str, module: str) -> click.Command:

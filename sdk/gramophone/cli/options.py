@@ -36,6 +36,17 @@ class LayersType(click.ParamType[Any]):
 
 
 LAYERS = LayersType()
+_SIGNATURES = {".png": b"\x89PNG", ".tif": b"II*\0", ".tiff": b"II*\0"}
+
+
+def _number(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def output_format(path: Path) -> dict[str, str]:
+    """The option that makes the server write what the path's suffix says, where it can."""
+    return {"result_format": "tiff"} if path.suffix.lower() in (".tif", ".tiff") else {}
+
 
 _OPTIONS = [
     click.option("--size", type=int, metavar="PIXELS", help="Size of the canvas."),
@@ -43,10 +54,20 @@ _OPTIONS = [
     click.option("--iterations", type=int, metavar="N", help="Updates of the canvas."),
     click.option("--optimizer", type=click.Choice(["lbfgs", "adam"])),
     click.option("--learning-rate", type=float, metavar="RATE"),
-    click.option("--init", metavar="noise|content|FILE", help="What the canvas starts from."),
+    click.option("--init", metavar="noise|content|style_statistics|blend|FILE", help="What the canvas starts from."),
+    click.option("--init-noise", type=float, metavar="SHARE", help="Share of noise in --init blend."),
     click.option("--seed", type=int, metavar="N", help="Seed of the noise."),
     click.option("--precision", type=click.Choice(["float32", "bfloat16"])),
-    click.option("--pooling", type=click.Choice(["max", "average"])),
+    click.option("--pooling", type=click.Choice(["max", "average", "average_rescaled"])),
+    click.option("--padding", type=click.Choice(["zeros", "replicate"])),
+    click.option("--scales", type=int, metavar="N", help="Levels of the pyramid, coarse to fine."),
+    click.option("--color", type=click.Choice(["style", "luminance", "match", "histogram"]), help="Whose colours."),
+    click.option("--loss-scale", type=click.Choice(["paper", "relative"]), help="Units of the layers' losses."),
+    click.option("--averaging", type=float, metavar="DECAY", help="Deliver an average of the iterates."),
+    click.option("--plateau", type=float, metavar="FRACTION", help="End when 50 iterations gain less than this."),
+    click.option("--lbfgs-history", type=int, metavar="N", help="Curvature pairs kept."),
+    click.option("--tile-size", type=int, metavar="PIXELS", help="Compute in tiles, in less memory."),
+    click.option("--bit-depth", type=click.Choice(["8", "16"]), callback=_number, help="Bits per channel."),
     click.option("--tv-weight", type=float, metavar="WEIGHT", help="Weight of the total variation, which smooths."),
     click.option("--report-every", type=int, metavar="N", help="Iterations between two reports."),
     click.option("--time-limit", type=float, metavar="SECONDS", help="End with the picture there is by then."),
@@ -66,13 +87,13 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def write(path: Path, png: bytes) -> None:
-    """Writes a result, whole or not at all: a .png as it came, with its recipe; any other suffix by Pillow."""
+def write(path: Path, data: bytes) -> None:
+    """Writes a result, whole or not at all: a .png or .tiff as it came, with its recipe; others by Pillow."""
     fresh = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if path.suffix.lower() == ".png":
-            fresh.write_bytes(png)
+        if data.startswith(_SIGNATURES.get(path.suffix.lower(), b"none")):
+            fresh.write_bytes(data)
         else:
             from PIL import Image
 
@@ -84,7 +105,7 @@ def write(path: Path, png: bytes) -> None:
                 raise ValueError(
                     f"{path}: pictures cannot be written as {path.suffix or 'a file without a suffix'}; use .png"
                 )
-            decode(png).save(fresh, format=image_format)
+            decode(data).save(fresh, format=image_format)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -66,7 +66,7 @@ def sweep(
                 for _ in watch(job, quiet=quiet, description=caption):
                     pass
                 result = job.result()
-                write(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.png)
+                write(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.data)
                 row.append((result.image, f"{caption}: {result.loss:.3g}"))
             rows.append(row)
         contact_sheet(rows).save(output)

@@ -124,6 +124,7 @@ class LayerLoss(_message.Message):
     LAYER_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
     kind: Global___LossKind.ValueType
     """Which loss."""
     layer: _builtins.str
@@ -132,6 +133,8 @@ class LayerLoss(_message.Message):
     """The term before its weight; in the units of the model's activations."""
     weight: _builtins.float
     """The weight with which the term enters the total, all weights multiplied together; unitless."""
+    region: _builtins.int
+    """For style with masks: index of the source whose region this is; unset for sources without a mask, which share a term."""
     def __init__(
         self,
         *,
@@ -139,12 +142,15 @@ class LayerLoss(_message.Message):
         layer: _builtins.str = ...,
         loss: _builtins.float = ...,
         weight: _builtins.float = ...,
+        region: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "layer", b"layer", "loss", b"loss", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "kind", b"kind", "layer", b"layer", "loss", b"loss", "region", b"region", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__region: _TypeAlias = _typing.Literal["region"]  # noqa: Y015
+    _WhichOneofArgType__region: _TypeAlias = _typing.Literal["_region", b"_region"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__region) -> _WhichOneofReturnType__region | None: ...
 
 Global___LayerLoss: _TypeAlias = LayerLoss  # noqa: Y015
 
@@ -290,9 +296,9 @@ class JobResult(_message.Message):
     RECIPE_JSON_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     loss: _builtins.float
-    """The total loss of that very picture (8-bit), evaluated in float32."""
+    """The total loss of that very picture, rounded as it is in the file, evaluated in float32."""
     iterations: _builtins.int
-    """Updates of the canvas made; fewer than asked for if the time limit ended the job."""
+    """Updates of the canvas made; fewer than asked for if the time limit or a plateau ended the job."""
     model: _builtins.str
     """Name of the model that made it."""
     recipe_json: _builtins.str
@@ -301,7 +307,9 @@ class JobResult(_message.Message):
     """
     @_builtins.property
     def image(self) -> Global___EncodedImage:
-        """The picture: an 8-bit sRGB PNG whose text chunk "gramophone" holds `recipe_json`."""
+        """The picture in sRGB, as `result` asked for it. A PNG's text chunk "gramophone", a TIFF's ImageDescription, holds
+        `recipe_json`.
+        """
 
     @_builtins.property
     def layer_losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerLoss]:

@@ -80,6 +80,10 @@ class _InitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Init.ValueType],
     """The content picture. Not for style reconstruction, which has none."""
     INIT_IMAGE: _Init.ValueType  # 3
     """The picture in `init_image`."""
+    INIT_STYLE_STATISTICS: _Init.ValueType  # 4
+    """Noise with the mean colour and the colour covariance of the styles. Not for content reconstruction, which has none."""
+    INIT_BLEND: _Init.ValueType  # 5
+    """The content picture (for style reconstruction: the first style) mixed with noise, see `init_noise`."""
 
 class Init(_Init, metaclass=_InitEnumTypeWrapper):
     """What the canvas holds before the first iteration."""
@@ -92,6 +96,10 @@ INIT_CONTENT: Init.ValueType  # 2
 """The content picture. Not for style reconstruction, which has none."""
 INIT_IMAGE: Init.ValueType  # 3
 """The picture in `init_image`."""
+INIT_STYLE_STATISTICS: Init.ValueType  # 4
+"""Noise with the mean colour and the colour covariance of the styles. Not for content reconstruction, which has none."""
+INIT_BLEND: Init.ValueType  # 5
+"""The content picture (for style reconstruction: the first style) mixed with noise, see `init_noise`."""
 Global___Init: _TypeAlias = Init  # noqa: Y015
 
 class _Precision:
@@ -130,6 +138,8 @@ class _PoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pooling.Value
     """2x2 maximum."""
     POOLING_AVERAGE: _Pooling.ValueType  # 2
     """2x2 average, which the paper found to give slightly more appealing pictures."""
+    POOLING_AVERAGE_RESCALED: _Pooling.ValueType  # 3
+    """Twice the 2x2 average, so that deep activations stay about as large as after a maximum."""
 
 class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper):
     """How the network pools between blocks."""
@@ -140,7 +150,93 @@ POOLING_MAX: Pooling.ValueType  # 1
 """2x2 maximum."""
 POOLING_AVERAGE: Pooling.ValueType  # 2
 """2x2 average, which the paper found to give slightly more appealing pictures."""
+POOLING_AVERAGE_RESCALED: Pooling.ValueType  # 3
+"""Twice the 2x2 average, so that deep activations stay about as large as after a maximum."""
 Global___Pooling: _TypeAlias = Pooling  # noqa: Y015
+
+class _Padding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PaddingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Padding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PADDING_UNSPECIFIED: _Padding.ValueType  # 0
+    """The default: PADDING_ZEROS."""
+    PADDING_ZEROS: _Padding.ValueType  # 1
+    """Zeros, as VGG was trained."""
+    PADDING_REPLICATE: _Padding.ValueType  # 2
+    """The edge, repeated: no dark frame in the picture."""
+
+class Padding(_Padding, metaclass=_PaddingEnumTypeWrapper):
+    """What the convolutions see around a feature map."""
+
+PADDING_UNSPECIFIED: Padding.ValueType  # 0
+"""The default: PADDING_ZEROS."""
+PADDING_ZEROS: Padding.ValueType  # 1
+"""Zeros, as VGG was trained."""
+PADDING_REPLICATE: Padding.ValueType  # 2
+"""The edge, repeated: no dark frame in the picture."""
+Global___Padding: _TypeAlias = Padding  # noqa: Y015
+
+class _Color:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ColorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Color.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COLOR_UNSPECIFIED: _Color.ValueType  # 0
+    """The default: COLOR_STYLE."""
+    COLOR_STYLE: _Color.ValueType  # 1
+    """The style's, as in the paper."""
+    COLOR_LUMINANCE: _Color.ValueType  # 2
+    """The content's: only the brightness is painted (Gatys et al. 2016, "Preserving Color in Neural Artistic Style
+    Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
+    """
+    COLOR_MATCH: _Color.ValueType  # 3
+    """The styles' pixels are first given the content's mean colour and covariance (same paper, section 3)."""
+    COLOR_HISTOGRAM: _Color.ValueType  # 4
+    """The styles' channels are first given the content's histograms."""
+
+class Color(_Color, metaclass=_ColorEnumTypeWrapper):
+    """Whose colours a style transfer has."""
+
+COLOR_UNSPECIFIED: Color.ValueType  # 0
+"""The default: COLOR_STYLE."""
+COLOR_STYLE: Color.ValueType  # 1
+"""The style's, as in the paper."""
+COLOR_LUMINANCE: Color.ValueType  # 2
+"""The content's: only the brightness is painted (Gatys et al. 2016, "Preserving Color in Neural Artistic Style
+Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
+"""
+COLOR_MATCH: Color.ValueType  # 3
+"""The styles' pixels are first given the content's mean colour and covariance (same paper, section 3)."""
+COLOR_HISTOGRAM: Color.ValueType  # 4
+"""The styles' channels are first given the content's histograms."""
+Global___Color: _TypeAlias = Color  # noqa: Y015
+
+class _LossScale:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LossScaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossScale.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOSS_SCALE_UNSPECIFIED: _LossScale.ValueType  # 0
+    """The default: LOSS_SCALE_PAPER."""
+    LOSS_SCALE_PAPER: _LossScale.ValueType  # 1
+    """Those of the paper, in which one layer can outweigh all the others by far."""
+    LOSS_SCALE_RELATIVE: _LossScale.ValueType  # 2
+    """Each loss as a fraction of its target's own sum of squares, so that every layer has its say."""
+
+class LossScale(_LossScale, metaclass=_LossScaleEnumTypeWrapper):
+    """The units in which the layers' losses are added."""
+
+LOSS_SCALE_UNSPECIFIED: LossScale.ValueType  # 0
+"""The default: LOSS_SCALE_PAPER."""
+LOSS_SCALE_PAPER: LossScale.ValueType  # 1
+"""Those of the paper, in which one layer can outweigh all the others by far."""
+LOSS_SCALE_RELATIVE: LossScale.ValueType  # 2
+"""Each loss as a fraction of its target's own sum of squares, so that every layer has its say."""
+Global___LossScale: _TypeAlias = LossScale  # noqa: Y015
 
 class _ImageFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -149,25 +245,29 @@ class _ImageFormat:
 class _ImageFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageFormat.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     IMAGE_FORMAT_UNSPECIFIED: _ImageFormat.ValueType  # 0
-    """The default: IMAGE_FORMAT_JPEG for previews. Results are always IMAGE_FORMAT_PNG."""
+    """The default: IMAGE_FORMAT_JPEG for previews, IMAGE_FORMAT_PNG for results."""
     IMAGE_FORMAT_PNG: _ImageFormat.ValueType  # 1
     """PNG, lossless."""
     IMAGE_FORMAT_JPEG: _ImageFormat.ValueType  # 2
     """JPEG, quality 85."""
     IMAGE_FORMAT_WEBP: _ImageFormat.ValueType  # 3
     """WebP, quality 80."""
+    IMAGE_FORMAT_TIFF: _ImageFormat.ValueType  # 4
+    """TIFF, lossless (deflate)."""
 
 class ImageFormat(_ImageFormat, metaclass=_ImageFormatEnumTypeWrapper):
     """An encoded picture's file format."""
 
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat.ValueType  # 0
-"""The default: IMAGE_FORMAT_JPEG for previews. Results are always IMAGE_FORMAT_PNG."""
+"""The default: IMAGE_FORMAT_JPEG for previews, IMAGE_FORMAT_PNG for results."""
 IMAGE_FORMAT_PNG: ImageFormat.ValueType  # 1
 """PNG, lossless."""
 IMAGE_FORMAT_JPEG: ImageFormat.ValueType  # 2
 """JPEG, quality 85."""
 IMAGE_FORMAT_WEBP: ImageFormat.ValueType  # 3
 """WebP, quality 80."""
+IMAGE_FORMAT_TIFF: ImageFormat.ValueType  # 4
+"""TIFF, lossless (deflate)."""
 Global___ImageFormat: _TypeAlias = ImageFormat  # noqa: Y015
 
 class _OnDisconnect:
@@ -228,6 +328,8 @@ class StyleSource(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    SOURCE_MASK_FIELD_NUMBER: _builtins.int
     weight: _builtins.float
     """Share of this picture in the style, relative to the other sources; unitless, finite, >= 0, and not all zero.
     Default 1.
@@ -240,16 +342,28 @@ class StyleSource(_message.Message):
     def image(self) -> Global___Image:
         """The picture. Required."""
 
+    @_builtins.property
+    def mask(self) -> Global___Image:
+        """Region of the canvas that is painted in this style: a picture of which white is inside and black outside, with soft
+        greys between, squeezed to the canvas. Default: everywhere.
+        """
+
+    @_builtins.property
+    def source_mask(self) -> Global___Image:
+        """Region of this picture that the style is taken from, in the same manner. Default: all of it."""
+
     def __init__(
         self,
         *,
         image: Global___Image | None = ...,
         weight: _builtins.float | None = ...,
         scale: _builtins.float | None = ...,
+        mask: Global___Image | None = ...,
+        source_mask: Global___Image | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "scale", b"scale", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "scale", b"scale", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
     _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
@@ -308,7 +422,7 @@ class PreviewOptions(_message.Message):
     size: _builtins.int
     """Longest side of a preview in pixels, 16 to 2048; a canvas smaller than that is sent as it is. Default 256."""
     format: Global___ImageFormat.ValueType
-    """File format. Default IMAGE_FORMAT_JPEG."""
+    """File format: JPEG, PNG or WebP. Default IMAGE_FORMAT_JPEG."""
     def __init__(
         self,
         *,
@@ -336,6 +450,39 @@ class PreviewOptions(_message.Message):
 Global___PreviewOptions: _TypeAlias = PreviewOptions  # noqa: Y015
 
 @_typing.final
+class ResultOptions(_message.Message):
+    """The file that a finished job delivers; it carries the ICC profile of sRGB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    BIT_DEPTH_FIELD_NUMBER: _builtins.int
+    format: Global___ImageFormat.ValueType
+    """File format: PNG or TIFF. Default IMAGE_FORMAT_PNG."""
+    bit_depth: _builtins.int
+    """Bits per channel: 8 or 16. Default 8."""
+    def __init__(
+        self,
+        *,
+        format: Global___ImageFormat.ValueType | None = ...,
+        bit_depth: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_format", b"_format", "bit_depth", b"bit_depth", "format", b"format"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_format", b"_format", "bit_depth", b"bit_depth", "format", b"format"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
+    _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
+    _WhichOneofReturnType__format: _TypeAlias = _typing.Literal["format"]  # noqa: Y015
+    _WhichOneofArgType__format: _TypeAlias = _typing.Literal["_format", b"_format"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bit_depth) -> _WhichOneofReturnType__bit_depth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__format) -> _WhichOneofReturnType__format | None: ...
+
+Global___ResultOptions: _TypeAlias = ResultOptions  # noqa: Y015
+
+@_typing.final
 class SynthesisOptions(_message.Message):
     """How a picture is optimised. A field left unset means its default; the job's recipe shows what was used."""
 
@@ -356,6 +503,16 @@ class SynthesisOptions(_message.Message):
     PREVIEW_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    SCALES_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
+    INIT_NOISE_FIELD_NUMBER: _builtins.int
+    AVERAGING_FIELD_NUMBER: _builtins.int
+    PLATEAU_FIELD_NUMBER: _builtins.int
+    COLOR_FIELD_NUMBER: _builtins.int
+    LOSS_SCALE_FIELD_NUMBER: _builtins.int
+    LBFGS_HISTORY_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    TILE_SIZE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the canvas in pixels, by the rule of `fit`; 16 to 8192. Default 512."""
     fit: Global___Fit.ValueType
@@ -386,6 +543,34 @@ class SynthesisOptions(_message.Message):
     """A progress event every this many iterations; 1 to 1,000,000. Cancelling and the time limit act at these. Default 10."""
     model: _builtins.str
     """Name of the model, see ListModels. Default: the server's default model, normally the built-in one."""
+    scales: _builtins.int
+    """Levels of the pyramid, coarse to fine, each half as large as the next; 1 to 8. Each level but the last gets an eighth
+    of the iterations. A level whose shorter side would be too small for the deepest layer is left out. Default: as many
+    as keep the coarsest level's longest side at 128 pixels or more.
+    """
+    padding: Global___Padding.ValueType
+    """What stands around feature maps. Default PADDING_ZEROS."""
+    init_noise: _builtins.float
+    """Share of noise in the start when init is INIT_BLEND; 0 to 1. Default 0.5."""
+    averaging: _builtins.float
+    """Decay of an exponential average of the iterates, which is then the result instead of the last iterate; 0 (no average)
+    to 0.9999. Default 0.
+    """
+    plateau: _builtins.float
+    """The job ends successfully, with the picture it has, when its loss fell by less than this fraction over 50 iterations;
+    with a pyramid, each level does. 0 to 1. Default 0, which never happens.
+    """
+    color: Global___Color.ValueType
+    """Whose colours the result has; only for style transfer. Default COLOR_STYLE."""
+    loss_scale: Global___LossScale.ValueType
+    """Units of the layers' losses. Default LOSS_SCALE_PAPER."""
+    lbfgs_history: _builtins.int
+    """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases; 1 to 200. Default 30."""
+    tile_size: _builtins.int
+    """Side in pixels of the tiles in which the gradient is computed, 64 to 8192: memory is that of a tile, the gradient
+    that of the whole picture, and a step takes up to about twice as long. Default: the whole picture where it fits into
+    memory, else the largest tiles that do.
+    """
     @_builtins.property
     def init_image(self) -> Global___Image:
         """The start when init is INIT_IMAGE, squeezed to the canvas. Setting it implies INIT_IMAGE."""
@@ -396,7 +581,11 @@ class SynthesisOptions(_message.Message):
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
-        """Running time after which the job ends successfully with the picture it has; > 0. Default: none."""
+        """Running time after which the job ends successfully with the best picture so far; > 0. Default: none."""
+
+    @_builtins.property
+    def result(self) -> Global___ResultOptions:
+        """The result's file. Default: 8-bit PNG."""
 
     def __init__(
         self,
@@ -416,47 +605,89 @@ class SynthesisOptions(_message.Message):
         preview: Global___PreviewOptions | None = ...,
         time_limit: _duration_pb2.Duration | None = ...,
         model: _builtins.str | None = ...,
+        scales: _builtins.int | None = ...,
+        padding: Global___Padding.ValueType | None = ...,
+        init_noise: _builtins.float | None = ...,
+        averaging: _builtins.float | None = ...,
+        plateau: _builtins.float | None = ...,
+        color: Global___Color.ValueType | None = ...,
+        loss_scale: Global___LossScale.ValueType | None = ...,
+        lbfgs_history: _builtins.int | None = ...,
+        result: Global___ResultOptions | None = ...,
+        tile_size: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fit", b"_fit", "_init", b"_init", "_iterations", b"_iterations", "_learning_rate", b"_learning_rate", "_model", b"_model", "_optimizer", b"_optimizer", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_seed", b"_seed", "_size", b"_size", "_tv_weight", b"_tv_weight", "fit", b"fit", "init", b"init", "init_image", b"init_image", "iterations", b"iterations", "learning_rate", b"learning_rate", "model", b"model", "optimizer", b"optimizer", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "seed", b"seed", "size", b"size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fit", b"_fit", "_init", b"_init", "_iterations", b"_iterations", "_learning_rate", b"_learning_rate", "_model", b"_model", "_optimizer", b"_optimizer", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_seed", b"_seed", "_size", b"_size", "_tv_weight", b"_tv_weight", "fit", b"fit", "init", b"init", "init_image", b"init_image", "iterations", b"iterations", "learning_rate", b"learning_rate", "model", b"model", "optimizer", b"optimizer", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "seed", b"seed", "size", b"size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
+    _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015
+    _WhichOneofReturnType__color: _TypeAlias = _typing.Literal["color"]  # noqa: Y015
+    _WhichOneofArgType__color: _TypeAlias = _typing.Literal["_color", b"_color"]  # noqa: Y015
     _WhichOneofReturnType__fit: _TypeAlias = _typing.Literal["fit"]  # noqa: Y015
     _WhichOneofArgType__fit: _TypeAlias = _typing.Literal["_fit", b"_fit"]  # noqa: Y015
     _WhichOneofReturnType__init: _TypeAlias = _typing.Literal["init"]  # noqa: Y015
     _WhichOneofArgType__init: _TypeAlias = _typing.Literal["_init", b"_init"]  # noqa: Y015
+    _WhichOneofReturnType__init_noise: _TypeAlias = _typing.Literal["init_noise"]  # noqa: Y015
+    _WhichOneofArgType__init_noise: _TypeAlias = _typing.Literal["_init_noise", b"_init_noise"]  # noqa: Y015
     _WhichOneofReturnType__iterations: _TypeAlias = _typing.Literal["iterations"]  # noqa: Y015
     _WhichOneofArgType__iterations: _TypeAlias = _typing.Literal["_iterations", b"_iterations"]  # noqa: Y015
+    _WhichOneofReturnType__lbfgs_history: _TypeAlias = _typing.Literal["lbfgs_history"]  # noqa: Y015
+    _WhichOneofArgType__lbfgs_history: _TypeAlias = _typing.Literal["_lbfgs_history", b"_lbfgs_history"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__loss_scale: _TypeAlias = _typing.Literal["loss_scale"]  # noqa: Y015
+    _WhichOneofArgType__loss_scale: _TypeAlias = _typing.Literal["_loss_scale", b"_loss_scale"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
     _WhichOneofArgType__optimizer: _TypeAlias = _typing.Literal["_optimizer", b"_optimizer"]  # noqa: Y015
+    _WhichOneofReturnType__padding: _TypeAlias = _typing.Literal["padding"]  # noqa: Y015
+    _WhichOneofArgType__padding: _TypeAlias = _typing.Literal["_padding", b"_padding"]  # noqa: Y015
+    _WhichOneofReturnType__plateau: _TypeAlias = _typing.Literal["plateau"]  # noqa: Y015
+    _WhichOneofArgType__plateau: _TypeAlias = _typing.Literal["_plateau", b"_plateau"]  # noqa: Y015
     _WhichOneofReturnType__pooling: _TypeAlias = _typing.Literal["pooling"]  # noqa: Y015
     _WhichOneofArgType__pooling: _TypeAlias = _typing.Literal["_pooling", b"_pooling"]  # noqa: Y015
     _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
     _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
     _WhichOneofReturnType__report_every: _TypeAlias = _typing.Literal["report_every"]  # noqa: Y015
     _WhichOneofArgType__report_every: _TypeAlias = _typing.Literal["_report_every", b"_report_every"]  # noqa: Y015
+    _WhichOneofReturnType__scales: _TypeAlias = _typing.Literal["scales"]  # noqa: Y015
+    _WhichOneofArgType__scales: _TypeAlias = _typing.Literal["_scales", b"_scales"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    _WhichOneofReturnType__tile_size: _TypeAlias = _typing.Literal["tile_size"]  # noqa: Y015
+    _WhichOneofArgType__tile_size: _TypeAlias = _typing.Literal["_tile_size", b"_tile_size"]  # noqa: Y015
     _WhichOneofReturnType__tv_weight: _TypeAlias = _typing.Literal["tv_weight"]  # noqa: Y015
     _WhichOneofArgType__tv_weight: _TypeAlias = _typing.Literal["_tv_weight", b"_tv_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__averaging) -> _WhichOneofReturnType__averaging | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__color) -> _WhichOneofReturnType__color | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fit) -> _WhichOneofReturnType__fit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__init) -> _WhichOneofReturnType__init | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__init_noise) -> _WhichOneofReturnType__init_noise | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__iterations) -> _WhichOneofReturnType__iterations | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lbfgs_history) -> _WhichOneofReturnType__lbfgs_history | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss_scale) -> _WhichOneofReturnType__loss_scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__padding) -> _WhichOneofReturnType__padding | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plateau) -> _WhichOneofReturnType__plateau | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pooling) -> _WhichOneofReturnType__pooling | None: ...
     @_typing.overload
@@ -464,9 +695,13 @@ class SynthesisOptions(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__report_every) -> _WhichOneofReturnType__report_every | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scales) -> _WhichOneofReturnType__scales | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tile_size) -> _WhichOneofReturnType__tile_size | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tv_weight) -> _WhichOneofReturnType__tv_weight | None: ...
 

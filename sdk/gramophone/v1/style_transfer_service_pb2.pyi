@@ -5,8 +5,10 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from gramophone.v1 import job_pb2 as _job_pb2
 from gramophone.v1 import options_pb2 as _options_pb2
 import builtins as _builtins
@@ -19,6 +21,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ComputeMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ComputeModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ComputeMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPUTE_MODE_UNSPECIFIED: _ComputeMode.ValueType  # 0
+    """Never sent."""
+    COMPUTE_MODE_WHOLE: _ComputeMode.ValueType  # 1
+    """The whole picture at once."""
+    COMPUTE_MODE_TILED: _ComputeMode.ValueType  # 2
+    """Tile by tile; the same gradient in less memory."""
+
+class ComputeMode(_ComputeMode, metaclass=_ComputeModeEnumTypeWrapper):
+    """How the gradient is computed."""
+
+COMPUTE_MODE_UNSPECIFIED: ComputeMode.ValueType  # 0
+"""Never sent."""
+COMPUTE_MODE_WHOLE: ComputeMode.ValueType  # 1
+"""The whole picture at once."""
+COMPUTE_MODE_TILED: ComputeMode.ValueType  # 2
+"""Tile by tile; the same gradient in less memory."""
+Global___ComputeMode: _TypeAlias = ComputeMode  # noqa: Y015
 
 @_typing.final
 class ReconstructStyleRequest(_message.Message):
@@ -248,3 +274,107 @@ class TransferStyleResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferStyleResponse: _TypeAlias = TransferStyleResponse  # noqa: Y015
+
+@_typing.final
+class EstimateJobRequest(_message.Message):
+    """Asks what a job would take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STYLE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def style(self) -> Global___ReconstructStyleRequest:
+        """A texture."""
+
+    @_builtins.property
+    def content(self) -> Global___ReconstructContentRequest:
+        """A picture from feature maps."""
+
+    @_builtins.property
+    def transfer(self) -> Global___TransferStyleRequest:
+        """A style transfer."""
+
+    def __init__(
+        self,
+        *,
+        style: Global___ReconstructStyleRequest | None = ...,
+        content: Global___ReconstructContentRequest | None = ...,
+        transfer: Global___TransferStyleRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "job", b"job", "style", b"style", "transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "job", b"job", "style", b"style", "transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_job: _TypeAlias = _typing.Literal["style", "content", "transfer"]  # noqa: Y015
+    _WhichOneofArgType_job: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_job) -> _WhichOneofReturnType_job | None: ...
+
+Global___EstimateJobRequest: _TypeAlias = EstimateJobRequest  # noqa: Y015
+
+@_typing.final
+class EstimateJobResponse(_message.Message):
+    """What a job would take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    TILE_SIZE_FIELD_NUMBER: _builtins.int
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    AVAILABLE_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    FLOPS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """Width of the canvas in pixels."""
+    height: _builtins.int
+    """Height of the canvas in pixels."""
+    mode: Global___ComputeMode.ValueType
+    """How it would run."""
+    tile_size: _builtins.int
+    """Side of a tile's interior in pixels; 0 for COMPUTE_MODE_WHOLE."""
+    peak_memory_bytes: _builtins.int
+    """Most memory the worker would hold, its own code and the model included, in bytes."""
+    available_memory_bytes: _builtins.int
+    """Memory the worker can have on its device at the moment, what it holds already included, in bytes."""
+    fits: _builtins.bool
+    """Whether the job fits."""
+    flops: _builtins.float
+    """Floating-point operations of the network's convolutions over the whole job."""
+    device: _builtins.str
+    """The device, such as "cpu" or "cuda:0"."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """Time to the end of the job once it runs, at the speed measured on this device."""
+
+    @_builtins.property
+    def iteration(self) -> _duration_pb2.Duration:
+        """Time of one iteration at full size."""
+
+    def __init__(
+        self,
+        *,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        mode: Global___ComputeMode.ValueType = ...,
+        tile_size: _builtins.int = ...,
+        peak_memory_bytes: _builtins.int = ...,
+        available_memory_bytes: _builtins.int = ...,
+        fits: _builtins.bool = ...,
+        flops: _builtins.float = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        iteration: _duration_pb2.Duration | None = ...,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "iteration", b"iteration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_memory_bytes", b"available_memory_bytes", "device", b"device", "duration", b"duration", "fits", b"fits", "flops", b"flops", "height", b"height", "iteration", b"iteration", "mode", b"mode", "peak_memory_bytes", b"peak_memory_bytes", "tile_size", b"tile_size", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateJobResponse: _TypeAlias = EstimateJobResponse  # noqa: Y015

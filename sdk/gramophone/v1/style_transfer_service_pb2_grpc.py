@@ -28,7 +28,8 @@ if _version_not_supported:
 class StyleTransferServiceStub(object):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
     on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     def __init__(self, channel):
@@ -52,12 +53,18 @@ class StyleTransferServiceStub(object):
                 request_serializer=gramophone_dot_v1_dot_style__transfer__service__pb2.TransferStyleRequest.SerializeToString,
                 response_deserializer=gramophone_dot_v1_dot_style__transfer__service__pb2.TransferStyleResponse.FromString,
                 _registered_method=True)
+        self.EstimateJob = channel.unary_unary(
+                '/gramophone.v1.StyleTransferService/EstimateJob',
+                request_serializer=gramophone_dot_v1_dot_style__transfer__service__pb2.EstimateJobRequest.SerializeToString,
+                response_deserializer=gramophone_dot_v1_dot_style__transfer__service__pb2.EstimateJobResponse.FromString,
+                _registered_method=True)
 
 
 class StyleTransferServiceServicer(object):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
     on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     def ReconstructStyle(self, request, context):
@@ -81,6 +88,14 @@ class StyleTransferServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EstimateJob(self, request, context):
+        """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
+        submitting it is FAILED_PRECONDITION with the same figures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StyleTransferServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -99,6 +114,11 @@ def add_StyleTransferServiceServicer_to_server(servicer, server):
                     request_deserializer=gramophone_dot_v1_dot_style__transfer__service__pb2.TransferStyleRequest.FromString,
                     response_serializer=gramophone_dot_v1_dot_style__transfer__service__pb2.TransferStyleResponse.SerializeToString,
             ),
+            'EstimateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateJob,
+                    request_deserializer=gramophone_dot_v1_dot_style__transfer__service__pb2.EstimateJobRequest.FromString,
+                    response_serializer=gramophone_dot_v1_dot_style__transfer__service__pb2.EstimateJobResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gramophone.v1.StyleTransferService', rpc_method_handlers)
@@ -110,7 +130,8 @@ def add_StyleTransferServiceServicer_to_server(servicer, server):
 class StyleTransferService(object):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
     on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     @staticmethod
@@ -184,6 +205,33 @@ class StyleTransferService(object):
             '/gramophone.v1.StyleTransferService/TransferStyle',
             gramophone_dot_v1_dot_style__transfer__service__pb2.TransferStyleRequest.SerializeToString,
             gramophone_dot_v1_dot_style__transfer__service__pb2.TransferStyleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gramophone.v1.StyleTransferService/EstimateJob',
+            gramophone_dot_v1_dot_style__transfer__service__pb2.EstimateJobRequest.SerializeToString,
+            gramophone_dot_v1_dot_style__transfer__service__pb2.EstimateJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

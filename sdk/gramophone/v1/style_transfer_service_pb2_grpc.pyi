@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class StyleTransferServiceStub:
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
     on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     @_typing.overload
@@ -42,12 +43,17 @@ class StyleTransferServiceStub:
     """Makes a picture with the feature maps of another, showing what a layer knows of it."""
     TransferStyle: _grpc.UnaryStreamMultiCallable[_style_transfer_service_pb2.TransferStyleRequest, _style_transfer_service_pb2.TransferStyleResponse]
     """Makes a picture with the feature maps of one picture and the Gram matrices of others."""
+    EstimateJob: _grpc.UnaryUnaryMultiCallable[_style_transfer_service_pb2.EstimateJobRequest, _style_transfer_service_pb2.EstimateJobResponse]
+    """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
+    submitting it is FAILED_PRECONDITION with the same figures.
+    """
 
 @_typing.type_check_only
 class StyleTransferServiceAsyncStub(StyleTransferServiceStub):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
     on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -57,11 +63,16 @@ class StyleTransferServiceAsyncStub(StyleTransferServiceStub):
     """Makes a picture with the feature maps of another, showing what a layer knows of it."""
     TransferStyle: _aio.UnaryStreamMultiCallable[_style_transfer_service_pb2.TransferStyleRequest, _style_transfer_service_pb2.TransferStyleResponse]  # type: ignore[assignment]
     """Makes a picture with the feature maps of one picture and the Gram matrices of others."""
+    EstimateJob: _aio.UnaryUnaryMultiCallable[_style_transfer_service_pb2.EstimateJobRequest, _style_transfer_service_pb2.EstimateJobResponse]  # type: ignore[assignment]
+    """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
+    submitting it is FAILED_PRECONDITION with the same figures.
+    """
 
 class StyleTransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
     on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo.
+    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     @_abc_1.abstractmethod
@@ -87,5 +98,15 @@ class StyleTransferServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_style_transfer_service_pb2.TransferStyleResponse], _abc.AsyncIterator[_style_transfer_service_pb2.TransferStyleResponse]]:
         """Makes a picture with the feature maps of one picture and the Gram matrices of others."""
+
+    @_abc_1.abstractmethod
+    def EstimateJob(
+        self,
+        request: _style_transfer_service_pb2.EstimateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_style_transfer_service_pb2.EstimateJobResponse, _abc.Awaitable[_style_transfer_service_pb2.EstimateJobResponse]]:
+        """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
+        submitting it is FAILED_PRECONDITION with the same figures.
+        """
 
 def add_StyleTransferServiceServicer_to_server(servicer: StyleTransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

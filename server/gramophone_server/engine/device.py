@@ -1,6 +1,8 @@
 """What the engine runs on."""
 
 import os
+import sys
+from pathlib import Path
 
 import torch
 
@@ -32,3 +34,55 @@ def has_native_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported()) or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+class Memory:
+    """The memory of a device, as this process sees it, in bytes.
+
+    Args:
+        limit: most that this process may hold; None for what the device has.
+    """
+
+    def __init__(self, device: torch.device, limit: int | None = None) -> None:
+        self._device = device
+        self._limit = limit
+
+    def resident(self) -> int:
+        """What this process holds."""
+        if self._device.type == "cuda":
+            return torch.cuda.memory_reserved(self._device)
+        for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []:
+            if line.startswith("VmRSS:"):
+                return 1024 * int(line.split()[1])
+        return 0
+
+    def available(self) -> int:
+        """What it holds and what it could still have."""
+        if self._device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self._device)
+        else:
+            free = min(_free_on_machine(), _free_in_container())
+        there = self.resident() + free
+        return there if self._limit is None else min(there, self._limit)
+
+
+def _free_on_machine() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass  # Not Linux.
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return sys.maxsize
+
+
+def _free_in_container() -> int:
+    """What a control group leaves (version 2; a container's limit is below its machine's memory)."""
+    try:
+        folder = Path("/sys/fs/cgroup")
+        limit = (folder / "memory.max").read_text().strip()
+        return sys.maxsize if limit == "max" else int(limit) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return sys.maxsize

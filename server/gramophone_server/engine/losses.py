@@ -28,7 +28,7 @@ def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor
         share = 1 / (height * width)
     if isinstance(share, Tensor):
         share = share.reshape(len(share), height * width, 1)
-    gram: Tensor = _Gram.apply(v, share)  # type: ignore[no-untyped-call]
+    gram: Tensor = _Gram.apply(v, share)
     return gram
 
 
@@ -49,7 +49,7 @@ class _Gram(torch.autograd.Function):
         return torch.bmm(full.transpose(1, 2), full).mul_(share)
 
     @staticmethod
-    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:
         (v,) = context.saved_tensors
         slope = slope + slope.transpose(1, 2)
         if isinstance(context.share, Tensor):

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from .canvas import resized
 from .objective import Evaluation
 from .spectrum import SpectralScale
-
 
 State = dict[str, Any]
 """What an optimiser has learned: tensors, numbers, and lists and dicts of them."""
@@ -73,7 +72,9 @@ class Adam:
         keep = _per_pixel(good)
         gradient = torch.where(keep, at.gradient, 0)
         state["mean"] = torch.where(keep, state["mean"], 0).lerp_(gradient, 1 - first)
-        state["square"] = torch.where(keep, state["square"], 0).mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        state["square"] = (
+            torch.where(keep, state["square"], 0).mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        )
         state["steps"] = torch.where(good, state["steps"] + 1, 0)
         state["damping"] = torch.where(good, state["damping"], state["damping"] / 2)
         state["finite"] = torch.where(keep, canvas, state["finite"])
@@ -81,7 +82,8 @@ class Adam:
         rate = self._rate * state["damping"] / (1 - first**taken)
         scale = (1 - second**taken).rsqrt()
         change = (state["square"].sqrt().mul_(_per_pixel(scale))).add_(self._eps).reciprocal_().mul_(state["mean"])
-        return change.mul_(_per_pixel(-rate)).add_(state["finite"]).clamp_(0, 1)
+        following: Tensor = change.mul_(_per_pixel(-rate)).add_(state["finite"]).clamp_(0, 1)
+        return following
 
     def resize(self, height: int, width: int) -> None:
         """Carries the moments over to canvases of another size."""
@@ -198,7 +200,8 @@ class LBFGS:
             beta = rho * _dot(y.to(q.device), q)
             q.addcmul_(s.to(q.device), _per_pixel(self._rate * alpha - beta))
         # Held out on both sides of H, the rest still goes downhill (the two-metric projection of Bertsekas 1982).
-        return q.masked_fill_(outwards, 0).neg_()
+        change: Tensor = q.masked_fill_(outwards, 0).neg_()
+        return change
 
     def _remember(self, s: Tensor, y: Tensor, accepted: Tensor) -> None:
         """Keeps a curvature pair."""
@@ -212,11 +215,6 @@ class LBFGS:
         state["latest"] = torch.where(good, sy, state["latest"])
         pair = (s.cpu(), y.cpu(), rho) if self._host else (s, y, rho)
         state["pairs"] = [*state["pairs"], pair][-self._history :]
-
-
-def resized(values: Tensor, height: int, width: int) -> Tensor:
-    """Values (N, C, H, W) interpolated to another size; what is in a range stays in it."""
-    return F.interpolate(values, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _per_pixel(values: Tensor) -> Tensor:

@@ -48,7 +48,8 @@ class SpectralScale:
 
     def curvature(self) -> Tensor:
         """yᵀPy (N,) of the latest good pair."""
-        return (self._factors() * self._state["latest"]).sum((1, 2))
+        curvature: Tensor = (self._factors() * self._state["latest"]).sum((1, 2))
+        return curvature
 
     def apply(self, q: Tensor) -> Tensor:
         """P·q, (N, 3, H, W)."""

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .canvas import resized
 from .objective import Evaluation, Objective
-from .optimizers import Optimizer, resized
+from .optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Synthesis:
         self._plateau = plateau
         self._iteration = 0
         self._number = 0
+        self._course: list[tuple[int, Tensor]] = []
         self._begin(canvas)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -158,7 +160,7 @@ class Synthesis:
         self._average = torch.zeros_like(canvas) if self._decay else torch.zeros(0)
         self._averaged = 0
         self._stopped = torch.zeros(len(canvas), dtype=torch.bool, device=canvas.device)
-        self._course: list[tuple[int, Tensor]] = []
+        self._course = []
 
     def _climb(self, level: Level) -> None:
         """Goes up to a finer level, from the best canvas of the last."""

@@ -6,12 +6,12 @@ grid of the deepest pooling; padding is seen only at the picture's own edge.
 """
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis: [start, end) is its interior and [first, last) what the network sees, of `length` pixels."""
+    """A tile along one axis of `length` pixels: its interior is [start, end), and the network sees [first, last)."""
 
     start: int
     end: int
@@ -28,6 +28,11 @@ class Span:
         """The interior's positions in a feature map of what the network sees."""
         offset = self.first // stride
         return slice(self.start // stride - offset, None if self.end == self.length else self.end // stride - offset)
+
+    @property
+    def seen_pixels(self) -> int:
+        """How many pixels the network sees."""
+        return self.last - self.first
 
     @property
     def crop(self) -> slice:
@@ -81,6 +86,6 @@ def _spans(length: int, side: int, stride: int, radius: int) -> list[Span]:
     bounds = [min(length, stride * (total * i // count)) for i in range(count + 1)]
     halo = -(-radius // stride) * stride
     spans = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         spans.append(Span(start, end, max(0, start - halo), min(length, end + halo), length))
     return spans

@@ -89,6 +89,15 @@ class TruncatedVGG:
         # A 3x3 kernel reaches one position further. Pooling reads the pixels that the position stands for.
         return sum(self.stride(name) for name, _, _ in self._convolutions)
 
+    def flops(self, height: int, width: int) -> float:
+        """Operations of the convolutions on one canvas, forwards (a multiplication and an addition are two)."""
+        return float(
+            sum(
+                18 * kernel.shape[0] * kernel.shape[1] * (height // self.stride(name)) * (width // self.stride(name))
+                for name, kernel, _ in self._convolutions
+            )
+        )
+
     def __call__(self, canvas: Tensor) -> dict[str, Tensor]:
         """Activations after ReLU, each (N, C_l, H_l, W_l) in `dtype`, of a canvas (N, 3, H, W) of 0 to 1."""
         x = canvas[:, self._order] * self._scale + self._shift

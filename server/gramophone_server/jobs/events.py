@@ -34,12 +34,13 @@ class EncodedPicture:
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One term of a loss before its weight, and that weight."""
+    """One term of a loss before its weight, and that weight; of a masked style, the number of its source."""
 
     kind: Literal["style", "content", "total_variation"]
     layer: str
     loss: float
     weight: float
+    region: int | None = None
 
 
 @dataclass(frozen=True)

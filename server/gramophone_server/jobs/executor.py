@@ -14,10 +14,25 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from ..models.layers import PoolingName
+from .estimate import Estimate
 from .events import Failure, Progress, Result
 from .job import Job
-from .pipe import Cancel, Ended, Extract, Extracted, FromWorker, Progressed, Ready, Run, Started, ToWorker, WorkerConfig
-from .spec import Picture
+from .pipe import (
+    Answered,
+    Ask,
+    Cancel,
+    Ended,
+    Extract,
+    Extracted,
+    FromWorker,
+    Progressed,
+    Ready,
+    Run,
+    Started,
+    ToWorker,
+    WorkerConfig,
+)
+from .spec import JobSpec, Picture
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +64,15 @@ class Executor(Protocol):
         """Features of a picture: layer, shape and float32 bytes of each."""
         ...
 
+    async def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
+        """What the job would take."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can answer at once."""
+        ...
+
     async def stop(self) -> None:
         """Closes it and ends what runs."""
         ...
@@ -74,7 +98,8 @@ class ProcessExecutor:
         self._endings: dict[str, asyncio.Future[Result | Failure | None]] = {}
         self._started: set[str] = set()
         self._stopping = False
-        self._extractions: dict[int, asyncio.Future[Features | Failure]] = {}
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._ready = False
 
     async def start(self) -> None:
         """Starts the process unless one is alive; returns before it is ready."""
@@ -121,17 +146,31 @@ class ProcessExecutor:
         self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
         """Features of a picture, beside whatever job is running."""
-        await self.start()
         request_id = next(self._request_ids)
-        answer: asyncio.Future[Features | Failure] = asyncio.get_running_loop().create_future()
-        self._extractions[request_id] = answer
+        features: Features | Failure = await self._ask(Extract(request_id, model, picture, layers, gram, pooling))
+        return features
+
+    async def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
+        """What the job would take, beside whatever job is running."""
+        estimate: Estimate | Failure = await self._ask(Ask(next(self._request_ids), spec.without_pixels(), timed))
+        return estimate
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process has opened its device."""
+        return self._ready and self._process is not None and self._process.poll() is None
+
+    async def _ask(self, question: Extract | Ask) -> Any:
+        await self.start()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answers[question.request_id] = answer
         try:
-            await self._send(Extract(request_id, model, picture, layers, gram, pooling))
+            await self._send(question)
             return await answer
         except WorkerDiedError as error:
             return Failure("UNAVAILABLE", f"The worker process {error}; ask again.")
         finally:
-            del self._extractions[request_id]
+            del self._answers[question.request_id]
 
     async def stop(self) -> None:
         """Closes the pipe, which makes the process leave, and sees that it did."""
@@ -153,6 +192,8 @@ class ProcessExecutor:
         config = self._config
         command = [sys.executable, "-m", "gramophone_server.worker", "--fd", str(fd)]
         command += ["--device", config.device, "--threads", str(config.threads)]
+        if config.memory is not None:
+            command += ["--memory", str(config.memory)]
         if config.models is not None:
             command += ["--models", str(config.models)]
         # Threads that wait by spinning for long make a step several times slower as soon as anything else wants a core;
@@ -182,6 +223,7 @@ class ProcessExecutor:
     def _take(self, message: FromWorker) -> None:
         match message:
             case Ready(device):
+                self._ready = True
                 log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
             case Started(job_id):
                 self._started.add(job_id)
@@ -189,14 +231,15 @@ class ProcessExecutor:
                 self._on_progress[job_id](progress)
             case Ended(job_id, outcome) if job_id in self._endings:
                 self._endings[job_id].set_result(outcome)
-            case Extracted(request_id, features) if request_id in self._extractions:
-                self._extractions[request_id].set_result(features)
+            case Extracted(request_id, answer) | Answered(request_id, answer) if request_id in self._answers:
+                self._answers[request_id].set_result(answer)
 
     def _died(self, code: int) -> None:
+        self._ready = False
         reason = f"was killed by signal {-code}" if code < 0 else f"left with status {code}"
         if not self._stopping:
             log.warning("a worker process %s", reason)
-        waiting: list[asyncio.Future[Any]] = [*self._endings.values(), *self._extractions.values()]
+        waiting: list[asyncio.Future[Any]] = [*self._endings.values(), *self._answers.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(reason))

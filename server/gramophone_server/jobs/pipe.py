@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..models.layers import PoolingName
+from .estimate import Estimate
 from .events import Failure, Progress, Result
 from .spec import JobSpec, Picture
 
@@ -33,6 +34,15 @@ class Extract:
     layers: tuple[str, ...]
     gram: bool
     pooling: PoolingName
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Front to worker: what would this job (its pictures left out) take, and if `timed`, how long?"""
+
+    request_id: int
+    spec: JobSpec
+    timed: bool
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,29 @@ class Extracted:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """Worker to front: what was asked, or why it cannot be said."""
+
+    request_id: int
+    answer: Estimate | Failure
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
-    """How a worker is set up: its device ("auto", "cpu", "cuda:0"), CPU threads (0: as many as it may use), models."""
+    """How a worker is set up.
+
+    Attributes:
+        device: "auto", "cpu", "cuda:0".
+        threads: CPU threads; 0 means as many as it may use.
+        models: folder of models; None means the user's.
+        memory: most bytes it may hold on its device; None for what there is.
+    """
 
     device: str
     threads: int
     models: Path | None
+    memory: int | None = None
 
 
-ToWorker = Run | Cancel | Extract
-FromWorker = Ready | Started | Progressed | Ended | Extracted
+ToWorker = Run | Cancel | Extract | Ask
+FromWorker = Ready | Started | Progressed | Ended | Extracted | Answered

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..models.layers import PoolingName
+from .estimate import Estimate
 from .events import Failure
 from .executor import Executor, Features
 from .job import Job
@@ -24,6 +25,14 @@ class QueueFullError(Exception):
     def __init__(self, waiting: int, retry_after: float) -> None:
         super().__init__(f"{waiting} jobs are waiting already, which is as many as this server lets wait")
         self.retry_after = retry_after
+
+
+class DoesNotFitError(Exception):
+    """The job needs more memory than any device has."""
+
+    def __init__(self, estimate: Estimate) -> None:
+        super().__init__(estimate.refusal)
+        self.device = estimate.device
 
 
 class StoppingError(Exception):
@@ -94,9 +103,32 @@ class Scheduler:
         self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
         """Features of a picture, on an executor with no job if there is one."""
+        return await self._free_executor().extract(model, picture, layers, gram=gram, pooling=pooling)
+
+    def _free_executor(self) -> Executor:
         busy = set(self._running.values())
-        executor = next((e for e in self._executors if e not in busy), self._executors[0])
-        return await executor.extract(model, picture, layers, gram=gram, pooling=pooling)
+        return next((e for e in self._executors if e not in busy), self._executors[0])
+
+    async def estimate(self, spec: JobSpec) -> Estimate | Failure:
+        """What the job would take where it would run."""
+        return await self._free_executor().estimate(spec, timed=True)
+
+    async def check_fits(self, spec: JobSpec) -> None:
+        """Sees that the job fits on some device.
+
+        Devices that are not open yet are not waited for: a worker looks for itself before it begins.
+
+        Raises:
+            DoesNotFitError: it fits on none.
+        """
+        refused: Estimate | None = None
+        for executor in self._executors:
+            answer = await executor.estimate(spec, timed=False) if executor.ready else None
+            if not isinstance(answer, Estimate) or answer.fits:
+                return
+            refused = answer
+        if refused is not None:
+            raise DoesNotFitError(refused)
 
     async def stop(self, grace: float) -> None:
         """Takes no more jobs, fails those that wait, gives those that run `grace` seconds, and stops the executors."""

@@ -1,15 +1,20 @@
 """Features of pictures, by ONNX Runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 import onnx
 import onnxruntime
+from PIL import Image
 
+from ..engine.tiling import Tile, cut
 from .graph import INPUT, truncate
-from .layers import PoolingName, position, stride
+from .layers import PaddingName, PoolingName, position, radius, stride
 from .store import Model
+
+# Larger pictures are run in tiles of this many pixels a side, which bounds the memory.
+_TILE = 512
 
 
 class FeatureExtractor:
@@ -28,34 +33,87 @@ class FeatureExtractor:
         self._session = lru_cache(maxsize=8)(self._open)
 
     def extract(
-        self, picture: np.ndarray, layers: Sequence[str], *, pooling: PoolingName = "max"
+        self,
+        picture: np.ndarray,
+        layers: Sequence[str],
+        *,
+        pooling: PoolingName = "max",
+        padding: PaddingName = "zeros",
     ) -> dict[str, np.ndarray]:
         """Feature maps (C_l, H_l, W_l), float32, of a uint8 RGB picture (H, W, 3).
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
         """
+        maps: dict[str, np.ndarray] = {}
+        for tile, features in self._tiles(picture, layers, pooling, padding):
+            for layer, part in features.items():
+                if layer not in maps:
+                    size = (side // stride(layer) for side in picture.shape[:2])
+                    maps[layer] = np.empty((len(part), *size), np.float32)
+                maps[layer][:, *tile.positions(stride(layer))] = part
+        return maps
+
+    def grams(
+        self,
+        picture: np.ndarray,
+        layers: Sequence[str],
+        *,
+        mask: np.ndarray | None = None,
+        pooling: PoolingName = "max",
+        padding: PaddingName = "zeros",
+    ) -> dict[str, np.ndarray]:
+        """Gram matrices (C_l, C_l) averaged over positions, float32, of a uint8 RGB picture (H, W, 3).
+
+        Args:
+            mask: (H, W) of 0 to 1, the region that counts; see `shares`.
+
+        Raises:
+            ValueError: the picture is too small for the deepest layer.
+        """
+        height, width = picture.shape[:2]
+        of_mask = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
+        matrices: dict[str, np.ndarray] = {}
+        for tile, features in self._tiles(picture, layers, pooling, padding):
+            for layer, part in features.items():
+                k = stride(layer)
+                share = of_mask[k][tile.positions(k)] if of_mask else 1 / ((height // k) * (width // k))
+                matrices[layer] = matrices.get(layer, 0) + gram(part, share)
+        return matrices
+
+    def _tiles(
+        self, picture: np.ndarray, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
+    ) -> Iterator[tuple[Tile, dict[str, np.ndarray]]]:
+        """The features of each tile's interior; a picture of modest size is one tile."""
         deepest = max(layers, key=position)
-        if min(picture.shape[:2]) < stride(deepest):
-            height, width, _ = picture.shape
+        height, width, _ = picture.shape
+        if min(height, width) < stride(deepest):
             raise ValueError(
                 f"a picture of {width}x{height} is too small for {deepest}: it needs {stride(deepest)} a side"
             )
+        tiles = cut(height, width, _TILE, stride=stride(deepest), radius=radius(deepest))
         indices, scale, shift = self._model.manifest.preprocessing.affine
-        rgb = picture.transpose(2, 0, 1)[None].astype(np.float32) / 255
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
-        x = rgb[:, indices] * factor + offset
-        found = self.session(layers, pooling).run(list(layers), {INPUT: x})
-        return {layer: array[0] for layer, array in zip(layers, found, strict=True)}
+        session = self.session(layers, pooling, padding)
+        for tile in tiles:
+            rgb = picture[tile.crop].transpose(2, 0, 1)[None].astype(np.float32) / 255
+            found = session.run(list(layers), {INPUT: rgb[:, indices] * factor + offset})
+            yield tile, {name: a[0][:, *tile.seen(stride(name))] for name, a in zip(layers, found, strict=True)}
 
-    def session(self, layers: Sequence[str], pooling: PoolingName = "max") -> onnxruntime.InferenceSession:
+    def session(
+        self, layers: Sequence[str], pooling: PoolingName = "max", padding: PaddingName = "zeros"
+    ) -> onnxruntime.InferenceSession:
         """A session of the part of the graph that `layers` need."""
-        return self._session(tuple(sorted(layers, key=position)), pooling)
+        return self._session(tuple(sorted(layers, key=position)), pooling, padding)
 
-    def _open(self, layers: tuple[str, ...], pooling: PoolingName) -> onnxruntime.InferenceSession:
+    def _open(
+        self, layers: tuple[str, ...], pooling: PoolingName, padding: PaddingName
+    ) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        # An arena would keep what the largest picture needed for as long as the session lives.
+        options.enable_cpu_mem_arena = False
         # Torch wants the cores as soon as the targets are there; threads that spin for more work would keep them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
@@ -63,12 +121,32 @@ class FeatureExtractor:
             number = self._device.partition(":")[2] or "0"
             # TF32 would cost the targets three digits.
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}))
-        graph = truncate(self._graph(), layers, pooling=pooling).SerializeToString()
+        graph = truncate(self._graph(), layers, pooling=pooling, padding=padding).SerializeToString()
         return onnxruntime.InferenceSession(graph, options, providers=providers)
 
 
-def gram(features: np.ndarray) -> np.ndarray:
-    """Equation 3 divided by M_l: VᵀV / M (C, C), float32, of a feature map (C, H, W)."""
+def gram(features: np.ndarray, share: np.ndarray | float | None = None) -> np.ndarray:
+    """Equation 3, averaged: Σ_k ρ_k F_ik F_jk (C, C), float32, of a feature map (C, H, W).
+
+    Args:
+        share: ρ, a number or (H, W); 1 / M if left out.
+    """
     v = features.reshape(len(features), -1)
-    matrix: np.ndarray = v @ v.T / np.float32(v.shape[1])
+    if share is None:
+        share = 1 / v.shape[1]
+    weighted = v * share.reshape(1, -1).astype(np.float32) if isinstance(share, np.ndarray) else v * np.float32(share)
+    matrix: np.ndarray = weighted @ v.T
     return matrix
+
+
+def shares(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What each of height x width positions counts in a guided Gram matrix, float32, by a mask (H, W) of 0 to 1.
+
+    The squares of the mask scaled down, divided by their sum (Gatys et al. 2017, "Controlling Perceptual Factors in
+    Neural Style Transfer", section 4.1); all 0 where the mask is too small to leave anything.
+    """
+    small = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
+    squares = small.astype(np.float64) ** 2
+    total = squares.sum()
+    share: np.ndarray = (squares / total if total else squares).astype(np.float32)
+    return share

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .layers import PoolingName, position
+from .layers import PaddingName, PoolingName, position
 
 INPUT = "input"
 # Old enough for every ONNX Runtime that is supported.
@@ -79,17 +79,37 @@ def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise ValueError(f"{path} is not a VGG as `gramophone export` writes it: {error}") from error
 
 
-def truncate(model: onnx.ModelProto, layers: Sequence[str], *, pooling: PoolingName = "max") -> onnx.ModelProto:
+def truncate(
+    model: onnx.ModelProto, layers: Sequence[str], *, pooling: PoolingName = "max", padding: PaddingName = "zeros"
+) -> onnx.ModelProto:
     """The part of a graph that the outputs `layers` need, and no more.
 
     ONNX Runtime computes every node of a session's graph, whatever outputs are asked for; so the graph has to be cut.
     """
     cut = onnx.utils.Extractor(model).extract_model([INPUT], list(layers))
-    if pooling == "average":
-        for node in cut.graph.node:
-            if node.op_type == "MaxPool":
-                node.op_type = "AveragePool"
+    nodes = [changed for node in cut.graph.node for changed in _changed(node, pooling, padding)]
+    constants = [numpy_helper.from_array(np.array(2, np.float32), "two")]
+    constants.append(numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "edges"))
+    del cut.graph.node[:]
+    cut.graph.node.extend(nodes)
+    cut.graph.initializer.extend(constants)
     return cut
+
+
+def _changed(node: onnx.NodeProto, pooling: PoolingName, padding: PaddingName) -> list[onnx.NodeProto]:
+    """What stands in a node's place with that pooling and padding."""
+    if node.op_type == "MaxPool" and pooling != "max":
+        node.op_type = "AveragePool"
+        if pooling == "average_rescaled":
+            target, node.output[0] = node.output[0], f"{node.output[0]}.average"
+            return [node, helper.make_node("Mul", [node.output[0], "two"], [target])]
+    if node.op_type == "Conv" and padding == "replicate":
+        source, node.input[0] = node.input[0], f"{node.output[0]}.padded"
+        for attribute in node.attribute:
+            if attribute.name == "pads":
+                attribute.ints[:] = [0, 0, 0, 0]
+        return [helper.make_node("Pad", [source, "edges"], [node.input[0]], mode="edge"), node]
+    return [node]
 
 
 def _pool(source: str, target: str) -> onnx.NodeProto:

@@ -3,7 +3,8 @@
 import re
 from typing import Literal
 
-PoolingName = Literal["max", "average"]
+PoolingName = Literal["max", "average", "average_rescaled"]
+PaddingName = Literal["zeros", "replicate"]
 
 BLOCKS = (2, 2, 4, 4, 4)
 """Convolutions in each block of VGG-19; 2x2 pooling stands between blocks (Simonyan & Zisserman 2014)."""
@@ -40,3 +41,8 @@ def position(layer: str) -> tuple[int, int]:
 def stride(layer: str) -> int:
     """Pixels of the picture per position of a layer's feature map, along each axis."""
     return 1 << (position(layer)[0] - 1)
+
+
+def radius(layer: str) -> int:
+    """Receptive radius of a layer of VGG-19: pixels around a position's own that it depends on, to each side."""
+    return sum(stride(name) for name in VGG19_LAYERS if position(name) <= position(layer))

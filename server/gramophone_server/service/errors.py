@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from ..jobs.scheduler import QueueFullError, StoppingError
+from ..jobs.scheduler import DoesNotFitError, QueueFullError, StoppingError
 from .violations import InvalidRequestError, NotFoundError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -33,6 +33,10 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
     except QueueFullError as error:
         retry = details.RetryInfo(retry_delay=Duration(seconds=max(1, round(error.retry_after))))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
+    except DoesNotFitError as error:
+        violation = details.PreconditionFailure.Violation(type="MEMORY", subject=error.device, description=str(error))
+        failure = details.PreconditionFailure(violations=[violation])
+        await abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error), failure)
     except StoppingError as error:
         await abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
 

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from gramophone.v1 import options_pb2 as pb
 
 from ..jobs.spec import (
+    ColorName,
     FitName,
     InitName,
     Kind,
+    LossScaleName,
     OptimizerName,
     PrecisionName,
     PreviewSpec,
+    ResultSpec,
 )
-from ..models.layers import PoolingName
+from ..models.layers import PaddingName, PoolingName
 from .violations import Checker
 
 LEARNING_RATE: dict[OptimizerName, float] = {"lbfgs": 1.0, "adam": 10.0}
@@ -38,6 +41,15 @@ class Options:
     report_every: int
     preview: PreviewSpec
     time_limit: float | None
+    padding: PaddingName
+    init_noise: float
+    averaging: float
+    plateau: float
+    color: ColorName
+    loss_scale: LossScaleName
+    lbfgs_history: int
+    result: ResultSpec
+    tile_size: int | None
 
 
 def read_options(options: pb.SynthesisOptions, kind: Kind, pooling: PoolingName, check: Checker) -> Options:
@@ -57,6 +69,15 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, pooling: PoolingName,
         report_every=check.integer(options, "report_every", 10, 1, 1_000_000, at=AT),
         preview=_preview(options.preview, check),
         time_limit=_time_limit(options, check),
+        padding=check.choice(options, "padding", pb.Padding, "zeros", at=AT),
+        init_noise=check.number(options, "init_noise", 0.5, 0.0, 1.0, at=AT),
+        averaging=check.number(options, "averaging", 0.0, 0.0, 0.9999, at=AT),
+        plateau=check.number(options, "plateau", 0.0, 0.0, 1.0, at=AT),
+        color=_color(options, kind, check),
+        loss_scale=check.choice(options, "loss_scale", pb.LossScale, "paper", at=AT),
+        lbfgs_history=check.integer(options, "lbfgs_history", 30, 1, 200, at=AT),
+        result=_result(options.result, check),
+        tile_size=check.integer(options, "tile_size", 0, 64, 8192, at=AT) or None,
     )
 
 
@@ -72,6 +93,8 @@ def _init(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> InitName:
     init: InitName = check.choice(options, "init", pb.Init, "image" if has_image else INIT[kind], at=AT)
     if init == "content" and kind == "style":
         check.add(AT + "init", "is INIT_CONTENT, but a style reconstruction has no content picture")
+    if init == "style_statistics" and kind == "content":
+        check.add(AT + "init", "is INIT_STYLE_STATISTICS, but a content reconstruction has no style")
     if init == "image" and not has_image:
         check.add(AT + "init_image", "is missing, but options.init is INIT_IMAGE")
     if init != "image" and has_image:
@@ -81,11 +104,35 @@ def _init(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> InitName:
 
 def _preview(preview: pb.PreviewOptions, check: Checker) -> PreviewSpec:
     at = AT + "preview."
-    return PreviewSpec(
+    read = PreviewSpec(
         every=check.integer(preview, "every", 1, 0, 1_000_000, at=at),
         size=check.integer(preview, "size", 256, 16, 2048, at=at),
         format=check.choice(preview, "format", pb.ImageFormat, "jpeg", at=at),
     )
+    if read.format == "tiff":
+        check.add(at + "format", "is IMAGE_FORMAT_TIFF, but previews are JPEG, PNG or WebP")
+    return read
+
+
+def _result(result: pb.ResultOptions, check: Checker) -> ResultSpec:
+    at = AT + "result."
+    read = ResultSpec(
+        format=check.choice(result, "format", pb.ImageFormat, "png", at=at),
+        bit_depth=check.integer(result, "bit_depth", 8, 8, 16, at=at),
+    )
+    if read.format not in ("png", "tiff"):
+        check.add(at + "format", f"is IMAGE_FORMAT_{read.format.upper()}, but results are PNG or TIFF, without loss")
+    if read.bit_depth not in (8, 16):
+        check.add(at + "bit_depth", f"is {read.bit_depth}, but must be 8 or 16")
+    return read
+
+
+def _color(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> ColorName:
+    color: ColorName = check.choice(options, "color", pb.Color, "style", at=AT)
+    if color != "style" and kind != "transfer":
+        reason = f"is COLOR_{color.upper()}, but only a style transfer has a content picture to take colours from"
+        check.add(AT + "color", reason)
+    return color
 
 
 def _time_limit(options: pb.SynthesisOptions, check: Checker) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from ..jobs.spec import FitName, Picture
+from ..jobs.spec import FitName, Mask, Picture
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
@@ -41,6 +41,16 @@ class Decoded:
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         return Picture(width, height, image.tobytes(), self.sha256)
+
+    def mask_at(self, width: int, height: int) -> Mask:
+        """This picture's brightness as a mask, squeezed to width x height."""
+        levels = self.image.convert("L").resize((width, height), Image.Resampling.BILINEAR)
+        return Mask(width, height, levels.tobytes(), self.sha256)
+
+    @property
+    def is_black(self) -> bool:
+        """Whether it is black all over."""
+        return self.image.getbbox() is None
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:

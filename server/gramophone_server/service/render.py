@@ -5,10 +5,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
 from gramophone.v1 import job_pb2 as pb
-from gramophone.v1 import model_service_pb2, options_pb2
+from gramophone.v1 import model_service_pb2, options_pb2, style_transfer_service_pb2
 
+from ..jobs.estimate import Estimate
 from ..jobs.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result
 from ..jobs.job import Job
+from ..jobs.spec import JobSpec
 from ..models.manifest import Manifest
 
 
@@ -52,6 +54,24 @@ def render_job(job: Job, *, with_result: bool) -> pb.Job:
         case Failure() as failure:
             message.error.CopyFrom(_error(failure))
     return message
+
+
+def render_estimate(spec: JobSpec, estimate: Estimate) -> style_transfer_service_pb2.EstimateJobResponse:
+    """What a job would take."""
+    mode = "COMPUTE_MODE_TILED" if estimate.tile else "COMPUTE_MODE_WHOLE"
+    return style_transfer_service_pb2.EstimateJobResponse(
+        width=spec.width,
+        height=spec.height,
+        mode=style_transfer_service_pb2.ComputeMode.Value(mode),
+        tile_size=estimate.tile or 0,
+        peak_memory_bytes=estimate.peak,
+        available_memory_bytes=estimate.available,
+        fits=estimate.fits,
+        flops=estimate.flops,
+        duration=_duration(estimate.seconds),
+        iteration=_duration(estimate.seconds_per_iteration),
+        device=estimate.device,
+    )
 
 
 def render_model(manifest: Manifest, *, is_default: bool) -> model_service_pb2.Model:
@@ -109,6 +129,7 @@ def _losses(terms: tuple[LossTerm, ...]) -> list[pb.LayerLoss]:
             layer=term.layer,
             loss=term.loss,
             weight=term.weight,
+            region=term.region,
         )
         for term in terms
     ]

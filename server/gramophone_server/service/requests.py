@@ -2,23 +2,26 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
-from ..jobs.spec import JobSpec, Kind, LayerWeight, Picture, StylePicture
+from ..jobs.spec import JobSpec, Kind, LayerWeight, LevelSpec, LossScaleName, Picture, StylePicture
 from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from .limits import Limits
-from .options import Options, read_options
+from .options import AT, Options, read_options
 from .pictures import Decoded, PictureError, decode
-from .violations import Checker, NotFoundError
+from .violations import Checker, InvalidRequestError, NotFoundError
 
 MAX_STYLES = 16
-# Alpha and beta of equation 7; the paper's ratio of 1e-3.
-CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 1e3
+# Alpha and beta of equation 7. In the paper's units its ratio of 1e-3; relative losses are all about 1.
+CONTENT_WEIGHT = 1.0
+STYLE_WEIGHT: dict[LossScaleName, float] = {"paper": 1e3, "relative": 10.0}
+# Longest side of the coarsest level of the pyramid, unless a request says how many levels there are.
+COARSEST = 128
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,25 @@ class RequestReader:
         """The job that a style transfer asks for."""
         check = Checker()
         alpha = check.number(request, "content_weight", CONTENT_WEIGHT, 0.0)
-        beta = check.number(request, "style_weight", STYLE_WEIGHT, 0.0)
+        scale = check.choice(request.options, "loss_scale", options_pb2.LossScale, "paper", at=AT)
+        beta = check.number(request, "style_weight", STYLE_WEIGHT[scale], 0.0)
         if alpha == beta == 0:
             check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimise")
         return self._job(
             "transfer", request.options, request.content, request.styles,
             request.content_layers, request.style_layers, alpha, beta, check,
         )  # fmt: skip
+
+    def estimate(self, request: pb.EstimateJobRequest) -> JobSpec:
+        """The job that an estimate is asked for."""
+        match request.WhichOneof("job"):
+            case "style":
+                return self.style(request.style)
+            case "content":
+                return self.content(request.content)
+            case "transfer":
+                return self.transfer(request.transfer)
+        raise InvalidRequestError([("job", "is missing; set one of style, content and transfer")])
 
     def features(self, request: model_service_pb2.ExtractFeaturesRequest) -> FeatureRequest:
         """What an ExtractFeatures request asks for."""
@@ -107,6 +122,8 @@ class RequestReader:
 
         decoded = self._decode(content, "content", check) if content is not None else None
         sources = [self._decode(s.image, f"styles[{i}].image", check) for i, s in enumerate(styles)]
+        masks = [self._mask(s, "mask", i, check) for i, s in enumerate(styles)]
+        source_masks = [self._mask(s, "source_mask", i, check) for i, s in enumerate(styles)]
         start = self._decode(options.init_image, "options.init_image", check) if read.init == "image" else None
         check.stop_if_wrong()
 
@@ -117,19 +134,29 @@ class RequestReader:
             limit = f"{self._limits.max_pixels:,}"
             check.add("options.size", f"makes a canvas of {width}x{height}; this server takes at most {limit} pixels")
             check.stop_if_wrong()
+        scales = check.integer(options, "scales", 0, 1, 8, at=AT)
+        pictures = _style_pictures(styles, sources, read)
         spec = JobSpec(
             kind=kind,
             model=manifest.name,
             width=width,
             height=height,
             content=decoded.at(width, height) if decoded else None,
-            styles=_style_pictures(styles, sources, read),
+            styles=tuple(
+                replace(
+                    style,
+                    mask=mask.mask_at(width, height) if mask else None,
+                    source_mask=source.mask_at(style.picture.width, style.picture.height) if source else None,
+                )
+                for style, mask, source in zip(pictures, masks, source_masks, strict=True)
+            ),
             content_layers=of_content,
             style_layers=of_style,
             content_weight=content_weight,
             style_weight=style_weight,
             init_image=start.at(width, height) if start else None,
-            **{**asdict(read), "preview": read.preview},
+            levels=_levels(width, height, scales, read.iterations, _stride((*of_content, *of_style), manifest)),
+            **{f.name: getattr(read, f.name) for f in fields(read)},
         )
         self._check_sizes(spec, manifest, check)
         check.stop_if_wrong()
@@ -150,6 +177,14 @@ class RequestReader:
         except PictureError as error:
             check.add(f"{field}.data", str(error))
             return None
+
+    def _mask(self, style: options_pb2.StyleSource, name: str, number: int, check: Checker) -> Decoded | None:
+        if not style.HasField(name):  # type: ignore[arg-type]
+            return None
+        mask = self._decode(getattr(style, name), f"styles[{number}].{name}", check)
+        if mask is not None and mask.is_black:
+            check.add(f"styles[{number}].{name}", "is black all over, so nothing is inside; paint its region white")
+        return mask
 
     def _check_sizes(self, spec: JobSpec, manifest: Manifest, check: Checker) -> None:
         layers = [w.layer for w in (*spec.content_layers, *spec.style_layers)]
@@ -211,6 +246,27 @@ def _style_pictures(
         share = (style.weight if style.HasField("weight") else 1.0) / total
         pictures.append(StylePicture(source.at(width, height), share))
     return tuple(pictures)
+
+
+def _levels(width: int, height: int, scales: int, iterations: int, stride: int) -> tuple[LevelSpec, ...]:
+    """The levels of a pyramid of at most `scales` levels (0: the default number), coarse to fine."""
+    early = iterations // 8
+    levels = [LevelSpec(width, height, iterations)]
+    number = 1
+    while early and number < (scales or 8):
+        coarse = LevelSpec(max(1, round(width / 2**number)), max(1, round(height / 2**number)), early)
+        too_small = min(coarse.width, coarse.height) < stride
+        if too_small or (not scales and max(coarse.width, coarse.height) < COARSEST):
+            break
+        levels.insert(0, coarse)
+        number += 1
+    levels[-1] = replace(levels[-1], iterations=iterations - early * (number - 1))
+    return tuple(levels)
+
+
+def _stride(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
+    names = [layer.layer for layer in layers]
+    return max(layer.stride for layer in manifest.layers if layer.name in names)
 
 
 def _check_size(

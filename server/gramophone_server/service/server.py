@@ -47,6 +47,7 @@ class ServerConfig:
         threads: CPU threads of a worker; 0 means as many as it may use.
         models: folder of models; None means the user's.
         default_model: used by requests that name none.
+        memory: most bytes that a worker may hold; None for what there is.
     """
 
     host: str = "127.0.0.1"
@@ -56,6 +57,7 @@ class ServerConfig:
     models: Path | None = None
     default_model: str = BUILTIN_MODEL
     limits: Limits = field(default_factory=Limits)
+    memory: int | None = None
 
 
 class GramophoneServer:
@@ -65,7 +67,9 @@ class GramophoneServer:
         self._config = config
         models = ModelStore(config.models)
         models.get(config.default_model)  # A server whose default model is missing should not start.
-        executors = [ProcessExecutor(WorkerConfig(name, config.threads, config.models)) for name in config.devices]
+        executors = [
+            ProcessExecutor(WorkerConfig(name, config.threads, config.models, config.memory)) for name in config.devices
+        ]
         self._scheduler = Scheduler(executors, MemoryJobStore(), max_queued=config.limits.max_queued)
         reader = RequestReader(models, config.default_model, config.limits)
         self._server = grpc.aio.server(

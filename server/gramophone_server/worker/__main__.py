@@ -14,9 +14,10 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--memory", type=int)
     parser.add_argument("--models", type=Path)
     args = parser.parse_args()
-    WorkerProcess(Connection(args.fd), WorkerConfig(args.device, args.threads, args.models)).run()
+    WorkerProcess(Connection(args.fd), WorkerConfig(args.device, args.threads, args.models, args.memory)).run()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import logging
 
 import torch
 
+from ..jobs.estimate import Estimate
 from ..jobs.events import Failure
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,14 @@ class DivergedError(Exception):
         remedy = "lower options.learning_rate or the weights"
         if precision == "bfloat16":
             remedy += ", or set options.precision to PRECISION_FLOAT32"
-        super().__init__(f"The loss stopped being a finite number by iteration {iteration}; {remedy}.")
+        super().__init__(f"The loss has not been a finite number once by iteration {iteration}; {remedy}.")
+
+
+class DoesNotFitError(Exception):
+    """The job needs more memory than there is."""
+
+    def __init__(self, estimate: Estimate) -> None:
+        super().__init__(estimate.refusal)
 
 
 def failure_of(error: Exception) -> Failure:
@@ -24,6 +32,8 @@ def failure_of(error: Exception) -> Failure:
     message = str(error)
     if isinstance(error, DivergedError):
         return Failure("OUT_OF_RANGE", message)
+    if isinstance(error, DoesNotFitError):
+        return Failure("FAILED_PRECONDITION", message)
     # The CPU's allocator raises a plain RuntimeError.
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in message:
         return Failure(

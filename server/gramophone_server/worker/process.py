@@ -9,8 +9,12 @@ from multiprocessing.connection import Connection
 import torch
 
 from ..engine.device import available_threads, open_device
-from ..jobs.pipe import Cancel, Ended, Extract, Extracted, Ready, Run, Started, ToWorker, WorkerConfig
+from ..jobs.estimate import Estimate
+from ..jobs.events import Failure
+from ..jobs.pipe import Answered, Ask, Cancel, Ended, Extract, Extracted, Ready, Run, Started, ToWorker, WorkerConfig
+from ..jobs.spec import JobSpec
 from ..models.store import ModelStore
+from .estimator import Estimator
 from .failures import failure_of
 from .outbox import Outbox
 from .runner import JobRunner
@@ -20,8 +24,8 @@ from .targets import Targets
 class WorkerProcess:
     """Owns one device until the pipe to the front closes.
 
-    Three threads: this one optimises, one receives (so that a cancel is seen while a job runs), one sends. Features for
-    ExtractFeatures are computed on a fourth, beside the job.
+    Three threads: this one optimises, one receives (so that a cancel is seen while a job runs), one sends. Questions
+    about features and costs are answered on a fourth, beside the job.
     """
 
     def __init__(self, connection: Connection, config: WorkerConfig) -> None:
@@ -29,7 +33,7 @@ class WorkerProcess:
         self._config = config
         self._outbox = Outbox(connection)
         self._jobs: queue.Queue[Run] = queue.Queue()
-        self._extractions: queue.Queue[Extract] = queue.Queue()
+        self._questions: queue.Queue[Extract | Ask] = queue.Queue()
         self._cancelled: set[str] = set()
 
     def run(self) -> None:
@@ -42,8 +46,9 @@ class WorkerProcess:
         device = open_device(self._config.device)
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), threads)
-        runner = JobRunner(self._store, self._targets, device, self._outbox, self._cancelled)
-        threading.Thread(target=self._extract, name="extract", daemon=True).start()
+        self._estimator = Estimator(self._store, device, self._config.memory)
+        runner = JobRunner(self._store, self._targets, self._estimator, device, self._outbox, self._cancelled)
+        threading.Thread(target=self._answer, name="answer", daemon=True).start()
         self._outbox.send(Ready(str(device)))
         while True:
             job = self._jobs.get()
@@ -62,17 +67,28 @@ class WorkerProcess:
                     self._jobs.put(message)
                 case Cancel(job_id):
                     self._cancelled.add(job_id)
-                case Extract():
-                    self._extractions.put(message)
+                case Extract() | Ask():
+                    self._questions.put(message)
 
-    def _extract(self) -> None:
+    def _answer(self) -> None:
         while True:
-            request = self._extractions.get()
-            try:
-                features = self._targets.features(
-                    self._store.get(request.model), request.picture, request.layers, request.pooling, grams=request.gram
-                )
-                answer = tuple((name, f.shape, f.astype("<f4").tobytes()) for name, f in features.items())
-                self._outbox.send(Extracted(request.request_id, answer))
-            except Exception as error:
-                self._outbox.send(Extracted(request.request_id, failure_of(error)))
+            match self._questions.get():
+                case Extract() as question:
+                    self._outbox.send(Extracted(question.request_id, self._features(question)))
+                case Ask(request_id, spec, timed):
+                    self._outbox.send(Answered(request_id, self._estimate(spec, timed=timed)))
+
+    def _features(self, question: Extract) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
+        try:
+            extract = self._targets.grams if question.gram else self._targets.maps
+            model = self._store.get(question.model)
+            features = extract(model, question.picture, question.layers, question.pooling, "zeros")
+            return tuple((name, f.shape, f.astype("<f4").tobytes()) for name, f in features.items())
+        except Exception as error:
+            return failure_of(error)
+
+    def _estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
+        try:
+            return self._estimator.estimate(spec, timed=timed)
+        except Exception as error:
+            return failure_of(error)

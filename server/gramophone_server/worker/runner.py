@@ -7,16 +7,16 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from ..engine import canvas as canvases
 from ..engine.synthesis import Frame
 from ..jobs.events import Failure, Progress, Result
 from ..jobs.pipe import Progressed, Run
 from ..jobs.spec import JobSpec
 from ..models.store import Model, ModelStore
 from .encode import encode_preview, encode_result
-from .failures import DivergedError, failure_of
+from .estimator import Estimator
+from .failures import DivergedError, DoesNotFitError, failure_of
 from .outbox import Outbox
-from .studio import Synthesis, prepare
+from .studio import Studio
 from .targets import Targets
 
 
@@ -28,10 +28,17 @@ class JobRunner:
     """
 
     def __init__(
-        self, store: ModelStore, targets: Targets, device: torch.device, outbox: Outbox, cancelled: set[str]
+        self,
+        store: ModelStore,
+        targets: Targets,
+        estimator: Estimator,
+        device: torch.device,
+        outbox: Outbox,
+        cancelled: set[str],
     ) -> None:
         self._store = store
         self._targets = targets
+        self._estimator = estimator
         self._device = device
         self._outbox = outbox
         self._cancelled = cancelled
@@ -46,33 +53,36 @@ class JobRunner:
     def _run(self, job: Run) -> Result | None:
         spec, begun = job.spec, time.monotonic()
         model = self._store.get(spec.model)
-        synthesis = prepare(spec, model, self._targets, self._device)
+        way = self._estimator.plan(spec)
+        if not way.fits:
+            raise DoesNotFitError(self._estimator.estimate(spec, timed=False))
+        studio = Studio(spec, model, self._targets, self._device, way.tile)
         optimizing = time.monotonic()
         frame = None
         speed = Speedometer(optimizing)
-        for report, frame in enumerate(synthesis.frames, start=1):
-            if not frame.canvas.isfinite().all():
-                raise DivergedError(frame.iteration, synthesis.precision)
-            progress = self._progress(spec, synthesis, frame, begun, speed)
-            self._send(job, progress, frame, with_preview=bool(spec.preview.every) and report % spec.preview.every == 0)
+        for report, frame in enumerate(studio.synthesis, start=1):
+            if not frame.best.loss.isfinite().all():
+                raise DivergedError(frame.iteration, studio.precision)
+            progress = self._progress(spec, studio, frame, begun, speed)
+            preview = studio.preview(frame) if spec.preview.every and report % spec.preview.every == 0 else None
+            self._send(job, progress, preview)
             if job.job_id in self._cancelled:
                 return None
             if spec.time_limit is not None and time.monotonic() - begun >= spec.time_limit:
                 break
         assert frame is not None, "a spec has at least one iteration"
         optimized = time.monotonic()
-        picture, loss, terms = synthesis.finish(frame)
-        image, recipe = encode_result(picture, self._recipe(spec, model, synthesis, frame.iteration))
+        judged = studio.finish(frame)
+        recipe = self._recipe(spec, model, studio, frame.iteration, way.tile)
+        image, recipe_json = encode_result(judged.picture, spec.result, recipe)
         return Result(
-            image, loss, terms, frame.iteration, spec.model, recipe,
+            image, judged.loss, judged.terms, frame.iteration, spec.model, recipe_json,
             prepare=optimizing - begun, optimize=optimized - optimizing,
         )  # fmt: skip
 
-    def _progress(
-        self, spec: JobSpec, synthesis: Synthesis, frame: Frame, begun: float, speed: "Speedometer"
-    ) -> Progress:
+    def _progress(self, spec: JobSpec, studio: Studio, frame: Frame, begun: float, speed: "Speedometer") -> Progress:
         # The one place where the host waits for the device.
-        terms, loss = synthesis.loss_terms(frame.terms), frame.loss.item()
+        terms, loss = studio.loss_terms(frame), frame.loss.item()
         now = time.monotonic()
         rate = speed.at(frame.iteration, now)
         remaining = (spec.iterations - frame.iteration) / rate
@@ -80,9 +90,7 @@ class JobRunner:
             remaining = max(0.0, min(remaining, begun + spec.time_limit - now))
         return Progress(frame.iteration, spec.iterations, loss, terms, rate, now - begun, remaining)
 
-    def _send(self, job: Run, progress: Progress, frame: Frame, *, with_preview: bool) -> None:
-        picture: np.ndarray | None = canvases.to_pictures(frame.canvas)[0] if with_preview else None
-
+    def _send(self, job: Run, progress: Progress, picture: np.ndarray | None) -> None:
         def make() -> Progressed:
             if picture is None:
                 return Progressed(job.job_id, progress)
@@ -91,11 +99,14 @@ class JobRunner:
 
         self._outbox.send_progress(make)
 
-    def _recipe(self, spec: JobSpec, model: Model, synthesis: Synthesis, iterations: int) -> dict[str, object]:
+    def _recipe(
+        self, spec: JobSpec, model: Model, studio: Studio, iterations: int, tile: int | None
+    ) -> dict[str, object]:
         recipe = spec.recipe()
         # What ran, where the clock or the device decided it.
         recipe["iterations"] = iterations
-        recipe["precision"] = synthesis.precision
+        recipe["precision"] = studio.precision
+        recipe["tile_size"] = tile
         recipe["model"] = {"name": spec.model, "sha256": model.manifest.sha256}
         recipe["device"] = str(self._device)
         recipe["threads"] = torch.get_num_threads()

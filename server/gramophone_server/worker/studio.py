@@ -1,128 +1,195 @@
-"""From a job's spec to what the engine needs: network, targets, canvas, optimiser."""
+"""From a job's spec to what the engine needs: network, levels, canvas, optimiser; and from its canvas to a picture."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..engine import canvas as canvases
+from ..engine import color
 from ..engine.device import has_native_bfloat16
-from ..engine.objective import Objective, Term, TermKind
+from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS, Adam, Optimizer
-from ..engine.synthesis import Frame, optimise
+from ..engine.synthesis import Frame, Level, Plateau, Synthesis
+from ..engine.tiling import cut
 from ..engine.vgg import TruncatedVGG
 from ..jobs.events import LossTerm
-from ..jobs.spec import JobSpec, Kind, LayerWeight
+from ..jobs.spec import JobSpec, Kind, LevelSpec
 from ..models.graph import load_weights
 from ..models.store import Model
-from .targets import Targets, pixels
+from .pictures import canvas_of
+from .targets import Targets
+from .terms import Terms
 
 # Strong noise has the colours of a texture within its reach from the start. In a content reconstruction it would stay
-# wherever a layer is nearly blind, in fine colour above all: conv1_2 comes back at 34 dB from 0.01, at 22 dB from 0.15.
+# wherever a layer is nearly blind, in fine colour above all: conv1_2 comes back at 34 dB from 0.01, 22 from 0.15.
 _NOISE: dict[Kind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
+# Added on the way up the pyramid where a picture grows from noise: a quarter off the time to a given loss.
+_DETAIL: dict[Kind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
+# Judging keeps nothing for a gradient, so tiles can be larger than those of a job.
+JUDGING_TILE = 512
 
 _weights = lru_cache(maxsize=2)(load_weights)
 
 
 @dataclass(frozen=True)
-class Synthesis:
+class Judged:
+    """A finished picture (H, W, 3), uint8 or uint16, its loss in float32 and the terms of that."""
+
+    picture: np.ndarray
+    loss: float
+    terms: tuple[LossTerm, ...]
+
+
+class Studio:
     """A job made ready to run.
 
+    Args:
+        tile: side of the tiles in which the gradient is computed; None for the whole canvas at once.
+
     Attributes:
-        frames: the running optimisation.
-        objective: what it optimises, in the precision it optimises in.
-        exact: the same objective in float32, for judging the result.
+        synthesis: the optimisation.
         precision: "float32" or "bfloat16", as chosen.
-    """
-
-    frames: Iterator[Frame]
-    objective: Objective
-    exact: Objective
-    precision: str
-
-    def finish(self, frame: Frame) -> tuple[np.ndarray, float, tuple[LossTerm, ...]]:
-        """The 8-bit picture (H, W, 3) of the last frame, its loss and the terms of that, in float32.
-
-        It is the last iterate, or the best one if the last update made things worse.
-        """
-        last = self._judge(frame.canvas)
-        # Not <: a loss that is no number is worse than any.
-        if last[1] <= frame.best.loss.item():
-            return last
-        return min(last, self._judge(frame.best.canvas), key=lambda judged: judged[1])
-
-    def _judge(self, canvas: Tensor) -> tuple[np.ndarray, float, tuple[LossTerm, ...]]:
-        picture = canvases.to_pictures(canvas)[0]
-        with torch.no_grad():
-            terms = self.exact.losses(canvases.from_pictures([picture]).to(canvas.device))
-        return picture, self.exact.total(terms).item(), self.loss_terms(terms)
-
-    def loss_terms(self, terms: Tensor) -> tuple[LossTerm, ...]:
-        """The terms (1, T) of a canvas, named."""
-        values = terms[0].tolist()
-        return tuple(
-            LossTerm(term.kind, term.layer, value, term.weight[0].item())
-            for term, value in zip(self.objective.terms, values, strict=True)
-        )
-
-
-def prepare(spec: JobSpec, model: Model, targets: Targets, device: torch.device) -> Synthesis:
-    """Extracts a job's targets and sets its optimisation up.
 
     Raises:
         ValueError: a picture is too small for the deepest layer.
         KeyError: the model lacks a layer.
     """
-    terms = _terms(spec, model, targets, device)
-    order, scale, shift = model.manifest.preprocessing.affine
-    layers = [layer.layer for layer in (*spec.style_layers, *spec.content_layers)]
 
-    def objective(dtype: torch.dtype) -> Objective:
-        network = TruncatedVGG(
-            _weights(model.path), layers,
-            order=order, scale=scale, shift=shift, pool=spec.pooling, dtype=dtype, device=device,
+    def __init__(
+        self, spec: JobSpec, model: Model, targets: Targets, device: torch.device, tile: int | None = None
+    ) -> None:
+        self._spec = spec
+        self._model = model
+        self._device = device
+        self._tile = tile
+        self._terms = Terms(spec, model, targets, device)
+        self._content = canvas_of(spec.content).to(device) if spec.content and spec.color == "luminance" else None
+        self.precision = precision_of(spec, device)
+        self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+        levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
+        self.synthesis = Synthesis(
+            levels,
+            self._start(spec.levels[0]).to(device),
+            _optimizer(spec),
+            report_every=spec.report_every,
+            averaging=spec.averaging,
+            plateau=Plateau(spec.plateau) if spec.plateau else None,
+        )
+
+    def preview(self, frame: Frame) -> np.ndarray:
+        """The 8-bit picture (H, W, 3) of a frame."""
+        picture: np.ndarray = canvases.to_pictures(self._painted(frame.canvas))[0]
+        return picture
+
+    def finish(self, frame: Frame) -> Judged:
+        """The picture of the last frame, at full size.
+
+        It is the averaged iterate if that was asked for; else the last iterate, or the best one if the last update made
+        things worse.
+        """
+        terms = self._terms.at(self._spec.levels[-1])
+        network = self._network_in(torch.float32)
+        exact = self._objective(network, terms, self._spec.levels[-1], min(self._tile or JUDGING_TILE, JUDGING_TILE))
+        if frame.average is not None:
+            return self._judge(exact, frame.average)
+        last = self._judge(exact, frame.canvas)
+        # Not <: a loss that is no number is worse than any. A coarser level's losses cannot be compared.
+        if frame.level == len(self._spec.levels) - 1 and last.loss <= frame.best.loss.item():
+            return last
+        return min(last, self._judge(exact, frame.best.canvas), key=lambda judged: judged.loss)
+
+    def loss_terms(self, frame: Frame) -> tuple[LossTerm, ...]:
+        """The terms of a frame's loss, named."""
+        return _named(self._current, frame.terms)
+
+    def _judge(self, exact: Objective, canvas: Tensor) -> Judged:
+        size = self._spec.height, self._spec.width
+        if canvas.shape[2:] != size:
+            # The time was up at a coarse level.
+            canvas = canvases.resized(canvas, *size)
+        picture = canvases.to_pictures(self._painted(canvas), bit_depth=self._spec.result.bit_depth)[0]
+        with torch.no_grad():
+            terms = exact.losses(canvases.from_pictures([picture]).to(canvas.device))
+        return Judged(picture, exact.total(terms).item(), _named(exact.terms, terms))
+
+    def _painted(self, canvas: Tensor) -> Tensor:
+        """The canvas with the colours it is to have."""
+        if self._content is None:
+            return canvas
+        content = self._content
+        if content.shape[2:] != canvas.shape[2:]:
+            content = canvases.resized(content, canvas.shape[2], canvas.shape[3])
+        return color.with_luminance(content, color.luminance(canvas))
+
+    def _level(self, level: LevelSpec, number: int) -> Level:
+        deviation = _DETAIL[self._spec.kind] if number and self._spec.init == "noise" else 0.0
+        detail = None
+        if deviation:
+            detail = canvases.fine_detail([self._spec.seed], level.height, level.width, deviation=deviation)
+            detail = detail.to(self._device)
+        return Level(level.height, level.width, level.iterations, partial(self._open, level), detail)
+
+    def _open(self, level: LevelSpec) -> Objective:
+        terms = self._terms.at(level)
+        self._current: tuple[Term, ...] = tuple(terms)
+        return self._objective(self._network, terms, level, self._tile)
+
+    def _objective(self, network: TruncatedVGG, terms: list[Term], level: LevelSpec, tile: int | None) -> Objective:
+        tiles = None
+        if tile is not None:
+            tiles = cut(level.height, level.width, tile, stride=network.grid, radius=network.radius)
+        view = color.grey if self._spec.color == "luminance" else None
+        return Objective(network, terms, tiles=tiles, view=view)
+
+    def _network_in(self, dtype: torch.dtype) -> TruncatedVGG:
+        spec = self._spec
+        order, scale, shift = self._model.manifest.preprocessing.affine
+        layers = [layer.layer for layer in (*spec.style_layers, *spec.content_layers)]
+        return TruncatedVGG(
+            _weights(self._model.path), layers, order=order, scale=scale, shift=shift,
+            pool=spec.pooling, padding=spec.padding, dtype=dtype, device=self._device,
         )  # fmt: skip
-        return Objective(network, terms)
 
+    def _start(self, level: LevelSpec) -> Tensor:
+        """The canvas of the first level; pictures are scaled down to it."""
+        spec, seeds, size = self._spec, [self._spec.seed], (level.height, level.width)
+        noise = partial(canvases.noise, seeds, *size)
+        blended = spec.content or (spec.styles[0].picture if spec.styles else None)
+        match spec.init:
+            case "content" if spec.content is not None:
+                return canvases.resized(canvas_of(spec.content), *size)
+            case "image" if spec.init_image is not None:
+                return canvases.resized(canvas_of(spec.init_image), *size)
+            case "blend" if blended is not None:
+                picture = canvases.resized(canvas_of(blended), *size)
+                return picture.lerp(noise(), spec.init_noise)
+            case "style_statistics":
+                statistics = [color.color_statistics(canvas_of(style.picture)) for style in self._terms.styles]
+                shares = [style.share for style in self._terms.styles]
+                mean = torch.stack([s * m for s, (m, _) in zip(shares, statistics, strict=True)]).sum(0)
+                covariance = torch.stack([s * c for s, (_, c) in zip(shares, statistics, strict=True)]).sum(0)
+                return canvases.colored_noise(seeds, *size, mean, covariance)
+            case _:
+                return noise(deviation=_NOISE[spec.kind])
+
+
+def precision_of(spec: JobSpec, device: torch.device) -> str:
+    """The precision that a job's convolutions run in on a device: "float32" or "bfloat16"."""
     reduced = spec.precision == "bfloat16" or (spec.precision == "auto" and has_native_bfloat16(device))
-    exact = objective(torch.float32)
-    chosen = objective(torch.bfloat16) if reduced else exact
-    frames = optimise(
-        chosen, _start(spec).to(device), _optimizer(spec),
-        iterations=spec.iterations, report_every=spec.report_every,
-    )  # fmt: skip
-    return Synthesis(frames, chosen, exact, "bfloat16" if reduced else "float32")
+    return "bfloat16" if reduced else "float32"
 
 
-def _terms(spec: JobSpec, model: Model, targets: Targets, device: torch.device) -> list[Term]:
-    def term(kind: TermKind, layer: str, target: np.ndarray | None, weight: float) -> Term:
-        constant = None if target is None else torch.from_numpy(target)[None].to(device)
-        return Term(kind, layer, constant, torch.tensor([weight], device=device))
-
-    def names(layers: tuple[LayerWeight, ...]) -> list[str]:
-        return [layer.layer for layer in layers]
-
-    terms = []
-    if spec.style_layers:
-        grams = targets.style(model, spec.styles, names(spec.style_layers), spec.pooling)
-        terms += [term("style", w.layer, grams[w.layer], spec.style_weight * w.weight) for w in spec.style_layers]
-    if spec.content_layers and spec.content is not None:
-        maps = targets.features(model, spec.content, names(spec.content_layers), spec.pooling, grams=False)
-        terms += [term("content", w.layer, maps[w.layer], spec.content_weight * w.weight) for w in spec.content_layers]
-    if spec.tv_weight:
-        terms.append(term("total_variation", "", None, spec.tv_weight))
-    return terms
-
-
-def _start(spec: JobSpec) -> Tensor:
-    picture = {"noise": None, "content": spec.content, "image": spec.init_image}[spec.init]
-    if picture is None:
-        return canvases.noise([spec.seed], spec.height, spec.width, deviation=_NOISE[spec.kind])
-    return canvases.from_pictures([pixels(picture)])
+def _named(terms: tuple[Term, ...], values: Tensor) -> tuple[LossTerm, ...]:
+    return tuple(
+        LossTerm(term.kind, term.layer, value, term.weight[0].item(), term.region)
+        for term, value in zip(terms, values[0].tolist(), strict=True)
+    )
 
 
 def _optimizer(spec: JobSpec) -> Optimizer:
-    return Adam(spec.learning_rate) if spec.optimizer == "adam" else LBFGS(spec.learning_rate)
+    if spec.optimizer == "adam":
+        return Adam(spec.learning_rate)
+    return LBFGS(spec.learning_rate, history=spec.lbfgs_history)

@@ -2,21 +2,17 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..jobs.spec import Picture, StylePicture
-from ..models.features import FeatureExtractor, gram
-from ..models.layers import PoolingName
+from ..jobs.spec import Mask, Picture
+from ..models.features import FeatureExtractor
+from ..models.layers import PaddingName, PoolingName
 from ..models.store import Model
+from .pictures import pixels, region
 
-_Key = tuple[str, str, int, int, PoolingName, str, bool]
-
-
-def pixels(picture: Picture) -> np.ndarray:
-    """A picture as uint8 RGB (H, W, 3)."""
-    return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3)
+_Key = tuple[str | int | bool | None, ...]
 
 
 class Targets:
@@ -31,39 +27,54 @@ class Targets:
         # Jobs and ExtractFeatures come from different threads.
         self._lock = threading.Lock()
 
-    def features(
-        self, model: Model, picture: Picture, layers: Sequence[str], pooling: PoolingName, *, grams: bool
+    def maps(
+        self, model: Model, picture: Picture, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
     ) -> dict[str, np.ndarray]:
-        """For each layer the Gram matrix divided by M (C, C), or the feature map (C, H, W), float32.
+        """For each layer the feature map (C, H, W), float32.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
         """
+
+        def extract(missing: list[str]) -> dict[str, np.ndarray]:
+            return self._extractor(model).extract(pixels(picture), missing, pooling=pooling, padding=padding)
+
+        return self._cached(("map", *_key(model, picture, pooling, padding)), layers, extract)
+
+    def grams(
+        self,
+        model: Model,
+        picture: Picture,
+        layers: Sequence[str],
+        pooling: PoolingName,
+        padding: PaddingName,
+        mask: Mask | None = None,
+    ) -> dict[str, np.ndarray]:
+        """For each layer the Gram matrix (C, C) averaged over positions, float32; over those in `mask` if given.
+
+        Raises:
+            ValueError: the picture is too small for the deepest layer.
+        """
+
+        def extract(missing: list[str]) -> dict[str, np.ndarray]:
+            inside = region(mask) if mask else None
+            return self._extractor(model).grams(pixels(picture), missing, mask=inside, pooling=pooling, padding=padding)
+
+        key = ("gram", mask.sha256 if mask else None, *_key(model, picture, pooling, padding))
+        return self._cached(key, layers, extract)
+
+    def _cached(
+        self, key: _Key, layers: Sequence[str], extract: Callable[[list[str]], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
         with self._lock:
-            keys = {
-                layer: (model.manifest.sha256, picture.sha256, picture.width, picture.height, pooling, layer, grams)
-                for layer in layers
-            }
-            missing = [layer for layer in layers if keys[layer] not in self._cache]
+            missing = [layer for layer in layers if (*key, layer) not in self._cache]
             if missing:
-                extracted = self._extractor(model).extract(pixels(picture), missing, pooling=pooling)
-                for layer, features in extracted.items():
-                    self._cache[keys[layer]] = gram(features) if grams else features
-            found = {layer: self._cache[keys[layer]] for layer in layers}
-            for key in keys.values():
-                self._cache.move_to_end(key)
+                self._cache.update({(*key, layer): found for layer, found in extract(missing).items()})
+            found = {layer: self._cache[*key, layer] for layer in layers}
+            for layer in layers:
+                self._cache.move_to_end((*key, layer))
             self._shrink()
             return found
-
-    def style(
-        self, model: Model, styles: Sequence[StylePicture], layers: Sequence[str], pooling: PoolingName
-    ) -> dict[str, np.ndarray]:
-        """For each layer the Gram matrices of the pictures, mixed by their shares."""
-        mixed: dict[str, np.ndarray] = {}
-        for style in styles:
-            for layer, matrix in self.features(model, style.picture, layers, pooling, grams=True).items():
-                mixed[layer] = mixed.get(layer, 0) + np.float32(style.share) * matrix
-        return mixed
 
     def _extractor(self, model: Model) -> FeatureExtractor:
         sha256 = model.manifest.sha256
@@ -74,3 +85,7 @@ class Targets:
     def _shrink(self) -> None:
         while len(self._cache) > 1 and sum(a.nbytes for a in self._cache.values()) > self._capacity:
             self._cache.popitem(last=False)
+
+
+def _key(model: Model, picture: Picture, pooling: PoolingName, padding: PaddingName) -> _Key:
+    return model.manifest.sha256, picture.sha256, picture.width, picture.height, pooling, padding

@@ -1,0 +1,59 @@
+"""`gramophone estimate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..values import Estimate
+from .connect import connect, server_option
+from .options import LAYERS, given, synthesis_options
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["style", "content", "transfer"]))
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--layers", type=LAYERS, help="Of a style or content reconstruction.")
+@click.option("--content-layers", type=LAYERS, help="Of a transfer.")
+@click.option("--style-layers", type=LAYERS, help="Of a transfer.")
+@synthesis_options
+@server_option
+def estimate(kind: str, pictures: tuple[str, ...], server: str | None, **options: Any) -> None:
+    """Say what a job would take, without running it.
+
+    PICTURES and options are those of `gramophone style`, `content` or `transfer`.
+    """
+    wanted: list[Any] = list(pictures)
+    if kind == "content" and len(wanted) != 1:
+        raise click.UsageError("a content reconstruction takes one picture")
+    if kind == "transfer" and len(wanted) < 2:
+        raise click.UsageError("a transfer takes a picture and at least one style")
+    arguments = {"style": [wanted], "content": wanted, "transfer": [wanted[0], wanted[1:]]}[kind]
+    with connect(server) as client:
+        for line in lines(client.estimate(kind, *arguments, **given(options))):
+            click.echo(line)
+
+
+def lines(estimate: Estimate) -> list[str]:
+    """An estimate for a person."""
+    mode = f"in tiles of {estimate.tile_size} pixels" if estimate.tile_size else "whole"
+    verdict = "fits" if estimate.fits else "DOES NOT FIT"
+    return [
+        f"canvas   {estimate.width}x{estimate.height}, {mode}, on {estimate.device}",
+        f"memory   {_bytes(estimate.peak_memory)} of {_bytes(estimate.available_memory)}: {verdict}",
+        f"work     {estimate.flops:.3g} floating-point operations",
+        f"time     {_duration(estimate.seconds)}, {estimate.seconds_per_iteration:.3g} s an iteration at full size",
+    ]
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

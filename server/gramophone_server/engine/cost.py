@@ -1,0 +1,118 @@
+"""What an optimisation costs, in bytes and operations, before anything is allocated. Arithmetic only: no torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .tiling import Tile
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A 3x3 convolution of the network: its channels, its stride in pixels of the canvas, and what is taken there."""
+
+    inputs: int
+    outputs: int
+    stride: int
+    style: bool = False
+    content: bool = False
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A batch of canvases and how they are optimised.
+
+    Attributes:
+        convolutions: up to the deepest layer needed.
+        batch: number of canvases N.
+        itemsize: bytes of a number in the network's precision.
+        max_pooling: whether it pools by maximum, which remembers where each came from.
+        replicate: whether feature maps are padded with their edge, which copies them.
+        masked: whether styles have regions.
+        pairs: curvature pairs that L-BFGS will hold; None for Adam.
+        averaging: whether the iterates are averaged.
+    """
+
+    convolutions: tuple[Convolution, ...]
+    batch: int = 1
+    itemsize: int = 4
+    max_pooling: bool = True
+    replicate: bool = False
+    masked: bool = False
+    pairs: int | None = None
+    averaging: bool = False
+
+    @property
+    def weights_bytes(self) -> int:
+        """The network's parameters in float32."""
+        return sum(4 * (9 * c.inputs + 1) * c.outputs for c in self.convolutions)
+
+
+def gradient_bytes(work: Workload, height: int, width: int) -> int:
+    """Peak of a forward and backward pass over a picture or a crop, beyond the canvas and the parameters."""
+    pixels, size = height * width * work.batch, work.itemsize
+    peak = saved = pixels * 3 * (4 + size)
+    largest = 0
+    for c, pooled in _in_order(work.convolutions):
+        positions = (height // c.stride) * (width // c.stride) * work.batch
+        if pooled:
+            # Pooling by maximum keeps an index of 8 bytes.
+            saved += c.inputs * positions * (size + (8 if work.max_pooling else 0))
+        if work.replicate:
+            saved += c.inputs * positions * size
+        saved += c.outputs * positions * size
+        if c.content:
+            saved += c.outputs * positions * 4
+        # Gram matrices are summed in float32.
+        copies = 2 if work.masked else 1 if size < 4 else 0
+        peak = max(peak, saved + (c.outputs * positions * 4 * copies if c.style else 0))
+        largest = max(largest, c.outputs * positions * size)
+    # Backwards there are the gradients after and before an activation; what was saved is measured to stay to the end.
+    return max(peak, saved + 2 * largest)
+
+
+def judging_bytes(work: Workload, height: int, width: int) -> int:
+    """Peak of a forward pass in float32 that keeps only the layers it is asked for."""
+    pixels = height * width * work.batch
+    kept = peak = 0
+    for c, _ in _in_order(work.convolutions):
+        positions = pixels // c.stride**2
+        peak = max(peak, kept + 4 * positions * (c.inputs + c.outputs))
+        if c.style or c.content:
+            kept += 4 * positions * c.outputs
+    return peak
+
+
+def canvas_bytes(work: Workload, height: int, width: int) -> int:
+    """Peak of the canvas and all that is as large as it: gradient, optimiser, best and averaged iterates."""
+    tensors = 10 if work.pairs is not None else 9
+    tensors += 2 * (work.pairs or 0) + (2 if work.averaging else 0)
+    return 12 * height * width * work.batch * tensors
+
+
+def content_bytes(work: Workload, height: int, width: int) -> int:
+    """The content targets, float32."""
+    return sum(
+        4 * c.outputs * (height // c.stride) * (width // c.stride) * work.batch for c in work.convolutions if c.content
+    )
+
+
+def step_flops(work: Workload, tiles: Sequence[Tile]) -> float:
+    """Operations of a gradient evaluation's convolutions (a multiplication and an addition are two)."""
+    # Forwards, and backwards to the canvas but not to the parameters; in tiles, forwards once more for the statistics.
+    has_style = any(c.style for c in work.convolutions)
+    passes = 3 if len(tiles) > 1 and has_style else 2
+    once = sum(forward_flops(work.convolutions, t.rows.seen_pixels, t.columns.seen_pixels) for t in tiles)
+    return passes * work.batch * once
+
+
+def forward_flops(convolutions: Sequence[Convolution], height: int, width: int) -> float:
+    """Operations of the convolutions on one picture."""
+    return float(sum(18 * c.inputs * c.outputs * (height // c.stride) * (width // c.stride) for c in convolutions))
+
+
+def _in_order(convolutions: Sequence[Convolution]) -> Iterator[tuple[Convolution, bool]]:
+    """Each convolution, and whether pooling stands before it."""
+    stride = 1
+    for c in convolutions:
+        yield c, c.stride != stride
+        stride = c.stride

@@ -1,0 +1,50 @@
+"""Says what a job would take on this worker."""
+
+import torch
+
+from ..engine.device import Memory
+from ..jobs.estimate import Estimate
+from ..jobs.spec import JobSpec
+from ..models.store import ModelStore
+from .plan import Plan, plan
+from .speed import Speeds
+from .studio import precision_of
+
+
+class Estimator:
+    """Plans jobs on a device.
+
+    Args:
+        limit: most bytes this worker may hold; None for what the device has.
+    """
+
+    def __init__(self, store: ModelStore, device: torch.device, limit: int | None) -> None:
+        self._store = store
+        self._device = device
+        self._memory = Memory(device, limit)
+        # Before the first job: what a job leaves behind is the next one's to use again.
+        self._idle = self._memory.resident()
+        self._speeds = Speeds(device)
+
+    def plan(self, spec: JobSpec) -> Plan:
+        """How the job would run."""
+        return plan(spec, self._store.get(spec.model).manifest, self._device, self._available() - self._idle)
+
+    def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
+        """What the job would take; its time only if asked for, because that may have to be measured first."""
+        way = self.plan(spec)
+        speed = 0.0
+        if timed:
+            speed = self._speeds.flops_per_second(self._store.get(spec.model), precision_of(spec, self._device))
+        return Estimate(
+            tile=way.tile,
+            peak=self._idle + way.bytes,
+            available=self._available(),
+            flops=way.flops,
+            seconds=way.flops / speed if speed else 0.0,
+            seconds_per_iteration=way.iteration_flops / speed if speed else 0.0,
+            device=str(self._device),
+        )
+
+    def _available(self) -> int:
+        return self._memory.available()

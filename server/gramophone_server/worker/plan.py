@@ -1,0 +1,112 @@
+"""Decides how a job runs, whole or in tiles, from what it needs and what there is."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..engine import cost
+from ..engine.tiling import Tile, cut, whole
+from ..jobs.spec import JobSpec, LevelSpec
+from ..models.layers import position, radius
+from ..models.manifest import Manifest
+from .studio import JUDGING_TILE, precision_of
+
+# Sides to choose tiles from, and what to keep free: the estimate is good to some percent.
+_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
+_MARGIN = 0.05
+# Parameters are held by ONNX Runtime twice (as they are and packed), in its graph, as arrays and by torch.
+_PARAMETER_COPIES = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a job runs.
+
+    Attributes:
+        tile: side of the tiles; None for the whole canvas.
+        bytes: what it needs beyond what the worker holds before its first job.
+        flops: of the convolutions, level by level.
+        iteration_flops: of one iteration at full size.
+        fits: whether that is available.
+    """
+
+    tile: int | None
+    bytes: int
+    flops: float
+    iteration_flops: float
+    fits: bool
+
+
+def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int) -> Plan:
+    """The way to run a job within `available` bytes: whole if it fits, else in the largest tiles that do.
+
+    If none do, the plan is the smallest there is. A tile size that the spec asks for is kept to.
+    """
+    work = workload(spec, manifest, device)
+    sides = [spec.tile_size] if spec.tile_size else [None, *_SIDES]
+    for side in sides:
+        needed = _bytes(work, spec, manifest, side)
+        fits = needed * (1 + _MARGIN) <= available
+        if fits or side == sides[-1]:
+            break
+    flops = sum(level.iterations * _step_flops(work, level, side) for level in spec.levels)
+    return Plan(side, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
+
+
+def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Workload:
+    """The job as the cost model sees it."""
+    style, content = ({w.layer for w in layers} for layers in (spec.style_layers, spec.content_layers))
+    deepest = max(style | content, key=position)
+    convolutions, inputs = [], 3
+    for layer in manifest.layers:
+        if position(layer.name) <= position(deepest):
+            taken = layer.name in style, layer.name in content
+            convolutions.append(cost.Convolution(inputs, layer.channels, layer.stride, *taken))
+            inputs = layer.channels
+    return cost.Workload(
+        tuple(convolutions),
+        itemsize=2 if precision_of(spec, device) == "bfloat16" else 4,
+        max_pooling=spec.pooling == "max",
+        replicate=spec.padding == "replicate",
+        masked=any(style.mask for style in spec.styles),
+        pairs=min(spec.lbfgs_history, spec.levels[-1].iterations) if spec.optimizer == "lbfgs" else None,
+        averaging=bool(spec.averaging),
+    )
+
+
+def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | None) -> int:
+    full = spec.levels[-1]
+    canvas = cost.canvas_bytes(work, full.height, full.width) + cost.content_bytes(work, full.height, full.width)
+    height, width = _largest(_tiles(work, full, side))
+    judged = _largest(_tiles(work, full, min(side or JUDGING_TILE, JUDGING_TILE)))
+    pictures = [style.picture for style in spec.styles]
+    extracted = [_largest(cut(p.height, p.width, JUDGING_TILE, **_reach(spec))) for p in pictures]
+    return int(
+        work.weights_bytes * _PARAMETER_COPIES
+        + max(
+            canvas + cost.gradient_bytes(work, height, width),
+            canvas + cost.judging_bytes(work, *judged),
+            *(cost.judging_bytes(work, *size) for size in extracted),
+            0,
+        )
+    )
+
+
+def _reach(spec: JobSpec) -> dict[str, int]:
+    deepest = max((w.layer for w in (*spec.style_layers, *spec.content_layers)), key=position)
+    return {"stride": 1 << (position(deepest)[0] - 1), "radius": radius(deepest)}
+
+
+def _tiles(work: cost.Workload, level: LevelSpec, side: int | None) -> list[Tile]:
+    if side is None:
+        return whole(level.height, level.width)
+    reach = sum(c.stride for c in work.convolutions)
+    return cut(level.height, level.width, side, stride=work.convolutions[-1].stride, radius=reach)
+
+
+def _largest(tiles: list[Tile]) -> tuple[int, int]:
+    return max(t.rows.seen_pixels for t in tiles), max(t.columns.seen_pixels for t in tiles)
+
+
+def _step_flops(work: cost.Workload, level: LevelSpec, side: int | None) -> float:
+    return cost.step_flops(work, _tiles(work, level, side))

@@ -1,0 +1,78 @@
+"""How fast this device is: measured once for a model, and remembered."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from ..engine.canvas import noise
+from ..engine.objective import Objective, Term
+from ..engine.optimizers import LBFGS
+from ..engine.synthesis import Level, Synthesis
+from ..engine.vgg import TruncatedVGG
+from ..models.graph import load_weights
+from ..models.layers import STYLE_LAYERS
+from ..models.store import Model
+
+# Large enough that the cost is the convolutions', small enough to be measured in some seconds on any device.
+_SIDE, _STEPS = 192, 3
+
+
+class Speeds:
+    """Operations per second of gradient steps, by model and precision, kept in a file of the user's cache."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self._path = cache / "gramophone" / "speeds.json"
+
+    def flops_per_second(self, model: Model, precision: str) -> float:
+        """Operations of the convolutions per second; measured if it is not known yet."""
+        key = self._key(model, precision)
+        known = self._read()
+        if key not in known:
+            known[key] = self._measure(model, precision)
+            self._write(known)
+        return known[key]
+
+    def _key(self, model: Model, precision: str) -> str:
+        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
+        threads, sha256 = torch.get_num_threads(), model.manifest.sha256
+        return f"{name}, {threads} threads, torch {torch.__version__}, {precision}, {sha256}"
+
+    def _measure(self, model: Model, precision: str) -> float:
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        known = {layer.name for layer in model.manifest.layers}
+        layers = [layer for layer in STYLE_LAYERS if layer in known]
+        network = TruncatedVGG(load_weights(model.path), layers, dtype=dtype, device=self._device)
+        one = torch.ones(1, device=self._device)
+        channels = {layer.name: layer.channels for layer in model.manifest.layers}
+        terms = [Term("style", n, torch.zeros(1, channels[n], channels[n], device=self._device), one) for n in layers]
+        objective = Objective(network, terms)
+        level = Level(_SIDE, _SIDE, 1 + _STEPS, lambda: objective)
+        begun = 0.0
+        start = noise([0], _SIDE, _SIDE).to(self._device)
+        for frame in Synthesis([level], start, LBFGS(), report_every=1):
+            frame.loss.item()  # waits for the device
+            begun = begun or time.perf_counter()
+        seconds = (time.perf_counter() - begun) / _STEPS
+        return 2 * network.flops(_SIDE, _SIDE) / seconds
+
+    def _read(self) -> dict[str, float]:
+        try:
+            known: dict[str, float] = json.loads(self._path.read_text())
+            return known
+        except (OSError, ValueError):
+            return {}
+
+    def _write(self, known: dict[str, float]) -> None:
+        # A cache that cannot be written costs the next worker a second, no more.
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._path.with_suffix(f".{os.getpid()}")
+            fresh.write_text(json.dumps(known, indent=1) + "\n")
+            fresh.replace(self._path)
+        except OSError:
+            pass

@@ -8,6 +8,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 
 import grpc
@@ -126,3 +127,25 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60) ->
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:g} s in vain for {what}")
         time.sleep(0.02)
+
+
+def submit(server: ServerProcess, request: pb.EstimateJobRequest) -> Iterator[job_pb2.JobEvent]:
+    """The events of the job that the request asks an estimate of."""
+    call = {
+        "style": server.style.ReconstructStyle,
+        "content": server.style.ReconstructContent,
+        "transfer": server.style.TransferStyle,
+    }
+    kind = request.WhichOneof("job")
+    return events(call[kind](getattr(request, kind)))
+
+
+def peak_memory(server: ServerProcess, request: pb.EstimateJobRequest) -> int:
+    """Bytes that the server's one worker held at most while the job ran (Linux)."""
+    (worker,) = server.workers()
+    process = Path(f"/proc/{worker.pid}")
+    (process / "clear_refs").write_text("5")  # starts the peak anew
+    last = list(submit(server, request))[-1]
+    assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
+    lines = (process / "status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -14,6 +14,7 @@ from gramophone_server.engine.vgg import TruncatedVGG
 from .conftest import CHANNELS
 
 
+@settings(deadline=None)
 @given(st.integers(16, 300), st.integers(16, 300), st.integers(1, 200), st.sampled_from([1, 2, 4, 8, 16]))
 def test_interiors_partition_every_feature_map(height, width, side, stride):
     tiles = cut(height, width, side, stride=stride, radius=5)
@@ -24,6 +25,7 @@ def test_interiors_partition_every_feature_map(height, width, side, stride):
         assert (owned == 1).all()
 
 
+@settings(deadline=None)
 @given(st.integers(16, 300), st.integers(1, 200), st.integers(1, 80))
 def test_the_network_sees_the_halo_or_the_edge(length, side, radius):
     for tile in cut(length, 16, side, stride=4, radius=radius):

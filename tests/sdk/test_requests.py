@@ -31,6 +31,17 @@ def test_every_option_reaches_its_field():
         "time_limit": 1.5,
         "model": "m",
         "on_disconnect": "cancel",
+        "scales": 2,
+        "padding": "replicate",
+        "init_noise": 0.25,
+        "averaging": 0.9,
+        "plateau": 0.01,
+        "color": "luminance",
+        "loss_scale": "relative",
+        "lbfgs_history": 9,
+        "result_format": "tiff",
+        "bit_depth": 16,
+        "tile_size": 128,
     }
     assert set(options) == set(Options.__annotations__)
     request = style_request(IMAGE, None, options)
@@ -41,6 +52,11 @@ def test_every_option_reaches_its_field():
     assert (sent.learning_rate, sent.tv_weight, sent.init) == (2.5, 0.5, options_pb2.INIT_NOISE)
     assert (sent.report_every, sent.preview.every, sent.preview.size) == (2, 4, 32)
     assert sent.preview.format == options_pb2.IMAGE_FORMAT_WEBP
+    assert (sent.scales, sent.init_noise, sent.averaging, sent.plateau) == (2, 0.25, 0.9, 0.01)
+    assert (sent.padding, sent.color) == (options_pb2.PADDING_REPLICATE, options_pb2.COLOR_LUMINANCE)
+    assert (sent.loss_scale, sent.lbfgs_history) == (options_pb2.LOSS_SCALE_RELATIVE, 9)
+    assert (sent.result.format, sent.result.bit_depth) == (options_pb2.IMAGE_FORMAT_TIFF, 16)
+    assert sent.tile_size == 128
     assert sent.time_limit.ToTimedelta().total_seconds() == 1.5
     assert request.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL
 

@@ -39,7 +39,7 @@ def test_reflection(server):
     assert {s.name for s in services.list_services_response.service} >= SERVICES
     described = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
     methods = {method.name for method in described.service[0].method}
-    assert methods == {"ReconstructStyle", "ReconstructContent", "TransferStyle"}
+    assert methods == {"ReconstructStyle", "ReconstructContent", "TransferStyle", "EstimateJob"}
 
 
 def test_the_front_is_small_and_has_no_torch(server):

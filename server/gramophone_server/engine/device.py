@@ -1,5 +1,7 @@
 """What the engine runs on."""
 
+import contextlib
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -34,6 +36,13 @@ def has_native_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported()) or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def release_free_memory() -> None:
+    """Gives the system back what loading and extracting have freed, where the C library would keep it (glibc)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 class Memory:

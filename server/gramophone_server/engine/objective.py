@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .device import release_free_memory
 from .losses import content_loss, gram_matrix, squared_differences, style_loss
 from .tiling import Tile, whole
 from .vgg import TruncatedVGG
@@ -119,6 +120,8 @@ class Objective:
             parts = self._part(crop, tile, canvas.shape)
             (share,) = torch.autograd.grad(parts, crop, slopes)
             gradient[:, :, *tile.crop] += share
+            del share, crop
+            release_free_memory()
             if local:
                 terms = terms + torch.stack([part.detach() for part in parts], dim=1)
         return Evaluation(terms.detach(), self.total(terms).detach(), gradient)
@@ -128,6 +131,9 @@ class Objective:
         total: list[Tensor] = []
         for tile in self._tiles or whole(*canvas.shape[2:]):
             parts = self._part(canvas[:, :, *tile.crop], tile, canvas.shape)
+            if self._tiles is not None:
+                # Tiles are of several shapes, and the C library's heap would be left in pieces that fit none.
+                release_free_memory()
             total = [a.add_(b) for a, b in zip(total, parts, strict=True)] if total else parts
         return total
 

@@ -29,7 +29,6 @@ class FeatureExtractor:
         self._model = model
         self._device = device
         self._threads = threads
-        self._graph = lru_cache(maxsize=1)(lambda: onnx.load(model.path))
         self._session = lru_cache(maxsize=8)(self._open)
 
     def extract(
@@ -121,7 +120,7 @@ class FeatureExtractor:
             number = self._device.partition(":")[2] or "0"
             # TF32 would cost the targets three digits.
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}))
-        graph = truncate(self._graph(), layers, pooling=pooling, padding=padding).SerializeToString()
+        graph = truncate(onnx.load(self._model.path), layers, pooling=pooling, padding=padding).SerializeToString()
         return onnxruntime.InferenceSession(graph, options, providers=providers)
 
 

@@ -88,11 +88,13 @@ def truncate(
     """
     cut = onnx.utils.Extractor(model).extract_model([INPUT], list(layers))
     nodes = [changed for node in cut.graph.node for changed in _changed(node, pooling, padding)]
-    constants = [numpy_helper.from_array(np.array(2, np.float32), "two")]
-    constants.append(numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "edges"))
     del cut.graph.node[:]
     cut.graph.node.extend(nodes)
-    cut.graph.initializer.extend(constants)
+    if pooling == "average_rescaled":
+        cut.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
+    if padding == "replicate":
+        edges = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+        cut.graph.initializer.append(numpy_helper.from_array(edges, "edges"))
     return cut
 
 

@@ -1,7 +1,7 @@
 """From a job's spec to what the engine needs: network, levels, canvas, optimiser; and from its canvas to a picture."""
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..engine import canvas as canvases
 from ..engine import color
-from ..engine.device import has_native_bfloat16
+from ..engine.device import has_native_bfloat16, release_free_memory
 from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS, Adam, Optimizer
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis
@@ -30,8 +30,6 @@ _NOISE: dict[Kind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
 _DETAIL: dict[Kind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
 # Judging keeps nothing for a gradient, so tiles can be larger than those of a job.
 JUDGING_TILE = 512
-
-_weights = lru_cache(maxsize=2)(load_weights)
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,7 @@ class Studio:
         self._content = canvas_of(spec.content).to(device) if spec.content and spec.color == "luminance" else None
         self.precision = precision_of(spec, device)
         self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+        release_free_memory()
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
         self.synthesis = Synthesis(
             levels,
@@ -90,6 +89,7 @@ class Studio:
         It is the averaged iterate if that was asked for; else the last iterate, or the best one if the last update made
         things worse.
         """
+        release_free_memory()
         terms = self._terms.at(self._spec.levels[-1])
         network = self._network_in(torch.float32)
         exact = self._objective(network, terms, self._spec.levels[-1], min(self._tile or JUDGING_TILE, JUDGING_TILE))
@@ -135,6 +135,7 @@ class Studio:
     def _open(self, level: LevelSpec) -> Objective:
         terms = self._terms.at(level)
         self._current: tuple[Term, ...] = tuple(terms)
+        release_free_memory()
         return self._objective(self._network, terms, level, self._tile)
 
     def _objective(self, network: TruncatedVGG, terms: list[Term], level: LevelSpec, tile: int | None) -> Objective:
@@ -149,7 +150,7 @@ class Studio:
         order, scale, shift = self._model.manifest.preprocessing.affine
         layers = [layer.layer for layer in (*spec.style_layers, *spec.content_layers)]
         return TruncatedVGG(
-            _weights(self._model.path), layers, order=order, scale=scale, shift=shift,
+            load_weights(self._model.path), layers, order=order, scale=scale, shift=shift,
             pool=spec.pooling, padding=spec.padding, dtype=dtype, device=self._device,
         )  # fmt: skip
 

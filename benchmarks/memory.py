@@ -1,0 +1,57 @@
+"""Predicted against measured peak memory, each job on a server of its own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from gramophone.requests import estimate_request
+from gramophone_server.models.store import BUILTIN_MODEL
+from tests.harness import ServerProcess, encode, peak_memory
+
+from .inputs import models, picture
+
+Job = tuple[str, dict[str, Any]]
+
+
+def jobs() -> Iterator[Job]:
+    """Kinds of job and their options, as varied as they come."""
+    yield "style", {"size": 224}
+    yield "style", {"size": 512}
+    yield "style", {"size": 512, "precision": "float32"}
+    yield "style", {"size": 512, "layers": 2}
+    yield "style", {"size": 512, "optimizer": "adam"}
+    yield "style", {"size": 512, "pooling": "average", "padding": "replicate"}
+    yield "style", {"size": 1024, "layers": 3, "optimizer": "adam"}
+    yield "style", {"size": 1024, "tile_size": 256}
+    yield "style", {"size": 768, "precision": "float32", "tile_size": 384, "optimizer": "adam"}
+    yield "content", {"size": 640}
+    yield "content", {"size": 512, "layers": ["conv1_2"]}
+    yield "transfer", {"size": 512, "averaging": 0.9}
+    yield "transfer", {"size": 768, "tv_weight": 1.0}
+    yield "style", {"size": 512, "model": BUILTIN_MODEL}
+
+
+def measure() -> dict[str, Any]:
+    name = max((m.manifest.name for m in models()), key=lambda name: name != BUILTIN_MODEL)
+    rows = []
+    for kind, options in jobs():
+        options = {"iterations": 6, "report_every": 3, "model": name, **options}
+        image = encode(Image.fromarray(picture(max(512, options["size"]))))
+        request = estimate_request(kind, [image] * (2 if kind == "transfer" else 1), **options)
+        with ServerProcess("--log-level", "warning") as server:
+            predicted = server.style.EstimateJob(request)
+            peak = peak_memory(server, request)
+        hidden = ("iterations", "report_every")
+        shown = ", ".join(f"{key} {value}" for key, value in options.items() if key not in hidden)
+        rows.append(
+            {
+                "job": f"{kind}: {shown}",
+                "predicted": f"{predicted.peak_memory_bytes / 1e6:.0f} MB",
+                "measured": f"{peak / 1e6:.0f} MB",
+                "error": f"{100 * (predicted.peak_memory_bytes / peak - 1):+.0f} %",
+            }
+        )
+        print(rows[-1], flush=True)
+    how = "Six iterations each; resident memory of the worker at its highest (VmHWM). The bar is 15 %."
+    return {"title": "Predicted peak memory", "how": how, "rows": rows}

@@ -28,6 +28,7 @@ class Workload:
         max_pooling: whether it pools by maximum, which remembers where each came from.
         replicate: whether feature maps are padded with their edge, which copies them.
         masked: whether styles have regions.
+        variation: whether there is total variation.
         pairs: curvature pairs that L-BFGS will hold; None for Adam.
         averaging: whether the iterates are averaged.
     """
@@ -38,17 +39,29 @@ class Workload:
     max_pooling: bool = True
     replicate: bool = False
     masked: bool = False
+    variation: bool = False
     pairs: int | None = None
     averaging: bool = False
 
     @property
     def weights_bytes(self) -> int:
         """The network's parameters in float32."""
-        return sum(4 * (9 * c.inputs + 1) * c.outputs for c in self.convolutions)
+        return parameter_bytes(self.convolutions)
+
+    @property
+    def content_weights_bytes(self) -> int:
+        """The parameters of the part that the content layers need."""
+        last = max((i for i, c in enumerate(self.convolutions, 1) if c.content), default=0)
+        return parameter_bytes(self.convolutions[:last])
 
 
-def gradient_bytes(work: Workload, height: int, width: int) -> int:
-    """Peak of a forward and backward pass over a picture or a crop, beyond the canvas and the parameters."""
+def parameter_bytes(convolutions: Sequence[Convolution]) -> int:
+    """Kernels and biases in float32."""
+    return sum(4 * (9 * c.inputs + 1) * c.outputs for c in convolutions)
+
+
+def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = False) -> int:
+    """Peak of a forward and backward pass over a picture, or a crop of one, beyond the canvas and the parameters."""
     pixels, size = height * width * work.batch, work.itemsize
     peak = saved = pixels * 3 * (4 + size)
     largest = 0
@@ -60,14 +73,26 @@ def gradient_bytes(work: Workload, height: int, width: int) -> int:
         if work.replicate:
             saved += c.inputs * positions * size
         saved += c.outputs * positions * size
-        if c.content:
-            saved += c.outputs * positions * 4
-        # Gram matrices are summed in float32.
+        if cropped and c.style:
+            # The interior, cut out.
+            saved += c.outputs * positions * size
+        # Gram matrices and squared differences are computed in float32; of these the differences are kept.
+        full = c.outputs * positions * 4
         copies = 2 if work.masked else 1 if size < 4 else 0
-        peak = max(peak, saved + (c.outputs * positions * 4 * copies if c.style else 0))
-        largest = max(largest, c.outputs * positions * size)
+        peak = max(peak, saved + (full * copies if c.style else 0))
+        if c.content:
+            saved += full
+            peak = max(peak, saved + full)
+        largest = max(largest, full if c.content else c.outputs * positions * size)
+    if work.variation:
+        saved += 6 * pixels * 12
     # Backwards there are the gradients after and before an activation; what was saved is measured to stay to the end.
     return max(peak, saved + 2 * largest)
+
+
+def extraction_bytes(work: Workload, height: int, width: int) -> int:
+    """Peak of ONNX Runtime's forward pass over a picture or a crop; measured to be this much above its tensors."""
+    return int(1.45 * judging_bytes(work, height, width))
 
 
 def judging_bytes(work: Workload, height: int, width: int) -> int:

@@ -80,7 +80,8 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     Returns:
         (N,), at least float32.
     """
-    return (_full(features) - target).square().sum((1, 2, 3)) / 2
+    # Their difference is float32 because the target is; a converted copy of the features would be one more of that size.
+    return (features - target).square().sum((1, 2, 3)) / 2
 
 
 def squared_differences(canvas: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,14 @@ import onnx
 import onnxruntime
 from PIL import Image
 
+from ..engine.device import release_free_memory
 from ..engine.tiling import Tile, cut
 from .graph import INPUT, truncate
 from .layers import PaddingName, PoolingName, position, radius, stride
 from .store import Model
 
 # Larger pictures are run in tiles of this many pixels a side, which bounds the memory.
-_TILE = 512
+TILE = 512
 
 
 class FeatureExtractor:
@@ -29,7 +30,7 @@ class FeatureExtractor:
         self._model = model
         self._device = device
         self._threads = threads
-        self._session = lru_cache(maxsize=8)(self._open)
+        self._session = lru_cache(maxsize=2)(self._open)
 
     def extract(
         self,
@@ -45,12 +46,12 @@ class FeatureExtractor:
             ValueError: the picture is too small for the deepest layer.
         """
         maps: dict[str, np.ndarray] = {}
-        for tile, features in self._tiles(picture, layers, pooling, padding):
-            for layer, part in features.items():
-                if layer not in maps:
-                    size = (side // stride(layer) for side in picture.shape[:2])
-                    maps[layer] = np.empty((len(part), *size), np.float32)
-                maps[layer][:, *tile.positions(stride(layer))] = part
+        for tile, layer, part in self._parts(picture, layers, pooling, padding):
+            if layer not in maps:
+                size = (side // stride(layer) for side in picture.shape[:2])
+                maps[layer] = np.empty((len(part), *size), np.float32)
+            maps[layer][:, *tile.positions(stride(layer))] = part
+            del part
         return maps
 
     def grams(
@@ -73,31 +74,36 @@ class FeatureExtractor:
         height, width = picture.shape[:2]
         of_mask = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
         matrices: dict[str, np.ndarray] = {}
-        for tile, features in self._tiles(picture, layers, pooling, padding):
-            for layer, part in features.items():
-                k = stride(layer)
-                share = of_mask[k][tile.positions(k)] if of_mask else 1 / ((height // k) * (width // k))
-                matrices[layer] = matrices.get(layer, 0) + gram(part, share)
+        for tile, layer, part in self._parts(picture, layers, pooling, padding):
+            k = stride(layer)
+            share = of_mask[k][tile.positions(k)] if of_mask else 1 / ((height // k) * (width // k))
+            matrices[layer] = matrices.get(layer, 0) + gram(part, share)
+            del part
         return matrices
 
-    def _tiles(
+    def _parts(
         self, picture: np.ndarray, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
-    ) -> Iterator[tuple[Tile, dict[str, np.ndarray]]]:
-        """The features of each tile's interior; a picture of modest size is one tile."""
+    ) -> Iterator[tuple[Tile, str, np.ndarray]]:
+        """Layer by layer the features of each tile's interior; a picture of modest size is one tile.
+
+        The features of one tile are let go before the next is run: whoever takes them is to do so too.
+        """
         deepest = max(layers, key=position)
         height, width, _ = picture.shape
         if min(height, width) < stride(deepest):
             raise ValueError(
                 f"a picture of {width}x{height} is too small for {deepest}: it needs {stride(deepest)} a side"
             )
-        tiles = cut(height, width, _TILE, stride=stride(deepest), radius=radius(deepest))
+        tiles = cut(height, width, TILE, stride=stride(deepest), radius=radius(deepest))
         indices, scale, shift = self._model.manifest.preprocessing.affine
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
         session = self.session(layers, pooling, padding)
         for tile in tiles:
             rgb = picture[tile.crop].transpose(2, 0, 1)[None].astype(np.float32) / 255
             found = session.run(list(layers), {INPUT: rgb[:, indices] * factor + offset})
-            yield tile, {name: a[0][:, *tile.seen(stride(name))] for name, a in zip(layers, found, strict=True)}
+            for layer in reversed(layers):
+                yield tile, layer, found.pop()[0][:, *tile.seen(stride(layer))]
+            release_free_memory()
 
     def session(
         self, layers: Sequence[str], pooling: PoolingName = "max", padding: PaddingName = "zeros"
@@ -131,11 +137,11 @@ def gram(features: np.ndarray, share: np.ndarray | float | None = None) -> np.nd
         share: ρ, a number or (H, W); 1 / M if left out.
     """
     v = features.reshape(len(features), -1)
-    if share is None:
-        share = 1 / v.shape[1]
-    weighted = v * share.reshape(1, -1).astype(np.float32) if isinstance(share, np.ndarray) else v * np.float32(share)
-    matrix: np.ndarray = weighted @ v.T
-    return matrix
+    if isinstance(share, np.ndarray):
+        matrix: np.ndarray = (v * share.reshape(1, -1).astype(np.float32)) @ v.T
+        return matrix
+    scaled: np.ndarray = (v @ v.T) * np.float32(1 / v.shape[1] if share is None else share)
+    return scaled
 
 
 def shares(mask: np.ndarray, height: int, width: int) -> np.ndarray:

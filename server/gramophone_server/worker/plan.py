@@ -1,12 +1,13 @@
 """Decides how a job runs, whole or in tiles, from what it needs and what there is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..engine import cost
 from ..engine.tiling import Tile, cut, whole
 from ..jobs.spec import JobSpec, LevelSpec
+from ..models.features import TILE as EXTRACTION_TILE
 from ..models.layers import position, radius
 from ..models.manifest import Manifest
 from .studio import JUDGING_TILE, precision_of
@@ -14,8 +15,10 @@ from .studio import JUDGING_TILE, precision_of
 # Sides to choose tiles from, and what to keep free: the estimate is good to some percent.
 _SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
 _MARGIN = 0.05
-# Parameters are held by ONNX Runtime twice (as they are and packed), in its graph, as arrays and by torch.
-_PARAMETER_COPIES = 5.0
+# Measured: code and work space that the libraries load with the first job, and what a session of ONNX Runtime holds
+# for each byte of its parameters (as they are, packed, and its graph).
+_LIBRARIES = 80 << 20
+_SESSION = 3.2
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,16 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
     """The job as the cost model sees it."""
     style, content = ({w.layer for w in layers} for layers in (spec.style_layers, spec.content_layers))
     deepest = max(style | content, key=position)
-    convolutions, inputs = [], 3
-    for layer in manifest.layers:
-        if position(layer.name) <= position(deepest):
-            taken = layer.name in style, layer.name in content
-            convolutions.append(cost.Convolution(inputs, layer.channels, layer.stride, *taken))
-            inputs = layer.channels
+    needed = [c for c, layer in _convolutions(manifest) if position(layer) <= position(deepest)]
+    names = [layer.name for layer in manifest.layers]
+    taken = [replace(c, style=name in style, content=name in content) for c, name in zip(needed, names, strict=False)]
     return cost.Workload(
-        tuple(convolutions),
+        tuple(taken),
         itemsize=2 if precision_of(spec, device) == "bfloat16" else 4,
         max_pooling=spec.pooling == "max",
         replicate=spec.padding == "replicate",
         masked=any(style.mask for style in spec.styles),
+        variation=bool(spec.tv_weight),
         pairs=min(spec.lbfgs_history, spec.levels[-1].iterations) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
     )
@@ -76,20 +77,36 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
 
 def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | None) -> int:
     full = spec.levels[-1]
-    canvas = cost.canvas_bytes(work, full.height, full.width) + cost.content_bytes(work, full.height, full.width)
-    height, width = _largest(_tiles(work, full, side))
+    crop = _largest(_tiles(work, full, side))
     judged = _largest(_tiles(work, full, min(side or JUDGING_TILE, JUDGING_TILE)))
-    pictures = [style.picture for style in spec.styles]
-    extracted = [_largest(cut(p.height, p.width, JUDGING_TILE, **_reach(spec))) for p in pictures]
+    content = [spec.content] if spec.content and spec.content_layers else []
+    extracted = [
+        _largest(cut(p.height, p.width, EXTRACTION_TILE, **_reach(spec)))
+        for p in (*content, *(style.picture for style in spec.styles))
+    ]
+    # The style layers' session, and the content layers'.
+    sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
+    network = work.weights_bytes * work.itemsize // 4
+    # A model's file is read whole, and there are two copies of it then.
+    loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)])
+    canvas = cost.canvas_bytes(work, full.height, full.width) + cost.content_bytes(work, full.height, full.width)
     return int(
-        work.weights_bytes * _PARAMETER_COPIES
+        _LIBRARIES
+        + _SESSION * sessions
+        + network
         + max(
-            canvas + cost.gradient_bytes(work, height, width),
-            canvas + cost.judging_bytes(work, *judged),
-            *(cost.judging_bytes(work, *size) for size in extracted),
-            0,
+            *(cost.extraction_bytes(work, *size) for size in extracted),
+            canvas + cost.gradient_bytes(work, *crop, cropped=side is not None),
+            canvas + loading,
+            canvas + work.weights_bytes + cost.judging_bytes(work, *judged),
         )
     )
+
+
+def _convolutions(manifest: Manifest) -> list[tuple[cost.Convolution, str]]:
+    """A model's convolutions and the layers they end in."""
+    inputs = [3, *(layer.channels for layer in manifest.layers)]
+    return [(cost.Convolution(i, a.channels, a.stride), a.name) for i, a in zip(inputs, manifest.layers, strict=False)]
 
 
 def _reach(spec: JobSpec) -> dict[str, int]:

@@ -7,10 +7,20 @@ from pathlib import Path
 
 import torch
 
-from . import front, service, step
+from . import field, front, memory, precision, scaling, service, step
+from .inputs import UnavailableError
 
 FOLDER = Path(__file__).parent
-BENCHMARKS = {"front": front.measure, "step": step.measure, "service": service.measure}
+BENCHMARKS = {
+    "field-steps": field.measure_steps,
+    "field-loss": field.measure_loss,
+    "scaling": scaling.measure,
+    "precision": precision.measure,
+    "memory": memory.measure,
+    "step": step.measure,
+    "front": front.measure,
+    "service": service.measure,
+}
 
 
 def main(names: list[str]) -> None:
@@ -21,7 +31,10 @@ def main(names: list[str]) -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     for name in names or BENCHMARKS:
         print(f"measuring {name} …", flush=True)
-        results[name] = BENCHMARKS[name]()
+        try:
+            results[name] = BENCHMARKS[name]()
+        except UnavailableError as error:
+            print(f"left out: {error}", flush=True)
     results["machine"] = {
         "cores": torch.get_num_threads(),
         "python": platform.python_version(),

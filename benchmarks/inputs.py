@@ -1,15 +1,33 @@
 """What the benchmarks paint with: the real weights where they are, else the built-in model; a picture drawn here."""
 
+import io
+import os
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
+from PIL import Image
 
 from examples.gallery.seascape import seascape
+from gramophone.requests import estimate_request
+from gramophone_server.engine.device import available_threads
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor, gram
 from gramophone_server.models.graph import load_weights
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore
+from gramophone_server.service.limits import Limits
+from gramophone_server.service.requests import RequestReader
+from gramophone_server.worker.studio import Studio
+from gramophone_server.worker.targets import Targets
+
+REAL_MODEL = "vgg19-caffe"
+
+
+class UnavailableError(Exception):
+    """Something that a benchmark needs is not here; the message says what."""
 
 
 def picture(size: int) -> np.ndarray:
@@ -19,7 +37,27 @@ def picture(size: int) -> np.ndarray:
 
 def models() -> list[Model]:
     """The built-in model, and vgg19-caffe if it has been imported."""
-    return [model for model in ModelStore().list() if model.manifest.name in (BUILTIN_MODEL, "vgg19-caffe")]
+    return [model for model in ModelStore().list() if model.manifest.name in (BUILTIN_MODEL, REAL_MODEL)]
+
+
+def best_model() -> Model:
+    """vgg19-caffe if it has been imported, else the built-in model."""
+    return max(models(), key=lambda model: model.manifest.name == REAL_MODEL)
+
+
+def assets() -> Path:
+    """The folder of real weights and photographs.
+
+    Raises:
+        UnavailableError: it, or the imported model, is not there.
+    """
+    folder = os.environ.get("GRAMOPHONE_TEST_ASSETS")
+    if not folder:
+        raise UnavailableError("GRAMOPHONE_TEST_ASSETS is not set: no real weights and pictures to compare on")
+    weights = Path(folder, "weights", "vgg19-caffe-conv.pth")
+    if best_model().manifest.name != REAL_MODEL:
+        raise UnavailableError(f"run `gramophone models import {weights} --name {REAL_MODEL}` first")
+    return Path(folder)
 
 
 def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.dtype) -> Objective:
@@ -30,3 +68,13 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
     network = TruncatedVGG(load_weights(model.path), names, order=order, scale=scale, shift=shift, dtype=dtype)
     weight = torch.full((1,), 1 / layers)
     return Objective(network, [Term("style", n, torch.from_numpy(gram(features[n]))[None], weight) for n in names])
+
+
+def studio(model: Model, image: np.ndarray, **options: Any) -> Studio:
+    """A style job with these options, made ready as the worker makes it."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    name = model.manifest.name
+    request = estimate_request("style", [buffer.getvalue()], model=name, **options)
+    spec = RequestReader(ModelStore(), name, Limits()).estimate(request)
+    return Studio(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), spec.tile_size)

@@ -9,7 +9,7 @@ from gramophone.requests import estimate_request
 from gramophone_server.models.store import BUILTIN_MODEL
 from tests.harness import ServerProcess, encode, peak_memory
 
-from .inputs import models, picture
+from .inputs import best_model, picture
 
 Job = tuple[str, dict[str, Any]]
 
@@ -33,7 +33,7 @@ def jobs() -> Iterator[Job]:
 
 
 def measure() -> dict[str, Any]:
-    name = max((m.manifest.name for m in models()), key=lambda name: name != BUILTIN_MODEL)
+    name = best_model().manifest.name
     rows = []
     for kind, options in jobs():
         options = {"iterations": 6, "report_every": 3, "model": name, **options}

@@ -1,10 +1,8 @@
 """What the service costs over the engine alone: the same job, with previews, and its peak memory."""
 
 import statistics
-import threading
 import time
 
-import psutil
 import torch
 from PIL import Image
 
@@ -13,8 +11,8 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.device import available_threads, has_native_bfloat16
 from gramophone_server.engine.optimizers import LBFGS
-from gramophone_server.engine.synthesis import optimise
-from tests.harness import ServerProcess, encode, events
+from gramophone_server.engine.synthesis import Level, Synthesis
+from tests.harness import ServerProcess, encode, events, peak_memory
 
 from .inputs import models, picture, style_objective
 
@@ -45,11 +43,11 @@ def measure() -> dict:
             )
         for model in models():
             request = job(model.manifest.name, encode(Image.fromarray(picture(512))), 512, 3)
-            peak = peak_memory(server, request)
+            peak = peak_memory(server, pb.EstimateJobRequest(style=request))
             rows.append(
                 {
                     "what": f"worker's peak memory, 512x512, 5 layers, {model.manifest.name}",
-                    "measured": f"{peak:.2f} GB",
+                    "measured": f"{peak / 1e9:.2f} GB",
                     "bar": "< 2 GB",
                 }
             )
@@ -68,7 +66,8 @@ def job(model: str, data: bytes, size: int, iterations: int) -> pb.ReconstructSt
 
 def engine_seconds(objective, size: int) -> float:
     begun = time.perf_counter()
-    for _ in optimise(objective, noise([0], size, size), LBFGS(), iterations=ITERATIONS, report_every=ITERATIONS):
+    level = Level(size, size, ITERATIONS, lambda: objective)
+    for _ in Synthesis([level], noise([0], size, size), LBFGS(), report_every=ITERATIONS):
         pass
     return time.perf_counter() - begun
 
@@ -76,20 +75,3 @@ def engine_seconds(objective, size: int) -> float:
 def service_seconds(server: ServerProcess, request: pb.ReconstructStyleRequest) -> float:
     result = list(events(server.style.ReconstructStyle(request)))[-1].result
     return result.timings.optimize.ToMicroseconds() / 1e6
-
-
-def peak_memory(server: ServerProcess, request: pb.ReconstructStyleRequest) -> float:
-    """Gigabytes, the most that the worker held while the job ran."""
-    (worker,) = server.workers()
-    peak, done = [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.01):
-            peak[0] = max(peak[0], psutil.Process(worker.pid).memory_info().rss)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    list(server.style.ReconstructStyle(request))
-    done.set()
-    thread.join()
-    return peak[0] / 1e9

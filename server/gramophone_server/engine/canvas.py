@@ -62,6 +62,6 @@ def from_pictures(pictures: Sequence[np.ndarray]) -> Tensor:
 def to_pictures(canvas: Tensor, *, bit_depth: int = 8) -> np.ndarray:
     """RGB pictures (N, H, W, 3) of a canvas (N, 3, H, W) of 0 to 1, uint8 or uint16; rounded once, here."""
     highest = (1 << bit_depth) - 1
-    levels = (canvas.clamp(0, 1).double() * highest).round()
+    levels = canvas.clamp(0, 1).mul_(highest).round_()
     pictures = levels.to(torch.int32 if bit_depth > 8 else torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return pictures.astype(np.uint16) if bit_depth > 8 else pictures

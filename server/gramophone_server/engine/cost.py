@@ -107,10 +107,14 @@ def judging_bytes(work: Workload, height: int, width: int) -> int:
     return peak
 
 
-def canvas_bytes(work: Workload, height: int, width: int) -> int:
-    """Peak of the canvas and all that is as large as it: gradient, optimiser, best and averaged iterates."""
-    tensors = 10 if work.pairs is not None else 9
-    tensors += 2 * (work.pairs or 0) + (2 if work.averaging else 0)
+def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = False) -> int:
+    """The canvas and all that is as large as it: gradient, optimiser, best and averaged iterates.
+
+    Args:
+        stepping: the peak of the optimiser's step rather than what is held while the gradient is computed.
+    """
+    tensors = (10 if stepping else 5) + 2 * work.pairs if work.pairs is not None else 9 if stepping else 6
+    tensors += 2 if work.averaging else 0
     return 12 * height * width * work.batch * tensors
 
 

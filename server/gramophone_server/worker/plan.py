@@ -89,7 +89,9 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     network = work.weights_bytes * work.itemsize // 4
     # A model's file is read whole, and there are two copies of it then.
     loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)])
-    canvas = cost.canvas_bytes(work, full.height, full.width) + cost.content_bytes(work, full.height, full.width)
+    content_targets = cost.content_bytes(work, full.height, full.width)
+    canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets
+    stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets
     return int(
         _LIBRARIES
         + _SESSION * sessions
@@ -97,6 +99,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
         + max(
             *(cost.extraction_bytes(work, *size) for size in extracted),
             canvas + cost.gradient_bytes(work, *crop, cropped=side is not None),
+            stepping,
             canvas + loading,
             canvas + work.weights_bytes + cost.judging_bytes(work, *judged),
         )

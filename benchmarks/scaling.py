@@ -1,0 +1,71 @@
+"""How the cost of a step grows: with the batch, with the size, in tiles."""
+
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from gramophone_server.engine.canvas import noise
+from gramophone_server.engine.device import available_threads
+from gramophone_server.engine.objective import Objective
+from gramophone_server.engine.tiling import cut
+
+from .inputs import best_model, picture, style_objective
+
+SIZES = (128, 256, 512, 1024, 2048)
+BATCHES = (1, 2, 4, 8)
+TILES = (768, 512, 256)
+ROUNDS = 3
+
+
+def measure() -> dict[str, Any]:
+    torch.set_num_threads(available_threads())
+    model = best_model()
+    objective = style_objective(model, picture(256), 5, torch.bfloat16)
+    network = objective.network
+    rows = []
+
+    def add(what: str, seconds: float, flops: float, note: str = "") -> None:
+        speed = f"{flops / seconds / 1e9:.0f}"
+        rows.append({"what": what, "seconds": f"{seconds:.3f}", "GFLOP/s": speed, "beside": note})
+
+    for size in SIZES:
+        tiles = cut(size, size, 512, stride=network.grid, radius=network.radius) if size > 1024 else None
+        seconds = _seconds({"": Objective(network, objective.terms, tiles=tiles)}, size, 2 if size > 512 else ROUNDS)[
+            ""
+        ]
+        add(f"{size}x{size}" + (", tiles of 512" if tiles else ""), seconds, 2 * network.flops(size, size))
+    alone = 0.0
+    for batch in BATCHES:
+        seconds = _seconds({"": objective}, 224, ROUNDS, batch)[""]
+        alone = alone or seconds
+        flops = 2 * batch * network.flops(224, 224)
+        add(
+            f"batch of {batch} at 224x224", seconds, flops, f"{batch * alone / seconds:.2f} times as fast as one by one"
+        )
+    ways: dict[str, Objective] = {"whole": objective}
+    for side in TILES:
+        tiles = cut(1024, 1024, side, stride=network.grid, radius=network.radius)
+        ways[f"tiles of {side}"] = Objective(network, objective.terms, tiles=tiles)
+    for way, seconds in (found := _seconds(ways, 1024, ROUNDS)).items():
+        note = "" if way == "whole" else f"{seconds / found['whole']:.2f} times whole"
+        add(f"1024x1024, {way}", seconds, 2 * network.flops(1024, 1024), note)
+    how = (
+        f"A loss and its gradient, style at 5 layers of {model.manifest.name}, bfloat16. GFLOP/s counts what the whole "
+        "canvas needs, so that tiles' extra work shows as a lower speed."
+    )
+    return {"title": "Cost of a step", "how": how, "rows": rows}
+
+
+def _seconds(ways: dict[str, Objective], size: int, rounds: int, batch: int = 1) -> dict[str, float]:
+    """Medians, the ways in turn, after a round that is not counted."""
+    canvas = noise(range(batch), size, size)
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for counted in range(rounds + 1):
+        for way, objective in ways.items():
+            begun = time.perf_counter()
+            objective.evaluate(canvas)
+            if counted:
+                seconds[way].append(time.perf_counter() - begun)
+    return {way: statistics.median(values) for way, values in seconds.items()}

@@ -56,7 +56,7 @@ def from_pictures(pictures: Sequence[np.ndarray]) -> Tensor:
     """A canvas (N, 3, H, W) of 0 to 1 from N uint8 or uint16 RGB pictures (H, W, 3)."""
     stacked = np.stack(pictures)
     highest = np.iinfo(stacked.dtype).max
-    return torch.from_numpy(stacked.astype(np.float32)).permute(0, 3, 1, 2) / highest
+    return torch.from_numpy(stacked.astype(np.float32)).div_(highest).permute(0, 3, 1, 2)
 
 
 def to_pictures(canvas: Tensor, *, bit_depth: int = 8) -> np.ndarray:

@@ -53,8 +53,8 @@ def match_histogram(style: Tensor, content: Tensor) -> Tensor:
         values, wanted = of_style.flatten().sort().values, of_content.flatten().sort().values
         # The share of the style's pixels that are no brighter, and the content's value at that share.
         below = torch.searchsorted(values, of_style.flatten().contiguous(), right=True)
-        index = (below * len(wanted) / len(values)).ceil().long().sub_(1).clamp_(0, len(wanted) - 1)
-        channels.append(wanted[index].view(of_style.shape))
+        # ⌈below · len(wanted) / len(values)⌉ − 1 in whole numbers: float32 would be a pixel off.
+        channels.append(wanted[(below * len(wanted) - 1) // len(values)].view(of_style.shape))
     return torch.stack(channels, dim=1)
 
 

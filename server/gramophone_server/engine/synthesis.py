@@ -119,11 +119,11 @@ class Synthesis:
             level = self._levels[self._number]
             objective = level.open()
             while self._done < level.iterations and not self._stopped.all():
-                at = self._update(objective)
+                terms, loss = self._update(objective)
                 if self._iteration % self._report_every == 0 or self._done == level.iterations:
                     self._look_for_plateau()
                     average = self._average / (1 - self._decay**self._averaged) if self._decay else None
-                    yield Frame(self._iteration, self._number, self._canvas, at.terms, at.loss, self._best, average)
+                    yield Frame(self._iteration, self._number, self._canvas, terms, loss, self._best, average)
             self._number += 1
             if self._number < len(self._levels):
                 self._climb(self._levels[self._number])
@@ -168,7 +168,8 @@ class Synthesis:
         self._begin(canvas if level.detail is None else (canvas + level.detail).clamp_(0, 1))
         self._optimizer.resize(level.height, level.width)
 
-    def _update(self, objective: Objective) -> Evaluation:
+    def _update(self, objective: Objective) -> tuple[Tensor, Tensor]:
+        """Takes a step; the terms and the loss before it."""
         at = objective.evaluate(self._canvas)
         self._best = self._best.or_better(self._canvas, at)
         canvas = self._optimizer.step(self._canvas, at)
@@ -181,7 +182,7 @@ class Synthesis:
         if self._decay:
             self._average = self._average.lerp(canvas, 1 - self._decay)
             self._averaged += 1
-        return at
+        return at.terms, at.loss
 
     def _look_for_plateau(self) -> None:
         if self._plateau is None:

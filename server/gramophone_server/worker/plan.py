@@ -84,6 +84,8 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
         _largest(cut(p.height, p.width, EXTRACTION_TILE, **_reach(spec)))
         for p in (*content, *(style.picture for style in spec.styles))
     ]
+    # As they arrive and as they are kept.
+    pictures = 2 * sum(3 * p.height * p.width for p in (*content, *(style.picture for style in spec.styles)))
     # The style layers' session, and the content layers'.
     sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
     network = work.weights_bytes * work.itemsize // 4
@@ -94,6 +96,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets
     return int(
         _LIBRARIES
+        + pictures
         + _SESSION * sessions
         + network
         + max(

@@ -10,7 +10,8 @@ from PIL import Image
 from gramophone_server.engine.canvas import from_pictures
 from gramophone_server.engine.losses import gram_matrix
 from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.features import FeatureExtractor, gram
+from gramophone_server.models import features
+from gramophone_server.models.features import FeatureExtractor, gram, shares
 from gramophone_server.models.graph import load_weights
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
@@ -79,3 +80,109 @@ def test_every_style_layer_of_the_built_in_model_carries_weight(extractor):
     losses = [((gram(first[n]) - gram(second[n])) ** 2).mean() / 4 for n in STYLE_LAYERS]
     assert min(losses) > 0.01 * sum(losses)
     assert max(losses) < 0.7 * sum(losses)
+
+
+@pytest.mark.parametrize("pooling", ["average", "average_rescaled"])
+def test_the_extractor_passes_pooling_and_padding_on(model, extractor, pooling):
+    indices, scale, shift = model.manifest.preprocessing.affine
+    network = TruncatedVGG(
+        load_weights(model.path),
+        STYLE_LAYERS,
+        order=indices,
+        scale=scale,
+        shift=shift,
+        pool=pooling,
+        padding="replicate",
+    )
+    with torch.no_grad():
+        expected = network(from_pictures([picture(65, 50)]))
+    got = extractor.extract(picture(65, 50), STYLE_LAYERS, pooling=pooling, padding="replicate")
+    for layer in STYLE_LAYERS:
+        theirs = expected[layer][0].numpy()
+        assert np.linalg.norm(got[layer] - theirs) <= 1e-5 * np.linalg.norm(theirs), layer
+
+
+def mask(height: int, width: int) -> np.ndarray:
+    """Everything from outside to inside."""
+    return np.random.default_rng(1).random((height, width), dtype=np.float32)
+
+
+def boxes(values: np.ndarray, k: int) -> np.ndarray:
+    """The means of k x k squares, written out."""
+    height, width = (side // k for side in values.shape)
+    means = np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            means[y, x] = values[k * y : k * y + k, k * x : k * x + k].astype(np.float64).mean()
+    return means
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+def test_shares_are_the_squares_of_the_mask_scaled_down(k):
+    got = shares(mask(48, 32), 48 // k, 32 // k)
+    squares = boxes(mask(48, 32), k) ** 2
+    np.testing.assert_allclose(got, squares / squares.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(48, 32), (37, 51), (16, 16)])
+@pytest.mark.parametrize("k", [1, 2, 16])
+def test_shares_sum_to_1(size, k):
+    assert shares(mask(*size), size[0] // k, size[1] // k).sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_mask_that_leaves_nothing_counts_nothing():
+    assert not shares(np.zeros((16, 16), np.float32), 4, 4).any()
+
+
+def test_guided_grams_are_the_loop_over_positions(extractor):
+    layers = ("conv1_1", "conv2_1", "conv3_1")
+    got = extractor.grams(picture(32, 24), layers, mask=mask(32, 24))
+    maps = extractor.extract(picture(32, 24), layers)
+    for layer, k in zip(layers, (1, 2, 4), strict=True):
+        squares = boxes(mask(32, 24), k) ** 2
+        expected = np.zeros(got[layer].shape)
+        for y, x in np.ndindex(squares.shape):
+            f = maps[layer][:, y, x].astype(np.float64)
+            expected += squares[y, x] / squares.sum() * np.outer(f, f)
+        assert np.linalg.norm(got[layer] - expected) <= 1e-5 * np.linalg.norm(expected), layer
+
+
+def test_a_mask_of_half_the_picture_sees_that_half_alone(extractor):
+    left = np.zeros((64, 64), np.float32)
+    left[:, :32] = 1
+    other = picture(64, 64).copy()
+    # A position sees as far as 4 pixels of conv2_1 to each side.
+    other[:, 36:] = 255 - other[:, 36:]
+    for region, same in ((left, True), (None, False)):
+        first, second = (extractor.grams(p, ["conv2_1"], mask=region)["conv2_1"] for p in (picture(64, 64), other))
+        assert (np.linalg.norm(first - second) <= 1e-6 * np.linalg.norm(first)) == same
+
+
+def test_grams_without_a_mask_average_over_all_positions(extractor):
+    got = extractor.grams(picture(40, 56), ["conv2_1"])["conv2_1"]
+    f = extractor.extract(picture(40, 56), ["conv2_1"])["conv2_1"].astype(np.float64).reshape(len(got), -1)
+    np.testing.assert_allclose(got, f @ f.T / (20 * 28), rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+@pytest.mark.parametrize("size", [(150, 96), (131, 101), (70, 33)])
+def test_a_picture_in_tiles_is_the_whole_picture(extractor, monkeypatch, size, padding):
+    layers = ("conv3_1", "conv1_1", "conv4_2")
+
+    def found() -> list[dict[str, np.ndarray]]:
+        return [
+            extractor.extract(picture(*size), layers, padding=padding),
+            extractor.grams(picture(*size), layers, padding=padding),
+            extractor.grams(picture(*size), layers, mask=mask(*size), padding=padding),
+        ]
+
+    expected = found()
+    runs = []
+    monkeypatch.setattr(features, "TILE", 32)
+    monkeypatch.setattr(features, "release_free_memory", lambda: runs.append(1))
+    for got, whole in zip(found(), expected, strict=True):
+        for layer in layers:
+            assert got[layer].shape == whole[layer].shape
+            assert np.linalg.norm(got[layer] - whole[layer]) <= 1e-5 * np.linalg.norm(whole[layer]), layer
+    # It was in tiles indeed.
+    assert len(runs) >= 3 * 2

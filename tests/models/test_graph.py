@@ -2,7 +2,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
+from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.graph import INPUT, build_vgg, load_weights, truncate
 from gramophone_server.models.layers import VGG19_LAYERS, position
 
@@ -64,6 +66,35 @@ def test_average_pooling_replaces_the_maximum(weights):
     }
     # The model itself is not touched.
     assert "MaxPool" in {n.op_type for n in model.graph.node}
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+@pytest.mark.parametrize("pooling", ["max", "average", "average_rescaled"])
+@pytest.mark.parametrize("size", [(64, 48), (37, 51)])
+def test_pooling_and_padding_are_the_engines(weights, size, pooling, padding):
+    # Deeper, this network's four channels cancel so well that float32 itself is 1e-5 off float64.
+    layers = ["conv1_1", "conv2_1", "conv3_4", "conv4_1"]
+    cut = truncate(build_vgg(weights), layers, pooling=pooling, padding=padding)
+    session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
+    canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    got = dict(zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True))
+    with torch.no_grad():
+        expected = TruncatedVGG(weights, layers, pool=pooling, padding=padding)(canvas)
+    for layer in layers:
+        theirs = expected[layer].numpy()
+        assert got[layer].shape == theirs.shape
+        assert np.linalg.norm(theirs) > 0
+        assert np.linalg.norm(got[layer] - theirs) <= 1e-5 * np.linalg.norm(theirs), layer
+
+
+def test_replicated_edges_leave_no_frame_around_one_colour(weights):
+    """With zeros around it a flat picture gets a frame; with its own edge it stays flat, whatever the depth."""
+    flat = np.full((1, 3, 32, 32), 0.5, np.float32)
+    for padding, has_frame in (("zeros", True), ("replicate", False)):
+        cut = truncate(build_vgg(weights), ["conv3_1"], padding=padding)
+        session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
+        (got,) = session.run(["conv3_1"], {INPUT: flat})
+        assert (np.ptp(got, axis=(2, 3)).max() > 1e-3 * got.max()) == has_frame
 
 
 def test_another_graph_is_refused(tmp_path):

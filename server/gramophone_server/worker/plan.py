@@ -47,11 +47,15 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
     """
     work = workload(spec, manifest, device)
     sides = [spec.tile_size] if spec.tile_size else [None, *_SIDES]
+    ways = []
     for side in sides:
         needed = _bytes(work, spec, manifest, side)
-        fits = needed * (1 + _MARGIN) <= available
-        if fits or side == sides[-1]:
+        ways.append((needed, side))
+        if fits := needed * (1 + _MARGIN) <= available:
             break
+    else:
+        # Not always the last: of a small canvas, small tiles see nearly all with their halos.
+        needed, side = min(ways, key=lambda way: way[0])
     flops = sum(level.iterations * _step_flops(work, level, side) for level in spec.levels)
     return Plan(side, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
 
@@ -77,7 +81,8 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
 
 def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | None) -> int:
     full = spec.levels[-1]
-    crop = _largest(_tiles(work, full, side))
+    tiles = _tiles(work, full, side)
+    crop = _largest(tiles)
     judged = _largest(_tiles(work, full, min(side or JUDGING_TILE, JUDGING_TILE)))
     content = [spec.content] if spec.content and spec.content_layers else []
     extracted = [
@@ -101,7 +106,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
         + network
         + max(
             *(cost.extraction_bytes(work, *size) for size in extracted),
-            canvas + cost.gradient_bytes(work, *crop, cropped=side is not None),
+            canvas + cost.gradient_bytes(work, *crop, cropped=len(tiles) > 1),
             stepping,
             canvas + loading,
             canvas + work.weights_bytes + cost.judging_bytes(work, *judged),

@@ -62,10 +62,12 @@ class Speeds:
 
     def _read(self) -> dict[str, float]:
         try:
-            known: dict[str, float] = json.loads(self._path.read_text())
-            return known
+            known = json.loads(self._path.read_text())
         except (OSError, ValueError):
             return {}
+        # Whatever else stands there is no speed.
+        entries = known.items() if isinstance(known, dict) else ()
+        return {key: speed for key, speed in entries if isinstance(speed, float) and 0 < speed < float("inf")}
 
     def _write(self, known: dict[str, float]) -> None:
         # A cache that cannot be written costs the next worker a second, no more.

@@ -1,0 +1,153 @@
+"""Paint the pictures of the gallery: `python docs/gallery/make.py [FEATURE …]`.
+
+Everything is painted from what examples/pictures.py draws, by a server started for it: with `vgg19-caffe` if that
+model is in its store, else with the built-in one.
+"""
+
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+import gramophone
+from gramophone import Result, Style
+from gramophone.contact_sheet import contact_sheet
+
+HERE = Path(__file__).parent
+SIZE = 192
+
+# Paint("transfer", harbour, night, color="match") waits for the client's method of that name.
+Paint = Callable[..., Result]
+Row = list[tuple[Image.Image, str]]
+
+
+def words(options: dict[str, Any]) -> str:
+    """Options as a caption."""
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+def variants(paint: Paint, kind: str, *pictures: Any, of: list[dict[str, Any]], **options: Any) -> Row:
+    """A picture for each of some options, captioned with them."""
+    return [(paint(kind, *pictures, **options, **some).image, words(some)) for some in of]
+
+
+def band(top: float, bottom: float) -> Image.Image:
+    """A mask that is white between two heights, given as fractions, with soft edges."""
+    mask = Image.new("L", (256, 256))
+    ImageDraw.Draw(mask).rectangle((0, round(256 * top), 255, round(256 * bottom)), fill=255)
+    return mask.filter(ImageFilter.GaussianBlur(3))
+
+
+def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Paint], Row]]:
+    """How each feature's row is painted."""
+
+    def styles(paint: Paint) -> Row:
+        both = [Style(night, weight=1), Style(seascape, weight=1)]
+        finer = [Style(night, scale=0.5)]
+        mixed = [Style(night, weight=1, scale=2), Style(seascape, weight=3, scale=0.5)]
+        named = {"night": night, "night + seascape": both, "night, scale=0.5": finer, "scales 2 and 0.5": mixed}
+        return [(paint("style", some, layers=4).image, text) for text, some in named.items()]
+
+    def masks(paint: Paint) -> Row:
+        sky = band(0, 0.62).resize((256, 192))
+        above = Style(night, mask=sky, source_mask=band(0, 0.55))
+        below = Style(seascape, mask=band(0.62, 1), source_mask=band(0.42, 0.78))
+        made = paint("transfer", harbour, [above, below], style_weight=1e4).image
+        regions = Image.composite(Image.new("RGB", (256, 192), "navy"), Image.new("RGB", (256, 192), "tan"), sky)
+        return [(Image.open(harbour), "content"), (regions, "night above, seascape below"), (made, "result")]
+
+    def layer_weights(paint: Paint) -> Row:
+        shallow = {"conv1_1": 100, "conv2_1": 10, "conv3_1": 1, "conv4_1": 0.01}
+        given: dict[str, Any] = {"conv1_1 only": 1, "equal weights, to conv4_1": 4, "shallow ones weigh more": shallow}
+        return [(paint("style", night, layers=layers).image, text) for text, layers in given.items()]
+
+    def anytime(paint: Paint) -> Row:
+        limits: list[dict[str, Any]] = [{"time_limit": 4}, {"plateau": 0.5}, {}]
+        made = [paint("transfer", harbour, night, iterations=150, report_every=2, **some) for some in limits]
+        names = [words(some) or "no limit" for some in limits]
+        return [(one.image, f"{name}: {one.iterations} steps") for one, name in zip(made, names, strict=True)]
+
+    def tiff(paint: Paint) -> Row:
+        deep = paint("transfer", harbour, night, iterations=30, tv_weight=1e5, result_format="tiff", bit_depth=16)
+        levels = tifffile.imread(io.BytesIO(deep.data))[..., 1] / 257  # green, of 0 to 255
+        corners = [(y, x) for y in range(0, levels.shape[0] - 24, 8) for x in range(0, levels.shape[1] - 24, 8)]
+        y, x = min(corners, key=lambda at: float(np.ptp(levels[at[0] : at[0] + 24, at[1] : at[1] + 24])))
+        patch = levels[y : y + 24, x : x + 24]
+        shown: Row = [(deep.image, "all of it")]
+        for values, text in ((patch.round(), "calmest patch, 8 bits"), (patch, "the same in 16 bits")):
+            grey = Image.fromarray(((values - patch.min()) / np.ptp(patch) * 255).clip(0, 255).astype(np.uint8))
+            shown.append((grey.resize((SIZE, SIZE), Image.Resampling.NEAREST), text))
+        return shown
+
+    def difference(of: list[dict[str, Any]], times: int, **options: Any) -> Callable[[Paint], Row]:
+        def row(paint: Paint) -> Row:
+            made = variants(paint, "transfer", harbour, night, of=of, iterations=10, scales=1, **options)
+            apart = ImageChops.difference(made[0][0], made[1][0]).point(lambda level: times * level)
+            return [*made, (apart, f"difference, {times}-fold")]
+
+        return row
+
+    def optimizers(paint: Paint) -> Row:
+        made = {name: paint("style", night, optimizer=name, layers=4, scales=1) for name in ("adam", "lbfgs")}
+        return [(result.image, f"{name}: loss {result.loss:.2g}") for name, result in made.items()]
+
+    def each(kind: str, *pictures: Any, of: list[dict[str, Any]], **options: Any) -> Callable[[Paint], Row]:
+        return lambda paint: variants(paint, kind, *pictures, of=of, **options)
+
+    inits: list[Any] = ["noise", "content", "style_statistics", "blend"]
+    return {
+        "pyramid": each("style", Style(night, scale=1.5), of=[{"scales": 1}, {"scales": 3}], size=256),
+        "styles": styles,
+        "masks": masks,
+        "color": each(
+            "transfer", harbour, night, of=[{"color": c} for c in ("style", "luminance", "match", "histogram")]
+        ),
+        "pooling": each("style", night, of=[{"pooling": p} for p in ("max", "average", "average_rescaled")], scales=1),
+        "padding": difference([{"padding": "zeros"}, {"padding": "replicate"}], times=4),
+        "total_variation": each("style", seascape, of=[{"tv_weight": w} for w in (0, 2_000, 10_000)], layers=3),
+        "init": lambda paint: [
+            *variants(paint, "transfer", harbour, night, of=[{"init": name} for name in inits], iterations=30),
+            (paint("transfer", harbour, night, init=seascape, iterations=30).image, "init=seascape.png"),
+        ],
+        "averaging": each("transfer", harbour, night, of=[{"averaging": a} for a in (0, 0.97)]),
+        "layer_weights": layer_weights,
+        "loss_scale": each("style", night, of=[{"loss_scale": s} for s in ("paper", "relative")], scales=1),
+        "anytime": anytime,
+        "tiff": tiff,
+        "tiles": difference([{"tile_size": 8192}, {"tile_size": 64}], times=20, precision="float32"),
+        "optimizers": optimizers,
+        "content": each("content", harbour, of=[{"layer": f"conv{block}_1"} for block in range(1, 6)]),
+    }
+
+
+def main(chosen: list[str]) -> None:
+    """Draw, start a server, and paint the rows of the `chosen` features, or of all."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, HERE.parents[1] / "examples/pictures.py", folder, "512"], check=True)
+        drawn = [Path(folder, f"{name}.png") for name in ("seascape", "night", "harbour")]
+        with gramophone.EmbeddedServer() as server, gramophone.Client(server.address) as client:
+            names = [model.name for model in client.models()]
+            common = {"model": "vgg19-caffe" if "vgg19-caffe" in names else names[0], "preview_every": 0}
+
+            def paint(kind: str, *pictures: Any, **options: Any) -> Result:
+                options = {"size": SIZE, "iterations": 70} | common | options
+                result: Result = getattr(client, kind)(*pictures, **options).result()
+                return result
+
+            for name, row in rows(*drawn).items():
+                if not chosen or name in chosen:
+                    started = time.monotonic()
+                    contact_sheet([row(paint)], cell=SIZE).save(HERE / f"{name}.jpg", quality=85, optimize=True)
+                    print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

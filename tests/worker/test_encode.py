@@ -1,0 +1,132 @@
+"""Files come back, by other readers, as the pixels they were made of."""
+
+import io
+import json
+import struct
+
+import numpy as np
+import png
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from gramophone_server.jobs.spec import ResultSpec
+from gramophone_server.worker.encode import encode_preview, encode_result, srgb_profile
+
+RECIPE = {"seed": 7, "layers": ["conv1_1"], "name": "Café ☕", "weight": 0.1}
+KINDS = [("png", 8), ("png", 16), ("tiff", 8), ("tiff", 16)]
+
+
+def picture(bit_depth: int) -> np.ndarray:
+    """Every pixel different, with the darkest and the brightest level; neither side a round number."""
+    highest = (1 << bit_depth) - 1
+    pixels = np.random.default_rng(0).integers(0, highest + 1, (13, 21, 3))
+    pixels[0, 0], pixels[0, 1] = 0, highest
+    return pixels.astype(np.uint16 if bit_depth > 8 else np.uint8)
+
+
+def result(format: str, bit_depth: int, recipe: dict[str, object] | None = None) -> bytes:
+    spec = ResultSpec(format, bit_depth)  # type: ignore[arg-type]
+    return encode_result(picture(bit_depth), spec, RECIPE if recipe is None else recipe)[0].data
+
+
+def decoded(data: bytes, format: str) -> np.ndarray:
+    """The pixels of a PNG by pypng, of a TIFF by tifffile."""
+    if format == "tiff":
+        return tifffile.imread(io.BytesIO(data))
+    width, height, rows, _ = png.Reader(bytes=data).read()
+    return np.vstack([np.asarray(row) for row in rows]).reshape(height, width, 3)
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_a_result_is_the_same_pixels(format, bit_depth):
+    got = decoded(result(format, bit_depth), format)
+    assert got.dtype == picture(bit_depth).dtype
+    assert np.array_equal(got, picture(bit_depth))
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_a_result_says_its_format_and_size(format, bit_depth):
+    spec = ResultSpec(format, bit_depth)
+    encoded, _ = encode_result(picture(bit_depth), spec, RECIPE)
+    assert (encoded.format, encoded.width, encoded.height) == (format, 21, 13)
+    with Image.open(io.BytesIO(encoded.data)) as image:
+        assert (image.format.lower(), image.size) == (format, (21, 13))
+
+
+# Pillow does not read TIFFs of 16-bit colours.
+@pytest.mark.parametrize(("format", "bit_depth"), [("png", 8), ("png", 16), ("tiff", 8)])
+def test_a_result_carries_the_srgb_profile(format, bit_depth):
+    with Image.open(io.BytesIO(result(format, bit_depth))) as image:
+        assert image.info["icc_profile"] == srgb_profile()
+
+
+def test_a_16_bit_tiff_carries_the_srgb_profile():
+    with tifffile.TiffFile(io.BytesIO(result("tiff", 16))) as file:
+        assert file.pages[0].tags["InterColorProfile"].value == srgb_profile()
+
+
+def test_the_profile_is_srgb_and_of_no_date():
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
+    image = Image.fromarray(picture(8))
+    there = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+    assert there is not None
+    assert np.abs(np.asarray(there).astype(int) - picture(8)).max() <= 1
+    # Or the same job would make other bytes a second later. (Pillow's own creation_date knows no January.)
+    assert struct.unpack_from(">6H", srgb_profile(), 24) == (2000, 1, 1, 0, 0, 0)
+    assert profile.profile.profile_id == bytes(16)
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_the_same_pixels_and_recipe_are_the_same_bytes(format, bit_depth):
+    first = result(format, bit_depth)
+    srgb_profile.cache_clear()
+    assert result(format, bit_depth, dict(reversed(RECIPE.items()))) == first
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_a_png_carries_its_recipe_in_a_text_chunk(bit_depth):
+    with Image.open(io.BytesIO(result("png", bit_depth))) as image:
+        assert json.loads(image.text["gramophone"]) == RECIPE
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_a_tiff_carries_its_recipe_in_its_description(bit_depth):
+    with tifffile.TiffFile(io.BytesIO(result("tiff", bit_depth))) as file:
+        assert json.loads(file.pages[0].description) == RECIPE
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_the_recipe_also_comes_beside_the_file(format, bit_depth):
+    _, text = encode_result(picture(bit_depth), ResultSpec(format, bit_depth), RECIPE)
+    assert json.loads(text) == RECIPE
+
+
+def test_the_chunks_of_a_16_bit_png_are_in_the_order_of_the_standard():
+    chunks = [name for name, _ in png.Reader(bytes=result("png", 16)).chunks()]
+    assert chunks[0] == b"IHDR" and chunks[-1] == b"IEND"
+    assert chunks.index(b"iCCP") < chunks.index(b"IDAT")
+
+
+def smooth() -> np.ndarray:
+    """40 rows of 64 pixels, whose colours lossy formats keep."""
+    y, x = np.mgrid[:40, :64]
+    return np.stack([4 * x, 6 * y, 255 - 2 * x - 3 * y], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("format", "tolerance"), [("png", 0), ("jpeg", 12), ("webp", 24)])
+def test_a_preview_that_is_small_enough_is_the_picture(format, tolerance):
+    preview = encode_preview(smooth(), 64, format)
+    assert (preview.format, preview.width, preview.height) == (format, 64, 40)
+    with Image.open(io.BytesIO(preview.data)) as image:
+        assert image.format.lower() == format
+        difference = np.abs(np.asarray(image.convert("RGB")).astype(int) - smooth())
+    assert difference.max() <= tolerance
+
+
+@pytest.mark.parametrize(("size", "expected"), [(32, (32, 20)), (16, (16, 10)), (500, (64, 40))])
+def test_a_preview_is_scaled_down_and_never_up(size, expected):
+    preview = encode_preview(smooth(), size, "png")
+    with Image.open(io.BytesIO(preview.data)) as image:
+        assert image.size == (preview.width, preview.height) == expected
+        assert np.asarray(image).mean((0, 1)) == pytest.approx(smooth().mean((0, 1)), abs=1)

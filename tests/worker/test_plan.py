@@ -1,0 +1,166 @@
+"""How jobs are run in the memory there is."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from gramophone_server.engine.cost import forward_flops
+from gramophone_server.jobs.spec import (
+    JobSpec,
+    LayerWeight,
+    LevelSpec,
+    Mask,
+    Picture,
+    PreviewSpec,
+    ResultSpec,
+    StylePicture,
+)
+from gramophone_server.models.layers import STYLE_LAYERS
+from gramophone_server.models.manifest import Manifest
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
+from gramophone_server.worker.plan import Plan, plan, workload
+
+CPU = torch.device("cpu")
+PLENTY = 1 << 50
+PICTURE = Picture(64, 64, b"", "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Manifest:
+    return ModelStore(tmp_path_factory.mktemp("models")).get(BUILTIN_MODEL).manifest
+
+
+def job(side: int = 1024, **fields: object) -> JobSpec:
+    """A style reconstruction on a square canvas, changed by `fields`."""
+    spec = JobSpec(
+        kind="style", model=BUILTIN_MODEL, width=side, height=side, content=None, styles=(StylePicture(PICTURE, 1.0),),
+        content_layers=(), style_layers=tuple(LayerWeight(name, 1.0) for name in STYLE_LAYERS), content_weight=0.0,
+        style_weight=1.0, size=side, fit="square", iterations=10, optimizer="adam", learning_rate=10.0, init="noise",
+        init_image=None, seed=0, precision="float32", pooling="max", tv_weight=0.0, report_every=1,
+        preview=PreviewSpec(1, 64, "jpeg"), time_limit=None, levels=(LevelSpec(side, side, 10),), padding="zeros",
+        init_noise=0.5, averaging=0.0, plateau=0.0, color="style", loss_scale="paper", lbfgs_history=30,
+        result=ResultSpec("png", 8), tile_size=None,
+    )  # fmt: skip
+    return replace(spec, **fields)  # type: ignore[arg-type]
+
+
+def in_tiles(manifest: Manifest, side: int, **fields: object) -> Plan:
+    return plan(job(tile_size=side, **fields), manifest, CPU, PLENTY)
+
+
+def test_a_job_runs_whole_if_there_is_memory(manifest):
+    got = plan(job(), manifest, CPU, PLENTY)
+    assert got.tile is None
+    assert got.fits
+
+
+def test_a_job_runs_in_the_largest_tiles_that_fit(manifest):
+    whole = plan(job(), manifest, CPU, PLENTY)
+    for side in (512, 256, 128):
+        # Enough for these tiles, with the margin, and not for what is a step larger.
+        got = plan(job(), manifest, CPU, int(in_tiles(manifest, side).bytes * 1.06))
+        assert got.fits
+        assert got.bytes == in_tiles(manifest, side).bytes < whole.bytes
+        assert side <= got.tile < 2 * side
+
+
+def test_a_little_is_kept_free(manifest):
+    needed = plan(job(), manifest, CPU, PLENTY).bytes
+    assert plan(job(), manifest, CPU, needed).tile is not None
+    assert plan(job(), manifest, CPU, int(needed * 1.1)).tile is None
+
+
+def test_a_job_that_fits_in_no_way_says_the_least_it_needs(manifest):
+    for side in (256, 512, 1024):
+        got = plan(job(side), manifest, CPU, 1 << 20)
+        assert not got.fits
+        ways = [plan(job(side), manifest, CPU, PLENTY), *(in_tiles(manifest, tile, **sized(side)) for tile in TILES)]
+        assert got.bytes == min(way.bytes for way in ways) > 1 << 20
+
+
+TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64)
+
+
+def sized(side: int) -> dict[str, object]:
+    return {"width": side, "height": side, "size": side, "levels": (LevelSpec(side, side, 10),)}
+
+
+def test_smaller_tiles_never_need_more_on_a_large_canvas(manifest):
+    ways = [plan(job(), manifest, CPU, PLENTY), *(in_tiles(manifest, tile) for tile in TILES)]
+    for larger, smaller in pairwise(ways):
+        assert smaller.bytes <= larger.bytes
+    assert ways[-1].bytes < 0.5 * ways[0].bytes
+
+
+def test_smaller_tiles_compute_more(manifest):
+    """Their halos are seen more than once, and the statistics take a pass of their own."""
+    ways = [plan(job(), manifest, CPU, PLENTY), *(in_tiles(manifest, tile) for tile in (512, 256, 128))]
+    for larger, smaller in pairwise(ways):
+        assert smaller.iteration_flops > larger.iteration_flops
+
+
+@pytest.mark.parametrize("available", [1 << 20, PLENTY])
+def test_a_tile_size_that_is_asked_for_is_kept_to(manifest, available):
+    got = plan(job(tile_size=200), manifest, CPU, available)
+    assert got.tile == 200
+    assert got.fits == (available == PLENTY)
+
+
+def test_one_tile_as_large_as_the_canvas_needs_what_the_whole_does(manifest):
+    assert in_tiles(manifest, 512, **sized(512)).bytes == plan(job(512), manifest, CPU, PLENTY).bytes
+
+
+def test_flops_are_two_passes_for_every_iteration_of_every_level(manifest):
+    levels = (LevelSpec(128, 128, 7), LevelSpec(256, 256, 5))
+    got = plan(job(256, levels=levels), manifest, CPU, PLENTY)
+    taken = workload(job(256), manifest, CPU).convolutions
+    coarse, fine = (2 * forward_flops(taken, side, side) for side in (128, 256))
+    assert got.iteration_flops == fine
+    assert got.flops == 7 * coarse + 5 * fine
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"optimizer": "lbfgs"},
+        {"averaging": 0.9},
+        {"tv_weight": 1.0},
+        {"padding": "replicate"},
+        {"content": PICTURE, "content_layers": (LayerWeight("conv4_2", 1.0),), "content_weight": 1.0},
+        {"styles": (StylePicture(replace(PICTURE, width=2048, height=2048), 1.0),), **sized(64)},
+    ],
+    ids=["L-BFGS", "averaging", "variation", "replicate", "content", "a large style"],
+)
+def test_what_takes_more_memory_is_planned_for(manifest, more):
+    side = 64 if "size" in more else 1024
+    assert plan(job(**more), manifest, CPU, PLENTY).bytes > plan(job(side), manifest, CPU, PLENTY).bytes
+
+
+def test_average_pooling_and_bfloat16_need_less(manifest):
+    most = plan(job(), manifest, CPU, PLENTY).bytes
+    assert plan(job(pooling="average"), manifest, CPU, PLENTY).bytes < most
+    assert plan(job(precision="bfloat16"), manifest, CPU, PLENTY).bytes < 0.75 * most
+
+
+def test_the_network_ends_at_the_deepest_layer(manifest):
+    shallow = job(style_layers=(LayerWeight("conv3_1", 1.0), LayerWeight("conv1_1", 1.0)))
+    got = workload(shallow, manifest, CPU)
+    assert [(c.inputs, c.outputs, c.stride) for c in got.convolutions] == [
+        (3, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 2), (32, 64, 4)
+    ]  # fmt: skip
+    assert [c.style for c in got.convolutions] == [True, False, False, False, True]
+    assert not any(c.content for c in got.convolutions)
+
+
+def test_no_more_curvature_pairs_are_counted_than_iterations_make(manifest):
+    assert workload(job(optimizer="lbfgs"), manifest, CPU).pairs == 10
+    assert workload(job(optimizer="lbfgs", lbfgs_history=4), manifest, CPU).pairs == 4
+    assert workload(job(), manifest, CPU).pairs is None
+
+
+def test_a_style_with_a_mask_is_masked_work(manifest):
+    masked = StylePicture(PICTURE, 1.0, mask=Mask(1, 1, b"\xff", "1" * 64))
+    assert workload(job(styles=(StylePicture(PICTURE, 1.0), masked)), manifest, CPU).masked
+    assert not workload(job(), manifest, CPU).masked

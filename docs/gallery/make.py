@@ -1,17 +1,15 @@
 """Paint the pictures of the gallery: `python docs/gallery/make.py [FEATURE …]`.
 
-Everything is painted from what examples/pictures.py draws, by a server started for it: with `vgg19-caffe` if that
-model is in its store, else with the built-in one.
+Everything is painted from what examples/pictures.py draws, with `vgg19-caffe` if it is there, else the built-in model.
 """
 
 import io
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tifffile
@@ -24,8 +22,7 @@ from gramophone.contact_sheet import contact_sheet
 HERE = Path(__file__).parent
 SIZE = 192
 
-# Paint("transfer", harbour, night, color="match") waits for the client's method of that name.
-Paint = Callable[..., Result]
+Paint = Callable[..., Result]  # Paint("transfer", harbour, night, color="match"): the result of client.transfer
 Row = list[tuple[Image.Image, str]]
 
 
@@ -50,10 +47,13 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
     """How each feature's row is painted."""
 
     def styles(paint: Paint) -> Row:
-        both = [Style(night, weight=1), Style(seascape, weight=1)]
-        finer = [Style(night, scale=0.5)]
         mixed = [Style(night, weight=1, scale=2), Style(seascape, weight=3, scale=0.5)]
-        named = {"night": night, "night + seascape": both, "night, scale=0.5": finer, "scales 2 and 0.5": mixed}
+        named = {
+            "night": night,
+            "night + seascape": [night, seascape],
+            "scale=0.5": Style(night, scale=0.5),
+            "mixed": mixed,
+        }
         return [(paint("style", some, layers=4).image, text) for text, some in named.items()]
 
     def masks(paint: Paint) -> Row:
@@ -76,11 +76,12 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         return [(one.image, f"{name}: {one.iterations} steps") for one, name in zip(made, names, strict=True)]
 
     def tiff(paint: Paint) -> Row:
-        deep = paint("transfer", harbour, night, iterations=30, tv_weight=1e5, result_format="tiff", bit_depth=16)
+        soft: dict[str, Any] = {"layer": "conv1_1", "init": "content", "tv_weight": 1e7}
+        deep = paint("content", harbour, result_format="tiff", bit_depth=16, **soft)
         levels = tifffile.imread(io.BytesIO(deep.data))[..., 1] / 257  # green, of 0 to 255
-        corners = [(y, x) for y in range(0, levels.shape[0] - 24, 8) for x in range(0, levels.shape[1] - 24, 8)]
-        y, x = min(corners, key=lambda at: float(np.ptp(levels[at[0] : at[0] + 24, at[1] : at[1] + 24])))
-        patch = levels[y : y + 24, x : x + 24]
+        corners = [(y, x) for y in range(0, levels.shape[0] - 12, 4) for x in range(0, levels.shape[1] - 12, 4)]
+        y, x = min(corners, key=lambda at: float(np.ptp(levels[at[0] : at[0] + 12, at[1] : at[1] + 12])))
+        patch = levels[y : y + 12, x : x + 12]
         shown: Row = [(deep.image, "all of it")]
         for values, text in ((patch.round(), "calmest patch, 8 bits"), (patch, "the same in 16 bits")):
             grey = Image.fromarray(((values - patch.min()) / np.ptp(patch) * 255).clip(0, 255).astype(np.uint8))
@@ -95,21 +96,16 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
 
         return row
 
-    def optimizers(paint: Paint) -> Row:
-        made = {name: paint("style", night, optimizer=name, layers=4, scales=1) for name in ("adam", "lbfgs")}
-        return [(result.image, f"{name}: loss {result.loss:.2g}") for name, result in made.items()]
-
     def each(kind: str, *pictures: Any, of: list[dict[str, Any]], **options: Any) -> Callable[[Paint], Row]:
         return lambda paint: variants(paint, kind, *pictures, of=of, **options)
 
-    inits: list[Any] = ["noise", "content", "style_statistics", "blend"]
+    colors = ("style", "luminance", "match", "histogram")
+    inits = ("noise", "content", "style_statistics", "blend")
     return {
         "pyramid": each("style", Style(night, scale=1.5), of=[{"scales": 1}, {"scales": 3}], size=256),
         "styles": styles,
         "masks": masks,
-        "color": each(
-            "transfer", harbour, night, of=[{"color": c} for c in ("style", "luminance", "match", "histogram")]
-        ),
+        "color": each("transfer", harbour, night, of=[{"color": color} for color in colors]),
         "pooling": each("style", night, of=[{"pooling": p} for p in ("max", "average", "average_rescaled")], scales=1),
         "padding": difference([{"padding": "zeros"}, {"padding": "replicate"}], times=4),
         "total_variation": each("style", seascape, of=[{"tv_weight": w} for w in (0, 2_000, 10_000)], layers=3),
@@ -123,7 +119,7 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         "anytime": anytime,
         "tiff": tiff,
         "tiles": difference([{"tile_size": 8192}, {"tile_size": 64}], times=20, precision="float32"),
-        "optimizers": optimizers,
+        "optimizers": each("style", night, of=[{"optimizer": o} for o in ("adam", "lbfgs")], layers=4, scales=1),
         "content": each("content", harbour, of=[{"layer": f"conv{block}_1"} for block in range(1, 6)]),
     }
 
@@ -139,14 +135,15 @@ def main(chosen: list[str]) -> None:
 
             def paint(kind: str, *pictures: Any, **options: Any) -> Result:
                 options = {"size": SIZE, "iterations": 70} | common | options
-                result: Result = getattr(client, kind)(*pictures, **options).result()
-                return result
+                return cast(Result, getattr(client, kind)(*pictures, **options).result())
 
             for name, row in rows(*drawn).items():
                 if not chosen or name in chosen:
-                    started = time.monotonic()
-                    contact_sheet([row(paint)], cell=SIZE).save(HERE / f"{name}.jpg", quality=85, optimize=True)
-                    print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+                    sheet, path = contact_sheet([row(paint)], cell=SIZE), HERE / f"{name}.jpg"
+                    sheet.save(path, quality=85, optimize=True)
+                    if path.stat().st_size > 60_000:  # grain takes room
+                        sheet.save(path, quality=70, optimize=True)
+                    print(name, flush=True)
 
 
 if __name__ == "__main__":

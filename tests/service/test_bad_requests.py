@@ -6,15 +6,17 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
+from PIL import Image
 
 from gramophone.v1 import job_service_pb2, model_service_pb2
 from gramophone.v1 import options_pb2 as o
 from gramophone.v1 import style_transfer_service_pb2 as pb
-from tests.harness import ServerProcess, options, png, png_header, run, style_request
+from tests.harness import ServerProcess, encode, options, png, png_header, run, style_request
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 PICTURE = o.Image(data=png())
+BLACK = o.Image(data=encode(Image.new("L", (8, 8))))
 
 
 def source(**fields: object) -> o.StyleSource:
@@ -32,6 +34,13 @@ def content(data: bytes | None, **fields: object):
 
 def transfer(**fields: object):
     return pb.TransferStyleRequest(content=PICTURE, styles=[source()], options=options(), **fields)  # type: ignore[arg-type]
+
+
+def speck() -> o.Image:
+    """A mask of which nothing is left when it is squeezed to a small picture."""
+    image = Image.new("L", (2000, 2000))
+    image.putpixel((0, 0), 255)
+    return o.Image(data=encode(image))
 
 
 def layer(name: str, **fields: object) -> o.LayerWeight:
@@ -105,6 +114,73 @@ CASES = {
     "time limit 0": (style(time_limit=Duration()), INVALID, "options.time_limit", "greater than 0"),
     "both weights 0": (transfer(content_weight=0, style_weight=0), INVALID, "style_weight", "nothing to optimise"),
     "wrong on_disconnect": (transfer(on_disconnect=5), INVALID, "on_disconnect", "ON_DISCONNECT_CANCEL"),
+    "init image from statistics": (
+        style(init=o.INIT_STYLE_STATISTICS, init_image=PICTURE),
+        INVALID,
+        "options.init_image",
+        "INIT_STYLE_STATISTICS",
+    ),
+    "style statistics without style": (
+        content(png(), init=o.INIT_STYLE_STATISTICS),
+        INVALID,
+        "options.init",
+        "no style",
+    ),
+    "wrong init": (style(init=6), INVALID, "options.init", "INIT_BLEND"),
+    "init noise 1.5": (style(init_noise=1.5), INVALID, "options.init_noise", "0 to 1"),
+    "init noise NaN": (style(init_noise=math.nan), INVALID, "options.init_noise", "finite"),
+    "no scale": (style(scales=0), INVALID, "options.scales", "1 to 8"),
+    "9 scales": (style(scales=9), INVALID, "options.scales", "1 to 8"),
+    "wrong padding": (style(padding=3), INVALID, "options.padding", "PADDING_REPLICATE"),
+    "averaging 1": (style(averaging=1), INVALID, "options.averaging", "0 to 0.9999"),
+    "negative averaging": (style(averaging=-0.1), INVALID, "options.averaging", "0 to 0.9999"),
+    "plateau 2": (style(plateau=2), INVALID, "options.plateau", "0 to 1"),
+    "negative plateau": (style(plateau=-0.1), INVALID, "options.plateau", "0 to 1"),
+    "colour of a texture": (style(color=o.COLOR_LUMINANCE), INVALID, "options.color", "COLOR_LUMINANCE"),
+    "colour of a reconstruction": (content(png(), color=o.COLOR_MATCH), INVALID, "options.color", "style transfer"),
+    "wrong colour": (style(color=5), INVALID, "options.color", "COLOR_HISTOGRAM"),
+    "wrong loss scale": (style(loss_scale=3), INVALID, "options.loss_scale", "LOSS_SCALE_RELATIVE"),
+    "no curvature pair": (style(lbfgs_history=0), INVALID, "options.lbfgs_history", "1 to 200"),
+    "201 curvature pairs": (style(lbfgs_history=201), INVALID, "options.lbfgs_history", "1 to 200"),
+    "tiles of 63 pixels": (style(tile_size=63), INVALID, "options.tile_size", "64 to 8192"),
+    "tiles of 8193 pixels": (style(tile_size=8193), INVALID, "options.tile_size", "64 to 8192"),
+    "12 bits": (style(result=o.ResultOptions(bit_depth=12)), INVALID, "options.result.bit_depth", "8 or 16"),
+    "32 bits": (style(result=o.ResultOptions(bit_depth=32)), INVALID, "options.result.bit_depth", "8"),
+    "JPEG of 16 bits": (
+        style(result=o.ResultOptions(format=o.IMAGE_FORMAT_JPEG, bit_depth=16)),
+        INVALID,
+        "options.result.format",
+        "PNG or TIFF",
+    ),
+    "WebP result": (
+        style(result=o.ResultOptions(format=o.IMAGE_FORMAT_WEBP)),
+        INVALID,
+        "options.result.format",
+        "IMAGE_FORMAT_WEBP",
+    ),
+    "TIFF preview": (
+        style(preview=o.PreviewOptions(format=o.IMAGE_FORMAT_TIFF)),
+        INVALID,
+        "options.preview.format",
+        "JPEG, PNG or WebP",
+    ),
+    "black mask": (style(source(), source(mask=BLACK)), INVALID, "styles[1].mask", "black all over"),
+    "black source mask": (style(source(source_mask=BLACK)), INVALID, "styles[0].source_mask", "black all over"),
+    "empty mask": (style(source(mask=o.Image())), INVALID, "styles[0].mask.data", "empty"),
+    "text for a mask": (style(source(mask=o.Image(data=b"?"))), INVALID, "styles[0].mask.data", "not a picture"),
+    "text for a source mask": (
+        style(source(), source(source_mask=o.Image(data=b"?"))),
+        INVALID,
+        "styles[1].source_mask.data",
+        "not a picture",
+    ),
+    "mask too small to see": (style(source(mask=speck())), INVALID, "styles[0].mask", "32x32"),
+    "source mask too small to see": (
+        style(source(), source(scale=2, source_mask=speck())),
+        INVALID,
+        "styles[1].source_mask",
+        "64x64",
+    ),
     "too thin for its layers": (content(png(400, 8)), INVALID, "options.size", "needs 8 pixels"),
 }
 
@@ -145,8 +221,22 @@ def test_bad_request(server, case):
 
 def test_all_mistakes_are_told_at_once(server):
     with pytest.raises(grpc.RpcError) as caught:
-        call(server, style(source(weight=-1), iterations=0, size=7))
-    assert set(violations(caught.value)) == {"styles[0].weight", "options.iterations", "options.size"}
+        call(server, style(source(weight=-1), iterations=0, size=7, scales=9))
+    wrong = {"styles[0].weight", "options.iterations", "options.size", "options.scales"}
+    assert set(violations(caught.value)) == wrong
+
+
+def test_an_estimate_is_asked_for_as_strictly_as_a_job(server):
+    for request, field in (
+        (pb.EstimateJobRequest(), "job"),
+        (pb.EstimateJobRequest(style=style(plateau=2)), "options.plateau"),
+        (pb.EstimateJobRequest(content=content(b"hello")), "content.data"),
+        (pb.EstimateJobRequest(transfer=transfer(content_weight=-1)), "content_weight"),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            server.style.EstimateJob(request)
+        assert caught.value.code() == INVALID
+        assert field in violations(caught.value)
 
 
 def test_a_message_beyond_the_limit(server):

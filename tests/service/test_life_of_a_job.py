@@ -212,11 +212,19 @@ def test_two_jobs_at_once(server):
 
 
 def test_a_reader_that_does_not_read_misses_progress_but_no_state(server):
-    stream = server.style.ReconstructStyle(style_request(iterations=1000, size=16))
-    job_id = next(events(stream)).job_id
-    wait_until(lambda: get(server, job_id).state == job_pb2.JOB_STATE_SUCCEEDED, "the job's end")
-    rest = list(events(stream))
+    # A small window, so that few reports fill it, and previews that are large.
+    window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 16384), ("grpc.use_local_subchannel_pool", 1)]
+    preview = options_pb2.PreviewOptions(format=options_pb2.IMAGE_FORMAT_PNG)
+    request = style_request(iterations=100, size=64, preview=preview)
+    request.style_layers.add(layer="conv1_1")
+    with grpc.insecure_channel(server.address, window) as channel:
+        stream = events(type(server.style)(channel).ReconstructStyle(request))
+        job_id = next(stream).job_id
+        wait_until(lambda: get(server, job_id).state == job_pb2.JOB_STATE_SUCCEEDED, "the job's end", timeout=120)
+        rest = list(stream)
+    assert rest[0].state == job_pb2.JOB_STATE_RUNNING
     assert rest[-1].state == job_pb2.JOB_STATE_SUCCEEDED
+    assert len([event for event in rest if event.HasField("progress")]) < 50
     assert get(server, job_id).result == rest[-1].result
 
 

@@ -80,7 +80,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     Returns:
         (N,), at least float32.
     """
-    # Their difference is float32 because the target is; a converted copy of the features would be one more of that size.
+    # Their difference is float32 because the target is; a converted copy would cost their size again.
     return (features - target).square().sum((1, 2, 3)) / 2
 
 

@@ -44,6 +44,11 @@ class Mask:
     levels: bytes
     sha256: str
 
+    @property
+    def is_black(self) -> bool:
+        """Whether nothing is inside."""
+        return self.levels.count(0) == len(self.levels)
+
     def recipe(self) -> dict[str, Any]:
         """What a recipe says of it: everything but the pixels."""
         return {"sha256": self.sha256}

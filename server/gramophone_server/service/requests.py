@@ -111,6 +111,7 @@ class RequestReader:
     ) -> JobSpec:
         manifest = self._manifest(options, "options.model")
         read = read_options(options, kind, manifest.pooling, check)
+        scales = check.integer(options, "scales", 0, 1, 8, at=AT)
         of_content: tuple[LayerWeight, ...] = ()
         of_style: tuple[LayerWeight, ...] = ()
         if kind != "style":
@@ -134,7 +135,6 @@ class RequestReader:
             limit = f"{self._limits.max_pixels:,}"
             check.add("options.size", f"makes a canvas of {width}x{height}; this server takes at most {limit} pixels")
             check.stop_if_wrong()
-        scales = check.integer(options, "scales", 0, 1, 8, at=AT)
         pictures = _style_pictures(styles, sources, read)
         spec = JobSpec(
             kind=kind,
@@ -192,6 +192,10 @@ class RequestReader:
         _check_size(canvas, layers, manifest, "options.size", check, what="the canvas")
         for i, style in enumerate(spec.styles):
             _check_size(style.picture, [w.layer for w in spec.style_layers], manifest, f"styles[{i}].image", check)
+            for name, mask in (("mask", style.mask), ("source_mask", style.source_mask)):
+                if mask is not None and mask.is_black:
+                    reason = f"is black all over at {mask.width}x{mask.height}, so nothing is inside; make it larger"
+                    check.add(f"styles[{i}].{name}", reason)
 
 
 def _layers(

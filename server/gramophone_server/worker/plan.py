@@ -56,6 +56,8 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
     else:
         # Not always the last: of a small canvas, small tiles see nearly all with their halos.
         needed, side = min(ways, key=lambda way: way[0])
+        # What is kept free is for choosing between ways; the last one may have it.
+        fits = needed <= available
     flops = sum(level.iterations * _step_flops(work, level, side) for level in spec.levels)
     return Plan(side, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
 

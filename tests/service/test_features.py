@@ -1,0 +1,327 @@
+"""What each option does to a picture."""
+
+import io
+import json
+
+import numpy as np
+import png as pypng
+import pytest
+import tifffile
+from google.protobuf.duration_pb2 import Duration
+from PIL import Image
+
+from gramophone.v1 import job_pb2
+from gramophone.v1 import options_pb2 as o
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone.v1.model_service_pb2 import ExtractFeaturesRequest
+from tests.harness import encode, events, options, png, run, style_request, submit
+
+SIZE = 32
+# Steps so small that the result is the start.
+STAY = {"iterations": 1, "optimizer": o.OPTIMIZER_ADAM, "learning_rate": 1e-6}
+
+
+def image(array: np.ndarray) -> o.Image:
+    return o.Image(data=encode(Image.fromarray(array.astype(np.uint8))))
+
+
+def flat(*colour: int, size: int = SIZE) -> np.ndarray:
+    return np.full((size, size, 3), colour)
+
+
+def left_half(size: int = SIZE) -> np.ndarray:
+    """White on the left, black on the right."""
+    return np.repeat(np.where(np.arange(size) < size // 2, 255, 0)[None], size, axis=0)
+
+
+LEFT, RIGHT = image(left_half()), image(255 - left_half())
+
+
+def source(picture: o.Image | int = 0, **fields: object) -> o.StyleSource:
+    """A style, of a picture or of the generated picture of that seed."""
+    chosen = o.Image(data=png(seed=picture)) if isinstance(picture, int) else picture
+    return o.StyleSource(image=chosen, **fields)  # type: ignore[arg-type]
+
+
+def style(*sources: o.StyleSource, layers: tuple[str, ...] = (), **fields: object) -> pb.ReconstructStyleRequest:
+    chosen = [o.LayerWeight(layer=name) for name in layers]
+    return pb.ReconstructStyleRequest(styles=sources or [source()], style_layers=chosen, options=options(**fields))
+
+
+def transfer(server, content: o.Image, picture: o.Image, **fields: object) -> job_pb2.JobResult:
+    """Runs a style transfer to its result."""
+    request = pb.TransferStyleRequest(content=content, styles=[source(picture)], options=options(**fields))
+    *_, last = submit(server, pb.EstimateJobRequest(transfer=request))
+    assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
+    return last.result
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """RGB of a file, as signed numbers."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def painted(server, *sources: o.StyleSource, **fields: object) -> np.ndarray:
+    """The picture of a style reconstruction."""
+    return pixels(run(server, style(*sources, **fields)).image.data)  # type: ignore[arg-type]
+
+
+def recipe(result: job_pb2.JobResult) -> dict[str, object]:
+    return json.loads(result.recipe_json)
+
+
+def luma(picture: np.ndarray) -> np.ndarray:
+    return picture @ [0.299, 0.587, 0.114]
+
+
+# Regions
+
+
+def test_a_mask_changes_only_its_region(server):
+    # Adam moves each pixel by its own gradient alone; L-BFGS scales every step by what it sees everywhere. The left is
+    # not untouched: its features look a few pixels across the border.
+    how = {"layers": ("conv1_1", "conv2_1"), "iterations": 8, "optimizer": o.OPTIMIZER_ADAM}
+    pictures = [
+        painted(server, source(0, mask=LEFT), source(other, mask=RIGHT), precision=o.PRECISION_FLOAT32, **how)
+        for other in (1, 2)
+    ]
+    difference = np.abs(pictures[0] - pictures[1])
+    assert difference[:, 20:].mean() > 5
+    assert difference[:, :12].mean() < difference[:, 20:].mean() / 10
+
+
+def test_losses_name_their_region(server):
+    plain = run(server, style(source(0), source(1)))
+    assert not any(term.HasField("region") for term in plain.layer_losses)
+    masked = run(server, style(source(0), source(1, mask=LEFT), source(2, mask=RIGHT), source(3, mask=LEFT)))
+    regions = [term.region if term.HasField("region") else None for term in masked.layer_losses]
+    # The two of the left share a term, and so do those without a mask.
+    assert regions == [None] * 5 + [1] * 5 + [2] * 5
+
+
+def test_a_source_mask_takes_the_style_from_its_region(server):
+    two = np.where(left_half()[..., None] > 0, flat(220, 30, 30), flat(30, 30, 220))
+    red, blue = (
+        painted(server, source(image(two), source_mask=mask), layers=("conv1_1",), iterations=30)
+        for mask in (LEFT, RIGHT)
+    )
+    assert red[..., 0].mean() > red[..., 2].mean() + 60
+    assert blue[..., 2].mean() > blue[..., 0].mean() + 60
+
+
+# Starts
+
+
+def test_each_start_is_what_its_name_says(server):
+    content, warm = np.asarray(Image.open(io.BytesIO(png(SIZE, SIZE)))).astype(int), o.Image(data=png(seed=3))
+
+    def start(**fields: object) -> np.ndarray:
+        return pixels(transfer(server, image(content), warm, **(STAY | fields)).image.data)
+
+    noise = start(init=o.INIT_NOISE)
+    assert noise.mean() == pytest.approx(127.5, abs=4)
+    assert np.array_equal(start(), content)
+    assert np.array_equal(start(init_image=image(255 - content)), 255 - content)
+    assert np.array_equal(start(init=o.INIT_BLEND, init_noise=0), content)
+    assert np.array_equal(start(init=o.INIT_BLEND, init_noise=1), noise)
+    assert np.abs(start(init=o.INIT_BLEND) - (content + noise) / 2).max() <= 1.5
+    assert not np.array_equal(start(init=o.INIT_NOISE, seed=1), noise)
+
+
+def test_style_statistics_start_in_the_colours_of_the_style(server):
+    rng = np.random.default_rng(0)
+    light = rng.normal(0, 20, (SIZE, SIZE, 1))
+    warm = np.clip(flat(180, 120, 60) + light, 0, 255).astype(np.uint8)
+    start = painted(server, source(image(warm)), init=o.INIT_STYLE_STATISTICS, **STAY)
+    assert start.mean((0, 1)) == pytest.approx([180, 120, 60], abs=4)
+    # Noise of one hue, as the style's: brighter in all channels or in none.
+    assert start.std((0, 1)) == pytest.approx([20, 20, 20], abs=3)
+    assert np.corrcoef(start[..., 0].ravel(), start[..., 2].ravel())[0, 1] > 0.98
+
+
+# The network and the loss
+
+
+def test_replicated_edges_see_no_frame_around_a_picture(server):
+    # The frame of zeros is a smaller part of a picture twice as large, so that even grey does not match grey.
+    grey = image(flat(128, 128, 128))
+    sources = [source(grey, scale=2)]
+    zeros, replicate = (
+        run(server, style(*sources, init_image=grey, padding=padding, precision=o.PRECISION_FLOAT32, **STAY)).loss
+        for padding in (o.PADDING_ZEROS, o.PADDING_REPLICATE)
+    )
+    assert zeros > 1
+    assert replicate < 1e-6 * zeros
+
+
+def test_a_rescaled_average_passes_more_through_every_pooling(server):
+    layers = ("conv1_1", "conv2_1", "conv3_1")
+    how = {"layers": layers, "precision": o.PRECISION_FLOAT32, **STAY}
+    plain, rescaled, highest = (
+        [term.loss for term in run(server, style(pooling=pooling, **how)).layer_losses]
+        for pooling in (o.POOLING_AVERAGE, o.POOLING_AVERAGE_RESCALED, o.POOLING_MAX)
+    )
+    change = np.divide(rescaled, plain)
+    assert change[0] == pytest.approx(1, rel=1e-3)  # before any pooling
+    assert change[1] > 2
+    assert change[2] > 1.5 * change[1]
+    assert highest[1] != pytest.approx(rescaled[1], rel=1e-2)
+
+
+def test_relative_losses_are_fractions_of_their_targets(server):
+    grey, square, layers = image(flat(128, 128, 128)), o.Image(data=png(SIZE, SIZE)), ("conv1_1", "conv4_1")
+
+    def grams(picture: o.Image) -> list[np.ndarray]:
+        answer = server.models.ExtractFeatures(ExtractFeaturesRequest(image=picture, layers=layers))
+        return [np.frombuffer(f.data, np.float32).reshape(f.shape) for f in answer.features]
+
+    how = {"layers": layers, "init_image": grey, "precision": o.PRECISION_FLOAT32, **STAY}
+    terms = run(server, style(source(square), loss_scale=o.LOSS_SCALE_RELATIVE, **how)).layer_losses
+    fractions = [((g - a) ** 2).sum() / (a**2).sum() for g, a in zip(grams(grey), grams(square), strict=True)]
+    assert [term.loss * term.weight * len(terms) for term in terms] == pytest.approx(fractions, rel=1e-3)
+    assert [term.weight for term in run(server, style(**how)).layer_losses] == [0.5, 0.5]
+
+
+def test_several_styles_each_at_its_own_scale(server):
+    def run_at(*scales: float) -> job_pb2.JobResult:
+        return run(server, style(*(source(seed, scale=scale) for seed, scale in enumerate(scales))))
+
+    plain, scaled = run_at(1, 1), run_at(0.5, 2)
+    assert [s["width"] for s in recipe(plain)["styles"]] == [32, 32]  # type: ignore[attr-defined]
+    assert [s["width"] for s in recipe(scaled)["styles"]] == [16, 64]  # type: ignore[attr-defined]
+    assert plain.image.data != scaled.image.data
+
+
+# Colours
+
+MUTED = image(np.clip(pixels(png(SIZE, SIZE)) // 4 + [60, 90, 130], 0, 255))
+WARM = image(np.clip(pixels(png(SIZE, SIZE, seed=1)) // 2 + [120, 60, 0], 0, 255))
+
+
+def test_luminance_keeps_the_colours_of_the_content(server):
+    content = pixels(MUTED.data)
+
+    def change(color: o.Color.ValueType) -> tuple[np.ndarray, np.ndarray]:
+        """How far the result's colours and its brightness are from the content's."""
+        result = pixels(transfer(server, MUTED, WARM, color=color, iterations=20).image.data)
+        colours = (result - luma(result)[..., None]) - (content - luma(content)[..., None])
+        return np.abs(colours), np.abs(luma(result) - luma(content))
+
+    colours, brightness = change(o.COLOR_LUMINANCE)
+    assert colours.max() < 1.5
+    assert brightness.mean() > 3
+    assert change(o.COLOR_STYLE)[0].mean() > 10
+
+
+@pytest.mark.parametrize("color", [o.COLOR_MATCH, o.COLOR_HISTOGRAM], ids=["match", "histogram"])
+def test_matched_styles_have_the_colours_of_the_content(server, color):
+    how = {"iterations": 30, "init": o.INIT_NOISE}
+    plain, matched = (
+        pixels(transfer(server, MUTED, WARM, color=chosen, **how).image.data) for chosen in (o.COLOR_STYLE, color)
+    )
+    wanted = pixels(MUTED.data).mean((0, 1))
+    assert np.abs(matched.mean((0, 1)) - wanted).max() < 12
+    assert np.abs(plain.mean((0, 1)) - wanted).max() > 24
+
+
+# The course of an optimisation
+
+
+def test_averaging_delivers_the_mean_of_the_iterates(server):
+    preview = o.PreviewOptions(format=o.IMAGE_FORMAT_PNG)
+    how = {"optimizer": o.OPTIMIZER_ADAM, "learning_rate": 40, "averaging": 0.9999, "preview": preview}
+
+    def last_and_result(iterations: int) -> tuple[np.ndarray, np.ndarray]:
+        history = list(events(server.style.ReconstructStyle(style_request(iterations=iterations, **how))))
+        shown = [e.progress.preview.data for e in history if e.HasField("progress")]
+        return pixels(shown[-1]), pixels(history[-1].result.image.data)
+
+    first, result_of_one = last_and_result(1)
+    second, result_of_two = last_and_result(2)
+    assert np.abs(first - second).mean() > 10
+    assert np.abs(result_of_one - first).max() <= 1
+    assert np.abs(result_of_two - (first + second) / 2).max() <= 1
+
+
+def test_a_plateau_ends_the_job_early(server):
+    result = run(server, style_request(**(STAY | {"iterations": 200, "report_every": 10, "plateau": 0.5})))
+    # 50 iterations after the first report.
+    assert result.iterations == 60
+    assert recipe(result)["iterations"] == 60
+
+
+def test_a_pyramid_begins_coarse(server):
+    preview = o.PreviewOptions(format=o.IMAGE_FORMAT_PNG)
+    result = run(server, style_request(size=64, iterations=16, scales=2))
+    assert recipe(result)["levels"] == [
+        {"width": 32, "height": 32, "iterations": 2},
+        {"width": 64, "height": 64, "iterations": 14},
+    ]
+    assert (result.image.width, result.iterations) == (64, 16)
+    assert result.image.data != run(server, style_request(size=64, iterations=16, scales=1)).image.data
+    long = style_request(size=64, iterations=1_000_000, scales=2, preview=preview, time_limit=Duration(seconds=1))
+    *_, last = (e.progress for e in events(server.style.ReconstructStyle(long)) if e.HasField("progress"))
+    assert (last.preview.width, last.preview.height) == (32, 32)
+
+
+def test_a_time_limit_at_a_coarse_level_still_delivers_the_full_size(server):
+    how = {"size": 64, "scales": 2, "report_every": 2}
+    start = run(server, style_request(**(how | STAY))).loss
+    result = run(server, style_request(iterations=1_000_000, time_limit=Duration(seconds=2), **how))
+    assert result.iterations < 125_000  # an eighth: the coarse level was not done
+    assert pixels(result.image.data).shape == (64, 64, 3)
+    assert result.loss < 0.5 * start
+
+
+def test_a_shorter_memory_of_the_curvature_takes_another_course(server):
+    short, long = (run(server, style_request(iterations=10, lbfgs_history=n)) for n in (1, 30))
+    assert short.image.data != long.image.data
+    assert recipe(short)["lbfgs_history"] == 1
+
+
+def test_tiles_make_the_picture_that_the_whole_makes(server):
+    how = {"size": 128, "iterations": 3, "precision": o.PRECISION_FLOAT32}
+    whole, tiled = (run(server, style_request(**how, **tile)) for tile in ({}, {"tile_size": 64}))
+    assert (recipe(whole)["tile_size"], recipe(tiled)["tile_size"]) == (None, 64)
+    assert np.abs(pixels(whole.image.data) - pixels(tiled.image.data)).max() <= 1
+    assert tiled.loss == pytest.approx(whole.loss, rel=1e-3)
+
+
+# Files
+
+
+def file(server, format: o.ImageFormat.ValueType, bit_depth: int) -> bytes:
+    """The file of a job that is always the same."""
+    result = run(server, style_request(result=o.ResultOptions(format=format, bit_depth=bit_depth)))
+    assert result.image.format == format
+    return result.image.data
+
+
+def test_a_16_bit_png(server):
+    width, height, rows, info = pypng.Reader(bytes=file(server, o.IMAGE_FORMAT_PNG, 16)).read()
+    fine = np.vstack([np.asarray(row) for row in rows]).reshape(height, width, 3)
+    assert info["bitdepth"] == 16
+    assert np.unique(fine % 257).size > 100  # not 8 bits, stretched
+    coarse = file(server, o.IMAGE_FORMAT_PNG, 8)
+    assert np.abs(fine / 257 - pixels(coarse)).max() <= 0.51
+    for data in (coarse, file(server, o.IMAGE_FORMAT_PNG, 16)):
+        assert "sRGB" in icc(Image.open(io.BytesIO(data)).info["icc_profile"])
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_a_tiff(server, bit_depth):
+    with tifffile.TiffFile(io.BytesIO(file(server, o.IMAGE_FORMAT_TIFF, bit_depth))) as tiff:
+        page = tiff.pages[0]
+        assert "sRGB" in icc(page.tags["InterColorProfile"].value)
+        assert json.loads(page.description)["result"] == {"format": "tiff", "bit_depth": bit_depth}
+        picture = page.asarray()
+    assert picture.dtype == f"uint{bit_depth}"
+    _, _, rows, _ = pypng.Reader(bytes=file(server, o.IMAGE_FORMAT_PNG, bit_depth)).read()
+    assert np.array_equal(picture, np.vstack([np.asarray(row) for row in rows]).reshape(picture.shape))
+
+
+def icc(profile: bytes) -> str:
+    """What a colour profile calls itself."""
+    from PIL import ImageCms
+
+    return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))

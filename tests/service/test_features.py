@@ -264,6 +264,19 @@ def test_a_pyramid_begins_coarse(server):
     assert (last.preview.width, last.preview.height) == (32, 32)
 
 
+def test_the_usual_pyramid_depends_on_the_kind(server):
+    def sides(result: job_pb2.JobResult) -> list[int]:
+        return [level["width"] for level in recipe(result)["levels"]]  # type: ignore[attr-defined]
+
+    picture = o.Image(data=png(SIZE, SIZE))
+    assert sides(run(server, style_request(size=112, iterations=8))) == [56, 112]
+    assert sides(transfer(server, picture, picture, size=112, iterations=8)) == [112]
+    assert sides(transfer(server, picture, picture, size=256, iterations=8)) == [128, 256]
+    content = pb.ReconstructContentRequest(content=picture, options=options(size=256, iterations=8))
+    *_, last = submit(server, pb.EstimateJobRequest(content=content))
+    assert sides(last.result) == [256]
+
+
 def test_a_time_limit_at_a_coarse_level_still_delivers_the_full_size(server):
     how = {"size": 64, "scales": 2, "report_every": 2}
     start = run(server, style_request(**(how | STAY))).loss

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import grpc
 import psutil
@@ -40,6 +41,18 @@ def test_reflection(server):
     described = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
     methods = {method.name for method in described.service[0].method}
     assert methods == {"ReconstructStyle", "ReconstructContent", "TransferStyle", "EstimateJob"}
+
+
+def test_a_quiet_connection_may_be_pinged(server):
+    often = [("grpc.keepalive_time_ms", 5500), ("grpc.keepalive_permit_without_calls", 1)]
+    unlimited = [("grpc.http2.max_pings_without_data", 0), ("grpc.use_local_subchannel_pool", 1)]
+    states: list[grpc.ChannelConnectivity] = []
+    with grpc.insecure_channel(server.address, [*often, *unlimited]) as channel:
+        channel.subscribe(states.append)
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        time.sleep(19)  # three pings; a server that minds has gone away after the third
+        assert states[-1] == grpc.ChannelConnectivity.READY
+        assert states.count(grpc.ChannelConnectivity.READY) == 1
 
 
 def test_the_front_is_small_and_has_no_torch(server):

@@ -546,7 +546,8 @@ class SynthesisOptions(_message.Message):
     scales: _builtins.int
     """Levels of the pyramid, coarse to fine, each half as large as the next; 1 to 8. Each level but the last gets an eighth
     of the iterations. A level whose shorter side would be too small for the deepest layer is left out. Default: as many
-    as keep the coarsest level's longest side at 128 pixels or more.
+    as keep the coarsest level's longer side at 56 pixels or more for a style reconstruction, at 128 for a transfer; 1
+    for a content reconstruction.
     """
     padding: Global___Padding.ValueType
     """What stands around feature maps. Default PADDING_ZEROS."""

@@ -20,8 +20,9 @@ MAX_STYLES = 16
 # Alpha and beta of equation 7. In the paper's units its ratio of 1e-3; relative losses are all about 1.
 CONTENT_WEIGHT = 1.0
 STYLE_WEIGHT: dict[LossScaleName, float] = {"paper": 1e3, "relative": 10.0}
-# Longest side of the coarsest level of the pyramid, unless a request says how many levels there are.
-COARSEST = 128
+# Least longer side of the pyramid's coarsest level, unless a request says how many levels there are. A texture is made
+# sooner coarse to fine, and content better at one level.
+COARSEST: dict[Kind, float] = {"style": 56, "content": math.inf, "transfer": 128}
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,14 @@ class RequestReader:
             content_weight=content_weight,
             style_weight=style_weight,
             init_image=start.at(width, height) if start else None,
-            levels=_levels(width, height, scales, read.iterations, _stride((*of_content, *of_style), manifest)),
+            levels=_levels(
+                width,
+                height,
+                read.iterations,
+                number=scales or 8,
+                least=_stride((*of_content, *of_style), manifest),
+                coarsest=1 if scales else COARSEST[kind],
+            ),
             **{f.name: getattr(read, f.name) for f in fields(read)},
         )
         self._check_sizes(spec, manifest, check)
@@ -252,19 +260,19 @@ def _style_pictures(
     return tuple(pictures)
 
 
-def _levels(width: int, height: int, scales: int, iterations: int, stride: int) -> tuple[LevelSpec, ...]:
-    """The levels of a pyramid of at most `scales` levels (0: the default number), coarse to fine."""
+def _levels(
+    width: int, height: int, iterations: int, *, number: int, least: int, coarsest: float
+) -> tuple[LevelSpec, ...]:
+    """At most `number` levels, coarse to fine, whose shorter sides are `least` or more and longer ones `coarsest`."""
     early = iterations // 8
     levels = [LevelSpec(width, height, iterations)]
-    number = 1
-    while early and number < (scales or 8):
-        coarse = LevelSpec(max(1, round(width / 2**number)), max(1, round(height / 2**number)), early)
-        too_small = min(coarse.width, coarse.height) < stride
-        if too_small or (not scales and max(coarse.width, coarse.height) < COARSEST):
+    while early and len(levels) < number:
+        factor = 2 ** len(levels)
+        coarse = LevelSpec(max(1, round(width / factor)), max(1, round(height / factor)), early)
+        if min(coarse.width, coarse.height) < least or max(coarse.width, coarse.height) < coarsest:
             break
         levels.insert(0, coarse)
-        number += 1
-    levels[-1] = replace(levels[-1], iterations=iterations - early * (number - 1))
+    levels[-1] = replace(levels[-1], iterations=iterations - early * (len(levels) - 1))
     return tuple(levels)
 
 

@@ -78,9 +78,9 @@ class GramophoneServer:
                 ("grpc.max_send_message_length", -1),
                 # A second server on the same port is a mistake, not load balancing.
                 ("grpc.so_reuseport", 0),
-                # Clients may ping idle connections, at most every 10 s.
+                # Clients may ping quiet connections, at most every 5 s.
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ]
         )
         self._health = health.HealthServicer()

@@ -77,4 +77,4 @@ def studio(model: Model, image: np.ndarray, **options: Any) -> Studio:
     name = model.manifest.name
     request = estimate_request("style", [buffer.getvalue()], model=name, **options)
     spec = RequestReader(ModelStore(), name, Limits()).estimate(request)
-    return Studio(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), spec.tile_size)
+    return Studio(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.tile_size)

@@ -31,9 +31,7 @@ class EmbeddedServer:
         self.address = ""
 
     def __enter__(self) -> EmbeddedServer:
-        missing = [
-            name for name in ("torch", "onnx", "onnxruntime", "grpc_health") if not importlib.util.find_spec(name)
-        ]
+        missing = [name for name in _NEEDED if not importlib.util.find_spec(name)]
         if missing:
             raise UnavailableError(
                 f"a server cannot run here without {', '.join(missing)}: pip install 'gramophone[server]', "

@@ -92,6 +92,12 @@ def test_a_canvas_alone_is_the_canvas_in_a_batch(make):
         torch.testing.assert_close(alone[0], together[n], rtol=1e-4, atol=1e-5)
 
 
+def test_a_history_in_the_hosts_memory_changes_nothing():
+    centre, curvature, start = problem(2)
+    evaluate = quadratic(centre, curvature)
+    assert torch.equal(run(LBFGS(host=True), evaluate, start, 40), run(LBFGS(), evaluate, start, 40))
+
+
 def test_lbfgs_starts_on_negative_curvature():
     """−cos has negative curvature at the start: the first curvature pair is useless, and the optimiser must go on."""
 

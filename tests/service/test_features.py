@@ -264,12 +264,13 @@ def test_a_pyramid_begins_coarse(server):
     assert (last.preview.width, last.preview.height) == (32, 32)
 
 
-def test_the_usual_pyramid_depends_on_the_kind(server):
+def test_the_usual_pyramid_depends_on_the_kind_and_the_optimiser(server):
     def sides(result: job_pb2.JobResult) -> list[int]:
         return [level["width"] for level in recipe(result)["levels"]]  # type: ignore[attr-defined]
 
     picture = o.Image(data=png(SIZE, SIZE))
     assert sides(run(server, style_request(size=112, iterations=8))) == [56, 112]
+    assert sides(run(server, style_request(size=112, iterations=8, optimizer=o.OPTIMIZER_ADAM))) == [112]
     assert sides(transfer(server, picture, picture, size=112, iterations=8)) == [112]
     assert sides(transfer(server, picture, picture, size=256, iterations=8)) == [128, 256]
     content = pb.ReconstructContentRequest(content=picture, options=options(size=256, iterations=8))

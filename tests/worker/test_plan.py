@@ -102,6 +102,17 @@ def test_smaller_tiles_compute_more(manifest):
         assert smaller.iteration_flops > larger.iteration_flops
 
 
+def test_a_device_with_its_own_memory_lends_the_hosts_for_the_history_last(manifest):
+    gpu, spec = torch.device("cuda"), job(optimizer="lbfgs")
+    in_smallest_tiles = plan(replace(spec, tile_size=96), manifest, gpu, PLENTY)
+    assert not in_smallest_tiles.host_history
+    # Below what any tiles need with the history beside them, the history moves out and the canvas may stay whole.
+    got = plan(spec, manifest, gpu, int(in_smallest_tiles.bytes * 0.9))
+    assert got.fits and got.host_history
+    assert not plan(spec, manifest, CPU, int(in_smallest_tiles.bytes * 0.9)).fits
+    assert not plan(job(), manifest, gpu, 1 << 20).host_history, "Adam has no history to move"
+
+
 @pytest.mark.parametrize("available", [1 << 20, PLENTY])
 def test_a_tile_size_that_is_asked_for_is_kept_to(manifest, available):
     got = plan(job(tile_size=200), manifest, CPU, available)

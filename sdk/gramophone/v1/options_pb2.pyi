@@ -545,9 +545,9 @@ class SynthesisOptions(_message.Message):
     """Name of the model, see ListModels. Default: the server's default model, normally the built-in one."""
     scales: _builtins.int
     """Levels of the pyramid, coarse to fine, each half as large as the next; 1 to 8. Each level but the last gets an eighth
-    of the iterations. A level whose shorter side would be too small for the deepest layer is left out. Default: as many
-    as keep the coarsest level's longer side at 56 pixels or more for a style reconstruction, at 128 for a transfer; 1
-    for a content reconstruction.
+    of the iterations. A level whose shorter side would be too small for the deepest layer is left out. Default: with
+    L-BFGS as many as keep the coarsest level's longer side at 56 pixels or more for a style reconstruction, at 128 for a
+    transfer; 1 for a content reconstruction and with Adam.
     """
     padding: Global___Padding.ValueType
     """What stands around feature maps. Default PADDING_ZEROS."""

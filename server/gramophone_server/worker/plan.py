@@ -1,6 +1,7 @@
 """Decides how a job runs, whole or in tiles, from what it needs and what there is."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 
@@ -27,6 +28,7 @@ class Plan:
 
     Attributes:
         tile: side of the tiles; None for the whole canvas.
+        host_history: whether L-BFGS keeps its curvature pairs in the host's memory rather than the device's.
         bytes: what it needs beyond what the worker holds before its first job.
         flops: of the convolutions, level by level.
         iteration_flops: of one iteration at full size.
@@ -34,6 +36,7 @@ class Plan:
     """
 
     tile: int | None
+    host_history: bool
     bytes: int
     flops: float
     iteration_flops: float
@@ -43,23 +46,25 @@ class Plan:
 def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int) -> Plan:
     """The way to run a job within `available` bytes: whole if it fits, else in the largest tiles that do.
 
-    If none do, the plan is the smallest there is. A tile size that the spec asks for is kept to.
+    If none do, the plan is the smallest there is. A tile size that the spec asks for is kept to. A device with memory
+    of its own lends that of its host for the history of L-BFGS, which is slower, so that is the last resort.
     """
     work = workload(spec, manifest, device)
     sides = [spec.tile_size] if spec.tile_size else [None, *_SIDES]
+    can_lend = device.type != "cpu" and work.pairs is not None
     ways = []
-    for side in sides:
-        needed = _bytes(work, spec, manifest, side)
-        ways.append((needed, side))
+    for host, side in product((False, True) if can_lend else (False,), sides):
+        needed = _bytes(replace(work, pairs=0) if host else work, spec, manifest, side)
+        ways.append((needed, side, host))
         if fits := needed * (1 + _MARGIN) <= available:
             break
     else:
         # Not always the last: of a small canvas, small tiles see nearly all with their halos.
-        needed, side = min(ways, key=lambda way: way[0])
+        needed, side, host = min(ways, key=lambda way: way[0])
         # What is kept free is for choosing between ways; the last one may have it.
         fits = needed <= available
     flops = sum(level.iterations * _step_flops(work, level, side) for level in spec.levels)
-    return Plan(side, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
+    return Plan(side, host, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
 
 
 def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Workload:

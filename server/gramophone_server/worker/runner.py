@@ -56,7 +56,7 @@ class JobRunner:
         way = self._estimator.plan(spec)
         if not way.fits:
             raise DoesNotFitError(self._estimator.estimate(spec, timed=False))
-        studio = Studio(spec, model, self._targets, self._device, way.tile)
+        studio = Studio(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
         optimizing = time.monotonic()
         frame = None
         speed = Speedometer(optimizing)

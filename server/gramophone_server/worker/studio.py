@@ -46,6 +46,7 @@ class Studio:
 
     Args:
         tile: side of the tiles in which the gradient is computed; None for the whole canvas at once.
+        host_history: keep the curvature pairs of L-BFGS in the host's memory.
 
     Attributes:
         synthesis: the optimisation.
@@ -57,7 +58,14 @@ class Studio:
     """
 
     def __init__(
-        self, spec: JobSpec, model: Model, targets: Targets, device: torch.device, tile: int | None = None
+        self,
+        spec: JobSpec,
+        model: Model,
+        targets: Targets,
+        device: torch.device,
+        *,
+        tile: int | None = None,
+        host_history: bool = False,
     ) -> None:
         self._spec = spec
         self._model = model
@@ -72,7 +80,7 @@ class Studio:
         self.synthesis = Synthesis(
             levels,
             self._start(spec.levels[0]).to(device),
-            _optimizer(spec),
+            _optimizer(spec, host_history=host_history),
             report_every=spec.report_every,
             averaging=spec.averaging,
             plateau=Plateau(spec.plateau) if spec.plateau else None,
@@ -190,7 +198,7 @@ def _named(terms: tuple[Term, ...], values: Tensor) -> tuple[LossTerm, ...]:
     )
 
 
-def _optimizer(spec: JobSpec) -> Optimizer:
+def _optimizer(spec: JobSpec, *, host_history: bool) -> Optimizer:
     if spec.optimizer == "adam":
         return Adam(spec.learning_rate)
-    return LBFGS(spec.learning_rate, history=spec.lbfgs_history)
+    return LBFGS(spec.learning_rate, history=spec.lbfgs_history, host=host_history)

@@ -380,6 +380,9 @@ class Job(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, made by the server."""
     kind: Global___JobKind.ValueType
@@ -388,6 +391,12 @@ class Job(_message.Message):
     """Where it stands."""
     model: _builtins.str
     """The model it uses."""
+    owner: _builtins.str
+    """The client that submitted it; empty where the server does not tell its clients apart."""
+    priority: _builtins.int
+    """Which of its owner's waiting jobs run first, see the requests."""
+    attempts: _builtins.int
+    """How often a worker has taken it up; more than 1 after a worker or the server was lost."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted."""
@@ -425,10 +434,13 @@ class Job(_message.Message):
         progress: Global___Progress | None = ...,
         error: Global___JobError | None = ...,
         result: Global___JobResult | None = ...,
+        owner: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "kind", b"kind", "model", b"model", "progress", b"progress", "result", b"result", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "kind", b"kind", "model", b"model", "owner", b"owner", "priority", b"priority", "progress", b"progress", "result", b"result", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class JobServiceStub(object):
-    """Looks after jobs, whoever submitted them. An unknown id is NOT_FOUND.
+    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
+    id is NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -55,10 +56,26 @@ class JobServiceStub(object):
                 request_serializer=gramophone_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=gramophone_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/gramophone.v1.JobService/DeleteJob',
+                request_serializer=gramophone_dot_v1_dot_job__service__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=gramophone_dot_v1_dot_job__service__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
+        self.DownloadResult = channel.unary_stream(
+                '/gramophone.v1.JobService/DownloadResult',
+                request_serializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultRequest.SerializeToString,
+                response_deserializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultResponse.FromString,
+                _registered_method=True)
+        self.UploadImage = channel.stream_unary(
+                '/gramophone.v1.JobService/UploadImage',
+                request_serializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageRequest.SerializeToString,
+                response_deserializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
-    """Looks after jobs, whoever submitted them. An unknown id is NOT_FOUND.
+    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
+    id is NOT_FOUND.
     """
 
     def GetJob(self, request, context):
@@ -69,7 +86,7 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Jobs, the newest first, without their results.
+        """Jobs, without their results.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +101,28 @@ class JobServiceServicer(object):
 
     def CancelJob(self, request, context):
         """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteJob(self, request, context):
+        """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadResult(self, request, context):
+        """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadImage(self, request_iterator, context):
+        """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
+        has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +151,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=gramophone_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
                     response_serializer=gramophone_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
             ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=gramophone_dot_v1_dot_job__service__pb2.DeleteJobRequest.FromString,
+                    response_serializer=gramophone_dot_v1_dot_job__service__pb2.DeleteJobResponse.SerializeToString,
+            ),
+            'DownloadResult': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadResult,
+                    request_deserializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultRequest.FromString,
+                    response_serializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultResponse.SerializeToString,
+            ),
+            'UploadImage': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadImage,
+                    request_deserializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageRequest.FromString,
+                    response_serializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gramophone.v1.JobService', rpc_method_handlers)
@@ -121,7 +175,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService(object):
-    """Looks after jobs, whoever submitted them. An unknown id is NOT_FOUND.
+    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
+    id is NOT_FOUND.
     """
 
     @staticmethod
@@ -222,6 +277,87 @@ class JobService(object):
             '/gramophone.v1.JobService/CancelJob',
             gramophone_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
             gramophone_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gramophone.v1.JobService/DeleteJob',
+            gramophone_dot_v1_dot_job__service__pb2.DeleteJobRequest.SerializeToString,
+            gramophone_dot_v1_dot_job__service__pb2.DeleteJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gramophone.v1.JobService/DownloadResult',
+            gramophone_dot_v1_dot_job__service__pb2.DownloadResultRequest.SerializeToString,
+            gramophone_dot_v1_dot_job__service__pb2.DownloadResultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadImage(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/gramophone.v1.JobService/UploadImage',
+            gramophone_dot_v1_dot_job__service__pb2.UploadImageRequest.SerializeToString,
+            gramophone_dot_v1_dot_job__service__pb2.UploadImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Looks after jobs, whoever submitted them. An unknown id is NOT_FOUND."""
+    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
+    id is NOT_FOUND.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,28 +38,48 @@ class JobServiceStub:
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """One job as it stands, with its result if it has one."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Jobs, the newest first, without their results."""
+    """Jobs, without their results."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
     """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
+    DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]
+    """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not."""
+    DownloadResult: _grpc.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]
+    """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one."""
+    UploadImage: _grpc.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]
+    """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
+    has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Looks after jobs, whoever submitted them. An unknown id is NOT_FOUND."""
+    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
+    id is NOT_FOUND.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """One job as it stands, with its result if it has one."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Jobs, the newest first, without their results."""
+    """Jobs, without their results."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
+    DeleteJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
+    """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not."""
+    DownloadResult: _aio.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]  # type: ignore[assignment]
+    """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one."""
+    UploadImage: _aio.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]  # type: ignore[assignment]
+    """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
+    has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks after jobs, whoever submitted them. An unknown id is NOT_FOUND."""
+    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
+    id is NOT_FOUND.
+    """
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -73,7 +95,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Jobs, the newest first, without their results."""
+        """Jobs, without their results."""
 
     @_abc_1.abstractmethod
     def WatchJob(
@@ -90,5 +112,31 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
         """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
+
+    @_abc_1.abstractmethod
+    def DeleteJob(
+        self,
+        request: _job_service_pb2.DeleteJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.DeleteJobResponse, _abc.Awaitable[_job_service_pb2.DeleteJobResponse]]:
+        """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not."""
+
+    @_abc_1.abstractmethod
+    def DownloadResult(
+        self,
+        request: _job_service_pb2.DownloadResultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_job_service_pb2.DownloadResultResponse], _abc.AsyncIterator[_job_service_pb2.DownloadResultResponse]]:
+        """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one."""
+
+    @_abc_1.abstractmethod
+    def UploadImage(
+        self,
+        request_iterator: _MaybeAsyncIterator[_job_service_pb2.UploadImageRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.UploadImageResponse, _abc.Awaitable[_job_service_pb2.UploadImageResponse]]:
+        """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
+        has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

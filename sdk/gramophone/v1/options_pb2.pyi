@@ -296,24 +296,28 @@ Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
-    """A still picture as an encoded file."""
+    """A still picture as an encoded file: its bytes, or the hash of a file that has been uploaded. Exactly one is required."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP or GIF (first frame). EXIF orientation is applied, alpha is
     composited over white, and every mode (grey, palette, CMYK, 16-bit) and embedded ICC profile is converted to 8-bit
-    sRGB. Required; the server bounds the number of pixels, checked from the header before anything is decoded.
+    sRGB. The server bounds the number of pixels, checked from the header before anything is decoded.
     """
+    sha256: _builtins.str
+    """SHA-256 of such a file that the same client sent with UploadImage, 64 hexadecimal digits."""
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,8 +28,9 @@ GRPC_VERSION: str
 
 class StyleTransferServiceStub:
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
+    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
+    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
     mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
@@ -51,8 +52,9 @@ class StyleTransferServiceStub:
 @_typing.type_check_only
 class StyleTransferServiceAsyncStub(StyleTransferServiceStub):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
+    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
+    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
     mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
@@ -70,8 +72,9 @@ class StyleTransferServiceAsyncStub(StyleTransferServiceStub):
 
 class StyleTransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
+    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
+    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
+    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
     mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 

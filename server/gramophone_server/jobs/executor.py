@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
 
 
-# Seconds that a worker may take to open its device, may be silent, and may need between two reports; after that it hangs.
+# Seconds that a worker may take to open its device, may be silent, and may need from report to report; then it hangs.
 _OPENING, _SILENT, _STUCK = 180.0, 30.0, 1800.0
 
 

@@ -95,7 +95,6 @@ class GramophoneServer:
                 # Clients may ping quiet connections, at most every 5 s.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
                 # A connection that is only half open any more is noticed within a minute.
                 ("grpc.keepalive_time_ms", 40_000),
                 ("grpc.keepalive_timeout_ms", 15_000),

@@ -59,7 +59,7 @@ def decode_failure(text: str) -> Failure:
 
 def _converter(keep: Callable[[bytes], str] | None, get: Callable[[str], bytes] | None) -> Converter:
     """A converter that keeps the bytes of pictures and masks elsewhere."""
-    converter = Converter()
+    converter = Converter(detailed_validation=False)
     # Bytes stand in a spec as pixels only.
     converter.register_unstructure_hook(bytes, keep or (lambda data: ""))
     converter.register_structure_hook(bytes, lambda name, _: get(name) if get else b"")

@@ -154,11 +154,12 @@ class JobStore:
         if not job.holds_all_after(after):
             await self.flush()
             while page := await self._read(partial(self._archive.events, job.id, after, _PAGE)):
-                for event in page:
-                    after = event.sequence
-                    if event.state.final:
-                        break  # The job itself has it, with what was made of it.
+                # The end the job itself holds.
+                for event in (event for event in page if not event.state.final):
                     yield event
+                after = page[-1].sequence - page[-1].state.final
+                if page[-1].state.final:
+                    break
         for event in job.history(after):
             yield event
 

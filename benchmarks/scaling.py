@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from gramophone_server.engine.canvas import noise
-from gramophone_server.engine.device import available_threads
+from gramophone_server.engine.device import available_threads, fastest_dtype
 from gramophone_server.engine.objective import Objective
 from gramophone_server.engine.tiling import cut
 
@@ -22,7 +22,8 @@ ROUNDS = 3
 def measure() -> dict[str, Any]:
     torch.set_num_threads(available_threads())
     model = best_model()
-    objective = style_objective(model, picture(256), 5, torch.bfloat16)
+    dtype = fastest_dtype(torch.device("cpu"))
+    objective = style_objective(model, picture(256), 5, dtype)
     network = objective.network
     rows = []
 
@@ -52,8 +53,8 @@ def measure() -> dict[str, Any]:
         note = "" if way == "whole" else f"{seconds / found['whole']:.2f} times whole"
         add(f"1024x1024, {way}", seconds, 2 * network.flops(1024, 1024), note)
     how = (
-        f"A loss and its gradient, style at 5 layers of {model.manifest.name}, bfloat16. GFLOP/s counts what the whole "
-        "canvas needs, so that tiles' extra work shows as a lower speed."
+        f"A loss and its gradient, style at 5 layers of {model.manifest.name}, {str(dtype)[6:]}. GFLOP/s counts what "
+        "the whole canvas needs, so that tiles' extra work shows as a lower speed."
     )
     return {"title": "Cost of a step", "how": how, "rows": rows}
 

@@ -9,7 +9,7 @@ from PIL import Image
 from gramophone.v1 import options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.engine.canvas import noise
-from gramophone_server.engine.device import available_threads, has_native_bfloat16
+from gramophone_server.engine.device import available_threads, fastest_dtype
 from gramophone_server.engine.optimizers import LBFGS
 from gramophone_server.engine.synthesis import Level, Synthesis
 from tests.harness import ServerProcess, encode, events, peak_memory
@@ -26,7 +26,7 @@ def measure() -> dict:
         for model in models():
             size = 224
             image = picture(size)
-            dtype = torch.bfloat16 if has_native_bfloat16(torch.device("cpu")) else torch.float32
+            dtype = fastest_dtype(torch.device("cpu"))
             objective = style_objective(model, image, 5, dtype)
             request = job(model.manifest.name, encode(Image.fromarray(image)), size, ITERATIONS)
             alone, served = [], []

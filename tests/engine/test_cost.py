@@ -88,7 +88,7 @@ def saved_bytes(weights, job: Workload, pooling: str, padding: str) -> int:
     network = TruncatedVGG(weights, STYLE + CONTENT, dtype=dtype, pool=pooling, padding=padding)
     canvas = torch.rand(1, 3, 64, 96)
     objective = Objective(network, terms(network, canvas, STYLE, CONTENT))
-    constant = {t.untyped_storage().data_ptr() for _, *parameters in network._convolutions for t in parameters}
+    constant = {t.untyped_storage().data_ptr() for t in network.parameters}
     storages = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

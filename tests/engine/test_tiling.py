@@ -69,7 +69,8 @@ def build(job, weights, dtype) -> tuple[Objective, Objective, torch.Tensor]:
         weights, job["style"] + job["content"], pool=job["pool"], padding=job["padding"], dtype=dtype
     )
     n, height, width = job["batch"], job["height"], job["width"]
-    features = network(rand(n, 3, height, width))
+    # Half as bright as the canvas, or the loss would be a small difference of large numbers, and all rounding.
+    features = network(rand(n, 3, height, width) / 2)
     terms = []
     for name in job["style"]:
         share = None

@@ -34,7 +34,7 @@ def test_layers_are_torchvisions_after_relu(torchvision_vgg, full_weights, size)
         for name, index in CONVOLUTIONS.items():
             # clone: torchvision's ReLU works in place.
             expected = torchvision_vgg[: index + 2](canvas.clone())
-            torch.testing.assert_close(got[name], expected, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(got[name], expected, rtol=1e-4, atol=1e-5 * expected.max().item())
 
 
 def test_only_what_is_needed_exists(weights):

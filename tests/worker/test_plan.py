@@ -10,6 +10,7 @@ from gramophone_server.engine.cost import forward_flops
 from gramophone_server.jobs.spec import JobSpec, LayerWeight, LevelSpec, Mask, StylePicture
 from gramophone_server.models.manifest import Manifest
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
+from gramophone_server.worker import studio
 from gramophone_server.worker.plan import Plan, plan, workload
 from tests.jobs.specs import PICTURE, make_spec
 
@@ -136,10 +137,21 @@ def test_extraction_from_a_large_style_is_planned_for(manifest):
     assert more - plan(job(64), manifest, CPU, PLENTY).bytes > least
 
 
-def test_average_pooling_and_bfloat16_need_less(manifest):
+def test_average_pooling_and_bfloat16_need_less(manifest, monkeypatch):
     most = plan(job(), manifest, CPU, PLENTY).bytes
     assert plan(job(pooling="average"), manifest, CPU, PLENTY).bytes < most
-    assert plan(job(precision="bfloat16"), manifest, CPU, PLENTY).bytes < 0.75 * most
+    for native in (True, False):
+        monkeypatch.setattr(studio, "has_native_bfloat16", lambda device, native=native: native)
+        needed = plan(job(precision="bfloat16"), manifest, CPU, PLENTY).bytes
+        assert needed < 0.75 * most if native else needed == most
+
+
+def test_transformed_kernels_are_counted(manifest):
+    wide = replace(manifest, layers=tuple(replace(layer, channels=256) for layer in manifest.layers))
+    work = workload(job(), wide, CPU)
+    assert work.network_bytes > 3.5 * work.weights_bytes
+    assert workload(job(padding="replicate"), wide, CPU).network_bytes == work.weights_bytes
+    assert workload(job(), wide, torch.device("cuda")).network_bytes == work.weights_bytes
 
 
 def test_the_network_ends_at_the_deepest_layer(manifest):

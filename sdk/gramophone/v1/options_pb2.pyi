@@ -113,7 +113,9 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     PRECISION_FLOAT32: _Precision.ValueType  # 1
     """Convolutions in float32."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
-    """Convolutions in bfloat16: about twice as fast where the device has it."""
+    """Convolutions in bfloat16, where the device computes it natively and then about twice as fast; elsewhere in float32.
+    The recipe says which.
+    """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The arithmetic of the network. Gram matrices, losses, the canvas and the optimiser are float32 in every case."""
@@ -123,7 +125,9 @@ PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 PRECISION_FLOAT32: Precision.ValueType  # 1
 """Convolutions in float32."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
-"""Convolutions in bfloat16: about twice as fast where the device has it."""
+"""Convolutions in bfloat16, where the device computes it natively and then about twice as fast; elsewhere in float32.
+The recipe says which.
+"""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _Pooling:

@@ -31,6 +31,7 @@ class Workload:
         variation: whether there is total variation.
         pairs: curvature pairs that L-BFGS will hold; None for Adam.
         averaging: whether the iterates are averaged.
+        winograd: whether convolutions that it pays for go by way of transformed kernels.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -42,6 +43,13 @@ class Workload:
     variation: bool = False
     pairs: int | None = None
     averaging: bool = False
+    winograd: bool = False
+
+    @property
+    def network_bytes(self) -> int:
+        """The network's parameters as it computes with them; a transformed kernel has 36 numbers for 9."""
+        transformed = [c for c in self.convolutions if self.winograd and min(c.inputs, c.outputs) >= 128]
+        return (self.weights_bytes + 3 * parameter_bytes(transformed)) * self.itemsize // 4
 
     @property
     def weights_bytes(self) -> int:

@@ -38,6 +38,11 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return bool(supported and supported()) or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """The arithmetic in which the device computes convolutions fastest: bfloat16 or float32."""
+    return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
+
+
 def release_free_memory() -> None:
     """Gives the system back what loading and extracting have freed, where the C library would keep it (glibc)."""
     if sys.platform == "linux":

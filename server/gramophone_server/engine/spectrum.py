@@ -89,11 +89,12 @@ class SpectralScale:
         twice[0] = 1
         if width % 2 == 0:
             twice[-1] = 1
+        members = torch.nn.functional.one_hot(bands.flatten(), BANDS).to(values.dtype)
         powers = []
         for axis in _axes(values):
             power = torch.fft.rfft2(_along(values, axis)).abs().square_() * (twice / (height * width))
-            # Sums in a fixed order, where adding by index would not be the same twice on a GPU.
-            powers.append(torch.stack([(power * (bands == band)).sum((1, 2)) for band in range(BANDS)], dim=1))
+            # A product, because adding by index would not be the same twice on a GPU.
+            powers.append(power.flatten(1) @ members)
         return torch.stack(powers, dim=1)
 
     def _band_numbers(self, values: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import winograd
+
 Pool = Literal["max", "average", "average_rescaled"]
 Padding = Literal["zeros", "replicate"]
 
@@ -56,17 +58,21 @@ class TruncatedVGG:
         self.layers = tuple(layers)
         self._wanted = frozenset(layers)
         self._pool = pool
-        self._padding = padding
         self._dtype = dtype
         self._order = list(order)
         self._scale = torch.tensor(scale, device=device).view(1, 3, 1, 1)
         self._shift = torch.tensor(shift, device=device).view(1, 3, 1, 1)
         names = sorted(weights, key=_position)
         deepest = max(map(names.index, layers))
-        self._convolutions: list[tuple[str, Tensor, Tensor]] = []
+        self._convolutions: list[_Convolution] = []
         for name in names[: deepest + 1]:
             kernel, bias = (torch.tensor(part, device=device, dtype=dtype) for part in weights[name])
-            self._convolutions.append((name, kernel.contiguous(memory_format=torch.channels_last), bias))
+            self._convolutions.append(_Convolution(name, kernel, bias, padding))
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All kernels and biases, as they are computed with."""
+        return [tensor for convolution in self._convolutions for tensor in convolution.parameters]
 
     @property
     def depth(self) -> int:
@@ -81,20 +87,20 @@ class TruncatedVGG:
     @property
     def grid(self) -> int:
         """The stride of the deepest layer."""
-        return self.stride(self._convolutions[-1][0])
+        return self.stride(self._convolutions[-1].name)
 
     @property
     def radius(self) -> int:
         """Receptive radius of the deepest layer: pixels around a position's own that it depends on, to each side."""
         # A 3x3 kernel reaches one position further. Pooling reads the pixels that the position stands for.
-        return sum(self.stride(name) for name, _, _ in self._convolutions)
+        return sum(self.stride(convolution.name) for convolution in self._convolutions)
 
     def flops(self, height: int, width: int) -> float:
-        """Operations of the convolutions on one canvas, forwards (a multiplication and an addition are two)."""
+        """Operations of the convolutions on one canvas, forwards and direct; a multiply-add is two."""
         return float(
             sum(
-                18 * kernel.shape[0] * kernel.shape[1] * (height // self.stride(name)) * (width // self.stride(name))
-                for name, kernel, _ in self._convolutions
+                18 * c.outputs * c.inputs * (height // self.stride(c.name)) * (width // self.stride(c.name))
+                for c in self._convolutions
             )
         )
 
@@ -104,16 +110,13 @@ class TruncatedVGG:
         x = x.to(self._dtype, memory_format=torch.channels_last)
         features = {}
         block = 1
-        for name, kernel, bias in self._convolutions:
-            if _position(name)[0] != block:
-                block = _position(name)[0]
+        for convolution in self._convolutions:
+            if _position(convolution.name)[0] != block:
+                block = _position(convolution.name)[0]
                 x = self._pooled(x)
-            if self._padding == "replicate":
-                x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-            # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
-            x = F.conv2d(x, kernel, bias, padding=1 if self._padding == "zeros" else 0).relu_()
-            if name in self._wanted:
-                features[name] = x
+            x = convolution(x)
+            if convolution.name in self._wanted:
+                features[convolution.name] = x
         return features
 
     def _pooled(self, x: Tensor) -> Tensor:
@@ -121,6 +124,35 @@ class TruncatedVGG:
             return F.max_pool2d(x, 2)
         x = F.avg_pool2d(x, 2)
         return x * AVERAGE_SCALE if self._pool == "average_rescaled" else x
+
+
+class _Convolution:
+    """A 3x3 convolution and its ReLU, computed in the way that is fastest for it."""
+
+    def __init__(self, name: str, kernel: Tensor, bias: Tensor, padding: Padding) -> None:
+        self.name = name
+        self.outputs, self.inputs = kernel.shape[:2]
+        self._padding = padding
+        self._bias = bias
+        on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and padding == "zeros"
+        self._points = winograd.transformed(kernel) if on_cpu and winograd.pays(self.inputs, self.outputs) else None
+        self._kernel = kernel.contiguous(memory_format=torch.channels_last) if self._points is None else None
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Its kernel and its bias."""
+        kernel = self._kernel if self._points is None else self._points
+        assert kernel is not None
+        return [kernel, self._bias]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._points is not None:
+            return winograd.convolve(x, self._points, self._bias)
+        assert self._kernel is not None
+        if self._padding == "replicate":
+            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
+        return F.conv2d(x, self._kernel, self._bias, padding=1 if self._padding == "zeros" else 0).relu_()
 
 
 def _position(layer: str) -> tuple[int, int]:

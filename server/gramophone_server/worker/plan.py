@@ -83,6 +83,7 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         variation=bool(spec.tv_weight),
         pairs=min(spec.lbfgs_history, spec.levels[-1].iterations) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
+        winograd=device.type == "cpu" and precision_of(spec, device) == "float32" and spec.padding == "zeros",
     )
 
 
@@ -100,7 +101,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     pictures = 2 * sum(3 * p.height * p.width for p in (*content, *(style.picture for style in spec.styles)))
     # The style layers' session, and the content layers'.
     sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
-    network = work.weights_bytes * work.itemsize // 4
+    network = work.network_bytes
     # A model's file is read whole, and there are two copies of it then.
     loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)])
     content_targets = cost.content_bytes(work, full.height, full.width)

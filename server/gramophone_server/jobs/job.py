@@ -13,12 +13,14 @@ class Job:
     """A job and what has happened to it so far.
 
     The history is bounded: all state changes, the latest progress, and the latest progress that carries a preview. A
-    watcher reads from it at its own pace, so a slow one misses intermediate progress and costs nothing.
+    watcher reads from it at its own pace, so a slow one misses intermediate progress and costs nothing. `owner` is the
+    name of the client that submitted it.
     """
 
-    def __init__(self, job_id: str, spec: JobSpec) -> None:
+    def __init__(self, job_id: str, spec: JobSpec, owner: str = "") -> None:
         self.id = job_id
         self.spec = spec
+        self.owner = owner
         self.state = State.QUEUED
         self.create_time = time.time()
         self.start_time: float | None = None

@@ -67,8 +67,8 @@ class Scheduler:
         self._loops = [asyncio.create_task(self._serve(executor)) for executor in self._executors]
         await asyncio.gather(*(executor.start() for executor in self._executors))
 
-    def submit(self, spec: JobSpec) -> Job:
-        """Queues a job.
+    def submit(self, spec: JobSpec, owner: str = "") -> Job:
+        """Queues a job of that owner.
 
         Raises:
             QueueFullError: too many jobs wait.
@@ -78,7 +78,7 @@ class Scheduler:
             raise StoppingError("the server is shutting down")
         if len(self._queue) >= self._max_queued:
             raise QueueFullError(len(self._queue), self._mean_seconds / len(self._executors))
-        job = Job(_new_id(), spec)
+        job = Job(_new_id(), spec, owner)
         self.store.add(job)
         self._queue.append(job)
         self._work.release()

@@ -18,8 +18,10 @@ class JobStore(Protocol):
         """The job of that id."""
         ...
 
-    def list(self, *, limit: int, before: str = "", states: Iterable[State] = ()) -> list[Job]:
-        """At most `limit` jobs, the newest first, older than the id `before` and in one of `states` if given."""
+    def list(
+        self, *, limit: int, before: str = "", states: Iterable[State] = (), owner: str | None = None
+    ) -> list[Job]:
+        """At most `limit` jobs, the newest first, older than `before`, in one of `states` and of `owner` if given."""
         ...
 
 
@@ -41,10 +43,14 @@ class MemoryJobStore:
         """The job of that id."""
         return self._jobs.get(job_id)
 
-    def list(self, *, limit: int, before: str = "", states: Iterable[State] = ()) -> list[Job]:
-        """At most `limit` jobs, the newest first, older than the id `before` and in one of `states` if given."""
+    def list(
+        self, *, limit: int, before: str = "", states: Iterable[State] = (), owner: str | None = None
+    ) -> list[Job]:
+        """At most `limit` jobs, the newest first, older than `before`, in one of `states` and of `owner` if given."""
         wanted = set(states) or set(State)
         newest_first = (
-            job for job in reversed(self._jobs.values()) if job.state in wanted and (not before or job.id < before)
+            job
+            for job in reversed(self._jobs.values())
+            if job.state in wanted and (not before or job.id < before) and owner in (None, job.owner)
         )
         return [job for _, job in zip(range(limit), newest_first, strict=False)]

@@ -9,6 +9,7 @@ from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
 from ..jobs.events import State
 from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
+from .caller import current_caller
 from .errors import Context, rich_errors
 from .render import render_event, render_job
 from .violations import Checker, NotFoundError
@@ -34,7 +35,9 @@ class JobServicer(JobServiceServicer):
             states = _states(request, check)
             check.stop_if_wrong()
             # One more than asked for tells whether there is a next page.
-            jobs = self._scheduler.store.list(limit=size + 1, before=request.page_token, states=states)
+            caller = current_caller()
+            owner = None if caller.admin else caller.name
+            jobs = self._scheduler.store.list(limit=size + 1, before=request.page_token, states=states, owner=owner)
             page = [render_job(job, with_result=False) for job in jobs[:size]]
             return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > size else "")
         raise AssertionError("unreachable")
@@ -63,7 +66,8 @@ class JobServicer(JobServiceServicer):
             check.add("job_id", "is empty; it is the job_id of the job's events")
         check.stop_if_wrong()
         job = self._scheduler.store.get(job_id)
-        if job is None:
+        # Whether another client has such a job is not for this one to learn.
+        if job is None or not current_caller().may_see(job.owner):
             reason = f"is {job_id!r}, which is not known; it may be of an earlier run of the server, or long over"
             raise NotFoundError("job_id", "job", job_id, reason)
         return job

@@ -40,6 +40,7 @@ def render_job(job: Job, *, with_result: bool) -> pb.Job:
         state=pb.JobState.Value(f"JOB_STATE_{job.state.name}"),
         model=job.spec.model,
         create_time=_timestamp(job.create_time),
+        owner=job.owner,
     )
     if job.start_time is not None:
         message.start_time.CopyFrom(_timestamp(job.start_time))

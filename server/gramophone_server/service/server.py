@@ -1,6 +1,7 @@
 """The server: services, health and reflection on a port, and an orderly end."""
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from ..jobs.pipe import WorkerConfig
 from ..jobs.scheduler import Scheduler
 from ..jobs.store import MemoryJobStore
 from ..models.store import BUILTIN_MODEL, ModelStore
+from .auth import Authenticator
 from .job_service import JobServicer
 from .limits import Limits
 from .model_service import ModelServicer
 from .requests import RequestReader
 from .style_transfer import StyleTransferServicer
+from .tls import Security
+from .tokens import TokenFile
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ class ServerConfig:
         models: folder of models; None means the user's.
         default_model: used by requests that name none.
         memory: most bytes that a worker may hold; None for what there is.
+        security: who may call, and over what.
     """
 
     host: str = "127.0.0.1"
@@ -58,13 +63,22 @@ class ServerConfig:
     default_model: str = BUILTIN_MODEL
     limits: Limits = field(default_factory=Limits)
     memory: int | None = None
+    security: Security = field(default_factory=Security)
 
 
 class GramophoneServer:
-    """A front process: serves gRPC on one event loop and leaves the numerics to worker processes."""
+    """A front process: serves gRPC on one event loop and leaves the numerics to worker processes.
+
+    Raises:
+        UnknownModelError: there is no such default model.
+        SecurityError, TokenFileError: it would be open to others, or its keys or tokens cannot be used.
+    """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        security = config.security
+        security.check(config.host)
+        self._credentials = security.credentials()
         models = ModelStore(config.models)
         models.get(config.default_model)  # A server whose default model is missing should not start.
         executors = [
@@ -72,7 +86,13 @@ class GramophoneServer:
         ]
         self._scheduler = Scheduler(executors, MemoryJobStore(), max_queued=config.limits.max_queued)
         reader = RequestReader(models, config.default_model, config.limits)
+        authenticator = Authenticator(
+            TokenFile(security.tokens) if security.tokens else None,
+            certificates=security.client_ca is not None,
+            admins=security.admins,
+        )
         self._server = grpc.aio.server(
+            interceptors=[authenticator] if security.authenticates else [],
             options=[
                 ("grpc.max_receive_message_length", config.limits.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -81,7 +101,7 @@ class GramophoneServer:
                 # Clients may ping quiet connections, at most every 5 s.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-            ]
+            ],
         )
         self._health = health.HealthServicer()
         add_StyleTransferServiceServicer_to_server(StyleTransferServicer(self._scheduler, reader), self._server)
@@ -99,12 +119,18 @@ class GramophoneServer:
         Raises:
             RuntimeError: the port cannot be had.
         """
-        port = self._server.add_insecure_port(f"{self._config.host}:{self._config.port}")
+        # An IPv6 address has colons of its own.
+        host = f"[{self._config.host}]" if re.fullmatch("[^[].*:.*", self._config.host) else self._config.host
+        address = f"{host}:{self._config.port}"
+        if self._credentials is not None:
+            port = self._server.add_secure_port(address, self._credentials)
+        else:
+            port = self._server.add_insecure_port(address)
         await self._server.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._scheduler.start()
-        return f"{self._config.host}:{port}"
+        return f"{host}:{port}"
 
     async def stop(self, grace: float) -> None:
         """Stops taking jobs, says so, gives running ones `grace` seconds, ends streams, workers and the server."""

@@ -13,6 +13,7 @@ from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceSe
 from ..jobs.events import Failure
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import JobSpec
+from .caller import current_caller
 from .errors import Context, abort, rich_errors
 from .render import render_estimate, render_event
 from .requests import RequestReader
@@ -69,7 +70,7 @@ class StyleTransferServicer(StyleTransferServiceServicer):
             # Checking decodes pictures, which would hold up every other call.
             spec = await asyncio.to_thread(read, request)
             await self._scheduler.check_fits(spec)
-            job = self._scheduler.submit(spec)
+            job = self._scheduler.submit(spec, owner=current_caller().name)
         try:
             async for event in job.watch():
                 yield render_event(job, event)

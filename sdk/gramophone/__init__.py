@@ -22,6 +22,7 @@ from .errors import (
     NotFoundError,
     OverloadedError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from .job import Job
@@ -49,6 +50,7 @@ __all__ = [
     "ServerError",
     "Style",
     "Timings",
+    "UnauthenticatedError",
     "UnavailableError",
     "aio",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import grpc
 
-from .channel import CALL_TIMEOUT, OPTIONS, REATTACH_ATTEMPTS, backoff
+from .channel import CALL_TIMEOUT, REATTACH_ATTEMPTS, Credentials, Pem, backoff
 from .client import arrays
 from .errors import DeadlineError, from_rpc
 from .history import History
@@ -119,9 +119,20 @@ class Job:
 class Client:
     """A connection to a server, used in an `async with` block or closed with `close`. See gramophone.Client."""
 
-    def __init__(self, target: str = "localhost:50051") -> None:
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        token: str | None = None,
+        tls: bool = False,
+        root_certificates: Pem | None = None,
+        certificate: Pem | None = None,
+        private_key: Pem | None = None,
+        insecure: bool = False,
+    ) -> None:
         self.target = target
-        self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
+        self._channel = credentials.aio_channel(target)
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
@@ -190,13 +201,13 @@ class Client:
         )
 
     async def job(self, job_id: str) -> Job:
-        """A job submitted earlier, by whomever; NotFoundError if the server does not know it."""
+        """A job submitted earlier; see gramophone.Client.job."""
         job = Job(self._jobs, self.target, job_id)
         await job.info()
         return job
 
     async def jobs(self, *, states: Iterable[str] = (), limit: int | None = None) -> AsyncIterator[JobInfo]:
-        """Jobs of the server, the newest first, at most `limit`, only in `states` such as "running" if given."""
+        """Jobs that one may see, the newest first, at most `limit`, only in `states` such as "running" if given."""
         token, left, chosen = "", limit, tuple(states)
         while left is None or left > 0:
             page = await _call(self._jobs.ListJobs, list_request(chosen, min(left or 100, 100), token), self.target)

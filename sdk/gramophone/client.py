@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import grpc
 
-from .channel import CALL_TIMEOUT, OPTIONS
+from .channel import CALL_TIMEOUT, Credentials, Pem
 from .errors import from_rpc
 from .job import Job
 from .requests import (
@@ -43,11 +43,33 @@ class Client:
 
     Args:
         target: the server's address, such as "localhost:50051".
+        token: what `gramophone tokens add` printed, for a server that asks who calls.
+        tls: whether to encrypt the connection; implied by the three that follow.
+        root_certificates: authorities that the server's certificate may be of; by default those that gRPC comes with.
+        certificate, private_key: of this client, for a server that asks for one.
+        insecure: let the token travel unencrypted to another machine, where something else protects it.
+
+    The certificates and the key are paths of PEM files or their bytes. A server that refuses them, or that is refused,
+    shows in the first call: as UnauthenticatedError or UnavailableError.
+
+    Raises:
+        ValueError: a token would travel unencrypted, or a certificate comes without its key.
+        FileNotFoundError: there is no such file.
     """
 
-    def __init__(self, target: str = "localhost:50051") -> None:
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        token: str | None = None,
+        tls: bool = False,
+        root_certificates: Pem | None = None,
+        certificate: Pem | None = None,
+        private_key: Pem | None = None,
+        insecure: bool = False,
+    ) -> None:
         self.target = target
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
+        self._channel = Credentials(token, tls, root_certificates, certificate, private_key, insecure).channel(target)
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
@@ -121,7 +143,7 @@ class Client:
         return Estimate.of(self._call(self._style.EstimateJob, estimate_request(kind, pictures, **options)))
 
     def job(self, job_id: str) -> Job:
-        """A job submitted earlier, by whomever.
+        """A job submitted earlier, by this client or, for an administrator, by whomever.
 
         Raises:
             NotFoundError: the server does not know it.
@@ -131,7 +153,7 @@ class Client:
         return job
 
     def jobs(self, *, states: Iterable[str] = (), limit: int | None = None) -> Iterator[JobInfo]:
-        """Jobs of the server, the newest first, at most `limit`, only in `states` such as "running" if given."""
+        """Jobs that one may see, the newest first, at most `limit`, only in `states` such as "running" if given."""
         token, left, chosen = "", limit, tuple(states)
         while left is None or left > 0:
             request = list_request(chosen, min(left or 100, 100), token)

@@ -39,6 +39,10 @@ class OverloadedError(GramophoneError):
         self.retry_after = retry_after
 
 
+class UnauthenticatedError(GramophoneError):
+    """The server asks who calls, and does not know the token or certificate of this client, or got none."""
+
+
 class UnavailableError(GramophoneError):
     """The server cannot be reached, or is shutting down."""
 
@@ -86,6 +90,13 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
             return OverloadedError(message, delay or None)
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return UnauthenticatedError(f"the server at {target} refuses this client: {message}")
+        case grpc.StatusCode.UNAVAILABLE if "handshake" in message.lower():
+            return UnavailableError(
+                f"no encrypted connection to {target} could be agreed on: {message}. Is TLS on at both ends, is the "
+                "server's certificate valid, for this name and of a known authority, and is this client's?"
+            )
         case grpc.StatusCode.UNAVAILABLE:
             return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?")
         case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -7,17 +7,8 @@ from pathlib import Path
 import click
 
 from .. import JobInfo
-from .connect import connect, quiet_option, summary, watch
+from .connect import Server, connect, quiet_option, running_server_option, summary, watch
 from .options import write
-
-_server = click.option(
-    "--server",
-    metavar="ADDRESS",
-    envvar="GRAMOPHONE_SERVER",
-    default="localhost:50051",
-    show_default=True,
-    help="The running server.",
-)
 
 
 @click.group()
@@ -26,7 +17,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@_server
+@running_server_option
 @click.option(
     "--state",
     "states",
@@ -35,7 +26,7 @@ def jobs() -> None:
     help="Only these.",
 )
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
-def list_jobs(server: str, states: tuple[str, ...], limit: int) -> None:
+def list_jobs(server: Server, states: tuple[str, ...], limit: int) -> None:
     """List jobs, the newest first."""
     with connect(server) as client:
         for job in client.jobs(states=states, limit=limit):
@@ -44,8 +35,8 @@ def list_jobs(server: str, states: tuple[str, ...], limit: int) -> None:
 
 @jobs.command()
 @click.argument("job_id")
-@_server
-def show(job_id: str, server: str) -> None:
+@running_server_option
+def show(job_id: str, server: Server) -> None:
     """Show a job."""
     with connect(server) as client:
         job = client.job(job_id).info()
@@ -63,10 +54,10 @@ def show(job_id: str, server: str) -> None:
 
 @jobs.command("watch")
 @click.argument("job_id")
-@_server
+@running_server_option
 @quiet_option
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Save the result here.")
-def watch_job(job_id: str, server: str, quiet: bool, output: Path | None) -> None:
+def watch_job(job_id: str, server: Server, quiet: bool, output: Path | None) -> None:
     """Watch a job to its end, and save its result."""
     with connect(server) as client:
         job = client.job(job_id)
@@ -80,8 +71,8 @@ def watch_job(job_id: str, server: str, quiet: bool, output: Path | None) -> Non
 
 @jobs.command()
 @click.argument("job_id")
-@_server
-def cancel(job_id: str, server: str) -> None:
+@running_server_option
+def cancel(job_id: str, server: Server) -> None:
     """Cancel a job."""
     with connect(server) as client:
         client.job(job_id).cancel()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..contact_sheet import contact_sheet
-from .connect import connect, quiet_option, server_option, watch
+from .connect import Server, connect, quiet_option, server_option, watch
 from .options import given, synthesis_options, write
 
 
@@ -43,7 +43,7 @@ def sweep(
     seeds: list[int],
     sizes: list[int],
     output: Path,
-    server: str | None,
+    server: Server,
     quiet: bool,
     **options: Any,
 ) -> None:

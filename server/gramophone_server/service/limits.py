@@ -16,3 +16,8 @@ class Limits:
     max_pixels: int = 8192 * 8192
     max_queued: int = 64
     max_message_bytes: int = 128 << 20
+
+    @property
+    def max_request_pixels(self) -> int:
+        """Of all pictures of a request, but for the last of them: they are in memory together, and compress well."""
+        return 4 * self.max_pixels

@@ -182,7 +182,14 @@ class RequestReader:
 
     def _decode(self, image: options_pb2.Image, field: str, check: Checker) -> Decoded | None:
         try:
-            return decode(image.data, self._limits.max_pixels)
+            most = self._limits.max_request_pixels
+            if check.pixels >= most:
+                raise PictureError(
+                    f"comes after {check.pixels:,} pixels of other pictures; one request may have {most:,}"
+                )
+            decoded = decode(image.data, self._limits.max_pixels)
+            check.pixels += decoded.image.width * decoded.image.height
+            return decoded
         except PictureError as error:
             check.add(f"{field}.data", str(error))
             return None

@@ -98,7 +98,9 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
                 "server's certificate valid, for this name and of a known authority, and is this client's?"
             )
         case grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?")
+            # So ends plaintext to a server with TLS, and TLS without a certificate that the server accepts.
+            hint = " Does it want TLS, or a certificate?" if "Socket closed" in message else ""
+            return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?{hint}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"the server at {target} did not answer in time")
         case _:

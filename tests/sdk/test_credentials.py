@@ -107,6 +107,18 @@ def test_no_connection_is_an_error_that_says_what_to_look_at(places, where):
             client.models()
 
 
+def test_a_door_that_is_shut_without_a_word_is_hinted_at(places):
+    expired = OURS.issue("carol", days=-1)
+    for credentials in (
+        {},
+        {"root_certificates": places.ca},
+        {"root_certificates": places.ca, "certificate": expired.certificate, "private_key": expired.key},
+    ):
+        with gramophone.Client(places.mutual.address, **credentials) as client:
+            with pytest.raises(gramophone.UnavailableError, match=r"Does it want TLS, or a certificate\?"):
+                client.models()
+
+
 def test_a_token_in_plaintext_goes_nowhere_but_loopback():
     for target in (
         "example.org:50051",

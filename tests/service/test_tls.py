@@ -90,6 +90,26 @@ def test_an_expired_server_is_not_trusted(tmp_path):
         assert outcome(server.address, OURS.trust()).code() == grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_certificate_is_renewed_while_the_server_runs(tmp_path):
+    certificate, key = FOREIGN.issue("server").write(tmp_path, "server")
+    with ServerProcess("--tls-certificate", certificate, "--tls-key", key) as server:
+
+        def reached(authority: Authority) -> bool:
+            with Calls(server.address, authority.trust()) as calls:
+                asked = calls.models.ListModels.future(model_service_pb2.ListModelsRequest(), timeout=20)
+                return bool(asked.code() == grpc.StatusCode.OK)
+
+        assert reached(FOREIGN)
+        renewed = OURS.issue("server")
+        Path(certificate).write_bytes(renewed.certificate)
+        # Without its key it is not taken yet.
+        assert reached(FOREIGN)
+        assert "is not the key of the certificate" in server.read_log()
+        Path(key).write_bytes(renewed.key)
+        assert reached(OURS)
+        assert not reached(FOREIGN)
+
+
 def test_tls_to_a_plaintext_server(server):
     assert outcome(server.address, OURS.trust()).code() == grpc.StatusCode.UNAVAILABLE
 

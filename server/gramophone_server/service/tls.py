@@ -9,6 +9,8 @@ import grpc
 
 from gramophone.channel import is_loopback
 
+from .tokens import file_version
+
 log = logging.getLogger(__name__)
 
 
@@ -75,29 +77,66 @@ class Security:
     def credentials(self) -> grpc.ServerCredentials | None:
         """The credentials of an encrypted port; None for a plaintext one.
 
+        New connections use the files as they are by then, so that a certificate can be renewed without a restart.
+
         Raises:
             SecurityError: a file is missing or damaged, or the key is not the certificate's.
         """
         if self.certificate is None or self.key is None:
             return None
-        pair = (_read(self.key, "--tls-key"), _read(self.certificate, "--tls-certificate"))
-        authorities = None if self.client_ca is None else _read(self.client_ca, "--client-ca")
+        files = _Files(self.certificate, self.key, self.client_ca)
+        asks = self.client_ca is not None
+        # None for "as before" is what gRPC documents, if not what its type stubs say.
+        return grpc.dynamic_ssl_server_credentials(files.read(), files.changed, asks)  # type: ignore[arg-type]
+
+
+class _Files:
+    """The files of a server's certificate, which may be replaced while it runs."""
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._client_ca = client_ca
+        self._version = self._stat()
+
+    def changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """What is in them if they have changed since the last look. gRPC asks at each new connection, in its threads."""
+        version = self._stat()
+        if version == self._version:
+            return None
+        self._version = version
+        try:
+            configuration = self.read()
+        except SecurityError as error:
+            # Perhaps one has been replaced and the other is about to be.
+            log.warning("new connections still get the certificates from before: %s", error)
+            return None
+        log.info("certificates read again")
+        return configuration
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """What is in them; raises SecurityError, see Security.credentials."""
+        pair = (_read(self._key, "--tls-key"), _read(self._certificate, "--tls-certificate"))
+        authorities = None if self._client_ca is None else _read(self._client_ca, "--client-ca")
         # gRPC says no more than that something is wrong; OpenSSL in the standard library says what.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+            context.load_cert_chain(self._certificate, self._key, password=_no_password)
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                raise SecurityError(f"{self.key} is not the key of the certificate in {self.certificate}") from error
+                raise SecurityError(f"{self._key} is not the key of the certificate in {self._certificate}") from error
             raise SecurityError(
-                f"{self.certificate} and {self.key} are not a PEM certificate and its private key without a password"
+                f"{self._certificate} and {self._key} are not a PEM certificate and its private key without a password"
             ) from error
         if authorities is not None:
             try:
                 context.load_verify_locations(cadata=authorities.decode())
             except (ssl.SSLError, ValueError) as error:
-                raise SecurityError(f"{self.client_ca} has no PEM certificates in it") from error
-        return grpc.ssl_server_credentials([pair], authorities, authorities is not None)
+                raise SecurityError(f"{self._client_ca} has no PEM certificates in it") from error
+        return grpc.ssl_server_certificate_configuration([pair], authorities)
+
+    def _stat(self) -> list[tuple[int, int, int] | None]:
+        return [file_version(path) for path in (self._certificate, self._key, self._client_ca) if path is not None]
 
 
 def _read(path: Path, option: str) -> bytes:

@@ -47,7 +47,7 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._version = _version(path)
+        self._version = file_version(path)
         self._entries = read_tokens(path)
 
     def caller(self, token: str) -> Caller | None:
@@ -62,7 +62,7 @@ class TokenFile:
         return found
 
     def _reload(self) -> None:
-        version = _version(self._path)
+        version = file_version(self._path)
         if version == self._version:
             return
         self._version = version
@@ -150,8 +150,8 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _version(path: Path) -> tuple[int, int, int] | None:
-    """Changes whenever the file does."""
+def file_version(path: Path) -> tuple[int, int, int] | None:
+    """Something that changes whenever the file does; None if there is none."""
     try:
         status = path.stat()
     except OSError:

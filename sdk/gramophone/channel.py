@@ -56,14 +56,14 @@ class Credentials:
         credentials = self._check(target)
         if credentials is not None:
             return grpc.secure_channel(target, credentials, options=OPTIONS)
-        return self._with_token(grpc.insecure_channel(target, options=OPTIONS))
+        return self._with_token(grpc.insecure_channel(target, options=_plaintext_options(target)))
 
     def aio_channel(self, target: str) -> grpc.aio.Channel:
         """The same for asyncio."""
         credentials = self._check(target)
         if credentials is not None:
             return grpc.aio.secure_channel(target, credentials, options=OPTIONS)
-        return self._with_token(grpc.aio.insecure_channel(target, options=OPTIONS))
+        return self._with_token(grpc.aio.insecure_channel(target, options=_plaintext_options(target)))
 
     def _check(self, target: str) -> grpc.ChannelCredentials | None:
         """The channel's credentials; None for plaintext."""
@@ -121,6 +121,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return False
+
+
+def _plaintext_options(target: str) -> list[tuple[str, Any]]:
+    # What is for this machine must not leave it: gRPC would go through $http_proxy even to loopback.
+    return [*OPTIONS, ("grpc.enable_http_proxy", 0)] if is_loopback(_host(target)) else OPTIONS
 
 
 def _host(target: str) -> str:

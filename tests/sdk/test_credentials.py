@@ -75,6 +75,12 @@ async def test_they_do_so_with_await(places):
             assert await client.models()
 
 
+def test_what_is_for_this_machine_does_not_go_through_a_proxy(places):
+    proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "", "no_grpc_proxy": ""}
+    done = gramophone_command("jobs", "list", "--server", places.plain.address, GRAMOPHONE_TOKEN=places.token, **proxy)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_client_that_is_refused(places):
     for credentials in ({}, {"token": "gramophone_wrong"}):
         with gramophone.Client(places.plain.address, **credentials) as client:

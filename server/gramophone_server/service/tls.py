@@ -100,7 +100,7 @@ class _Files:
         self._version = self._stat()
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What is in them if they have changed since the last look. gRPC asks at each new connection, in its threads."""
+        """What is in them if they have changed since the last look; for gRPC's threads, at each new connection."""
         version = self._stat()
         if version == self._version:
             return None

@@ -1,6 +1,6 @@
 """Names of any length and kind, and requests of very many parts: the right error, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -31,6 +31,13 @@ NAMES = {
     "10,000 other letters": "ü" * 10_000,
     "a megabyte": "x" * 1_000_000,
 }
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """A server of this file's own: after such requests it is not as the next test may expect it, in memory."""
+    with ServerProcess() as running:
+        yield running
 
 
 def error_of(call: Callable[..., object], request: object) -> grpc.RpcError:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import grpc
 
-from .channel import CALL_TIMEOUT, REATTACH_ATTEMPTS, Credentials, Pem, backoff
+from .channel import CALL_TIMEOUT, OPTIONS, REATTACH_ATTEMPTS, backoff
 from .client import arrays
+from .credentials import Credentials, Pem
 from .errors import DeadlineError, from_rpc
 from .history import History
 from .requests import (
@@ -132,7 +133,7 @@ class Client:
     ) -> None:
         self.target = target
         credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
-        self._channel = credentials.aio_channel(target)
+        self._channel = credentials.aio_channel(target, OPTIONS)
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)

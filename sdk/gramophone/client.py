@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import grpc
 
-from .channel import CALL_TIMEOUT, Credentials, Pem
+from .channel import CALL_TIMEOUT, OPTIONS
+from .credentials import Credentials, Pem
 from .errors import from_rpc
 from .job import Job
 from .requests import (
@@ -69,7 +70,8 @@ class Client:
         insecure: bool = False,
     ) -> None:
         self.target = target
-        self._channel = Credentials(token, tls, root_certificates, certificate, private_key, insecure).channel(target)
+        credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
+        self._channel = credentials.channel(target, OPTIONS)
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import gramophone
-from gramophone.channel import Credentials, is_loopback
+from gramophone.credentials import Credentials, is_loopback
 from gramophone_server.service.tokens import add_token
 from tests.certificates import Authority
 from tests.harness import ServerProcess, png
@@ -136,11 +136,11 @@ def test_a_token_in_plaintext_goes_nowhere_but_loopback():
         for twin in (gramophone.Client, gramophone.aio.Client):
             with pytest.raises(ValueError, match=r"would travel to .* unencrypted; give tls=True"):
                 twin(target, token="gramophone_secret")
-        Credentials(token="gramophone_secret", insecure=True).channel(target).close()
-        Credentials(token="gramophone_secret", tls=True).channel(target).close()
+        Credentials(token="gramophone_secret", insecure=True).channel(target, []).close()
+        Credentials(token="gramophone_secret", tls=True).channel(target, []).close()
     loopback = ("localhost", "localhost:1", "127.0.0.1:1", "[::1]:1", "::1", "unix:/tmp/x", "dns:///localhost:1")
     for target in (*loopback, "ipv4:127.0.0.1:1", "ipv6:[::1]:1"):
-        Credentials(token="gramophone_secret").channel(target).close()
+        Credentials(token="gramophone_secret").channel(target, []).close()
 
 
 @pytest.mark.parametrize("token", ["", " ", "two\nlines", "ümlaut", "x\0"])

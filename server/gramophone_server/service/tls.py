@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from gramophone.channel import is_loopback
+from gramophone.credentials import is_loopback
 
 from .tokens import file_version
 

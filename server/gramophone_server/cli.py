@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from .jobs.folder import DataFolderError, default_data_folder
+from .jobs.store import Retention
 from .models.store import UnknownModelError
 from .service.limits import Limits
 from .service.server import GramophoneServer, ServerConfig
@@ -47,6 +49,26 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option(
     "--max-queued", default=Limits.max_queued, show_default=True, type=click.IntRange(1), help="Jobs waiting."
 )
+@click.option(
+    "--max-queued-per-client", default=Limits.max_queued_per_client, show_default=True, type=click.IntRange(1)
+)
+@click.option("--max-iterations", default=Limits.max_iterations, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--max-streams", default=Limits.max_streams, show_default=True, type=click.IntRange(1), help="Open at once."
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the jobs, in which they survive the server.  [default: gramophone/jobs in your data folder, "
+    "or with --until-stdin-closes a temporary one]",
+)
+@click.option("--database", metavar="URL", help="Database of the jobs, as SQLAlchemy writes it.  [default: SQLite]")
+@click.option("--keep-days", default=30.0, show_default=True, type=click.FloatRange(0), help="Ended jobs are kept.")
+@click.option("--keep", metavar="SIZE", default="20GiB", show_default=True, callback=_bytes, help="Of files in all.")
+@click.option("--checkpoint-every", default=_DEFAULT.checkpoint_every, show_default=True, type=click.FloatRange(0))
+@click.option(
+    "--attempts", default=_DEFAULT.attempts, show_default=True, type=click.IntRange(1), help="Workers a job may lose."
+)
 @click.option("--tokens", type=_FILE, help="Clients with bearer tokens; see `gramophone tokens`.")
 @click.option("--tls-certificate", type=_FILE, help="The server's certificate and its chain, PEM.")
 @click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
@@ -66,6 +88,15 @@ def serve(
     default_model: str,
     max_pixels: int,
     max_queued: int,
+    max_queued_per_client: int,
+    max_iterations: int,
+    max_streams: int,
+    data: Path | None,
+    database: str | None,
+    keep_days: float,
+    keep: int,
+    checkpoint_every: float,
+    attempts: int,
     tokens: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
@@ -78,13 +109,18 @@ def serve(
 ) -> None:
     """Serve Gramophone over gRPC."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    limits = Limits(max_pixels=max_pixels, max_queued=max_queued)
+    limits = Limits(max_pixels, max_queued, max_queued_per_client, max_iterations, max_streams)
     security = Security(tokens, tls_certificate, tls_key, client_ca, admins, insecure)
+    # A parent that starts a child for itself comes back to none of its jobs.
+    folder = data if data or until_stdin_closes else default_data_folder()
     config = ServerConfig(
-        host, port, devices or _DEFAULT.devices, threads, models, default_model, limits, memory, security
-    )
+        host, port, devices or _DEFAULT.devices, threads, models, default_model, limits, memory, folder, database,
+        Retention(keep_days * 24 * 3600, keep), attempts, checkpoint_every, security,
+    )  # fmt: skip
     try:
         asyncio.run(_serve(config, grace, until_stdin_closes))
+    except DataFolderError as error:
+        raise click.ClickException(str(error)) from error
     except (RuntimeError, UnknownModelError, SecurityError, TokenFileError) as error:
         raise click.ClickException(f"cannot serve on {host}:{port}: {error}") from error
 
@@ -95,7 +131,6 @@ async def _serve(config: ServerConfig, grace: float, until_stdin_closes: bool) -
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     if until_stdin_closes:
-        grace = 0.0
         loop.add_reader(0, lambda: None if os.read(0, 4096) else stopping.set())
     server = GramophoneServer(config)
     # A parent process and a person both read this line; nothing else goes to standard output.

@@ -171,6 +171,8 @@ class LBFGS:
         """Goes on from a state."""
         self._state = dict(state)
         self._spectrum.load(self._state.pop("spectrum"))
+        if self._host and self._state:
+            self._state["pairs"] = [(s.cpu(), y.cpu(), rho) for s, y, rho in self._state["pairs"]]
 
     def _first(self, canvas: Tensor, at: Evaluation) -> Tensor:
         zero = torch.zeros_like(at.loss)

@@ -112,6 +112,7 @@ class Synthesis:
         self._iteration = 0
         self._number = 0
         self._course: list[tuple[int, Tensor]] = []
+        self._terms = self._loss = torch.zeros(0)
         self._begin(canvas)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -119,14 +120,18 @@ class Synthesis:
             level = self._levels[self._number]
             objective = level.open()
             while self._done < level.iterations and not self._stopped.all():
-                terms, loss = self._update(objective)
+                self._update(objective)
                 if self._iteration % self._report_every == 0 or self._done == level.iterations:
                     self._look_for_plateau()
-                    average = self._average / (1 - self._decay**self._averaged) if self._decay else None
-                    yield Frame(self._iteration, self._number, self._canvas, terms, loss, self._best, average)
+                    yield self.frame()
             self._number += 1
             if self._number < len(self._levels):
                 self._climb(self._levels[self._number])
+
+    def frame(self) -> Frame:
+        """The frame of the latest update; there must have been one, here or in what was loaded."""
+        average = self._average / (1 - self._decay**self._averaged) if self._decay else None
+        return Frame(self._iteration, self._number, self._canvas, self._terms, self._loss, self._best, average)
 
     def state(self) -> dict[str, Any]:
         """Where the optimisation stands: tensors, numbers, and lists and dicts of them."""
@@ -135,6 +140,8 @@ class Synthesis:
             "number": self._number,
             "done": self._done,
             "canvas": self._canvas,
+            "terms": self._terms,
+            "loss": self._loss,
             "best": [self._best.canvas, self._best.loss],
             "average": self._average,
             "averaged": self._averaged,
@@ -147,6 +154,7 @@ class Synthesis:
         """Goes on from a `state` of an optimisation that was set up like this one; its tensors are on the device."""
         self._iteration, self._number, self._done = state["iteration"], state["number"], state["done"]
         self._canvas, self._best = state["canvas"], Best(*state["best"])
+        self._terms, self._loss = state["terms"], state["loss"]
         self._average, self._averaged = state["average"], state["averaged"]
         self._stopped = state["stopped"]
         self._course = [(iteration, loss) for iteration, loss in state["course"]]
@@ -168,8 +176,8 @@ class Synthesis:
         self._begin(canvas if level.detail is None else (canvas + level.detail).clamp_(0, 1))
         self._optimizer.resize(level.height, level.width)
 
-    def _update(self, objective: Objective) -> tuple[Tensor, Tensor]:
-        """Takes a step; the terms and the loss before it."""
+    def _update(self, objective: Objective) -> None:
+        """Takes a step."""
         at = objective.evaluate(self._canvas)
         self._best = self._best.or_better(self._canvas, at)
         canvas = self._optimizer.step(self._canvas, at)
@@ -182,7 +190,7 @@ class Synthesis:
         if self._decay:
             self._average = self._average.lerp(canvas, 1 - self._decay)
             self._averaged += 1
-        return at.terms, at.loss
+        self._terms, self._loss = at.terms, at.loss
 
     def _look_for_plateau(self) -> None:
         if self._plateau is None:

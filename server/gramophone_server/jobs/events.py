@@ -76,7 +76,7 @@ class Result:
 class Failure:
     """Why a job failed: the name of a gRPC status code and a sentence for a person."""
 
-    code: Literal["INTERNAL", "UNAVAILABLE", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"]
+    code: Literal["INTERNAL", "UNAVAILABLE", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "DATA_LOSS"]
     message: str
 
 

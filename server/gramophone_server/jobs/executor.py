@@ -9,15 +9,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from ..models.layers import PoolingName
 from .estimate import Estimate
-from .events import Failure, Progress, Result
-from .job import Job
+from .events import Failure, Progress
 from .pipe import (
+    Alive,
     Answered,
     Ask,
     Cancel,
@@ -25,10 +26,11 @@ from .pipe import (
     Extract,
     Extracted,
     FromWorker,
+    Outcome,
+    Pause,
     Progressed,
     Ready,
     Run,
-    Started,
     ToWorker,
     WorkerConfig,
 )
@@ -37,6 +39,10 @@ from .spec import JobSpec, Picture
 log = logging.getLogger(__name__)
 
 Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
+
+
+# Seconds that a worker may take to open its device, may be silent, and may need from report to report; then it hangs.
+_OPENING, _SILENT, _STUCK = 180.0, 30.0, 1800.0
 
 
 class WorkerDiedError(Exception):
@@ -50,12 +56,20 @@ class Executor(Protocol):
         """Opens it; returns before the device is warm."""
         ...
 
-    async def run(self, job: Job, on_progress: Callable[[Progress], None]) -> Result | Failure | None:
-        """Runs a job to its end; None if it was cancelled."""
+    async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
+        """Runs a job to its end.
+
+        Raises:
+            WorkerDiedError: what ran it is gone, and the job can be run again.
+        """
         ...
 
     async def cancel(self, job_id: str) -> None:
         """Asks the job to stop at its next report, if it is the one running."""
+        ...
+
+    async def pause(self, job_id: str) -> None:
+        """Asks the job to save a checkpoint at its next report and end there, if it is the one running."""
         ...
 
     async def extract(
@@ -82,12 +96,14 @@ class ProcessExecutor:
     """A worker process that owns one device.
 
     It is started as a fresh interpreter, never forked (neither gRPC nor CUDA survives a fork), talks over a socket
-    pair, and leaves by itself when its end closes. If it dies, the job at hand fails with the reason and the next use
-    starts another.
+    pair, and leaves by itself when its end closes. If it dies, or hangs and is killed for it, the job at hand can be
+    run again, and the next use starts another.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
+        self._heard = 0.0
+        self._watchdog: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._reader: threading.Thread | None = None
@@ -95,8 +111,7 @@ class ProcessExecutor:
         self._sending = asyncio.Lock()
         self._request_ids = itertools.count(1)
         self._on_progress: dict[str, Callable[[Progress], None]] = {}
-        self._endings: dict[str, asyncio.Future[Result | Failure | None]] = {}
-        self._started: set[str] = set()
+        self._endings: dict[str, asyncio.Future[Outcome]] = {}
         self._stopping = False
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._ready = False
@@ -113,34 +128,38 @@ class ProcessExecutor:
             with theirs:
                 self._process = await asyncio.to_thread(self._spawn, theirs.fileno())
             self._connection = Connection(ours.detach())
+            self._heard = time.monotonic() + _OPENING
+            self._watchdog = self._watchdog or asyncio.create_task(self._watch())
             self._reader = threading.Thread(
                 target=self._read, args=(self._connection, self._process, asyncio.get_running_loop()), daemon=True
             )
             self._reader.start()
 
-    async def run(self, job: Job, on_progress: Callable[[Progress], None]) -> Result | Failure | None:
-        """Runs a job to its end; None if it was cancelled."""
-        for last_attempt in (False, True):
-            await self.start()
-            self._on_progress[job.id] = on_progress
-            ending: asyncio.Future[Result | Failure | None] = asyncio.get_running_loop().create_future()
-            self._endings[job.id] = ending
-            try:
-                await self._send(Run(job.id, job.spec))
-                return await ending
-            except WorkerDiedError as error:
-                # One that died before it took the job (while idle, say) has done the job no harm.
-                if last_attempt or job.id in self._started:
-                    return Failure("INTERNAL", f"The worker process {error} while it ran the job; submit it again.")
-            finally:
-                self._started.discard(job.id)
-                del self._on_progress[job.id], self._endings[job.id]
-        raise AssertionError("the last attempt returns")
+    async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
+        """Runs a job to its end.
+
+        Raises:
+            WorkerDiedError: the process died.
+        """
+        await self.start()
+        self._on_progress[task.job_id] = on_progress
+        ending: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._endings[task.job_id] = ending
+        try:
+            await self._send(task)
+            return await ending
+        finally:
+            del self._on_progress[task.job_id], self._endings[task.job_id]
 
     async def cancel(self, job_id: str) -> None:
-        """Asks the job to stop at its next report, if it is the one running."""
-        if job_id in self._endings:
-            await self._send(Cancel(job_id))
+        """Asks the job to stop at its next report; one that is about to be sent stops at its first."""
+        await self.start()
+        await self._send(Cancel(job_id))
+
+    async def pause(self, job_id: str) -> None:
+        """Asks the job to save a checkpoint at its next report and end there."""
+        await self.start()
+        await self._send(Pause(job_id))
 
     async def extract(
         self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
@@ -175,6 +194,8 @@ class ProcessExecutor:
     async def stop(self) -> None:
         """Closes the pipe, which makes the process leave, and sees that it did."""
         self._stopping = True
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         process = self._process
         if process is None:
             return
@@ -192,10 +213,13 @@ class ProcessExecutor:
         config = self._config
         command = [sys.executable, "-m", "gramophone_server.worker", "--fd", str(fd)]
         command += ["--device", config.device, "--threads", str(config.threads)]
+        command += ["--checkpoint-every", str(config.checkpoint_every)]
         if config.memory is not None:
             command += ["--memory", str(config.memory)]
         if config.models is not None:
             command += ["--models", str(config.models)]
+        if config.tensorboard is not None:
+            command += ["--tensorboard", str(config.tensorboard)]
         # Threads that wait by spinning for long make a step several times slower as soon as anything else wants a core;
         # those that do not spin at all make it slower on an idle machine. This is some tens of microseconds.
         environment = {"GOMP_SPINCOUNT": "20000", **os.environ}
@@ -221,18 +245,32 @@ class ProcessExecutor:
             loop.call_soon_threadsafe(self._died, process.wait())
 
     def _take(self, message: FromWorker) -> None:
+        self._heard = max(self._heard, time.monotonic())
         match message:
+            case Alive(stuck) if stuck > _STUCK:
+                self._kill("its job has not moved", stuck)
             case Ready(device):
                 self._ready = True
+                self._heard = time.monotonic()
                 log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
-            case Started(job_id):
-                self._started.add(job_id)
             case Progressed(job_id, progress) if job_id in self._on_progress:
                 self._on_progress[job_id](progress)
             case Ended(job_id, outcome) if job_id in self._endings:
                 self._endings[job_id].set_result(outcome)
             case Extracted(request_id, answer) | Answered(request_id, answer) if request_id in self._answers:
                 self._answers[request_id].set_result(answer)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            silent = time.monotonic() - self._heard
+            if silent > _SILENT and self._process is not None and self._process.poll() is None:
+                self._kill("it has not been heard of", silent)
+
+    def _kill(self, why: str, seconds: float) -> None:
+        assert self._process is not None
+        log.error("worker %s hangs and is killed: %s for %.0f s", self._process.pid, why, seconds)
+        self._process.kill()
 
     def _died(self, code: int) -> None:
         self._ready = False

@@ -11,15 +11,29 @@ from .spec import JobSpec, Picture
 
 @dataclass(frozen=True)
 class Run:
-    """Front to worker: run this job."""
+    """Front to worker: run this job.
+
+    Attributes:
+        checkpoint: the file from which it goes on, if there is one, and in which its checkpoints are kept.
+        squeeze: how often it has run out of memory; the worker plans with half of what is there each time.
+    """
 
     job_id: str
     spec: JobSpec
+    checkpoint: Path
+    squeeze: int = 0
 
 
 @dataclass(frozen=True)
 class Cancel:
     """Front to worker: stop this job at its next report."""
+
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Front to worker: save a checkpoint of this job at its next report and leave it there."""
 
     job_id: str
 
@@ -53,10 +67,15 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Started:
-    """Worker to front: the job is in hand."""
+class Alive:
+    """Worker to front, every few seconds: it is there, and its job has not moved for so many seconds."""
 
-    job_id: str
+    stuck: float
+
+
+@dataclass(frozen=True)
+class Paused:
+    """How a job ends that was left at a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +86,16 @@ class Progressed:
     progress: Progress
 
 
+Outcome = Result | Failure | Paused | None
+"""How a run ends; None means that it was cancelled."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """Worker to front: the job ended; None means that it was cancelled."""
 
     job_id: str
-    outcome: Result | Failure | None
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -100,13 +123,17 @@ class WorkerConfig:
         threads: CPU threads; 0 means as many as it may use.
         models: folder of models; None means the user's.
         memory: most bytes it may hold on its device; None for what there is.
+        checkpoint_every: least seconds between checkpoints of a job.
+        tensorboard: folder for event files of jobs; None for none.
     """
 
     device: str
     threads: int
     models: Path | None
     memory: int | None = None
+    checkpoint_every: float = 10.0
+    tensorboard: Path | None = None
 
 
-ToWorker = Run | Cancel | Extract | Ask
-FromWorker = Ready | Started | Progressed | Ended | Extracted | Answered
+ToWorker = Run | Cancel | Pause | Extract | Ask
+FromWorker = Ready | Alive | Progressed | Ended | Extracted | Answered

@@ -1,29 +1,35 @@
-"""The scheduler: which job runs next, and where."""
+"""The scheduler: which job runs next, and where; and what becomes of it when that goes wrong."""
 
 import asyncio
 import contextlib
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..models.layers import PoolingName
 from .estimate import Estimate
-from .events import Failure
-from .executor import Executor, Features
+from .events import Failure, Progress
+from .executor import Executor, Features, WorkerDiedError
 from .job import Job
+from .observer import Observer
+from .pipe import Outcome, Paused, Run
+from .queue import FairQueue
 from .spec import JobSpec, Picture
-from .store import JobStore
+from .store import JobStore, StorageError
 
 log = logging.getLogger(__name__)
+
+# A job that runs out of memory is tried with half of it so often.
+_SQUEEZES = 3
 
 
 class QueueFullError(Exception):
     """The queue has no room; `retry_after` is a guess at when it will, in seconds."""
 
-    def __init__(self, waiting: int, retry_after: float) -> None:
-        super().__init__(f"{waiting} jobs are waiting already, which is as many as this server lets wait")
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
 
 
@@ -39,22 +45,61 @@ class StoppingError(Exception):
     """The server is shutting down and takes no more jobs."""
 
 
+class RequestIdReusedError(Exception):
+    """Another request was submitted under this name."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Whose a job is, and what its client calls it.
+
+    Attributes:
+        owner: its client; empty where clients are not told apart.
+        request_id: the client's name for the submission; None for none.
+        request_sha256: of the request, to tell whether the same name is for the same request.
+        priority: among the client's own jobs, the highest first.
+    """
+
+    owner: str = ""
+    request_id: str | None = None
+    request_sha256: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How many jobs may wait, of all clients and of one; and how many workers one may lose before it has failed."""
+
+    queued: int = 64
+    queued_per_client: int = 64
+    attempts: int = 5
+
+
 class Scheduler:
-    """Runs jobs first come, first served, on whichever executor is free.
+    """Runs jobs on whichever executor is free, in the order of `FairQueue`.
 
     Args:
         executors: one per device.
         store: where jobs are kept.
-        max_queued: most jobs that may wait; the next is refused.
     """
 
-    def __init__(self, executors: Sequence[Executor], store: JobStore, *, max_queued: int = 64) -> None:
+    def __init__(
+        self,
+        executors: Sequence[Executor],
+        store: JobStore,
+        bounds: Bounds | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self.store = store
         self._executors = list(executors)
-        self._max_queued = max_queued
-        self._queue: deque[Job] = deque()
+        self._bounds = bounds or Bounds()
+        self._observer = observer or Observer()
+        self._queue = FairQueue()
+        self._adding: dict[str, int] = {}
+        self._named: dict[tuple[str, str], asyncio.Task[Job]] = {}
         self._work = asyncio.Semaphore(0)
         self._running: dict[str, Executor] = {}
+        self._cancelled: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
@@ -62,35 +107,101 @@ class Scheduler:
         self._mean_seconds = 10.0
         self._admitting = True
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is shutting down."""
+        return not self._admitting
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return len(self._running)
+
     async def start(self) -> None:
-        """Starts the executors and hands them jobs from now on."""
+        """Takes up what an earlier server has left, starts the executors and hands them jobs from now on.
+
+        Raises:
+            DataFolderError: the store cannot be used.
+        """
+        for job in await self.store.open():
+            self.store.record(job, job.queue())
+            self._push(job)
+            log.info("job %s is taken up again", job.id)
         self._loops = [asyncio.create_task(self._serve(executor)) for executor in self._executors]
         await asyncio.gather(*(executor.start() for executor in self._executors))
 
-    def submit(self, spec: JobSpec, owner: str = "") -> Job:
-        """Queues a job of that owner.
+    async def known(self, submission: Submission) -> Job | None:
+        """The job of an earlier submission of the same name, if there is one.
 
         Raises:
-            QueueFullError: too many jobs wait.
+            RequestIdReusedError: it was for another request.
+        """
+        if submission.request_id is None:
+            return None
+        if (adding := self._named.get((submission.owner, submission.request_id))) is not None:
+            # One that fails is no job; this submission is then the first.
+            await asyncio.wait([adding])
+        job = await self.store.submitted_as(submission.owner, submission.request_id)
+        return job and _same(job, submission)
+
+    def check_room(self, owner: str) -> None:
+        """Sees that one more job of a client may wait.
+
+        Raises:
+            QueueFullError: it may not.
             StoppingError: the server is shutting down.
         """
         if not self._admitting:
             raise StoppingError("the server is shutting down")
-        if len(self._queue) >= self._max_queued:
-            raise QueueFullError(len(self._queue), self._mean_seconds / len(self._executors))
-        job = Job(_new_id(), spec, owner)
-        self.store.add(job)
-        self._queue.append(job)
-        self._work.release()
-        log.info("job %s queued: %s %dx%d", job.id, spec.kind, spec.width, spec.height)
-        return job
+        retry_after = self._mean_seconds / len(self._executors)
+        waiting = len(self._queue) + sum(self._adding.values())
+        if waiting >= self._bounds.queued:
+            raise QueueFullError(
+                f"{waiting} jobs are waiting already, which is as many as this server lets wait", retry_after
+            )
+        own = self._queue.count(owner) + self._adding.get(owner, 0)
+        if own >= self._bounds.queued_per_client:
+            raise QueueFullError(
+                f"{own} jobs of yours are waiting already, which is as many as this server lets one client have",
+                retry_after,
+            )
+
+    async def submit(self, spec: JobSpec, submission: Submission | None = None) -> Job:
+        """Queues a job; it is on the disk when this returns. A submission whose name is known gives the job there is.
+
+        Raises:
+            QueueFullError: too many jobs wait.
+            StoppingError: the server is shutting down.
+            StorageError: it cannot be kept.
+            RequestIdReusedError: the name is of another request.
+        """
+        submission = submission or Submission()
+        key = submission.owner, submission.request_id or ""
+        while True:
+            if (job := await self.known(submission)) is not None:
+                return job
+            if key not in self._named:
+                break
+        self.check_room(submission.owner)
+        adding = asyncio.create_task(self._add(spec, submission))
+        if submission.request_id is not None:
+            self._named[key] = adding
+            adding.add_done_callback(lambda _: self._named.pop(key, None))
+        # A client that leaves meanwhile has submitted it all the same.
+        return await asyncio.shield(adding)
 
     async def cancel(self, job: Job) -> None:
         """Cancels a job: at once if it waits, at its next report if it runs."""
         if job in self._queue:
             self._queue.remove(job)
-            job.end(None)
+            await self._end(job, None)
         elif job.id in self._running:
+            self._cancelled.add(job.id)
             await self._running[job.id].cancel(job.id)
 
     def cancel_soon(self, job: Job) -> None:
@@ -104,10 +215,6 @@ class Scheduler:
     ) -> Features | Failure:
         """Features of a picture, on an executor with no job if there is one."""
         return await self._free_executor().extract(model, picture, layers, gram=gram, pooling=pooling)
-
-    def _free_executor(self) -> Executor:
-        busy = set(self._running.values())
-        return next((e for e in self._executors if e not in busy), self._executors[0])
 
     async def estimate(self, spec: JobSpec) -> Estimate | Failure:
         """What the job would take where it would run."""
@@ -131,42 +238,145 @@ class Scheduler:
             raise DoesNotFitError(refused)
 
     async def stop(self, grace: float) -> None:
-        """Takes no more jobs, fails those that wait, gives those that run `grace` seconds, and stops the executors."""
+        """Takes no more jobs and stops the executors.
+
+        If the store outlives this server, running jobs are left at a checkpoint, for which they have `grace` seconds,
+        and the next server takes all of them up; else those that wait fail, and those that run have `grace` seconds to
+        be done.
+        """
         self._admitting = False
-        while self._queue:
-            self._queue.popleft().end(Failure("UNAVAILABLE", "The server was shut down before the job began."))
+        if self.store.lasting:
+            await asyncio.gather(*(executor.pause(job_id) for job_id, executor in list(self._running.items())))
+        else:
+            while (job := self._queue.pop()) is not None:
+                await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job began."))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
-        for job_id in list(self._running):
-            if (job := self.store.get(job_id)) is not None:
-                job.end(Failure("UNAVAILABLE", "The server was shut down before the job was done."))
         for loop in self._loops:
             loop.cancel()
+        if not self.store.lasting:
+            for job_id in list(self._running):
+                if (running := await self.store.get(job_id)) is not None:
+                    failure = Failure("UNAVAILABLE", "The server was shut down before the job was done.")
+                    await self._end(running, failure)
         await asyncio.gather(*(executor.stop() for executor in self._executors))
+        await self.store.close()
+
+    def _free_executor(self) -> Executor:
+        busy = set(self._running.values())
+        return next((e for e in self._executors if e not in busy), self._executors[0])
+
+    async def _add(self, spec: JobSpec, submission: Submission) -> Job:
+        job = Job(
+            _new_id(),
+            spec.without_pixels(),
+            owner=submission.owner,
+            request_id=submission.request_id,
+            request_sha256=submission.request_sha256,
+            priority=submission.priority,
+        )
+        self._adding[job.owner] = self._adding.get(job.owner, 0) + 1
+        try:
+            await self.store.add(job, spec)
+        finally:
+            self._adding[job.owner] -= 1
+            if not self._adding[job.owner]:
+                del self._adding[job.owner]
+        self._push(job)
+        self._observer.queued(job)
+        log.info("job %s queued: %s %dx%d", job.id, spec.kind, spec.width, spec.height, extra={"job_id": job.id})
+        return job
+
+    def _push(self, job: Job) -> None:
+        self._queue.push(job)
+        self._work.release()
 
     async def _serve(self, executor: Executor) -> None:
         while True:
             await self._work.acquire()
-            # A cancelled job leaves the queue but not the semaphore.
-            if not self._queue:
+            # A cancelled job leaves the queue but not the semaphore; and what is left waits for the next server.
+            job = self._queue.pop() if self._admitting else None
+            if job is None:
                 continue
-            job = self._queue.popleft()
             self._running[job.id] = executor
             self._idle.clear()
-            job.start()
-            started = time.monotonic()
             try:
-                outcome = await executor.run(job, job.report)
+                await self._run(job, executor)
             except Exception as error:
                 log.exception("job %s could not be run", job.id)
-                outcome = Failure("INTERNAL", f"The job could not be run: {error}.")
+                await self._end(job, Failure("INTERNAL", f"The job could not be run: {error}."))
             finally:
-                del self._running[job.id]
+                self._running.pop(job.id, None)
+                self._cancelled.discard(job.id)
                 if not self._running:
                     self._idle.set()
-            job.end(outcome)
-            self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
-            log.info("job %s %s", job.id, job.state.value)
+
+    async def _run(self, job: Job, executor: Executor) -> None:
+        self.store.record(job, job.start())
+        self._observer.started(job)
+        charged, begun = self._mean_seconds, time.monotonic()
+        self._queue.charge(job.owner, charged)
+        try:
+            outcome: Outcome | WorkerDiedError = await self._attempt(job, executor)
+        except WorkerDiedError as error:
+            outcome = error
+        seconds = time.monotonic() - begun
+        self._queue.charge(job.owner, seconds - charged)
+        match outcome:
+            case Paused():
+                log.info("job %s is left at a checkpoint", job.id, extra={"job_id": job.id})
+            case WorkerDiedError():
+                job.losses += 1
+                await self._again(job, f"The worker process {outcome} while it ran the job")
+            case Failure(code="RESOURCE_EXHAUSTED") if job.squeeze < _SQUEEZES:
+                job.squeeze += 1
+                await self._again(job, outcome.message.rstrip("."))
+            case _:
+                await self._end(job, outcome)
+                self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
+
+    async def _attempt(self, job: Job, executor: Executor) -> Outcome:
+        try:
+            spec = await self.store.spec(job)
+        except StorageError as error:
+            return Failure("DATA_LOSS", f"{error}; submit the job again.")
+        task = Run(job.id, spec, self.store.folder.checkpoint(job.id), job.squeeze)
+
+        def report(progress: Progress) -> None:
+            self.store.record(job, job.report(progress))
+            self._observer.progressed(job, progress)
+
+        return await executor.run(task, report)
+
+    async def _again(self, job: Job, why: str) -> None:
+        """Has a job that was interrupted run again, or fail if that has happened too often."""
+        if job.id in self._cancelled:
+            await self._end(job, None)
+            return
+        if job.losses >= self._bounds.attempts:
+            times = "once" if job.losses == 1 else f"{job.losses} times"
+            await self._end(job, Failure("INTERNAL", f"{why}, {times} by now; it is not tried again."))
+            return
+        if self.stopping:
+            return  # For the next server, or for `stop` to end.
+        log.warning("job %s goes back to the queue: %s", job.id, why, extra={"job_id": job.id})
+        self.store.record(job, job.queue())
+        self._observer.queued(job)
+        self._push(job)
+
+    async def _end(self, job: Job, outcome: Outcome) -> None:
+        assert not isinstance(outcome, Paused)
+        if job.state.final:
+            return
+        await self.store.end(job, outcome)
+        self._observer.ended(job)
+        log.info("job %s %s", job.id, job.state.value, extra={"job_id": job.id})
+
+
+def _same(job: Job, submission: Submission) -> Job:
+    if job.request_sha256 != submission.request_sha256:
+        raise RequestIdReusedError(f"is {submission.request_id!r}, under which another request was submitted already")
+    return job
 
 
 def _new_id() -> str:

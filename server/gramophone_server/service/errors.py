@@ -11,8 +11,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from ..jobs.scheduler import DoesNotFitError, QueueFullError, StoppingError
-from .violations import InvalidRequestError, NotFoundError
+from ..jobs.scheduler import DoesNotFitError, QueueFullError, RequestIdReusedError, StoppingError
+from ..jobs.store import StorageError
+from .violations import InvalidRequestError, NotFoundError, TooMuchError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -35,13 +36,20 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
         await abort(context, grpc.StatusCode.NOT_FOUND, str(error), resource, bad_request(*error.violations))
     except InvalidRequestError as error:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error), bad_request(*error.violations))
-    except QueueFullError as error:
+    except RequestIdReusedError as error:
+        field = ("request_id", str(error))
+        await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"request_id: {error}", bad_request(field))
+    except (QueueFullError, TooMuchError) as error:
         retry = details.RetryInfo(retry_delay=Duration(seconds=max(1, round(error.retry_after))))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
     except DoesNotFitError as error:
         violation = details.PreconditionFailure.Violation(type="MEMORY", subject=error.device, description=str(error))
         failure = details.PreconditionFailure(violations=[violation])
         await abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error), failure)
+    except StorageError as error:
+        # Most likely its disk is full, and somebody will see to that.
+        retry = details.RetryInfo(retry_delay=Duration(seconds=30))
+        await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
     except StoppingError as error:
         await abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
 

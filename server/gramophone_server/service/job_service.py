@@ -1,45 +1,58 @@
-"""JobService: finds, watches and cancels jobs."""
+"""JobService: finds, watches, cancels and forgets jobs; takes pictures in and gives results out."""
 
-from collections.abc import AsyncIterator
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from typing import Any
+
+import grpc
 
 from gramophone.v1 import job_pb2
 from gramophone.v1 import job_service_pb2 as pb
 from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
 
-from ..jobs.events import State
+from ..jobs.archive import Query
+from ..jobs.events import Result, State
 from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
+from ..jobs.spec import Kind
 from .caller import current_caller
-from .errors import Context, rich_errors
-from .render import render_event, render_job
+from .errors import Context, abort, rich_errors
+from .limits import Limits
+from .render import render_job
+from .streams import Streams
 from .violations import Checker, NotFoundError
+
+_PIECE = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class JobServicer(JobServiceServicer):
     """Answers the calls about jobs."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, streams: Streams, limits: Limits) -> None:
         self._scheduler = scheduler
+        self._store = scheduler.store
+        self._streams = streams
+        self._limits = limits
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """One job as it stands."""
         async with rich_errors(context):
-            return pb.GetJobResponse(job=render_job(self._find(request.job_id), with_result=True))
+            return pb.GetJobResponse(job=render_job(await self._find(request.job_id), with_result=True))
         raise AssertionError("unreachable")
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        """Jobs, the newest first."""
+        """Jobs in an order."""
         async with rich_errors(context):
             check = Checker()
-            size = check.integer(request, "page_size", 100, 1, 1000)
-            states = _states(request, check)
+            query = _query(request, check)
             check.stop_if_wrong()
             # One more than asked for tells whether there is a next page.
-            caller = current_caller()
-            owner = None if caller.admin else caller.name
-            jobs = self._scheduler.store.list(limit=size + 1, before=request.page_token, states=states, owner=owner)
-            page = [render_job(job, with_result=False) for job in jobs[:size]]
-            return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > size else "")
+            jobs = await self._store.find(replace(query, limit=query.limit + 1))
+            page = [render_job(job, with_result=False) for job in jobs[: query.limit]]
+            return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > query.limit else "")
         raise AssertionError("unreachable")
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
@@ -48,36 +61,134 @@ class JobServicer(JobServiceServicer):
             check = Checker()
             after = check.integer(request, "after_sequence", 0, 0, 2**63 - 1)
             check.stop_if_wrong()
-            job = self._find(request.job_id)
-        async for event in job.watch(after):
-            yield pb.WatchJobResponse(event=render_event(job, event))
+            with self._streams.one():
+                job = await self._find(request.job_id)
+                async for event in self._streams.events(job, context, after):
+                    yield pb.WatchJobResponse(event=event)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Asks a job to stop."""
         async with rich_errors(context):
-            job = self._find(request.job_id)
+            job = await self._find(request.job_id)
             await self._scheduler.cancel(job)
             return pb.CancelJobResponse(job=render_job(job, with_result=False))
         raise AssertionError("unreachable")
 
-    def _find(self, job_id: str) -> Job:
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> pb.DeleteJobResponse:
+        """Forgets a job that has ended."""
+        async with rich_errors(context):
+            job = await self._find(request.job_id)
+            if not job.state.final:
+                message = f"Job {job.id} is {job.state.value}; cancel it first, or wait for its end."
+                await abort(context, grpc.StatusCode.FAILED_PRECONDITION, message)
+            await self._store.delete(job)
+            return pb.DeleteJobResponse()
+        raise AssertionError("unreachable")
+
+    async def DownloadResult(
+        self, request: pb.DownloadResultRequest, context: Context
+    ) -> AsyncIterator[pb.DownloadResultResponse]:
+        """The file of a job's result, in pieces."""
+        async with rich_errors(context):
+            check = Checker()
+            offset = check.integer(request, "offset", 0, 0, 2**63 - 1)
+            check.stop_if_wrong()
+            with self._streams.one():
+                job = await self._find(request.job_id)
+                result = job.outcome
+                if not isinstance(result, Result):
+                    message = f"Job {job.id} is {job.state.value} and has no result."
+                    await abort(context, grpc.StatusCode.FAILED_PRECONDITION, message)
+                data = result.image.data
+                if offset > len(data):
+                    check.add("offset", f"is {offset}, but the file has {len(data)} bytes")
+                    check.stop_if_wrong()
+                whole = render_job(job, with_result=True).result
+                whole.image.ClearField("data")
+                first = pb.DownloadResultResponse(result=whole, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+                first.data = data[offset : offset + _PIECE]
+                yield first
+                for start in range(offset + _PIECE, len(data), _PIECE):
+                    yield pb.DownloadResultResponse(data=data[start : start + _PIECE])
+
+    async def UploadImage(
+        self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Context
+    ) -> pb.UploadImageResponse:
+        """Keeps a picture file for requests to refer to."""
+        async with rich_errors(context):
+            owner, name, data = current_caller().name, "", bytearray()
+            async for request in request_iterator:
+                if not name:
+                    name = request.sha256
+                    check = Checker()
+                    if not _SHA256.fullmatch(name):
+                        check.add("sha256", "must be the SHA-256 of the file, 64 lower-case hexadecimal digits")
+                    check.stop_if_wrong()
+                    if (size := await self._store.has_upload(owner, name)) is not None:
+                        return pb.UploadImageResponse(sha256=name, size=size)
+                data += request.data
+                if len(data) > self._limits.max_message_bytes:
+                    check = Checker()
+                    check.add(
+                        "data", f"is more than {self._limits.max_message_bytes:,} bytes, the most this server takes"
+                    )
+                    check.stop_if_wrong()
+            check = Checker()
+            if not name:
+                check.add("sha256", "is missing: there was no message")
+            elif (found := hashlib.sha256(data).hexdigest()) != name:
+                check.add("sha256", f"is {name}, but what came has the hash {found}; send the file again")
+            check.stop_if_wrong()
+            await self._store.add_upload(owner, bytes(data))
+            return pb.UploadImageResponse(sha256=name, size=len(data))
+        raise AssertionError("unreachable")
+
+    async def _find(self, job_id: str) -> Job:
         check = Checker()
         if not job_id:
             check.add("job_id", "is empty; it is the job_id of the job's events")
         check.stop_if_wrong()
-        job = self._scheduler.store.get(job_id)
-        # Whether another client has such a job is not for this one to learn.
+        job = await self._store.get(job_id)
+        # What a caller may not see is to him as if it were not there.
         if job is None or not current_caller().may_see(job.owner):
-            reason = f"is {job_id!r}, which is not known; it may be of an earlier run of the server, or long over"
+            reason = f"is {job_id!r}, which is not known; it may be long over and forgotten"
             raise NotFoundError("job_id", "job", job_id, reason)
         return job
 
 
-def _states(request: pb.ListJobsRequest, check: Checker) -> list[State]:
-    states = []
-    for i, value in enumerate(request.states):
-        if value == 0 or value not in job_pb2.JobState.values():
-            check.add(f"states[{i}]", f"is {value}, which is not a state; use JOB_STATE_QUEUED and so on")
+def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
+    caller = current_caller()
+    owner = request.owner or None
+    if not caller.admin:
+        if owner not in (None, caller.name):
+            check.add("owner", f"is {owner!r}, but only an administrator may list the jobs of others")
+        owner = caller.name
+    return Query(
+        limit=check.integer(request, "page_size", 100, 1, 1000),
+        states=tuple(State[name] for name in _names(request.states, "states", job_pb2.JobState, check)),
+        kinds=tuple(_kind(name) for name in _names(request.kinds, "kinds", job_pb2.JobKind, check)),
+        model=request.model,
+        owner=owner,
+        created_after=request.created_after.ToMicroseconds() / 1e6 if request.HasField("created_after") else None,
+        created_before=request.created_before.ToMicroseconds() / 1e6 if request.HasField("created_before") else None,
+        oldest_first=check.choice(request, "order", pb.JobOrder, "newest_first") == "oldest_first",
+        after=request.page_token,
+    )
+
+
+def _names(values: Iterable[int], field: str, enum: Any, check: Checker) -> list[str]:
+    """Names of values of an enum, without its prefix."""
+    names = []
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    for i, value in enumerate(values):
+        if value == 0 or value not in enum.values():
+            known = ", ".join(enum.keys()[1:])
+            check.add(f"{field}[{i}]", f"is {value}, which is not a value of the enum; use one of {known}")
         else:
-            states.append(State[job_pb2.JobState.Name(value).removeprefix("JOB_STATE_")])
-    return states
+            names.append(enum.Name(value).removeprefix(prefix))
+    return names
+
+
+def _kind(name: str) -> Kind:
+    kinds: dict[str, Kind] = {"STYLE": "style", "CONTENT": "content", "TRANSFER": "transfer"}
+    return kinds[name]

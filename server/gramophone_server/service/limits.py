@@ -10,11 +10,17 @@ class Limits:
     Attributes:
         max_pixels: of a picture sent in, and of a canvas.
         max_queued: jobs waiting.
-        max_message_bytes: of one gRPC message received.
+        max_queued_per_client: jobs of one client waiting.
+        max_iterations: of a job.
+        max_streams: streams of events and results open at once.
+        max_message_bytes: of one gRPC message received, and of an uploaded picture file.
     """
 
     max_pixels: int = 8192 * 8192
     max_queued: int = 64
+    max_queued_per_client: int = 64
+    max_iterations: int = 1_000_000
+    max_streams: int = 4096
     max_message_bytes: int = 128 << 20
 
     @property

@@ -41,6 +41,8 @@ def render_job(job: Job, *, with_result: bool) -> pb.Job:
         model=job.spec.model,
         create_time=_timestamp(job.create_time),
         owner=job.owner,
+        priority=job.priority,
+        attempts=job.attempts,
     )
     if job.start_time is not None:
         message.start_time.CopyFrom(_timestamp(job.start_time))

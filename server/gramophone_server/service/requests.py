@@ -1,7 +1,7 @@
 """From a request to a JobSpec: every check a job passes before it is accepted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from gramophone.v1 import model_service_pb2, options_pb2
@@ -11,6 +11,7 @@ from ..jobs.spec import JobSpec, Kind, LayerWeight, LevelSpec, LossScaleName, Pi
 from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
+from .caller import current_caller
 from .limits import Limits
 from .options import AT, Options, read_options
 from .pictures import Decoded, PictureError, decode
@@ -42,12 +43,22 @@ class RequestReader:
 
     Its methods decode pictures and so block: call them in a thread. They raise InvalidRequestError with all violations,
     or NotFoundError.
+
+    Args:
+        uploads: finds the file that a client, by its name, has uploaded, by its SHA-256.
     """
 
-    def __init__(self, models: ModelStore, default_model: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        models: ModelStore,
+        default_model: str,
+        limits: Limits,
+        uploads: Callable[[str, str], bytes | None] = lambda owner, sha256: None,
+    ) -> None:
         self._models = models
         self._default_model = default_model
         self._limits = limits
+        self._uploads = uploads
 
     def style(self, request: pb.ReconstructStyleRequest) -> JobSpec:
         """The job that a style reconstruction asks for."""
@@ -113,6 +124,9 @@ class RequestReader:
     ) -> JobSpec:
         manifest = self._manifest(options, "options.model")
         read = read_options(options, kind, manifest.pooling, check)
+        if read.iterations > self._limits.max_iterations:
+            most = f"{self._limits.max_iterations:,}"
+            check.add(AT + "iterations", f"is {read.iterations}, but this server makes at most {most}")
         scales = check.integer(options, "scales", 0, 1, 8, at=AT)
         of_content: tuple[LayerWeight, ...] = ()
         of_style: tuple[LayerWeight, ...] = ()
@@ -181,17 +195,27 @@ class RequestReader:
             raise NotFoundError(field, "model", name, str(error)) from error
 
     def _decode(self, image: options_pb2.Image, field: str, check: Checker) -> Decoded | None:
+        data = image.data
+        if image.sha256:
+            if data:
+                check.add(field, "has both data and sha256; send the file or refer to one that was uploaded")
+                return None
+            found = self._uploads(current_caller().name, image.sha256)
+            if found is None:
+                check.add(f"{field}.sha256", f"is {image.sha256[:80]!r}, of which no file is here; upload it first")
+                return None
+            data = found
         try:
             most = self._limits.max_request_pixels
             if check.pixels >= most:
                 raise PictureError(
                     f"comes after {check.pixels:,} pixels of other pictures; one request may have {most:,}"
                 )
-            decoded = decode(image.data, self._limits.max_pixels)
+            decoded = decode(data, self._limits.max_pixels)
             check.pixels += decoded.image.width * decoded.image.height
             return decoded
         except PictureError as error:
-            check.add(f"{field}.data", str(error))
+            check.add(f"{field}.sha256" if image.sha256 else f"{field}.data", str(error))
             return None
 
     def _mask(self, style: options_pb2.StyleSource, name: str, number: int, check: Checker) -> Decoded | None:

@@ -16,15 +16,17 @@ from gramophone.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_ser
 from gramophone.v1.style_transfer_service_pb2_grpc import add_StyleTransferServiceServicer_to_server
 
 from ..jobs.executor import ProcessExecutor
+from ..jobs.folder import DataFolder
 from ..jobs.pipe import WorkerConfig
-from ..jobs.scheduler import Scheduler
-from ..jobs.store import MemoryJobStore
+from ..jobs.scheduler import Bounds, Scheduler
+from ..jobs.store import JobStore, Retention
 from ..models.store import BUILTIN_MODEL, ModelStore
 from .auth import Authenticator
 from .job_service import JobServicer
 from .limits import Limits
 from .model_service import ModelServicer
 from .requests import RequestReader
+from .streams import Streams
 from .style_transfer import StyleTransferServicer
 from .tls import Security
 from .tokens import TokenFile
@@ -52,6 +54,11 @@ class ServerConfig:
         models: folder of models; None means the user's.
         default_model: used by requests that name none.
         memory: most bytes that a worker may hold; None for what there is.
+        data: folder in which jobs are kept; None for a temporary one, whose jobs end with the server.
+        database: URL of their database; None for SQLite in that folder.
+        retention: how long ended jobs are kept.
+        attempts: how many workers one job may lose.
+        checkpoint_every: least seconds between checkpoints of a job.
         security: who may call, and over what.
     """
 
@@ -63,6 +70,11 @@ class ServerConfig:
     default_model: str = BUILTIN_MODEL
     limits: Limits = field(default_factory=Limits)
     memory: int | None = None
+    data: Path | None = None
+    database: str | None = None
+    retention: Retention = field(default_factory=Retention)
+    attempts: int = Bounds.attempts
+    checkpoint_every: float = WorkerConfig.checkpoint_every
     security: Security = field(default_factory=Security)
 
 
@@ -79,18 +91,20 @@ class GramophoneServer:
         security = config.security
         security.check(config.host)
         self._credentials = security.credentials()
-        models = ModelStore(config.models)
-        models.get(config.default_model)  # A server whose default model is missing should not start.
-        executors = [
-            ProcessExecutor(WorkerConfig(name, config.threads, config.models, config.memory)) for name in config.devices
-        ]
-        self._scheduler = Scheduler(executors, MemoryJobStore(), max_queued=config.limits.max_queued)
-        reader = RequestReader(models, config.default_model, config.limits)
         authenticator = Authenticator(
             TokenFile(security.tokens) if security.tokens else None,
             certificates=security.client_ca is not None,
             admins=security.admins,
         )
+        limits = config.limits
+        models = ModelStore(config.models)
+        models.get(config.default_model)  # A server whose default model is missing should not start.
+        executors = [ProcessExecutor(_worker(config, device)) for device in config.devices]
+        store = JobStore(DataFolder(config.data), config.database, config.retention)
+        bounds = Bounds(limits.max_queued, limits.max_queued_per_client, config.attempts)
+        self._scheduler = Scheduler(executors, store, bounds)
+        reader = RequestReader(models, config.default_model, limits, store.upload)
+        streams = Streams(store, limits.max_streams)
         self._server = grpc.aio.server(
             interceptors=[authenticator] if security.authenticates else [],
             options=[
@@ -101,11 +115,16 @@ class GramophoneServer:
                 # Clients may ping quiet connections, at most every 5 s.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                # A connection that is only half open any more is noticed within a minute.
+                ("grpc.keepalive_time_ms", 40_000),
+                ("grpc.keepalive_timeout_ms", 15_000),
             ],
         )
         self._health = health.HealthServicer()
-        add_StyleTransferServiceServicer_to_server(StyleTransferServicer(self._scheduler, reader), self._server)
-        add_JobServiceServicer_to_server(JobServicer(self._scheduler), self._server)
+        add_StyleTransferServiceServicer_to_server(
+            StyleTransferServicer(self._scheduler, reader, streams), self._server
+        )
+        add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, limits), self._server)
         add_ModelServiceServicer_to_server(
             ModelServicer(self._scheduler, reader, models, config.default_model), self._server
         )
@@ -114,10 +133,13 @@ class GramophoneServer:
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> str:
-        """Starts serving; returns the address. The workers warm up meanwhile.
+        """Starts serving, and takes up the jobs that an earlier server has left; returns the address.
+
+        The workers warm up meanwhile.
 
         Raises:
             RuntimeError: the port cannot be had.
+            DataFolderError: the folder of jobs cannot be used.
         """
         # An IPv6 address has colons of its own.
         host = f"[{self._config.host}]" if re.fullmatch("[^[].*:.*", self._config.host) else self._config.host
@@ -126,16 +148,23 @@ class GramophoneServer:
             port = self._server.add_secure_port(address, self._credentials)
         else:
             port = self._server.add_insecure_port(address)
+        await self._scheduler.start()
         await self._server.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        await self._scheduler.start()
         return f"{host}:{port}"
 
     async def stop(self, grace: float) -> None:
-        """Stops taking jobs, says so, gives running ones `grace` seconds, ends streams, workers and the server."""
+        """Stops taking jobs, says so, lets running ones come to a checkpoint, ends streams, workers and the server.
+
+        All of it takes about `grace` seconds at most. See `Scheduler.stop` for what becomes of the jobs.
+        """
         log.info("stopping, with %g s for running jobs", grace)
         await self._health.enter_graceful_shutdown()
         await self._scheduler.stop(grace)
-        # Every job has ended by now; what is left to streams is to say so.
+        # What is left to streams is to say how their jobs stand.
         await self._server.stop(1.0)
+
+
+def _worker(config: ServerConfig, device: str) -> WorkerConfig:
+    return WorkerConfig(device, config.threads, config.models, config.memory, config.checkpoint_every)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
 
 import grpc
 
@@ -11,23 +10,24 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceServicer
 
 from ..jobs.events import Failure
+from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import JobSpec
-from .caller import current_caller
 from .errors import Context, abort, rich_errors
-from .render import render_estimate, render_event
+from .render import render_estimate
 from .requests import RequestReader
+from .streams import Streams
+from .submissions import PaintRequest, read_submission
 from .violations import Checker
-
-_Request = TypeVar("_Request", pb.ReconstructStyleRequest, pb.ReconstructContentRequest, pb.TransferStyleRequest)
 
 
 class StyleTransferServicer(StyleTransferServiceServicer):
     """Answers the three calls that paint, and says what they would take."""
 
-    def __init__(self, scheduler: Scheduler, reader: RequestReader) -> None:
+    def __init__(self, scheduler: Scheduler, reader: RequestReader, streams: Streams) -> None:
         self._scheduler = scheduler
         self._reader = reader
+        self._streams = streams
 
     async def ReconstructStyle(
         self, request: pb.ReconstructStyleRequest, context: Context
@@ -61,20 +61,31 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         raise AssertionError("unreachable")
 
     async def _run(
-        self, request: _Request, context: Context, read: Callable[[_Request], JobSpec]
+        self, request: PaintRequest, context: Context, read: Callable[[PaintRequest], JobSpec]
     ) -> AsyncIterator[job_pb2.JobEvent]:
         async with rich_errors(context):
             check = Checker()
             on_disconnect = check.choice(request, "on_disconnect", options_pb2.OnDisconnect, "cancel")
+            submission = read_submission(request, check)
             check.stop_if_wrong()
-            # Checking decodes pictures, which would hold up every other call.
-            spec = await asyncio.to_thread(read, request)
-            await self._scheduler.check_fits(spec)
-            job = self._scheduler.submit(spec, owner=current_caller().name)
-        try:
-            async for event in job.watch():
-                yield render_event(job, event)
-        finally:
-            # Reached by a cancelled call and by a lost connection alike.
-            if on_disconnect == "cancel" and not job.state.final:
-                self._scheduler.cancel_soon(job)
+            with self._streams.one():
+                job = await self._scheduler.known(submission)
+                if job is None:
+                    # Before anything is decoded: refusing has to be cheap when many ask.
+                    self._scheduler.check_room(submission.owner)
+                    # Checking decodes pictures, which would hold up every other call.
+                    spec = await asyncio.to_thread(read, request)
+                    await self._scheduler.check_fits(spec)
+                    job = await self._scheduler.submit(spec, submission)
+                try:
+                    async for event in self._streams.events(job, context):
+                        yield event
+                finally:
+                    if on_disconnect == "cancel" and self._has_left(context, job):
+                        self._scheduler.cancel_soon(job)
+
+    def _has_left(self, context: Context, job: Job) -> bool:
+        """Whether the client has closed the stream of a job that has not ended: itself, or with its connection."""
+        left = context.time_remaining()
+        ran_out = left is not None and left <= 0.05
+        return not (job.state.final or ran_out or self._scheduler.stopping)

@@ -23,6 +23,14 @@ class NotFoundError(InvalidRequestError):
         self.name = name
 
 
+class TooMuchError(Exception):
+    """The server has as much of something under way as it lets be; `retry_after` is when to come again, in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Checker:
     """Reads fields of a request, noting what is wrong with them.
 

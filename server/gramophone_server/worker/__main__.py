@@ -16,8 +16,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--memory", type=int)
     parser.add_argument("--models", type=Path)
+    parser.add_argument("--checkpoint-every", type=float, default=10.0)
+    parser.add_argument("--tensorboard", type=Path)
     args = parser.parse_args()
-    WorkerProcess(Connection(args.fd), WorkerConfig(args.device, args.threads, args.models, args.memory)).run()
+    config = WorkerConfig(args.device, args.threads, args.models, args.memory, args.checkpoint_every, args.tensorboard)
+    WorkerProcess(Connection(args.fd), config).run()
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ class Estimator:
         self._idle = self._memory.resident()
         self._speeds = Speeds(device)
 
-    def plan(self, spec: JobSpec) -> Plan:
-        """How the job would run."""
-        return plan(spec, self._store.get(spec.model).manifest, self._device, self._available() - self._idle)
+    def plan(self, spec: JobSpec, squeeze: int = 0) -> Plan:
+        """How the job would run; with half of the memory there is, as often as `squeeze` says."""
+        available = (self._available() - self._idle) >> squeeze
+        return plan(spec, self._store.get(spec.model).manifest, self._device, available)
 
     def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
         """What the job would take; its time only if asked for, because that may have to be measured first."""

@@ -4,6 +4,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from multiprocessing.connection import Connection
 
 import torch
@@ -11,7 +12,20 @@ import torch
 from ..engine.device import available_threads, open_device
 from ..jobs.estimate import Estimate
 from ..jobs.events import Failure
-from ..jobs.pipe import Answered, Ask, Cancel, Ended, Extract, Extracted, Ready, Run, Started, ToWorker, WorkerConfig
+from ..jobs.pipe import (
+    Alive,
+    Answered,
+    Ask,
+    Cancel,
+    Ended,
+    Extract,
+    Extracted,
+    Pause,
+    Ready,
+    Run,
+    ToWorker,
+    WorkerConfig,
+)
 from ..jobs.spec import JobSpec
 from ..models.store import ModelStore
 from .estimator import Estimator
@@ -19,6 +33,9 @@ from .failures import failure_of
 from .outbox import Outbox
 from .runner import JobRunner
 from .targets import Targets
+
+# Seconds between signs of life.
+_BEAT = 2.0
 
 
 class WorkerProcess:
@@ -29,12 +46,14 @@ class WorkerProcess:
     """
 
     def __init__(self, connection: Connection, config: WorkerConfig) -> None:
+        self._busy = False
         self._connection = connection
         self._config = config
         self._outbox = Outbox(connection)
         self._jobs: queue.Queue[Run] = queue.Queue()
         self._questions: queue.Queue[Extract | Ask] = queue.Queue()
         self._cancelled: set[str] = set()
+        self._paused: set[str] = set()
 
     def run(self) -> None:
         """Runs jobs for ever; the receiving thread ends the process when the front has gone."""
@@ -47,14 +66,27 @@ class WorkerProcess:
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), threads)
         self._estimator = Estimator(self._store, device, self._config.memory)
-        runner = JobRunner(self._store, self._targets, self._estimator, device, self._outbox, self._cancelled)
+        self._runner = JobRunner(
+            self._store, self._targets, self._estimator, device, self._outbox,
+            self._cancelled, self._paused, self._config.checkpoint_every,
+        )  # fmt: skip
         threading.Thread(target=self._answer, name="answer", daemon=True).start()
         self._outbox.send(Ready(str(device)))
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         while True:
             job = self._jobs.get()
-            self._outbox.send(Started(job.job_id))
-            self._outbox.send(Ended(job.job_id, runner.run(job)))
+            self._busy = True
+            outcome = self._runner.run(job)
+            self._busy = False
+            self._outbox.send(Ended(job.job_id, outcome))
             self._cancelled.discard(job.job_id)
+            self._paused.discard(job.job_id)
+
+    def _beat(self) -> None:
+        """Tells the front that this process lives, and for how long its job has stood still."""
+        while True:
+            time.sleep(_BEAT)
+            self._outbox.send(Alive(time.monotonic() - self._runner.moved if self._busy else 0.0))
 
     def _receive(self) -> None:
         while True:
@@ -67,6 +99,8 @@ class WorkerProcess:
                     self._jobs.put(message)
                 case Cancel(job_id):
                     self._cancelled.add(job_id)
+                case Pause(job_id):
+                    self._paused.add(job_id)
                 case Extract() | Ask():
                     self._questions.put(message)
 

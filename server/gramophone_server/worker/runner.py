@@ -1,5 +1,6 @@
 """Runs one job: prepare, optimise, report, finish."""
 
+import logging
 import time
 from dataclasses import replace
 from importlib.metadata import version
@@ -8,16 +9,19 @@ import numpy as np
 import torch
 
 from ..engine.synthesis import Frame
-from ..jobs.events import Failure, Progress, Result
-from ..jobs.pipe import Progressed, Run
+from ..jobs.events import Progress, Result
+from ..jobs.pipe import Outcome, Paused, Progressed, Run
 from ..jobs.spec import JobSpec
 from ..models.store import Model, ModelStore
+from .checkpoint import Checkpoint, Checkpoints, fingerprint_of, load
 from .encode import encode_preview, encode_result
 from .estimator import Estimator
 from .failures import DivergedError, DoesNotFitError, failure_of
 from .outbox import Outbox
-from .studio import Studio
+from .studio import Studio, precision_of
 from .targets import Targets
+
+log = logging.getLogger(__name__)
 
 
 class JobRunner:
@@ -25,6 +29,11 @@ class JobRunner:
 
     Args:
         cancelled: ids of jobs that are to stop; filled by another thread.
+        paused: ids of jobs that are to be left at a checkpoint, likewise.
+        checkpoint_every: least seconds between checkpoints of a job.
+
+    Attributes:
+        moved: when the job at hand was last seen to move, by the monotonic clock.
     """
 
     def __init__(
@@ -35,6 +44,8 @@ class JobRunner:
         device: torch.device,
         outbox: Outbox,
         cancelled: set[str],
+        paused: set[str],
+        checkpoint_every: float,
     ) -> None:
         self._store = store
         self._targets = targets
@@ -42,36 +53,61 @@ class JobRunner:
         self._device = device
         self._outbox = outbox
         self._cancelled = cancelled
+        self._paused = paused
+        self._checkpoint_every = checkpoint_every
+        self.moved = time.monotonic()
 
-    def run(self, job: Run) -> Result | Failure | None:
-        """Runs a job to its end; None if it was cancelled. Raises nothing: what goes wrong is the job's failure."""
+    def run(self, job: Run) -> Outcome:
+        """Runs a job to its end; raises nothing: what goes wrong is the job's failure."""
+        self.moved = time.monotonic()
         try:
             return self._run(job)
         except Exception as error:
             return failure_of(error)
 
-    def _run(self, job: Run) -> Result | None:
+    def _run(self, job: Run) -> Result | Paused | None:
         spec, begun = job.spec, time.monotonic()
         model = self._store.get(spec.model)
-        way = self._estimator.plan(spec)
+        fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device))
+        before = load(job.checkpoint, fingerprint)
+        if before is not None:
+            begun -= before.elapsed
+        # One that had room before runs in the same tiles again, whose rounding its bytes depend on.
+        again = before is not None and before.squeeze == job.squeeze
+        way = self._estimator.plan(replace(spec, tile_size=before.tile) if again and before else spec, job.squeeze)
         if not way.fits:
-            raise DoesNotFitError(self._estimator.estimate(spec, timed=False))
+            # By the figures it fitted once, and then it did not.
+            raise MemoryError if job.squeeze else DoesNotFitError(self._estimator.estimate(spec, timed=False))
         studio = Studio(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
-        optimizing = time.monotonic()
         frame = None
-        speed = Speedometer(optimizing)
+        if before is not None:
+            studio.resume(before.state)
+            frame = studio.synthesis.frame()
+            log.info("job %s goes on from iteration %d", job.job_id, frame.iteration)
+        checkpoints = Checkpoints(job.checkpoint, fingerprint, self._checkpoint_every)
+        optimizing = time.monotonic()
+        speed = Speedometer(optimizing, frame.iteration if frame else 0)
         for report, frame in enumerate(studio.synthesis, start=1):
+            self.moved = time.monotonic()
             if not frame.best.loss.isfinite().all():
                 raise DivergedError(frame.iteration, studio.precision)
             progress = self._progress(spec, studio, frame, begun, speed)
             preview = studio.preview(frame) if spec.preview.every and report % spec.preview.every == 0 else None
             self._send(job, progress, preview)
             if job.job_id in self._cancelled:
+                checkpoints.finish()
                 return None
+            if job.job_id in self._paused or checkpoints.due:
+                here = Checkpoint(studio.synthesis.state(), way.tile, job.squeeze, time.monotonic() - begun)
+                if job.job_id in self._paused:
+                    checkpoints.finish(here)
+                    return Paused()
+                checkpoints.begin(here)
             if spec.time_limit is not None and time.monotonic() - begun >= spec.time_limit:
                 break
         assert frame is not None, "a spec has at least one iteration"
         optimized = time.monotonic()
+        checkpoints.finish()
         judged = studio.finish(frame)
         recipe = self._recipe(spec, model, studio, frame.iteration, way.tile)
         image, recipe_json = encode_result(judged.picture, spec.result, recipe)
@@ -118,8 +154,8 @@ class JobRunner:
 class Speedometer:
     """Iterations a second over the latest report intervals, the newer counting more."""
 
-    def __init__(self, start: float) -> None:
-        self._iteration = 0
+    def __init__(self, start: float, iteration: int = 0) -> None:
+        self._iteration = iteration
         self._time = start
         self._rate = 0.0
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +86,10 @@ class Studio:
             averaging=spec.averaging,
             plateau=Plateau(spec.plateau) if spec.plateau else None,
         )
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from the state of a synthesis of the same job; its tensors may be anywhere."""
+        self.synthesis.load(_moved(state, self._device))
 
     def preview(self, frame: Frame) -> np.ndarray:
         """The 8-bit picture (H, W, 3) of a frame."""
@@ -189,6 +194,19 @@ def precision_of(spec: JobSpec, device: torch.device) -> str:
     """The precision that a job's convolutions run in on a device: "float32" or "bfloat16"."""
     reduced = spec.precision == "bfloat16" or (spec.precision == "auto" and has_native_bfloat16(device))
     return "bfloat16" if reduced else "float32"
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """A state with its tensors on a device."""
+    match value:
+        case Tensor():
+            return value.to(device)
+        case dict():
+            return {key: _moved(item, device) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(_moved(item, device) for item in value)
+        case _:
+            return value
 
 
 def _named(terms: tuple[Term, ...], values: Tensor) -> tuple[LossTerm, ...]:

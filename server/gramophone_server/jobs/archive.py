@@ -1,0 +1,327 @@
+"""Jobs as the database and the blobs hold them. Everything here blocks; one thread writes, any may read."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from . import codec
+from .blobs import BlobStore, DamagedBlobError
+from .database import blobs, events, job_blobs, jobs, uploads
+from .events import Event, Failure, Progress, Result, State
+from .job import Job
+from .spec import JobSpec, Kind
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which jobs are wanted, and in which order; empty or None means any.
+
+    Attributes:
+        after: the id of the last job of the page before.
+    """
+
+    limit: int
+    states: tuple[State, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    model: str = ""
+    owner: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    oldest_first: bool = False
+    after: str = ""
+
+
+class Archive:
+    """Keeps jobs, their events, and the files of their pictures and results.
+
+    Raises, from any method:
+        OSError, sqlalchemy.exc.SQLAlchemyError: the disk is full, or what is on it cannot be used.
+    """
+
+    def __init__(self, engine: sa.Engine, files: BlobStore) -> None:
+        self._engine = engine
+        self._files = files
+
+    def add(self, job: Job, spec: JobSpec, event: Event) -> None:
+        """Keeps a new job with its pixels."""
+        with self._engine.begin() as connection:
+            # The files first: a row never names what is not there.
+            sizes: dict[str, int] = {}
+
+            def put(data: bytes) -> str:
+                name = self._files.put(data)
+                sizes[name] = len(data)
+                return name
+
+            text, _ = codec.encode_spec(spec, put)
+            connection.execute(
+                jobs.insert().values(
+                    id=job.id, owner=job.owner, request_id=job.request_id, request_sha256=job.request_sha256,
+                    priority=job.priority, kind=spec.kind, model=spec.model, state=job.state.value,
+                    attempts=job.attempts, create_time=job.create_time, spec=text,
+                )
+            )  # fmt: skip
+            self._refer(connection, job.id, sizes, is_result=False)
+            connection.execute(events.insert().values(_row(job.id, event)))
+
+    def record(self, news: Sequence[tuple[Job, Event]]) -> None:
+        """Keeps events of jobs, none of them final, and where the jobs stand. Of a job that was deleted, nothing."""
+        with self._engine.begin() as connection:
+            known = self._known(connection, {job.id for job, _ in news})
+            rows = [_row(job.id, event) for job, event in news if job.id in known]
+            if rows:
+                connection.execute(events.insert(), rows)
+            for job in {job.id: job for job, event in news if event.detail is None and job.id in known}.values():
+                connection.execute(
+                    jobs.update()
+                    .where(jobs.c.id == job.id, jobs.c.end_time.is_(None))
+                    .values(state=job.state.value, start_time=job.start_time, attempts=job.attempts)
+                )
+
+    def end(self, job: Job, event: Event) -> None:
+        """Keeps the end of a job, with the file of its result."""
+        with self._engine.begin() as connection:
+            if isinstance(event.detail, Result):
+                data = event.detail.image.data
+                self._refer(connection, job.id, {self._files.put(data): len(data)}, is_result=True)
+            connection.execute(events.insert().values(_row(job.id, event)))
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.id == job.id)
+                .values(state=event.state.value, end_time=event.time, start_time=job.start_time, attempts=job.attempts)
+            )
+
+    def spec(self, job_id: str) -> JobSpec:
+        """A job's spec with its pixels.
+
+        Raises:
+            DamagedBlobError: they are lost.
+        """
+        with self._engine.connect() as connection:
+            text: str = connection.execute(sa.select(jobs.c.spec).where(jobs.c.id == job_id)).scalar_one()
+        return codec.decode_spec(text, self._files.get)
+
+    def load(self, job_id: str, *, with_result: bool = True) -> Job | None:
+        """A job with its states and its latest progress; without the bytes of its result unless they are wanted.
+
+        A result whose file is lost makes the job one that failed.
+        """
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+            return self._job(connection, row, with_result=with_result) if row else None
+
+    def unfinished(self) -> list[Job]:
+        """The jobs that have not ended, those that ran before those that waited, the oldest first."""
+        wanted = sa.select(jobs).where(jobs.c.state.in_([State.RUNNING.value, State.QUEUED.value]))
+        with self._engine.connect() as connection:
+            rows = connection.execute(wanted.order_by(jobs.c.attempts == 0, jobs.c.id)).mappings().all()
+            return [self._job(connection, row, with_result=False) for row in rows]
+
+    def find(self, query: Query) -> list[Job]:
+        """The jobs of a query, without their results."""
+        where = [
+            query.states and jobs.c.state.in_([state.value for state in query.states]),
+            query.kinds and jobs.c.kind.in_(query.kinds),
+            query.model and jobs.c.model == query.model,
+            query.owner is not None and jobs.c.owner == query.owner,
+            query.created_after is not None and jobs.c.create_time >= query.created_after,
+            query.created_before is not None and jobs.c.create_time < query.created_before,
+            query.after and (jobs.c.id > query.after if query.oldest_first else jobs.c.id < query.after),
+        ]
+        wanted = sa.select(jobs).where(*(clause for clause in where if isinstance(clause, sa.ColumnElement)))
+        wanted = wanted.order_by(jobs.c.id if query.oldest_first else jobs.c.id.desc()).limit(query.limit)
+        with self._engine.connect() as connection:
+            rows = connection.execute(wanted).mappings().all()
+            return [self._job(connection, row, with_result=False) for row in rows]
+
+    def submitted_as(self, owner: str, request_id: str) -> str | None:
+        """The id of the job that its client submitted under a name."""
+        wanted = sa.select(jobs.c.id).where(jobs.c.owner == owner, jobs.c.request_id == request_id)
+        with self._engine.connect() as connection:
+            return connection.execute(wanted).scalar()
+
+    def events(self, job_id: str, after: int, limit: int) -> list[Event]:
+        """At most `limit` events of a job, in order, with a higher sequence than `after`."""
+        wanted = sa.select(events).where(events.c.job_id == job_id, events.c.sequence > after)
+        with self._engine.connect() as connection:
+            rows = connection.execute(wanted.order_by(events.c.sequence).limit(limit)).mappings().all()
+            return [self._event(connection, row, with_result=True) for row in rows]
+
+    def delete(self, job_ids: Iterable[str]) -> None:
+        """Forgets jobs, and the files that nothing refers to any more."""
+        with self._engine.begin() as connection:
+            connection.execute(jobs.delete().where(jobs.c.id.in_(list(job_ids))))
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Forgets the files that nothing refers to."""
+        with self._engine.begin() as connection:
+            used = sa.union(sa.select(job_blobs.c.sha256), sa.select(uploads.c.sha256))
+            names: Sequence[str] = (
+                connection.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.not_in(used))).scalars().all()
+            )
+            connection.execute(blobs.delete().where(blobs.c.sha256.in_(names)))
+        for name in names:
+            self._files.delete(name)
+
+    def remove_strays(self) -> None:
+        """Removes files that no row names: those of a write that was cut off before its row."""
+        with self._engine.connect() as connection:
+            known: set[str] = set(connection.execute(sa.select(blobs.c.sha256)).scalars())
+        for name in list(self._files.names()):
+            if name not in known:
+                self._files.delete(name)
+
+    def expired(self, *, ended_before: float, most_bytes: int) -> list[str]:
+        """The ended jobs that are to go: those that ended before a time, and the oldest beyond so many bytes in all."""
+        ended = jobs.c.end_time.is_not(None)
+        with self._engine.connect() as connection:
+            total = self._bytes(connection)
+            rows: Sequence[Any] = connection.execute(
+                sa.select(jobs.c.id, jobs.c.end_time, sa.func.coalesce(sa.func.sum(blobs.c.size), 0))
+                .select_from(jobs.outerjoin(job_blobs, job_blobs.c.job_id == jobs.c.id).outerjoin(blobs))
+                .where(ended)
+                .group_by(jobs.c.id, jobs.c.end_time)
+                .order_by(jobs.c.end_time)
+            ).all()
+        found: list[str] = []
+        for job_id, end_time, size in rows:
+            if end_time >= ended_before and total <= most_bytes:
+                break
+            # What is shared with another job stays; counting it as gone only means that the next round goes on.
+            total -= size
+            found.append(job_id)
+        return found
+
+    def add_upload(self, owner: str, data: bytes) -> str:
+        """Keeps a picture file of a client's; its SHA-256."""
+        name = self._files.put(data)
+        with self._engine.begin() as connection:
+            self._count(connection, {name: len(data)})
+            if not self._touch(connection, owner, name):
+                connection.execute(uploads.insert().values(owner=owner, sha256=name, used=time.time()))
+        return name
+
+    def has_upload(self, owner: str, name: str) -> int | None:
+        """The size of a file that a client has uploaded, if it has; it counts as used now."""
+        with self._engine.begin() as connection:
+            if not self._touch(connection, owner, name):
+                return None
+            return connection.execute(sa.select(blobs.c.size).where(blobs.c.sha256 == name)).scalar_one()
+
+    def upload(self, owner: str, name: str) -> bytes | None:
+        """A file that a client has uploaded, if it has.
+
+        Raises:
+            DamagedBlobError: it is lost.
+        """
+        wanted = sa.select(uploads.c.sha256).where(uploads.c.owner == owner, uploads.c.sha256 == name)
+        with self._engine.connect() as connection:
+            if connection.execute(wanted).first() is None:
+                return None
+        return self._files.get(name)
+
+    def forget_uploads(self, *, unused_since: float) -> None:
+        """Forgets files that were last used before a time, but for those of jobs."""
+        with self._engine.begin() as connection:
+            connection.execute(uploads.delete().where(uploads.c.used < unused_since))
+        self.sweep()
+
+    def size(self) -> int:
+        """Bytes of all files together."""
+        with self._engine.connect() as connection:
+            return self._bytes(connection)
+
+    def _bytes(self, connection: sa.Connection) -> int:
+        return int(connection.execute(sa.select(sa.func.coalesce(sa.func.sum(blobs.c.size), 0))).scalar_one())
+
+    def _touch(self, connection: sa.Connection, owner: str, name: str) -> bool:
+        where = (uploads.c.owner == owner, uploads.c.sha256 == name)
+        return connection.execute(uploads.update().where(*where).values(used=time.time())).rowcount > 0
+
+    def _known(self, connection: sa.Connection, ids: set[str]) -> set[str]:
+        return set(connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars())
+
+    def _count(self, connection: sa.Connection, sizes: dict[str, int]) -> None:
+        """Sees that blobs have a row."""
+        known: set[str] = set(connection.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(sizes))).scalars())
+        fresh = [{"sha256": name, "size": size} for name, size in sizes.items() if name not in known]
+        if fresh:
+            connection.execute(blobs.insert(), fresh)
+
+    def _refer(self, connection: sa.Connection, job_id: str, sizes: dict[str, int], *, is_result: bool) -> None:
+        self._count(connection, sizes)
+        wanted = sa.select(job_blobs.c.sha256).where(job_blobs.c.job_id == job_id)
+        already: set[str] = set(connection.execute(wanted).scalars())
+        rows = [{"job_id": job_id, "sha256": n, "is_result": is_result} for n in sizes if n not in already]
+        if rows:
+            connection.execute(job_blobs.insert(), rows)
+
+    def _job(self, connection: sa.Connection, row: Any, *, with_result: bool) -> Job:
+        job = Job(
+            row["id"],
+            codec.decode_spec(row["spec"], None),
+            owner=row["owner"],
+            request_id=row["request_id"],
+            request_sha256=row["request_sha256"],
+            priority=row["priority"],
+            create_time=row["create_time"],
+        )
+        job.attempts, job.start_time, job.end_time = row["attempts"], row["start_time"], row["end_time"]
+        of_job = events.c.job_id == job.id
+        states = sa.select(events).where(of_job, events.c.state != State.RUNNING.value)
+        running = sa.select(events).where(of_job, events.c.state == State.RUNNING.value)
+        bare = running.where(events.c.detail.is_(None))
+        latest = running.where(events.c.detail.is_not(None)).order_by(events.c.sequence.desc()).limit(1)
+        rows = [found for query in (states, bare, latest) for found in connection.execute(query).mappings()]
+        for found in sorted(rows, key=lambda found: found["sequence"]):
+            job.restore(self._event(connection, found, with_result=with_result))
+        job.partial = True
+        return job
+
+    def _event(self, connection: sa.Connection, row: Any, *, with_result: bool) -> Event:
+        state, text = State(row["state"]), row["detail"]
+        detail: Progress | Result | Failure | None = None
+        if text is not None:
+            match state:
+                case State.SUCCEEDED:
+                    try:
+                        detail = codec.decode_result(text, self._result(connection, row["job_id"], with_result))
+                    except DamagedBlobError as error:
+                        state = State.FAILED
+                        reason = f"The file of the result was lost or damaged on the server's disk ({error})"
+                        detail = Failure("DATA_LOSS", f"{reason}; submit the job again.")
+                case State.FAILED:
+                    detail = codec.decode_failure(text)
+                case _:
+                    detail = codec.decode_progress(text)
+        return Event(row["sequence"], row["time"], state, detail)
+
+    def _result(self, connection: sa.Connection, job_id: str, wanted: bool) -> bytes:
+        if not wanted:
+            return b""
+        query = sa.select(job_blobs.c.sha256).where(job_blobs.c.job_id == job_id, job_blobs.c.is_result)
+        return self._files.get(connection.execute(query).scalar_one())
+
+
+def _row(job_id: str, event: Event) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "sequence": event.sequence,
+        "time": event.time,
+        "state": event.state.value,
+        "detail": None if event.detail is None else _text(event.detail),
+    }
+
+
+def _text(detail: Progress | Result | Failure) -> str:
+    match detail:
+        case Progress():
+            return codec.encode_progress(detail)
+        case Result():
+            return codec.encode_result(detail)
+        case Failure():
+            return codec.encode_failure(detail)

@@ -1,0 +1,97 @@
+"""Files named by the SHA-256 of what is in them: pictures that come in, results that go out."""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class DamagedBlobError(Exception):
+    """A blob is not there, or not what its name says."""
+
+
+class BlobStore:
+    """A folder of blobs. A blob is there whole or not at all; writing one that is there already costs nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, data: bytes) -> str:
+        """Keeps bytes, on the disk itself by the time it returns; their name.
+
+        Raises:
+            OSError: the disk is full, or cannot be written.
+        """
+        name = hashlib.sha256(data).hexdigest()
+        path = self._path(name)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            with atomic_file(path) as file:
+                file.write(data)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """The bytes of a blob.
+
+        Raises:
+            DamagedBlobError: they are gone, or are not those that were put.
+        """
+        if not _NAME.fullmatch(name):
+            raise DamagedBlobError(f"{name!r} is not the name of a blob")
+        try:
+            data = self._path(name).read_bytes()
+        except OSError as error:
+            raise DamagedBlobError(f"{name} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != name:
+            raise DamagedBlobError(f"{name} is damaged")
+        return data
+
+    def delete(self, name: str) -> None:
+        """Forgets a blob, if it is there."""
+        self._path(name).unlink(missing_ok=True)
+
+    def names(self) -> Iterator[str]:
+        """The names of all blobs, and what a write that was cut off has left, by its path below the folder."""
+        for path in self._folder.glob("*/*"):
+            yield path.name if _NAME.fullmatch(path.name) else str(path.relative_to(self._folder))
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name[:2] / name if _NAME.fullmatch(name) else self._folder / name
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which is in place, whole and on the disk, when the block ends well, and else never was.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    fresh = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the names in a folder on the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

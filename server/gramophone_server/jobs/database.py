@@ -1,0 +1,122 @@
+"""The tables in which jobs are kept, in any database that SQLAlchemy speaks to; SQLite unless told otherwise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+metadata = sa.MetaData()
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(256), nullable=False),
+    # What its client calls the submission; null for one that has no name.
+    sa.Column("request_id", sa.String(128)),
+    # Of the request itself: the same name for another request is a mistake.
+    sa.Column("request_sha256", sa.String(64), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("create_time", sa.Float, nullable=False),
+    sa.Column("start_time", sa.Float),
+    sa.Column("end_time", sa.Float),
+    # As jobs.codec writes it.
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.UniqueConstraint("owner", "request_id"),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("time", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    # Progress, result or failure as jobs.codec writes it; null for a bare change of state.
+    sa.Column("detail", sa.Text),
+)
+
+blobs = sa.Table(
+    "blobs",
+    metadata,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+)
+
+# Which blobs a job's pictures and its result are in.
+job_blobs = sa.Table(
+    "job_blobs",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("sha256", sa.ForeignKey("blobs.sha256"), primary_key=True),
+    sa.Column("is_result", sa.Boolean, nullable=False),
+)
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("owner", sa.String(256), primary_key=True),
+    sa.Column("sha256", sa.ForeignKey("blobs.sha256"), primary_key=True),
+    sa.Column("used", sa.Float, nullable=False),
+)
+
+schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, nullable=False))
+
+sa.Index("jobs_by_state", jobs.c.state)
+sa.Index("jobs_by_end", jobs.c.end_time)
+sa.Index("blobs_of_jobs", job_blobs.c.sha256)
+
+Migration = Callable[[sa.Connection], None]
+# Number n brings a database of version n + 1 to n + 2. The tables above are those of the latest version.
+MIGRATIONS: tuple[Migration, ...] = ()
+
+
+class SchemaError(Exception):
+    """The database is of a version that this program cannot use."""
+
+
+def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
+    """An engine for a database.
+
+    Args:
+        safe: whether SQLite is to put every commit on the disk; off for what nobody will come back to.
+    """
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def set_up(connection: Any, _: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute(f"PRAGMA synchronous = {'FULL' if safe else 'OFF'}")
+            cursor.execute("PRAGMA foreign_keys = ON")
+            cursor.execute("PRAGMA busy_timeout = 10000")
+            cursor.close()
+
+    return engine
+
+
+def migrate(engine: sa.Engine, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    """Makes the tables, or brings those of an older version up to date.
+
+    Raises:
+        SchemaError: they are of a later version.
+    """
+    latest = 1 + len(migrations)
+    with engine.begin() as connection:
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(schema.name):
+            metadata.create_all(connection)
+            connection.execute(schema.insert().values(version=latest))
+            return
+        version: int = connection.execute(sa.select(schema.c.version)).scalar_one()
+        if version > latest:
+            raise SchemaError(f"was made by a later version of gramophone (schema {version}, this one knows {latest})")
+        for step in migrations[version - 1 :]:
+            step(connection)
+        connection.execute(schema.update().values(version=latest))

@@ -1,0 +1,57 @@
+"""Streams of a job's events to clients, and how many there may be."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from gramophone.v1 import job_pb2
+
+from ..jobs.job import Job
+from ..jobs.store import JobStore
+from .errors import Context, abort
+from .render import render_event
+from .violations import TooMuchError
+
+
+class Streams:
+    """The open streams.
+
+    Args:
+        most: of all clients together.
+    """
+
+    def __init__(self, store: JobStore, most: int) -> None:
+        self._store = store
+        self._most = most
+        self.open = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Counts a stream for the length of the block.
+
+        Raises:
+            TooMuchError: there are too many.
+        """
+        if self.open >= self._most:
+            message = f"{self._most} streams are open already, which is as many as this server lets be"
+            raise TooMuchError(message, retry_after=5.0)
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
+
+    async def events(self, job: Job, context: Context, after: int = 0) -> AsyncIterator[job_pb2.JobEvent]:
+        """A job's events: all that there have been after `after`, then the new ones as the client comes to read them.
+
+        Ends the call with UNAVAILABLE if the server leaves before the job has ended.
+        """
+        async for event in self._store.replay(job, after):
+            after = event.sequence
+            yield render_event(job, event)
+        async for event in job.watch(after):
+            yield render_event(job, event)
+        if not job.state.final:
+            message = f"The server is shutting down; job {job.id} goes on when it is back, and WatchJob finds it again."
+            await abort(context, grpc.StatusCode.UNAVAILABLE, message)

@@ -1,0 +1,53 @@
+"""What a request says of the submission itself: whose, under which name, how urgent."""
+
+import hashlib
+import re
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from gramophone.v1 import options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+
+from ..jobs.scheduler import Submission
+from .caller import current_caller
+from .violations import Checker
+
+PaintRequest = TypeVar(
+    "PaintRequest", pb.ReconstructStyleRequest, pb.ReconstructContentRequest, pb.TransferStyleRequest
+)
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def read_submission(request: PaintRequest, check: Checker) -> Submission:
+    """The submission of a request, noting what is wrong with it."""
+    request_id = request.request_id or None
+    if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
+        check.add("request_id", "must be 1 to 128 printable ASCII characters without spaces, such as a UUID")
+    return Submission(
+        owner=current_caller().name,
+        request_id=request_id,
+        request_sha256=_hash(request),
+        priority=check.integer(request, "priority", 0, -10, 10),
+    )
+
+
+def _hash(request: PaintRequest) -> str:
+    """A hash of what is asked for, the same whether a picture stands in it or is referred to."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    _refer(copy)
+    return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _refer(message: Message) -> None:
+    if isinstance(message, options_pb2.Image):
+        if message.data:
+            message.sha256 = hashlib.sha256(message.data).hexdigest()
+            message.ClearField("data")
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in value if field.is_repeated else (value,):
+                _refer(item)

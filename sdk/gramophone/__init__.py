@@ -26,6 +26,7 @@ from .errors import (
 )
 from .job import Job
 from .requests import Style
+from .uploads import Uploaded
 from .values import Estimate, Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
 
 __all__ = [
@@ -50,5 +51,6 @@ __all__ = [
     "Style",
     "Timings",
     "UnavailableError",
+    "Uploaded",
     "aio",
 ]

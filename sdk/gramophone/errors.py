@@ -84,14 +84,24 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.NOT_FOUND:
             return NotFoundError(message, violations)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-            return OverloadedError(message, delay or None)
+            return OverloadedError(message, _seconds(retry))
         case grpc.StatusCode.UNAVAILABLE:
             return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?")
+        case grpc.StatusCode.CANCELLED:
+            return UnavailableError(f"the call to the server at {target} was cut off: {message}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"the server at {target} did not answer in time")
         case _:
             return ServerError(message, code.name)
+
+
+def retry_delay(error: grpc.RpcError) -> float | None:
+    """Seconds after which the server asks to be called again; None if it did not say."""
+    return _seconds(_details(error)[1])
+
+
+def _seconds(retry: error_details_pb2.RetryInfo) -> float | None:
+    return (retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9) or None
 
 
 def _details(error: grpc.RpcError) -> tuple[error_details_pb2.BadRequest, error_details_pb2.RetryInfo]:

@@ -17,6 +17,8 @@ from ..values import Frame, Result
 server_option = click.option(
     "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", help="A running server, such as localhost:50051."
 )
+# Seconds after which a server is taken for one that is not there, when there is no reason to hope for it.
+_IMPATIENT = 3.0
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 
 
@@ -24,8 +26,15 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar
 def connect(server: str | None) -> Iterator[Client]:
     """A client of that server, or else of one that is started for the length of the block; errors become sentences."""
     with errors_as_sentences(), contextlib.ExitStack() as stack:
-        address = server or stack.enter_context(EmbeddedServer("--log-level", "warning")).address
-        yield stack.enter_context(Client(address))
+        if server is None:
+            address = stack.enter_context(EmbeddedServer("--log-level", "warning")).address
+            # Nobody would start it again.
+            yield stack.enter_context(Client(address, retry_for=_IMPATIENT))
+            return
+        # Who mistypes an address should not have to wait for as long as a restart is waited for.
+        with Client(server, retry_for=_IMPATIENT) as first:
+            first.models()
+        yield stack.enter_context(Client(server))
 
 
 @contextlib.contextmanager

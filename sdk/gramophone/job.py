@@ -24,7 +24,8 @@ class Job:
     Iterating gives its frames as they come, to its end; a frame that is overtaken by a newer one before it was sent is
     left out. Of a job that `Client.job` came back to, the first iteration begins with the frames of the past: all their
     figures, which is the loss curve, and the latest preview. A broken connection is picked up again, and so is a server
-    that was restarted. Leaving the loop leaves the job running: `cancel` stops it.
+    that was restarted, whose job may have gone back some iterations. Leaving the loop leaves the job running: `cancel`
+    stops it.
     """
 
     def __init__(self, connection: Connection, job_id: str, stream: Any = None) -> None:

@@ -121,6 +121,9 @@ class Attempts:
             case grpc.StatusCode.CANCELLED:
                 # So says a server that stops in the middle of a call; what this side cancels has other words.
                 return error.details() == "CANCELLED"
+            case grpc.StatusCode.INTERNAL:
+                # grpc.aio loses an upload's refusal that comes while a piece is being written; the next try gets it.
+                return error.details() == "Internal error from Core"
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
                 return self._policy.overload
         return False

@@ -4,6 +4,7 @@ It paints nothing: a job is a list of events that is always the same. What it mu
 it survives its own death.
 """
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -34,7 +35,11 @@ from gramophone.v1 import style_transfer_service_pb2_grpc as style_grpc
 ITERATIONS = 10
 FIRST_PROGRESS = 3  # the sequence of iteration 1, after QUEUED and RUNNING
 LAST = FIRST_PROGRESS + ITERATIONS
-RESULT = random.Random(0).randbytes(3_500_000)
+# A black pixel; what follows a picture in its file is not looked at.
+_PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+RESULT = _PICTURE + random.Random(0).randbytes(3_500_000)
 PIECE = 256 << 10
 
 Context = grpc.ServicerContext
@@ -119,9 +124,7 @@ class FlakyServer:
                 self.start()
 
 
-class _Servicer(
-    job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServicer, model_grpc.ModelServiceServicer
-):
+class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServicer, model_grpc.ModelServiceServicer):
     def __init__(self, folder: Path, pace: float) -> None:
         self._folder = folder
         self._pace = pace
@@ -238,7 +241,7 @@ class _Servicer(
             elif sequence == LAST:
                 event.state = job_pb2.JOB_STATE_SUCCEEDED
                 event.result.recipe_json = "{}"
-                event.result.image.data = job_id.encode()
+                event.result.image.data = _PICTURE + job_id.encode()
             elif sequence >= FIRST_PROGRESS:
                 event.progress.iteration = sequence - FIRST_PROGRESS + 1
                 event.progress.iterations = ITERATIONS

@@ -75,7 +75,7 @@ def test_a_picture_that_the_server_has_forgotten_is_sent_again(flaky, connect):
 
 def test_a_server_without_uploads_gets_the_bytes(flaky, connect):
     client = connect(flaky.address)
-    flaky.script("UploadImage abort UNIMPLEMENTED")
+    flaky.script(*["UploadImage abort UNIMPLEMENTED"] * 20)
     for _ in range(2):
         client.style([LARGE, SMALL]).result()
     assert all(size > len(LARGE) for size in sizes(flaky, "ReconstructStyle"))
@@ -83,10 +83,11 @@ def test_a_server_without_uploads_gets_the_bytes(flaky, connect):
 
 
 def test_an_upload_that_is_refused_is_an_error(flaky, connect):
-    flaky.script("UploadImage abort RESOURCE_EXHAUSTED", "UploadImage abort PERMISSION_DENIED")
     client = connect(flaky.address)
+    flaky.script(*["UploadImage abort RESOURCE_EXHAUSTED"] * 20)
     with pytest.raises(gramophone.OverloadedError):
         client.style(LARGE)
+    flaky.script(*["UploadImage abort PERMISSION_DENIED"] * 20)
     with pytest.raises(gramophone.ServerError, match="PERMISSION_DENIED"):
         client.upload(LARGE)
     assert flaky.jobs() == []

@@ -134,9 +134,8 @@ def cancel(job_id: str, server: str) -> None:
 def download(job_id: str, server: str, output: Path) -> None:
     """Save the result of a job that has succeeded."""
     with connect(server) as client:
-        data = client.job(job_id).download()
-        write(output, data)
-        click.echo(f"{output}: {len(data)} bytes")
+        write(output, client.job(job_id).download())
+        click.echo(f"{output}: {output.stat().st_size} bytes")
 
 
 @jobs.command()

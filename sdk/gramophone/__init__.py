@@ -27,6 +27,7 @@ from .errors import (
 )
 from .job import Job
 from .requests import Style
+from .uploads import Uploaded
 from .values import Estimate, Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
 
 __all__ = [
@@ -52,5 +53,6 @@ __all__ = [
     "Timings",
     "UnauthenticatedError",
     "UnavailableError",
+    "Uploaded",
     "aio",
 ]

@@ -120,7 +120,7 @@ def test_a_door_that_is_shut_without_a_word_is_hinted_at(places):
         {"root_certificates": places.ca},
         {"root_certificates": places.ca, "certificate": expired.certificate, "private_key": expired.key},
     ):
-        with gramophone.Client(places.mutual.address, **credentials) as client:
+        with gramophone.Client(places.mutual.address, retry_for=0, **credentials) as client:
             with pytest.raises(gramophone.UnavailableError, match=r"Does it want TLS, or a certificate\?"):
                 client.models()
 

@@ -71,6 +71,8 @@ def _server(command: Callable[..., Any], help: str, default: str | None) -> Call
     return gathered
 
 
+# Seconds after which a server is taken for one that is not there, when there is no reason to hope for it.
+_IMPATIENT = 3.0
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 
 
@@ -78,11 +80,15 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar
 def connect(server: Server) -> Iterator[Client]:
     """A client of that server, or else of one that is started for the length of the block; errors become sentences."""
     with errors_as_sentences(), contextlib.ExitStack() as stack:
-        if server.address is not None:
-            client = Client(server.address, **server.credentials)
-        else:
-            client = Client(stack.enter_context(EmbeddedServer("--log-level", "warning")).address)
-        yield stack.enter_context(client)
+        if server.address is None:
+            address = stack.enter_context(EmbeddedServer("--log-level", "warning")).address
+            # Nobody would start it again.
+            yield stack.enter_context(Client(address, retry_for=_IMPATIENT))
+            return
+        # Who mistypes an address should not have to wait for as long as a restart is waited for.
+        with Client(server.address, **server.credentials, retry_for=_IMPATIENT) as first:
+            first.models()
+        yield stack.enter_context(Client(server.address, **server.credentials))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A server that asks who calls, by bearer tokens: who gets in, and that nothing is learnt from outside."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2, style_transfer_service_pb2
 from gramophone_server.service.server import SERVICES
 from gramophone_server.service.tokens import add_token, remove_token
-from tests.harness import ServerProcess, endless_request, events, style_request, wait_until
+from tests.harness import ServerProcess, endless_request, events, png, style_request, wait_until
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -203,6 +204,31 @@ def test_closing_a_stream_still_cancels_its_job(guarded):
         return guarded.server.jobs.GetJob(asked, metadata=guarded.alice).job.state
 
     wait_until(lambda: state() == job_pb2.JOB_STATE_CANCELLED, "the job's end")
+
+
+def test_an_upload_is_of_use_to_its_owner_only(guarded):
+    data = png(seed=77)
+    sha256 = hashlib.sha256(data).hexdigest()
+    pieces = [job_service_pb2.UploadImageRequest(sha256=sha256, data=data)]
+    guarded.server.jobs.UploadImage(iter(pieces), metadata=guarded.alice)
+
+    def estimate(name: str, metadata: Metadata) -> style_transfer_service_pb2.EstimateJobResponse:
+        request = style_request()
+        request.styles[0].image.CopyFrom(options_pb2.Image(sha256=name))
+        return guarded.server.style.EstimateJob(
+            style_transfer_service_pb2.EstimateJobRequest(style=request), metadata=metadata
+        )
+
+    assert estimate(sha256, guarded.alice).width == 32
+    refusals = []
+    for name in (sha256, "0" * 64, "../../" + sha256, "/etc/passwd\0"):
+        # Not even an administrator's request may use it: it would say that the file is here.
+        for metadata in (guarded.bob, guarded.root):
+            with pytest.raises(grpc.RpcError) as caught:
+                estimate(name, metadata)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            refusals.append(caught.value.details().replace(repr(name), "NAME"))
+    assert len(set(refusals)) == 1
 
 
 def test_tokens_change_while_the_server_runs(guarded):

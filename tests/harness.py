@@ -24,9 +24,12 @@ from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceSt
 
 
 class ServerProcess:
-    """`python -m gramophone_server` on a free loopback port, stopped with its `with` block (or by our death)."""
+    """`python -m gramophone_server` on a free loopback port, stopped with its `with` block (or by our death).
 
-    def __init__(self, *args: str) -> None:
+    Raw calls to it go over `channel`, which is encrypted if `credentials` are given.
+    """
+
+    def __init__(self, *args: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *args]
         pipe = subprocess.PIPE
@@ -37,10 +40,8 @@ class ServerProcess:
             self.process.wait(10)
             raise RuntimeError(f"the server did not start:\n{self.read_log()}")
         self.address = line.removeprefix("serving on ").strip()
-        self.channel = grpc.insecure_channel(self.address, [("grpc.max_receive_message_length", -1)])
-        self.style = StyleTransferServiceStub(self.channel)
-        self.jobs = JobServiceStub(self.channel)
-        self.models = ModelServiceStub(self.channel)
+        calls = Calls(self.address, credentials)
+        self.channel, self.style, self.jobs, self.models = calls.channel, calls.style, calls.jobs, calls.models
 
     def __enter__(self) -> "ServerProcess":
         return self
@@ -64,6 +65,32 @@ class ServerProcess:
         """What the server wrote to standard error."""
         self.log.seek(0)
         return self.log.read()
+
+
+class Calls:
+    """Raw calls over a channel of their own, closed with its `with` block."""
+
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None = None, *options: tuple[str, object]
+    ) -> None:
+        # A pool of its own, or channels that differ only in their credentials may share a connection.
+        chosen = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1), *options]
+        self.channel = (
+            grpc.insecure_channel(address, chosen)
+            if credentials is None
+            else grpc.secure_channel(address, credentials, chosen)
+        )
+        self.style = StyleTransferServiceStub(self.channel)
+        self.jobs = JobServiceStub(self.channel)
+        self.models = ModelServiceStub(self.channel)
+
+    def __enter__(self) -> "Calls":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.channel.close()
 
 
 def png(width: int = 48, height: int = 48, seed: int = 0) -> bytes:

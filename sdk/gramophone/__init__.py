@@ -22,10 +22,12 @@ from .errors import (
     NotFoundError,
     OverloadedError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from .job import Job
 from .requests import Style
+from .uploads import Uploaded
 from .values import Estimate, Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
 
 __all__ = [
@@ -49,6 +51,8 @@ __all__ = [
     "ServerError",
     "Style",
     "Timings",
+    "UnauthenticatedError",
     "UnavailableError",
+    "Uploaded",
     "aio",
 ]

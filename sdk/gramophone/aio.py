@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack, overload
 
 import grpc
 
-from .channel import CALL_TIMEOUT, OPTIONS, REATTACH_ATTEMPTS, backoff
+from .channel import channel_options
 from .client import arrays
-from .errors import DeadlineError, from_rpc
+from .connection import AsyncConnection
+from .credentials import Credentials, Pem
+from .downloads import Download, contents, destination
+from .errors import NotFoundError
 from .history import History
+from .images import encode
+from .listing import JobFilters, Pages
 from .requests import (
     Options,
     content_request,
     estimate_request,
     features_request,
-    list_request,
     style_request,
     transfer_request,
 )
+from .retry import RetryPolicy, StreamEndedError
 from .v1 import job_service_pb2, model_service_pb2
 from .v1.job_service_pb2_grpc import JobServiceStub
 from .v1.model_service_pb2_grpc import ModelServiceStub
@@ -34,26 +40,23 @@ if TYPE_CHECKING:
 
     from .images import ImageLike
     from .requests import Layers, Style
-    from .v1.job_service_pb2_grpc import JobServiceAsyncStub
 
 
 class Job:
     """A job on the server; made by a Client. See gramophone.Job."""
 
-    def __init__(self, stub: JobServiceAsyncStub, target: str, job_id: str, stream: Any = None) -> None:
-        self._stub = stub
-        self._target = target
+    def __init__(self, connection: AsyncConnection, job_id: str, stream: Any = None) -> None:
+        self._connection = connection
         self._stream = stream
+        # Kept open whatever else is watched: the server may take its end for the client's leaving.
+        self._submission = stream
         self._history = History(job_id)
 
     @classmethod
-    async def submit(cls, stub: JobServiceAsyncStub, target: str, stream: Any) -> Job:
-        """Submits a job by reading the first event of its stream. Returns when the server has accepted it."""
-        try:
-            first = (await anext(aiter(stream))).event
-        except grpc.RpcError as error:
-            raise from_rpc(error, target) from error
-        job = cls(stub, target, first.job_id, stream)
+    async def submit(cls, connection: AsyncConnection, method: Any, request: Any) -> Job:
+        """Submits a job. Returns when the server has accepted it."""
+        stream, first = await connection.submit(method, request)
+        job = cls(connection, first.job_id, stream)
         job._history.take(first)
         return job
 
@@ -79,52 +82,95 @@ class Job:
 
     async def cancel(self) -> None:
         """Asks the job to stop; it does so at its next report. A job that has ended stays as it is."""
-        await self._call(self._stub.CancelJob, job_service_pb2.CancelJobRequest(job_id=self.id))
+        await self._connection.call(self._connection.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=self.id))
 
     async def info(self) -> JobInfo:
         """The job as it stands on the server."""
-        return JobInfo.of((await self._call(self._stub.GetJob, job_service_pb2.GetJobRequest(job_id=self.id))).job)
+        request = job_service_pb2.GetJobRequest(job_id=self.id)
+        return JobInfo.of((await self._connection.call(self._connection.jobs.GetJob, request)).job)
+
+    async def delete(self) -> None:
+        """Has the server forget the job and its result; ServerError for one that has not ended."""
+        attempts = self._connection.attempts_in_time()
+        request = job_service_pb2.DeleteJobRequest(job_id=self.id)
+        try:
+            await self._connection.call(self._connection.jobs.DeleteJob, request, attempts)
+        except NotFoundError:
+            # The try before this one did it, and its answer was lost.
+            if not attempts.retried:
+                raise
+
+    @overload
+    async def download(self, path_or_file: None = None, *, offset: int = 0) -> bytes: ...
+    @overload
+    async def download(self, path_or_file: str | os.PathLike[str] | BinaryIO, *, offset: int = 0) -> None: ...
+    async def download(
+        self, path_or_file: str | os.PathLike[str] | BinaryIO | None = None, *, offset: int = 0
+    ) -> bytes | None:
+        """Fetches the file that the job made, as gramophone.Job does."""
+        download, attempts = Download(self.id, offset), self._connection.attempts()
+        with destination(path_or_file) as file:
+            while not download.complete:
+                try:
+                    async for response in self._connection.jobs.DownloadResult(download.request()):
+                        await asyncio.to_thread(file.write, download.take(response))
+                        attempts.progress()
+                    if not download.complete:
+                        raise StreamEndedError
+                except grpc.RpcError as error:
+                    await asyncio.sleep(attempts.pause(error))
+            download.check()
+            return contents(path_or_file, file)
 
     async def _frames(self, deadline: float | None) -> AsyncIterator[Frame]:
-        attempts = 0
+        attempts = self._connection.attempts(deadline, self._history.late())
         while not self._history.ended:
             try:
                 if self._stream is None or deadline is not None:
-                    self._stream = self._watch(deadline)
+                    self._stream = self._connection.jobs.WatchJob(self._history.request(), timeout=attempts.left)
                 async for response in self._stream:
-                    attempts = 0
+                    attempts.progress()
                     frame = self._history.take(response.event)
                     if frame is not None:
                         yield frame
                 self._stream = None
+                if not self._history.ended:
+                    raise StreamEndedError
             except grpc.RpcError as error:
                 self._stream = None
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise DeadlineError(f"job {self.id} has not ended in the time given; it goes on") from error
-                attempts += 1
-                if error.code() != grpc.StatusCode.UNAVAILABLE or attempts > REATTACH_ATTEMPTS:
-                    raise from_rpc(error, self._target) from error
-                await asyncio.sleep(backoff(attempts))
+                await asyncio.sleep(attempts.pause(error))
+            except asyncio.CancelledError:
+                # gRPC ends the stream together with the task that reads it; the next reader needs another.
+                self._stream = None
+                raise
         self._history.result()
-
-    def _watch(self, deadline: float | None) -> Any:
-        request = job_service_pb2.WatchJobRequest(job_id=self.id, after_sequence=self._history.sequence)
-        timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
-        return self._stub.WatchJob(request, timeout=timeout)
-
-    async def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        return await _call(method, request, self._target)
 
 
 class Client:
     """A connection to a server, used in an `async with` block or closed with `close`. See gramophone.Client."""
 
-    def __init__(self, target: str = "localhost:50051") -> None:
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        token: str | None = None,
+        tls: bool = False,
+        root_certificates: Pem | None = None,
+        certificate: Pem | None = None,
+        private_key: Pem | None = None,
+        insecure: bool = False,
+        timeout: float | None = 60.0,
+        retry_for: float = 60.0,
+        retry_overload: bool = False,
+        options: Iterable[tuple[str, Any]] = (),
+    ) -> None:
         self.target = target
-        self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
+        self._channel = credentials.aio_channel(target, channel_options(options))
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
+        self._connection = AsyncConnection(target, RetryPolicy(timeout, retry_for, retry_overload), self._jobs)
 
     async def __aenter__(self) -> Client:
         return self
@@ -147,7 +193,7 @@ class Client:
     ) -> Job:
         """Makes a texture with the Gram matrices of one or more pictures; see gramophone.Client.style."""
         request = await asyncio.to_thread(style_request, styles, layers, options)
-        return await Job.submit(self._jobs, self.target, self._style.ReconstructStyle(request))
+        return await Job.submit(self._connection, self._style.ReconstructStyle, request)
 
     async def content(
         self,
@@ -159,7 +205,7 @@ class Client:
     ) -> Job:
         """Makes a picture with the feature maps of another; see gramophone.Client.content."""
         request = await asyncio.to_thread(content_request, image, layers if layer is None else layer, options)
-        return await Job.submit(self._jobs, self.target, self._style.ReconstructContent(request))
+        return await Job.submit(self._connection, self._style.ReconstructContent, request)
 
     async def transfer(
         self,
@@ -176,7 +222,7 @@ class Client:
         request = await asyncio.to_thread(
             transfer_request, content, styles, content_layers, style_layers, content_weight, style_weight, options
         )
-        return await Job.submit(self._jobs, self.target, self._style.TransferStyle(request))
+        return await Job.submit(self._connection, self._style.TransferStyle, request)
 
     async def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
@@ -185,31 +231,29 @@ class Client:
             kind: "style", "content" or "transfer".
             pictures, options: what the method of that name takes.
         """
-        return Estimate.of(
-            await _call(self._style.EstimateJob, estimate_request(kind, pictures, **options), self.target)
-        )
+        request = await asyncio.to_thread(estimate_request, kind, pictures, **options)
+        return Estimate.of(await self._connection.call_with_pictures(self._style.EstimateJob, request))
+
+    async def upload(self, image: ImageLike) -> str:
+        """Has the server keep a picture for some time; see gramophone.Client.upload."""
+        return await self._connection.upload(await asyncio.to_thread(encode, image))
 
     async def job(self, job_id: str) -> Job:
-        """A job submitted earlier, by whomever; NotFoundError if the server does not know it."""
-        job = Job(self._jobs, self.target, job_id)
+        """A job submitted earlier; see gramophone.Client.job."""
+        job = Job(self._connection, job_id)
         await job.info()
         return job
 
-    async def jobs(self, *, states: Iterable[str] = (), limit: int | None = None) -> AsyncIterator[JobInfo]:
-        """Jobs of the server, the newest first, at most `limit`, only in `states` such as "running" if given."""
-        token, left, chosen = "", limit, tuple(states)
-        while left is None or left > 0:
-            page = await _call(self._jobs.ListJobs, list_request(chosen, min(left or 100, 100), token), self.target)
-            for job in page.jobs:
-                yield JobInfo.of(job)
-            token = page.next_page_token
-            left = None if left is None else left - len(page.jobs)
-            if not token:
-                return
+    async def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> AsyncIterator[JobInfo]:
+        """Jobs that one may see, the newest first, at most `limit`; see gramophone.listing.JobFilters for which."""
+        pages = Pages(limit, filters)
+        while (request := pages.next()) is not None:
+            for job in pages.take(await self._connection.call(self._jobs.ListJobs, request)):
+                yield job
 
     async def models(self) -> list[ModelInfo]:
         """The models of the server, its default first."""
-        reply = await _call(self._models.ListModels, model_service_pb2.ListModelsRequest(), self.target)
+        reply = await self._connection.call(self._models.ListModels, model_service_pb2.ListModelsRequest())
         return [ModelInfo.of(model) for model in reply.models]
 
     async def features(
@@ -224,11 +268,4 @@ class Client:
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Features of a picture by layer, float32; see gramophone.Client.features."""
         request = await asyncio.to_thread(features_request, image, layers, kind, size, pooling, model)
-        return arrays(await _call(self._models.ExtractFeatures, request, self.target))
-
-
-async def _call(method: Callable[..., Any], request: Any, target: str) -> Any:
-    try:
-        return await method(request, timeout=CALL_TIMEOUT)
-    except grpc.RpcError as error:
-        raise from_rpc(error, target) from error
+        return arrays(await self._connection.call_with_pictures(self._models.ExtractFeatures, request))

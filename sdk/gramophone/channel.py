@@ -1,22 +1,23 @@
 """How connections are set up."""
 
+from collections.abc import Iterable
 from typing import Any
 
-OPTIONS: list[tuple[str, Any]] = [
+_OPTIONS: dict[str, Any] = {
     # A result of 8192 x 8192 pixels is far beyond gRPC's 4 MB.
-    ("grpc.max_receive_message_length", 512 << 20),
-    ("grpc.max_send_message_length", -1),
+    "grpc.max_receive_message_length": 512 << 20,
+    "grpc.max_send_message_length": -1,
     # Notices a dead connection within two minutes, and stays well above what the server permits.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-]
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    # A server that is back after a restart is found soon: gRPC would wait up to two minutes. What it calls the minimum
+    # is how long connecting may take, and has to do for a slow network.
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.min_reconnect_backoff_ms": 5_000,
+    "grpc.max_reconnect_backoff_ms": 2_000,
+}
 
-CALL_TIMEOUT = 60.0
-"""Seconds that a call which is not a stream may take."""
-REATTACH_ATTEMPTS = 5
-"""How often a broken stream is picked up again before giving up."""
 
-
-def backoff(attempt: int) -> float:
-    """Seconds to wait before attempt number `attempt`, from 1, at picking a stream up."""
-    return min(0.2 * 2.0 ** (attempt - 1), 5.0)
+def channel_options(more: Iterable[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
+    """Options of a channel, `more` before our own."""
+    return list((_OPTIONS | dict(more)).items())

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-import grpc
-
-from .channel import CALL_TIMEOUT, OPTIONS
-from .errors import from_rpc
+from .channel import channel_options
+from .connection import Connection
+from .credentials import Credentials, Pem
+from .images import encode
 from .job import Job
+from .listing import JobFilters, Pages
 from .requests import (
     Options,
     content_request,
     estimate_request,
     features_request,
-    list_request,
     style_request,
     transfer_request,
 )
+from .retry import RetryPolicy
 from .v1 import model_service_pb2
 from .v1.job_service_pb2_grpc import JobServiceStub
 from .v1.model_service_pb2_grpc import ModelServiceStub
@@ -41,16 +42,54 @@ class Client:
     NotFoundError, OverloadedError or UnavailableError; a picture that cannot be used is a ValueError, TypeError or
     FileNotFoundError.
 
+    A server that is away, as while it is restarted, is tried again for `retry_for` seconds before a call or a job's
+    stream raises UnavailableError; the time starts anew with everything that comes. No job is submitted twice by that.
+    Pictures of more than a megabyte are sent ahead and once, see `upload`.
+
     Args:
         target: the server's address, such as "localhost:50051".
+        token: what `gramophone tokens add` printed, for a server that asks who calls.
+        tls: whether to encrypt the connection; implied by the three that follow.
+        root_certificates: authorities that the server's certificate may be of; by default those that gRPC comes with.
+        certificate, private_key: of this client, for a server that asks for one.
+        insecure: let the token travel unencrypted to another machine, where something else protects it.
+        timeout: seconds that a call may take with all its tries; None for as long as it takes. It does not bound
+            streams: those of jobs, submitting one included, of uploads and of downloads.
+        retry_for: seconds for which a server that is away is tried again; 0 for a single try.
+        retry_overload: whether a server that has no room, which is OverloadedError, is tried again too, when it says it
+            may have.
+        options: gRPC channel options, such as ("grpc.keepalive_time_ms", 30_000), before the client's own.
+
+    The certificates and the key are paths of PEM files or their bytes. A server that refuses them, or that is refused,
+    shows in the first call: as UnauthenticatedError or UnavailableError.
+
+    Raises:
+        ValueError: a token would travel unencrypted, or a certificate comes without its key.
+        FileNotFoundError: there is no such file.
     """
 
-    def __init__(self, target: str = "localhost:50051") -> None:
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        token: str | None = None,
+        tls: bool = False,
+        root_certificates: Pem | None = None,
+        certificate: Pem | None = None,
+        private_key: Pem | None = None,
+        insecure: bool = False,
+        timeout: float | None = 60.0,
+        retry_for: float = 60.0,
+        retry_overload: bool = False,
+        options: Iterable[tuple[str, Any]] = (),
+    ) -> None:
         self.target = target
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
+        credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
+        self._channel = credentials.channel(target, channel_options(options))
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
+        self._connection = Connection(target, RetryPolicy(timeout, retry_for, retry_overload), self._jobs)
 
     def __enter__(self) -> Client:
         return self
@@ -78,7 +117,7 @@ class Client:
             layers: 1 to 5 for the first so many of the paper's layers, or names, or names with weights.
         """
         request = style_request(styles, layers, options)
-        return Job.submit(self._jobs, self.target, lambda: self._style.ReconstructStyle(request))
+        return Job.submit(self._connection, self._style.ReconstructStyle, request)
 
     def content(
         self,
@@ -90,7 +129,7 @@ class Client:
     ) -> Job:
         """Makes a picture with the feature maps of another, at one `layer` or several `layers`."""
         request = content_request(image, layers if layer is None else layer, options)
-        return Job.submit(self._jobs, self.target, lambda: self._style.ReconstructContent(request))
+        return Job.submit(self._connection, self._style.ReconstructContent, request)
 
     def transfer(
         self,
@@ -109,7 +148,7 @@ class Client:
             content_weight, style_weight: alpha and beta of the paper's equation 7.
         """
         request = transfer_request(content, styles, content_layers, style_layers, content_weight, style_weight, options)
-        return Job.submit(self._jobs, self.target, lambda: self._style.TransferStyle(request))
+        return Job.submit(self._connection, self._style.TransferStyle, request)
 
     def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
@@ -118,33 +157,36 @@ class Client:
             kind: "style", "content" or "transfer".
             pictures, options: what the method of that name takes.
         """
-        return Estimate.of(self._call(self._style.EstimateJob, estimate_request(kind, pictures, **options)))
+        request = estimate_request(kind, pictures, **options)
+        return Estimate.of(self._connection.call_with_pictures(self._style.EstimateJob, request))
+
+    def upload(self, image: ImageLike) -> str:
+        """Has the server keep a picture for some time; returns the SHA-256 of its file.
+
+        `Uploaded(sha256)` then stands for the picture in other calls. There is no need to: a large picture of any call
+        is uploaded anyway, unless the server has it.
+        """
+        return self._connection.upload(encode(image))
 
     def job(self, job_id: str) -> Job:
-        """A job submitted earlier, by whomever.
+        """A job submitted earlier, by this client or, for an administrator, by whomever.
 
         Raises:
             NotFoundError: the server does not know it.
         """
-        job = Job(self._jobs, self.target, job_id)
+        job = Job(self._connection, job_id)
         job.info()
         return job
 
-    def jobs(self, *, states: Iterable[str] = (), limit: int | None = None) -> Iterator[JobInfo]:
-        """Jobs of the server, the newest first, at most `limit`, only in `states` such as "running" if given."""
-        token, left, chosen = "", limit, tuple(states)
-        while left is None or left > 0:
-            request = list_request(chosen, min(left or 100, 100), token)
-            page = self._call(self._jobs.ListJobs, request)
-            yield from map(JobInfo.of, page.jobs)
-            token = page.next_page_token
-            left = None if left is None else left - len(page.jobs)
-            if not token:
-                return
+    def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> Iterator[JobInfo]:
+        """Jobs that one may see, the newest first, at most `limit`; see gramophone.listing.JobFilters for which."""
+        pages = Pages(limit, filters)
+        while (request := pages.next()) is not None:
+            yield from pages.take(self._connection.call(self._jobs.ListJobs, request))
 
     def models(self) -> list[ModelInfo]:
         """The models of the server, its default first."""
-        reply = self._call(self._models.ListModels, model_service_pb2.ListModelsRequest())
+        reply = self._connection.call(self._models.ListModels, model_service_pb2.ListModelsRequest())
         return [ModelInfo.of(model) for model in reply.models]
 
     def features(
@@ -166,13 +208,7 @@ class Client:
             size: longest side to which the picture is scaled first, in pixels.
         """
         request = features_request(image, layers, kind, size, pooling, model)
-        return arrays(self._call(self._models.ExtractFeatures, request))
-
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        try:
-            return method(request, timeout=CALL_TIMEOUT)
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.target) from error
+        return arrays(self._connection.call_with_pictures(self._models.ExtractFeatures, request))
 
 
 def arrays(reply: model_service_pb2.ExtractFeaturesResponse) -> dict[str, np.ndarray[Any, Any]]:

@@ -39,6 +39,10 @@ class OverloadedError(GramophoneError):
         self.retry_after = retry_after
 
 
+class UnauthenticatedError(GramophoneError):
+    """The server asks who calls, and does not know the token or certificate of this client, or got none."""
+
+
 class UnavailableError(GramophoneError):
     """The server cannot be reached, or is shutting down."""
 
@@ -84,14 +88,33 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.NOT_FOUND:
             return NotFoundError(message, violations)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-            return OverloadedError(message, delay or None)
+            return OverloadedError(message, _seconds(retry))
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return UnauthenticatedError(f"the server at {target} refuses this client: {message}")
+        case grpc.StatusCode.UNAVAILABLE if "handshake" in message.lower():
+            return UnavailableError(
+                f"no encrypted connection to {target} could be agreed on: {message}. Is TLS on at both ends, is the "
+                "server's certificate valid, for this name and of a known authority, and is this client's?"
+            )
         case grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?")
+            # So ends plaintext to a server with TLS, and TLS without a certificate that the server accepts.
+            hint = " Does it want TLS, or a certificate?" if "Socket closed" in message else ""
+            return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?{hint}")
+        case grpc.StatusCode.CANCELLED:
+            return UnavailableError(f"the call to the server at {target} was cut off: {message}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"the server at {target} did not answer in time")
         case _:
             return ServerError(message, code.name)
+
+
+def retry_delay(error: grpc.RpcError) -> float | None:
+    """Seconds after which the server asks to be called again; None if it did not say."""
+    return _seconds(_details(error)[1])
+
+
+def _seconds(retry: error_details_pb2.RetryInfo) -> float | None:
+    return (retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9) or None
 
 
 def _details(error: grpc.RpcError) -> tuple[error_details_pb2.BadRequest, error_details_pb2.RetryInfo]:

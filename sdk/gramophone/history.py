@@ -1,7 +1,7 @@
 """A job's events as they come in: what the synchronous and the asynchronous job share."""
 
 from .errors import JobCancelledError, JobFailedError
-from .v1 import job_pb2
+from .v1 import job_pb2, job_service_pb2
 from .values import Frame, Result, state_name
 
 
@@ -18,6 +18,14 @@ class History:
     def ended(self) -> bool:
         """Whether the final event has come."""
         return self._ending is not None
+
+    def request(self) -> job_service_pb2.WatchJobRequest:
+        """The request for what comes after the events so far."""
+        return job_service_pb2.WatchJobRequest(job_id=self.job_id, after_sequence=self.sequence)
+
+    def late(self) -> str:
+        """What to say when the job has not ended in the time given."""
+        return f"job {self.job_id} has not ended in the time given; it goes on"
 
     def take(self, event: job_pb2.JobEvent) -> Frame | None:
         """Takes an event in; returns the frame that came with it."""

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any]
-    """A picture: the path of a file, a file's bytes, a PIL image, or an array, see `encode`."""
+    from .uploads import Uploaded
+
+    ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Uploaded
+    """A picture: the path of a file, a file's bytes, a PIL image, an array, see `encode`, or one uploaded before."""
 
 
 def encode(image: ImageLike) -> bytes:

@@ -5,13 +5,14 @@ An option that is not given is not set in the request: the defaults are the serv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from .images import encode
-from .v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
+from .uploads import Uploaded
+from .v1 import model_service_pb2, options_pb2
 from .v1 import style_transfer_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
 class Options(TypedDict, total=False):
-    """The options that all three kinds of job share; SynthesisOptions in the contract says what each means."""
+    """The options that all three kinds of job share; the contract says what each means, most in SynthesisOptions.
+
+    A `request_id` is made for every submission; give one of your own, and submitting it again, even by another process,
+    returns the same job.
+    """
 
     size: int
     fit: str
@@ -54,6 +59,8 @@ class Options(TypedDict, total=False):
     bit_depth: int
     tile_size: int
     on_disconnect: str
+    request_id: str
+    priority: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def style_request(
         styles=_styles(styles),
         style_layers=_layers(layers),
         options=_options(options),
-        on_disconnect=_on_disconnect(options),
+        **_submission(options),
     )
 
 
@@ -94,7 +101,7 @@ def content_request(image: ImageLike, layers: Layers | None, options: Options) -
         content=_image(image),
         content_layers=_layers(layers),
         options=_options(options),
-        on_disconnect=_on_disconnect(options),
+        **_submission(options),
     )
 
 
@@ -116,7 +123,7 @@ def transfer_request(
         content_weight=content_weight,
         style_weight=style_weight,
         options=_options(options),
-        on_disconnect=_on_disconnect(options),
+        **_submission(options),
     )
 
 
@@ -158,17 +165,11 @@ def features_request(
     return model_service_pb2.ExtractFeaturesRequest(
         image=_image(image),
         layers=layers,
-        kind=_choice(model_service_pb2.FeatureKind, "FEATURE_KIND_", "kind", kind),
+        kind=choice(model_service_pb2.FeatureKind, "FEATURE_KIND_", "kind", kind),
         size=size,
-        pooling=_choice(options_pb2.Pooling, "POOLING_", "pooling", pooling),
+        pooling=choice(options_pb2.Pooling, "POOLING_", "pooling", pooling),
         model=model,
     )
-
-
-def list_request(states: Iterable[str], page_size: int, token: str) -> job_service_pb2.ListJobsRequest:
-    """The request for a page of jobs."""
-    chosen = [_choice(job_pb2.JobState, "JOB_STATE_", "states", state) for state in states]
-    return job_service_pb2.ListJobsRequest(page_size=page_size, page_token=token, states=chosen)
 
 
 def _options(options: Options) -> options_pb2.SynthesisOptions:
@@ -190,31 +191,36 @@ def _options(options: Options) -> options_pb2.SynthesisOptions:
         ("color", options_pb2.Color),
         ("loss_scale", options_pb2.LossScale),
     ):
-        fields[name] = _choice(enum, f"{name.upper()}_", name, cast(str | None, options.get(name)))
+        fields[name] = choice(enum, f"{name.upper()}_", name, cast(str | None, options.get(name)))
     init = options.get("init")
     if init in ("noise", "content", "style_statistics", "blend"):
-        fields["init"] = _choice(options_pb2.Init, "INIT_", "init", cast(str, init))
+        fields["init"] = choice(options_pb2.Init, "INIT_", "init", cast(str, init))
     elif init is not None:
         fields["init_image"] = _image(init)
     if (limit := options.get("time_limit")) is not None:
         fields["time_limit"] = timedelta(seconds=limit)
     preview = {name: options.get(f"preview_{name}") for name in ("every", "size")}
-    image_format = _choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "preview_format", options.get("preview_format"))
+    image_format = choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "preview_format", options.get("preview_format"))
     fields["preview"] = options_pb2.PreviewOptions(format=image_format, **preview)  # type: ignore[arg-type]
     if "result_format" in options or "bit_depth" in options:
-        result_format = _choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "result_format", options.get("result_format"))
+        result_format = choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "result_format", options.get("result_format"))
         fields["result"] = options_pb2.ResultOptions(format=result_format, bit_depth=options.get("bit_depth"))
     return options_pb2.SynthesisOptions(**fields)
 
 
-def _on_disconnect(options: Options) -> Any:
+def _submission(options: Options) -> dict[str, Any]:
     # The wire's default is to cancel, for clients that would not know how to come back; a Job does.
-    return _choice(
-        options_pb2.OnDisconnect, "ON_DISCONNECT_", "on_disconnect", options.get("on_disconnect", "continue")
-    )
+    on_disconnect = options.get("on_disconnect", "continue")
+    return {
+        "on_disconnect": choice(options_pb2.OnDisconnect, "ON_DISCONNECT_", "on_disconnect", on_disconnect),
+        "request_id": options.get("request_id"),
+        "priority": options.get("priority"),
+    }
 
 
 def _image(image: ImageLike) -> options_pb2.Image:
+    if isinstance(image, Uploaded):
+        return options_pb2.Image(sha256=image.sha256)
     return options_pb2.Image(data=encode(image))
 
 
@@ -247,7 +253,8 @@ def _layers(layers: Layers | None) -> list[options_pb2.LayerWeight]:
     return [options_pb2.LayerWeight(layer=name) for name in layers]
 
 
-def _choice(enum: Any, prefix: str, name: str, value: str | None) -> Any:
+def choice(enum: Any, prefix: str, name: str, value: str | None) -> Any:
+    """The enum's value that a word stands for; None for None."""
     if value is None:
         return None
     choices = {key.removeprefix(prefix).lower(): number for key, number in enum.items() if number}

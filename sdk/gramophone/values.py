@@ -134,6 +134,9 @@ class JobInfo:
         state: "queued", "running", "succeeded", "failed" or "cancelled".
         frame: its latest progress, without a preview; None before the first.
         error: why it failed; None if it did not.
+        owner: the client that submitted it; empty where the server does not tell its clients apart.
+        priority: which of its owner's waiting jobs run first, -10 (last) to 10 (first).
+        attempts: how often a worker has taken it up; more than 1 after a worker or the server was lost.
     """
 
     id: str
@@ -145,6 +148,9 @@ class JobInfo:
     ended: datetime | None
     frame: Frame | None
     error: str | None
+    owner: str = ""
+    priority: int = 0
+    attempts: int = 0
 
     @classmethod
     def of(cls, message: job_pb2.Job) -> JobInfo:
@@ -159,6 +165,9 @@ class JobInfo:
             _moment(message.end_time) if message.HasField("end_time") else None,
             Frame.of(message.progress) if message.HasField("progress") else None,
             message.error.message if message.HasField("error") else None,
+            message.owner,
+            message.priority,
+            message.attempts,
         )
 
 

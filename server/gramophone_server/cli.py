@@ -14,8 +14,11 @@ from .jobs.store import Retention
 from .models.store import UnknownModelError
 from .service.limits import Limits
 from .service.server import GramophoneServer, ServerConfig
+from .service.tls import Security, SecurityError
+from .service.tokens import TokenFileError
 
 _DEFAULT = ServerConfig()
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -66,6 +69,12 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option(
     "--attempts", default=_DEFAULT.attempts, show_default=True, type=click.IntRange(1), help="Workers a job may lose."
 )
+@click.option("--tokens", type=_FILE, help="Clients with bearer tokens; see `gramophone tokens`.")
+@click.option("--tls-certificate", type=_FILE, help="The server's certificate and its chain, PEM.")
+@click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
+@click.option("--client-ca", type=_FILE, help="Ask clients for certificates of these authorities, PEM.")
+@click.option("--admin", "admins", multiple=True, metavar="NAME", help="A client that sees everybody's jobs.")
+@click.option("--insecure", is_flag=True, help="Let others in without TLS or without asking who they are.")
 @click.option("--grace", default=10.0, show_default=True, help="Seconds that running jobs get when the server stops.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input closes: for a parent's child.")
@@ -88,6 +97,12 @@ def serve(
     keep: int,
     checkpoint_every: float,
     attempts: int,
+    tokens: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+    admins: tuple[str, ...],
+    insecure: bool,
     grace: float,
     log_level: str,
     until_stdin_closes: bool,
@@ -95,17 +110,18 @@ def serve(
     """Serve Gramophone over gRPC."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits = Limits(max_pixels, max_queued, max_queued_per_client, max_iterations, max_streams)
+    security = Security(tokens, tls_certificate, tls_key, client_ca, admins, insecure)
     # A parent that starts a child for itself comes back to none of its jobs.
     folder = data if data or until_stdin_closes else default_data_folder()
     config = ServerConfig(
         host, port, devices or _DEFAULT.devices, threads, models, default_model, limits, memory, folder, database,
-        Retention(keep_days * 24 * 3600, keep), attempts, checkpoint_every,
+        Retention(keep_days * 24 * 3600, keep), attempts, checkpoint_every, security,
     )  # fmt: skip
     try:
         asyncio.run(_serve(config, grace, until_stdin_closes))
     except DataFolderError as error:
         raise click.ClickException(str(error)) from error
-    except (RuntimeError, UnknownModelError) as error:
+    except (RuntimeError, UnknownModelError, SecurityError, TokenFileError) as error:
         raise click.ClickException(f"cannot serve on {host}:{port}: {error}") from error
 
 

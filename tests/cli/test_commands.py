@@ -146,7 +146,7 @@ def test_sweep(server, picture, tmp_path):
 
 def test_help_names_all_commands():
     text = gramophone("--help").stdout
-    for command in ("serve", "style", "content", "transfer", "sweep", "jobs", "models", "export"):
+    for command in ("serve", "style", "content", "transfer", "sweep", "jobs", "models", "export", "tokens"):
         assert f"\n  {command} " in text
 
 

@@ -107,6 +107,12 @@ def test_a_wait_that_is_too_short(client):
         job.result(timeout=60)
 
 
+def test_a_large_picture(client):
+    large = png(1024, 1024)
+    large += bytes(2_000_000)  # what follows a picture in its file is not looked at
+    assert client.style([png(), large], **SMALL).result().iterations == 6
+
+
 def test_listing_is_limited(client):
     for seed in range(3):
         client.style(png(), seed=seed, **SMALL).result()
@@ -139,7 +145,7 @@ def test_nobody_there():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with gramophone.Client(f"127.0.0.1:{port}") as client:
+    with gramophone.Client(f"127.0.0.1:{port}", retry_for=0.5) as client:
         for call in (client.models, lambda: client.style(png())):
             with pytest.raises(gramophone.UnavailableError, match=f"127.0.0.1:{port} cannot be reached"):
                 call()
@@ -159,9 +165,8 @@ def test_a_broken_connection_is_picked_up_again(server):
         assert proxy.cuts == 1
 
 
-def test_a_server_that_dies_is_an_error_and_no_hang(monkeypatch):
-    monkeypatch.setattr("gramophone.job.REATTACH_ATTEMPTS", 2)
-    with ServerProcess() as server, gramophone.Client(server.address) as client:
+def test_a_server_that_dies_for_good_is_an_error_and_no_hang():
+    with ServerProcess() as server, gramophone.Client(server.address, retry_for=1) as client:
         job = client.style(png(), **ENDLESS)
         next(iter(job))
         server.process.kill()
@@ -173,7 +178,7 @@ def test_embedded_server():
     with gramophone.EmbeddedServer("--log-level", "warning") as server, gramophone.Client(server.address) as client:
         assert client.style(png(), **SMALL).result().iterations == 6
         address = server.address
-    with gramophone.Client(address) as client, pytest.raises(gramophone.UnavailableError):
+    with gramophone.Client(address, retry_for=0) as client, pytest.raises(gramophone.UnavailableError):
         client.models()
     with (
         pytest.raises(gramophone.UnavailableError, match="nobody"),

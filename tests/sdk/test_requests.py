@@ -1,6 +1,7 @@
 import pytest
 
 from gramophone.requests import Options, Style, content_request, style_request, transfer_request
+from gramophone.uploads import Uploaded
 from gramophone.v1 import options_pb2
 
 IMAGE = b"file"
@@ -42,6 +43,8 @@ def test_every_option_reaches_its_field():
         "result_format": "tiff",
         "bit_depth": 16,
         "tile_size": 128,
+        "request_id": "mine",
+        "priority": -3,
     }
     assert set(options) == set(Options.__annotations__)
     request = style_request(IMAGE, None, options)
@@ -59,6 +62,7 @@ def test_every_option_reaches_its_field():
     assert sent.tile_size == 128
     assert sent.time_limit.ToTimedelta().total_seconds() == 1.5
     assert request.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL
+    assert (request.request_id, request.priority) == ("mine", -3)
 
 
 def test_jobs_outlive_their_streams_by_default():
@@ -101,6 +105,11 @@ def test_a_picture_to_start_from():
     sent = content_request(IMAGE, None, {"init": b"start"}).options
     assert sent.init_image.data == b"start"
     assert not sent.HasField("init")
+
+
+def test_a_picture_that_is_there_already():
+    image = content_request(Uploaded("ab" * 32), None, {}).content
+    assert (image.sha256, image.data) == ("ab" * 32, b"")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..values import Estimate
-from .connect import connect, server_option
+from .connect import Server, connect, server_option
 from .options import LAYERS, given, synthesis_options
 
 
@@ -19,7 +19,7 @@ from .options import LAYERS, given, synthesis_options
 @click.option("--style-layers", type=LAYERS, help="Of a transfer.")
 @synthesis_options
 @server_option
-def estimate(kind: str, pictures: tuple[str, ...], server: str | None, **options: Any) -> None:
+def estimate(kind: str, pictures: tuple[str, ...], server: Server, **options: Any) -> None:
     """Say what a job would take, without running it.
 
     PICTURES and options are those of `gramophone style`, `content` or `transfer`.

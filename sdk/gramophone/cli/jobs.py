@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .. import JobInfo
-from .connect import connect, quiet_option, summary, watch
-from .options import write
-
-_server = click.option(
-    "--server",
-    metavar="ADDRESS",
-    envvar="GRAMOPHONE_SERVER",
-    default="localhost:50051",
-    show_default=True,
-    help="The running server.",
-)
+from .connect import Server, connect, quiet_option, running_server_option, summary, watch
+from .options import given, write
 
 
 @click.group()
 def jobs() -> None:
-    """List, show, watch and cancel the jobs of a running server."""
+    """List, show, watch, cancel, download and delete the jobs of a running server."""
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class _MomentType(click.ParamType[datetime]):
+    """`90m`, `2h` or `3d` ago, or a date, with a time or without."""
+
+    name = "WHEN"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> datetime:
+        """The moment, in local time where the value names no time zone."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            if ago := re.fullmatch(r"(\d+)([smhd])", value):
+                return datetime.now().astimezone() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return datetime.fromisoformat(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a time such as 2h, 3d, 2026-01-31 or 2026-01-31T18:30", param, context)
 
 
 @jobs.command("list")
-@_server
+@running_server_option
 @click.option(
     "--state",
     "states",
@@ -34,18 +48,29 @@ def jobs() -> None:
     type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]),
     help="Only these.",
 )
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["style", "content", "transfer"]),
+    help="Only these.",
+)
+@click.option("--model", metavar="NAME", help="Only those of this model.")
+@click.option("--owner", metavar="NAME", help="Only those of this client.")
+@click.option("--since", "created_after", type=_MomentType(), help="Only those since 90m, 2h, 3d ago, or a date.")
+@click.option("--oldest-first", "order", flag_value="oldest_first", help="In the order in which they came.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
-def list_jobs(server: str, states: tuple[str, ...], limit: int) -> None:
+def list_jobs(server: Server, limit: int, **filters: Any) -> None:
     """List jobs, the newest first."""
     with connect(server) as client:
-        for job in client.jobs(states=states, limit=limit):
+        for job in client.jobs(limit=limit, **given(filters)):
             click.echo(_line(job))
 
 
 @jobs.command()
 @click.argument("job_id")
-@_server
-def show(job_id: str, server: str) -> None:
+@running_server_option
+def show(job_id: str, server: Server) -> None:
     """Show a job."""
     with connect(server) as client:
         job = client.job(job_id).info()
@@ -57,16 +82,22 @@ def show(job_id: str, server: str) -> None:
             click.echo(f"  loss     {job.frame.loss:.4g}")
             for term in job.frame.layer_losses:
                 click.echo(f"    {term.kind} {term.layer}: {term.loss:.4g} x {term.weight:g}")
+        if job.owner:
+            click.echo(f"  owner    {job.owner}")
+        if job.priority:
+            click.echo(f"  priority {job.priority}")
+        if job.attempts > 1:
+            click.echo(f"  attempts {job.attempts}")
         if job.error:
             click.echo(f"  error    {job.error}")
 
 
 @jobs.command("watch")
 @click.argument("job_id")
-@_server
+@running_server_option
 @quiet_option
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Save the result here.")
-def watch_job(job_id: str, server: str, quiet: bool, output: Path | None) -> None:
+def watch_job(job_id: str, server: Server, quiet: bool, output: Path | None) -> None:
     """Watch a job to its end, and save its result."""
     with connect(server) as client:
         job = client.job(job_id)
@@ -80,11 +111,32 @@ def watch_job(job_id: str, server: str, quiet: bool, output: Path | None) -> Non
 
 @jobs.command()
 @click.argument("job_id")
-@_server
-def cancel(job_id: str, server: str) -> None:
+@running_server_option
+def cancel(job_id: str, server: Server) -> None:
     """Cancel a job."""
     with connect(server) as client:
         client.job(job_id).cancel()
+
+
+@jobs.command()
+@click.argument("job_id")
+@running_server_option
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+def download(job_id: str, server: Server, output: Path) -> None:
+    """Save the result of a job that has succeeded."""
+    with connect(server) as client:
+        write(output, client.job(job_id).download())
+        click.echo(f"{output}: {output.stat().st_size} bytes")
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
+@running_server_option
+def delete(job_ids: tuple[str, ...], server: Server) -> None:
+    """Have the server forget jobs that have ended, and their results."""
+    with connect(server) as client:
+        for job_id in job_ids:
+            client.job(job_id).delete()
 
 
 def _line(job: JobInfo) -> str:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ..downloads import whole
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -82,6 +84,11 @@ def synthesis_options(command: _Command) -> _Command:
     return command
 
 
+priority_option = click.option(
+    "--priority", type=click.IntRange(-10, 10), metavar="N", help="Which of your waiting jobs run first: -10 to 10."
+)
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
@@ -89,9 +96,7 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 
 def write(path: Path, data: bytes) -> None:
     """Writes a result, whole or not at all: a .png or .tiff as it came, with its recipe; others by Pillow."""
-    fresh = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with whole(path) as fresh:
         if data.startswith(_SIGNATURES.get(path.suffix.lower(), b"none")):
             fresh.write_bytes(data)
         else:
@@ -106,6 +111,3 @@ def write(path: Path, data: bytes) -> None:
                     f"{path}: pictures cannot be written as {path.suffix or 'a file without a suffix'}; use .png"
                 )
             decode(data).save(fresh, format=image_format)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import click
 
 from .. import Client, Job, Style
 from .connect import connect, quiet_option, server_option, summary, watch
-from .options import LAYERS, given, output_format, synthesis_options, write
+from .options import LAYERS, given, output_format, priority_option, synthesis_options, write
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _output = click.option(
@@ -41,6 +41,7 @@ def with_masks(pictures: Sequence[str], masks: Sequence[str], source_masks: Sequ
 @click.option("--layers", type=LAYERS, help="1 to 5, or names, or name=weight, separated by commas.")
 @_masks
 @synthesis_options
+@priority_option
 @_output
 @_previews
 @server_option
@@ -55,6 +56,7 @@ def style(pictures: tuple[str, ...], **options: Any) -> None:
 @click.argument("picture")
 @click.option("--layer", "--layers", "layers", type=LAYERS, help="Names, or name=weight, separated by commas.")
 @synthesis_options
+@priority_option
 @_output
 @_previews
 @server_option
@@ -73,6 +75,7 @@ def content(picture: str, **options: Any) -> None:
 @click.option("--style-weight", type=float, metavar="BETA", help="Weight of the style.")
 @_masks
 @synthesis_options
+@priority_option
 @_output
 @_previews
 @server_option

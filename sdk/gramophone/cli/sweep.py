@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from ..contact_sheet import contact_sheet
-from .connect import connect, quiet_option, server_option, watch
-from .options import given, synthesis_options, write
+from .connect import Server, connect, quiet_option, server_option, watch
+from .options import given, priority_option, synthesis_options, write
 
 
 class _Numbers(click.ParamType[list[int]]):
@@ -34,6 +34,7 @@ class _Numbers(click.ParamType[list[int]]):
 @click.option("--seeds", type=_Numbers(), default=[0], help="Seeds.  [default: 0]")
 @click.option("--sizes", type=_Numbers(), default=[224], help="Sizes.  [default: 224]")
 @synthesis_options
+@priority_option
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("sweep.png"))
 @server_option
 @quiet_option
@@ -43,7 +44,7 @@ def sweep(
     seeds: list[int],
     sizes: list[int],
     output: Path,
-    server: str | None,
+    server: Server,
     quiet: bool,
     **options: Any,
 ) -> None:

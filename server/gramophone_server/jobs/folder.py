@@ -36,7 +36,9 @@ class DataFolder:
         self.path = path or Path(tempfile.mkdtemp(prefix="gramophone-"))
         self._lock: IO[str] | None = None
         try:
-            self.blobs.mkdir(parents=True, exist_ok=True)
+            # Clients' pictures are in it, which other users of the machine have no business with.
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.blobs.mkdir(exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
             self._lock = (self.path / "lock").open("w")
             if os.name == "posix":

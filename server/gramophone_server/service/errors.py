@@ -19,6 +19,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 # The metadata key in which gRPC libraries of all languages look for a google.rpc.Status.
 _STATUS_KEY = "grpc-status-details-bin"
+# An error travels in HTTP/2 headers, of which peers take 8 KiB: the message in two encodings, up to 3 and 4/3 bytes for
+# one, and the details. A longer one would reach the client as another error, RESOURCE_EXHAUSTED.
+_MOST_OF_MESSAGE = 900
+_MOST_OF_VIOLATION = 500
+_MOST_OF_VIOLATIONS = 2400
 
 
 @asynccontextmanager
@@ -27,7 +32,7 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
     try:
         yield
     except NotFoundError as error:
-        resource = details.ResourceInfo(resource_type=error.kind, resource_name=error.name)
+        resource = details.ResourceInfo(resource_type=error.kind, resource_name=shortened(error.name, 100))
         await abort(context, grpc.StatusCode.NOT_FOUND, str(error), resource, bad_request(*error.violations))
     except InvalidRequestError as error:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error), bad_request(*error.violations))
@@ -50,13 +55,30 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
 
 
 def bad_request(*violations: tuple[str, str]) -> details.BadRequest:
-    """A BadRequest of pairs of field path and reason."""
-    fields = [details.BadRequest.FieldViolation(field=field, description=reason) for field, reason in violations]
+    """A BadRequest of pairs of field path and reason; of very many the first."""
+    fields = []
+    left = _MOST_OF_VIOLATIONS
+    for field, reason in violations:
+        violation = details.BadRequest.FieldViolation(field=field, description=shortened(reason, _MOST_OF_VIOLATION))
+        left -= violation.ByteSize()
+        if left < 0:
+            break
+        fields.append(violation)
     return details.BadRequest(field_violations=fields)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, without its middle if it has more bytes than `most`: it may quote a name of any length."""
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    half = most // 2
+    return f"{data[:half].decode(errors='ignore')} … {data[-half:].decode(errors='ignore')}"
 
 
 async def abort(context: Context, code: grpc.StatusCode, message: str, *extra: Message) -> NoReturn:
     """Ends the call with a status and its details."""
+    message = shortened(message, _MOST_OF_MESSAGE)
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in extra:
         packed = AnyMessage()

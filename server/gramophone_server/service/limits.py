@@ -22,3 +22,8 @@ class Limits:
     max_iterations: int = 1_000_000
     max_streams: int = 4096
     max_message_bytes: int = 128 << 20
+
+    @property
+    def max_request_pixels(self) -> int:
+        """Of all pictures of a request, but for the last of them: they are in memory together, and compress well."""
+        return 4 * self.max_pixels

@@ -2,17 +2,24 @@
 
 import hashlib
 import io
+import threading
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..jobs.spec import FitName, Mask, Picture
+from .crafted import guard_pillow
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
 # The bound is the server's own, with a message that names the field; Pillow's would only warn at first.
 Image.MAX_IMAGE_PIXELS = None
+guard_pillow()
+# Decoding takes up to 20 bytes a pixel for a moment, so that pictures of more pixels than this take turns.
+_LARGE = 1 << 22
+_turns = threading.BoundedSemaphore(2)
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -77,8 +84,9 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
                 "scale it down first"
             )
         try:
-            image.load()
-            return Decoded(_to_srgb(ImageOps.exif_transpose(image)), hashlib.sha256(data).hexdigest())
+            with _turns if width * height > _LARGE else nullcontext():
+                image.load()
+                return Decoded(_to_srgb(ImageOps.exif_transpose(image)), hashlib.sha256(data).hexdigest())
         except PictureError:
             raise
         except Exception as error:

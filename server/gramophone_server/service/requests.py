@@ -206,7 +206,14 @@ class RequestReader:
                 return None
             data = found
         try:
-            return decode(data, self._limits.max_pixels)
+            most = self._limits.max_request_pixels
+            if check.pixels >= most:
+                raise PictureError(
+                    f"comes after {check.pixels:,} pixels of other pictures; one request may have {most:,}"
+                )
+            decoded = decode(data, self._limits.max_pixels)
+            check.pixels += decoded.image.width * decoded.image.height
+            return decoded
         except PictureError as error:
             check.add(f"{field}.sha256" if image.sha256 else f"{field}.data", str(error))
             return None

@@ -1,6 +1,7 @@
 """The server: services, health and reflection on a port, and an orderly end."""
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from ..jobs.pipe import WorkerConfig
 from ..jobs.scheduler import Bounds, Scheduler
 from ..jobs.store import JobStore, Retention
 from ..models.store import BUILTIN_MODEL, ModelStore
+from .auth import Authenticator
 from .job_service import JobServicer
 from .limits import Limits
 from .model_service import ModelServicer
 from .requests import RequestReader
 from .streams import Streams
 from .style_transfer import StyleTransferServicer
+from .tls import Security
+from .tokens import TokenFile
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class ServerConfig:
         retention: how long ended jobs are kept.
         attempts: how many workers one job may lose.
         checkpoint_every: least seconds between checkpoints of a job.
+        security: who may call, and over what.
     """
 
     host: str = "127.0.0.1"
@@ -70,13 +75,27 @@ class ServerConfig:
     retention: Retention = field(default_factory=Retention)
     attempts: int = Bounds.attempts
     checkpoint_every: float = WorkerConfig.checkpoint_every
+    security: Security = field(default_factory=Security)
 
 
 class GramophoneServer:
-    """A front process: serves gRPC on one event loop and leaves the numerics to worker processes."""
+    """A front process: serves gRPC on one event loop and leaves the numerics to worker processes.
+
+    Raises:
+        UnknownModelError: there is no such default model.
+        SecurityError, TokenFileError: it would be open to others, or its keys or tokens cannot be used.
+    """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        security = config.security
+        security.check(config.host)
+        self._credentials = security.credentials()
+        authenticator = Authenticator(
+            TokenFile(security.tokens) if security.tokens else None,
+            certificates=security.client_ca is not None,
+            admins=security.admins,
+        )
         limits = config.limits
         models = ModelStore(config.models)
         models.get(config.default_model)  # A server whose default model is missing should not start.
@@ -87,6 +106,7 @@ class GramophoneServer:
         reader = RequestReader(models, config.default_model, limits, store.upload)
         streams = Streams(store, limits.max_streams)
         self._server = grpc.aio.server(
+            interceptors=[authenticator] if security.authenticates else [],
             options=[
                 ("grpc.max_receive_message_length", config.limits.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -98,7 +118,7 @@ class GramophoneServer:
                 # A connection that is only half open any more is noticed within a minute.
                 ("grpc.keepalive_time_ms", 40_000),
                 ("grpc.keepalive_timeout_ms", 15_000),
-            ]
+            ],
         )
         self._health = health.HealthServicer()
         add_StyleTransferServiceServicer_to_server(
@@ -121,12 +141,18 @@ class GramophoneServer:
             RuntimeError: the port cannot be had.
             DataFolderError: the folder of jobs cannot be used.
         """
-        port = self._server.add_insecure_port(f"{self._config.host}:{self._config.port}")
+        # An IPv6 address has colons of its own.
+        host = f"[{self._config.host}]" if re.fullmatch("[^[].*:.*", self._config.host) else self._config.host
+        address = f"{host}:{self._config.port}"
+        if self._credentials is not None:
+            port = self._server.add_secure_port(address, self._credentials)
+        else:
+            port = self._server.add_insecure_port(address)
         await self._scheduler.start()
         await self._server.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        return f"{self._config.host}:{port}"
+        return f"{host}:{port}"
 
     async def stop(self, grace: float) -> None:
         """Stops taking jobs, says so, lets running ones come to a checkpoint, ends streams, workers and the server.

@@ -35,14 +35,20 @@ class Checker:
     """Reads fields of a request, noting what is wrong with them.
 
     A reading method returns the default for a field that is unset or wrong, so that checking can go on.
+
+    Attributes:
+        violations: what is wrong.
+        pixels: of the pictures of this request so far.
     """
 
     def __init__(self) -> None:
         self.violations: list[tuple[str, str]] = []
+        self.pixels = 0
 
     def add(self, field: str, reason: str) -> None:
-        """Notes a violation."""
-        self.violations.append((field, reason))
+        """Notes a violation, unless there are very many already."""
+        if len(self.violations) < 100:
+            self.violations.append((field, reason))
 
     def stop_if_wrong(self) -> None:
         """Raises InvalidRequestError if anything has been noted."""

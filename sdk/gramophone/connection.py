@@ -1,0 +1,171 @@
+"""Calls that are made again when the server was away, and whose large pictures go ahead; with and without await."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from .errors import InvalidRequestError, ServerError
+from .retry import Attempts, RetryPolicy, StreamEndedError
+from .uploads import Library, Parcel, pieces, sha256_of
+
+if TYPE_CHECKING:
+    from .v1.job_service_pb2_grpc import JobServiceAsyncStub, JobServiceStub
+
+_T = TypeVar("_T")
+
+
+class _Terms:
+    """What both kinds of connection have.
+
+    Args:
+        target: the server's address.
+        policy: how patient calls are.
+    """
+
+    def __init__(self, target: str, policy: RetryPolicy) -> None:
+        self.target = target
+        self.policy = policy
+        self._library = Library()
+
+    def attempts(self, deadline: float | None = None, late: str | None = None) -> Attempts:
+        """The tries of a stream, until `deadline` in the time of time.monotonic()."""
+        return Attempts(self.policy, self.target, deadline, late)
+
+    def attempts_in_time(self) -> Attempts:
+        """The tries of a call that is not a stream."""
+        timeout = self.policy.timeout
+        return self.attempts(None if timeout is None else time.monotonic() + timeout)
+
+
+class Connection(_Terms):
+    """Calls of the synchronous client."""
+
+    def __init__(self, target: str, policy: RetryPolicy, jobs: JobServiceStub) -> None:
+        super().__init__(target, policy)
+        self.jobs = jobs
+
+    def call(self, method: Callable[..., Any], request: Any, attempts: Attempts | None = None) -> Any:
+        """The answer to a call that is not a stream."""
+        chosen = attempts or self.attempts_in_time()
+        return self._retry(lambda: method(request, timeout=chosen.left), chosen)
+
+    def call_with_pictures(self, method: Callable[..., Any], request: Any) -> Any:
+        """The answer to a call that is not a stream and has pictures in its request."""
+        return self._send(request, lambda sent: self.call(method, sent))
+
+    def submit(self, method: Callable[..., Any], request: Any) -> tuple[Any, Any]:
+        """Submits a job, however often that takes; returns its stream and the first event, which has come from it."""
+        request.request_id = request.request_id or str(uuid.uuid4())
+
+        def begin() -> tuple[Any, Any]:
+            stream = method(request)
+            for response in stream:
+                return stream, response.event
+            raise StreamEndedError
+
+        return self._send(request, lambda _: self._retry(begin, self.attempts()))
+
+    def upload(self, data: bytes) -> str:
+        """Has the server keep a picture file; returns its hash."""
+        sha256 = sha256_of(data)
+        self._upload(sha256, data)
+        return sha256
+
+    def _upload(self, sha256: str, data: bytes) -> None:
+        self._retry(lambda: self.jobs.UploadImage(pieces(sha256, data)), self.attempts())
+        self._library.known.add(sha256)
+
+    def _send(self, request: Any, call: Callable[[Any], _T]) -> _T:
+        parcel = Parcel(request, self._library)
+        self._upload_missing(parcel)
+        try:
+            return call(parcel.request)
+        except InvalidRequestError as error:
+            if not parcel.forgotten(error):
+                raise
+        self._upload_missing(parcel)
+        return call(parcel.request)
+
+    def _upload_missing(self, parcel: Parcel[Any]) -> None:
+        try:
+            for sha256, data in parcel.missing():
+                self._upload(sha256, data)
+        except ServerError as error:
+            parcel.refused(error)
+
+    def _retry(self, call: Callable[[], _T], attempts: Attempts) -> _T:
+        while True:
+            try:
+                return call()
+            except grpc.RpcError as error:
+                time.sleep(attempts.pause(error))
+
+
+class AsyncConnection(_Terms):
+    """Calls of the asynchronous client; see Connection."""
+
+    def __init__(self, target: str, policy: RetryPolicy, jobs: JobServiceAsyncStub) -> None:
+        super().__init__(target, policy)
+        self.jobs = jobs
+
+    async def call(self, method: Callable[..., Any], request: Any, attempts: Attempts | None = None) -> Any:
+        """The answer to a call that is not a stream."""
+        chosen = attempts or self.attempts_in_time()
+        return await self._retry(lambda: method(request, timeout=chosen.left), chosen)
+
+    async def call_with_pictures(self, method: Callable[..., Any], request: Any) -> Any:
+        """The answer to a call that is not a stream and has pictures in its request."""
+        return await self._send(request, lambda sent: self.call(method, sent))
+
+    async def submit(self, method: Callable[..., Any], request: Any) -> tuple[Any, Any]:
+        """Submits a job, however often that takes; returns its stream and the first event, which has come from it."""
+        request.request_id = request.request_id or str(uuid.uuid4())
+
+        async def begin() -> tuple[Any, Any]:
+            stream = method(request)
+            async for response in stream:
+                return stream, response.event
+            raise StreamEndedError
+
+        return await self._send(request, lambda _: self._retry(begin, self.attempts()))
+
+    async def upload(self, data: bytes) -> str:
+        """Has the server keep a picture file; returns its hash."""
+        sha256 = await asyncio.to_thread(sha256_of, data)
+        await self._upload(sha256, data)
+        return sha256
+
+    async def _upload(self, sha256: str, data: bytes) -> None:
+        await self._retry(lambda: self.jobs.UploadImage(pieces(sha256, data)), self.attempts())
+        self._library.known.add(sha256)
+
+    async def _send(self, request: Any, call: Callable[[Any], Awaitable[_T]]) -> _T:
+        parcel = await asyncio.to_thread(Parcel, request, self._library)
+        await self._upload_missing(parcel)
+        try:
+            return await call(parcel.request)
+        except InvalidRequestError as error:
+            if not parcel.forgotten(error):
+                raise
+        await self._upload_missing(parcel)
+        return await call(parcel.request)
+
+    async def _upload_missing(self, parcel: Parcel[Any]) -> None:
+        try:
+            for sha256, data in parcel.missing():
+                await self._upload(sha256, data)
+        except ServerError as error:
+            parcel.refused(error)
+
+    async def _retry(self, call: Callable[[], Awaitable[_T]], attempts: Attempts) -> _T:
+        while True:
+            try:
+                return await call()
+            except grpc.RpcError as error:
+                await asyncio.sleep(attempts.pause(error))

@@ -1,0 +1,125 @@
+"""What a client shows, and whom it trusts."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import grpc
+
+_Channel = TypeVar("_Channel", grpc.Channel, grpc.aio.Channel)
+Options = list[tuple[str, Any]]
+Pem = str | os.PathLike[str] | bytes
+"""Keys or certificates: the path of a PEM file, or its bytes."""
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """What a client shows, and whom it trusts; see gramophone.Client.
+
+    Raises:
+        ValueError: the parts do not fit together.
+        FileNotFoundError: there is no such file.
+    """
+
+    token: str | None = None
+    tls: bool = False
+    root_certificates: Pem | None = None
+    certificate: Pem | None = None
+    private_key: Pem | None = None
+    insecure: bool = False
+
+    def channel(self, target: str, options: Options) -> grpc.Channel:
+        """A connection to the server at `target` with those channel options."""
+        credentials = self._check(target)
+        if credentials is not None:
+            return grpc.secure_channel(target, credentials, options=options)
+        return self._with_token(grpc.insecure_channel(target, options=_plaintext_options(target, options)))
+
+    def aio_channel(self, target: str, options: Options) -> grpc.aio.Channel:
+        """The same for asyncio."""
+        credentials = self._check(target)
+        if credentials is not None:
+            return grpc.aio.secure_channel(target, credentials, options=options)
+        return self._with_token(grpc.aio.insecure_channel(target, options=_plaintext_options(target, options)))
+
+    def _check(self, target: str) -> grpc.ChannelCredentials | None:
+        """The channel's credentials; None for plaintext."""
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
+            raise ValueError("token is not one that `gramophone tokens add` has printed")
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key go together: give both or neither")
+        given = (self.root_certificates, self.certificate, self.private_key)
+        if not self.tls and all(part is None for part in given):
+            if self.token is not None and not self.insecure and not is_loopback(_host(target)):
+                raise ValueError(
+                    f"the token would travel to {target} unencrypted; give tls=True, or root_certificates if the "
+                    "server's certificate is of an authority of your own (on the command line: --tls, --ca)"
+                )
+            return None
+        roots, certificate, key = map(_pem, given)
+        credentials = grpc.ssl_channel_credentials(roots, key, certificate)
+        if self.token is None:
+            return credentials
+        return grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(self.token))
+
+    def _with_token(self, channel: _Channel) -> _Channel:
+        # gRPC's own call credentials refuse to travel in plaintext, even within a machine.
+        return channel if self.token is None else cast(_Channel, _TokenChannel(channel, self.token))
+
+
+class _TokenChannel:
+    """A plaintext channel, of either twin, that sends a token with each call."""
+
+    def __init__(self, channel: Any, token: str) -> None:
+        self._channel = channel
+        self._metadata = (("authorization", f"Bearer {token}"),)
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._channel, name)
+        if name not in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            return attribute
+
+        def multicallable(*args: Any, **kwargs: Any) -> Any:
+            inner = attribute(*args, **kwargs)
+
+            def call(request: Any, *, metadata: Any = None, **options: Any) -> Any:
+                return inner(request, metadata=(*(metadata or ()), *self._metadata), **options)
+
+            return call
+
+        return multicallable
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be meant by that host name or address; a name but localhost is not looked up."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _plaintext_options(target: str, options: Options) -> Options:
+    # What is for this machine must not leave it: gRPC would go through $http_proxy even to loopback.
+    return [*options, ("grpc.enable_http_proxy", 0)] if is_loopback(_host(target)) else options
+
+
+def _host(target: str) -> str:
+    """The host of a gRPC target (https://grpc.github.io/grpc/core/md_doc_naming.html)."""
+    if target.startswith(("unix:", "unix-abstract:", "vsock:")):
+        return "localhost"
+    for scheme in ("dns:", "ipv4:", "ipv6:"):
+        if target.startswith(scheme):
+            target = target.removeprefix(scheme).rpartition("/")[2]
+    return target.rpartition(":")[0] if "]" in target or target.count(":") == 1 else target
+
+
+def _pem(part: Pem | None) -> bytes | None:
+    if part is None or isinstance(part, bytes):
+        return part
+    return Path(part).expanduser().read_bytes()

@@ -1,0 +1,76 @@
+"""Listing jobs page by page: what the synchronous and the asynchronous client share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TypedDict
+
+from .requests import choice
+from .v1 import job_pb2, job_service_pb2
+from .values import JobInfo
+
+_PAGE = 100
+
+
+class JobFilters(TypedDict, total=False):
+    """Which jobs to list, and in which order; all that is given must be so.
+
+    Attributes:
+        states: "queued", "running", "succeeded", "failed", "cancelled".
+        kinds: "style", "content", "transfer".
+        model: name of their model.
+        owner: the client that submitted them; of use to administrators.
+        created_after, created_before: accepted then or later, and earlier than that; without a time zone, local time.
+        order: "newest_first", the default, or "oldest_first".
+    """
+
+    states: Iterable[str]
+    kinds: Iterable[str]
+    model: str | None
+    owner: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+    order: str
+
+
+class Pages:
+    """The pages of a list.
+
+    Args:
+        limit: most jobs to list; None for all.
+    """
+
+    def __init__(self, limit: int | None, filters: JobFilters) -> None:
+        unknown = set(filters) - JobFilters.__annotations__.keys()
+        if unknown:
+            known = ", ".join(JobFilters.__annotations__)
+            raise TypeError(f"jobs cannot be listed by {', '.join(sorted(unknown))}; only by {known}")
+        self._left = limit
+        self._last = False
+        self._request = job_service_pb2.ListJobsRequest(
+            states=[choice(job_pb2.JobState, "JOB_STATE_", "states", state) for state in filters.get("states", ())],
+            kinds=[choice(job_pb2.JobKind, "JOB_KIND_", "kinds", kind) for kind in filters.get("kinds", ())],
+            model=filters.get("model") or "",
+            owner=filters.get("owner") or "",
+            order=choice(job_service_pb2.JobOrder, "JOB_ORDER_", "order", filters.get("order")),
+        )
+        if (after := filters.get("created_after")) is not None:
+            self._request.created_after.FromDatetime(after.astimezone(UTC))
+        if (before := filters.get("created_before")) is not None:
+            self._request.created_before.FromDatetime(before.astimezone(UTC))
+
+    def next(self) -> job_service_pb2.ListJobsRequest | None:
+        """The request for the next page; None after the last."""
+        if self._last or (self._left is not None and self._left <= 0):
+            return None
+        self._request.page_size = min(self._left or _PAGE, _PAGE)
+        return self._request
+
+    def take(self, page: job_service_pb2.ListJobsResponse) -> list[JobInfo]:
+        """Takes a page in; returns its jobs."""
+        self._request.page_token = page.next_page_token
+        self._last = not page.next_page_token
+        if self._left is not None:
+            self._left -= len(page.jobs)
+        return [JobInfo.of(job) for job in page.jobs]

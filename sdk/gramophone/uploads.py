@@ -1,0 +1,112 @@
+"""Pictures that travel once: what the synchronous and the asynchronous client share.
+
+A large picture of a request is sent ahead with UploadImage, and the request has its hash: so it stays small, and
+sending it again, or another with the same picture, is cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from .errors import InvalidRequestError, ServerError
+from .v1 import job_service_pb2, options_pb2
+
+LARGE = 1 << 20
+"""Bytes from which on a picture is sent ahead."""
+_CHUNK = 1 << 20
+
+_Request = TypeVar("_Request", bound=Message)
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A picture that the server has already: pass it wherever a picture goes.
+
+    Attributes:
+        sha256: what `Client.upload` returned.
+    """
+
+    sha256: str
+
+
+class Library:
+    """The pictures that a server is known to have."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        self.there_is_one = True
+
+
+class Parcel(Generic[_Request]):
+    """A request and its large pictures, which are taken out of it.
+
+    Args:
+        request: it is changed.
+        library: what need not be sent; it learns what is.
+    """
+
+    def __init__(self, request: _Request, library: Library) -> None:
+        self.request = request
+        self._library = library
+        self._large: list[tuple[options_pb2.Image, str, bytes]] = []
+        if library.there_is_one:
+            for image in _images(request):
+                if len(image.data) > LARGE:
+                    self._take_out(image)
+
+    def missing(self) -> list[tuple[str, bytes]]:
+        """The pictures to upload, each once: their hashes and their bytes."""
+        return list({sha256: data for _, sha256, data in self._large if sha256 not in self._library.known}.items())
+
+    def refused(self, error: ServerError) -> None:
+        """An upload failed: if it was of a server that does not know uploads, the pictures go back into the request."""
+        if error.code != "UNIMPLEMENTED":
+            raise error
+        self._library.there_is_one = False
+        for image, _, data in self._large:
+            image.ClearField("sha256")
+            image.data = data
+        self._large = []
+
+    def forgotten(self, error: InvalidRequestError) -> bool:
+        """Whether the server refused the request because it no longer has a picture: then there are `missing` ones."""
+        if not self._large or not any(violation.field.endswith(".sha256") for violation in error.violations):
+            return False
+        self._library.known.difference_update(sha256 for _, sha256, _ in self._large)
+        return True
+
+    def _take_out(self, image: options_pb2.Image) -> None:
+        data = image.data
+        digest = sha256_of(data)
+        self._large.append((image, digest, data))
+        image.ClearField("data")
+        image.sha256 = digest
+
+
+def sha256_of(data: bytes) -> str:
+    """The hash by which the server knows a file."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def pieces(sha256: str, data: bytes) -> Iterator[job_service_pb2.UploadImageRequest]:
+    """The messages of an upload. Whoever sends them stops when the server has answered, which may be early."""
+    # The hash goes ahead of the bytes: of a picture that the server has, hardly any are sent.
+    yield job_service_pb2.UploadImageRequest(sha256=sha256)
+    for start in range(0, len(data), _CHUNK):
+        yield job_service_pb2.UploadImageRequest(data=data[start : start + _CHUNK])
+
+
+def _images(message: Message) -> Iterator[options_pb2.Image]:
+    """All pictures of a request, wherever in it they are."""
+    if isinstance(message, options_pb2.Image):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                yield from _images(part)

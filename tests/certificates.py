@@ -1,0 +1,78 @@
+"""Certificates, made for a test and good for nothing else."""
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+_DAY = datetime.timedelta(days=1)
+_LOOPBACK = (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its private key, PEM."""
+
+    certificate: bytes
+    key: bytes
+
+    def write(self, folder: Path, name: str) -> tuple[str, str]:
+        """Writes both to a folder; returns their paths."""
+        paths = folder / f"{name}.pem", folder / f"{name}-key.pem"
+        for path, data in zip(paths, (self.certificate, self.key), strict=True):
+            path.write_bytes(data)
+        return str(paths[0]), str(paths[1])
+
+
+class Authority:
+    """An authority with a certificate of its own making."""
+
+    def __init__(self, name: str = "Authority") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name(name)
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder(self._name, self._name, self._key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - 10 * _DAY)
+            .not_valid_after(now + _DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.certificate = certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, name: str | None, *, dns: str | None = None, days: int = 1) -> Pair:
+        """A certificate for loopback addresses or for `dns`, good until that many days from now."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.datetime.now(datetime.UTC)
+        hosts = _LOOPBACK if dns is None else [x509.DNSName(dns)]
+        certificate = (
+            x509.CertificateBuilder(self._name, _name(name), key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - 9 * _DAY)
+            .not_valid_after(now + days * _DAY)
+            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return Pair(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
+
+    def trust(self, pair: Pair | None = None) -> grpc.ChannelCredentials:
+        """A client's credentials: it trusts this authority, and shows that certificate."""
+        if pair is None:
+            return grpc.ssl_channel_credentials(self.certificate)
+        return grpc.ssl_channel_credentials(self.certificate, pair.key, pair.certificate)
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
+    """A key's PEM file."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password is not None:
+        encryption = serialization.BestAvailableEncryption(password)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def _name(name: str | None) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)] if name is not None else [])

@@ -1,0 +1,79 @@
+"""Results in pieces, over connections that break."""
+
+import io
+from typing import Any
+
+import pytest
+
+import gramophone
+from tests.sdk.flaky_server import PIECE, RESULT
+
+
+@pytest.fixture
+def job(flaky, connect) -> Any:
+    finished = connect(flaky.address).style(b"picture")
+    finished.result()
+    return finished
+
+
+def test_where_it_goes(job, tmp_path):
+    assert job.download() == RESULT
+    path = tmp_path / "folder" / "out.png"
+    assert job.download(path) is None
+    assert path.read_bytes() == RESULT
+    job.download(str(path))
+    assert [file.name for file in path.parent.iterdir()] == ["out.png"]
+    file = io.BytesIO()
+    job.download(file)
+    assert file.getvalue() == RESULT
+
+
+def test_a_part_of_it(job, tmp_path):
+    assert job.download(offset=1_000_000) == RESULT[1_000_000:]
+    assert job.download(offset=len(RESULT)) == b""
+    job.download(tmp_path / "rest", offset=5)
+    assert (tmp_path / "rest").read_bytes() == RESULT[5:]
+    with pytest.raises(ValueError, match="at least 0"):
+        job.download(offset=-1)
+
+
+def test_it_goes_on_where_it_broke(flaky, job, tmp_path):
+    flaky.script("DownloadResult die 3", "DownloadResult die 0", "DownloadResult end 2", "DownloadResult end 0")
+    job.download(tmp_path / "out.png")
+    assert (tmp_path / "out.png").read_bytes() == RESULT
+    assert [int(call) for call in flaky.calls("DownloadResult")] == [0, *[3 * PIECE] * 2, *[5 * PIECE] * 2]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (["DownloadResult damage 0"], "SHA-256"),
+        (["DownloadResult end 3", "DownloadResult change 0"], "another"),
+    ],
+)
+def test_a_damaged_file_is_an_error_and_leaves_nothing(flaky, job, tmp_path, script, reason):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"before")
+    flaky.script(*script)
+    with pytest.raises(gramophone.ServerError, match=reason) as caught:
+        job.download(path)
+    assert caught.value.code == "DATA_LOSS"
+    assert path.read_bytes() == b"before"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["flaky", "out.png"]
+
+
+def test_there_is_none(flaky, job):
+    flaky.script("DownloadResult abort FAILED_PRECONDITION")
+    with pytest.raises(gramophone.ServerError, match="FAILED_PRECONDITION"):
+        job.download()
+    job.delete()
+    with pytest.raises(gramophone.NotFoundError):
+        job.download()
+
+
+def test_the_server_goes_for_good(flaky, connect, tmp_path):
+    job = connect(flaky.address, retry_for=0.5).style(b"picture")
+    flaky.leave()
+    with pytest.raises(gramophone.UnavailableError):
+        job.download(tmp_path / "out.png")
+    assert [file.name for file in tmp_path.iterdir()] == ["flaky"]

@@ -1,0 +1,200 @@
+"""Picture files made to cost far more than their size: each is refused, or harmless, in little time and memory."""
+
+import contextlib
+import struct
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from gramophone_server.service.crafted import MAX_GIF_METADATA
+from gramophone_server.service.pictures import FORMATS, PictureError, decode
+from tests.harness import encode, png
+
+PIXELS = 1 << 20
+MEGABYTE = 1_000_000
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """A PNG with chunks before its pixels."""
+    data = png(32, 32)
+    at = data.index(b"IDAT") - 4
+    return data[:at] + b"".join(chunks) + data[at:]
+
+
+def png_of_zeros() -> bytes:
+    """A PNG whose pixels go on for long after its last row."""
+    data = png(32, 32)
+    return data[: data.index(b"IDAT") - 4] + chunk(b"IDAT", zlib.compress(bytes(50 * MEGABYTE))) + chunk(b"IEND", b"")
+
+
+def tiff(tags: int, size: int) -> bytes:
+    """An 8x8 TIFF with tags that all have the same `size` bytes as their value."""
+    base = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, 64)]
+    entries = [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in base]
+    entries += [struct.pack("<HHII", 40_000 + i, 7, size, 8) for i in range(tags)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + size) + b"x" * size + directory
+
+
+def jpeg_with_exif(exif: bytes) -> bytes:
+    """A JPEG with EXIF data in as many segments as it takes."""
+    data = encode(Image.new("RGB", (8, 8)), "JPEG")
+    parts = [b"Exif\0\0" + exif[i : i + 65_000] for i in range(0, len(exif), 65_000)]
+    return data[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(p) + 2) + p for p in parts) + data[2:]
+
+
+def gif_with(extensions: bytes) -> bytes:
+    """A GIF with extensions before its picture."""
+    data = encode(Image.new("P", (8, 8)), "GIF")
+    at = 13 + (3 * (2 << (data[10] & 7)) if data[10] & 128 else 0)
+    return data[:at] + extensions + data[at:]
+
+
+def gif_with_a_large_frame() -> bytes:
+    """A GIF whose frame is far larger than its screen."""
+    data = bytearray(gif_with(b""))
+    at = data.index(b",", 13)
+    data[at + 5 : at + 9] = struct.pack("<HH", 65_000, 65_000)
+    return bytes(data)
+
+
+def webp(width: int, height: int) -> bytes:
+    """An animation of one small frame on a canvas of any size."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+
+    def three(value: int) -> bytes:
+        return struct.pack("<I", value)[:3]
+
+    frame = encode(Image.new("RGB", (16, 16)), "WEBP", lossless=True)[12:]
+    place = bytes(6) + three(15) + three(15) + three(100) + b"\0"
+    header = part(b"VP8X", bytes([2, 0, 0, 0]) + three(width - 1) + three(height - 1))
+    return b"RIFF" + part(b"", b"WEBP" + header + part(b"ANIM", bytes(6)) + part(b"ANMF", place + frame))
+
+
+def bmp(width: int, height: int) -> bytes:
+    """The headers of a BMP."""
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header
+
+
+def jpeg_that_claims(width: int, height: int) -> bytes:
+    data = bytearray(encode(Image.new("RGB", (8, 8)), "JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+TEXT = zlib.compress(b"x" * 50 * MEGABYTE, 9)
+COMMENT = b"!\xfe" + (b"\xff" + b"c" * 255) * 4000 + b"\0"
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "PNG text": lambda: png_with(chunk(b"zTXt", b"k\0\0" + TEXT)),
+    "PNG international text": lambda: png_with(chunk(b"iTXt", b"k\0\1\0\0\0" + TEXT)),
+    "PNG profile": lambda: png_with(chunk(b"iCCP", b"k\0\0" + TEXT)),
+    "PNG of many texts": lambda: png_with(
+        *[chunk(b"zTXt", b"k%d\0\0" % i + zlib.compress(b"x" * 900_000, 9)) for i in range(200)]
+    ),
+    "PNG EXIF": lambda: png_with(chunk(b"eXIf", tiff(300, MEGABYTE))),
+    "TIFF tags": lambda: tiff(300, MEGABYTE),
+    "GIF comment": lambda: gif_with(COMMENT),
+    "GIF of many comments": lambda: gif_with(b"!\xfe\1c\0" * 200_000),
+    "GIF comments after junk": lambda: gif_with(b"\0" + COMMENT),
+    "GIF frame": gif_with_a_large_frame,
+    "WebP canvas": lambda: webp(16_383, 16_383),
+    "WebP canvas beyond WebP": lambda: webp(65_536, 65_535),
+    "WebP EXIF": lambda: encode(Image.new("RGB", (16, 16)), "WEBP", exif=b"Exif\0\0" + tiff(300, MEGABYTE)),
+    "BMP": lambda: bmp(2**30, 2**30),
+    "BMP upside down": lambda: bmp(60_000, -60_000),
+    "JPEG": lambda: jpeg_that_claims(65_000, 65_000),
+}
+HARMLESS: dict[str, Callable[[], bytes]] = {
+    "PNG pixels": png_of_zeros,
+    "JPEG EXIF": lambda: jpeg_with_exif(tiff(300, MEGABYTE)),
+}
+
+
+def measured(data: bytes) -> tuple[PictureError | None, float, int]:
+    """How it went, the seconds, and most of Python's own bytes, which metadata is in."""
+    tracemalloc.start()
+    began = time.process_time()
+    failure = None
+    try:
+        decode(data, PIXELS)
+    except PictureError as error:
+        failure = error
+    finally:
+        seconds = time.process_time() - began
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return failure, seconds, peak
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused(name):
+    failure, seconds, peak = measured(BOMBS[name]())
+    assert failure is not None
+    assert seconds < 5
+    # Pillow's own bound on the texts of a PNG is 64 MiB.
+    assert peak < 100 * MEGABYTE
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_others_do_no_harm(name):
+    _, seconds, peak = measured(HARMLESS[name]())
+    assert seconds < 5
+    assert peak < 20 * MEGABYTE
+
+
+def test_every_format_has_a_bomb():
+    assert {name.split()[0].upper() for name in BOMBS} == set(FORMATS)
+
+
+def test_honest_metadata_is_taken():
+    image = Image.new("RGB", (20, 10), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "x" * 50_000
+    for data in (
+        encode(image, "JPEG", exif=exif),
+        encode(image, "TIFF", exif=exif),
+        encode(image, "WEBP", exif=exif),
+        encode(image, "PNG", exif=exif),
+    ):
+        assert decode(data, PIXELS).image.size == (10, 20)
+    assert decode(gif_with(b"!\xfe" + (b"\xff" + b"c" * 255) * 500 + b"\0"), PIXELS).image.size == (8, 8)
+    assert MAX_GIF_METADATA > 500 * 256
+
+
+def test_each_opening_has_its_own_count():
+    data = gif_with(b"!\xfe" + (b"\xff" + b"c" * 255) * 900 + b"\0")
+    for _ in range(3):
+        decode(data, PIXELS)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_cut_and_changed_files_are_pictures_or_refused(format):
+    """Nothing but PictureError comes out of a damaged file."""
+    data = encode(Image.radial_gradient("L").resize((24, 24)).convert("RGB"), format)
+    damaged = [data[:n] for n in range(0, len(data), max(1, len(data) // 60))]
+    for at in range(0, len(data), max(1, len(data) // 120)):
+        damaged.append(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+    for file in damaged:
+        with contextlib.suppress(PictureError):
+            assert decode(file, PIXELS).image.mode == "RGB"
+
+
+def test_a_picture_is_never_a_program():
+    """No format that runs one, whatever the file is called."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+    for data in (eps, b"<svg/>", b"%PDF-1.4", b"\x80\x04N.", b"GIF89a"):
+        with pytest.raises(PictureError):
+            decode(data, PIXELS)

@@ -16,7 +16,7 @@ import grpc
 from .errors import DeadlineError, from_rpc, retry_delay
 
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 4.0
+_LONGEST_PAUSE = 2.0
 # A try that lasted longer than connecting may take (channel.py) was connected.
 _LASTING = 10.0
 

@@ -40,9 +40,14 @@ def test_what_is_no_hash_never_reaches_the_file_system(tmp_path, name):
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_file(path) as file:
-        file.write(b"half of the n")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with atomic_file(path) as file:
+            file.write(b"half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
 

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -218,7 +219,7 @@ async def test_figures_of_a_long_job_are_kept_sparsely(tmp_path):
         kept = [e.detail.iteration for e in await events(store, job) if isinstance(e.detail, Progress)]
         assert kept[:4096] == list(range(1, 4097))
         assert len(kept) < 20_000
-        assert max(b / a for a, b in zip(kept[4000:], kept[4001:], strict=False)) < 1.01
+        assert max(b / a for a, b in pairwise(kept[4000:])) < 1.01
 
 
 def damage(folder: Path, what: Callable[[bytes], bytes], content: bytes) -> None:

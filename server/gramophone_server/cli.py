@@ -65,7 +65,20 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--database", metavar="URL", help="Database of the jobs, as SQLAlchemy writes it.  [default: SQLite]")
 @click.option("--keep-days", default=30.0, show_default=True, type=click.FloatRange(0), help="Ended jobs are kept.")
 @click.option("--keep", metavar="SIZE", default="20GiB", show_default=True, callback=_bytes, help="Of files in all.")
-@click.option("--checkpoint-every", default=_DEFAULT.checkpoint_every, show_default=True, type=click.FloatRange(0))
+@click.option(
+    "--checkpoint-every",
+    default=_DEFAULT.checkpoint_every,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Least seconds between checkpoints of a job.",
+)
+@click.option(
+    "--hang-timeout",
+    default=_DEFAULT.hang_timeout,
+    show_default=True,
+    type=click.FloatRange(3),
+    help="Seconds of a worker's silence after which it is replaced.",
+)
 @click.option(
     "--attempts", default=_DEFAULT.attempts, show_default=True, type=click.IntRange(1), help="Workers a job may lose."
 )
@@ -96,6 +109,7 @@ def serve(
     keep_days: float,
     keep: int,
     checkpoint_every: float,
+    hang_timeout: float,
     attempts: int,
     tokens: Path | None,
     tls_certificate: Path | None,
@@ -114,8 +128,10 @@ def serve(
     # A parent that starts a child for itself comes back to none of its jobs.
     folder = data if data or until_stdin_closes else default_data_folder()
     config = ServerConfig(
-        host, port, devices or _DEFAULT.devices, threads, models, default_model, limits, memory, folder, database,
-        Retention(keep_days * 24 * 3600, keep), attempts, checkpoint_every, security,
+        host=host, port=port, devices=devices or _DEFAULT.devices, threads=threads, models=models,
+        default_model=default_model, limits=limits, memory=memory, data=folder, database=database,
+        retention=Retention(keep_days * 24 * 3600, keep), attempts=attempts, checkpoint_every=checkpoint_every,
+        hang_timeout=hang_timeout, security=security,
     )  # fmt: skip
     try:
         asyncio.run(_serve(config, grace, until_stdin_closes))
@@ -130,6 +146,8 @@ async def _serve(config: ServerConfig, grace: float, until_stdin_closes: bool) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    if until_stdin_closes and config.data is None:
+        grace = 0.0  # Nobody is left to wait for what runs, and nobody will come back for it.
     if until_stdin_closes:
         loop.add_reader(0, lambda: None if os.read(0, 4096) else stopping.set())
     server = GramophoneServer(config)

@@ -72,20 +72,6 @@ def test_importing_the_front_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_killed_worker_fails_its_job_and_the_next_one_runs():
-    with ServerProcess() as server:
-        stream = events(server.style.ReconstructStyle(endless_request()))
-        while not next(stream).HasField("progress"):
-            pass
-        (worker,) = server.workers()
-        worker.kill()
-        last = list(stream)[-1]
-        assert last.state == job_pb2.JOB_STATE_FAILED
-        assert "signal 9" in last.error.message
-        assert run(server, style_request()).iterations == 4
-        assert [w.pid for w in server.workers()] != [worker.pid]
-
-
 def test_a_worker_killed_while_idle_is_replaced():
     with ServerProcess() as server:
         run(server, style_request())

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
 
 
-# Seconds that a worker may take to open its device, may be silent, and may need from report to report; then it hangs.
-_OPENING, _SILENT, _STUCK = 180.0, 30.0, 1800.0
+# Seconds that a worker may take to open its device, and may need from one report to the next; after that it hangs.
+_OPENING, _STUCK = 180.0, 1800.0
 
 
 class WorkerDiedError(Exception):
@@ -264,7 +264,7 @@ class ProcessExecutor:
         while True:
             await asyncio.sleep(1)
             silent = time.monotonic() - self._heard
-            if silent > _SILENT and self._process is not None and self._process.poll() is None:
+            if silent > self._config.hang_timeout and self._process is not None and self._process.poll() is None:
                 self._kill("it has not been heard of", silent)
 
     def _kill(self, why: str, seconds: float) -> None:

@@ -124,6 +124,7 @@ class WorkerConfig:
         models: folder of models; None means the user's.
         memory: most bytes it may hold on its device; None for what there is.
         checkpoint_every: least seconds between checkpoints of a job.
+        hang_timeout: seconds that it may be silent, before the front takes it for dead.
         tensorboard: folder for event files of jobs; None for none.
     """
 
@@ -132,6 +133,7 @@ class WorkerConfig:
     models: Path | None
     memory: int | None = None
     checkpoint_every: float = 10.0
+    hang_timeout: float = 30.0
     tensorboard: Path | None = None
 
 

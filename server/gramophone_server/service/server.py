@@ -59,6 +59,7 @@ class ServerConfig:
         retention: how long ended jobs are kept.
         attempts: how many workers one job may lose.
         checkpoint_every: least seconds between checkpoints of a job.
+        hang_timeout: seconds of a worker's silence after which it is replaced.
         security: who may call, and over what.
     """
 
@@ -75,6 +76,7 @@ class ServerConfig:
     retention: Retention = field(default_factory=Retention)
     attempts: int = Bounds.attempts
     checkpoint_every: float = WorkerConfig.checkpoint_every
+    hang_timeout: float = WorkerConfig.hang_timeout
     security: Security = field(default_factory=Security)
 
 
@@ -167,4 +169,6 @@ class GramophoneServer:
 
 
 def _worker(config: ServerConfig, device: str) -> WorkerConfig:
-    return WorkerConfig(device, config.threads, config.models, config.memory, config.checkpoint_every)
+    return WorkerConfig(
+        device, config.threads, config.models, config.memory, config.checkpoint_every, config.hang_timeout
+    )

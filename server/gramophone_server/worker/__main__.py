@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=float, default=10.0)
     parser.add_argument("--tensorboard", type=Path)
     args = parser.parse_args()
-    config = WorkerConfig(args.device, args.threads, args.models, args.memory, args.checkpoint_every, args.tensorboard)
+    config = WorkerConfig(
+        args.device, args.threads, args.models, args.memory, args.checkpoint_every, tensorboard=args.tensorboard
+    )
     WorkerProcess(Connection(args.fd), config).run()
 
 

@@ -1,0 +1,131 @@
+"""Disks that fill up while the server runs: small file systems in memory, really full."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gramophone.v1 import job_pb2, job_service_pb2
+from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+
+from .recovery import OFTEN, checkpoints, picture, request, undisturbed
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs Linux and root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Takes all the room there is."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+    return filler
+
+
+def is_well(server: ServerProcess) -> bool:
+    health = health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest())
+    return health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_full_disk_refuses_jobs_and_room_lets_them_in_again(small_disk):
+    with ServerProcess("--data", str(small_disk)) as server:
+        run(server, style_request())
+        filler = fill(small_disk)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(server.style.ReconstructStyle(style_request(1)))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "disk" in caught.value.details()
+        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+        assert status.details[0].Unpack(error_details_pb2.RetryInfo())
+        assert is_well(server)
+        filler.unlink()
+        assert run(server, style_request(1)).iterations == 4
+
+
+def test_a_disk_that_fills_up_under_a_job_fails_it_with_the_reason(small_disk):
+    with ServerProcess("--data", str(small_disk), *OFTEN) as server:
+        stream = events(server.style.ReconstructStyle(style_request(size=64, iterations=600, report_every=5)))
+        next(e for e in stream if e.HasField("progress"))
+        filler = fill(small_disk)
+        last = list(stream)[-1]
+        assert last.state == job_pb2.JOB_STATE_FAILED
+        assert "could not be kept" in last.error.message
+        assert is_well(server)
+        filler.unlink()
+        # Nothing half-written is left, and nothing of it is served.
+        assert not list(small_disk.rglob("*.part"))
+        run(server, style_request(2))
+
+
+def test_no_room_for_checkpoints_does_not_stop_a_job(small_disk):
+    one = request(0)
+    (expected,) = undisturbed([one])
+    with ServerProcess("--data", str(small_disk), "--checkpoint-every", "0") as server:
+        stream = events(server.style.ReconstructStyle(one))
+        next(e for e in stream if e.HasField("progress"))
+        # Room for the result, not for a checkpoint.
+        filler = fill(small_disk)
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - 200_000)
+        last = list(stream)[-1]
+        assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last.error
+        assert last.result.image.data == expected
+        assert "no checkpoint could be written" in server.read_log()
+
+
+def test_a_damaged_result_is_told_not_served(tmp_path):
+    with ServerProcess("--data", str(tmp_path)) as server:
+        *_, last = events(server.style.ReconstructStyle(style_request()))
+        name = next(p for p in (tmp_path / "blobs").glob("*/*") if p.read_bytes() == last.result.image.data)
+        name.write_bytes(last.result.image.data[:-10])
+        wait_until(lambda: get(server, last.job_id).state == job_pb2.JOB_STATE_FAILED, "the loss to be noticed")
+        assert "damaged" in get(server, last.job_id).error.message
+        with pytest.raises(grpc.RpcError) as caught:
+            list(server.jobs.DownloadResult(job_service_pb2.DownloadResultRequest(job_id=last.job_id)))
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert picture(server, request(0, iterations=3))
+
+
+def test_a_damaged_database_does_not_keep_the_server_from_starting(tmp_path):
+    with ServerProcess("--data", str(tmp_path)) as server:
+        run(server, style_request())
+    (tmp_path / "jobs.sqlite").write_bytes(b"not a database" * 1000)
+    with ServerProcess("--data", str(tmp_path)) as server:
+        assert "damaged" in server.read_log()
+        assert run(server, style_request()).iterations == 4
+
+
+def test_a_folder_that_loses_its_permissions(tmp_path):
+    """As root, permissions do not count; a folder that is a file now does."""
+    with ServerProcess("--data", str(tmp_path), *OFTEN) as server:
+        stream = events(server.style.ReconstructStyle(endless_request()))
+        first = next(e for e in stream if e.HasField("progress"))
+        wait_until(lambda: bool(checkpoints(tmp_path)), "a checkpoint")
+        (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
+        (tmp_path / "checkpoints").write_text("a file")
+        wait_until(lambda: "no checkpoint could be written" in server.read_log(), "the warning")
+        server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=first.job_id))
+        assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
+        assert is_well(server)
+
+
+def get(server: ServerProcess, job_id: str) -> job_pb2.Job:
+    return server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job

@@ -1,0 +1,118 @@
+"""Workers that die, hang and run out of memory; the job goes on as if nothing had been."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from gramophone.v1 import job_pb2, job_service_pb2
+from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+
+from .recovery import ALONE, OFTEN, at_random_moments, checkpoints, in_background, picture, request, undisturbed
+
+
+def kill_worker(server: ServerProcess) -> bool:
+    for worker in server.workers():
+        worker.kill()
+    return True
+
+
+@pytest.fixture(scope="module")
+def jobs(long) -> tuple[list, list[bytes]]:
+    requests = [request(seed) for seed in range(10 if long else 3)]
+    return requests, undisturbed(requests)
+
+
+def test_jobs_whose_worker_is_killed_again_and_again_make_the_same_bytes(jobs, long, tmp_path):
+    requests, expected = jobs
+    with ServerProcess("--data", str(tmp_path), "--attempts", "100", *OFTEN) as server:
+        ended = False
+        killer = in_background(
+            lambda: at_random_moments(20 if long else 5, lambda: not ended and kill_worker(server), seed=1, most=6)
+        )
+        made = [picture(server, one) for one in requests]
+        ended = True
+        killer.join(10)
+        jobs_there = server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs
+        assert "Traceback" not in server.read_log()
+    assert made == expected
+    assert sum(job.attempts for job in jobs_there) > len(requests)
+
+
+def test_a_killed_workers_job_goes_on_from_its_checkpoint(tmp_path):
+    with ServerProcess("--data", str(tmp_path), *OFTEN) as server:
+        stream = events(server.style.ReconstructStyle(request(0, iterations=3000)))
+        wait_for_progress(stream, 50)
+        wait_until(lambda: bool(checkpoints(tmp_path)), "a checkpoint")
+        kill_worker(server)
+        after = next(e for e in stream if e.state == job_pb2.JOB_STATE_QUEUED)
+        first = next(e for e in stream if e.HasField("progress")).progress.iteration
+        assert first > 5, "it began anew"
+        server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=after.job_id))
+        assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
+
+
+def test_a_job_that_kills_its_workers_fails_in_the_end():
+    with ServerProcess("--attempts", "2", *ALONE) as server:
+        stream = events(server.style.ReconstructStyle(endless_request()))
+        for _ in range(2):
+            wait_for_progress(stream, 1)
+            kill_worker(server)
+        last = list(stream)[-1]
+        assert last.state == job_pb2.JOB_STATE_FAILED
+        assert "signal 9" in last.error.message
+        assert "2 times" in last.error.message
+        # Nobody else suffers for it.
+        assert run(server, style_request()).iterations == 4
+
+
+def test_a_worker_that_hangs_is_replaced():
+    """Stopped, as a driver that never returns would stop it: alive, and silent."""
+    with ServerProcess("--hang-timeout", "6", *ALONE) as server:
+        stream = events(server.style.ReconstructStyle(endless_request()))
+        first = wait_for_progress(stream, 1)
+        (worker,) = server.workers()
+        os.kill(worker.pid, signal.SIGSTOP)
+        next(e for e in stream if e.state == job_pb2.JOB_STATE_QUEUED)
+        wait_for_progress(stream, 1)
+        assert "hangs and is killed" in server.read_log()
+        server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=first))
+        assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
+
+
+def test_a_damaged_checkpoint_costs_time_not_the_job(jobs, tmp_path):
+    requests, expected = jobs
+    with ServerProcess("--data", str(tmp_path), *OFTEN) as server:
+        stream = events(server.style.ReconstructStyle(requests[0]))
+        wait_for_progress(stream, 50)
+        wait_until(lambda: bool(checkpoints(tmp_path)), "a checkpoint")
+        (worker,) = server.workers()
+        os.kill(worker.pid, signal.SIGSTOP)
+        (path,) = checkpoints(tmp_path)
+        path.write_bytes(path.read_bytes()[:-100])
+        worker.kill()
+        last = list(stream)[-1]
+        assert last.result.image.data == expected[0]
+        assert "is damaged: the job begins anew" in server.read_log()
+
+
+def test_a_job_that_runs_out_of_memory_is_tried_in_tiles():
+    """The worker really cannot have more: its address space is limited once it has opened its device."""
+    with ServerProcess(*ALONE) as server:
+        run(server, style_request())
+        (worker,) = server.workers()
+        room = 150 << 20
+        psutil.Process(worker.pid).rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + room,) * 2)
+        stream = events(server.style.ReconstructStyle(style_request(size=768, iterations=2, optimizer=2)))
+        history = list(stream)
+        log = server.read_log()
+        assert "goes back to the queue: The job ran out of memory" in log
+        assert history[-1].state in (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED)
+        if history[-1].state == job_pb2.JOB_STATE_FAILED:
+            assert "ran out of memory" in history[-1].error.message
+
+
+def wait_for_progress(stream, iteration: int) -> str:
+    event = next(e for e in stream if e.HasField("progress") and e.progress.iteration >= iteration)
+    return event.job_id

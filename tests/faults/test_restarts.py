@@ -1,0 +1,212 @@
+"""Servers that die, are stopped, and come back."""
+
+import concurrent.futures
+import io
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from PIL import Image
+
+import gramophone
+from gramophone.v1 import job_pb2, job_service_pb2
+from tests.harness import ServerProcess, encode, events, png, wait_until
+
+from .recovery import OFTEN, at_random_moments, in_background, request, undisturbed
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+class Restarting:
+    """A server on a fixed port and data folder that can be killed and started again."""
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        self.args = ("--data", str(folder), "--port", str(free_port()), *OFTEN, *args)
+        self.server = ServerProcess(*self.args)
+
+    def kill(self) -> None:
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def start(self) -> None:
+        self.server.channel.close()
+        self.server = ServerProcess(*self.args)
+
+
+@pytest.fixture
+def restarting(tmp_path):
+    made: list[Restarting] = []
+
+    def make(*args: str) -> Restarting:
+        made.append(Restarting(tmp_path / "data", *args))
+        return made[-1]
+
+    yield make
+    for one in made:
+        with one.server:
+            pass
+
+
+def test_kills_of_the_server_are_not_seen_through_the_sdk(restarting, long, tmp_path):
+    requests = [request(seed) for seed in range(6 if long else 3)]
+    expected = undisturbed(requests)
+    there = restarting()
+    with gramophone.Client(there.server.address) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        source = requests[0].styles[0].image.data
+
+        def paint(seed: int) -> bytes:
+            job = client.style(source, size=32, iterations=300, report_every=5, preview_every=0, seed=seed)
+            last = 0
+            for frame in job:
+                last = frame.iteration
+            assert last == 300
+            return job.result().data
+
+        ended = False
+
+        def kill() -> bool:
+            if not ended:
+                there.kill()
+                there.start()
+            return not ended
+
+        killer = in_background(lambda: at_random_moments(10 if long else 3, kill, seed=2, most=5))
+        made = list(pool.map(paint, range(len(requests))))
+        ended = True
+        killer.join(30)
+        assert made == expected
+        assert len(list(client.jobs())) == len(requests)
+        assert {job.state for job in client.jobs()} == {"succeeded"}
+
+
+def test_sigterm_with_running_and_waiting_jobs(restarting):
+    """Three devices, so three run and five wait; the next server finishes all eight."""
+    requests = [request(seed, iterations=300) for seed in range(8)]
+    expected = undisturbed(requests)
+    there = restarting("--device", "cpu", "--device", "cpu", "--device", "cpu", "--grace", "20")
+    streams = [events(there.server.style.ReconstructStyle(one)) for one in requests]
+    ids = [next(stream).job_id for stream in streams]
+
+    def running() -> int:
+        states = [job_pb2.JOB_STATE_RUNNING]
+        return len(there.server.jobs.ListJobs(job_service_pb2.ListJobsRequest(states=states)).jobs)
+
+    wait_until(lambda: running() == 3, "three running jobs")
+    begun = time.monotonic()
+    there.server.process.send_signal(signal.SIGTERM)
+    for stream in streams:
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stream)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert there.server.process.wait(40) == 0
+    assert time.monotonic() - begun < 25
+    assert "Traceback" not in there.server.read_log()
+    there.start()
+    made = []
+    for job_id in ids:
+        watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+        made.append(list(events(watched))[-1].result.image.data)
+    assert made == expected
+
+
+def test_a_request_id_makes_one_job(restarting):
+    there = restarting()
+    one = request(0, iterations=5)
+    one.request_id = "3f1c"
+
+    def submit() -> str:
+        return list(events(there.server.style.ReconstructStyle(one)))[-1].job_id
+
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        ids = list(pool.map(lambda _: submit(), range(5)))
+    assert len(set(ids)) == 1
+    there.kill()
+    there.start()
+    assert submit() == ids[0]
+    assert len(there.server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs) == 1
+    other = request(1, iterations=5)
+    other.request_id = "3f1c"
+    with pytest.raises(grpc.RpcError) as caught:
+        list(there.server.style.ReconstructStyle(other))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "another request" in caught.value.details()
+
+
+def test_figures_and_results_outlive_the_server(restarting):
+    there = restarting()
+    history = list(events(there.server.style.ReconstructStyle(request(0, iterations=50))))
+    there.kill()
+    there.start()
+    watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=history[0].job_id))
+    again = list(events(watched))
+    assert again[-1].result == history[-1].result
+    assert [e.progress.iteration for e in again if e.HasField("progress")] == list(range(5, 51, 5))
+    assert [e.sequence for e in again] == sorted({e.sequence for e in again})
+
+
+def test_a_stream_that_runs_out_of_time_leaves_the_job_alone(restarting):
+    there = restarting()
+    one = request(0, iterations=200)
+    one.ClearField("on_disconnect")  # the default is to cancel
+    call = there.server.style.ReconstructStyle(one, timeout=1.0)
+    job_id = next(call).event.job_id
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+    assert list(events(watched))[-1].state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+def test_pictures_go_in_and_results_come_out_by_way_of_the_sdk(restarting, tmp_path):
+    there = restarting()
+    picture = tmp_path / "large.bmp"
+    picture.write_bytes(encode(Image.open(io.BytesIO(png(700, 700))), "BMP"))
+    assert picture.stat().st_size > 1 << 20
+    with gramophone.Client(there.server.address) as client:
+        name = client.upload(picture)
+        job = client.style(gramophone.Uploaded(name), size=32, iterations=3)
+        result = job.result()
+        there.kill()
+        there.start()
+        job = client.job(job.id)
+        assert job.download() == result.data
+        job.download(tmp_path / "out.png")
+        assert (tmp_path / "out.png").read_bytes() == result.data
+        again = client.style(picture, size=32, iterations=3)
+        assert again.result().data == result.data
+        job.delete()
+        again.delete()
+        assert list(client.jobs()) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: folder.write_text("a file"), "jobs cannot be kept in"),
+        (lambda folder: None, "another server's"),
+    ],
+    ids=["no folder", "in use"],
+)
+def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path, spoil: Callable[[Path], object], says):
+    folder = tmp_path / "data"
+    spoil(folder)
+    holder = ServerProcess("--data", str(folder)) if not folder.exists() else None
+    command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--data", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if holder:
+        with holder:
+            pass
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "--data" in done.stderr
+    assert "Traceback" not in done.stderr

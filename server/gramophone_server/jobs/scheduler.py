@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,7 @@ class Scheduler:
         self._bounds = bounds or Bounds()
         self._observer = observer or Observer()
         self._queue = FairQueue()
-        self._adding: dict[str, int] = {}
+        self._adding: Counter[str] = Counter()
         self._named: dict[tuple[str, str], asyncio.Task[Job]] = {}
         self._work = asyncio.Semaphore(0)
         self._running: dict[str, Executor] = {}
@@ -159,12 +160,12 @@ class Scheduler:
         if not self._admitting:
             raise StoppingError("the server is shutting down")
         retry_after = self._mean_seconds / len(self._executors)
-        waiting = len(self._queue) + sum(self._adding.values())
+        waiting = len(self._queue) + self._adding.total()
         if waiting >= self._bounds.queued:
             raise QueueFullError(
                 f"{waiting} jobs are waiting already, which is as many as this server lets wait", retry_after
             )
-        own = self._queue.count(owner) + self._adding.get(owner, 0)
+        own = self._queue.count(owner) + self._adding[owner]
         if own >= self._bounds.queued_per_client:
             raise QueueFullError(
                 f"{own} jobs of yours are waiting already, which is as many as this server lets one client have",
@@ -188,6 +189,8 @@ class Scheduler:
             if key not in self._named:
                 break
         self.check_room(submission.owner)
+        # Counted from here on: others are let in or not before the task has begun.
+        self._adding[submission.owner] += 1
         adding = asyncio.create_task(self._add(spec, submission))
         if submission.request_id is not None:
             self._named[key] = adding
@@ -275,13 +278,10 @@ class Scheduler:
             request_sha256=submission.request_sha256,
             priority=submission.priority,
         )
-        self._adding[job.owner] = self._adding.get(job.owner, 0) + 1
         try:
             await self.store.add(job, spec)
         finally:
-            self._adding[job.owner] -= 1
-            if not self._adding[job.owner]:
-                del self._adding[job.owner]
+            self._adding -= Counter([job.owner])
         self._push(job)
         self._observer.queued(job)
         log.info("job %s queued: %s %dx%d", job.id, spec.kind, spec.width, spec.height, extra={"job_id": job.id})

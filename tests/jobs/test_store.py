@@ -1,7 +1,11 @@
-"""Jobs outlive the store that kept them."""
+"""Jobs outlive the store that kept them.
+
+In SQLite; or in the database of the URL in GRAMOPHONE_TEST_DATABASE, whose tables of ours are dropped for each test.
+"""
 
 import asyncio
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gramophone_server.jobs.archive import Query
+from gramophone_server.jobs.database import metadata, open_engine
 from gramophone_server.jobs.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result, State
 from gramophone_server.jobs.folder import DataFolder, DataFolderError
 from gramophone_server.jobs.job import Job
@@ -19,6 +24,9 @@ from gramophone_server.jobs.spec import JobSpec, Picture, StylePicture
 from gramophone_server.jobs.store import JobStore, Retention, StorageError
 
 from .specs import make_spec
+
+DATABASE = os.environ.get("GRAMOPHONE_TEST_DATABASE")
+of_sqlite = pytest.mark.skipif(bool(DATABASE), reason="is about the database in the folder")
 
 TERMS = (LossTerm("style", "conv1_1", 0.5, 1.0),)
 
@@ -39,9 +47,17 @@ def make(number: int, **fields: object) -> Job:
     return Job(f"{number:04}", spec_of(b"abc").without_pixels(), **fields)  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def empty_database() -> None:
+    if DATABASE:
+        engine = open_engine(DATABASE)
+        metadata.drop_all(engine)
+        engine.dispose()
+
+
 @asynccontextmanager
 async def opened(folder: Path | None, **options: object) -> AsyncIterator[tuple[JobStore, list[Job]]]:
-    store = JobStore(DataFolder(folder), **options)  # type: ignore[arg-type]
+    store = JobStore(DataFolder(folder), DATABASE, **options)  # type: ignore[arg-type]
     try:
         unfinished = await store.open()
         yield store, unfinished
@@ -101,6 +117,7 @@ async def test_unfinished_jobs_are_handed_on_those_that_ran_first(tmp_path):
         assert await store.get("0002") is running
 
 
+@of_sqlite
 async def test_numbers_go_on_beyond_what_was_seen_but_never_written(tmp_path):
     """As after a kill: what waits to be written is lost with the process."""
     async with opened(tmp_path) as (store, _):
@@ -249,6 +266,7 @@ async def test_damaged_pixels_are_said_so(tmp_path):
             await store.spec(job)
 
 
+@of_sqlite
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
 async def test_a_damaged_database_is_put_aside(tmp_path, content):
     async with opened(tmp_path) as (store, _):

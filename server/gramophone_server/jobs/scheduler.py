@@ -310,6 +310,8 @@ class Scheduler:
                 self._cancelled.discard(job.id)
                 if not self._running:
                     self._idle.set()
+                # Not held while the next one is waited for: with it goes its result.
+                del job
 
     async def _run(self, job: Job, executor: Executor) -> None:
         self.store.record(job, job.start())

@@ -62,9 +62,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     help="Folder of the jobs, in which they survive the server.  [default: gramophone/jobs in your data folder, "
     "or with --until-stdin-closes a temporary one]",
 )
-@click.option(
-    "--database", metavar="URL", help="Such as postgresql+psycopg://…  [default: SQLite in --data]"
-)
+@click.option("--database", metavar="URL", help="Such as postgresql+psycopg://…  [default: SQLite in --data]")
 @click.option("--keep-days", default=30.0, show_default=True, type=click.FloatRange(0), help="Ended jobs are kept.")
 @click.option("--keep", metavar="SIZE", default="20GiB", show_default=True, callback=_bytes, help="Of files in all.")
 @click.option(

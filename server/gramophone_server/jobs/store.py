@@ -104,17 +104,14 @@ class JobStore:
         event = job.ending(outcome)
         try:
             await self._keep(partial(self._archive.end, job, event))
-        except StorageError as error:
-            if isinstance(outcome, Result):
-                # A failure takes little room, and if there is none even for that, the next server runs the job again.
-                failure = Failure("RESOURCE_EXHAUSTED", f"The result could not be kept. {error}")
-                event = job.ending(failure)
-                with contextlib.suppress(StorageError):
-                    await self._keep(partial(self._archive.end, job, event))
+        except StorageError:
+            # The checkpoint is no longer worth the room it takes.
+            self._forget_checkpoint(job)
+            event = await self._end_again(job, event)
         job.end(event)
         self._watched[job.id] = self._live.pop(job.id, job)
         self._kept.pop(job.id, None)
-        self.folder.checkpoint(job.id).unlink(missing_ok=True)
+        self._forget_checkpoint(job)
 
     async def spec(self, job: Job) -> JobSpec:
         """The job's spec with its pixels.
@@ -222,6 +219,22 @@ class JobStore:
         await asyncio.to_thread(self._writer.shutdown)
         self._engine.dispose()
         self.folder.close()
+
+    async def _end_again(self, job: Job, event: Event) -> Event:
+        """Keeps the end of a job once more; the event that ends it, which may have become a failure."""
+        try:
+            await self._keep(partial(self._archive.end, job, event))
+        except StorageError as error:
+            if isinstance(event.detail, Result):
+                # A failure takes little room, and if there is none even for that, the next server runs the job again.
+                event = job.ending(Failure("RESOURCE_EXHAUSTED", f"The result could not be kept. {error}"))
+                with contextlib.suppress(StorageError):
+                    await self._keep(partial(self._archive.end, job, event))
+        return event
+
+    def _forget_checkpoint(self, job: Job) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.checkpoint(job.id).unlink(missing_ok=True)
 
     def _open(self) -> list[Job]:
         try:

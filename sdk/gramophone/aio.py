@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Unpack, overload
 
 import grpc
 
-from .channel import channel_options
+from .channel import channel_options, traced
 from .client import arrays
 from .connection import AsyncConnection
 from .credentials import Credentials, Pem
@@ -166,7 +166,7 @@ class Client:
     ) -> None:
         self.target = target
         credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
-        self._channel = credentials.aio_channel(target, channel_options(options))
+        self._channel = traced(credentials.aio_channel(target, channel_options(options)))
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)

@@ -1,7 +1,11 @@
-"""How connections are set up."""
+"""How connections are set up, and what is sent along with each call."""
 
-from collections.abc import Iterable
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+_Channel = TypeVar("_Channel")
+Metadata = tuple[tuple[str, str], ...]
 
 _OPTIONS: dict[str, Any] = {
     # A result of 8192 x 8192 pixels is far beyond gRPC's 4 MB.
@@ -21,3 +25,42 @@ _OPTIONS: dict[str, Any] = {
 def channel_options(more: Iterable[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
     """Options of a channel, `more` before our own."""
     return list((_OPTIONS | dict(more)).items())
+
+
+class MetadataChannel:
+    """A channel, of either twin, that sends along with each call what `metadata` returns at that moment."""
+
+    def __init__(self, channel: Any, metadata: Callable[[], Metadata]) -> None:
+        self._channel = channel
+        self._metadata = metadata
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._channel, name)
+        if name not in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            return attribute
+
+        def multicallable(*args: Any, **kwargs: Any) -> Any:
+            inner = attribute(*args, **kwargs)
+
+            def call(request: Any, *, metadata: Any = None, **options: Any) -> Any:
+                return inner(request, metadata=(*(metadata or ()), *self._metadata()), **options)
+
+            return call
+
+        return multicallable
+
+
+def traced(channel: _Channel) -> _Channel:
+    """The channel, which sends the trace of whoever calls along, if their program uses OpenTelemetry."""
+    return cast(_Channel, MetadataChannel(channel, _trace))
+
+
+def _trace() -> Metadata:
+    # A program that has not imported it has no trace.
+    if "opentelemetry.trace" not in sys.modules:
+        return ()
+    from opentelemetry.propagate import inject
+
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return tuple((key.lower(), value) for key, value in carrier.items())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .channel import channel_options
+from .channel import channel_options, traced
 from .connection import Connection
 from .credentials import Credentials, Pem
 from .images import encode
@@ -85,7 +85,7 @@ class Client:
     ) -> None:
         self.target = target
         credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
-        self._channel = credentials.channel(target, channel_options(options))
+        self._channel = traced(credentials.channel(target, channel_options(options)))
         self._style = StyleTransferServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 
 import grpc
 
+from .channel import MetadataChannel
+
 _Channel = TypeVar("_Channel", grpc.Channel, grpc.aio.Channel)
 Options = list[tuple[str, Any]]
 Pem = str | os.PathLike[str] | bytes
@@ -68,30 +70,10 @@ class Credentials:
 
     def _with_token(self, channel: _Channel) -> _Channel:
         # gRPC's own call credentials refuse to travel in plaintext, even within a machine.
-        return channel if self.token is None else cast(_Channel, _TokenChannel(channel, self.token))
-
-
-class _TokenChannel:
-    """A plaintext channel, of either twin, that sends a token with each call."""
-
-    def __init__(self, channel: Any, token: str) -> None:
-        self._channel = channel
-        self._metadata = (("authorization", f"Bearer {token}"),)
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._channel, name)
-        if name not in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
-            return attribute
-
-        def multicallable(*args: Any, **kwargs: Any) -> Any:
-            inner = attribute(*args, **kwargs)
-
-            def call(request: Any, *, metadata: Any = None, **options: Any) -> Any:
-                return inner(request, metadata=(*(metadata or ()), *self._metadata), **options)
-
-            return call
-
-        return multicallable
+        if self.token is None:
+            return channel
+        metadata = (("authorization", f"Bearer {self.token}"),)
+        return cast(_Channel, MetadataChannel(channel, lambda: metadata))
 
 
 def is_loopback(host: str) -> bool:

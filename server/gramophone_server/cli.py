@@ -1,7 +1,6 @@
 """`gramophone serve`."""
 
 import asyncio
-import logging
 import os
 import re
 import signal
@@ -11,9 +10,11 @@ import click
 
 from .jobs.folder import DataFolderError, default_data_folder
 from .jobs.store import Retention
+from .logs import Format, configure
 from .models.store import UnknownModelError
 from .service.limits import Limits
 from .service.server import GramophoneServer, ServerConfig
+from .service.sight import Sight
 from .service.tls import Security, SecurityError
 from .service.tokens import TokenFileError
 
@@ -89,6 +90,10 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--admin", "admins", multiple=True, metavar="NAME", help="A client that sees everybody's jobs.")
 @click.option("--insecure", is_flag=True, help="Let others in without TLS or without asking who they are.")
 @click.option("--grace", default=10.0, show_default=True, help="Seconds that running jobs get when the server stops.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics here.  [default: none]")
+@click.option("--metrics-host", default=Sight.metrics_host, show_default=True)
+@click.option("--tensorboard", type=click.Path(file_okay=False, path_type=Path), help="Folder for event files of jobs.")
+@click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input closes: for a parent's child.")
 def serve(
@@ -118,11 +123,15 @@ def serve(
     admins: tuple[str, ...],
     insecure: bool,
     grace: float,
+    metrics_port: int | None,
+    metrics_host: str,
+    tensorboard: Path | None,
+    log_format: Format,
     log_level: str,
     until_stdin_closes: bool,
 ) -> None:
     """Serve Gramophone over gRPC."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(log_format, log_level)
     limits = Limits(max_pixels, max_queued, max_queued_per_client, max_iterations, max_streams)
     security = Security(tokens, tls_certificate, tls_key, client_ca, admins, insecure)
     # A parent that starts a child for itself comes back to none of its jobs.
@@ -132,6 +141,7 @@ def serve(
         default_model=default_model, limits=limits, memory=memory, data=folder, database=database,
         retention=Retention(keep_days * 24 * 3600, keep), attempts=attempts, checkpoint_every=checkpoint_every,
         hang_timeout=hang_timeout, security=security,
+        sight=Sight(metrics_host, metrics_port, log_format, log_level, tensorboard),
     )  # fmt: skip
     try:
         asyncio.run(_serve(config, grace, until_stdin_closes))

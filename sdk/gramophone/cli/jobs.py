@@ -12,11 +12,15 @@ import click
 from .. import JobInfo
 from .connect import Server, connect, quiet_option, running_server_option, summary, watch
 from .options import given, write
+from .top import top
 
 
 @click.group()
 def jobs() -> None:
     """List, show, watch, cancel, download and delete the jobs of a running server."""
+
+
+jobs.add_command(top)
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -98,6 +98,11 @@ class ProcessExecutor:
     It is started as a fresh interpreter, never forked (neither gRPC nor CUDA survives a fork), talks over a socket
     pair, and leaves by itself when its end closes. If it dies, or hangs and is killed for it, the job at hand can be
     run again, and the next use starts another.
+
+    Attributes:
+        device: what it runs on; empty until it has opened that.
+        resident: bytes that it held there a moment ago.
+        restarts: how often it was started anew.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
@@ -115,6 +120,9 @@ class ProcessExecutor:
         self._stopping = False
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._ready = False
+        self.device = ""
+        self.resident = 0
+        self.restarts = 0
 
     async def start(self) -> None:
         """Starts the process unless one is alive; returns before it is ready."""
@@ -126,6 +134,7 @@ class ProcessExecutor:
                 await asyncio.to_thread(self._reader.join)
             ours, theirs = socket.socketpair()
             with theirs:
+                self.restarts += self._process is not None
                 self._process = await asyncio.to_thread(self._spawn, theirs.fileno())
             self._connection = Connection(ours.detach())
             self._heard = time.monotonic() + _OPENING
@@ -214,6 +223,7 @@ class ProcessExecutor:
         command = [sys.executable, "-m", "gramophone_server.worker", "--fd", str(fd)]
         command += ["--device", config.device, "--threads", str(config.threads)]
         command += ["--checkpoint-every", str(config.checkpoint_every)]
+        command += ["--log-format", config.log_format, "--log-level", config.log_level]
         if config.memory is not None:
             command += ["--memory", str(config.memory)]
         if config.models is not None:
@@ -247,9 +257,12 @@ class ProcessExecutor:
     def _take(self, message: FromWorker) -> None:
         self._heard = max(self._heard, time.monotonic())
         match message:
-            case Alive(stuck) if stuck > _STUCK:
-                self._kill("its job has not moved", stuck)
+            case Alive(stuck, resident):
+                self.resident = resident
+                if stuck > _STUCK:
+                    self._kill("its job has not moved", stuck)
             case Ready(device):
+                self.device = device
                 self._ready = True
                 self._heard = time.monotonic()
                 log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)

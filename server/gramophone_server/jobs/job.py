@@ -27,6 +27,7 @@ class Job:
         losses: how many workers have died on it in this server's life.
         squeeze: how often it has run out of memory; it is planned for half of it each time.
         partial: whether some of its progress is no longer held here.
+        marks: what lines of the log that are about it say: its id, and the trace it is part of.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Job:
         create_time: float | None = None,
     ) -> None:
         self.id = job_id
+        self.marks = {"job_id": job_id}
         self.spec = spec
         self.owner = owner
         self.request_id = request_id

@@ -1,8 +1,10 @@
 """The messages between the front and a worker process. Both ends are ours, so they travel pickled."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..logs import Format
 from ..models.layers import PoolingName
 from .estimate import Estimate
 from .events import Failure, Progress, Result
@@ -16,12 +18,14 @@ class Run:
     Attributes:
         checkpoint: the file from which it goes on, if there is one, and in which its checkpoints are kept.
         squeeze: how often it has run out of memory; the worker plans with half of what is there each time.
+        marks: what lines of the log that are about it say.
     """
 
     job_id: str
     spec: JobSpec
     checkpoint: Path
     squeeze: int = 0
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,12 @@ class Ready:
 
 @dataclass(frozen=True)
 class Alive:
-    """Worker to front, every few seconds: it is there, and its job has not moved for so many seconds."""
+    """Worker to front, every few seconds: it is there, its job has not moved for so many seconds, and it holds so many
+    bytes on its device.
+    """
 
     stuck: float
+    resident: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,7 @@ class WorkerConfig:
         checkpoint_every: least seconds between checkpoints of a job.
         hang_timeout: seconds that it may be silent, before the front takes it for dead.
         tensorboard: folder for event files of jobs; None for none.
+        log_format, log_level: of what it writes to standard error.
     """
 
     device: str
@@ -135,6 +143,8 @@ class WorkerConfig:
     checkpoint_every: float = 10.0
     hang_timeout: float = 30.0
     tensorboard: Path | None = None
+    log_format: Format = "text"
+    log_level: str = "warning"
 
 
 ToWorker = Run | Cancel | Pause | Extract | Ask

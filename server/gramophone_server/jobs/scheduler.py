@@ -82,6 +82,7 @@ class Scheduler:
     Args:
         executors: one per device.
         store: where jobs are kept.
+        observer: is told what becomes of them.
     """
 
     def __init__(
@@ -132,7 +133,8 @@ class Scheduler:
         for job in await self.store.open():
             self.store.record(job, job.queue())
             self._push(job)
-            log.info("job %s is taken up again", job.id)
+            self._observer.queued(job)
+            log.info("job %s is taken up again", job.id, extra=job.marks)
         self._loops = [asyncio.create_task(self._serve(executor)) for executor in self._executors]
         await asyncio.gather(*(executor.start() for executor in self._executors))
 
@@ -284,7 +286,7 @@ class Scheduler:
             self._adding -= Counter([job.owner])
         self._push(job)
         self._observer.queued(job)
-        log.info("job %s queued: %s %dx%d", job.id, spec.kind, spec.width, spec.height, extra={"job_id": job.id})
+        log.info("job %s queued: %s %dx%d", job.id, spec.kind, spec.width, spec.height, extra=job.marks)
         return job
 
     def _push(self, job: Job) -> None:
@@ -303,7 +305,7 @@ class Scheduler:
             try:
                 await self._run(job, executor)
             except Exception as error:
-                log.exception("job %s could not be run", job.id)
+                log.exception("job %s could not be run", job.id, extra=job.marks)
                 await self._end(job, Failure("INTERNAL", f"The job could not be run: {error}."))
             finally:
                 self._running.pop(job.id, None)
@@ -326,7 +328,7 @@ class Scheduler:
         self._queue.charge(job.owner, seconds - charged)
         match outcome:
             case Paused():
-                log.info("job %s is left at a checkpoint", job.id, extra={"job_id": job.id})
+                log.info("job %s is left at a checkpoint", job.id, extra=job.marks)
             case WorkerDiedError():
                 job.losses += 1
                 await self._again(job, f"The worker process {outcome} while it ran the job")
@@ -342,7 +344,7 @@ class Scheduler:
             spec = await self.store.spec(job)
         except StorageError as error:
             return Failure("DATA_LOSS", f"{error}; submit the job again.")
-        task = Run(job.id, spec, self.store.folder.checkpoint(job.id), job.squeeze)
+        task = Run(job.id, spec, self.store.folder.checkpoint(job.id), job.squeeze, dict(job.marks))
 
         def report(progress: Progress) -> None:
             self.store.record(job, job.report(progress))
@@ -361,7 +363,7 @@ class Scheduler:
             return
         if self.stopping:
             return  # For the next server, or for `stop` to end.
-        log.warning("job %s goes back to the queue: %s", job.id, why, extra={"job_id": job.id})
+        log.warning("job %s goes back to the queue: %s", job.id, why, extra=job.marks)
         self.store.record(job, job.queue())
         self._observer.queued(job)
         self._push(job)
@@ -372,7 +374,7 @@ class Scheduler:
             return
         await self.store.end(job, outcome)
         self._observer.ended(job)
-        log.info("job %s %s", job.id, job.state.value, extra={"job_id": job.id})
+        log.info("job %s %s", job.id, job.state.value, extra=job.marks)
 
 
 def _same(job: Job, submission: Submission) -> Job:

@@ -122,7 +122,7 @@ class JobStore:
         try:
             return await asyncio.to_thread(self._archive.spec, job.id)
         except (DamagedBlobError, sa.exc.SQLAlchemyError, OSError, ValueError) as error:
-            log.exception("job %s cannot be read", job.id)
+            log.exception("job %s cannot be read", job.id, extra=job.marks)
             raise StorageError(f"The job's pictures were lost or damaged on the server's disk: {error}") from error
 
     async def get(self, job_id: str, *, with_result: bool = True) -> Job | None:
@@ -208,6 +208,13 @@ class JobStore:
             log.info("forgetting %d ended jobs", len(for_good))
             await self._write(partial(self._archive.delete, for_good))
         await self._write(partial(self._archive.forget_uploads, unused_since=now - _UPLOADS_LAST))
+
+    def size(self) -> int:
+        """Bytes of all files of jobs and uploads. Blocks; 0 if the database cannot say."""
+        try:
+            return self._archive.size()
+        except sa.exc.SQLAlchemyError:
+            return 0
 
     async def close(self) -> None:
         """Writes what waits and lets the folder go."""

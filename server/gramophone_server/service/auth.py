@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from .caller import Caller, set_caller
 from .errors import Context, abort
+from .handlers import Behavior, Handler, wrapped
 from .tokens import TokenFile
 
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # What load balancers ask, who have no credentials, and which tells nothing of any client.
 OPEN = frozenset({f"/{_HEALTH}/Check", f"/{_HEALTH}/Watch"})
-
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-_Behavior = Callable[[Any, Context], Any]
 
 
 class Authenticator(grpc.aio.ServerInterceptor):
@@ -40,9 +38,9 @@ class Authenticator(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
+    ) -> Handler | None:
         """Lets the call pass with its caller set, or gives it a handler that refuses it."""
         if handler_call_details.method in OPEN:
             return await continuation(handler_call_details)
@@ -78,7 +76,7 @@ class Authenticator(grpc.aio.ServerInterceptor):
     def _with_role(self, caller: Caller) -> Caller:
         return Caller(caller.name, caller.admin or caller.name in self._admins)
 
-    def _by_certificate(self, handler: _Handler) -> _Handler:
+    def _by_certificate(self, handler: Handler) -> Handler:
         """The handler behind one that sets the caller by the certificate, which only a handler gets to see."""
 
         async def identify(context: Context) -> None:
@@ -90,14 +88,14 @@ class Authenticator(grpc.aio.ServerInterceptor):
             else:
                 set_caller(self._with_role(caller))
 
-        def answering(behavior: _Behavior) -> _Behavior:
+        def answering(behavior: Behavior) -> Behavior:
             async def answer(request: Any, context: Context) -> Any:
                 await identify(context)
                 return await behavior(request, context)
 
             return answer
 
-        def streaming(behavior: _Behavior) -> _Behavior:
+        def streaming(behavior: Behavior) -> Behavior:
             async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
                 await identify(context)
                 # A call that is cancelled closes this generator, which has to close the one behind it.
@@ -107,28 +105,15 @@ class Authenticator(grpc.aio.ServerInterceptor):
 
             return stream
 
-        make: Any
-        behavior: Any
-        wrap = streaming if handler.response_streaming else answering
-        match handler.request_streaming, handler.response_streaming:
-            case False, False:
-                make, behavior = grpc.unary_unary_rpc_method_handler, handler.unary_unary
-            case False, True:
-                make, behavior = grpc.unary_stream_rpc_method_handler, handler.unary_stream
-            case True, False:
-                make, behavior = grpc.stream_unary_rpc_method_handler, handler.stream_unary
-            case _:
-                make, behavior = grpc.stream_stream_rpc_method_handler, handler.stream_stream
-        wrapped: _Handler = make(wrap(behavior), handler.request_deserializer, handler.response_serializer)
-        return wrapped
+        return wrapped(handler, answering, streaming)
 
 
-def _refusal(sentence: str) -> _Handler:
+def _refusal(sentence: str) -> Handler:
     async def refuse(requests: object, context: Context) -> None:
         await _refuse(context, sentence)
 
     # Taken for a stream of requests, the call ends before anything it sends has been read.
-    handler: _Handler = grpc.stream_unary_rpc_method_handler(refuse)
+    handler: Handler = grpc.stream_unary_rpc_method_handler(refuse)
     return handler
 
 

@@ -17,6 +17,7 @@ from ..jobs.events import Result, State
 from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import Kind
+from ..logs import mark
 from .caller import current_caller
 from .errors import Context, abort, rich_errors
 from .limits import Limits
@@ -153,6 +154,7 @@ class JobServicer(JobServiceServicer):
         if job is None or not current_caller().may_see(job.owner):
             reason = f"is {job_id!r}, which is not known; it may be long over and forgotten"
             raise NotFoundError("job_id", "job", job_id, reason)
+        mark(job_id=job.id)
         return job
 
 

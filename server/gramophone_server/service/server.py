@@ -1,5 +1,6 @@
 """The server: services, health and reflection on a port, and an orderly end."""
 
+import asyncio
 import logging
 import re
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from .job_service import JobServicer
 from .limits import Limits
 from .model_service import ModelServicer
 from .requests import RequestReader
+from .sight import Instruments, Sight
 from .streams import Streams
 from .style_transfer import StyleTransferServicer
 from .tls import Security
@@ -61,6 +63,7 @@ class ServerConfig:
         checkpoint_every: least seconds between checkpoints of a job.
         hang_timeout: seconds of a worker's silence after which it is replaced.
         security: who may call, and over what.
+        sight: what can be seen of it, and where.
     """
 
     host: str = "127.0.0.1"
@@ -78,6 +81,7 @@ class ServerConfig:
     checkpoint_every: float = WorkerConfig.checkpoint_every
     hang_timeout: float = WorkerConfig.hang_timeout
     security: Security = field(default_factory=Security)
+    sight: Sight = field(default_factory=Sight)
 
 
 class GramophoneServer:
@@ -86,6 +90,7 @@ class GramophoneServer:
     Raises:
         UnknownModelError: there is no such default model.
         SecurityError, TokenFileError: it would be open to others, or its keys or tokens cannot be used.
+        SightError: what is to be seen of it needs a package that is not installed.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -104,11 +109,12 @@ class GramophoneServer:
         executors = [ProcessExecutor(_worker(config, device)) for device in config.devices]
         store = JobStore(DataFolder(config.data), config.database, config.retention)
         bounds = Bounds(limits.max_queued, limits.max_queued_per_client, config.attempts)
-        self._scheduler = Scheduler(executors, store, bounds)
+        self._instruments = Instruments(config.sight, executors, store)
+        self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
         reader = RequestReader(models, config.default_model, limits, store.upload)
-        streams = Streams(store, limits.max_streams)
+        self._streams = streams = Streams(store, limits.max_streams)
         self._server = grpc.aio.server(
-            interceptors=[authenticator] if security.authenticates else [],
+            interceptors=[self._instruments.interceptor, *([authenticator] if security.authenticates else [])],
             options=[
                 ("grpc.max_receive_message_length", config.limits.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -140,7 +146,7 @@ class GramophoneServer:
         The workers warm up meanwhile.
 
         Raises:
-            RuntimeError: the port cannot be had.
+            RuntimeError: the port, or that of the metrics, cannot be had.
             DataFolderError: the folder of jobs cannot be used.
         """
         # An IPv6 address has colons of its own.
@@ -151,6 +157,7 @@ class GramophoneServer:
         else:
             port = self._server.add_insecure_port(address)
         await self._scheduler.start()
+        self._instruments.serve(self._scheduler, self._streams)
         await self._server.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -163,12 +170,17 @@ class GramophoneServer:
         """
         log.info("stopping, with %g s for running jobs", grace)
         await self._health.enter_graceful_shutdown()
+        await asyncio.to_thread(self._instruments.stop_serving)
         await self._scheduler.stop(grace)
         # What is left to streams is to say how their jobs stand.
         await self._server.stop(1.0)
+        await asyncio.to_thread(self._instruments.close)
 
 
 def _worker(config: ServerConfig, device: str) -> WorkerConfig:
+    sight = config.sight
     return WorkerConfig(
-        device, config.threads, config.models, config.memory, config.checkpoint_every, config.hang_timeout
-    )
+        device=device, threads=config.threads, models=config.models, memory=config.memory,
+        checkpoint_every=config.checkpoint_every, hang_timeout=config.hang_timeout, tensorboard=sight.tensorboard,
+        log_format=sight.log_format, log_level=sight.log_level,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from ..jobs.events import Failure
 from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import JobSpec
+from ..logs import mark
 from .errors import Context, abort, rich_errors
 from .render import render_estimate
 from .requests import RequestReader
@@ -77,6 +78,7 @@ class StyleTransferServicer(StyleTransferServiceServicer):
                     spec = await asyncio.to_thread(read, request)
                     await self._scheduler.check_fits(spec)
                     job = await self._scheduler.submit(spec, submission)
+                mark(job_id=job.id)
                 try:
                     async for event in self._streams.events(job, context):
                         yield event

@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ..jobs.pipe import WorkerConfig
+from ..logs import configure
 from .process import WorkerProcess
 
 
@@ -18,10 +19,15 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     parser.add_argument("--checkpoint-every", type=float, default=10.0)
     parser.add_argument("--tensorboard", type=Path)
+    parser.add_argument("--log-format", choices=["text", "json"], default="text")
+    parser.add_argument("--log-level", default="warning")
     args = parser.parse_args()
+    configure(args.log_format, args.log_level)
     config = WorkerConfig(
-        args.device, args.threads, args.models, args.memory, args.checkpoint_every, tensorboard=args.tensorboard
-    )
+        device=args.device, threads=args.threads, models=args.models, memory=args.memory,
+        checkpoint_every=args.checkpoint_every, tensorboard=args.tensorboard,
+        log_format=args.log_format, log_level=args.log_level,
+    )  # fmt: skip
     WorkerProcess(Connection(args.fd), config).run()
 
 

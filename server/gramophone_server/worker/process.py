@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from ..engine.device import available_threads, open_device
+from ..engine.device import Memory, available_threads, open_device
 from ..jobs.estimate import Estimate
 from ..jobs.events import Failure
 from ..jobs.pipe import (
@@ -27,6 +27,7 @@ from ..jobs.pipe import (
     WorkerConfig,
 )
 from ..jobs.spec import JobSpec
+from ..logs import marked
 from ..models.store import ModelStore
 from .estimator import Estimator
 from .failures import failure_of
@@ -68,25 +69,28 @@ class WorkerProcess:
         self._estimator = Estimator(self._store, device, self._config.memory)
         self._runner = JobRunner(
             self._store, self._targets, self._estimator, device, self._outbox,
-            self._cancelled, self._paused, self._config.checkpoint_every,
+            self._cancelled, self._paused, self._config.checkpoint_every, self._config.tensorboard,
         )  # fmt: skip
+        self._memory = Memory(device)
         threading.Thread(target=self._answer, name="answer", daemon=True).start()
         self._outbox.send(Ready(str(device)))
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         while True:
             job = self._jobs.get()
             self._busy = True
-            outcome = self._runner.run(job)
+            with marked(job.marks):
+                outcome = self._runner.run(job)
             self._busy = False
             self._outbox.send(Ended(job.job_id, outcome))
             self._cancelled.discard(job.job_id)
             self._paused.discard(job.job_id)
 
     def _beat(self) -> None:
-        """Tells the front that this process lives, and for how long its job has stood still."""
+        """Tells the front that this process lives, for how long its job has stood still, and what it holds."""
         while True:
+            stuck = time.monotonic() - self._runner.moved if self._busy else 0.0
+            self._outbox.send(Alive(stuck, self._memory.resident()))
             time.sleep(_BEAT)
-            self._outbox.send(Alive(time.monotonic() - self._runner.moved if self._busy else 0.0))
 
     def _receive(self) -> None:
         while True:

@@ -2,8 +2,10 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from ..models.store import Model, ModelStore
 from .checkpoint import Checkpoint, Checkpoints, fingerprint_of, load
 from .encode import encode_preview, encode_result
 from .estimator import Estimator
+from .event_file import EventFile
 from .failures import DivergedError, DoesNotFitError, failure_of
 from .outbox import Outbox
 from .studio import Studio, precision_of
@@ -31,6 +34,7 @@ class JobRunner:
         cancelled: ids of jobs that are to stop; filled by another thread.
         paused: ids of jobs that are to be left at a checkpoint, likewise.
         checkpoint_every: least seconds between checkpoints of a job.
+        tensorboard: folder for event files of jobs; None for none.
 
     Attributes:
         moved: when the job at hand was last seen to move, by the monotonic clock.
@@ -46,6 +50,7 @@ class JobRunner:
         cancelled: set[str],
         paused: set[str],
         checkpoint_every: float,
+        tensorboard: Path | None = None,
     ) -> None:
         self._store = store
         self._targets = targets
@@ -55,17 +60,19 @@ class JobRunner:
         self._cancelled = cancelled
         self._paused = paused
         self._checkpoint_every = checkpoint_every
+        self._tensorboard = tensorboard
         self.moved = time.monotonic()
 
     def run(self, job: Run) -> Outcome:
         """Runs a job to its end; raises nothing: what goes wrong is the job's failure."""
         self.moved = time.monotonic()
         try:
-            return self._run(job)
+            with ExitStack() as stack:
+                return self._run(job, stack)
         except Exception as error:
             return failure_of(error)
 
-    def _run(self, job: Run) -> Result | Paused | None:
+    def _run(self, job: Run, stack: ExitStack) -> Result | Paused | None:
         spec, begun = job.spec, time.monotonic()
         model = self._store.get(spec.model)
         fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device))
@@ -85,6 +92,7 @@ class JobRunner:
             frame = studio.synthesis.frame()
             log.info("job %s goes on from iteration %d", job.job_id, frame.iteration)
         checkpoints = Checkpoints(job.checkpoint, fingerprint, self._checkpoint_every)
+        file = stack.enter_context(EventFile(self._tensorboard, job.job_id, frame.iteration if frame else None))
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, frame.iteration if frame else 0)
         for report, frame in enumerate(studio.synthesis, start=1):
@@ -93,7 +101,8 @@ class JobRunner:
                 raise DivergedError(frame.iteration, studio.precision)
             progress = self._progress(spec, studio, frame, begun, speed)
             preview = studio.preview(frame) if spec.preview.every and report % spec.preview.every == 0 else None
-            self._send(job, progress, preview)
+            file.progress(progress)
+            self._send(job, progress, preview, file)
             if job.job_id in self._cancelled:
                 checkpoints.finish()
                 return None
@@ -111,10 +120,12 @@ class JobRunner:
         judged = studio.finish(frame)
         recipe = self._recipe(spec, model, studio, frame.iteration, way.tile)
         image, recipe_json = encode_result(judged.picture, spec.result, recipe)
-        return Result(
+        result = Result(
             image, judged.loss, judged.terms, frame.iteration, spec.model, recipe_json,
             prepare=optimizing - begun, optimize=optimized - optimizing,
         )  # fmt: skip
+        file.result(result)
+        return result
 
     def _progress(self, spec: JobSpec, studio: Studio, frame: Frame, begun: float, speed: "Speedometer") -> Progress:
         # The one place where the host waits for the device.
@@ -126,11 +137,12 @@ class JobRunner:
             remaining = max(0.0, min(remaining, begun + spec.time_limit - now))
         return Progress(frame.iteration, spec.iterations, loss, terms, rate, now - begun, remaining)
 
-    def _send(self, job: Run, progress: Progress, picture: np.ndarray | None) -> None:
+    def _send(self, job: Run, progress: Progress, picture: np.ndarray | None, file: EventFile) -> None:
         def make() -> Progressed:
             if picture is None:
                 return Progressed(job.job_id, progress)
             preview = encode_preview(picture, job.spec.preview.size, job.spec.preview.format)
+            file.preview(progress.iteration, preview)
             return Progressed(job.job_id, replace(progress, preview=preview))
 
         self._outbox.send_progress(make)

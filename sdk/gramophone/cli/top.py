@@ -1,0 +1,205 @@
+"""`gramophone jobs top`: a server's jobs as they go, in the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import click
+
+from .. import Client, GramophoneError, JobInfo
+from .connect import Server, errors_as_sentences, running_server_option
+
+# Jobs of a kind shown at most, seconds that a call may take, and how wide the parts of the table are.
+_MOST, _ENDED, _PATIENCE, _BAR = 200, 8, 5.0, 16
+_HEADINGS = ("ID", "KIND", "STATE", "PROGRESS", "IT/S", "LOSS", "TIME", "LEFT", "OWNER", "TRY", "")
+_RIGHT = {"IT/S", "LOSS", "TIME", "LEFT", "TRY"}
+
+
+@click.command()
+@running_server_option
+@click.option("--once", is_flag=True, help="Print the table once, as into a pipe.")
+@click.option("--every", default=1.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two looks.")
+def top(server: Server, once: bool, every: float) -> None:
+    """Show a server's jobs as they go; q leaves."""
+    with errors_as_sentences():
+        assert server.address is not None
+        # A server that is away shows as such; waiting for it in silence would look like a standstill.
+        with Client(server.address, **server.credentials, retry_for=0, timeout=_PATIENCE) as client:
+            snapshot = Snapshot.of(client)
+            if once or not sys.stdout.isatty():
+                click.echo("\n".join(table(snapshot, None)))
+                return
+            _live(client, snapshot, server.address, every)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A server's jobs at a moment: all that run, those that wait in the order in which they came, the latest ended."""
+
+    running: list[JobInfo]
+    waiting: list[JobInfo]
+    ended: list[JobInfo]
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    def of(cls, client: Client) -> Snapshot:
+        """The jobs as they stand.
+
+        Raises:
+            GramophoneError: the server does not say.
+        """
+        # Those that are on their way first: one that ends meanwhile is then shown twice rather than not at all.
+        running = list(client.jobs(limit=_MOST, states=["running"], order="oldest_first"))
+        waiting = list(client.jobs(limit=_MOST, states=["queued"], order="oldest_first"))
+        ended = list(client.jobs(limit=_ENDED, states=["succeeded", "failed", "cancelled"]))
+        over = {job.id for job in ended}
+        return cls(
+            [job for job in running if job.id not in over],
+            [job for job in waiting if job.id not in over],
+            sorted(ended, key=lambda job: job.ended or job.created, reverse=True),
+        )
+
+    def counts(self) -> str:
+        """How many run and wait, in words."""
+        more = "+" if len(self.waiting) == _MOST else ""
+        return f"{len(self.running)} running, {len(self.waiting)}{more} waiting"
+
+
+def table(snapshot: Snapshot, width: int | None) -> list[str]:
+    """The lines of a table of the jobs, cut off at `width` columns if that is not None."""
+    jobs = [*snapshot.running, *snapshot.waiting, *snapshot.ended]
+    rows = [_HEADINGS, *(_cells(job, snapshot.time) for job in jobs)]
+    if width is not None and width < 132:
+        # The end of an id tells jobs apart; its beginning says when they came.
+        rows = [_HEADINGS, *((f"…{cells[0][-8:]}", *cells[1:]) for cells in rows[1:])]
+    # What no job has takes no room; the last column is as wide as it is.
+    kept = [i for i in range(len(_HEADINGS)) if i < 4 or any(cells[i] for cells in rows[1:])]
+    widths = {i: max(len(cells[i]) for cells in rows) for i in kept}
+    lines = []
+    for cells in rows:
+        parts = [
+            cells[i].rjust(widths[i]) if _HEADINGS[i] in _RIGHT else cells[i].ljust(widths[i] if _HEADINGS[i] else 0)
+            for i in kept
+        ]
+        line = "  ".join(parts).rstrip()
+        lines.append(line if width is None or len(line) <= width else line[: max(width - 1, 0)] + "…")
+    return lines
+
+
+def _cells(job: JobInfo, now: datetime) -> tuple[str, ...]:
+    frame, running = job.frame, job.state == "running"
+    begun = job.started or job.created
+    passed = (job.ended or now) - (job.created if job.state == "queued" else begun)
+    return (
+        job.id,
+        job.kind,
+        job.state,
+        _bar(frame.iteration, frame.iterations) if frame else "",
+        f"{frame.iterations_per_second:.3g}" if frame and running else "",
+        f"{frame.loss:.4g}" if frame else "",
+        _duration(passed.total_seconds()),
+        _duration(frame.remaining) if frame and running else "",
+        _printable(job.owner),
+        str(job.attempts) if job.attempts > 1 else "",
+        _printable(job.error or ""),
+    )
+
+
+def _bar(done: int, of: int) -> str:
+    filled = min(_BAR, _BAR * done // max(of, 1))
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {done}/{of}"
+
+
+def _duration(seconds: float) -> str:
+    """Such as 8s, 3m20s or 2h05m."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def _printable(text: str) -> str:
+    # What others have written must not steer this terminal.
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _live(client: Client, snapshot: Snapshot, address: str, every: float) -> None:
+    trouble = ""
+    with contextlib.suppress(KeyboardInterrupt), _screen(), _keys() as pressed:
+        while True:
+            _draw(snapshot, address, trouble)
+            if pressed(every) in ("q", "Q", "\x03", "\x04"):
+                return
+            try:
+                snapshot, trouble = Snapshot.of(client), ""
+            except GramophoneError as error:
+                trouble = _printable(str(error))
+
+
+def _draw(snapshot: Snapshot, address: str, trouble: str) -> None:
+    width, height = shutil.get_terminal_size()
+    heading = f"gramophone {address}  {snapshot.counts()}  {snapshot.time.astimezone():%H:%M:%S}  (q leaves)"
+    lines = table(snapshot, width)
+    styled = [f"\x1b[1m{heading[:width]}\x1b[0m", (trouble or "")[:width], f"\x1b[7m{lines[0].ljust(width)}\x1b[0m"]
+    ended = len(lines) - len(snapshot.ended)
+    styled += [line if i < ended else f"\x1b[2m{line}\x1b[0m" for i, line in enumerate(lines[1:], start=1)]
+    if len(lines) == 1:
+        styled.append("no jobs yet")
+    if len(styled) > height:
+        styled = [*styled[: height - 1], f"… {len(styled) - height + 1} more"]
+    # From the top, each line cleared behind its end: nothing flickers.
+    sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in styled) + "\x1b[J")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[None]:
+    """A screen of its own without a cursor, for the length of the block; then what was there before."""
+    sys.stdout.write("\x1b[?1049h\x1b[?25l")
+    try:
+        yield
+    finally:
+        sys.stdout.write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[Callable[[float], str]]:
+    """A function that waits for so many seconds, and returns the key that was pressed meanwhile, or nothing."""
+    try:
+        import select
+        import termios
+        import tty
+    except ImportError:  # Windows: Ctrl-C leaves.
+        yield _sleep
+        return
+    if not sys.stdin.isatty():
+        yield _sleep
+        return
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def pressed(seconds: float) -> str:
+        ready, _, _ = select.select([descriptor], [], [], seconds)
+        # Nothing to read where there is something: the terminal has gone.
+        return (os.read(descriptor, 1).decode(errors="replace") or "\x04") if ready else ""
+
+    try:
+        tty.setcbreak(descriptor)
+        yield pressed
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return ""

@@ -1,0 +1,141 @@
+"""What can be seen of a server from outside: its metrics, its traces and its logs, put together."""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..jobs.executor import ProcessExecutor
+from ..jobs.observer import Observer, Observers
+from ..jobs.scheduler import Scheduler
+from ..jobs.store import JobStore
+from ..logs import Format
+from .calls import CallMeter, CallWatcher
+from .streams import Streams
+from .tracing import Tracing, open_provider
+
+if TYPE_CHECKING:
+    from .metrics import WorkerState
+
+log = logging.getLogger(__name__)
+
+
+class SightError(RuntimeError):
+    """What is to be seen cannot be shown; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What of a server can be seen, and where.
+
+    Attributes:
+        metrics_host, metrics_port: where Prometheus finds the metrics; port 0 takes a free one, None serves none.
+        log_format, log_level: of the workers; this process's own logging is its caller's to set up.
+        tensorboard: folder for event files of jobs; None for none.
+    """
+
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    log_format: Format = "text"
+    log_level: str = "warning"
+    tensorboard: Path | None = None
+
+    def check(self) -> None:
+        """Sees that what is asked for is installed.
+
+        Raises:
+            SightError: it is not.
+        """
+        for wanted, module, extra in (
+            (self.metrics_port is not None, "prometheus_client", "server"),
+            (self.tensorboard is not None, "tensorboard", "tensorboard"),
+        ):
+            if wanted and importlib.util.find_spec(module) is None:
+                option = "--metrics-port" if extra == "server" else "--tensorboard"
+                raise SightError(f"{option} needs {module}: pip install 'gramophone[{extra}]'")
+
+
+class Instruments:
+    """What observes a server's jobs and calls, set up as its Sight says.
+
+    Attributes:
+        observer: of the jobs.
+        interceptor: of the calls; the first there is.
+    """
+
+    def __init__(self, sight: Sight, executors: Sequence[ProcessExecutor], store: JobStore) -> None:
+        sight.check()
+        self._sight = sight
+        self._executors = executors
+        self._store = store
+        self._stop_serving: Callable[[], None] = lambda: None
+        self._tracing = Tracing(open_provider())
+        self._scheduler: Scheduler | None = None
+        self._streams: Streams | None = None
+        observers: list[Observer] = [self._tracing]
+        meter: CallMeter | None = None
+        self._metrics = None
+        if sight.metrics_port is not None:
+            # Only whoever wants them pays for them.
+            from .metrics import Metrics
+
+            self._metrics = meter = Metrics(self, _methods())
+            observers.append(self._metrics)
+        self.observer = Observers(observers)
+        self.interceptor = CallWatcher(self._tracing, meter)
+
+    def serve(self, scheduler: Scheduler, streams: Streams) -> None:
+        """Serves the metrics, if they are wanted.
+
+        Raises:
+            SightError: their port cannot be had.
+        """
+        self._scheduler, self._streams = scheduler, streams
+        if self._metrics is None or self._sight.metrics_port is None:
+            return
+        host, port = self._sight.metrics_host, self._sight.metrics_port
+        try:
+            self._stop_serving = self._metrics.serve(host, port)
+        except OSError as error:
+            raise SightError(f"there can be no metrics on {host}:{port}: {error.strerror or error}") from error
+
+    def stop_serving(self) -> None:
+        """Serves no metrics any more. Blocks."""
+        self._stop_serving()
+
+    def close(self) -> None:
+        """Sends off the spans that wait, for some seconds at most. Blocks."""
+        self._tracing.close()
+
+    def jobs_waiting(self) -> int:
+        """Jobs in the queue."""
+        return self._scheduler.waiting if self._scheduler else 0
+
+    def streams_open(self) -> int:
+        """Streams of events and results to clients."""
+        return self._streams.open if self._streams else 0
+
+    def stored_bytes(self) -> int:
+        """Of all files of jobs and uploads."""
+        return self._store.size() if self._scheduler else 0
+
+    def workers(self) -> "Sequence[WorkerState]":
+        """The workers."""
+        return self._executors
+
+
+def _methods() -> set[str]:
+    """The names of all calls of the contract, and of reflection."""
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    from gramophone.v1 import job_service_pb2, model_service_pb2, style_transfer_service_pb2
+
+    modules = (job_service_pb2, model_service_pb2, style_transfer_service_pb2, reflection_pb2)
+    return {
+        f"{service.full_name}/{method.name}"
+        for module in modules
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }

@@ -1,0 +1,123 @@
+"""Event files for TensorBoard: losses, speed, previews and the result of a job."""
+
+import io
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from PIL import Image
+
+from ..jobs.events import EncodedPicture, LossTerm, Progress, Result
+
+log = logging.getLogger(__name__)
+
+# Entries that may wait for the disk before the job has to, and seconds that they do at most.
+_QUEUE, _FLUSH_EVERY = 1000, 5
+# What a browser shows as it is.
+_SHOWN = ("png", "jpeg")
+
+
+class EventFile:
+    """The event file of one run of a job, written by a thread of its own and closed with its `with` block.
+
+    Nothing that goes wrong here is of harm to the job: it is logged, and the file ends there.
+
+    Args:
+        folder: of all jobs; the file is in a folder of it named after the job. None to write nothing.
+        resumed_at: the iteration from which a resumed job goes on: what an earlier run has written of later ones does
+            not count. None for a job that begins.
+    """
+
+    def __init__(self, folder: Path | None, job_id: str, resumed_at: int | None) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            # Pictures are their owner's alone.
+            (folder / job_id).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._writer = EventFileWriter(str(folder / job_id), _QUEUE, _FLUSH_EVERY)
+            if resumed_at is not None:
+                start = SessionLog(status=SessionLog.START)
+                self._writer.add_event(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
+        except (ImportError, OSError) as error:
+            self._give_up(error)
+
+    def __enter__(self) -> "EventFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except Exception as failure:
+                self._give_up(failure)
+
+    def progress(self, progress: Progress) -> None:
+        """Writes the figures of a report, each term of the loss before its weight."""
+        scalars = {"loss": progress.loss, "iterations_per_second": progress.iterations_per_second}
+        self._add(progress.iteration, scalars | {_tag(term): term.loss for term in progress.terms})
+
+    def preview(self, iteration: int, picture: EncodedPicture) -> None:
+        """Writes a preview; from any thread."""
+        self._add(iteration, {"preview": picture})
+
+    def result(self, result: Result) -> None:
+        """Writes what the job made, and its loss."""
+        self._add(result.iterations, {"result": result.image, "result/loss": result.loss})
+
+    def _add(self, step: int, values: Mapping[str, float | EncodedPicture]) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            summary = Summary(value=[_value(Summary, tag, value) for tag, value in values.items()])
+            writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        except Exception as error:
+            # What its thread could not write, the writer raises at the next entry.
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._writer = None
+        log.warning("no more is written for TensorBoard: %s", error)
+
+
+def _value(summary: Any, tag: str, value: float | EncodedPicture) -> Any:
+    if not isinstance(value, EncodedPicture):
+        return summary.Value(tag=tag, simple_value=value)
+    image = summary.Image(width=value.width, height=value.height, colorspace=3, encoded_image_string=_shown(value))
+    return summary.Value(tag=tag, image=image)
+
+
+def _shown(picture: EncodedPicture) -> bytes:
+    """The picture as a file that a browser shows."""
+    if picture.format in _SHOWN:
+        return picture.data
+    buffer = io.BytesIO()
+    if picture.format == "tiff":
+        # Pillow reads no 16-bit RGB.
+        import numpy as np
+        import tifffile
+
+        pixels = tifffile.imread(io.BytesIO(picture.data))
+        image = Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8))
+    else:
+        image = Image.open(io.BytesIO(picture.data))
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _tag(term: LossTerm) -> str:
+    region = "" if term.region is None else f"/region {term.region}"
+    return f"loss/{term.kind}{'/' if term.layer else ''}{term.layer}{region}"

@@ -188,6 +188,8 @@ class Scheduler:
             if key not in self._named:
                 break
         self.check_room(submission.owner)
+        # Before the next submission is looked at, which may be before the task has begun.
+        self._adding[submission.owner] = self._adding.get(submission.owner, 0) + 1
         adding = asyncio.create_task(self._add(spec, submission))
         if submission.request_id is not None:
             self._named[key] = adding
@@ -275,7 +277,6 @@ class Scheduler:
             request_sha256=submission.request_sha256,
             priority=submission.priority,
         )
-        self._adding[job.owner] = self._adding.get(job.owner, 0) + 1
         try:
             await self.store.add(job, spec)
         finally:

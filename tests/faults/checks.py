@@ -1,6 +1,7 @@
 """What every answer has to be, whatever was asked; and that a server is none the worse."""
 
 import re
+from collections.abc import Collection
 from typing import TypeVar, cast
 
 import grpc
@@ -22,10 +23,10 @@ DOCUMENTED = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED, Co
 OF_A_JOB = {code_pb2.OUT_OF_RANGE, code_pb2.RESOURCE_EXHAUSTED, code_pb2.FAILED_PRECONDITION}
 
 
-def check_error(error: grpc.RpcError, request: Message) -> grpc.StatusCode:
-    """Checks that an error is one of the contract's, with its details; returns its code."""
+def check_error(error: grpc.RpcError, request: Message, expected: Collection[Code] = DOCUMENTED) -> Code:
+    """Checks that an error is one of those expected, with its details; returns its code."""
     call = cast(grpc.Call, error)
-    assert call.code() in DOCUMENTED, error
+    assert call.code() in expected, error
     if call.code() == Code.INVALID_ARGUMENT:
         found = detail_of(error, error_details_pb2.BadRequest())
         assert found.field_violations, error

@@ -25,13 +25,14 @@ class Crowd:
         progress: how many reports they have had together.
     """
 
-    def __init__(self, address: str, job_id: str, *, reading: int, not_reading: int) -> None:
+    def __init__(self, address: str, job_id: str, after: int = 0, *, reading: int, not_reading: int) -> None:
         self._address = address
-        self._request = job_service_pb2.WatchJobRequest(job_id=job_id)
+        self._request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
         self._counts = reading, not_reading
         self._channels: list[grpc.aio.Channel] = []
         self._readers: list[asyncio.Task[None]] = []
         self._idle: list[tuple[Any, AsyncIterator[job_service_pb2.WatchJobResponse]]] = []
+        self._all_there = asyncio.Event()
         self.watching = 0
         self.progress = 0
         self.last: Counter[str] = Counter()
@@ -41,23 +42,22 @@ class Crowd:
         reading, not_reading = self._counts
         for _ in range(not_reading):
             call = self._stub(*SMALL).WatchJob(self._request)
-            unread = aiter(call)
-            await anext(unread)
-            self._idle.append((call, unread))
+            self._idle.append((call, aiter(call)))
         for begin in range(0, reading, _A_CONNECTION):
             stub = self._stub()
             count = min(_A_CONNECTION, reading - begin)
             self._readers += [asyncio.create_task(self._read(stub)) for _ in range(count)]
-        while self.watching + sum(self.last.values()) < reading:
-            await asyncio.sleep(0.05)
+        await asyncio.gather(*(anext(unread) for _, unread in self._idle))
+        if reading:
+            await self._all_there.wait()
 
     async def wait(self) -> None:
         """Waits until all readers have come to the end of what they watch."""
         await asyncio.gather(*self._readers)
 
-    async def read_late(self) -> list[job_pb2.JobState]:
+    async def read_late(self) -> list[int]:
         """Has those who never read begin to, after all; the state at the end of each."""
-        states = []
+        states: list[int] = []
         for _, unread in self._idle:
             last = None
             async for response in unread:
@@ -84,8 +84,11 @@ class Crowd:
         state, seen = job_pb2.JOB_STATE_UNSPECIFIED, False
         try:
             async for response in stub.WatchJob(self._request):
-                self.watching += not seen
-                seen = True
+                if not seen:
+                    seen = True
+                    self.watching += 1
+                    if self.watching == self._counts[0]:
+                        self._all_there.set()
                 state = response.event.state
                 self.progress += response.event.HasField("progress")
         except grpc.aio.AioRpcError as error:

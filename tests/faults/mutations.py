@@ -1,4 +1,4 @@
-"""Picture files of every format and mode, and what becomes of such files: flipped, cut off, stretched, claiming much."""
+"""Picture files of every format and mode, and what becomes of such files: flipped, cut off, stretched."""
 
 import io
 import random
@@ -56,7 +56,9 @@ def mutated(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
 
 def _as(base: Image.Image, mode: str) -> Image.Image:
     if mode == "I;16":
-        return Image.frombytes("I;16", base.size, b"".join(struct.pack("<H", 257 * v) for v in base.convert("L").tobytes()))
+        return Image.frombytes(
+            "I;16", base.size, b"".join(struct.pack("<H", 257 * v) for v in base.convert("L").tobytes())
+        )
     if mode == "LAB":
         return Image.frombytes("LAB", base.size, base.tobytes())
     return base.convert(mode)

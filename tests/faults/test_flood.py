@@ -1,4 +1,4 @@
-"""A queue that is flooded takes exactly what it has room for, and refuses the rest at once with a time to come again."""
+"""A queue that is flooded takes exactly what it has room for, and refuses the rest with a time to come again."""
 
 import pytest
 

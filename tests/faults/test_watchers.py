@@ -45,7 +45,7 @@ async def test_a_thousand_watchers(long: bool) -> None:
         await crowd.leave()
         result = server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job.result
         print(
-            f"{reading} readers and {not_reading} others there within {gathered:.1f} s, front +{peak >> 20} MiB at most, "
+            f"{reading} readers and {not_reading} others there within {gathered:.1f} s, front +{peak >> 20} MiB, "
             f"{crowd.progress} reports read, {result.iterations} iterations meanwhile"
         )
         check_unharmed(server, workers)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import field, front, memory, precision, scaling, service, step
+from . import field, front, load, memory, precision, scaling, service, step
 from .inputs import UnavailableError
 
 FOLDER = Path(__file__).parent
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "step": step.measure,
     "front": front.measure,
     "service": service.measure,
+    "load": load.measure,
 }
 
 

@@ -7,6 +7,19 @@ import pytest
 from tests.harness import ServerProcess
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the fault suite; here because pytest reads only the outermost conftest before it parses them."""
+    group = parser.getgroup("faults")
+    group.addoption("--long", action="store_true", help="Run the fault suite in its long form.")
+    group.addoption("--soak", type=float, metavar="MINUTES", help="Length of the soak.  [default: 3 with --long]")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the fault suite runs in its long form."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
     """A real server, shared by all tests that leave it as they found it."""

@@ -5,6 +5,7 @@ import math
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from PIL import Image
 
@@ -258,7 +259,7 @@ def test_unknown_job(server, method):
 @pytest.mark.parametrize(
     ("fields", "code", "field"),
     [
-        ({"layers": ["conv7_7"]}, INVALID, "layers[0].layer"),
+        ({"layers": ["conv7_7"]}, INVALID, "layers[0]"),
         ({"image": o.Image(data=b"")}, INVALID, "image.data"),
         ({"size": 3}, INVALID, "size"),
         ({"kind": 9}, INVALID, "kind"),
@@ -275,7 +276,12 @@ def test_bad_feature_requests(server, fields, code, field):
 
 
 def test_bad_list_requests(server):
-    for fields, field in (({"page_size": 0}, "page_size"), ({"states": [99]}, "states[0]")):
+    for fields, field in (
+        ({"page_size": 0}, "page_size"),
+        ({"states": [99]}, "states[0]"),
+        ({"created_after": Timestamp(seconds=2**62)}, "created_after"),
+        ({"created_before": Timestamp(nanos=-1)}, "created_before"),
+    ):
         with pytest.raises(grpc.RpcError) as caught:
             server.jobs.ListJobs(job_service_pb2.ListJobsRequest(**fields))
         assert caught.value.code() == INVALID

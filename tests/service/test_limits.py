@@ -15,7 +15,7 @@ from gramophone_server.service.errors import shortened
 from gramophone_server.service.limits import Limits
 from gramophone_server.service.requests import RequestReader
 from gramophone_server.service.violations import InvalidRequestError
-from tests.harness import ServerProcess, encode, options, style_request
+from tests.harness import ServerProcess, encode, options, png, style_request
 
 NAMES = {
     "parent": "../vgg19-random",
@@ -112,6 +112,27 @@ def test_all_pictures_of_a_request_together_have_a_bound():
         reader.style(pb.ReconstructStyleRequest(styles=styles * 2, options=options()))
     assert [field for field, _ in caught.value.violations] == ["styles[4].image.data", "styles[5].image.data"]
     assert "comes after 40,000 pixels of other pictures" in str(caught.value)
+
+
+def test_a_style_is_not_scaled_beyond_the_bound_of_a_picture():
+    """It would be: a canvas of 8192 pixels a side, and eight times that of a style, are 13 GB."""
+    data = encode(Image.new("RGB", (100, 100)), "PNG")
+    reader = RequestReader(ModelStore(), "vgg19-random", Limits(max_pixels=10_000))
+    sources = [options_pb2.StyleSource(image=options_pb2.Image(data=data), scale=scale) for scale in (1, 2, 3.2)]
+    reader.style(pb.ReconstructStyleRequest(styles=sources[:2], options=options(size=50)))
+    with pytest.raises(InvalidRequestError) as caught:
+        reader.style(pb.ReconstructStyleRequest(styles=sources, options=options(size=50)))
+    assert caught.value.violations == [
+        ("styles[2].scale", "makes a picture of 160x160; this server takes at most 10,000 pixels")
+    ]
+    with pytest.raises(InvalidRequestError) as caught:
+        reader.style(pb.ReconstructStyleRequest(styles=[sources[1]] * 5, options=options(size=50)))
+    # The fifth is refused as it comes, before anything is scaled; four of other sizes are counted as scaled.
+    assert [field for field, _ in caught.value.violations] == ["styles[4].image.data"]
+    small = options_pb2.StyleSource(image=options_pb2.Image(data=png(32, 32)), scale=2)
+    with pytest.raises(InvalidRequestError) as caught:
+        reader.style(pb.ReconstructStyleRequest(styles=[small] * 5, options=options(size=50)))
+    assert [field for field, _ in caught.value.violations] == ["styles"]
 
 
 def test_the_server_is_none_the_worse(server: ServerProcess):

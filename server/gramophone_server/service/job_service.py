@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 
@@ -171,11 +171,24 @@ def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
         kinds=tuple(_kind(name) for name in _names(request.kinds, "kinds", job_pb2.JobKind, check)),
         model=request.model,
         owner=owner,
-        created_after=request.created_after.ToMicroseconds() / 1e6 if request.HasField("created_after") else None,
-        created_before=request.created_before.ToMicroseconds() / 1e6 if request.HasField("created_before") else None,
+        created_after=_moment(request, "created_after", check),
+        created_before=_moment(request, "created_before", check),
         oldest_first=check.choice(request, "order", pb.JobOrder, "newest_first") == "oldest_first",
         after=request.page_token,
     )
+
+
+def _moment(
+    request: pb.ListJobsRequest, field: Literal["created_after", "created_before"], check: Checker
+) -> float | None:
+    """A time in seconds since the epoch; None if it is unset or wrong."""
+    if not request.HasField(field):
+        return None
+    try:
+        return float(getattr(request, field).ToMicroseconds() / 1e6)
+    except ValueError:
+        check.add(field, "is no time of the years 1 to 9999")
+        return None
 
 
 def _names(values: Iterable[int], field: str, enum: Any, check: Checker) -> list[str]:

@@ -98,7 +98,8 @@ class RequestReader:
         check = Checker()
         manifest = self._manifest(request, "model")
         layers = [options_pb2.LayerWeight(layer=name) for name in request.layers]
-        names = tuple(w.layer for w in _layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check))
+        read = _layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check, name_field="")
+        names = tuple(w.layer for w in read)
         size = check.integer(request, "size", 0, 16, 4096)
         kind = check.choice(request, "kind", model_service_pb2.FeatureKind, "gram")
         pooling: PoolingName = check.choice(request, "pooling", options_pb2.Pooling, manifest.pooling)
@@ -151,6 +152,8 @@ class RequestReader:
             limit = f"{self._limits.max_pixels:,}"
             check.add("options.size", f"makes a canvas of {width}x{height}; this server takes at most {limit} pixels")
             check.stop_if_wrong()
+        self._check_scaled(styles, sources, read, check)
+        check.stop_if_wrong()
         pictures = _style_pictures(styles, sources, read)
         spec = JobSpec(
             kind=kind,
@@ -226,6 +229,26 @@ class RequestReader:
             check.add(f"styles[{number}].{name}", "is black all over, so nothing is inside; paint its region white")
         return mask
 
+    def _check_scaled(
+        self,
+        styles: Sequence[options_pb2.StyleSource],
+        sources: Sequence[Decoded | None],
+        options: Options,
+        check: Checker,
+    ) -> None:
+        """Sees that no style is scaled to far more than was sent: up to 8 times the canvas, which is 64 of its area."""
+        together = 0
+        for i, (style, source) in enumerate(zip(styles, sources, strict=True)):
+            assert source is not None
+            width, height = _scaled(style, source, options)
+            together += width * height
+            if width * height > self._limits.max_pixels:
+                limit = f"{self._limits.max_pixels:,}"
+                reason = f"makes a picture of {width}x{height}; this server takes at most {limit} pixels"
+                check.add(f"styles[{i}].{'scale' if style.HasField('scale') else 'image'}", reason)
+        if together > (most := self._limits.max_request_pixels):
+            check.add("styles", f"have {together:,} pixels at their scales; one request may have {most:,}")
+
     def _check_sizes(self, spec: JobSpec, manifest: Manifest, check: Checker) -> None:
         layers = [w.layer for w in (*spec.content_layers, *spec.style_layers)]
         canvas = Picture(spec.width, spec.height, b"", "")
@@ -245,8 +268,13 @@ def _layers(
     weight: float | None,
     manifest: Manifest,
     check: Checker,
+    *,
+    name_field: str = ".layer",
 ) -> tuple[LayerWeight, ...]:
-    """Layers with their weights; an unset weight is `weight`, or 1 / number of layers where that is None."""
+    """Layers with their weights; an unset weight is `weight`, or 1 / number of layers where that is None.
+
+    An error names a layer by `field`, its number and `name_field`.
+    """
     if not layers:
         layers = [options_pb2.LayerWeight(layer=name) for name in default]
     known = [layer.name for layer in manifest.layers]
@@ -255,9 +283,9 @@ def _layers(
         name = canonical_layer(layer.layer)
         if name not in known:
             reason = f"is {layer.layer!r}, but the model {manifest.name} has the layers {', '.join(known)}"
-            check.add(f"{field}[{i}].layer", reason)
+            check.add(f"{field}[{i}]{name_field}", reason)
         elif name in (w.layer for w in read):
-            check.add(f"{field}[{i}].layer", f"is {layer.layer!r}, which is there already; name each layer once")
+            check.add(f"{field}[{i}]{name_field}", f"is {layer.layer!r}, which is there already; name each layer once")
         unset = 1 / len(layers) if weight is None else weight
         read.append(LayerWeight(name, check.number(layer, "weight", unset, 0.0, at=f"{field}[{i}].")))
     if not any(w.weight for w in read):
@@ -278,6 +306,12 @@ def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> 
         check.number(style, "scale", 1.0, 0.1, 8.0, at=f"styles[{i}].")
 
 
+def _scaled(style: options_pb2.StyleSource, source: Decoded, options: Options) -> tuple[int, int]:
+    """Width and height of a style's picture as it is looked at."""
+    scale = style.scale if style.HasField("scale") else 1.0
+    return source.fitted(max(1, round(options.size * scale)), options.fit)
+
+
 def _style_pictures(
     styles: Sequence[options_pb2.StyleSource], sources: Sequence[Decoded | None], options: Options
 ) -> tuple[StylePicture, ...]:
@@ -285,8 +319,7 @@ def _style_pictures(
     pictures = []
     for style, source in zip(styles, sources, strict=True):
         assert source is not None
-        scale = style.scale if style.HasField("scale") else 1.0
-        width, height = source.fitted(max(1, round(options.size * scale)), options.fit)
+        width, height = _scaled(style, source, options)
         share = (style.weight if style.HasField("weight") else 1.0) / total
         pictures.append(StylePicture(source.at(width, height), share))
     return tuple(pictures)

@@ -1,0 +1,72 @@
+"""Requests that are anything the contract's messages can hold: each a typed error or a good answer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from gramophone.v1 import job_service_pb2
+from tests.faults.calls import METHODS, PICTURES, UPLOADED, Call, calls
+from tests.faults.checks import check_end, check_error, check_unharmed
+from tests.harness import ServerProcess, run, style_request
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[ServerProcess]:
+    """A server that lets nothing take long."""
+    with ServerProcess("--max-pixels", "10000", "--max-iterations", "5", "--max-queued", "4") as server:
+        yield server
+
+
+@pytest.mark.timeout(1800)
+def test_generated_calls(small: ServerProcess, long: bool) -> None:
+    run(small, style_request())
+    workers = small.workers()
+    upload = job_service_pb2.UploadImageRequest(sha256=UPLOADED, data=PICTURES[0])
+    small.jobs.UploadImage(iter([upload]))
+    job_ids: list[str] = []
+    outcomes: dict[str, int] = {}
+    stubs = {"StyleTransferService": small.style, "JobService": small.jobs, "ModelService": small.models}
+
+    # With its seed fixed, because what a server does depends on what it was asked before. The long form draws anew.
+    @settings(
+        max_examples=2000 if long else 120,
+        deadline=None,
+        database=None,
+        derandomize=not long,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(call=calls(lambda: job_ids[-3:]))
+    def is_answered(call: Call) -> None:
+        method = getattr(stubs[call.method.containing_service.name], call.method.name)
+        outcome = "OK"
+        try:
+            take(method, call, job_ids)
+        except grpc.RpcError as error:
+            request = call.requests[0] if call.requests else job_service_pb2.UploadImageRequest()
+            outcome = check_error(error, request).name
+        key = f"{call.method.name} {outcome}"
+        outcomes[key] = outcomes.get(key, 0) + 1
+
+    is_answered()
+    print(outcomes)
+    assert {key.split()[0] for key in outcomes} == {method.name for method in METHODS}
+    # Else this would have tested no more than the first check.
+    accepted = sum(count for key, count in outcomes.items() if key.endswith("OK"))
+    assert accepted > sum(outcomes.values()) / 4, outcomes
+    check_unharmed(small, workers)
+
+
+def take(method: Any, call: Call, job_ids: list[str]) -> None:
+    """Makes a call and takes its answer to the end."""
+    answer = method(iter(call.requests) if call.method.client_streaming else call.requests[0], timeout=30)
+    if not call.method.server_streaming:
+        return
+    last = None
+    for response in answer:
+        last = response
+    if last is not None and call.method.output_type.fields_by_name.get("event"):
+        check_end(last.event)
+        job_ids.append(last.event.job_id)

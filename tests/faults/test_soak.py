@@ -1,0 +1,180 @@
+"""Mixed work for long: memory, descriptors and threads of front and worker do not grow with it.
+
+How flat is decided: what is held is sampled four times a second. After a warm-up of a third, the rest is looked at in
+halves, and the median of the second must be within a bound of the median of the first. A leak grows in both; caches
+that fill, and an allocator that comes to its level, grow in the first alone.
+"""
+
+import hashlib
+import random
+import statistics
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import grpc
+import psutil
+import pytest
+
+from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from tests.faults.checks import check_end, check_error, check_unharmed
+from tests.harness import Calls, ServerProcess, events, options, png, run, style_request
+
+CLIENTS = 4
+SIZES = (32, 48, 64)
+# How much more there may be of each. A worker's memory, of 0.7 GB, goes up and down by some megabytes with each job.
+BOUNDS = {
+    "front": {"rss": 12 << 20, "fds": 4, "threads": 3},
+    "worker": {"rss": 40 << 20, "fds": 2, "threads": 2},
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds at a moment."""
+
+    rss: int
+    fds: int
+    threads: int
+
+    @classmethod
+    def by(cls, process: psutil.Process) -> "Held":
+        with process.oneshot():
+            return cls(process.memory_info().rss, process.num_fds(), process.num_threads())
+
+
+class Client(threading.Thread):
+    """Does one thing after the other, as chance has it, until it is told to stop."""
+
+    def __init__(self, address: str, seed: int, until: float) -> None:
+        super().__init__(daemon=True)
+        self._address = address
+        self._calls = Calls(address)
+        self._chance = random.Random(seed)
+        self._until = until
+        self.done: Counter[str] = Counter()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with self._calls:
+                while time.monotonic() < self._until:
+                    what = self._chance.choice(
+                        [self.paint, self.paint, self.cancel, self.hang_up, self.watch, self.upload, self.ask]
+                    )
+                    what()
+                    self.done[what.__name__] += 1
+        except BaseException as error:
+            self.error = error
+
+    def paint(self) -> None:
+        """Paints to the end, takes the file, and half of the time has the job forgotten."""
+        image = options_pb2.Image(data=png(seed=self._chance.randrange(20)))
+        source = options_pb2.StyleSource(image=image)
+        chosen = options(
+            size=self._chance.choice(SIZES),
+            iterations=self._chance.randint(1, 12),
+            optimizer=self._chance.randint(0, 2),
+            color=0,
+        )
+        kind = self._chance.randrange(3)
+        if kind == 0:
+            stream = self._calls.style.ReconstructStyle(pb.ReconstructStyleRequest(styles=[source], options=chosen))
+        elif kind == 1:
+            stream = self._calls.style.ReconstructContent(pb.ReconstructContentRequest(content=image, options=chosen))
+        else:
+            request = pb.TransferStyleRequest(content=image, styles=[source], options=chosen)
+            stream = self._calls.style.TransferStyle(request)
+        *_, last = events(stream)
+        check_end(last)
+        pieces = list(self._calls.jobs.DownloadResult(job_service_pb2.DownloadResultRequest(job_id=last.job_id)))
+        assert hashlib.sha256(b"".join(piece.data for piece in pieces)).hexdigest() == pieces[0].sha256
+        if self._chance.random() < 0.5:
+            self._calls.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(job_id=last.job_id))
+
+    def cancel(self) -> None:
+        """Has a job cancelled, waiting or running."""
+        stream = events(self._calls.style.ReconstructStyle(style_request(iterations=100_000)))
+        job_id = next(stream).job_id
+        time.sleep(self._chance.random() / 5)
+        self._calls.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
+        *_, last = stream
+        assert last.state == job_pb2.JOB_STATE_CANCELLED
+
+    def hang_up(self) -> None:
+        """Closes the stream of a job that goes with it, and its whole connection."""
+        with Calls(self._address) as own:
+            call = own.style.ReconstructStyle(style_request(iterations=100_000))
+            next(call)
+            time.sleep(self._chance.random() / 5)
+
+    def watch(self) -> None:
+        """Watches some job of the latest, from some point."""
+        found = self._calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_size=10)).jobs
+        for job in found[:2]:
+            request = job_service_pb2.WatchJobRequest(job_id=job.id, after_sequence=self._chance.randint(0, 5))
+            try:
+                for _ in self._calls.jobs.WatchJob(request):
+                    pass
+            except grpc.RpcError as error:
+                # Another has had it forgotten meanwhile.
+                check_error(error, request, {grpc.StatusCode.NOT_FOUND})
+
+    def upload(self) -> None:
+        """Uploads one of a few files."""
+        data = png(200, 200, seed=self._chance.randrange(3))
+        request = job_service_pb2.UploadImageRequest(sha256=hashlib.sha256(data).hexdigest(), data=data)
+        self._calls.jobs.UploadImage(iter([request]))
+
+    def ask(self) -> None:
+        """Asks for an estimate, features, and something that there is not."""
+        self._calls.style.EstimateJob(pb.EstimateJobRequest(style=style_request()))
+        image = options_pb2.Image(data=png(seed=self._chance.randrange(20)))
+        self._calls.models.ExtractFeatures(model_service_pb2.ExtractFeaturesRequest(image=image))
+        missing = job_service_pb2.GetJobRequest(job_id="nobody")
+        with pytest.raises(grpc.RpcError) as caught:
+            self._calls.jobs.GetJob(missing)
+        check_error(caught.value, missing)
+
+
+@pytest.mark.timeout(0)
+def test_mixed_work_leaves_nothing_behind(long: bool, request: pytest.FixtureRequest) -> None:
+    minutes = request.config.getoption("--soak") or (3.0 if long else 0.25)
+    with ServerProcess("--max-queued", "16", "--log-level", "warning") as server:
+        for size in SIZES:
+            run(server, style_request(size=size))
+        workers = server.workers()
+        processes = [psutil.Process(server.process.pid), *workers]
+        begun = time.monotonic()
+        end = begun + 60 * minutes
+        clients = [Client(server.address, seed, end) for seed in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        samples: list[list[Held]] = []
+        while any(client.is_alive() for client in clients):
+            samples.append([Held.by(process) for process in processes])
+            time.sleep(0.25)
+            assert time.monotonic() < end + 120, "a call hangs"
+        for client in clients:
+            if client.error is not None:
+                raise client.error
+        done = sum((client.done for client in clients), Counter[str]())
+        print(f"{minutes:g} min: {dict(done)}")
+        assert all(done[what] for what in ("paint", "cancel", "hang_up", "watch", "upload", "ask"))
+        for name, history in zip(("front", "worker"), zip(*samples, strict=True), strict=True):
+            check_flat(name, list(history))
+        check_unharmed(server, workers)
+
+
+def check_flat(name: str, history: list[Held]) -> None:
+    """Checks that the median of the last third is about that of the second."""
+    third = len(history) // 3
+    for what, bound in BOUNDS[name].items():
+        before, after = (
+            statistics.median(getattr(held, what) for held in history[begin : begin + third])
+            for begin in (third, 2 * third)
+        )
+        print(f"{name}: {what} {before:,.0f} then {after:,.0f}")
+        assert after - before <= bound, f"{what} of the {name} grew from {before:,.0f} to {after:,.0f}"

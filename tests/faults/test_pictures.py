@@ -56,7 +56,7 @@ def test_mutated_pictures(strict: ServerProcess, long: bool) -> None:
         estimate(strict, data)
     workers, before = strict.workers(), resident(strict)
     taken, painted = 0, 0
-    count = 5000 if long else 300
+    count = 1500 if long else 300
     for name, data in mutated(count, seed=0):
         try:
             if estimate(strict, data):

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import grpc
 
 from gramophone.v1 import job_pb2
 
+from ..jobs.events import Event
 from ..jobs.job import Job
 from ..jobs.store import JobStore
 from .errors import Context, abort
@@ -24,6 +26,7 @@ class Streams:
     def __init__(self, store: JobStore, most: int) -> None:
         self._store = store
         self._most = most
+        self._rendered: WeakKeyDictionary[Job, tuple[Event, job_pb2.JobEvent]] = WeakKeyDictionary()
         self.open = 0
 
     @contextmanager
@@ -49,9 +52,16 @@ class Streams:
         """
         async for event in self._store.replay(job, after):
             after = event.sequence
-            yield render_event(job, event)
+            yield self._render(job, event)
         async for event in job.watch(after):
-            yield render_event(job, event)
+            yield self._render(job, event)
         if not job.state.final:
             message = f"The server is shutting down; job {job.id} goes on when it is back, and WatchJob finds it again."
             await abort(context, grpc.StatusCode.UNAVAILABLE, message)
+
+    def _render(self, job: Job, event: Event) -> job_pb2.JobEvent:
+        """An event's message, made once for all the watchers of a job who come for the latest."""
+        known = self._rendered.get(job)
+        if known is None or known[0] is not event:
+            known = self._rendered[job] = event, render_event(job, event)
+        return known[1]

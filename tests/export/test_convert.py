@@ -37,7 +37,7 @@ def test_a_model_and_its_manifest(tmp_path, weights):
 
 def test_a_model_that_differs_from_torch_is_not_written(tmp_path, weights, monkeypatch):
     other = random_vgg.random_weights(seed=4)
-    monkeypatch.setattr("gramophone_export.convert.build_vgg", lambda w, half: build_vgg(other, half=half))
+    monkeypatch.setattr("gramophone_export.convert.build_vgg", lambda w, heads, half: build_vgg(other, half=half))
     with pytest.raises(ParityError, match="not written"):
         make(tmp_path, weights)
     assert not list(tmp_path.iterdir())

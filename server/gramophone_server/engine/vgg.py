@@ -25,6 +25,7 @@ class TruncatedVGG:
         weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer `conv{block}_{index}`; 2x2 pooling with
             stride 2 stands before the first layer of every block but the first (Simonyan & Zisserman 2014).
         layers: names of the layers whose activations, after ReLU, `__call__` returns.
+        heads: for some layers a matrix (C_l, C_l); `__call__` returns its product with the activation at each position.
         order: for each input channel of the network, the RGB channel that feeds it.
         scale: factor on each input channel of the network, for a canvas of 0 to 1.
         shift: what is added to each input channel after `scale`.
@@ -42,6 +43,7 @@ class TruncatedVGG:
         weights: Mapping[str, tuple[np.ndarray, np.ndarray]],
         layers: Sequence[str],
         *,
+        heads: Mapping[str, np.ndarray] | None = None,
         order: Sequence[int] = (0, 1, 2),
         scale: Sequence[float] = (1.0, 1.0, 1.0),
         shift: Sequence[float] = (0.0, 0.0, 0.0),
@@ -67,6 +69,11 @@ class TruncatedVGG:
         for name in names[: deepest + 1]:
             kernel, bias = (torch.tensor(part, device=device, dtype=dtype) for part in weights[name])
             self._convolutions.append((name, kernel.contiguous(memory_format=torch.channels_last), bias))
+        self._heads = {
+            name: torch.tensor(head, device=device, dtype=dtype)[:, :, None, None]
+            for name, head in (heads or {}).items()
+            if name in self._wanted
+        }
 
     @property
     def depth(self) -> int:
@@ -91,15 +98,17 @@ class TruncatedVGG:
 
     def flops(self, height: int, width: int) -> float:
         """Operations of the convolutions on one canvas, forwards (a multiplication and an addition are two)."""
+        kernels = [(name, kernel) for name, kernel, _ in self._convolutions] + list(self._heads.items())
         return float(
-            sum(
-                18 * kernel.shape[0] * kernel.shape[1] * (height // self.stride(name)) * (width // self.stride(name))
-                for name, kernel, _ in self._convolutions
-            )
+            sum(2 * k.numel() * (height // self.stride(name)) * (width // self.stride(name)) for name, k in kernels)
         )
 
     def __call__(self, canvas: Tensor) -> dict[str, Tensor]:
-        """Activations after ReLU, each (N, C_l, H_l, W_l) in `dtype`, of a canvas (N, 3, H, W) of 0 to 1."""
+        """Activations after ReLU, or what their heads make of them: (N, C_l, H_l, W_l) in `dtype`.
+
+        Args:
+            canvas: (N, 3, H, W) of 0 to 1.
+        """
         x = canvas[:, self._order] * self._scale + self._shift
         x = x.to(self._dtype, memory_format=torch.channels_last)
         features = {}
@@ -113,7 +122,7 @@ class TruncatedVGG:
             # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
             x = F.conv2d(x, kernel, bias, padding=1 if self._padding == "zeros" else 0).relu_()
             if name in self._wanted:
-                features[name] = x
+                features[name] = F.conv2d(x, self._heads[name]) if name in self._heads else x
         return features
 
     def _pooled(self, x: Tensor) -> Tensor:

@@ -15,11 +15,18 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: its channels N_l, and the pixels of the picture per position of its feature map along each axis."""
+    """A layer.
+
+    Attributes:
+        channels: N_l.
+        stride: pixels of the picture per position of its feature map, along each axis.
+        head: whether its output is a matrix times the activation, which `build_vgg` calls a head.
+    """
 
     name: str
     channels: int
     stride: int
+    head: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as the text of a manifest.json."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+        values = {"format": FORMAT, **asdict(self)}
+        for layer in values["layers"]:
+            if not layer["head"]:
+                del layer["head"]  # as it was before there were heads
+        return json.dumps(values, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":

@@ -1,0 +1,36 @@
+"""`python -m gramophone_export.distill`."""
+
+from pathlib import Path
+
+import click
+import torch
+
+from gramophone_server.engine.device import available_threads
+
+from ..weights import read_weights
+from .export import write_student
+from .recipe import Recipe
+from .train import Training
+
+_path = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--teacher", type=_path, required=True, help="Weights of VGG-19 in Caffe's preprocessing (vgg_conv.pth).")
+@click.option("--photos", type=_path, required=True, help="Folder of photographs.")
+@click.option("--folder", type=_path, required=True, help="Where checkpoints and the model go; gone on from if there.")
+@click.option("--steps", default=Recipe.steps, show_default=True, help="Updates in all.")
+@click.option("--minutes", type=float, help="Stop after so long; the same command goes on.")
+@click.option("--seed", default=Recipe.seed, show_default=True)
+def main(teacher: Path, photos: Path, folder: Path, steps: int, minutes: float | None, seed: int) -> None:
+    """Train vgg19-slim."""
+    torch.set_num_threads(available_threads())
+    training = Training(Recipe(seed=seed, steps=steps), read_weights(teacher), photos, folder)
+    seconds = 60 * minutes if minutes else float("inf")
+    done = training.run(seconds=seconds, report=lambda line: click.echo(line))
+    model = write_student(folder / "models", training.average(), training.teacher.scales, training.recipe, training.step)
+    click.echo(f"{'done' if done else 'stopped'} at step {training.step}: {model.path}, SHA-256 {model.manifest.sha256}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""From a trained student to a model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gramophone_server.models.store import Model
+
+from ..convert import convert
+from .networks import STUDENT_INPUT, Student
+from .recipe import Recipe
+
+NAME = "vgg19-slim"
+DESCRIPTION = "A small network that this project trained to have Gram matrices like VGG-19's, and to be quick."
+
+
+def write_student(root: Path, student: Student, scales: Mapping[str, float], recipe: Recipe, step: int) -> Model:
+    """Writes the student into a folder of models, in float16."""
+    return convert(
+        root,
+        student.weights(),
+        name=NAME,
+        preprocessing=STUDENT_INPUT,
+        description=DESCRIPTION,
+        source=f"gramophone_export.distill, seed {recipe.seed}, {step} steps; teacher vgg19-caffe",
+        licence="MIT",
+        half=True,
+        heads=student.heads(scales),
+    )

@@ -1,6 +1,7 @@
 """The student that is trained, and the teacher that it learns from."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,12 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gramophone_server.engine.device import has_native_bfloat16
+from gramophone_server.engine.losses import gram_matrix
 from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.layers import position
+from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS, position
 
 from ..catalogue import CAFFE, TORCHVISION
 
 STUDENT_INPUT = TORCHVISION
+GRAM_LAYERS = (*STYLE_LAYERS, *CONTENT_LAYERS)
+"""The layers whose Gram matrices are learned."""
 _BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
 """Channels of the teacher's blocks."""
 
@@ -115,4 +119,27 @@ class Teacher:
     def features(self, canvas: Tensor) -> dict[str, Tensor]:
         """Activations after ReLU of a canvas (N, 3, H, W), each divided by its layer's root mean square."""
         with torch.no_grad():
-            return {name: value / self.scales[name] for name, value in self.network(canvas).items()}
+            return {name: value.float() / self.scales[name] for name, value in self.network(canvas).items()}
+
+    def lesson(self, picture: Tensor) -> dict[str, "Lesson"]:
+        """What is to be known of a picture (3, H, W), layer by layer."""
+        lessons = {}
+        for name, value in self.features(picture[None]).items():
+            gram = gram_matrix(value)[0].to(torch.bfloat16) if name in GRAM_LAYERS else None
+            lessons[name] = Lesson(positions(value, name)[0].to(torch.bfloat16), gram)
+        return lessons
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The teacher's features at a layer's `positions`, (M, C_t), and their Gram matrix over all of them, (C_t, C_t)."""
+
+    features: Tensor
+    gram: Tensor | None
+
+
+def positions(features: Tensor, layer: str) -> Tensor:
+    """The vectors (N, M, C) of features (N, C, H, W); of the many of the first two blocks every second each way."""
+    if position(layer)[0] <= 2:
+        features = features[:, :, ::2, ::2]
+    return features.permute(0, 2, 3, 1).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""What the student learns from: pictures beside their styles, and the teacher's features of both."""
+"""What the student learns from: pictures beside their styles, and what the teacher sees in both."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,28 +6,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .networks import Teacher
+from .networks import Lesson, Teacher
 
 
 @dataclass
 class Entry:
-    """A picture (3, S, S) of 0 to 1, float16, and the teacher's features of it, found when they are first needed."""
+    """A picture (3, S, S) of 0 to 1, float16, and what the teacher sees in it, found when it is first needed."""
 
     picture: Tensor
-    _features: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _lesson: dict[str, Lesson] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, picture: Tensor) -> "Entry":
         """An entry of a picture of any precision."""
         return cls(picture.half())
 
-    def features(self, teacher: Teacher) -> dict[str, Tensor]:
-        """(C_l, H_l, W_l) of each layer."""
-        if not self._features:
-            # One picture at a time: so they do not depend on what else is asked for, before or after an interruption.
-            found = teacher.features(self.picture.float()[None])
-            self._features = {name: value[0].to(torch.bfloat16) for name, value in found.items()}
-        return self._features
+    def lesson(self, teacher: Teacher) -> dict[str, Lesson]:
+        """What there is to learn from it at each layer."""
+        if not self._lesson:
+            # One picture at a time: so it does not depend on what else is asked for, before or after an interruption.
+            self._lesson = teacher.lesson(self.picture.float())
+        return self._lesson
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,10 @@ def main(teacher: Path, photos: Path, folder: Path, steps: int, minutes: float |
     training = Training(Recipe(seed=seed, steps=steps), read_weights(teacher), photos, folder)
     seconds = 60 * minutes if minutes else float("inf")
     done = training.run(seconds=seconds, report=lambda line: click.echo(line))
-    model = write_student(folder / "models", training.average(), training.teacher.scales, training.recipe, training.step)
-    click.echo(f"{'done' if done else 'stopped'} at step {training.step}: {model.path}, SHA-256 {model.manifest.sha256}")
+    student, scales = training.average(), training.teacher.scales
+    model = write_student(folder / "models", student, scales, training.recipe, training.step)
+    ended = "done" if done else "stopped"
+    click.echo(f"{ended} at step {training.step}: {model.path}, SHA-256 {model.manifest.sha256}")
 
 
 if __name__ == "__main__":

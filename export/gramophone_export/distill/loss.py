@@ -14,8 +14,8 @@ def pair_losses(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """For each layer the relative error of its features, squared, and of its Gram matrices, not squared.
 
-    The features' is ‖P F − F_t‖² / ‖F_t‖². The Gram matrices' is the mean of that of the styles, ‖P G Pᵀ − G_t‖ / ‖G_t‖,
-    and of the differences between pictures and styles, which are what the style loss is made of; 0 where they are not
+    The features' is ‖P F − F_t‖² / ‖F_t‖². The Gram matrices' is the mean of ‖P G Pᵀ − G_t‖ / ‖G_t‖ over the styles and
+    over the differences between pictures and styles, which are what the style loss is made of; 0 where they are not
     learned.
     """
     entries = [pair.picture for pair in pairs] + [pair.style for pair in pairs]
@@ -57,4 +57,5 @@ def _gram_errors(p: Tensor, ours: Tensor, theirs: Tensor, pairs: int) -> Tensor:
     across = p.T @ theirs @ p
     squares = (kd * kd.transpose(1, 2)).sum((1, 2)) - 2 * (ours * across).sum((1, 2)) + theirs.square().sum((1, 2))
     errors = (squares.clamp_min(0) + 1e-6).sqrt()
-    return (errors / sizes.repeat(2)).mean()
+    mean: Tensor = (errors / sizes.repeat(2)).mean()
+    return mean

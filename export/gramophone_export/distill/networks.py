@@ -53,12 +53,11 @@ class Student(nn.Module):
             self.maps[name] = nn.Parameter(torch.randn(channels, width, generator=generator) * width**-0.5)
             inputs = width
         _, scale, shift = STUDENT_INPUT.affine
-        self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1), persistent=False)
+        self._scale, self._shift = (torch.tensor(values).view(1, 3, 1, 1) for values in (scale, shift))
 
     def forward(self, canvas: Tensor) -> dict[str, Tensor]:
         """Activations after ReLU, before the maps, of a canvas (N, 3, H, W) of 0 to 1."""
-        x = (canvas * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
+        x = (canvas * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
         activations, block = {}, 1
         for name in self.layers:
             if position(name)[0] != block:

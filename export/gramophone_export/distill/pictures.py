@@ -43,8 +43,8 @@ def disturbed(picture: Tensor, other: Tensor, generator: torch.Generator) -> Ten
     amount, choice = torch.rand(2, generator=generator).tolist()
     noise = torch.randn(picture.shape, generator=generator)
     side = picture.shape[-1]
-    kinds = 8
-    match int(choice * kinds):
+    result: Tensor
+    match int(8 * choice):
         case 0:
             result = picture + 0.3 * amount * noise
         case 1:
@@ -68,7 +68,7 @@ def disturbed(picture: Tensor, other: Tensor, generator: torch.Generator) -> Ten
             result = 0.5 + 0.4 * amount * torch.stack(scales).mean(0)
         case _:
             result = torch.rand(picture.shape, generator=generator) * (0.3 + 0.7 * amount)
-    return result.clamp_(0, 1)
+    return result.clamp(0, 1)
 
 
 def _resized(picture: Tensor, side: int) -> Tensor:

@@ -48,7 +48,9 @@ class Training:
         if (folder / CHECKPOINT).exists():
             self._load()
 
-    def run(self, *, seconds: float = float("inf"), save_every: float = 120, report: Callable[[str], None] = print) -> bool:
+    def run(
+        self, *, seconds: float = float("inf"), save_every: float = 120, report: Callable[[str], None] = print
+    ) -> bool:
         """Trains to the recipe's end, or for that long; whether it got there. Ends with a checkpoint."""
         begun = saved = time.monotonic()
         recent: list[dict[str, Any]] = []

@@ -75,7 +75,8 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
         activation = f"{name}{_ACTIVATION}" if head else name
         nodes.append(helper.make_node("Relu", [f"{name}.linear"], [activation]))
         if head:
-            nodes.append(helper.make_node("Conv", [activation, *head], [name], name=f"{name}.head", kernel_shape=[1, 1]))
+            product = helper.make_node("Conv", [activation, *head], [name], name=f"{name}.head", kernel_shape=[1, 1])
+            nodes.append(product)
         shape = ["batch", weights[name][0].shape[0], f"height{block}", f"width{block}"]
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
         x = activation

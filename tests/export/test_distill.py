@@ -71,7 +71,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(weights, photos, tmp_p
     assert models[0].manifest == models[1].manifest
     # And something was learned at every layer.
     assert all(not torch.equal(value, start[name]) for name, value in whole.student.state_dict().items())
-    assert ModelStore(tmp_path / "models0").get("vgg19-slim").manifest.layers[0].head
+    assert ModelStore(tmp_path / "models0").get("slim").manifest.layers[0].head
 
 
 def test_another_seed_gives_another_student(weights, photos, tmp_path):

@@ -10,15 +10,19 @@ from .networks import STUDENT_INPUT, Student
 from .recipe import Recipe
 
 NAME = "vgg19-slim"
+# What it is called outside of the package, where the name is taken.
+TRIAL = "slim"
 DESCRIPTION = "A small network that this project trained to have Gram matrices like VGG-19's, and to be quick."
 
 
-def write_student(root: Path, student: Student, scales: Mapping[str, float], recipe: Recipe, step: int) -> Model:
+def write_student(
+    root: Path, student: Student, scales: Mapping[str, float], recipe: Recipe, step: int, *, name: str = TRIAL
+) -> Model:
     """Writes the student into a folder of models, in float16."""
     return convert(
         root,
         student.weights(),
-        name=NAME,
+        name=name,
         preprocessing=STUDENT_INPUT,
         description=DESCRIPTION,
         source=f"gramophone_export.distill, seed {recipe.seed}, {step} steps; teacher vgg19-caffe",

@@ -14,16 +14,17 @@ _COLOURS = ("#888888", "#4269d0", "#3ca951", "#efb118", "#ff725c")
 def plot(log: Path) -> str:
     """The relative error of each style layer's Gram matrices over the updates, on a logarithmic scale."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    steps = [line["step"] for line in lines]
+    steps: list[int] = [line["step"] for line in lines]
     curves = {name: _smoothed([line["grams"][name] for line in lines]) for name in STYLE_LAYERS}
-    values = [value for curve in curves.values() for value in curve]
+    values: list[float] = [value for curve in curves.values() for value in curve]
     low, high = math.log10(min(values)), math.log10(max(values))
 
     def x(step: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * step / steps[-1]
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 12) * (math.log10(value) - low) / ((high - low) or 1)
+        share = (math.log10(value) - low) / ((high - low) or 1.0)
+        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - 12) * share
 
     parts = [_text(WIDTH / 2, HEIGHT - 6, "updates; the error is that of Gram matrices of photographs and of iterates")]
     for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2):

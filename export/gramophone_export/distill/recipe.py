@@ -43,7 +43,7 @@ class Recipe:
     side: int = 112
     pairs: int = 4
     steps: int = 6000
-    rate: float = 2e-3
+    rate: float = 4e-3
     cooling: float = 0.3
     average: float = 0.998
     gram: float = 0.5

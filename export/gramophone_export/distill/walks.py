@@ -11,7 +11,7 @@ from gramophone_server.engine.losses import gram_matrix
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.optimizers import LBFGS
 from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.layers import STYLE_LAYERS
+from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 
 from .networks import Student, Teacher
 from .pictures import Photos, disturbed
@@ -21,6 +21,7 @@ from .recipe import Recipe
 # How often a stretch is walked with the teacher instead, so that the student sees where it should have gone; and how
 # often each layer counts the same, so that none is left unexplored.
 _LED, _EVEN = 0.08, 0.4
+_LAYERS = (*STYLE_LAYERS, *CONTENT_LAYERS)
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Walks:
         led, even, length = torch.rand(3, generator=generator).tolist()
         least, most = self._recipe.stretch
         steps = least + round((most - least) * length)
-        network, steps = (teacher.network, 6) if led < _LED else (student.network(STYLE_LAYERS, teacher.scales), steps)
+        network, steps = (teacher.network, 6) if led < _LED else (student.network(_LAYERS, teacher.scales), steps)
         if walk.age == 0:
             coarse = resized(walk.canvas, walk.canvas.shape[2] // 2, walk.canvas.shape[3] // 2)
             coarse = self._optimised(coarse, walk, network, even < _EVEN, steps)
@@ -93,10 +94,12 @@ class Walks:
         styles = torch.stack([style.picture.float() for style in walk.styles])
         with torch.no_grad():
             features = network(resized(styles, *canvas.shape[2:]) if styles.shape != canvas.shape else styles)
-        terms = []
+        # A quarter are content reconstructions.
+        of_content = torch.arange(len(canvas)) % 4 == 1
+        terms = [Term("content", layer, features[layer].float(), of_content.float()) for layer in CONTENT_LAYERS]
         for layer in STYLE_LAYERS:
             target = gram_matrix(features[layer])
-            weight = torch.full((len(canvas),), 0.2)
+            weight = torch.where(of_content, 0.0, 0.2)
             if even:
                 weight = weight * 4 * target.shape[1] ** 2 / target.square().sum((1, 2)).clamp_min(1e-12)
             terms.append(Term("style", layer, target, weight))

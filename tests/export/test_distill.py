@@ -9,7 +9,7 @@ from PIL import Image
 
 from gramophone_export.distill.export import write_student
 from gramophone_export.distill.judge import judge
-from gramophone_export.distill.loss import pair_losses
+from gramophone_export.distill.loss import gradient_loss, pair_losses
 from gramophone_export.distill.networks import GRAM_LAYERS, Student, Teacher
 from gramophone_export.distill.pictures import Photos, crop, disturbed, list_photos
 from gramophone_export.distill.pool import Entry, Pair, Pool
@@ -189,3 +189,30 @@ def test_photos_are_drawn_by_chance(photos):
     crops = [drawn.crop(16, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(crops[0], crops[1])
     assert not torch.equal(crops[0], crops[2])
+
+
+def test_the_gradients_error_is_that_of_its_direction(weights):
+    """The student's gradient by differences of its loss, the teacher's too; both losses written out here."""
+    generator = torch.Generator().manual_seed(2)
+    teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32, generator=generator)])
+    student = Student(RECIPE.layers, RECIPE.widths, generator)
+    pair = Pair(*(Entry.of(p) for p in torch.rand(2, 3, 32, 32, generator=generator)))
+    canvas, style = (entry.picture.float()[None] for entry in (pair.picture, pair.style))
+
+    def theirs(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {n: gram_matrix(teacher.network(x)[n] / teacher.scales[n])[0] for n in STYLE_LAYERS}
+
+    def ours(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {n: student.maps[n] @ gram_matrix(student(x)[n])[0] @ student.maps[n].T for n in STYLE_LAYERS}
+
+    gradients = []
+    for matrices in (theirs, ours):
+        x = canvas.clone().requires_grad_()
+        sizes, targets = theirs(style), matrices(style)
+        loss = sum(((matrices(x)[n] - targets[n]) ** 2).sum() / (sizes[n] ** 2).sum() for n in STYLE_LAYERS)
+        gradients.append(torch.autograd.grad(loss, x)[0].flatten())
+    expected = 1 - torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    found = gradient_loss(student, teacher, [pair])
+    assert found.item() == pytest.approx(expected.item(), rel=0.02)
+    found.backward()
+    assert all(student.kernels[n].grad.abs().sum() > 0 for n in RECIPE.layers)

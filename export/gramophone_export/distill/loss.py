@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from gramophone_server.models.layers import STYLE_LAYERS
 
 from .networks import Student, Teacher, positions
 from .pool import Pair
@@ -34,10 +36,8 @@ def pair_losses(
         features = ((found - target).square().mean((1, 2)) / (0.8 * squares + 0.2)).mean()
         grams = torch.zeros(())
         if known[0].gram is not None:
-            v = activation.permute(0, 2, 3, 1).flatten(1, 2).float()
-            ours = v.transpose(1, 2) @ v / v.shape[1]
             theirs = torch.stack([lesson.gram for lesson in known if lesson.gram is not None]).float()
-            grams = _gram_errors(p, ours, theirs, len(pairs))
+            grams = _gram_errors(p, _gram(activation), theirs, len(pairs))
         losses[name] = (features, grams)
     return losses
 
@@ -45,6 +45,38 @@ def pair_losses(
 def total(losses: Mapping[str, tuple[Tensor, Tensor]], weights: Mapping[str, float], gram: float) -> Tensor:
     """The weighted sum of all layers' losses."""
     return torch.stack([weights[name] * (f + gram * g) for name, (f, g) in losses.items()]).sum()
+
+
+def gradient_loss(student: Student, teacher: Teacher, pairs: Sequence[Pair]) -> Tensor:
+    """1 − the cosine between the student's and the teacher's gradient of the style loss; see `Teacher.gradient`."""
+    lessons = [pair.style.lesson(teacher) for pair in pairs]
+    with torch.no_grad():
+        targets = student(torch.stack([pair.style.picture.float() for pair in pairs]))
+    canvas = torch.stack([pair.picture.picture.float() for pair in pairs]).requires_grad_()
+    found = student(canvas)
+    errors = []
+    for name in STYLE_LAYERS:
+        p = student.maps[name]
+        kd = (p.T @ p) @ (_gram(found[name]) - _gram(targets[name]))
+        sizes = torch.stack([_size(lesson[name].gram) for lesson in lessons])
+        errors.append((kd * kd.transpose(1, 2)).sum((1, 2)) / sizes.square())
+    (gradient,) = torch.autograd.grad(torch.stack(errors).sum(), canvas, create_graph=True)
+    known = torch.stack([pair.gradient(teacher) for pair in pairs])
+    cosine: Tensor = nn.functional.cosine_similarity(gradient.flatten(1), known.flatten(1))
+    apart: Tensor = 1 - cosine.mean()
+    return apart
+
+
+def _gram(activation: Tensor) -> Tensor:
+    # Written out: the engine's has no second derivative.
+    v = activation.permute(0, 2, 3, 1).flatten(1, 2).float()
+    gram: Tensor = v.transpose(1, 2) @ v / v.shape[1]
+    return gram
+
+
+def _size(gram: Tensor | None) -> Tensor:
+    assert gram is not None
+    return gram.float().square().sum().sqrt()
 
 
 def _gram_errors(p: Tensor, ours: Tensor, theirs: Tensor, pairs: int) -> Tensor:

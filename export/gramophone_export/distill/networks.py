@@ -128,6 +128,20 @@ class Teacher:
             lessons[name] = Lesson(positions(value, name)[0].to(torch.bfloat16), gram)
         return lessons
 
+    def gradient(self, picture: Tensor, style: Mapping[str, "Lesson"]) -> Tensor:
+        """∂/∂x Σ_l ‖G_l(x) − A_l‖² / ‖A_l‖² over the style layers, (3, H, W), at a picture and for a style's lesson."""
+        canvas = picture[None].requires_grad_()
+        features = self.network(canvas)
+        errors = []
+        for name in STYLE_LAYERS:
+            target = style[name].gram
+            assert target is not None
+            target = target.float()
+            gram = gram_matrix(features[name] / self.scales[name])[0]
+            errors.append((gram - target).square().sum() / target.square().sum())
+        (gradient,) = torch.autograd.grad(torch.stack(errors).sum(), canvas)
+        return gradient[0]
+
 
 @dataclass(frozen=True)
 class Lesson:

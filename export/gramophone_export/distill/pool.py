@@ -29,12 +29,19 @@ class Entry:
         return self._lesson
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pair:
-    """A picture and the style it is compared with."""
+    """A picture and the style it is compared with, and the teacher's gradient of that once it was needed."""
 
     picture: Entry
     style: Entry
+    _gradient: Tensor | None = field(default=None, repr=False)
+
+    def gradient(self, teacher: Teacher) -> Tensor:
+        """(3, S, S), see `Teacher.gradient`."""
+        if self._gradient is None:
+            self._gradient = teacher.gradient(self.picture.picture.float(), self.style.lesson(teacher))
+        return self._gradient
 
 
 class Pool:

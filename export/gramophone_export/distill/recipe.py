@@ -28,6 +28,8 @@ class Recipe:
         rate: step size of Adam, constant but for a short rise and a linear fall over the last `cooling` of the steps.
         average: decay of the average of the student's parameters, which is what is shipped.
         gram: what the error of Gram matrices counts beside that of features.
+        gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch; less
+            in the first tenth of the steps.
         walkers: canvases that are optimised at a time.
         refresh: updates of the student between two stretches of the walks.
         stretch: least and most optimiser steps of a stretch.
@@ -47,6 +49,8 @@ class Recipe:
     cooling: float = 0.3
     average: float = 0.998
     gram: float = 0.5
+    gradient: float = 1.5
+    gradient_pairs: int = 2
     walkers: int = 8
     refresh: int = 12
     stretch: tuple[int, int] = (8, 28)

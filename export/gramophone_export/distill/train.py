@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .loss import pair_losses, total
+from .loss import gradient_loss, pair_losses, total
 from .networks import Student, Teacher, fast_dtype
 from .pictures import Photos, list_photos
 from .pool import Pool
@@ -78,6 +78,10 @@ class Training:
         pairs = self._pool.draw(self.recipe.pairs, self._generator)
         losses = pair_losses(self.student, self.teacher, pairs, fast_dtype())
         loss = total(losses, self.recipe.weights, self.recipe.gram)
+        slope = torch.zeros(())
+        if self.recipe.gradient:
+            slope = gradient_loss(self.student, self.teacher, pairs[: self.recipe.gradient_pairs])
+            loss = loss + self.recipe.gradient * min(1.0, 10 * self.step / self.recipe.steps) * slope
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(self.step)
         self._optimizer.zero_grad()
@@ -91,7 +95,7 @@ class Training:
             for name, value in self.student.named_parameters():
                 self._average[name].lerp_(value, 1 - decay)
         parts = {name: (features.item(), grams.item()) for name, (features, grams) in losses.items()}
-        return {"loss": loss.item(), "layers": parts}
+        return {"loss": loss.item(), "gradient": slope.item(), "layers": parts}
 
     def _log(self, recent: list[dict[str, Any]], report: Callable[[str], None]) -> None:
         def mean(values: list[float]) -> float:
@@ -100,10 +104,12 @@ class Training:
         features = {n: mean([r["layers"][n][0] for r in recent]) for n in self.recipe.layers}
         grams = {n: mean([r["layers"][n][1] for r in recent]) for n in self.recipe.layers}
         loss = mean([r["loss"] for r in recent])
-        line = {"step": self.step, "loss": loss, "features": features, "grams": grams}
+        gradient = mean([r["gradient"] for r in recent])
+        line = {"step": self.step, "loss": loss, "gradient": gradient, "features": features, "grams": grams}
         with (self._folder / LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")
-        report(f"{time.strftime('%H:%M:%S')}  step {self.step} of {self.recipe.steps}  loss {loss:.4f}  " + str(grams))
+        at = f"{time.strftime('%H:%M:%S')}  step {self.step} of {self.recipe.steps}"
+        report(f"{at}  loss {loss:.4f}  gradient {gradient:.3f}  {grams}")
 
     def save(self) -> None:
         """Writes a checkpoint, whole or not at all."""

@@ -42,7 +42,7 @@ class Recipe:
     widths: dict[int, int] = field(default_factory=lambda: dict(WIDTHS))
     layers: tuple[str, ...] = LAYERS
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
-    side: int = 112
+    side: int = 96
     pairs: int = 4
     steps: int = 6000
     rate: float = 4e-3
@@ -52,10 +52,10 @@ class Recipe:
     gradient: float = 1.5
     gradient_pairs: int = 2
     walkers: int = 8
-    refresh: int = 12
+    refresh: int = 14
     stretch: tuple[int, int] = (8, 28)
     ages: int = 10
-    capacity: int = 560
+    capacity: int = 640
     held_out: int = 9
 
     def learning_rate(self, step: int) -> float:

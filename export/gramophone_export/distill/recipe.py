@@ -31,6 +31,7 @@ class Recipe:
         gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch; less
             in the first tenth of the steps.
         walkers: canvases that are optimised at a time.
+        fresh: photographs that are taken in beside every stretch of a walk.
         refresh: updates of the student between two stretches of the walks.
         stretch: least and most optimiser steps of a stretch.
         ages: stretches until a canvas begins anew.
@@ -52,6 +53,7 @@ class Recipe:
     gradient: float = 1.5
     gradient_pairs: int = 2
     walkers: int = 8
+    fresh: int = 5
     refresh: int = 14
     stretch: tuple[int, int] = (8, 28)
     ages: int = 10

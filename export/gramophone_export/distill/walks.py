@@ -43,14 +43,18 @@ class Walks:
         self._turn = 0
 
     def stretch(self, student: Student, teacher: Teacher, generator: torch.Generator) -> list[Pair]:
-        """Moves the walk whose turn it is, through the student as it is now; where its canvases are now."""
+        """Moves the walk whose turn it is, through the student as it is now; where its canvases are now, and some more.
+
+        The others are photographs, and what `disturbed` makes of them.
+        """
         number, self._turn = self._turn, (self._turn + 1) % len(self._walks)
-        walk, found = self._walks[number], []
+        walk = self._walks[number]
+        fresh = [Entry.of(self._photos.crop(self._recipe.side, generator)) for _ in range(self._recipe.fresh)]
+        found = [self._disturbed(style, generator) for style in fresh]
         # The first round is cut short at different ages, so that the walks do not begin anew together.
         if walk is None or walk.age >= self._recipe.ages:
             age = number * self._recipe.ages // len(self._walks) if walk is None else 0
             walk = self._begin(age, generator)
-            found = [self._disturbed(style, generator) for style in walk.styles]
         led, even, length = torch.rand(3, generator=generator).tolist()
         least, most = self._recipe.stretch
         steps = least + round((most - least) * length)

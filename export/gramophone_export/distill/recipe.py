@@ -29,7 +29,7 @@ class Recipe:
         average: decay of the average of the student's parameters, which is what is shipped.
         gram: what the error of Gram matrices counts beside that of features.
         gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch; less
-            in the first tenth of the steps.
+            in the first 300 steps.
         walkers: canvases that are optimised at a time.
         fresh: photographs that are taken in beside every stretch of a walk.
         refresh: updates of the student between two stretches of the walks.
@@ -45,7 +45,7 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 6000
+    steps: int = 3000
     rate: float = 4e-3
     cooling: float = 0.3
     average: float = 0.998

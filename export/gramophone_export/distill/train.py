@@ -81,7 +81,7 @@ class Training:
         slope = torch.zeros(())
         if self.recipe.gradient:
             slope = gradient_loss(self.student, self.teacher, pairs[: self.recipe.gradient_pairs])
-            loss = loss + self.recipe.gradient * min(1.0, 10 * self.step / self.recipe.steps) * slope
+            loss = loss + self.recipe.gradient * min(1.0, self.step / 300) * slope
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(self.step)
         self._optimizer.zero_grad()

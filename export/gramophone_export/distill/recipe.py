@@ -25,7 +25,7 @@ class Recipe:
         side: pixels a side of the pictures learned from.
         pairs: pictures with their styles in a batch.
         steps: updates of the student in all.
-        rate: step size of Adam, constant but for a short rise and a linear fall over the last `cooling` of the steps.
+        rate: step size of Adam, after a short rise `constant` for so many steps, and then falling to 0 along a line.
         average: decay of the average of the student's parameters, which is what is shipped.
         gram: what the error of Gram matrices counts beside that of features.
         gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch; less
@@ -45,9 +45,9 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 3000
+    steps: int = 2200
     rate: float = 4e-3
-    cooling: float = 0.3
+    constant: int = 600
     average: float = 0.998
     gram: float = 0.5
     gradient: float = 1.5
@@ -62,4 +62,4 @@ class Recipe:
 
     def learning_rate(self, step: int) -> float:
         """The step size at an update."""
-        return self.rate * min(1.0, (step + 1) / 100, (self.steps - step) / (self.cooling * self.steps))
+        return self.rate * min(1.0, (step + 1) / 100, (self.steps - step) / max(1, self.steps - self.constant))

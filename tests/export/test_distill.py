@@ -21,7 +21,7 @@ from gramophone_server.models.layers import STYLE_LAYERS, VGG19_LAYERS
 from gramophone_server.models.store import ModelStore
 
 RECIPE = Recipe(
-    side=32, pairs=2, steps=6, walkers=2, refresh=2, fresh=2, stretch=(1, 2), ages=2, capacity=12,
+    side=32, pairs=2, steps=6, walkers=2, refresh=2, fresh=2, begin=2, stretch=(1, 2), ages=2, capacity=12,
     widths={1: 4, 2: 4, 3: 8, 4: 8, 5: 8},
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from gramophone_server.models.layers import STYLE_LAYERS
 from .networks import Student, Teacher
 from .pictures import load, tensor
 
-SIDE, ITERATIONS = 224, 100
+SIDE, ITERATIONS = 128, 60
 
 
 @dataclass(frozen=True)

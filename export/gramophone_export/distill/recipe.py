@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-WIDTHS = {1: 16, 2: 32, 3: 96, 4: 160, 5: 160}
+WIDTHS = {1: 16, 2: 48, 3: 96, 4: 160, 5: 160}
 LAYERS = (
     "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_4",
     "conv4_1", "conv4_2", "conv4_4", "conv5_1",
@@ -25,11 +25,12 @@ class Recipe:
         side: pixels a side of the pictures learned from.
         pairs: pictures with their styles in a batch.
         steps: updates of the student in all.
-        rate: step size of Adam, after a short rise `constant` for so many steps, and then falling to 0 along a line.
+        rate: step size of Adam, relative to the deviation that a parameter was drawn with; after a short rise it falls
+            to 0 along a line.
         average: decay of the average of the student's parameters, which is what is shipped.
         gram: what the error of Gram matrices counts beside that of features.
-        gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch; less
-            in the first 300 steps.
+        gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch.
+        begin: updates before the first walk, and before gradients count: a beginner's walks teach nothing.
         walkers: canvases that are optimised at a time.
         fresh: photographs that are taken in beside every stretch of a walk.
         refresh: updates of the student between two stretches of the walks.
@@ -45,15 +46,15 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 2200
-    rate: float = 4e-3
-    constant: int = 600
+    steps: int = 1200
+    rate: float = 0.03
     average: float = 0.998
     gram: float = 0.5
     gradient: float = 1.5
     gradient_pairs: int = 2
+    begin: int = 400
     walkers: int = 8
-    fresh: int = 5
+    fresh: int = 6
     refresh: int = 14
     stretch: tuple[int, int] = (8, 28)
     ages: int = 10
@@ -61,5 +62,5 @@ class Recipe:
     held_out: int = 9
 
     def learning_rate(self, step: int) -> float:
-        """The step size at an update."""
-        return self.rate * min(1.0, (step + 1) / 100, (self.steps - step) / max(1, self.steps - self.constant))
+        """The relative step size at an update."""
+        return self.rate * min(1.0, (step + 1) / 100) * (1 - step / self.steps)

@@ -40,7 +40,7 @@ class Training:
         self.teacher = Teacher(weights, recipe.layers, measured)
         self.student = Student(recipe.layers, recipe.widths, self._generator)
         self._average = {name: value.detach().clone() for name, value in self.student.named_parameters()}
-        self._optimizer = torch.optim.Adam(self.student.parameters(), recipe.rate, betas=(0.9, 0.99))
+        self._optimizer = torch.optim.Adam(self.student.groups(), recipe.rate, betas=(0.9, 0.99))
         self._pool = Pool(recipe.capacity)
         self._walks = Walks(recipe, drawn)
         self.step = 0
@@ -73,17 +73,20 @@ class Training:
 
     def _update(self) -> dict[str, Any]:
         if self.step % self.recipe.refresh == 0 or len(self._pool) < self.recipe.pairs:
-            for pair in self._walks.stretch(self.student, self.teacher, self._generator):
+            found = self._walks.photographs(self._generator)
+            if self.step >= self.recipe.begin:
+                found += self._walks.stretch(self.student, self.teacher, self._generator)
+            for pair in found:
                 self._pool.add(pair)
         pairs = self._pool.draw(self.recipe.pairs, self._generator)
         losses = pair_losses(self.student, self.teacher, pairs, fast_dtype())
         loss = total(losses, self.recipe.weights, self.recipe.gram)
         slope = torch.zeros(())
-        if self.recipe.gradient:
+        if self.recipe.gradient and self.step >= self.recipe.begin:
             slope = gradient_loss(self.student, self.teacher, pairs[: self.recipe.gradient_pairs])
-            loss = loss + self.recipe.gradient * min(1.0, self.step / 300) * slope
+            loss = loss + self.recipe.gradient * slope
         for group in self._optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate(self.step)
+            group["lr"] = group["deviation"] * self.recipe.learning_rate(self.step)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)

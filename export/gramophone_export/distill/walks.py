@@ -42,15 +42,15 @@ class Walks:
         self._walks: list[Walk | None] = [None] * number
         self._turn = 0
 
-    def stretch(self, student: Student, teacher: Teacher, generator: torch.Generator) -> list[Pair]:
-        """Moves the walk whose turn it is, through the student as it is now; where its canvases are now, and some more.
+    def photographs(self, generator: torch.Generator) -> list[Pair]:
+        """Photographs, and what `disturbed` makes of them."""
+        fresh = [Entry.of(self._photos.crop(self._recipe.side, generator)) for _ in range(self._recipe.fresh)]
+        return [self._disturbed(style, generator) for style in fresh]
 
-        The others are photographs, and what `disturbed` makes of them.
-        """
+    def stretch(self, student: Student, teacher: Teacher, generator: torch.Generator) -> list[Pair]:
+        """Moves the walk whose turn it is, through the student as it is now; where its canvases are now."""
         number, self._turn = self._turn, (self._turn + 1) % len(self._walks)
         walk = self._walks[number]
-        fresh = [Entry.of(self._photos.crop(self._recipe.side, generator)) for _ in range(self._recipe.fresh)]
-        found = [self._disturbed(style, generator) for style in fresh]
         # The first round is cut short at different ages, so that the walks do not begin anew together.
         if walk is None or walk.age >= self._recipe.ages:
             age = number * self._recipe.ages // len(self._walks) if walk is None else 0
@@ -68,7 +68,7 @@ class Walks:
         walk.canvas = self._optimised(walk.canvas, walk, network, even < _EVEN, steps)
         walk.age += 1
         self._walks[number] = walk
-        return [*found, *(Pair(Entry.of(c), style) for c, style in zip(walk.canvas, walk.styles, strict=True))]
+        return [Pair(Entry.of(c), style) for c, style in zip(walk.canvas, walk.styles, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """All that the next stretch depends on."""

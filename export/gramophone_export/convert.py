@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gramophone_server.models.graph import INPUT, build_vgg
-from gramophone_server.models.layers import PoolingName, position, stride
+from gramophone_server.models.layers import LossScaleName, PoolingName, position, stride
 from gramophone_server.models.manifest import Layer, Manifest, Preprocessing
 from gramophone_server.models.store import Model, write_model
 
@@ -39,6 +39,7 @@ def convert(
     pooling: PoolingName = "max",
     half: bool = False,
     heads: Heads | None = None,
+    loss_scale: LossScaleName = "paper",
 ) -> Model:
     """Writes a model into a folder of models.
 
@@ -47,6 +48,7 @@ def convert(
         pooling: the model's default.
         half: store float16.
         heads: (C_l, C_l) of each layer that has one, see `build_vgg`.
+        loss_scale: the model's default.
 
     Raises:
         ParityError: ONNX Runtime and torch differ by more than TOLERANCE at a layer.
@@ -67,7 +69,7 @@ def convert(
         )
     names = sorted(weights, key=position)
     layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer), layer in heads) for layer in names)
-    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, pooling, parity)
+    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, pooling, loss_scale, parity)
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))
 
 

@@ -52,3 +52,9 @@ def changed(**values: object) -> str:
 def test_what_is_refused(text, reason):
     with pytest.raises(ManifestError, match=reason):
         Manifest.from_json(text)
+
+
+def test_the_papers_units_go_without_saying():
+    assert "loss_scale" not in MANIFEST.to_json()
+    relative = replace(MANIFEST, loss_scale="relative")
+    assert Manifest.from_json(relative.to_json()) == relative

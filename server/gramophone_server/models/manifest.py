@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from .layers import PoolingName
+from .layers import LossScaleName, PoolingName
 
 FORMAT = 1
 
@@ -55,6 +55,7 @@ class Manifest:
         layers: shallow to deep.
         sha256: of the ONNX file, hexadecimal.
         pooling: what the network pools with unless a request says otherwise.
+        loss_scale: the units of its layers' losses unless a request says otherwise.
         parity: the relative error of each layer, ONNX Runtime against torch, as measured when the model was made.
     """
 
@@ -66,14 +67,18 @@ class Manifest:
     source: str
     licence: str
     pooling: PoolingName = "max"
+    loss_scale: LossScaleName = "paper"
     parity: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The manifest as the text of a manifest.json."""
         values = {"format": FORMAT, **asdict(self)}
+        # Left out where it says nothing new, so that manifests of earlier versions stay as they are.
+        if self.loss_scale == "paper":
+            del values["loss_scale"]
         for layer in values["layers"]:
             if not layer["head"]:
-                del layer["head"]  # as it was before there were heads
+                del layer["head"]
         return json.dumps(values, indent=1) + "\n"
 
     @classmethod

@@ -95,11 +95,14 @@ def _mapped(student: Student, picture: Tensor) -> dict[str, Tensor]:
 
 
 def _optimised(student: Student, teacher: Teacher, picture: Tensor) -> Tensor:
-    """A picture made from noise to the style of `picture` through the student, the layers equal as in the paper."""
+    """A picture made from noise to the style of `picture` through the student, with relative losses as is its default."""
     network = student.network(STYLE_LAYERS, teacher.scales)
     with torch.no_grad():
         targets = _grams(network(picture))
-    terms = [Term("style", name, targets[name], torch.full((1,), 0.2)) for name in STYLE_LAYERS]
+    terms = []
+    for name, target in targets.items():
+        weight = 4 * target.shape[1] ** 2 / target.square().sum((1, 2))
+        terms.append(Term("style", name, target, weight / len(targets)))
     objective, optimizer, canvas = Objective(network, terms), LBFGS(), noise([0], *picture.shape[2:])
     for _ in range(ITERATIONS):
         canvas = optimizer.step(canvas, objective.evaluate(canvas))

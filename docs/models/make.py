@@ -15,7 +15,7 @@ import gramophone
 from gramophone.contact_sheet import contact_sheet
 
 HERE = Path(__file__).parent
-SIZE = 224
+SIZE, ITERATIONS = 192, 120
 MODELS = ("vgg19-random", "vgg19-slim", "vgg19-caffe")
 
 
@@ -29,12 +29,10 @@ def main() -> None:
             there = [model.name for model in client.models()]
             for model in (name for name in MODELS if name in there):
                 jobs = {
-                    "style": lambda m: client.style(night, size=SIZE, iterations=250, model=m),
-                    "style ": lambda m: client.style(seascape, size=SIZE, iterations=250, model=m),
-                    "content, conv4_2": lambda m: client.content(harbour, size=SIZE, iterations=250, model=m),
-                    "transfer": lambda m: client.transfer(
-                        harbour, night, size=SIZE, iterations=250, style_weight=1e4, model=m
-                    ),
+                    "style": lambda m: client.style(night, size=SIZE, iterations=ITERATIONS, model=m),
+                    "style ": lambda m: client.style(seascape, size=SIZE, iterations=ITERATIONS, model=m),
+                    "content, conv4_2": lambda m: client.content(harbour, size=SIZE, iterations=ITERATIONS, model=m),
+                    "transfer": lambda m: client.transfer(harbour, night, size=SIZE, iterations=ITERATIONS, model=m),
                 }
                 row = []
                 for name, submit in jobs.items():

@@ -15,7 +15,7 @@ from gramophone_server.engine.device import available_threads
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor, gram
-from gramophone_server.models.graph import load_weights
+from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore
 from gramophone_server.service.limits import Limits
@@ -65,7 +65,10 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
     names = STYLE_LAYERS[:layers]
     features = FeatureExtractor(model, device="cpu", threads=torch.get_num_threads()).extract(image, names)
     order, scale, shift = model.manifest.preprocessing.affine
-    network = TruncatedVGG(load_weights(model.path), names, order=order, scale=scale, shift=shift, dtype=dtype)
+    parameters = load_parameters(model.path)
+    network = TruncatedVGG(
+        parameters.weights, names, heads=parameters.heads, order=order, scale=scale, shift=shift, dtype=dtype
+    )
     weight = torch.full((1,), 1 / layers)
     return Objective(network, [Term("style", n, torch.from_numpy(gram(features[n]))[None], weight) for n in names])
 

@@ -15,9 +15,6 @@ from PIL import Image
 import gramophone
 from gramophone.contact_sheet import contact_sheet
 
-# A hundred times the paper's: random filters would else keep nearly all of the content.
-STYLE_WEIGHT = 1e5
-
 Submit = Callable[[], gramophone.Job]
 
 
@@ -50,12 +47,12 @@ def main(folder: Path) -> None:
                 lambda: client.style(night, size=256, iterations=250),
             ),
             "content": (
-                "Content: what conv2_1 knows of the harbour, from noise",
-                lambda: client.content(harbour, layer="conv2_1", size=256, iterations=200),
+                "Content: what conv4_2 knows of the harbour, from noise",
+                lambda: client.content(harbour, layer="conv4_2", size=256, iterations=200),
             ),
             "transfer": (
                 "Transfer: the harbour in the manner of the night",
-                lambda: client.transfer(harbour, night, size=320, iterations=200, style_weight=STYLE_WEIGHT),
+                lambda: client.transfer(harbour, night, size=320, iterations=200),
             ),
         }
         made = {name: paint(name, what, submit, folder) for name, (what, submit) in jobs.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gramophone_server.models.graph import INPUT, build_vgg
-from gramophone_server.models.layers import PoolingName, position, stride
+from gramophone_server.models.layers import LossScaleName, PoolingName, position, stride
 from gramophone_server.models.manifest import Layer, Manifest, Preprocessing
 from gramophone_server.models.store import Model, write_model
 
@@ -20,6 +20,7 @@ SIZES = ((64, 64), (97, 131), (48, 112))
 """Heights and widths at which they are compared; odd ones, because pooling drops the odd row."""
 
 Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
+Heads = Mapping[str, np.ndarray]
 
 
 class ParityError(Exception):
@@ -37,6 +38,8 @@ def convert(
     licence: str,
     pooling: PoolingName = "max",
     half: bool = False,
+    heads: Heads | None = None,
+    loss_scale: LossScaleName = "paper",
 ) -> Model:
     """Writes a model into a folder of models.
 
@@ -44,16 +47,20 @@ def convert(
         weights: kernel and bias of each layer, as from `read_weights`.
         pooling: the model's default.
         half: store float16.
+        heads: (C_l, C_l) of each layer that has one, see `build_vgg`.
+        loss_scale: the model's default.
 
     Raises:
         ParityError: ONNX Runtime and torch differ by more than TOLERANCE at a layer.
         ValueError: the name cannot be used.
     """
+    heads = heads or {}
     if half:
         # What is compared, and used, is what is stored.
         weights = {n: (k.astype(np.float16), b.astype(np.float16)) for n, (k, b) in weights.items()}
-    graph = build_vgg(weights, half=half)
-    parity = measure_parity(graph, weights, preprocessing)
+        heads = {name: head.astype(np.float16) for name, head in heads.items()}
+    graph = build_vgg(weights, heads, half=half)
+    parity = measure_parity(graph, weights, preprocessing, heads=heads)
     worst = max(parity, key=lambda layer: parity[layer])
     if not parity[worst] <= TOLERANCE:
         raise ParityError(
@@ -61,13 +68,17 @@ def convert(
             "the model was not written"
         )
     names = sorted(weights, key=position)
-    layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer)) for layer in names)
-    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, pooling, parity)
+    layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer), layer in heads) for layer in names)
+    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, pooling, loss_scale, parity)
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))
 
 
 def measure_parity(
-    graph: onnx.ModelProto, weights: Weights, preprocessing: Preprocessing, sizes: tuple[tuple[int, int], ...] = SIZES
+    graph: onnx.ModelProto,
+    weights: Weights,
+    preprocessing: Preprocessing,
+    sizes: tuple[tuple[int, int], ...] = SIZES,
+    heads: Heads | None = None,
 ) -> dict[str, float]:
     """The relative error ‖ONNX − torch‖ / ‖torch‖ of each layer, the worst over `sizes`; batches of two."""
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -77,7 +88,7 @@ def measure_parity(
     for height, width in sizes:
         rgb = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
         x = rgb[:, list(indices)] * torch.tensor(scale).view(1, 3, 1, 1) + torch.tensor(shift).view(1, 3, 1, 1)
-        expected = torch_activations(weights, x)
+        expected = torch_activations(weights, x, heads)
         for name, ours in zip(names, session.run(names, {INPUT: x.numpy()}), strict=True):
             theirs = expected[name].numpy()
             error = float(np.linalg.norm(ours - theirs) / max(float(np.linalg.norm(theirs)), 1e-30))
@@ -85,8 +96,9 @@ def measure_parity(
     return worst
 
 
-def torch_activations(weights: Weights, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Every layer's activation after ReLU, by plain torch modules, for a network input (N, 3, H, W)."""
+def torch_activations(weights: Weights, x: torch.Tensor, heads: Heads | None = None) -> dict[str, torch.Tensor]:
+    """Every layer's activation after ReLU, times its head if any, by plain torch modules, for an input (N, 3, H, W)."""
+    heads = heads or {}
     activations: dict[str, torch.Tensor] = {}
     block = 1
     with torch.no_grad():
@@ -98,4 +110,7 @@ def torch_activations(weights: Weights, x: torch.Tensor) -> dict[str, torch.Tens
             convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
             convolution.load_state_dict({"weight": kernel, "bias": bias})
             x = activations[name] = nn.ReLU()(convolution(x))
+            if name in heads:
+                head = torch.tensor(heads[name], dtype=torch.float32)
+                activations[name] = torch.einsum("oc,nchw->nohw", head, x)
     return activations

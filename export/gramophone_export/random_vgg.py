@@ -12,11 +12,12 @@ from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
 from gramophone_server.models.layers import VGG19_LAYERS, position
-from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT
+from gramophone_server.models.store import BUILTIN_ROOT
 
 from .catalogue import TORCHVISION
 from .convert import convert
 
+NAME = "vgg19-random"
 SEED = 19
 ACTIVATION = 30.0
 """Mean activation of every filter: of VGG-19's own order, so that the paper's weights of content and style fit."""
@@ -85,7 +86,7 @@ def main() -> None:
     model = convert(
         BUILTIN_ROOT,
         random_weights(),
-        name=BUILTIN_MODEL,
+        name=NAME,
         preprocessing=TORCHVISION,
         description=DESCRIPTION,
         source=f"gramophone_export.random_vgg, seed {SEED}",

@@ -36,7 +36,7 @@ def test_the_three_kinds(server, picture, tmp_path):
         done = gramophone(*args, *SMALL, "-o", output, "--server", server.address)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"{output}: 32x32, loss ")
-        assert "model vgg19-random" in done.stdout
+        assert "model vgg19-slim" in done.stdout
         assert Image.open(output).text["gramophone"]
 
 
@@ -153,7 +153,8 @@ def test_help_names_all_commands():
 def test_models(tmp_path):
     listed = gramophone("models", "list", "--models", tmp_path)
     assert "vgg19-random" in listed.stdout
-    assert gramophone("models", "verify", "--models", tmp_path).stdout == "vgg19-random: good\n"
+    assert "vgg19-slim" in listed.stdout
+    assert gramophone("models", "verify", "--models", tmp_path).stdout == "vgg19-random: good\nvgg19-slim: good\n"
     for args, words in (
         (["import", tmp_path / "nothing.pth", "--name", "vgg19-caffe"], "there is no file"),
         (["import", tmp_path / "nothing.pth", "--name", "mine"], "--preprocessing"),

@@ -83,6 +83,17 @@ def test_starry_night_after_100_iterations_of_adam(client, network, assets, laye
     assert result.loss == pytest.approx(loss, rel=0.02)
 
 
+@pytest.mark.parametrize(("name", "bar"), [("starry_night", 3.0e9), ("coastal_scene", 7e8)])
+def test_the_shipped_model_is_judged_by_the_papers_network(client, network, assets, name, bar):
+    """What `make demo` would do with these pictures: no model is named, and none but the shipped one is used."""
+    path = assets / f"data/images/{name}.jpg"
+    result = client.style(path, size=SIDE, iterations=250, seed=0).result()
+    assert result.model == "vgg19-slim"
+    target = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    loss = papers_loss(network, result.image, target, 5)
+    assert loss <= bar
+
+
 def test_a_shallow_layer_knows_the_whole_picture(client, assets):
     path = assets / "data/images/coastal_scene.jpg"
     result = client.content(path, layer="conv1_2", model="vgg19-caffe", size=96, iterations=150).result()

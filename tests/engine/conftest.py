@@ -18,6 +18,13 @@ def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
+@pytest.fixture(scope="session")
+def heads() -> dict[str, np.ndarray]:
+    """A head for every layer but one."""
+    rng = np.random.default_rng(1)
+    return {name: rng.normal(0, c_out**-0.5, (c_out, c_out)) for name, (_, c_out) in CHANNELS.items() if c_out != 8}
+
+
 @pytest.fixture
 def network(weights) -> TruncatedVGG:
     return TruncatedVGG(weights, list(CHANNELS), dtype=torch.float64)

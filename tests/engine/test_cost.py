@@ -1,5 +1,6 @@
 """The cost model against what torch counts and saves."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -28,10 +29,16 @@ from .conftest import CHANNELS
 STYLE, CONTENT = ("conv1_1", "conv2_1", "conv3_1"), ("conv2_2",)
 
 
-def work(style: tuple[str, ...] = STYLE, content: tuple[str, ...] = CONTENT, **fields: object) -> Workload:
+def work(
+    style: tuple[str, ...] = STYLE,
+    content: tuple[str, ...] = CONTENT,
+    *,
+    headed: Collection[str] = (),
+    **fields: object,
+) -> Workload:
     """The test network as the cost model sees it, as far as the deepest layer needed."""
     names = list(CHANNELS)[: 1 + max(map(list(CHANNELS).index, style + content))]
-    taken = [Convolution(*CHANNELS[n], TruncatedVGG.stride(n), n in style, n in content) for n in names]
+    taken = [Convolution(*CHANNELS[n], TruncatedVGG.stride(n), n in style, n in content, n in headed) for n in names]
     return Workload(tuple(taken), **fields)  # type: ignore[arg-type]
 
 
@@ -64,6 +71,29 @@ def test_step_flops_are_what_torch_counts_of_convolutions(weights, style, conten
     assert step_flops(work(style, content), tiles) == counted
 
 
+def test_heads_are_counted_as_torch_counts_them(weights, heads):
+    headed = [name for name in STYLE + CONTENT if name in heads]
+    network = TruncatedVGG(weights, STYLE + CONTENT, heads=heads)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.rand(1, 3, 37, 51))
+    counted = counter.get_total_flops()
+    assert forward_flops(work(headed=headed).convolutions, 37, 51) == counted == network.flops(37, 51)
+    assert counted > forward_flops(work().convolutions, 37, 51)
+    more = sum(4 * heads[name].size for name in headed)
+    assert work(headed=headed).weights_bytes == work().weights_bytes + more
+
+
+@pytest.mark.parametrize("itemsize", [4, 2])
+def test_gradient_bytes_have_room_for_what_heads_make(weights, heads, itemsize):
+    headed = [name for name in STYLE + CONTENT if name in heads]
+    job = work(headed=headed, itemsize=itemsize)
+    saved = saved_bytes(weights, job, "max", "zeros", heads)
+    assert saved > saved_bytes(weights, job, "max", "zeros")
+    assert saved < gradient_bytes(job, 64, 96) < 2 * saved
+    first = ("conv1_1",)
+    assert judging_bytes(work(first, (), headed=first), 64, 96) > judging_bytes(work(first, ()), 64, 96)
+
+
 def test_step_flops_are_those_of_each_canvas():
     tiles = whole(64, 64)
     assert step_flops(work(batch=3), tiles) == 3 * step_flops(work(), tiles)
@@ -82,10 +112,10 @@ def test_content_bytes_are_the_feature_maps(weights):
     assert content_bytes(work(batch=2), 37, 51) == sum(f.nbytes for f in maps.values())
 
 
-def saved_bytes(weights, job: Workload, pooling: str, padding: str) -> int:
+def saved_bytes(weights, job: Workload, pooling: str, padding: str, heads=None) -> int:
     """What autograd keeps of a forward pass for the backward pass, but for the weights."""
     dtype = torch.bfloat16 if job.itemsize == 2 else torch.float32
-    network = TruncatedVGG(weights, STYLE + CONTENT, dtype=dtype, pool=pooling, padding=padding)
+    network = TruncatedVGG(weights, STYLE + CONTENT, heads=heads, dtype=dtype, pool=pooling, padding=padding)
     canvas = torch.rand(1, 3, 64, 96)
     objective = Objective(network, terms(network, canvas, STYLE, CONTENT))
     constant = {t.untyped_storage().data_ptr() for t in network.parameters}

@@ -68,6 +68,21 @@ def test_average_pooling_averages(weights):
     assert not torch.allclose(pooled["max"](canvas)["conv2_1"], pooled["average"](canvas)["conv2_1"])
 
 
+def test_a_head_is_a_product_at_each_position_and_feeds_nothing(weights, heads):
+    canvas = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bare = TruncatedVGG(weights, list(weights), dtype=torch.float64)(canvas)
+    got = TruncatedVGG(weights, list(weights), heads=heads, dtype=torch.float64)(canvas)
+    for name, activation in bare.items():
+        head = torch.tensor(heads[name]) if name in heads else torch.eye(activation.shape[1], dtype=torch.float64)
+        torch.testing.assert_close(got[name], torch.einsum("oc,nchw->nohw", head, activation))
+    assert min(got["conv1_1"].min(), got["conv2_1"].min()) < 0
+
+
+def test_the_heads_of_layers_that_are_not_asked_for_cost_nothing(weights, heads):
+    bare, headed = (TruncatedVGG(weights, ["conv2_1"], heads=some) for some in (None, heads))
+    assert headed.flops(32, 32) == bare.flops(32, 32) + 2 * 6 * 6 * 16 * 16
+
+
 def test_bfloat16_is_close_to_float32(weights):
     canvas = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     exact = TruncatedVGG(weights, ["conv3_1"])(canvas)["conv3_1"]

@@ -9,7 +9,7 @@ from gramophone_export.convert import ParityError, convert, measure_parity
 from gramophone_export.weights import read_weights
 from gramophone_server.models.graph import build_vgg, load_weights
 from gramophone_server.models.layers import VGG19_LAYERS
-from gramophone_server.models.store import BUILTIN_MODEL, ModelStore, verify
+from gramophone_server.models.store import ModelStore, verify
 
 POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
 
@@ -37,14 +37,14 @@ def test_a_model_and_its_manifest(tmp_path, weights):
 
 def test_a_model_that_differs_from_torch_is_not_written(tmp_path, weights, monkeypatch):
     other = random_vgg.random_weights(seed=4)
-    monkeypatch.setattr("gramophone_export.convert.build_vgg", lambda w, half: build_vgg(other, half=half))
+    monkeypatch.setattr("gramophone_export.convert.build_vgg", lambda w, heads, half: build_vgg(other, half=half))
     with pytest.raises(ParityError, match="not written"):
         make(tmp_path, weights)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_built_in_model_is_what_its_script_makes(tmp_path):
-    shipped = load_weights(ModelStore(tmp_path).get(BUILTIN_MODEL).path)
+def test_the_random_model_is_what_its_script_makes(tmp_path):
+    shipped = load_weights(ModelStore(tmp_path).get(random_vgg.NAME).path)
     for name, (kernel, _) in random_vgg.random_weights().items():
         np.testing.assert_allclose(shipped[name][0], kernel.astype(np.float16), rtol=2e-2, atol=1e-4)
 

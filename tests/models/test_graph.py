@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.graph import INPUT, build_vgg, load_weights, truncate
+from gramophone_server.models.graph import INPUT, build_vgg, load_parameters, load_weights, truncate
 from gramophone_server.models.layers import VGG19_LAYERS, position
 
 
@@ -85,6 +85,53 @@ def test_pooling_and_padding_are_the_engines(weights, size, pooling, padding):
         assert got[layer].shape == theirs.shape
         assert np.linalg.norm(theirs) > 0
         assert np.linalg.norm(got[layer] - theirs) <= 1e-5 * np.linalg.norm(theirs), layer
+
+
+@pytest.fixture(scope="module")
+def heads() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {name: rng.normal(0, 0.5, (4, 4)).astype(np.float32) for name in ("conv1_1", "conv2_1", "conv4_1")}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_heads_survive_the_file(weights, heads, tmp_path, half):
+    path = tmp_path / "model.onnx"
+    onnx.save(build_vgg(weights, heads, half=half), path)
+    loaded = load_parameters(path)
+    assert list(loaded.heads) == list(heads)
+    for name, head in heads.items():
+        assert loaded.heads[name].dtype == np.float32
+        assert np.array_equal(loaded.heads[name], (head.astype(np.float16) if half else head).astype(np.float32))
+    assert list(loaded.weights) == list(VGG19_LAYERS)
+    assert np.array_equal(load_weights(path)["conv3_1"][0], loaded.weights["conv3_1"][0])
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+def test_heads_are_the_engines(weights, heads, padding):
+    layers = ["conv1_1", "conv2_1", "conv2_2", "conv4_1"]
+    cut = truncate(build_vgg(weights, heads), layers, padding=padding)
+    session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
+    canvas = torch.rand(2, 3, 37, 51, generator=torch.Generator().manual_seed(0))
+    got = dict(zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True))
+    with torch.no_grad():
+        expected = TruncatedVGG(weights, layers, heads=heads, padding=padding)(canvas)
+        bare = TruncatedVGG(weights, layers, padding=padding)(canvas)
+    for layer in layers:
+        theirs = expected[layer].numpy()
+        assert np.linalg.norm(got[layer] - theirs) <= 1e-5 * np.linalg.norm(theirs), layer
+        assert np.allclose(theirs, bare[layer].numpy()) == (layer not in heads)
+
+
+def test_heads_of_layers_that_are_not_asked_for_are_cut(weights, heads):
+    cut = truncate(build_vgg(weights, heads), ["conv2_1"])
+    assert [n.name for n in cut.graph.node if n.op_type == "Conv"] == [
+        "conv1_1", "conv1_2", "conv2_1", "conv2_1.head"
+    ]  # fmt: skip
+
+
+def test_a_graph_without_heads_is_as_it_was(weights):
+    assert build_vgg(weights, {}).SerializeToString() == build_vgg(weights).SerializeToString()
+    assert {node.name for node in build_vgg(weights).graph.node if node.op_type == "Conv"} == set(VGG19_LAYERS)
 
 
 def test_replicated_edges_leave_no_frame_around_one_colour(weights):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,13 @@ MANIFEST = Manifest("m", (Layer("conv1_1", 64, 1),), CAFFE, "ab" * 32, "d", "s",
 
 def test_round_trip():
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
+
+
+def test_heads_are_mentioned_only_where_there_are_some():
+    assert '"head"' not in MANIFEST.to_json()
+    headed = replace(MANIFEST, layers=(Layer("conv1_1", 64, 1, head=True), Layer("conv1_2", 64, 1)))
+    assert headed.to_json().count('"head": true') == headed.to_json().count('"head"') == 1
+    assert Manifest.from_json(headed.to_json()) == headed
 
 
 @pytest.mark.parametrize("library", [np, torch])
@@ -44,3 +52,9 @@ def changed(**values: object) -> str:
 def test_what_is_refused(text, reason):
     with pytest.raises(ManifestError, match=reason):
         Manifest.from_json(text)
+
+
+def test_the_papers_units_go_without_saying():
+    assert "loss_scale" not in MANIFEST.to_json()
+    relative = replace(MANIFEST, loss_scale="relative")
+    assert Manifest.from_json(relative.to_json()) == relative

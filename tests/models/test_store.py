@@ -5,6 +5,8 @@ import pytest
 
 from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore, UnknownModelError, verify
 
+BUILTIN = ["vgg19-random", "vgg19-slim"]
+
 
 @pytest.fixture
 def store(tmp_path) -> ModelStore:
@@ -24,13 +26,15 @@ def names(store: ModelStore) -> list[str]:
     return [model.manifest.name for model in store.list()]
 
 
-def test_the_built_in_model_is_always_there_and_good(store):
-    assert names(store) == [BUILTIN_MODEL]
-    verify(store.get(BUILTIN_MODEL))
+def test_the_built_in_models_are_always_there_and_good(store):
+    assert names(store) == BUILTIN
+    assert BUILTIN_MODEL in BUILTIN
+    for name in BUILTIN:
+        verify(store.get(name))
 
 
 def test_a_model_that_is_added_is_found(store, added):
-    assert names(store) == ["mine", BUILTIN_MODEL]
+    assert names(store) == ["mine", *BUILTIN]
     assert store.get("mine") == added
     verify(added)
 
@@ -53,7 +57,7 @@ def test_a_changed_or_missing_file_is_found_out(added):
 
 @pytest.mark.parametrize("name", ["nobody", "../mine", "/etc", "", ".", "Mine", "a/b", "x" * 100])
 def test_unknown_and_path_like_names(store, added, name):
-    with pytest.raises(UnknownModelError, match="there are mine, vgg19-random"):
+    with pytest.raises(UnknownModelError, match="there are mine, vgg19-random, vgg19-slim"):
         store.get(name)
 
 
@@ -73,7 +77,7 @@ def test_a_broken_model_does_not_hide_the_others(store, added, caplog):
     broken = store.root / "broken"
     broken.mkdir()
     (broken / "manifest.json").write_text("{")
-    assert names(store) == ["mine", BUILTIN_MODEL]
+    assert names(store) == ["mine", *BUILTIN]
     assert "broken" in caplog.text
     with pytest.raises(UnknownModelError):
         store.get("broken")
@@ -81,7 +85,7 @@ def test_a_broken_model_does_not_hide_the_others(store, added, caplog):
 
 def test_a_folder_that_was_renamed_is_not_another_model(store, added):
     added.path.parent.rename(store.root / "other")
-    assert names(store) == [BUILTIN_MODEL]
+    assert names(store) == BUILTIN
 
 
 def test_root_by_environment(monkeypatch, tmp_path):

@@ -83,7 +83,7 @@ def test_coming_back_by_id(client, server):
     job = client.job(job_id)
     assert job.result().recipe["seed"] == 5
     info = job.info()
-    assert (info.kind, info.state, info.model) == ("style", "succeeded", "vgg19-random")
+    assert (info.kind, info.state, info.model) == ("style", "succeeded", "vgg19-slim")
     assert info.created <= info.started <= info.ended
     assert job_id in [listed.id for listed in client.jobs(states=["succeeded"], limit=50)]
 

@@ -158,10 +158,12 @@ def test_the_network_ends_at_the_deepest_layer(manifest):
     shallow = job(style_layers=(LayerWeight("conv3_1", 1.0), LayerWeight("conv1_1", 1.0)))
     got = workload(shallow, manifest, CPU)
     assert [(c.inputs, c.outputs, c.stride) for c in got.convolutions] == [
-        (3, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 2), (32, 64, 4)
+        (3, 16, 1), (16, 16, 1), (16, 48, 2), (48, 48, 2), (48, 96, 4)
     ]  # fmt: skip
     assert [c.style for c in got.convolutions] == [True, False, False, False, True]
     assert not any(c.content for c in got.convolutions)
+    # Of the heads, only those of the layers that are taken are computed.
+    assert [c.head for c in got.convolutions] == [True, False, False, False, True]
 
 
 def test_no_more_curvature_pairs_are_counted_than_iterations_make(manifest):

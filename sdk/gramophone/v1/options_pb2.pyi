@@ -225,7 +225,7 @@ class _LossScale:
 class _LossScaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossScale.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LOSS_SCALE_UNSPECIFIED: _LossScale.ValueType  # 0
-    """The default: LOSS_SCALE_PAPER."""
+    """The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim."""
     LOSS_SCALE_PAPER: _LossScale.ValueType  # 1
     """Those of the paper, in which one layer can outweigh all the others by far."""
     LOSS_SCALE_RELATIVE: _LossScale.ValueType  # 2
@@ -235,7 +235,7 @@ class LossScale(_LossScale, metaclass=_LossScaleEnumTypeWrapper):
     """The units in which the layers' losses are added."""
 
 LOSS_SCALE_UNSPECIFIED: LossScale.ValueType  # 0
-"""The default: LOSS_SCALE_PAPER."""
+"""The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim."""
 LOSS_SCALE_PAPER: LossScale.ValueType  # 1
 """Those of the paper, in which one layer can outweigh all the others by far."""
 LOSS_SCALE_RELATIVE: LossScale.ValueType  # 2
@@ -572,7 +572,7 @@ class SynthesisOptions(_message.Message):
     color: Global___Color.ValueType
     """Whose colours the result has; only for style transfer. Default COLOR_STYLE."""
     loss_scale: Global___LossScale.ValueType
-    """Units of the layers' losses. Default LOSS_SCALE_PAPER."""
+    """Units of the layers' losses. Default: the model's own."""
     lbfgs_history: _builtins.int
     """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases; 1 to 200. Default 30."""
     tile_size: _builtins.int

@@ -232,7 +232,7 @@ class TransferStyleRequest(_message.Message):
     """Alpha of equation 7, the weight of the content loss; unitless, finite, >= 0. Default 1."""
     style_weight: _builtins.float
     """Beta of equation 7, the weight of the style loss; unitless, finite, >= 0, not zero together with content_weight.
-    Default 1000 (the paper's alpha/beta = 1e-3).
+    Default 1000 (the paper's alpha/beta = 1e-3), or 10 where losses are relative.
     """
     on_disconnect: _options_pb2.OnDisconnect.ValueType
     """What happens to the job when this stream ends early. Default ON_DISCONNECT_CANCEL."""

@@ -8,13 +8,17 @@ from .tiling import Tile
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 3x3 convolution of the network: its channels, its stride in pixels of the canvas, and what is taken there."""
+    """A 3x3 convolution of the network: its channels, its stride in pixels of the canvas, and what is taken there.
+
+    With a `head`, what is taken is the product of the activation and a matrix, position by position.
+    """
 
     inputs: int
     outputs: int
     stride: int
     style: bool = False
     content: bool = False
+    head: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class Workload:
 
 
 def parameter_bytes(convolutions: Sequence[Convolution]) -> int:
-    """Kernels and biases in float32."""
-    return sum(4 * (9 * c.inputs + 1) * c.outputs for c in convolutions)
+    """Kernels, biases and heads in float32."""
+    return sum(4 * (9 * c.inputs + 1 + (c.outputs if c.head else 0)) * c.outputs for c in convolutions)
 
 
 def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = False) -> int:
@@ -80,7 +84,7 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
             saved += c.inputs * positions * (size + (8 if work.max_pooling else 0))
         if work.replicate:
             saved += c.inputs * positions * size
-        saved += c.outputs * positions * size
+        saved += c.outputs * positions * size * (2 if c.head else 1)
         if cropped and c.style:
             # The interior, cut out.
             saved += c.outputs * positions * size
@@ -109,7 +113,7 @@ def judging_bytes(work: Workload, height: int, width: int) -> int:
     kept = peak = 0
     for c, _ in _in_order(work.convolutions):
         positions = pixels // c.stride**2
-        peak = max(peak, kept + 4 * positions * (c.inputs + c.outputs))
+        peak = max(peak, kept + 4 * positions * (c.inputs + c.outputs * (2 if c.head else 1)))
         if c.style or c.content:
             kept += 4 * positions * c.outputs
     return peak
@@ -144,7 +148,12 @@ def step_flops(work: Workload, tiles: Sequence[Tile]) -> float:
 
 def forward_flops(convolutions: Sequence[Convolution], height: int, width: int) -> float:
     """Operations of the convolutions on one picture."""
-    return float(sum(18 * c.inputs * c.outputs * (height // c.stride) * (width // c.stride) for c in convolutions))
+    return float(
+        sum(
+            2 * (9 * c.inputs + (c.outputs if c.head else 0)) * c.outputs * (height // c.stride) * (width // c.stride)
+            for c in convolutions
+        )
+    )
 
 
 def _in_order(convolutions: Sequence[Convolution]) -> Iterator[tuple[Convolution, bool]]:

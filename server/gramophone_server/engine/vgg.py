@@ -27,6 +27,7 @@ class TruncatedVGG:
         weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer `conv{block}_{index}`; 2x2 pooling with
             stride 2 stands before the first layer of every block but the first (Simonyan & Zisserman 2014).
         layers: names of the layers whose activations, after ReLU, `__call__` returns.
+        heads: for some layers a matrix (C_l, C_l); `__call__` returns its product with the activation at each position.
         order: for each input channel of the network, the RGB channel that feeds it.
         scale: factor on each input channel of the network, for a canvas of 0 to 1.
         shift: what is added to each input channel after `scale`.
@@ -44,6 +45,7 @@ class TruncatedVGG:
         weights: Mapping[str, tuple[np.ndarray, np.ndarray]],
         layers: Sequence[str],
         *,
+        heads: Mapping[str, np.ndarray] | None = None,
         order: Sequence[int] = (0, 1, 2),
         scale: Sequence[float] = (1.0, 1.0, 1.0),
         shift: Sequence[float] = (0.0, 0.0, 0.0),
@@ -68,11 +70,16 @@ class TruncatedVGG:
         for name in names[: deepest + 1]:
             kernel, bias = (torch.tensor(part, device=device, dtype=dtype) for part in weights[name])
             self._convolutions.append(_Convolution(name, kernel, bias, padding))
+        self._heads = {
+            name: torch.tensor(head, device=device, dtype=dtype)[:, :, None, None]
+            for name, head in (heads or {}).items()
+            if name in self._wanted
+        }
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All kernels and biases, as they are computed with."""
-        return [tensor for convolution in self._convolutions for tensor in convolution.parameters]
+        """All kernels, biases and heads, as they are computed with."""
+        return [t for convolution in self._convolutions for t in convolution.parameters] + list(self._heads.values())
 
     @property
     def depth(self) -> int:
@@ -97,15 +104,18 @@ class TruncatedVGG:
 
     def flops(self, height: int, width: int) -> float:
         """Operations of the convolutions on one canvas, forwards and direct; a multiply-add is two."""
+        sizes = [(c.name, 9 * c.inputs * c.outputs) for c in self._convolutions]
+        sizes += [(name, head.numel()) for name, head in self._heads.items()]
         return float(
-            sum(
-                18 * c.outputs * c.inputs * (height // self.stride(c.name)) * (width // self.stride(c.name))
-                for c in self._convolutions
-            )
+            sum(2 * size * (height // self.stride(name)) * (width // self.stride(name)) for name, size in sizes)
         )
 
     def __call__(self, canvas: Tensor) -> dict[str, Tensor]:
-        """Activations after ReLU, each (N, C_l, H_l, W_l) in `dtype`, of a canvas (N, 3, H, W) of 0 to 1."""
+        """Activations after ReLU, or what their heads make of them: (N, C_l, H_l, W_l) in `dtype`.
+
+        Args:
+            canvas: (N, 3, H, W) of 0 to 1.
+        """
         x = canvas[:, self._order] * self._scale + self._shift
         x = x.to(self._dtype, memory_format=torch.channels_last)
         features = {}
@@ -115,8 +125,8 @@ class TruncatedVGG:
                 block = _position(convolution.name)[0]
                 x = self._pooled(x)
             x = convolution(x)
-            if convolution.name in self._wanted:
-                features[convolution.name] = x
+            if (name := convolution.name) in self._wanted:
+                features[name] = F.conv2d(x, self._heads[name]) if name in self._heads else x
         return features
 
     def _pooled(self, x: Tensor) -> Tensor:

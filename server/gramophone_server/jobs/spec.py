@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from ..models.layers import PaddingName, PoolingName
+from ..models.layers import LossScaleName, PaddingName, PoolingName
 
 Kind = Literal["style", "content", "transfer"]
 OptimizerName = Literal["lbfgs", "adam"]
@@ -12,7 +12,6 @@ PrecisionName = Literal["auto", "float32", "bfloat16"]
 FitName = Literal["longest_side", "square"]
 FormatName = Literal["png", "jpeg", "webp", "tiff"]
 ColorName = Literal["style", "luminance", "match", "histogram"]
-LossScaleName = Literal["paper", "relative"]
 
 
 @dataclass(frozen=True)

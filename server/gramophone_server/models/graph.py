@@ -1,6 +1,7 @@
 """The ONNX graph of a VGG: built from weights, read back into weights, cut down to what is needed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,40 @@ from onnx import TensorProto, helper, numpy_helper
 from .layers import PaddingName, PoolingName, position
 
 INPUT = "input"
+# What a layer's activation is called where its output is that of a head.
+_ACTIVATION = ".activation"
 # Old enough for every ONNX Runtime that is supported.
 OPSET = 17
 IR_VERSION = 8
 
 Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
+Heads = Mapping[str, np.ndarray]
 
 
-def build_vgg(weights: Weights, *, half: bool = False) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of a graph, float32.
+
+    Attributes:
+        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer.
+        heads: (C_l, C_l) of each layer that has one.
+    """
+
+    weights: dict[str, tuple[np.ndarray, np.ndarray]]
+    heads: dict[str, np.ndarray]
+
+
+def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = False) -> onnx.ModelProto:
     """A VGG whose input is (batch, 3, height, width), all dynamic, and whose outputs are all its layers after ReLU.
 
     Args:
         weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; 2x2 pooling stands before the first layer
             of each block but the first.
+        heads: for some layers a matrix (C_l, C_l) that the activation after ReLU is multiplied with, position by
+            position, to be the layer's output; the next convolution is fed with the activation itself.
         half: store the weights in float16; they are computed with in float32 all the same.
     """
+    heads = heads or {}
     nodes: list[onnx.NodeProto] = []
     initialisers: list[onnx.TensorProto] = []
     outputs: list[onnx.ValueInfoProto] = []
@@ -34,8 +54,11 @@ def build_vgg(weights: Weights, *, half: bool = False) -> onnx.ModelProto:
             block = position(name)[0]
             nodes.append(_pool(x, f"pool{block - 1}"))
             x = f"pool{block - 1}"
+        arrays = dict(zip(("weight", "bias"), weights[name], strict=True))
+        if name in heads:
+            arrays["head"] = heads[name][:, :, None, None]
         parameters = []
-        for part, array in zip(("weight", "bias"), weights[name], strict=True):
+        for part, array in arrays.items():
             parameter = f"{name}.{part}"
             stored = array.astype(np.float16 if half else np.float32)
             initialisers.append(numpy_helper.from_array(stored, parameter))
@@ -43,15 +66,20 @@ def build_vgg(weights: Weights, *, half: bool = False) -> onnx.ModelProto:
                 nodes.append(helper.make_node("Cast", [parameter], [f"{parameter}.float32"], to=TensorProto.FLOAT))
                 parameter += ".float32"
             parameters.append(parameter)
+        head = [parameters.pop()] if name in heads else []
         nodes.append(
             helper.make_node(
                 "Conv", [x, *parameters], [f"{name}.linear"], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1]
             )
         )
-        nodes.append(helper.make_node("Relu", [f"{name}.linear"], [name]))
+        activation = f"{name}{_ACTIVATION}" if head else name
+        nodes.append(helper.make_node("Relu", [f"{name}.linear"], [activation]))
+        if head:
+            product = helper.make_node("Conv", [activation, *head], [name], name=f"{name}.head", kernel_shape=[1, 1])
+            nodes.append(product)
         shape = ["batch", weights[name][0].shape[0], f"height{block}", f"width{block}"]
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-        x = name
+        x = activation
     picture = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, "height", "width"])
     graph = helper.make_graph(nodes, "vgg", [picture], outputs, initialisers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -60,7 +88,12 @@ def build_vgg(weights: Weights, *, half: bool = False) -> onnx.ModelProto:
 
 
 def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer of an ONNX file, float32, from its initialisers.
+    """The kernels and biases of an ONNX file; see `load_parameters`."""
+    return load_parameters(path).weights
+
+
+def load_parameters(path: Path) -> Parameters:
+    """The parameters of an ONNX file, from its initialisers.
 
     Raises:
         ValueError: it is not a graph that `build_vgg` makes.
@@ -68,13 +101,17 @@ def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     graph = onnx.load(path).graph
     values = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in graph.initializer}
     values |= {node.output[0]: values[node.input[0]] for node in graph.node if node.op_type == "Cast"}
-    layers = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
+    layers = {node.input[0]: node.output[0].removesuffix(_ACTIVATION) for node in graph.node if node.op_type == "Relu"}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
     try:
-        return {
-            layers[node.output[0]]: (values[node.input[1]], values[node.input[2]])
-            for node in graph.node
-            if node.op_type == "Conv"
-        }
+        return Parameters(
+            weights={
+                layers[node.output[0]]: (values[node.input[1]], values[node.input[2]])
+                for node in convolutions
+                if not _is_head(node)
+            },
+            heads={node.output[0]: values[node.input[1]][:, :, 0, 0] for node in convolutions if _is_head(node)},
+        )
     except (KeyError, IndexError) as error:
         raise ValueError(f"{path} is not a VGG as `gramophone export` writes it: {error}") from error
 
@@ -105,13 +142,17 @@ def _changed(node: onnx.NodeProto, pooling: PoolingName, padding: PaddingName) -
         if pooling == "average_rescaled":
             target, node.output[0] = node.output[0], f"{node.output[0]}.average"
             return [node, helper.make_node("Mul", [node.output[0], "two"], [target])]
-    if node.op_type == "Conv" and padding == "replicate":
+    if node.op_type == "Conv" and padding == "replicate" and not _is_head(node):
         source, node.input[0] = node.input[0], f"{node.output[0]}.padded"
         for attribute in node.attribute:
             if attribute.name == "pads":
                 attribute.ints[:] = [0, 0, 0, 0]
         return [helper.make_node("Pad", [source, "edges"], [node.input[0]], mode="edge"), node]
     return [node]
+
+
+def _is_head(node: onnx.NodeProto) -> bool:
+    return any(a.name == "kernel_shape" and list(a.ints) == [1, 1] for a in node.attribute)
 
 
 def _pool(source: str, target: str) -> onnx.NodeProto:

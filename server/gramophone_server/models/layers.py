@@ -5,6 +5,7 @@ from typing import Literal
 
 PoolingName = Literal["max", "average", "average_rescaled"]
 PaddingName = Literal["zeros", "replicate"]
+LossScaleName = Literal["paper", "relative"]
 
 BLOCKS = (2, 2, 4, 4, 4)
 """Convolutions in each block of VGG-19; 2x2 pooling stands between blocks (Simonyan & Zisserman 2014)."""

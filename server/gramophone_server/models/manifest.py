@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from .layers import PoolingName
+from .layers import LossScaleName, PoolingName
 
 FORMAT = 1
 
@@ -15,11 +15,18 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: its channels N_l, and the pixels of the picture per position of its feature map along each axis."""
+    """A layer.
+
+    Attributes:
+        channels: N_l.
+        stride: pixels of the picture per position of its feature map, along each axis.
+        head: whether its output is a matrix times the activation, which `build_vgg` calls a head.
+    """
 
     name: str
     channels: int
     stride: int
+    head: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Manifest:
         layers: shallow to deep.
         sha256: of the ONNX file, hexadecimal.
         pooling: what the network pools with unless a request says otherwise.
+        loss_scale: the units of its layers' losses unless a request says otherwise.
         parity: the relative error of each layer, ONNX Runtime against torch, as measured when the model was made.
     """
 
@@ -59,11 +67,19 @@ class Manifest:
     source: str
     licence: str
     pooling: PoolingName = "max"
+    loss_scale: LossScaleName = "paper"
     parity: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The manifest as the text of a manifest.json."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+        values = {"format": FORMAT, **asdict(self)}
+        # Left out where it says nothing new, so that manifests of earlier versions stay as they are.
+        if self.loss_scale == "paper":
+            del values["loss_scale"]
+        for layer in values["layers"]:
+            if not layer["head"]:
+                del layer["head"]
+        return json.dumps(values, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":

@@ -13,7 +13,8 @@ from .manifest import Manifest, ManifestError
 
 log = logging.getLogger(__name__)
 
-BUILTIN_MODEL = "vgg19-random"
+BUILTIN_MODEL = "vgg19-slim"
+"""The built-in model that a server uses unless it is told otherwise."""
 BUILTIN_ROOT = Path(__file__).parent / "builtin"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -9,13 +9,13 @@ from ..jobs.spec import (
     FitName,
     InitName,
     Kind,
-    LossScaleName,
     OptimizerName,
     PrecisionName,
     PreviewSpec,
     ResultSpec,
 )
-from ..models.layers import PaddingName, PoolingName
+from ..models.layers import LossScaleName, PaddingName, PoolingName
+from ..models.manifest import Manifest
 from .violations import Checker
 
 LEARNING_RATE: dict[OptimizerName, float] = {"lbfgs": 1.0, "adam": 10.0}
@@ -52,8 +52,8 @@ class Options:
     tile_size: int | None
 
 
-def read_options(options: pb.SynthesisOptions, kind: Kind, pooling: PoolingName, check: Checker) -> Options:
-    """Reads the options of a job of that kind, whose model pools with `pooling`, noting what is wrong with them."""
+def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, check: Checker) -> Options:
+    """Reads the options of a job of that kind, noting what is wrong with them; some defaults are the model's."""
     optimizer: OptimizerName = check.choice(options, "optimizer", pb.Optimizer, "lbfgs", at=AT)
     return Options(
         size=check.integer(options, "size", 512, 16, 8192, at=AT),
@@ -64,7 +64,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, pooling: PoolingName,
         init=_init(options, kind, check),
         seed=check.integer(options, "seed", 0, 0, 2**63 - 1, at=AT),
         precision=check.choice(options, "precision", pb.Precision, "auto", at=AT),
-        pooling=check.choice(options, "pooling", pb.Pooling, pooling, at=AT),
+        pooling=check.choice(options, "pooling", pb.Pooling, model.pooling, at=AT),
         tv_weight=check.number(options, "tv_weight", 0.0, 0.0, at=AT),
         report_every=check.integer(options, "report_every", 10, 1, 1_000_000, at=AT),
         preview=_preview(options.preview, check),
@@ -74,7 +74,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, pooling: PoolingName,
         averaging=check.number(options, "averaging", 0.0, 0.0, 0.9999, at=AT),
         plateau=check.number(options, "plateau", 0.0, 0.0, 1.0, at=AT),
         color=_color(options, kind, check),
-        loss_scale=check.choice(options, "loss_scale", pb.LossScale, "paper", at=AT),
+        loss_scale=check.choice(options, "loss_scale", pb.LossScale, model.loss_scale, at=AT),
         lbfgs_history=check.integer(options, "lbfgs_history", 30, 1, 200, at=AT),
         result=_result(options.result, check),
         tile_size=check.integer(options, "tile_size", 0, 64, 8192, at=AT) or None,

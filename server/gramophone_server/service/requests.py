@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
-from ..jobs.spec import JobSpec, Kind, LayerWeight, LevelSpec, LossScaleName, Picture, StylePicture
-from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, PoolingName, canonical_layer
+from ..jobs.spec import JobSpec, Kind, LayerWeight, LevelSpec, Picture, StylePicture
+from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, LossScaleName, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from .caller import current_caller
@@ -73,7 +73,8 @@ class RequestReader:
         """The job that a style transfer asks for."""
         check = Checker()
         alpha = check.number(request, "content_weight", CONTENT_WEIGHT, 0.0)
-        scale = check.choice(request.options, "loss_scale", options_pb2.LossScale, "paper", at=AT)
+        default = self._manifest(request.options, "options.model").loss_scale
+        scale = check.choice(request.options, "loss_scale", options_pb2.LossScale, default, at=AT)
         beta = check.number(request, "style_weight", STYLE_WEIGHT[scale], 0.0)
         if alpha == beta == 0:
             check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimise")
@@ -124,7 +125,7 @@ class RequestReader:
         check: Checker,
     ) -> JobSpec:
         manifest = self._manifest(options, "options.model")
-        read = read_options(options, kind, manifest.pooling, check)
+        read = read_options(options, kind, manifest, check)
         if read.iterations > self._limits.max_iterations:
             most = f"{self._limits.max_iterations:,}"
             check.add(AT + "iterations", f"is {read.iterations}, but this server makes at most {most}")

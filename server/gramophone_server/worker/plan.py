@@ -73,7 +73,10 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
     deepest = max(style | content, key=position)
     needed = [c for c, layer in _convolutions(manifest) if position(layer) <= position(deepest)]
     names = [layer.name for layer in manifest.layers]
-    taken = [replace(c, style=name in style, content=name in content) for c, name in zip(needed, names, strict=False)]
+    taken = [
+        replace(c, style=name in style, content=name in content, head=c.head and name in style | content)
+        for c, name in zip(needed, names, strict=False)
+    ]
     return cost.Workload(
         tuple(taken),
         itemsize=2 if precision_of(spec, device) == "bfloat16" else 4,
@@ -125,7 +128,10 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
 def _convolutions(manifest: Manifest) -> list[tuple[cost.Convolution, str]]:
     """A model's convolutions and the layers they end in."""
     inputs = [3, *(layer.channels for layer in manifest.layers)]
-    return [(cost.Convolution(i, a.channels, a.stride), a.name) for i, a in zip(inputs, manifest.layers, strict=False)]
+    return [
+        (cost.Convolution(i, layer.channels, layer.stride, head=layer.head), layer.name)
+        for i, layer in zip(inputs, manifest.layers, strict=False)
+    ]
 
 
 def _reach(spec: JobSpec) -> dict[str, int]:

@@ -12,7 +12,7 @@ from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS
 from ..engine.synthesis import Level, Synthesis
 from ..engine.vgg import TruncatedVGG
-from ..models.graph import load_weights
+from ..models.graph import load_parameters
 from ..models.layers import STYLE_LAYERS
 from ..models.store import Model
 
@@ -46,7 +46,8 @@ class Speeds:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         known = {layer.name for layer in model.manifest.layers}
         layers = [layer for layer in STYLE_LAYERS if layer in known]
-        network = TruncatedVGG(load_weights(model.path), layers, dtype=dtype, device=self._device)
+        parameters = load_parameters(model.path)
+        network = TruncatedVGG(parameters.weights, layers, heads=parameters.heads, dtype=dtype, device=self._device)
         one = torch.ones(1, device=self._device)
         channels = {layer.name: layer.channels for layer in model.manifest.layers}
         terms = [Term("style", n, torch.zeros(1, channels[n], channels[n], device=self._device), one) for n in layers]

@@ -18,7 +18,7 @@ from ..engine.tiling import cut
 from ..engine.vgg import TruncatedVGG
 from ..jobs.events import LossTerm
 from ..jobs.spec import JobSpec, Kind, LevelSpec
-from ..models.graph import load_weights
+from ..models.graph import load_parameters
 from ..models.store import Model
 from .pictures import canvas_of
 from .targets import Targets
@@ -162,8 +162,9 @@ class Studio:
         spec = self._spec
         order, scale, shift = self._model.manifest.preprocessing.affine
         layers = [layer.layer for layer in (*spec.style_layers, *spec.content_layers)]
+        parameters = load_parameters(self._model.path)
         return TruncatedVGG(
-            load_weights(self._model.path), layers, order=order, scale=scale, shift=shift,
+            parameters.weights, layers, heads=parameters.heads, order=order, scale=scale, shift=shift,
             pool=spec.pooling, padding=spec.padding, dtype=dtype, device=self._device,
         )  # fmt: skip
 

@@ -1,0 +1,121 @@
+"""How well a student stands in for its teacher, on photographs that it was not trained with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gramophone_server.engine.canvas import noise
+from gramophone_server.engine.losses import gram_matrix, style_loss
+from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.optimizers import LBFGS
+from gramophone_server.models.layers import STYLE_LAYERS
+
+from .networks import Student, Teacher
+from .pictures import load, tensor
+
+SIDE, ITERATIONS = 128, 60
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of each layer, over the pictures; of the style losses of pairs of them.
+
+    Attributes:
+        photos: median of ‖P G Pᵀ − G_t‖ / ‖G_t‖ on photographs.
+        iterates: the same on pictures optimised through the student from noise to each photograph's style, relative to
+            the photograph's matrix.
+        reached: median of ‖G_t − A_t‖ / ‖A_t‖ of those, A_t the photograph's: how near they are, says the teacher.
+        correlation: of √E_l over all pairs of photographs, student against teacher.
+        distance: the same of the root of the paper's loss, all style layers together.
+    """
+
+    photos: dict[str, float]
+    iterates: dict[str, float]
+    reached: dict[str, float]
+    correlation: dict[str, float]
+    distance: float
+
+    def table(self) -> str:
+        """A Markdown table."""
+        rows = [
+            "| layer | error on photographs | error on iterates | distance reached | correlation of distances |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for name, error in self.photos.items():
+            rest = self.iterates[name], self.reached[name], self.correlation[name]
+            rows.append(f"| {name} | {error:.3f} | " + " | ".join(f"{value:.3f}" for value in rest) + " |")
+        return "\n".join([*rows, f"| all style layers | | | | {self.distance:.3f} |"]) + "\n"
+
+
+def judge(student: Student, teacher: Teacher, paths: Sequence[Path], layers: Sequence[str] = STYLE_LAYERS) -> Judgement:
+    """Judges a student at photographs squeezed to squares."""
+    photos, iterates, reached = [], [], []
+    grams: list[dict[str, Tensor]] = []
+    ours: list[dict[str, Tensor]] = []
+    for path in paths:
+        image = load(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        picture = tensor(image)[None]
+        theirs = _grams(teacher.features(picture))
+        mapped = _mapped(student, picture)
+        grams.append(theirs)
+        ours.append(mapped)
+        photos.append({name: _relative(mapped[name], theirs[name], theirs[name]) for name in layers})
+        made = _optimised(student, teacher, picture)
+        known, guessed = _grams(teacher.features(made)), _mapped(student, made)
+        iterates.append({name: _relative(guessed[name], known[name], theirs[name]) for name in layers})
+        reached.append({name: _relative(known[name], theirs[name], theirs[name]) for name in layers})
+    pairs = [(a, b) for a in range(len(paths)) for b in range(a)]
+
+    def distances(found: Sequence[dict[str, Tensor]], name: str) -> Tensor:
+        scale = teacher.scales[name] ** 2
+        return torch.stack([style_loss(scale * found[a][name], scale * found[b][name])[0] for a, b in pairs])
+
+    each = {name: (distances(ours, name), distances(grams, name)) for name in layers}
+    whole = [torch.stack([each[name][i] for name in STYLE_LAYERS]).mean(0) for i in (0, 1)]
+    return Judgement(
+        _median(photos, layers), _median(iterates, layers), _median(reached, layers),
+        {name: _correlation(a.sqrt(), b.sqrt()) for name, (a, b) in each.items()},
+        _correlation(whole[0].sqrt(), whole[1].sqrt()),
+    )  # fmt: skip
+
+
+def _grams(features: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: gram_matrix(value) for name, value in features.items()}
+
+
+def _mapped(student: Student, picture: Tensor) -> dict[str, Tensor]:
+    """P G Pᵀ of each layer."""
+    with torch.no_grad():
+        found = _grams(student(picture))
+        return {name: student.maps[name] @ found[name] @ student.maps[name].T for name in student.layers}
+
+
+def _optimised(student: Student, teacher: Teacher, picture: Tensor) -> Tensor:
+    """A picture made from noise to the style of `picture` through the student, with its own relative losses."""
+    network = student.network(STYLE_LAYERS, teacher.scales)
+    with torch.no_grad():
+        targets = _grams(network(picture))
+    terms = []
+    for name, target in targets.items():
+        weight = 4 * target.shape[1] ** 2 / target.square().sum((1, 2))
+        terms.append(Term("style", name, target, weight / len(targets)))
+    objective, optimizer, canvas = Objective(network, terms), LBFGS(), noise([0], *picture.shape[2:])
+    for _ in range(ITERATIONS):
+        canvas = optimizer.step(canvas, objective.evaluate(canvas))
+    return canvas
+
+
+def _relative(found: Tensor, expected: Tensor, size: Tensor) -> float:
+    return float(((found - expected).norm() / size.norm()).item())
+
+
+def _median(values: Sequence[dict[str, float]], layers: Sequence[str]) -> dict[str, float]:
+    return {name: float(torch.tensor([v[name] for v in values]).median()) for name in layers}
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1])

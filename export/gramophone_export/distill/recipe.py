@@ -1,0 +1,66 @@
+"""The numbers of a training, all of which decide its result."""
+
+from dataclasses import dataclass, field
+
+WIDTHS = {1: 16, 2: 48, 3: 96, 4: 160, 5: 160}
+LAYERS = (
+    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_4",
+    "conv4_1", "conv4_2", "conv4_4", "conv5_1",
+)  # fmt: skip
+# What a layer counts in the loss. conv4_1 is nearly all of the paper's loss, and conv4_2 is the paper's content layer;
+# the layers that the paper does not use are there to be learned from.
+WEIGHTS = dict.fromkeys(LAYERS, 0.5) | {
+    "conv1_1": 1.0, "conv2_1": 1.0, "conv3_1": 1.0, "conv4_1": 2.0, "conv4_2": 1.0, "conv5_1": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training.
+
+    Attributes:
+        widths: channels of each block.
+        layers: convolutions of the student, named after the teacher's layers that they learn.
+        weights: what each layer counts in the loss.
+        side: pixels a side of the pictures learned from.
+        pairs: pictures with their styles in a batch.
+        steps: updates of the student in all.
+        rate: step size of Adam, relative to the deviation that a parameter was drawn with; after a short rise it falls
+            to 0 along a line.
+        average: decay of the average of the student's parameters, which is what is shipped.
+        gram: what the error of Gram matrices counts beside that of features.
+        gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch.
+        begin: updates before the first walk, and before gradients count: a beginner's walks teach nothing.
+        walkers: canvases that are optimised at a time.
+        fresh: photographs that are taken in beside every stretch of a walk.
+        refresh: updates of the student between two stretches of the walks.
+        stretch: least and most optimiser steps of a stretch.
+        ages: stretches until a canvas begins anew.
+        capacity: pictures that the pool remembers.
+        held_out: every so many photographs, one is kept for judging.
+    """
+
+    seed: int = 19
+    widths: dict[int, int] = field(default_factory=lambda: dict(WIDTHS))
+    layers: tuple[str, ...] = LAYERS
+    weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    side: int = 96
+    pairs: int = 4
+    steps: int = 1200
+    rate: float = 0.03
+    average: float = 0.998
+    gram: float = 0.5
+    gradient: float = 1.5
+    gradient_pairs: int = 2
+    begin: int = 400
+    walkers: int = 8
+    fresh: int = 6
+    refresh: int = 14
+    stretch: tuple[int, int] = (8, 28)
+    ages: int = 10
+    capacity: int = 640
+    held_out: int = 9
+
+    def learning_rate(self, step: int) -> float:
+        """The relative step size at an update."""
+        return self.rate * min(1.0, (step + 1) / 100) * (1 - step / self.steps)

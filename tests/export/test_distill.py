@@ -1,0 +1,218 @@
+"""The training of vgg19-slim, small: a teacher of random numbers and pictures drawn here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gramophone_export.distill.export import write_student
+from gramophone_export.distill.judge import judge
+from gramophone_export.distill.loss import gradient_loss, pair_losses
+from gramophone_export.distill.networks import GRAM_LAYERS, Student, Teacher
+from gramophone_export.distill.pictures import Photos, crop, disturbed, list_photos
+from gramophone_export.distill.pool import Entry, Pair, Pool
+from gramophone_export.distill.recipe import Recipe
+from gramophone_export.distill.train import CHECKPOINT, LOG, Training
+from gramophone_export.random_vgg import dead_leaves
+from gramophone_server.engine.losses import gram_matrix, style_loss
+from gramophone_server.models.layers import STYLE_LAYERS, VGG19_LAYERS
+from gramophone_server.models.store import ModelStore
+
+RECIPE = Recipe(
+    side=32, pairs=2, steps=6, walkers=2, refresh=2, fresh=2, begin=2, stretch=(1, 2), ages=2, capacity=12,
+    widths={1: 4, 2: 4, 3: 8, 4: 8, 5: 8},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """VGG-19's shapes with random numbers."""
+    rng = np.random.default_rng(0)
+    channels = dict(zip("12345", (64, 128, 256, 512, 512), strict=True))
+    made, inputs = {}, 3
+    for name in VGG19_LAYERS[: VGG19_LAYERS.index("conv5_1") + 1]:
+        width = channels[name[4]]
+        kernel = rng.standard_normal((width, inputs, 3, 3), np.float32) * np.float32((2 / (9 * inputs)) ** 0.5)
+        made[name], inputs = (kernel, np.zeros(width, np.float32)), width
+    return made
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(9):
+        Image.fromarray(dead_leaves(np.random.default_rng(seed), 48)).save(folder / f"{seed}.png")
+    return folder
+
+
+def interrupted(after: int, weights, photos: Path, folder: Path) -> Training:
+    """A training that was cut short once, and gone on with."""
+    first = Training(RECIPE, weights, photos, folder)
+    for _ in range(after):
+        first._update()
+    first.save()
+    second = Training(RECIPE, weights, photos, folder)
+    assert second.step == after
+    assert second.run(report=lambda line: None)
+    return second
+
+
+def test_an_interrupted_training_ends_with_the_same_bytes(weights, photos, tmp_path):
+    whole = Training(RECIPE, weights, photos, tmp_path / "whole")
+    start = {name: value.clone() for name, value in whole.student.state_dict().items()}
+    assert whole.run(report=lambda line: None)
+    models = []
+    for number, training in enumerate([whole, interrupted(3, weights, photos, tmp_path / "interrupted")]):
+        root = tmp_path / f"models{number}"
+        models.append(write_student(root, training.average(), training.teacher.scales, RECIPE, training.step))
+    assert models[0].path.read_bytes() == models[1].path.read_bytes()
+    assert models[0].manifest == models[1].manifest
+    # And something was learned at every layer.
+    assert all(not torch.equal(value, start[name]) for name, value in whole.student.state_dict().items())
+    assert ModelStore(tmp_path / "models0").get("slim").manifest.layers[0].head
+
+
+def test_another_seed_gives_another_student(weights, photos, tmp_path):
+    students = [Training(Recipe(**vars(RECIPE) | {"seed": s}), weights, photos, tmp_path / f"{s}") for s in (1, 2)]
+    first, second = (training.student.kernels["conv1_1"] for training in students)
+    assert not torch.equal(first, second)
+
+
+def test_what_was_logged_after_the_checkpoint_is_logged_again(weights, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("gramophone_export.distill.train._LOG_EVERY", 1)
+    training = Training(RECIPE, weights, photos, tmp_path)
+    training.run(report=lambda line: None)
+    checkpoint = (tmp_path / CHECKPOINT).read_bytes()
+    lines = (tmp_path / LOG).read_text().splitlines()
+    assert len(lines) == RECIPE.steps
+    (tmp_path / LOG).write_text("\n".join([*lines, lines[-1].replace('"step": 6', '"step": 7')]) + "\n")
+    (tmp_path / CHECKPOINT).write_bytes(checkpoint)
+    Training(RECIPE, weights, photos, tmp_path)
+    assert (tmp_path / LOG).read_text().splitlines() == lines
+
+
+def test_heads_make_the_students_loss_speak_the_teachers_units(weights):
+    """Equation 4 on the heads' features is that on P G Pᵀ, with the teacher's channels."""
+    student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
+    scales = dict.fromkeys(RECIPE.layers, 7.0)
+    a, b = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    network = student.network(STYLE_LAYERS, scales)
+    network._dtype = torch.float32
+    with torch.no_grad():
+        for name in STYLE_LAYERS:
+            p = 7 * student.maps[name]
+            grams = [p @ gram_matrix(student(canvas)[name]) @ p.T for canvas in (a, b)]
+            headed = [gram_matrix(network(canvas)[name]) for canvas in (a, b)]
+            torch.testing.assert_close(
+                style_loss(*headed), style_loss(*grams), rtol=0.05 if name > "conv4" else 0.02, atol=0
+            )
+
+
+def test_losses_against_features_and_matrices_written_out(weights):
+    teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32)])
+    student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
+    picture, style = (Entry.of(p) for p in torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    losses = pair_losses(student, teacher, [Pair(picture, style)], torch.float32)
+    with torch.no_grad():
+        theirs, ours = [], []
+        for entry in (picture, style):
+            canvas = entry.picture.float()[None]
+            theirs.append(teacher.features(canvas))
+            ours.append(student(canvas))
+        for name in RECIPE.layers:
+            step = 2 if name < "conv3" else 1
+            p = student.maps[name]
+            found = [torch.einsum("tc,nchw->nthw", p, o[name]) for o in ours]
+            errors = []
+            for f, t in zip(found, theirs, strict=True):
+                expected = t[name][..., ::step, ::step]
+                squares = (f[..., ::step, ::step] - expected).square().mean()
+                errors.append(squares / (0.8 * expected.square().mean() + 0.2))
+            assert losses[name][0].item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-2)
+            if name not in GRAM_LAYERS:
+                assert losses[name][1] == 0
+                continue
+            (g, a), (gt, at) = (
+                [gram_matrix(v)[0] for v in (s, t)]
+                for s, t in ((found[0], found[1]), (theirs[0][name], theirs[1][name]))
+            )
+            size = at.norm() + 0.05 * len(at) ** 0.5
+            relative = ((a - at).norm() + ((g - a) - (gt - at)).norm()) / 2 / size
+            assert losses[name][1].item() == pytest.approx(relative.item(), rel=2e-2)
+
+
+def test_the_photographs_kept_for_judging_are_never_trained_with(photos):
+    trained, judged = list_photos(photos, 3)
+    assert [len(trained), len(judged)] == [6, 3]
+    assert not set(trained) & set(judged)
+
+
+def test_crops_and_what_becomes_of_them_are_pictures():
+    generator = torch.Generator().manual_seed(0)
+    image = Image.fromarray(dead_leaves(np.random.default_rng(0), 80)).resize((120, 80))
+    for _ in range(50):
+        first, second = crop(image, 32, generator), crop(image, 32, generator)
+        for picture in (first, disturbed(first, second, generator)):
+            assert picture.shape == (3, 32, 32)
+            assert picture.min() >= 0
+            assert picture.max() <= 1
+
+
+def test_the_pool_forgets_the_oldest_and_keeps_who_belongs_to_whom():
+    pool = Pool(3)
+    style = Entry.of(torch.zeros(3, 4, 4))
+    for number in range(5):
+        pool.add(Pair(Entry.of(torch.full((3, 4, 4), number / 10)), style))
+    again = Pool(3)
+    again.load(pool.state())
+    drawn = again.draw(9, torch.Generator())
+    assert sorted(round(10 * p.picture.picture[0, 0, 0].item()) for p in drawn) == [2, 3, 4]
+    assert len({id(p.style) for p in drawn}) == 1
+
+
+def test_a_judgement_names_every_layer(weights, photos, monkeypatch):
+    monkeypatch.setattr("gramophone_export.distill.judge.SIDE", 32)
+    monkeypatch.setattr("gramophone_export.distill.judge.ITERATIONS", 2)
+    paths = sorted(photos.iterdir())[:4]
+    teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32)])
+    student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
+    judgement = judge(student, teacher, paths)
+    assert set(judgement.photos) == set(judgement.iterates) == set(judgement.correlation) == set(STYLE_LAYERS)
+    assert -1 <= judgement.distance <= 1
+    assert judgement.table().count("\n") == 8
+
+
+def test_photos_are_drawn_by_chance(photos):
+    drawn = Photos(sorted(photos.iterdir())[:3])
+    crops = [drawn.crop(16, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(crops[0], crops[1])
+    assert not torch.equal(crops[0], crops[2])
+
+
+def test_the_gradients_error_is_that_of_its_direction(weights):
+    """The student's gradient by differences of its loss, the teacher's too; both losses written out here."""
+    generator = torch.Generator().manual_seed(2)
+    teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32, generator=generator)])
+    student = Student(RECIPE.layers, RECIPE.widths, generator)
+    pair = Pair(*(Entry.of(p) for p in torch.rand(2, 3, 32, 32, generator=generator)))
+    canvas, style = (entry.picture.float()[None] for entry in (pair.picture, pair.style))
+
+    def theirs(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {n: gram_matrix(teacher.network(x)[n] / teacher.scales[n])[0] for n in STYLE_LAYERS}
+
+    def ours(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {n: student.maps[n] @ gram_matrix(student(x)[n])[0] @ student.maps[n].T for n in STYLE_LAYERS}
+
+    gradients = []
+    for matrices in (theirs, ours):
+        x = canvas.clone().requires_grad_()
+        sizes, targets = theirs(style), matrices(style)
+        loss = sum(((matrices(x)[n] - targets[n]) ** 2).sum() / (sizes[n] ** 2).sum() for n in STYLE_LAYERS)
+        gradients.append(torch.autograd.grad(loss, x)[0].flatten())
+    expected = 1 - torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    found = gradient_loss(student, teacher, [pair])
+    assert found.item() == pytest.approx(expected.item(), rel=0.02)
+    found.backward()
+    assert all(student.kernels[n].grad.abs().sum() > 0 for n in RECIPE.layers)

@@ -1,0 +1,50 @@
+"""The built-in model that is used unless another is asked for."""
+
+import pytest
+
+from gramophone.requests import estimate_request
+from gramophone_server.models.graph import load_parameters
+from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
+from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT, Model, ModelStore, verify
+from gramophone_server.service.limits import Limits
+from gramophone_server.service.requests import RequestReader
+from gramophone_server.service.server import ServerConfig
+from tests.harness import png
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Model:
+    return ModelStore(tmp_path_factory.mktemp("models")).get("vgg19-slim")
+
+
+def test_it_is_the_default(model):
+    assert BUILTIN_MODEL == ServerConfig().default_model == model.manifest.name
+
+
+def test_it_is_small_whole_and_ours(model):
+    assert sum(file.stat().st_size for file in (BUILTIN_ROOT / "vgg19-slim").iterdir()) <= 4e6
+    verify(model)
+    assert model.manifest.licence == "MIT"
+    assert "seed" in model.manifest.source
+
+
+def test_it_has_the_papers_layers_in_the_teachers_units(model):
+    names = [layer.name for layer in model.manifest.layers]
+    assert {*STYLE_LAYERS, *CONTENT_LAYERS} <= set(names)
+    assert all(layer.head for layer in model.manifest.layers)
+    parameters = load_parameters(model.path)
+    assert list(parameters.weights) == list(parameters.heads) == names
+    assert (model.manifest.pooling, model.manifest.loss_scale) == ("max", "relative")
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "weight"), [("vgg19-slim", "relative", 10.0), ("vgg19-random", "paper", 1e3)]
+)
+def test_a_models_own_loss_scale_is_the_default(tmp_path, name, scale, weight):
+    reader = RequestReader(ModelStore(tmp_path), "vgg19-slim", Limits())
+    style = reader.estimate(estimate_request("style", [png()], model=name))
+    transfer = reader.estimate(estimate_request("transfer", [png(), png()], model=name))
+    assert style.loss_scale == transfer.loss_scale == scale
+    assert transfer.style_weight == weight
+    asked = reader.estimate(estimate_request("transfer", [png(), png()], model=name, loss_scale="paper"))
+    assert (asked.loss_scale, asked.style_weight) == ("paper", 1e3)

@@ -179,7 +179,8 @@ def test_relative_losses_are_fractions_of_their_targets(server):
     terms = run(server, style(source(square), loss_scale=o.LOSS_SCALE_RELATIVE, **how)).layer_losses
     fractions = [((g - a) ** 2).sum() / (a**2).sum() for g, a in zip(grams(grey), grams(square), strict=True)]
     assert [term.loss * term.weight * len(terms) for term in terms] == pytest.approx(fractions, rel=1e-3)
-    assert [term.weight for term in run(server, style(**how)).layer_losses] == [0.5, 0.5]
+    paper = run(server, style(loss_scale=o.LOSS_SCALE_PAPER, **how)).layer_losses
+    assert [term.weight for term in paper] == [0.5, 0.5]
 
 
 def test_several_styles_each_at_its_own_scale(server):

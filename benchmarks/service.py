@@ -11,7 +11,7 @@ from tests.harness import ServerProcess, encode, events, peak_memory
 from .alone import Alone
 from .inputs import models, picture
 
-ROUNDS, SIZE, ITERATIONS, REPORT = 15, 224, 40, 5
+ROUNDS, SIZE, ITERATIONS, REPORT = 9, 224, 40, 5
 
 
 def measure() -> dict:

@@ -95,7 +95,7 @@ def _mapped(student: Student, picture: Tensor) -> dict[str, Tensor]:
 
 
 def _optimised(student: Student, teacher: Teacher, picture: Tensor) -> Tensor:
-    """A picture made from noise to the style of `picture` through the student, with its own relative losses."""
+    """A picture made from noise to the style of `picture` through the student, with relative losses, its default."""
     network = student.network(STYLE_LAYERS, teacher.scales)
     with torch.no_grad():
         targets = _grams(network(picture))

@@ -46,7 +46,7 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 1200
+    steps: int = 20_000
     rate: float = 0.03
     average: float = 0.998
     gram: float = 0.5

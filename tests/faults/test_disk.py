@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
 
-from .recovery import OFTEN, checkpoints, picture, request, undisturbed
+from .recovery import ALONE, OFTEN, checkpoints, picture, request, undisturbed
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ def test_a_full_disk_refuses_jobs_and_room_lets_them_in_again(small_disk):
 
 
 def test_a_disk_that_fills_up_under_a_job_fails_it_with_the_reason(small_disk):
-    with ServerProcess("--data", str(small_disk), *OFTEN) as server:
+    # Without checkpoints: one would be given up to make room for the result.
+    with ServerProcess("--data", str(small_disk), *ALONE, "--checkpoint-every", "1000") as server:
         stream = events(server.style.ReconstructStyle(style_request(size=64, iterations=600, report_every=5)))
         next(e for e in stream if e.HasField("progress"))
         filler = fill(small_disk)
@@ -78,7 +79,7 @@ def test_a_disk_that_fills_up_under_a_job_fails_it_with_the_reason(small_disk):
 def test_no_room_for_checkpoints_does_not_stop_a_job(small_disk):
     one = request(0)
     (expected,) = undisturbed([one])
-    with ServerProcess("--data", str(small_disk), "--checkpoint-every", "0") as server:
+    with ServerProcess("--data", str(small_disk), *ALONE, "--checkpoint-every", "0") as server:
         stream = events(server.style.ReconstructStyle(one))
         next(e for e in stream if e.HasField("progress"))
         # Room for the result, not for a checkpoint.

@@ -115,8 +115,13 @@ def test_made_up_methods_of_strangers_make_no_series(tmp_path):
         for name in ("a", "b"):
             with pytest.raises(grpc.RpcError):
                 server.channel.unary_unary(f"/made.up/{name}")(b"")
+
+        def counted() -> bool:
+            # A call is counted when the server is done with it, which is after its client is.
+            return Scrape(server).value("rpcs_total", method="other", code="UNAUTHENTICATED") == 2
+
+        wait_until(counted, "the calls to be counted")
         now = Scrape(server)
-        assert now.value("rpcs_total", method="other", code="UNAUTHENTICATED") == 2
         assert now.value("refusals_total", reason="unauthenticated") == 2
         assert not [sample for sample in now.samples if "made.up" in str(sample.labels)]
 

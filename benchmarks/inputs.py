@@ -11,7 +11,7 @@ from PIL import Image
 
 from examples.gallery.seascape import seascape
 from gramophone.requests import estimate_request
-from gramophone_server.engine.device import available_threads
+from gramophone_server.engine.device import available_threads, has_native_bfloat16
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor, gram
@@ -58,6 +58,16 @@ def assets() -> Path:
     if best_model().manifest.name != REAL_MODEL:
         raise UnavailableError(f"run `gramophone models import {weights} --name {REAL_MODEL}` first")
     return Path(folder)
+
+
+def need_bfloat16() -> None:
+    """Sees that this CPU has bfloat16, without which torch takes a hundred times as long as in float32.
+
+    Raises:
+        UnavailableError: it has not.
+    """
+    if not has_native_bfloat16(torch.device("cpu")):
+        raise UnavailableError("this CPU has no bfloat16 to compare with float32")
 
 
 def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.dtype) -> Objective:

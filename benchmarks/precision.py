@@ -6,12 +6,13 @@ import torch
 
 from gramophone_server.engine.device import available_threads
 
-from .inputs import best_model, picture, studio
+from .inputs import best_model, need_bfloat16, picture, studio
 
 MARKS = (25, 50, 100, 200)
 
 
 def measure() -> dict[str, Any]:
+    need_bfloat16()
     torch.set_num_threads(available_threads())
     model, image, rows = best_model(), picture(224), []
     for optimizer in ("lbfgs", "adam"):

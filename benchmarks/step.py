@@ -9,12 +9,13 @@ from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.device import available_threads
 from gramophone_server.engine.optimizers import LBFGS
 
-from .inputs import models, picture, style_objective
+from .inputs import models, need_bfloat16, picture, style_objective
 
 ROUNDS, STEPS = 3, 4
 
 
 def measure() -> dict:
+    need_bfloat16()
     torch.set_num_threads(available_threads())
     rows = []
     for model in models():

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from gramophone_server.engine.cost import winograd_pays
 from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.engine.winograd import convolve, pays, transformed
+from gramophone_server.engine.winograd import convolve, transformed
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -71,6 +72,6 @@ def test_a_wide_network_uses_it_and_is_right(wide):
 
 
 def test_it_is_for_many_channels_only():
-    assert pays(128, 128)
-    assert not pays(64, 512)
-    assert not pays(512, 64)
+    assert winograd_pays(128, 128)
+    assert not winograd_pays(64, 512)
+    assert not winograd_pays(512, 64)

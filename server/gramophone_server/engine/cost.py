@@ -52,7 +52,7 @@ class Workload:
     @property
     def network_bytes(self) -> int:
         """The network's parameters as it computes with them; a transformed kernel has 36 numbers for 9."""
-        transformed = [c for c in self.convolutions if self.winograd and min(c.inputs, c.outputs) >= 128]
+        transformed = [c for c in self.convolutions if self.winograd and winograd_pays(c.inputs, c.outputs)]
         return (self.weights_bytes + 3 * parameter_bytes(transformed)) * self.itemsize // 4
 
     @property
@@ -65,6 +65,11 @@ class Workload:
         """The parameters of the part that the content layers need."""
         last = max((i for i, c in enumerate(self.convolutions, 1) if c.content), default=0)
         return parameter_bytes(self.convolutions[:last])
+
+
+def winograd_pays(inputs: int, outputs: int) -> bool:
+    """Whether so many channels are enough for Winograd's products to save more than the transforms cost (measured)."""
+    return min(inputs, outputs) >= 128
 
 
 def parameter_bytes(convolutions: Sequence[Convolution]) -> int:

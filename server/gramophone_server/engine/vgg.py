@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import winograd
+from .cost import winograd_pays
 
 Pool = Literal["max", "average", "average_rescaled"]
 Padding = Literal["zeros", "replicate"]
@@ -145,7 +146,7 @@ class _Convolution:
         self._padding = padding
         self._bias = bias
         on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and padding == "zeros"
-        self._points = winograd.transformed(kernel) if on_cpu and winograd.pays(self.inputs, self.outputs) else None
+        self._points = winograd.transformed(kernel) if on_cpu and winograd_pays(self.inputs, self.outputs) else None
         self._kernel = kernel.contiguous(memory_format=torch.channels_last) if self._points is None else None
 
     @property

@@ -41,11 +41,6 @@ _INPUT, _KERNEL, _OUTPUT = _twice(_BT), _twice(_G), _twice(_AT)
 _STRIP = 8 << 20
 
 
-def pays(inputs: int, outputs: int) -> bool:
-    """Whether that many channels are enough for the products to save more than the transforms cost (measured)."""
-    return min(inputs, outputs) >= 128
-
-
 def transformed(kernel: Tensor) -> Tensor:
     """G w Gᵀ of a kernel (C_out, C_in, 3, 3), as (36, C_in, C_out) float32."""
     outputs, inputs = kernel.shape[:2]

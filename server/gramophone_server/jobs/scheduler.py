@@ -119,11 +119,6 @@ class Scheduler:
         """How many jobs wait."""
         return len(self._queue)
 
-    @property
-    def running(self) -> int:
-        """How many jobs run."""
-        return len(self._running)
-
     async def start(self) -> None:
         """Takes up what an earlier server has left, starts the executors and hands them jobs from now on.
 

@@ -56,15 +56,14 @@ class Student(nn.Module):
         _, scale, shift = STUDENT_INPUT.affine
         self._scale, self._shift = (torch.tensor(values).view(1, 3, 1, 1) for values in (scale, shift))
 
-    def groups(self) -> list[dict[str, Any]]:
-        """The parameters for an optimiser, each with the `deviation` that it was drawn with."""
-        groups: list[dict[str, Any]] = []
+    def groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Kernels and maps, and biases, for optimisers; each with the `deviation` that it was drawn with."""
+        matrices: list[dict[str, Any]] = []
         for name in self.layers:
             fan = self.kernels[name][0].numel()
-            groups.append({"params": [self.kernels[name]], "deviation": (2 / fan) ** 0.5})
-            groups.append({"params": [self.biases[name]], "deviation": 0.1})
-            groups.append({"params": [self.maps[name]], "deviation": self.maps[name].shape[1] ** -0.5})
-        return groups
+            matrices.append({"params": [self.kernels[name]], "deviation": (2 / fan) ** 0.5})
+            matrices.append({"params": [self.maps[name]], "deviation": self.maps[name].shape[1] ** -0.5})
+        return matrices, [{"params": [self.biases[name]], "deviation": 0.1} for name in self.layers]
 
     def forward(self, canvas: Tensor) -> dict[str, Tensor]:
         """Activations after ReLU, before the maps, of a canvas (N, 3, H, W) of 0 to 1."""

@@ -25,11 +25,12 @@ class Recipe:
         side: pixels a side of the pictures learned from.
         pairs: pictures with their styles in a batch.
         steps: updates of the student in all.
-        rate: step size of Adam, relative to the deviation that a parameter was drawn with; after a short rise it falls
-            to 0 along a line.
+        rate: step size of Muon, and of Adam for the biases, relative to the deviation that a parameter was drawn with;
+            after a short rise it falls to 0 along a line.
         average: decay of the average of the student's parameters, which is what is shipped.
         gram: what the error of Gram matrices counts beside that of features.
-        gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of a batch.
+        gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of every
+            `gradient_every`th batch.
         begin: updates before the first walk, and before gradients count: a beginner's walks teach nothing.
         walkers: canvases that are optimised at a time.
         fresh: photographs that are taken in beside every stretch of a walk.
@@ -46,16 +47,17 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 20_000
+    steps: int = 7_000
     rate: float = 0.03
     average: float = 0.998
     gram: float = 0.5
     gradient: float = 1.5
     gradient_pairs: int = 2
-    begin: int = 400
+    gradient_every: int = 2
+    begin: int = 200
     walkers: int = 8
-    fresh: int = 6
-    refresh: int = 14
+    fresh: int = 12
+    refresh: int = 24
     stretch: tuple[int, int] = (8, 28)
     ages: int = 10
     capacity: int = 640

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .loss import gradient_loss, pair_losses, total
+from .muon import Muon
 from .networks import Student, Teacher, fast_dtype
 from .pictures import Photos, list_photos
 from .pool import Pool
@@ -40,7 +42,8 @@ class Training:
         self.teacher = Teacher(weights, recipe.layers, measured)
         self.student = Student(recipe.layers, recipe.widths, self._generator)
         self._average = {name: value.detach().clone() for name, value in self.student.named_parameters()}
-        self._optimizer = torch.optim.Adam(self.student.groups(), recipe.rate, betas=(0.9, 0.99))
+        matrices, vectors = self.student.groups()
+        self._optimizers = Muon(matrices, recipe.rate), torch.optim.Adam(vectors, recipe.rate, betas=(0.9, 0.99))
         self._pool = Pool(recipe.capacity)
         self._walks = Walks(recipe, drawn)
         self.step = 0
@@ -81,16 +84,18 @@ class Training:
         pairs = self._pool.draw(self.recipe.pairs, self._generator)
         losses = pair_losses(self.student, self.teacher, pairs, fast_dtype())
         loss = total(losses, self.recipe.weights, self.recipe.gram)
-        slope = torch.zeros(())
-        if self.recipe.gradient and self.step >= self.recipe.begin:
+        slope: Tensor | None = None
+        if self.step >= self.recipe.begin and self.step % self.recipe.gradient_every == 0:
             slope = gradient_loss(self.student, self.teacher, pairs[: self.recipe.gradient_pairs])
             loss = loss + self.recipe.gradient * slope
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["deviation"] * self.recipe.learning_rate(self.step)
-        self._optimizer.zero_grad()
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = group["deviation"] * self.recipe.learning_rate(self.step)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self.step += 1
         # Young averages forget faster, or they would remember the beginning for long.
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
@@ -98,7 +103,7 @@ class Training:
             for name, value in self.student.named_parameters():
                 self._average[name].lerp_(value, 1 - decay)
         parts = {name: (features.item(), grams.item()) for name, (features, grams) in losses.items()}
-        return {"loss": loss.item(), "gradient": slope.item(), "layers": parts}
+        return {"loss": loss.item(), "gradient": None if slope is None else slope.item(), "layers": parts}
 
     def _log(self, recent: list[dict[str, Any]], report: Callable[[str], None]) -> None:
         def mean(values: list[float]) -> float:
@@ -107,7 +112,7 @@ class Training:
         features = {n: mean([r["layers"][n][0] for r in recent]) for n in self.recipe.layers}
         grams = {n: mean([r["layers"][n][1] for r in recent]) for n in self.recipe.layers}
         loss = mean([r["loss"] for r in recent])
-        gradient = mean([r["gradient"] for r in recent])
+        gradient = mean([r["gradient"] for r in recent if r["gradient"] is not None] or [0.0])
         line = {"step": self.step, "loss": loss, "gradient": gradient, "features": features, "grams": grams}
         with (self._folder / LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -121,7 +126,7 @@ class Training:
             "step": self.step,
             "student": self.student.state_dict(),
             "average": self._average,
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "generator": self._generator.get_state(),
             "pool": self._pool.state(),
             "walks": self._walks.state(),
@@ -134,7 +139,8 @@ class Training:
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
         self._average = state["average"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self._generator.set_state(state["generator"])
         self._pool.load(state["pool"])
         self._walks.load(state["walks"])

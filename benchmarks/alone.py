@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 
-# As a worker has it, or the two would differ in how their threads wait; before torch reads it.
-SPIN = {"GOMP_SPINCOUNT": "20000"}
+from gramophone_server.jobs.executor import ENVIRONMENT
 
 
 class Alone:
@@ -18,7 +17,7 @@ class Alone:
     def __init__(self, model: str, size: int, iterations: int) -> None:
         command = [sys.executable, "-m", "benchmarks.alone", model, str(size), str(iterations)]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**SPIN, **os.environ})
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**ENVIRONMENT, **os.environ})
 
     def __enter__(self) -> "Alone":
         return self
@@ -40,13 +39,13 @@ def serve(name: str, size: int, iterations: int) -> None:
     import torch
 
     from gramophone_server.engine.canvas import noise
-    from gramophone_server.engine.device import available_threads, fastest_dtype
+    from gramophone_server.engine.device import fastest_dtype, set_up_cpu
     from gramophone_server.engine.optimizers import LBFGS
     from gramophone_server.engine.synthesis import Level, Synthesis
 
     from .inputs import models, picture, style_objective
 
-    torch.set_num_threads(available_threads())
+    set_up_cpu()
     (model,) = (model for model in models() if model.manifest.name == name)
     objective = style_objective(model, picture(size), 5, fastest_dtype(torch.device("cpu")))
     for _ in sys.stdin:

@@ -1,6 +1,7 @@
 """The engine beside other projects: the same weights, pictures, layers and sizes, in turn, on the same cores."""
 
 import json
+import os
 import statistics
 import subprocess
 import tempfile
@@ -14,10 +15,11 @@ from PIL import Image
 
 from gramophone.requests import estimate_request
 from gramophone_server.engine.canvas import from_pictures, noise, to_pictures
-from gramophone_server.engine.device import available_threads, fastest_dtype
+from gramophone_server.engine.device import available_threads, fastest_dtype, set_up_cpu
 from gramophone_server.engine.objective import Objective
 from gramophone_server.engine.optimizers import LBFGS
 from gramophone_server.engine.synthesis import Frame
+from gramophone_server.jobs.executor import ENVIRONMENT
 from tests.harness import ServerProcess, peak_memory
 
 from .inputs import REAL_MODEL, assets, best_model, studio, style_objective
@@ -36,7 +38,7 @@ Curve = list[tuple[float, int, float]]
 def measure_steps() -> dict[str, Any]:
     """Seconds a step and peak memory."""
     folder = assets()
-    torch.set_num_threads(available_threads())
+    set_up_cpu()
     rows = []
     for size, calls, rounds in ((224, 12, 3), (512, 6, 2)):
         image = _picture(folder, PICTURES[0], size)
@@ -70,7 +72,7 @@ def measure_steps() -> dict[str, Any]:
 def measure_loss() -> dict[str, Any]:
     """Seconds to the loss that neural-style reaches, and the losses after 50, 100 and 200 closure calls."""
     folder = assets()
-    torch.set_num_threads(available_threads())
+    set_up_cpu()
     rows, curves = [], {}
     for name in PICTURES:
         image = _picture(folder, name, 224)
@@ -128,7 +130,9 @@ def _run_peer(peer: str, folder: Path, image: np.ndarray, calls: int) -> tuple[d
             *("--output", str(work / "record.json"), "--picture-output", str(work / "out.png")),
             *("--pictures-at", ",".join(map(str, KEPT)), "--folder", str(work / "kept")),
         ]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # Without what a worker of ours has in its environment.
+        environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
         if done.returncode:
             raise RuntimeError(f"{peer} failed: {done.stdout[-2000:]}")
         pictures = {n: work / "kept" / f"{n}.png" for n in KEPT}

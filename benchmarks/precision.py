@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import torch
-
-from gramophone_server.engine.device import available_threads
+from gramophone_server.engine.device import set_up_cpu
 
 from .inputs import best_model, need_bfloat16, picture, studio
 
@@ -13,7 +11,7 @@ MARKS = (25, 50, 100, 200)
 
 def measure() -> dict[str, Any]:
     need_bfloat16()
-    torch.set_num_threads(available_threads())
+    set_up_cpu()
     model, image, rows = best_model(), picture(224), []
     for optimizer in ("lbfgs", "adam"):
         losses: dict[str, list[float]] = {}

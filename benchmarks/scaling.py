@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from gramophone_server.engine.canvas import noise
-from gramophone_server.engine.device import available_threads, fastest_dtype
+from gramophone_server.engine.device import fastest_dtype, set_up_cpu
 from gramophone_server.engine.objective import Objective
 from gramophone_server.engine.tiling import cut
 
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def measure() -> dict[str, Any]:
-    torch.set_num_threads(available_threads())
+    set_up_cpu()
     model = best_model()
     dtype = fastest_dtype(torch.device("cpu"))
     objective = style_objective(model, picture(256), 5, dtype)

@@ -6,7 +6,7 @@ import time
 import torch
 
 from gramophone_server.engine.canvas import noise
-from gramophone_server.engine.device import available_threads
+from gramophone_server.engine.device import set_up_cpu
 from gramophone_server.engine.optimizers import LBFGS
 
 from .inputs import models, need_bfloat16, picture, style_objective
@@ -16,7 +16,7 @@ ROUNDS, STEPS = 3, 4
 
 def measure() -> dict:
     need_bfloat16()
-    torch.set_num_threads(available_threads())
+    set_up_cpu()
     rows = []
     for model in models():
         for size in (224, 512):

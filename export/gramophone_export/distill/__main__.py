@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import click
-import torch
 
-from gramophone_server.engine.device import available_threads
+from gramophone_server.engine.device import set_up_cpu
 from gramophone_server.models.store import BUILTIN_ROOT
 
 from ..weights import read_weights
@@ -31,7 +30,7 @@ def main(
     teacher: Path, photos: Path, folder: Path, steps: int, minutes: float | None, install: bool, seed: int
 ) -> None:
     """Train vgg19-slim, and judge it when it is done."""
-    torch.set_num_threads(available_threads())
+    set_up_cpu()
     training = Training(Recipe(seed=seed, steps=steps), read_weights(teacher), photos, folder)
     seconds = 60 * minutes if minutes else float("inf")
     done = training.run(seconds=seconds, report=lambda line: click.echo(line))

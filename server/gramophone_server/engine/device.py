@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
 
 def open_device(name: str) -> torch.device:
     """The device of that name: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is one.
@@ -28,6 +31,24 @@ def open_device(name: str) -> torch.device:
 def available_threads() -> int:
     """CPU cores this process may use, which in a container can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_up_cpu(threads: int = 0) -> None:
+    """Sets this process up for optimising: its threads, and to keep what it frees for the next step.
+
+    By default the C library gives each freed block of a megabyte or more back to the system, and gets every next one in
+    pages that must be cleared and mapped one by one: a sixth of a step at 512x512. `release_free_memory` still gives
+    back what a step has no use for.
+
+    Args:
+        threads: 0 for as many as the process may use.
+    """
+    torch.set_num_threads(threads or available_threads())
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_MMAP_MAX, 0)
+            library.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def has_native_bfloat16(device: torch.device) -> bool:

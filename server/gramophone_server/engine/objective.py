@@ -157,7 +157,10 @@ class Objective:
                 continue
             assert term.target is not None
             stride = self.network.stride(term.layer)
-            own = features[term.layer][:, :, *tile.seen(stride)]
+            own = features[term.layer]
+            if not tile.is_whole:
+                # Else this would copy the gradient, even of a slice that is everything.
+                own = own[:, :, *tile.seen(stride)]
             rows, columns = tile.positions(stride)
             if term.kind == "content":
                 parts.append(content_loss(own, term.target[:, :, rows, columns]))

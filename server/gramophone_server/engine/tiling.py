@@ -48,6 +48,11 @@ class Tile:
     columns: Span
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is the picture."""
+        return all(span.start == 0 and span.end == span.length for span in (self.rows, self.columns))
+
+    @property
     def crop(self) -> tuple[slice, slice]:
         """The pixels (rows, columns) that the network sees."""
         return self.rows.crop, self.columns.crop

@@ -87,12 +87,17 @@ class _Convolution(torch.autograd.Function):
         n, outputs, height, width = y.shape
         inputs = points.shape[1]
         rows, columns = -(-height // 4), -(-width // 4)
-        whole = slope.new_zeros(n, 4 * rows, 4 * columns, outputs)
+        whole = slope.new_empty(n, 4 * rows, 4 * columns, outputs)
+        whole[:, height:] = 0
+        whole[:, :, width:] = 0
         inside = whole[:, :height, :width].permute(0, 3, 1, 2)
         torch.ops.aten.threshold_backward.grad_input(slope, y, 0, grad_input=inside)
-        # Whole patches of 6x6 at every fourth position, overlapping by two.
-        x = slope.new_zeros(n, 4 * rows + 4, 4 * columns + 4, inputs)
-        for image, first, count in _strips(n, rows, columns, points):
+        # Whole patches of 6x6 at every fourth position, overlapping by two. The 4x4 at the patches' upper left cover
+        # all but a margin and are written; the rest is added, also to the strip below, which is why that comes first.
+        x = slope.new_empty(n, 4 * rows + 4, 4 * columns + 4, inputs)
+        x[:, 4 * rows :] = 0
+        x[:, :, 4 * columns :] = 0
+        for image, first, count in reversed(_strips(n, rows, columns, points)):
             tiles = whole[image, 4 * first : 4 * (first + count)].view(count, 4, columns, 4, outputs)
             m = _OUTPUT.T @ tiles.permute(1, 3, 0, 2, 4).reshape(16, -1)
             d = torch.bmm(m.view(36, count * columns, outputs), points.transpose(1, 2))
@@ -102,7 +107,11 @@ class _Convolution(torch.autograd.Function):
                     top, left = 4 * first + vertical, horizontal
                     onto = x[image, top : top + 4 * count, left : left + 4 * columns]
                     onto = onto.view(count, 4, columns, 4, inputs)[:, :high, :, :wide]
-                    onto += patches[:, vertical : vertical + high, :, horizontal : horizontal + wide]
+                    part = patches[:, vertical : vertical + high, :, horizontal : horizontal + wide]
+                    if vertical == horizontal == 0:
+                        onto.copy_(part)
+                    else:
+                        onto += part
         return x[:, 1 : height + 1, 1 : width + 1].permute(0, 3, 1, 2), None, None
 
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from ..engine.device import Memory, available_threads, open_device
+from ..engine.device import Memory, open_device, set_up_cpu
 from ..jobs.estimate import Estimate
 from ..jobs.events import Failure
 from ..jobs.pipe import (
@@ -61,11 +61,10 @@ class WorkerProcess:
         # A Ctrl-C is meant for the front, which decides what becomes of the jobs.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
-        threads = self._config.threads or available_threads()
-        torch.set_num_threads(threads)
+        set_up_cpu(self._config.threads)
         device = open_device(self._config.device)
         self._store = ModelStore(self._config.models)
-        self._targets = Targets(str(device), threads)
+        self._targets = Targets(str(device), torch.get_num_threads())
         self._estimator = Estimator(self._store, device, self._config.memory)
         self._runner = JobRunner(
             self._store, self._targets, self._estimator, device, self._outbox,

@@ -30,7 +30,7 @@ class SpectralScale:
 
     def __init__(self) -> None:
         self._state: dict[str, Any] = {}
-        self._bands: Tensor | None = None
+        self._known: _Rings | None = None
 
     def learn(self, s: Tensor, y: Tensor, good: Tensor) -> None:
         """Takes in steps and changes of the gradient (N, 3, H, W) of the canvases that are `good` (N,)."""
@@ -55,13 +55,9 @@ class SpectralScale:
         """P·q, (N, 3, H, W)."""
         if not self._state:
             return q
-        size, bands, factors = q.shape[2:], self._band_numbers(q), self._factors()
-        result = torch.zeros_like(q)
-        for number, axis in enumerate(_axes(q)):
-            spectrum = torch.fft.rfft2(_along(q, axis))
-            spectrum *= factors[:, number][:, bands]
-            result += torch.fft.irfft2(spectrum, s=size)[:, None] * axis.view(1, 3, 1, 1)
-        return result
+        spectrum = torch.fft.rfft2(_turned(q, _axes(q)))
+        spectrum *= self._factors()[:, :, self._rings(q).numbers]
+        return _turned(torch.fft.irfft2(spectrum, s=q.shape[2:]), _axes(q).T)
 
     def state(self) -> dict[str, Any]:
         """All that has been learned."""
@@ -82,37 +78,46 @@ class SpectralScale:
 
     def _power(self, values: Tensor) -> Tensor:
         """Sum of squares of values (N, 3, H, W) in each band, (N, 3, BANDS)."""
+        rings = self._rings(values)
+        power = torch.fft.rfft2(_turned(values, _axes(values))).abs().square_()
+        # A product, because adding by index would not be the same twice on a GPU.
+        return power.flatten(2) @ rings.members
+
+    def _rings(self, values: Tensor) -> "_Rings":
         height, width = values.shape[2:]
-        bands = self._band_numbers(values)
+        if self._known is None or self._known.shape != (height, width):
+            self._known = _Rings(height, width, values.device)
+        return self._known
+
+
+class _Rings:
+    """The bands of a picture's half plane of frequencies (H, W // 2 + 1): rings whose radii grow geometrically.
+
+    Attributes:
+        numbers: the band of each frequency.
+        members: (H · (W // 2 + 1), BANDS), what each frequency's power counts in each band.
+    """
+
+    def __init__(self, height: int, width: int, device: torch.device) -> None:
+        self.shape = (height, width)
+        rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+        longest = max(height, width)
+        octaves = torch.log2(longest * torch.hypot(rows, columns).clamp_min(1 / longest))
+        highest = torch.log2(torch.tensor(longest * 0.5**0.5))
+        numbers = (BANDS * octaves / highest).long().clamp_(0, BANDS - 1)
         # The half plane of a real transform stands for both halves, except where they meet.
-        twice = torch.full((bands.shape[1],), 2.0, device=values.device)
+        twice = torch.full((width // 2 + 1,), 2.0)
         twice[0] = 1
         if width % 2 == 0:
             twice[-1] = 1
-        members = torch.nn.functional.one_hot(bands.flatten(), BANDS).to(values.dtype)
-        powers = []
-        for axis in _axes(values):
-            power = torch.fft.rfft2(_along(values, axis)).abs().square_() * (twice / (height * width))
-            # A product, because adding by index would not be the same twice on a GPU.
-            powers.append(power.flatten(1) @ members)
-        return torch.stack(powers, dim=1)
-
-    def _band_numbers(self, values: Tensor) -> Tensor:
-        """The band of each frequency, (H, W // 2 + 1): rings whose radii grow geometrically."""
-        height, width = values.shape[2:]
-        if self._bands is None or self._bands.shape != (height, width // 2 + 1):
-            rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
-            longest = max(height, width)
-            octaves = torch.log2(longest * torch.hypot(rows, columns).clamp_min(1 / longest))
-            highest = torch.log2(torch.tensor(longest * 0.5**0.5))
-            self._bands = (BANDS * octaves / highest).long().clamp_(0, BANDS - 1).to(values.device)
-        return self._bands
+        members = torch.nn.functional.one_hot(numbers, BANDS) * (twice / (height * width))[:, None]
+        self.numbers, self.members = numbers.to(device), members.flatten(0, 1).to(device)
 
 
 def _axes(like: Tensor) -> Tensor:
     return torch.tensor(_AXES, device=like.device, dtype=like.dtype)
 
 
-def _along(values: Tensor, axis: Tensor) -> Tensor:
-    """The plane (N, H, W) of values (N, 3, H, W) along a colour axis."""
-    return (values * axis.view(1, 3, 1, 1)).sum(1)
+def _turned(values: Tensor, axes: Tensor) -> Tensor:
+    """Values (N, 3, H, W) in other coordinates of colour, the rows of `axes`."""
+    return (axes @ values.flatten(2)).view(values.shape)

@@ -62,14 +62,17 @@ class TruncatedVGG:
         self._wanted = frozenset(layers)
         self._pool = pool
         self._dtype = dtype
-        self._order = list(order)
-        self._scale = torch.tensor(scale, device=device).view(1, 3, 1, 1)
-        self._shift = torch.tensor(shift, device=device).view(1, 3, 1, 1)
+        # The first kernel takes RGB in its order, so that no canvas has to be put into another.
+        place = torch.tensor(order).argsort()
+        self._scale = torch.tensor(scale, device=device)[place].view(1, 3, 1, 1)
+        self._shift = torch.tensor(shift, device=device)[place].view(1, 3, 1, 1)
         names = sorted(weights, key=_position)
         deepest = max(map(names.index, layers))
         self._convolutions: list[_Convolution] = []
         for name in names[: deepest + 1]:
             kernel, bias = (torch.tensor(part, device=device, dtype=dtype) for part in weights[name])
+            if not self._convolutions:
+                kernel = kernel[:, place]
             self._convolutions.append(_Convolution(name, kernel, bias, padding))
         self._heads = {
             name: torch.tensor(head, device=device, dtype=dtype)[:, :, None, None]
@@ -117,7 +120,7 @@ class TruncatedVGG:
         Args:
             canvas: (N, 3, H, W) of 0 to 1.
         """
-        x = canvas[:, self._order] * self._scale + self._shift
+        x = canvas * self._scale + self._shift
         x = x.to(self._dtype, memory_format=torch.channels_last)
         features = {}
         block = 1

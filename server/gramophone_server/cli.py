@@ -58,6 +58,13 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     "--max-streams", default=Limits.max_streams, show_default=True, type=click.IntRange(1), help="Open at once."
 )
 @click.option(
+    "--max-reports",
+    default=Limits.max_reports,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="A second, over all streams. Where more are due, all watchers see fewer, always the latest.",
+)
+@click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the jobs, in which they survive the server.  [default: gramophone/jobs in your data folder, "
@@ -109,6 +116,7 @@ def serve(
     max_queued_per_client: int,
     max_iterations: int,
     max_streams: int,
+    max_reports: float,
     data: Path | None,
     database: str | None,
     keep_days: float,
@@ -132,7 +140,7 @@ def serve(
 ) -> None:
     """Serve Gramophone over gRPC."""
     configure(log_format, log_level)
-    limits = Limits(max_pixels, max_queued, max_queued_per_client, max_iterations, max_streams)
+    limits = Limits(max_pixels, max_queued, max_queued_per_client, max_iterations, max_streams, max_reports)
     security = Security(tokens, tls_certificate, tls_key, client_ca, admins, insecure)
     # A parent that starts a child for itself comes back to none of its jobs.
     folder = data if data or until_stdin_closes else default_data_folder()

@@ -81,7 +81,8 @@ class SpectralScale:
         rings = self._rings(values)
         power = torch.fft.rfft2(_turned(values, _axes(values))).abs().square_()
         # A product, because adding by index would not be the same twice on a GPU.
-        return power.flatten(2) @ rings.members
+        bands: Tensor = power.flatten(2) @ rings.members
+        return bands
 
     def _rings(self, values: Tensor) -> "_Rings":
         height, width = values.shape[2:]

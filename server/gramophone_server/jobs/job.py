@@ -1,6 +1,7 @@
 """A job: its spec, its state and its history."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -63,6 +64,7 @@ class Job:
         self._progress: Event | None = None
         self._closed = False
         self._changed = asyncio.Event()
+        self._over = asyncio.Event()
 
     @property
     def progress(self) -> Progress | None:
@@ -121,6 +123,8 @@ class Job:
             self._recent.append(replace(event, detail=replace(event.detail, preview=None)))
         else:
             self._states.append(event)
+            if event.state.final:
+                self._over.set()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -128,6 +132,7 @@ class Job:
         """Ends all watching where it is: the server leaves, the job stays."""
         self._closed = True
         self._changed.set()
+        self._over.set()
 
     def holds_all_after(self, after: int) -> bool:
         """Whether `history` has all events with a higher sequence than `after`; if not, the store has."""
@@ -158,6 +163,12 @@ class Job:
                 if self.state.final and after >= self.sequence:
                     return
                 await changed.wait()
+
+    async def rest(self, seconds: float) -> None:
+        """Waits for so long, but not beyond the end of the job or of the server."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
 
     def _latest(self, after: int) -> list[Event]:
         """The state changes, the latest progress and the latest preview with a higher sequence than `after`."""

@@ -13,6 +13,7 @@ class Limits:
         max_queued_per_client: jobs of one client waiting.
         max_iterations: of a job.
         max_streams: streams of events and results open at once.
+        max_reports: reports of progress a second, over all streams; whoever would get more gets the latest.
         max_message_bytes: of one gRPC message received, and of an uploaded picture file.
     """
 
@@ -21,6 +22,7 @@ class Limits:
     max_queued_per_client: int = 64
     max_iterations: int = 1_000_000
     max_streams: int = 4096
+    max_reports: float = 200.0
     max_message_bytes: int = 128 << 20
 
     @property

@@ -112,7 +112,7 @@ class GramophoneServer:
         self._instruments = Instruments(config.sight, executors, store)
         self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
         reader = RequestReader(models, config.default_model, limits, store.upload)
-        self._streams = streams = Streams(store, limits.max_streams)
+        self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
         self._server = grpc.aio.server(
             interceptors=[self._instruments.interceptor, *([authenticator] if security.authenticates else [])],
             options=[

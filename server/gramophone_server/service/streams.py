@@ -1,4 +1,4 @@
-"""Streams of a job's events to clients, and how many there may be."""
+"""Streams of a job's events to clients: how many there may be, and how much they get."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import grpc
 
 from gramophone.v1 import job_pb2
 
-from ..jobs.events import Event
+from ..jobs.events import Event, Progress
 from ..jobs.job import Job
 from ..jobs.store import JobStore
 from .errors import Context, abort
@@ -21,11 +21,14 @@ class Streams:
 
     Args:
         most: of all clients together.
+        rate: reports a second that all of them together get; with many watchers each sees fewer, always the latest.
+            A crowd would otherwise take from the job that it watches the processor that both run on.
     """
 
-    def __init__(self, store: JobStore, most: int) -> None:
+    def __init__(self, store: JobStore, most: int, rate: float) -> None:
         self._store = store
         self._most = most
+        self._rate = rate
         self._rendered: WeakKeyDictionary[Job, tuple[Event, job_pb2.JobEvent]] = WeakKeyDictionary()
         self.open = 0
 
@@ -55,6 +58,8 @@ class Streams:
             yield self._render(job, event)
         async for event in job.watch(after):
             yield self._render(job, event)
+            if isinstance(event.detail, Progress) and self.open > 1:
+                await job.rest(self.open / self._rate)
         if not job.state.final:
             message = f"The server is shutting down; job {job.id} goes on when it is back, and WatchJob finds it again."
             await abort(context, grpc.StatusCode.UNAVAILABLE, message)

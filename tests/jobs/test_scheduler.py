@@ -7,19 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from gramophone_server.jobs.admission import QueueFullError, RequestIdReusedError, StoppingError, Submission
 from gramophone_server.jobs.events import EncodedPicture, Failure, Progress, Result, State
 from gramophone_server.jobs.executor import WorkerDiedError
 from gramophone_server.jobs.folder import DataFolder
 from gramophone_server.jobs.job import Job
 from gramophone_server.jobs.pipe import Outcome, Paused, Run
-from gramophone_server.jobs.scheduler import (
-    Bounds,
-    QueueFullError,
-    RequestIdReusedError,
-    Scheduler,
-    StoppingError,
-    Submission,
-)
+from gramophone_server.jobs.scheduler import Bounds, Scheduler
 from gramophone_server.jobs.store import JobStore
 
 from .specs import make_spec
@@ -92,12 +86,12 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_a_job_whose_workers_die_goes_on_until_too_many_have(tmp_path):
     died = [WorkerDiedError("was killed by signal 9") for _ in range(3)]
     async with scheduling(tmp_path, *died[:2], attempts=3) as (scheduler, executor):
-        job = await scheduler.submit(make_spec())
+        job = await scheduler.admission.submit(make_spec())
         assert await ended(job) is State.SUCCEEDED
         assert (job.attempts, job.losses) == (3, 2)
         assert [run.squeeze for run in executor.runs] == [0, 0, 0]
     async with scheduling(tmp_path, *died, attempts=3) as (scheduler, executor):
-        job = await scheduler.submit(make_spec())
+        job = await scheduler.admission.submit(make_spec())
         assert await ended(job) is State.FAILED
         assert "was killed by signal 9" in job.outcome.message
         assert "3 times" in job.outcome.message
@@ -105,10 +99,10 @@ async def test_a_job_whose_workers_die_goes_on_until_too_many_have(tmp_path):
 
 async def test_a_job_that_runs_out_of_memory_gets_less_of_it_each_time(tmp_path):
     async with scheduling(tmp_path, *[OUT_OF_MEMORY] * 2) as (scheduler, executor):
-        assert await ended(await scheduler.submit(make_spec())) is State.SUCCEEDED
+        assert await ended(await scheduler.admission.submit(make_spec())) is State.SUCCEEDED
         assert [run.squeeze for run in executor.runs] == [0, 1, 2]
     async with scheduling(tmp_path, *[OUT_OF_MEMORY] * 9) as (scheduler, executor):
-        job = await scheduler.submit(make_spec())
+        job = await scheduler.admission.submit(make_spec())
         assert await ended(job) is State.FAILED
         assert job.outcome == OUT_OF_MEMORY
         assert [run.squeeze for run in executor.runs] == [0, 1, 2, 3]
@@ -116,7 +110,7 @@ async def test_a_job_that_runs_out_of_memory_gets_less_of_it_each_time(tmp_path)
 
 async def test_an_interrupted_job_comes_before_those_that_wait(tmp_path):
     async with scheduling(tmp_path, WorkerDiedError("left with status 1")) as (scheduler, executor):
-        jobs = [await scheduler.submit(make_spec(seed=seed)) for seed in range(3)]
+        jobs = [await scheduler.admission.submit(make_spec(seed=seed)) for seed in range(3)]
         for job in jobs:
             await ended(job)
         assert [run.job_id for run in executor.runs] == [jobs[0].id, jobs[0].id, jobs[1].id, jobs[2].id]
@@ -124,14 +118,14 @@ async def test_an_interrupted_job_comes_before_those_that_wait(tmp_path):
 
 async def test_cancelling_at_any_stage(tmp_path):
     async with scheduling(tmp_path, "waits", WorkerDiedError("was killed by signal 9")) as (scheduler, executor):
-        running, waiting = await scheduler.submit(make_spec()), await scheduler.submit(make_spec())
+        running, waiting = await scheduler.admission.submit(make_spec()), await scheduler.admission.submit(make_spec())
         await scheduler.cancel(waiting)
         assert waiting.state is State.CANCELLED
         await until(lambda: bool(executor.runs))
         await scheduler.cancel(running)
         assert await ended(running) is State.CANCELLED
         # Its worker dies before it could obey: it is not run again.
-        third = await scheduler.submit(make_spec())
+        third = await scheduler.admission.submit(make_spec())
         await until(lambda: third.state is State.RUNNING)
         await scheduler.cancel(third)
         assert await ended(third) in (State.CANCELLED, State.SUCCEEDED)
@@ -140,43 +134,43 @@ async def test_cancelling_at_any_stage(tmp_path):
 async def test_the_same_name_many_times_at_once_is_one_job(tmp_path):
     async with scheduling(tmp_path) as (scheduler, executor):
         named = Submission("me", "name", "hash")
-        jobs = await asyncio.gather(*(scheduler.submit(make_spec(), named) for _ in range(20)))
+        jobs = await asyncio.gather(*(scheduler.admission.submit(make_spec(), named) for _ in range(20)))
         assert len({job.id for job in jobs}) == 1
         await ended(jobs[0])
-        assert (await scheduler.submit(make_spec(), named)).id == jobs[0].id
-        assert (await scheduler.known(named)).id == jobs[0].id
+        assert (await scheduler.admission.submit(make_spec(), named)).id == jobs[0].id
+        assert (await scheduler.admission.known(named)).id == jobs[0].id
         assert len(executor.runs) == 1
         with pytest.raises(RequestIdReusedError):
-            await scheduler.submit(make_spec(), Submission("me", "name", "of another request"))
-        other = await scheduler.submit(make_spec(), Submission("you", "name", "hash"))
+            await scheduler.admission.submit(make_spec(), Submission("me", "name", "of another request"))
+        other = await scheduler.admission.submit(make_spec(), Submission("you", "name", "hash"))
         assert other.id != jobs[0].id
 
 
 async def test_bounds_of_all_and_of_each(tmp_path):
     async with scheduling(tmp_path, "waits", queued=3, queued_per_client=2) as (scheduler, executor):
-        await scheduler.submit(make_spec())
+        await scheduler.admission.submit(make_spec())
         await until(lambda: bool(executor.runs))
         results = await asyncio.gather(
-            *(scheduler.submit(make_spec(), Submission(owner)) for owner in "aaab"), return_exceptions=True
+            *(scheduler.admission.submit(make_spec(), Submission(owner)) for owner in "aaab"), return_exceptions=True
         )
         refused = [result for result in results if isinstance(result, QueueFullError)]
         assert len(refused) == 1
         assert "of yours" in str(refused[0])
         with pytest.raises(QueueFullError, match="3 jobs"):
-            await scheduler.submit(make_spec(), Submission("c"))
+            await scheduler.admission.submit(make_spec(), Submission("c"))
         assert refused[0].retry_after > 0
 
 
 async def test_a_server_that_leaves_hands_its_jobs_on(tmp_path):
     async with scheduling(tmp_path, "waits") as (scheduler, executor):
-        running, waiting = [await scheduler.submit(make_spec(seed=seed)) for seed in range(2)]
+        running, waiting = [await scheduler.admission.submit(make_spec(seed=seed)) for seed in range(2)]
         await until(lambda: bool(executor.runs))
         watcher = asyncio.create_task(ended(waiting))
         await asyncio.sleep(0)
         await scheduler.stop(5.0)
         assert await watcher is State.QUEUED
         with pytest.raises(StoppingError):
-            scheduler.check_room("")
+            scheduler.admission.check_room("")
     async with scheduling(tmp_path) as (scheduler, executor):
         await until(lambda: len(executor.runs) == 2)
         assert [run.job_id for run in executor.runs] == [running.id, waiting.id]
@@ -186,7 +180,7 @@ async def test_a_server_that_leaves_hands_its_jobs_on(tmp_path):
 
 async def test_a_server_whose_jobs_go_with_it_fails_them():
     async with scheduling(None, "waits") as (scheduler, executor):
-        running, waiting = await scheduler.submit(make_spec()), await scheduler.submit(make_spec())
+        running, waiting = await scheduler.admission.submit(make_spec()), await scheduler.admission.submit(make_spec())
         await until(lambda: bool(executor.runs))
         await scheduler.stop(0.0)
         for job in (running, waiting):

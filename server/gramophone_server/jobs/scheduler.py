@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..models.layers import PoolingName
+from .admission import Admission
 from .estimate import Estimate
 from .events import Failure, Progress
 from .executor import Executor, Features, WorkerDiedError
@@ -26,45 +25,12 @@ log = logging.getLogger(__name__)
 _SQUEEZES = 3
 
 
-class QueueFullError(Exception):
-    """The queue has no room; `retry_after` is a guess at when it will, in seconds."""
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
 class DoesNotFitError(Exception):
     """The job needs more memory than any device has."""
 
     def __init__(self, estimate: Estimate) -> None:
         super().__init__(estimate.refusal)
         self.device = estimate.device
-
-
-class StoppingError(Exception):
-    """The server is shutting down and takes no more jobs."""
-
-
-class RequestIdReusedError(Exception):
-    """Another request was submitted under this name."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """Whose a job is, and what its client calls it.
-
-    Attributes:
-        owner: its client; empty where clients are not told apart.
-        request_id: the client's name for the submission; None for none.
-        request_sha256: of the request, to tell whether the same name is for the same request.
-        priority: among the client's own jobs, the highest first.
-    """
-
-    owner: str = ""
-    request_id: str | None = None
-    request_sha256: str = ""
-    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +49,9 @@ class Scheduler:
         executors: one per device.
         store: where jobs are kept.
         observer: is told what becomes of them.
+
+    Attributes:
+        admission: where jobs come in.
     """
 
     def __init__(
@@ -97,8 +66,9 @@ class Scheduler:
         self._bounds = bounds or Bounds()
         self._observer = observer or Observer()
         self._queue = FairQueue()
-        self._adding: Counter[str] = Counter()
-        self._named: dict[tuple[str, str], asyncio.Task[Job]] = {}
+        self.admission = Admission(
+            store, self._queue, self._bounds.queued, self._bounds.queued_per_client, self._admitted
+        )
         self._work = asyncio.Semaphore(0)
         self._running: dict[str, Executor] = {}
         self._cancelled: set[str] = set()
@@ -107,12 +77,7 @@ class Scheduler:
         self._loops: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._mean_seconds = 10.0
-        self._admitting = True
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the server is shutting down."""
-        return not self._admitting
+        self.admission.retry_after = self._mean_seconds / len(self._executors)
 
     @property
     def waiting(self) -> int:
@@ -127,73 +92,10 @@ class Scheduler:
         """
         for job in await self.store.open():
             self.store.record(job, job.queue())
-            self._push(job)
-            self._observer.queued(job)
+            self._admitted(job)
             log.info("job %s is taken up again", job.id, extra=job.marks)
         self._loops = [asyncio.create_task(self._serve(executor)) for executor in self._executors]
         await asyncio.gather(*(executor.start() for executor in self._executors))
-
-    async def known(self, submission: Submission) -> Job | None:
-        """The job of an earlier submission of the same name, if there is one.
-
-        Raises:
-            RequestIdReusedError: it was for another request.
-        """
-        if submission.request_id is None:
-            return None
-        if (adding := self._named.get((submission.owner, submission.request_id))) is not None:
-            # One that fails is no job; this submission is then the first.
-            await asyncio.wait([adding])
-        job = await self.store.submitted_as(submission.owner, submission.request_id)
-        return job and _same(job, submission)
-
-    def check_room(self, owner: str) -> None:
-        """Sees that one more job of a client may wait.
-
-        Raises:
-            QueueFullError: it may not.
-            StoppingError: the server is shutting down.
-        """
-        if not self._admitting:
-            raise StoppingError("the server is shutting down")
-        retry_after = self._mean_seconds / len(self._executors)
-        waiting = len(self._queue) + self._adding.total()
-        if waiting >= self._bounds.queued:
-            raise QueueFullError(
-                f"{waiting} jobs are waiting already, which is as many as this server lets wait", retry_after
-            )
-        own = self._queue.count(owner) + self._adding[owner]
-        if own >= self._bounds.queued_per_client:
-            raise QueueFullError(
-                f"{own} jobs of yours are waiting already, which is as many as this server lets one client have",
-                retry_after,
-            )
-
-    async def submit(self, spec: JobSpec, submission: Submission | None = None) -> Job:
-        """Queues a job; it is on the disk when this returns. A submission whose name is known gives the job there is.
-
-        Raises:
-            QueueFullError: too many jobs wait.
-            StoppingError: the server is shutting down.
-            StorageError: it cannot be kept.
-            RequestIdReusedError: the name is of another request.
-        """
-        submission = submission or Submission()
-        key = submission.owner, submission.request_id or ""
-        while True:
-            if (job := await self.known(submission)) is not None:
-                return job
-            if key not in self._named:
-                break
-        self.check_room(submission.owner)
-        # Counted from here on: others are let in or not before the task has begun.
-        self._adding[submission.owner] += 1
-        adding = asyncio.create_task(self._add(spec, submission))
-        if submission.request_id is not None:
-            self._named[key] = adding
-            adding.add_done_callback(lambda _: self._named.pop(key, None))
-        # A client that leaves meanwhile has submitted it all the same.
-        return await asyncio.shield(adding)
 
     async def cancel(self, job: Job) -> None:
         """Cancels a job: at once if it waits, at its next report if it runs."""
@@ -244,7 +146,7 @@ class Scheduler:
         and the next server takes all of them up; else those that wait fail, and those that run have `grace` seconds to
         be done.
         """
-        self._admitting = False
+        self.admission.open = False
         if self.store.lasting:
             await asyncio.gather(*(executor.pause(job_id) for job_id, executor in list(self._running.items())))
         else:
@@ -266,33 +168,16 @@ class Scheduler:
         busy = set(self._running.values())
         return next((e for e in self._executors if e not in busy), self._executors[0])
 
-    async def _add(self, spec: JobSpec, submission: Submission) -> Job:
-        job = Job(
-            _new_id(),
-            spec.without_pixels(),
-            owner=submission.owner,
-            request_id=submission.request_id,
-            request_sha256=submission.request_sha256,
-            priority=submission.priority,
-        )
-        try:
-            await self.store.add(job, spec)
-        finally:
-            self._adding -= Counter([job.owner])
-        self._push(job)
-        self._observer.queued(job)
-        log.info("job %s queued: %s %dx%d", job.id, spec.kind, spec.width, spec.height, extra=job.marks)
-        return job
-
-    def _push(self, job: Job) -> None:
+    def _admitted(self, job: Job) -> None:
         self._queue.push(job)
         self._work.release()
+        self._observer.queued(job)
 
     async def _serve(self, executor: Executor) -> None:
         while True:
             await self._work.acquire()
             # A cancelled job leaves the queue but not the semaphore; and what is left waits for the next server.
-            job = self._queue.pop() if self._admitting else None
+            job = self._queue.pop() if self.admission.open else None
             if job is None:
                 continue
             self._running[job.id] = executor
@@ -333,6 +218,7 @@ class Scheduler:
             case _:
                 await self._end(job, outcome)
                 self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
+                self.admission.retry_after = self._mean_seconds / len(self._executors)
 
     async def _attempt(self, job: Job, executor: Executor) -> Outcome:
         try:
@@ -356,12 +242,11 @@ class Scheduler:
             times = "once" if job.losses == 1 else f"{job.losses} times"
             await self._end(job, Failure("INTERNAL", f"{why}, {times} by now; it is not tried again."))
             return
-        if self.stopping:
+        if not self.admission.open:
             return  # For the next server, or for `stop` to end.
         log.warning("job %s goes back to the queue: %s", job.id, why, extra=job.marks)
         self.store.record(job, job.queue())
-        self._observer.queued(job)
-        self._push(job)
+        self._admitted(job)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
         assert not isinstance(outcome, Paused)
@@ -370,14 +255,3 @@ class Scheduler:
         await self.store.end(job, outcome)
         self._observer.ended(job)
         log.info("job %s %s", job.id, job.state.value, extra=job.marks)
-
-
-def _same(job: Job, submission: Submission) -> Job:
-    if job.request_sha256 != submission.request_sha256:
-        raise RequestIdReusedError(f"is {submission.request_id!r}, under which another request was submitted already")
-    return job
-
-
-def _new_id() -> str:
-    """An id that sorts by age and cannot be guessed: microseconds in hexadecimal, then 64 random bits."""
-    return f"{time.time_ns() // 1000:014x}{secrets.token_hex(8)}"

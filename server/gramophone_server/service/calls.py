@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import grpc
 
-from ..jobs.scheduler import DoesNotFitError, QueueFullError, RequestIdReusedError, StoppingError
+from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
+from ..jobs.scheduler import DoesNotFitError
 from ..jobs.store import StorageError
 from .auth import OPEN
 from .errors import Context

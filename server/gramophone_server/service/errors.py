@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from ..jobs.scheduler import DoesNotFitError, QueueFullError, RequestIdReusedError, StoppingError
+from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
+from ..jobs.scheduler import DoesNotFitError
 from ..jobs.store import StorageError
 from .violations import InvalidRequestError, NotFoundError, TooMuchError
 

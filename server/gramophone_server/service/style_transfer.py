@@ -70,14 +70,14 @@ class StyleTransferServicer(StyleTransferServiceServicer):
             submission = read_submission(request, check)
             check.stop_if_wrong()
             with self._streams.one():
-                job = await self._scheduler.known(submission)
+                job = await self._scheduler.admission.known(submission)
                 if job is None:
                     # Before anything is decoded: refusing has to be cheap when many ask.
-                    self._scheduler.check_room(submission.owner)
+                    self._scheduler.admission.check_room(submission.owner)
                     # Checking decodes pictures, which would hold up every other call.
                     spec = await asyncio.to_thread(read, request)
                     await self._scheduler.check_fits(spec)
-                    job = await self._scheduler.submit(spec, submission)
+                    job = await self._scheduler.admission.submit(spec, submission)
                 mark(job_id=job.id)
                 try:
                     async for event in self._streams.events(job, context):
@@ -90,4 +90,4 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         """Whether the client has closed the stream of a job that has not ended: itself, or with its connection."""
         left = context.time_remaining()
         ran_out = left is not None and left <= 0.05
-        return not (job.state.final or ran_out or self._scheduler.stopping)
+        return self._scheduler.admission.open and not (job.state.final or ran_out)

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from gramophone.v1 import options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
-from ..jobs.scheduler import Submission
+from ..jobs.admission import Submission
 from .caller import current_caller
 from .violations import Checker
 

@@ -265,6 +265,7 @@ def test_unknown_job(server, method):
         ({"kind": 9}, INVALID, "kind"),
         ({"model": "nobody"}, NOT_FOUND, "model"),
         ({"image": o.Image(data=png(400, 8))}, INVALID, "image"),
+        ({"kind": model_service_pb2.FEATURE_KIND_MAP, "size": 4096}, INVALID, "layers"),
     ],
 )
 def test_bad_feature_requests(server, fields, code, field):

@@ -14,6 +14,7 @@ class Limits:
         max_iterations: of a job.
         max_streams: streams of events and results open at once.
         max_reports: reports of progress a second, over all streams; whoever would get more gets the latest.
+        max_features_bytes: of what one call for features returns.
         max_message_bytes: of one gRPC message received, and of an uploaded picture file.
     """
 
@@ -23,6 +24,7 @@ class Limits:
     max_iterations: int = 1_000_000
     max_streams: int = 4096
     max_reports: float = 200.0
+    max_features_bytes: int = 256 << 20
     max_message_bytes: int = 128 << 20
 
     @property

@@ -109,6 +109,7 @@ class RequestReader:
         assert image is not None
         picture = image.at(*(image.fitted(size, "longest_side") if size else image.image.size))
         _check_size(picture, names, manifest, "image", check)
+        self._check_reply(picture, names, manifest, kind, check)
         check.stop_if_wrong()
         return FeatureRequest(manifest.name, picture, names, kind == "gram", pooling)
 
@@ -249,6 +250,24 @@ class RequestReader:
                 check.add(f"styles[{i}].{'scale' if style.HasField('scale') else 'image'}", reason)
         if together > (most := self._limits.max_request_pixels):
             check.add("styles", f"have {together:,} pixels at their scales; one request may have {most:,}")
+
+    def _check_reply(
+        self, picture: Picture, layers: Sequence[str], manifest: Manifest, kind: str, check: Checker
+    ) -> None:
+        """Sees that the features asked for fit into a reply: the front holds all of it."""
+        positions = {layer.stride: (picture.width // layer.stride) * (picture.height // layer.stride)
+                     for layer in manifest.layers}  # fmt: skip
+        size = sum(
+            4 * layer.channels * (layer.channels if kind == "gram" else positions[layer.stride])
+            for layer in manifest.layers
+            if layer.name in layers
+        )
+        if size > (most := self._limits.max_features_bytes):
+            check.add(
+                "layers",
+                f"would make {size / 2**20:,.0f} MiB of values from a picture of {picture.width}x{picture.height}, but "
+                f"this server sends at most {most / 2**20:,.0f}; ask for fewer layers, matrices, or a smaller size",
+            )
 
     def _check_sizes(self, spec: JobSpec, manifest: Manifest, check: Checker) -> None:
         layers = [w.layer for w in (*spec.content_layers, *spec.style_layers)]

@@ -47,16 +47,16 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 7_000
-    rate: float = 0.03
+    steps: int = 3_500
+    rate: float = 0.02
     average: float = 0.998
-    gram: float = 0.5
+    gram: float = 1.0
     gradient: float = 1.5
     gradient_pairs: int = 2
     gradient_every: int = 2
-    begin: int = 200
+    begin: int = 500
     walkers: int = 8
-    fresh: int = 12
+    fresh: int = 16
     refresh: int = 24
     stretch: tuple[int, int] = (8, 28)
     ages: int = 10

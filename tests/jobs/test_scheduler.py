@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gramophone_server.jobs.admission import QueueFullError, RequestIdReusedError, StoppingError, Submission
+from gramophone_server.jobs.admission import StoppingError
 from gramophone_server.jobs.events import EncodedPicture, Failure, Progress, Result, State
 from gramophone_server.jobs.executor import WorkerDiedError
 from gramophone_server.jobs.folder import DataFolder
@@ -129,36 +129,6 @@ async def test_cancelling_at_any_stage(tmp_path):
         await until(lambda: third.state is State.RUNNING)
         await scheduler.cancel(third)
         assert await ended(third) in (State.CANCELLED, State.SUCCEEDED)
-
-
-async def test_the_same_name_many_times_at_once_is_one_job(tmp_path):
-    async with scheduling(tmp_path) as (scheduler, executor):
-        named = Submission("me", "name", "hash")
-        jobs = await asyncio.gather(*(scheduler.admission.submit(make_spec(), named) for _ in range(20)))
-        assert len({job.id for job in jobs}) == 1
-        await ended(jobs[0])
-        assert (await scheduler.admission.submit(make_spec(), named)).id == jobs[0].id
-        assert (await scheduler.admission.known(named)).id == jobs[0].id
-        assert len(executor.runs) == 1
-        with pytest.raises(RequestIdReusedError):
-            await scheduler.admission.submit(make_spec(), Submission("me", "name", "of another request"))
-        other = await scheduler.admission.submit(make_spec(), Submission("you", "name", "hash"))
-        assert other.id != jobs[0].id
-
-
-async def test_bounds_of_all_and_of_each(tmp_path):
-    async with scheduling(tmp_path, "waits", queued=3, queued_per_client=2) as (scheduler, executor):
-        await scheduler.admission.submit(make_spec())
-        await until(lambda: bool(executor.runs))
-        results = await asyncio.gather(
-            *(scheduler.admission.submit(make_spec(), Submission(owner)) for owner in "aaab"), return_exceptions=True
-        )
-        refused = [result for result in results if isinstance(result, QueueFullError)]
-        assert len(refused) == 1
-        assert "of yours" in str(refused[0])
-        with pytest.raises(QueueFullError, match="3 jobs"):
-            await scheduler.admission.submit(make_spec(), Submission("c"))
-        assert refused[0].retry_after > 0
 
 
 async def test_a_server_that_leaves_hands_its_jobs_on(tmp_path):

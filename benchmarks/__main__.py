@@ -70,7 +70,7 @@ def render(results: dict) -> str:
 
 if __name__ == "__main__":
     if not ENVIRONMENT.keys() <= os.environ.keys():
-        # As a worker has it; the C library reads it before there is any Python.
+        # As a worker has it; it is read before there is any Python.
         command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
         os.execve(sys.executable, command, {**ENVIRONMENT, **os.environ})
     main(sys.argv[1:])

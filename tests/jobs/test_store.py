@@ -335,3 +335,29 @@ async def test_adding_is_quick(tmp_path):
         await store.add(make(1), spec_of(bytes(10_000_000)))
         assert beats > 10 or time.monotonic() - begun < 0.001
         beating.cancel()
+
+
+async def test_whoever_finds_a_job_at_once_finds_the_one_that_changes(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        for number in range(60):
+            job = make(number)
+            adding = asyncio.create_task(store.add(job, spec_of(b"abc")))
+            await asyncio.sleep(0)
+            # As a client would that has its id from a list.
+            while (found := await store.get(job.id)) is None:
+                pass
+            assert found is job
+            await adding
+
+
+async def test_a_job_that_cannot_be_kept_is_not_known(tmp_path, monkeypatch):
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(store._archive, "add", full)
+        with pytest.raises(StorageError, match="No space left"):
+            await store.add(job, spec_of(b"abc"))
+        assert await store.get(job.id) is None

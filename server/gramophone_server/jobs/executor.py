@@ -38,13 +38,9 @@ from .spec import JobSpec, Picture
 
 log = logging.getLogger(__name__)
 
-ENVIRONMENT = {
-    # Threads that wait by spinning for long make a step several times slower as soon as anything else wants a core;
-    # those that do not spin at all make it slower on an idle machine. This is some tens of microseconds.
-    "GOMP_SPINCOUNT": "20000",
-    # Huge pages where the system has them: memory that was given back between jobs returns 512 times faster.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
+# Threads that wait by spinning for long make a step several times slower as soon as anything else wants a core; those
+# that do not spin at all make it slower on an idle machine. This is some tens of microseconds.
+ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
 """What a worker's process has in its environment, for what is decided before it runs."""
 
 Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
@@ -245,6 +241,10 @@ class ProcessExecutor:
         )
 
     async def _send(self, message: ToWorker) -> None:
+        # Whoever is cancelled meanwhile must not leave half a message in the pipe, nor let another begin.
+        await asyncio.shield(asyncio.create_task(self._send_whole(message)))
+
+    async def _send_whole(self, message: ToWorker) -> None:
         async with self._sending:
             assert self._connection is not None
             # A broken pipe means that the process has just died; the reader reports it and fails what waits.

@@ -105,6 +105,9 @@ class Scheduler:
         elif job.id in self._running:
             self._cancelled.add(job.id)
             await self._running[job.id].cancel(job.id)
+        elif not job.state.final:
+            # It has been found in the store before it was in the queue.
+            self._cancelled.add(job.id)
 
     def cancel_soon(self, job: Job) -> None:
         """Cancels a job from where nothing can be awaited, such as a call that is itself being cancelled."""
@@ -183,7 +186,10 @@ class Scheduler:
             self._running[job.id] = executor
             self._idle.clear()
             try:
-                await self._run(job, executor)
+                if job.id in self._cancelled:
+                    await self._end(job, None)
+                else:
+                    await self._run(job, executor)
             except Exception as error:
                 log.exception("job %s could not be run", job.id, extra=job.marks)
                 await self._end(job, Failure("INTERNAL", f"The job could not be run: {error}."))

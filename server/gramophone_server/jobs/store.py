@@ -90,8 +90,13 @@ class JobStore:
             StorageError: it cannot be kept.
         """
         event = job.queue()
-        await self._keep(partial(self._archive.add, job, spec, event))
+        # Known before it is in the archive, or whoever finds it there would get a copy that never changes.
         self._live[job.id] = job
+        try:
+            await self._keep(partial(self._archive.add, job, spec, event))
+        except BaseException:
+            del self._live[job.id]
+            raise
 
     def record(self, job: Job, event: Event | None) -> None:
         """Has an event of a job that is not its end kept soon."""
@@ -132,7 +137,7 @@ class JobStore:
         job = await self._read(partial(self._archive.load, job_id, with_result=with_result))
         if job is not None and with_result:
             # Many watchers of an old job share one copy of it.
-            self._watched[job.id] = job
+            job = self._watched.setdefault(job.id, job)
         return job
 
     async def submitted_as(self, owner: str, request_id: str) -> Job | None:

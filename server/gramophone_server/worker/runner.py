@@ -86,6 +86,7 @@ class JobRunner:
             # By the figures it fitted once, and then it did not.
             raise MemoryError if job.squeeze else DoesNotFitError(self._estimator.estimate(spec, timed=False))
         studio = Studio(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
+        stack.callback(studio.close)
         frame = None
         if before is not None:
             studio.resume(before.state)

@@ -91,6 +91,10 @@ class Studio:
         """Goes on from the state of a synthesis of the same job; its tensors may be anywhere."""
         self.synthesis.load(_moved(state, self._device))
 
+    def close(self) -> None:
+        """Lets go of what it holds at once: its levels refer back to it, so that a collector would have to find it."""
+        del self.synthesis
+
     def preview(self, frame: Frame) -> np.ndarray:
         """The 8-bit picture (H, W, 3) of a frame."""
         picture: np.ndarray = canvases.to_pictures(self._painted(frame.canvas))[0]

@@ -47,9 +47,9 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 3_500
+    steps: int = 4_500
     rate: float = 0.02
-    average: float = 0.998
+    average: float = 0.99
     gram: float = 1.0
     gradient: float = 1.5
     gradient_pairs: int = 2

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from ..engine.device import Memory, open_device, set_up_cpu
+from ..engine.device import Memory, open_device, release_free_memory, set_up_cpu
 from ..jobs.estimate import Estimate
 from ..jobs.events import Failure
 from ..jobs.pipe import (
@@ -37,6 +37,8 @@ from .targets import Targets
 
 # Seconds between signs of life.
 _BEAT = 2.0
+# Seconds without a job until the memory of the last one is given back.
+_IDLE = 5.0
 
 
 class WorkerProcess:
@@ -75,7 +77,7 @@ class WorkerProcess:
         self._outbox.send(Ready(str(device)))
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         while True:
-            job = self._jobs.get()
+            job = self._next()
             self._busy = True
             with marked(job.marks):
                 outcome = self._runner.run(job)
@@ -83,6 +85,14 @@ class WorkerProcess:
             self._outbox.send(Ended(job.job_id, outcome))
             self._cancelled.discard(job.job_id)
             self._paused.discard(job.job_id)
+
+    def _next(self) -> Run:
+        """The next job. What the last one has freed is kept for one that comes soon, and then given back."""
+        try:
+            return self._jobs.get(timeout=_IDLE)
+        except queue.Empty:
+            release_free_memory()
+            return self._jobs.get()
 
     def _beat(self) -> None:
         """Tells the front that this process lives, for how long its job has stood still, and what it holds."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engine import canvas as canvases
 from ..engine import color
-from ..engine.device import has_native_bfloat16, release_free_memory
+from ..engine.device import has_native_bfloat16
 from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS, Adam, Optimizer
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis
@@ -76,7 +76,6 @@ class Studio:
         self._content = canvas_of(spec.content).to(device) if spec.content and spec.color == "luminance" else None
         self.precision = precision_of(spec, device)
         self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
-        release_free_memory()
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
         self.synthesis = Synthesis(
             levels,
@@ -106,7 +105,6 @@ class Studio:
         It is the averaged iterate if that was asked for; else the last iterate, or the best one if the last update made
         things worse.
         """
-        release_free_memory()
         terms = self._terms.at(self._spec.levels[-1])
         network = self._network_in(torch.float32)
         exact = self._objective(network, terms, self._spec.levels[-1], min(self._tile or JUDGING_TILE, JUDGING_TILE))
@@ -152,7 +150,6 @@ class Studio:
     def _open(self, level: LevelSpec) -> Objective:
         terms = self._terms.at(level)
         self._current: tuple[Term, ...] = tuple(terms)
-        release_free_memory()
         return self._objective(self._network, terms, level, self._tile)
 
     def _objective(self, network: TruncatedVGG, terms: list[Term], level: LevelSpec, tile: int | None) -> Objective:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gramophone_server.jobs.archive import Query
 from gramophone_server.jobs.database import metadata, open_engine
@@ -361,3 +362,26 @@ async def test_a_job_that_cannot_be_kept_is_not_known(tmp_path, monkeypatch):
         with pytest.raises(StorageError, match="No space left"):
             await store.add(job, spec_of(b"abc"))
         assert await store.get(job.id) is None
+
+
+async def test_a_job_that_is_deleted_while_it_is_read_has_its_end_all_the_same(tmp_path):
+    """Or whoever watches it would wait for one for ever."""
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        await run(store, job, 2, None)
+        del job
+        deleted: list[str] = []
+
+        @sa.event.listens_for(store._engine, "before_cursor_execute")
+        def delete(_: object, cursor: object, statement: str, *__: object) -> None:
+            if "FROM events" in statement and not deleted:
+                deleted.append("0001")
+                store._archive.delete(deleted)
+
+        found = await store.get("0001")
+        assert deleted
+        assert found is not None
+        assert found.state is State.CANCELLED
+        assert [event.state async for event in found.watch()][-1] is State.CANCELLED
+        assert store._archive.load("0001") is None

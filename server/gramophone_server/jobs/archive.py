@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from . import codec
 from .blobs import BlobStore, DamagedBlobError
-from .database import blobs, events, job_blobs, jobs, uploads
+from .database import blobs, events, job_blobs, jobs, reading, uploads
 from .events import Event, Failure, Progress, Result, State
 from .job import Job
 from .spec import JobSpec, Kind
@@ -109,14 +109,14 @@ class Archive:
 
         A result whose file is lost makes the job one that failed.
         """
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
             return self._job(connection, row, with_result=with_result) if row else None
 
     def unfinished(self) -> list[Job]:
         """The jobs that have not ended, those that ran before those that waited, the oldest first."""
         wanted = sa.select(jobs).where(jobs.c.state.in_([State.RUNNING.value, State.QUEUED.value]))
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(wanted.order_by(jobs.c.attempts == 0, jobs.c.id)).mappings().all()
             return [self._job(connection, row, with_result=False) for row in rows]
 
@@ -133,7 +133,7 @@ class Archive:
         ]
         wanted = sa.select(jobs).where(*(clause for clause in where if isinstance(clause, sa.ColumnElement)))
         wanted = wanted.order_by(jobs.c.id if query.oldest_first else jobs.c.id.desc()).limit(query.limit)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(wanted).mappings().all()
             return [self._job(connection, row, with_result=False) for row in rows]
 

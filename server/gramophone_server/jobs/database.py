@@ -1,6 +1,7 @@
 """The tables in which jobs are kept, in any database that SQLAlchemy speaks to; SQLite unless told otherwise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -99,6 +100,18 @@ def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
             cursor.close()
 
     return engine
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection that sees the database as it is at its first query, whatever others write meanwhile."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            # Python's driver would begin a transaction only to write.
+            connection.exec_driver_sql("BEGIN")
+        else:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
 
 
 def migrate(engine: sa.Engine, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:

@@ -80,14 +80,14 @@ def luma(picture: np.ndarray) -> np.ndarray:
 def test_a_mask_changes_only_its_region(server):
     # Adam moves each pixel by its own gradient alone; L-BFGS scales every step by what it sees everywhere. The left is
     # not untouched: its features look a few pixels across the border.
-    how = {"layers": ("conv1_1", "conv2_1"), "iterations": 8, "optimizer": o.OPTIMIZER_ADAM}
+    how = {"layers": ("conv1_1", "conv2_1"), "iterations": 8, "optimizer": o.OPTIMIZER_ADAM, "model": "vgg19-random"}
     pictures = [
         painted(server, source(0, mask=LEFT), source(other, mask=RIGHT), precision=o.PRECISION_FLOAT32, **how)
         for other in (1, 2)
     ]
     difference = np.abs(pictures[0] - pictures[1])
     assert difference[:, 20:].mean() > 5
-    assert difference[:, :12].mean() < difference[:, 20:].mean() / 5
+    assert difference[:, :12].mean() < difference[:, 20:].mean() / 10
 
 
 def test_losses_name_their_region(server):
@@ -204,13 +204,13 @@ def test_luminance_keeps_the_colours_of_the_content(server):
 
     def change(color: o.Color.ValueType) -> tuple[np.ndarray, np.ndarray]:
         """How far the result's colours and its brightness are from the content's."""
-        result = pixels(transfer(server, MUTED, WARM, color=color, iterations=20).image.data)
+        result = pixels(transfer(server, MUTED, WARM, color=color, iterations=20, model="vgg19-random").image.data)
         colours = (result - luma(result)[..., None]) - (content - luma(content)[..., None])
         return np.abs(colours), np.abs(luma(result) - luma(content))
 
     colours, brightness = change(o.COLOR_LUMINANCE)
     assert colours.max() < 1.5
-    assert brightness.mean() > 1
+    assert brightness.mean() > 3
     assert change(o.COLOR_STYLE)[0].mean() > 10
 
 

@@ -4,6 +4,8 @@ In SQLite; or in the database of the URL in GRAMOPHONE_TEST_DATABASE, whose tabl
 """
 
 import asyncio
+import gc
+import gc
 import hashlib
 import os
 import shutil
@@ -370,7 +372,9 @@ async def test_a_job_that_is_deleted_while_it_is_read_has_its_end_all_the_same(t
         job = make(1)
         await store.add(job, spec_of(b"abc"))
         await run(store, job, 2, None)
+        # Nobody holds it any more, so that it is read from the disk.
         del job
+        gc.collect()
         deleted: list[str] = []
 
         @sa.event.listens_for(store._engine, "before_cursor_execute")

@@ -21,40 +21,65 @@ def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor
     Returns:
         (N, C, C), at least float32.
     """
-    n, channels, height, width = features.shape
-    # With channels last in memory this is a view, and the reshape copies nothing.
-    v = features.permute(0, 2, 3, 1).reshape(n, height * width, channels)
+    return tap_gram_matrix(features, share)[1]
+
+
+def tap_gram_matrix(features: Tensor, share: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
+    """The features, and their `gram_matrix`.
+
+    For a network to go on with. Backwards, the gradient that comes from there is added to by the product that makes the
+    Gram matrix's: nothing of the features' size is made for it, and nothing waits for its turn.
+    """
     if share is None:
-        share = 1 / (height * width)
+        share = 1 / (features.shape[2] * features.shape[3])
     if isinstance(share, Tensor):
-        share = share.reshape(len(share), height * width, 1)
-    gram: Tensor = _Gram.apply(v, share)
-    return gram
+        share = share.flatten(1).unsqueeze(2)
+    same: Tensor
+    gram: Tensor
+    same, gram = _Gram.apply(features, share)
+    return same, gram
 
 
 class _Gram(torch.autograd.Function):
-    """G = VᵀρV of V (N, M, C), summed in float32.
+    """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); the product is summed in float32.
 
     Autograd would go back through both factors; as G is symmetric one product, in the features' own precision, does:
-    ∂L/∂V = ρ V (D + Dᵀ).
+    ∂L/∂V = ρ V (D + Dᵀ), on top of what comes back along V.
     """
 
     @staticmethod
-    def forward(context: Any, v: Tensor, share: Tensor | float) -> Tensor:
-        context.save_for_backward(v)
+    def forward(context: Any, features: Tensor, share: Tensor | float) -> tuple[Tensor, Tensor]:
+        context.set_materialize_grads(False)
+        context.save_for_backward(features)
         context.share = share
-        full = _full(v)
+        full = _full(_rows(features))
         if isinstance(share, Tensor):
-            return torch.bmm(full.transpose(1, 2), full * share)
-        return torch.bmm(full.transpose(1, 2), full).mul_(share)
+            return features, torch.bmm(full.transpose(1, 2), full * share)
+        return features, torch.bmm(full.transpose(1, 2), full).mul_(share)
 
     @staticmethod
-    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:
-        (v,) = context.saved_tensors
+    def backward(context: Any, along: Tensor | None, slope: Tensor | None) -> tuple[Tensor | None, None]:
+        if slope is None:
+            return along, None
+        (features,) = context.saved_tensors
+        v, share = _rows(features), context.share
         slope = slope + slope.transpose(1, 2)
-        if isinstance(context.share, Tensor):
-            return torch.bmm(v, slope.to(v.dtype)).mul_(context.share), None
-        return torch.bmm(v, (slope * context.share).to(v.dtype)), None
+        if isinstance(share, Tensor):
+            gradient = torch.bmm(v, slope.to(v.dtype)).mul_(share)
+            if along is not None:
+                gradient += _rows(along)
+        elif along is None:
+            gradient = torch.bmm(v, (slope * share).to(v.dtype))
+        else:
+            # In place; see `gradients`.
+            gradient = _rows(along).baddbmm_(v, (slope * share).to(v.dtype))
+        n, channels, height, width = features.shape
+        return gradient.view(n, height, width, channels).permute(0, 3, 1, 2), None
+
+
+def _rows(features: Tensor) -> Tensor:
+    """(N, M, C) of (N, C, H, W): with channels last in memory a view, and nothing is copied."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:

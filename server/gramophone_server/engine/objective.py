@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .device import release_free_memory
-from .losses import content_loss, gram_matrix, squared_differences, style_loss
+from .losses import content_loss, gram_matrix, squared_differences, style_loss, tap_gram_matrix
 from .tiling import Tile, whole
 from .vgg import TruncatedVGG
 
@@ -149,27 +149,33 @@ class Objective:
 
     def _part(self, crop: Tensor, tile: Tile, shape: Sequence[int]) -> list[Tensor]:
         """A tile's part of each term's statistic."""
-        features = self.network(crop if self._view is None else self._view(crop))
-        parts = []
-        for term in self.terms:
-            if term.kind == "total_variation":
-                parts.append(_variation(crop, tile, shape))
-                continue
-            assert term.target is not None
-            stride = self.network.stride(term.layer)
-            own = features[term.layer]
-            if not tile.is_whole:
-                # Else this would copy the gradient, even of a slice that is everything.
-                own = own[:, :, *tile.seen(stride)]
-            rows, columns = tile.positions(stride)
-            if term.kind == "content":
-                parts.append(content_loss(own, term.target[:, :, rows, columns]))
-            elif term.share is not None:
-                parts.append(gram_matrix(own, term.share[:, rows, columns]))
-            else:
-                positions = (shape[2] // stride) * (shape[3] // stride)
-                parts.append(gram_matrix(own, 1 / positions))
-        return parts
+        parts = [_variation(crop, tile, shape) if term.kind == "total_variation" else None for term in self.terms]
+
+        def take(layer: str, features: Tensor) -> Tensor:
+            for number, term in enumerate(self.terms):
+                if term.layer == layer:
+                    features, parts[number] = self._statistic(term, features, tile, shape)
+            return features
+
+        # As the layers come, not once all are there: so their gradients are made one by one, each when its turn comes.
+        self.network.visit(crop if self._view is None else self._view(crop), take)
+        return [part for part in parts if part is not None]
+
+    def _statistic(self, term: Term, features: Tensor, tile: Tile, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """A layer's features for the network to go on with, and a tile's part of a term's statistic of them."""
+        assert term.target is not None
+        stride = self.network.stride(term.layer)
+        rows, columns = tile.positions(stride)
+        share: Tensor | float = 1 / ((shape[2] // stride) * (shape[3] // stride))
+        if term.share is not None:
+            share = term.share[:, rows, columns]
+        if tile.is_whole and term.kind == "style":
+            return tap_gram_matrix(features, share)
+        # Of the whole a slice would copy the gradient all the same.
+        own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
+        if term.kind == "style":
+            return features, gram_matrix(own, share)
+        return features, content_loss(own, term.target[:, :, rows, columns])
 
 
 def _variation(crop: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:

@@ -1,7 +1,8 @@
 """The truncated VGG-19 through which canvases are differentiated."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from . import winograd
 from .cost import winograd_pays
+from .gradients import relu_
 
 Pool = Literal["max", "average", "average_rescaled"]
 Padding = Literal["zeros", "replicate"]
@@ -120,18 +122,38 @@ class TruncatedVGG:
         Args:
             canvas: (N, 3, H, W) of 0 to 1.
         """
+        features = {}
+
+        def take(name: str, activation: Tensor) -> Tensor:
+            features[name] = activation
+            return activation
+
+        self.visit(canvas, take)
+        return features
+
+    def visit(self, canvas: Tensor, take: Callable[[str, Tensor], Tensor]) -> None:
+        """Shows `take` the activation of each layer as soon as it is there, and goes on with what it returns.
+
+        What it returns has the values of what it was given; by returning another tensor it can have its say in the
+        gradient. Of a layer with a head, `take` is shown the head's product, and what it returns is not used.
+        """
         x = canvas * self._scale + self._shift
         x = x.to(self._dtype, memory_format=torch.channels_last)
-        features = {}
-        block = 1
-        for convolution in self._convolutions:
-            if _position(convolution.name)[0] != block:
-                block = _position(convolution.name)[0]
-                x = self._pooled(x)
+        for convolution, following in pairwise([*self._convolutions, None]):
+            assert convolution is not None
+            pooled = following is not None and self.stride(following.name) != self.stride(convolution.name)
+            name = convolution.name
+            if pooled and self._pool == "max" and convolution.is_direct and name not in self._wanted:
+                # The largest of four is the largest before ReLU too, and leaves it a quarter to do, both ways.
+                x = F.max_pool2d(convolution.linear(x), 2).relu_()
+                continue
             x = convolution(x)
-            if (name := convolution.name) in self._wanted:
-                features[name] = F.conv2d(x, self._heads[name]) if name in self._heads else x
-        return features
+            if name in self._heads:
+                take(name, F.conv2d(x, self._heads[name]))
+            elif name in self._wanted:
+                x = take(name, x)
+            if pooled:
+                x = self._pooled(x)
 
     def _pooled(self, x: Tensor) -> Tensor:
         if self._pool == "max":
@@ -159,14 +181,23 @@ class _Convolution:
         assert kernel is not None
         return [kernel, self._bias]
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether there is a `linear` part to be had."""
+        return self._points is None
+
     def __call__(self, x: Tensor) -> Tensor:
         if self._points is not None:
             return winograd.convolve(x, self._points, self._bias)
+        # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
+        return relu_(self.linear(x))
+
+    def linear(self, x: Tensor) -> Tensor:
+        """Without the ReLU."""
         assert self._kernel is not None
         if self._padding == "replicate":
             x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
-        return F.conv2d(x, self._kernel, self._bias, padding=1 if self._padding == "zeros" else 0).relu_()
+        return F.conv2d(x, self._kernel, self._bias, padding=1 if self._padding == "zeros" else 0)
 
 
 def _position(layer: str) -> tuple[int, int]:

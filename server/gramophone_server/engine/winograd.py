@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .gradients import masked, masked_
+
 # Of Lavin & Gray, equation 10 and after it; points 0, ±1, ±2 and infinity.
 _BT = (
     (4, 0, -5, 0, 1, 0),
@@ -87,11 +89,14 @@ class _Convolution(torch.autograd.Function):
         n, outputs, height, width = y.shape
         inputs = points.shape[1]
         rows, columns = -(-height // 4), -(-width // 4)
-        whole = slope.new_empty(n, 4 * rows, 4 * columns, outputs)
-        whole[:, height:] = 0
-        whole[:, :, width:] = 0
-        inside = whole[:, :height, :width].permute(0, 3, 1, 2)
-        torch.ops.aten.threshold_backward.grad_input(slope, y, 0, grad_input=inside)
+        # Channels last, up to whole tiles.
+        if height % 4 == width % 4 == 0:
+            whole = masked_(slope, y).permute(0, 2, 3, 1).contiguous()
+        else:
+            whole = slope.new_empty(n, 4 * rows, 4 * columns, outputs)
+            whole[:, height:] = 0
+            whole[:, :, width:] = 0
+            masked(slope, y, out=whole[:, :height, :width].permute(0, 3, 1, 2))
         # Whole patches of 6x6 at every fourth position, overlapping by two. The 4x4 at the patches' upper left cover
         # all but a margin and are written; the rest is added, also to the strip below, which is why that comes first.
         x = slope.new_empty(n, 4 * rows + 4, 4 * columns + 4, inputs)

@@ -5,7 +5,6 @@ In SQLite; or in the database of the URL in GRAMOPHONE_TEST_DATABASE, whose tabl
 
 import asyncio
 import gc
-import gc
 import hashlib
 import os
 import shutil

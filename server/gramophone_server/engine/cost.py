@@ -1,9 +1,12 @@
 """What an optimisation costs, in bytes and operations, before anything is allocated. Arithmetic only: no torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .tiling import Tile
+
+# Strips of Winograd's tiles whose 36 points fit into this many bytes stay in a core's share of the cache.
+WINOGRAD_STRIP = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Workload:
         variation: whether there is total variation.
         pairs: curvature pairs that L-BFGS will hold; None for Adam.
         averaging: whether the iterates are averaged.
-        winograd: whether convolutions that it pays for go by way of transformed kernels.
+        winograd: whether convolutions that it pays for go by way of transformed kernels in float32.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -49,10 +52,14 @@ class Workload:
     averaging: bool = False
     winograd: bool = False
 
+    def transforms(self, c: Convolution) -> bool:
+        """Whether a convolution goes by way of a transformed kernel."""
+        return self.winograd and self.itemsize == 4 and winograd_pays(c.inputs, c.outputs)
+
     @property
     def network_bytes(self) -> int:
         """The network's parameters as it computes with them; a transformed kernel has 36 numbers for 9."""
-        transformed = [c for c in self.convolutions if self.winograd and winograd_pays(c.inputs, c.outputs)]
+        transformed = list(filter(self.transforms, self.convolutions))
         return (self.weights_bytes + 3 * parameter_bytes(transformed)) * self.itemsize // 4
 
     @property
@@ -78,42 +85,52 @@ def parameter_bytes(convolutions: Sequence[Convolution]) -> int:
 
 
 def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = False) -> int:
-    """Peak of a forward and backward pass over a picture, or a crop of one, beyond the canvas and the parameters."""
-    pixels, size = height * width * work.batch, work.itemsize
-    peak = saved = pixels * 3 * (4 + size)
-    largest = 0
+    """Peak of a forward and backward pass over a picture, or a crop of one, beyond the canvas and the parameters.
+
+    The tensors that torch holds, step by step: forwards what is saved grows, backwards each layer's is let go after it.
+    """
+    size, pixels = work.itemsize, height * width * work.batch
+    # What the network is shown, and the neighbours' differences.
+    saved = pixels * 3 * (4 + size) + (pixels * 3 * 4 * 6 if work.variation else 0)
+    peak = saved
+    backwards: list[int] = []
     for c, pooled in _in_order(work.convolutions):
-        positions = (height // c.stride) * (width // c.stride) * work.batch
-        if pooled:
-            # Pooling by maximum keeps an index of 8 bytes.
-            saved += c.inputs * positions * (size + (8 if work.max_pooling else 0))
-        if work.replicate:
-            saved += c.inputs * positions * size
-        saved += c.outputs * positions * size * (2 if c.head else 1)
-        if cropped and c.style:
-            # The interior, cut out.
-            saved += c.outputs * positions * size
-        # Gram matrices and squared differences are computed in float32; of these the differences are kept.
+        rows, columns = height // c.stride, width // c.stride
+        positions = rows * columns * work.batch
+        into, out = c.inputs * positions * size, c.outputs * positions * size
+        # The losses are computed in float32.
         full = c.outputs * positions * 4
-        copies = 2 if work.masked else 1 if size < 4 else 0
-        peak = max(peak, saved + (full * copies if c.style else 0))
+        if pooled:
+            peak = max(peak, saved + into + (8 * into // size if work.max_pooling else into))
+            # The slope of what is pooled is four times as large.
+            backwards.append(saved + 5 * into + (8 * into // size if work.max_pooling else 0))
+            saved += into + (8 * into // size if work.max_pooling else 0)
+        if work.replicate:
+            saved += into
+        extra = _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
+        peak = max(peak, saved + out + (into + extra if extra else 0))
+        saved += out
+        losing = 0
+        if c.head:
+            saved += out
+            losing = out
+        if c.style:
+            # Interiors are cut out; in less than float32 the product is of a copy, and masked of one more.
+            losing += (out if cropped else 0) + full * (work.masked + (size < 4))
         if c.content:
             saved += full
-            peak = max(peak, saved + full)
-        largest = max(largest, full if c.content else c.outputs * positions * size)
-    if work.variation:
-        saved += 6 * pixels * 12
-    # Backwards there are the gradients after and before an activation; what was saved is measured to stay to the end.
-    return max(peak, saved + 2 * largest)
+            losing = max(losing, full)
+        peak = max(peak, saved + losing)
+        # Slopes of the output and of the input; an interior's, a mask's and a head's own are made beside the former.
+        slopes = out + (2 * into if work.replicate else into) + extra
+        beside = out * ((2 if cropped else 0) + work.masked) if c.style else 0
+        beside = max(beside, out if c.head else 0, 2 * full if c.content else 0)
+        backwards += [saved + slopes, saved + out + beside]
+    return max(peak, *backwards)
 
 
 def extraction_bytes(work: Workload, height: int, width: int) -> int:
     """Peak of ONNX Runtime's forward pass over a picture or a crop; measured to be this much above its tensors."""
-    return int(1.45 * judging_bytes(work, height, width))
-
-
-def judging_bytes(work: Workload, height: int, width: int) -> int:
-    """Peak of a forward pass in float32 that keeps only the layers it is asked for."""
     pixels = height * width * work.batch
     kept = peak = 0
     for c, _ in _in_order(work.convolutions):
@@ -121,7 +138,32 @@ def judging_bytes(work: Workload, height: int, width: int) -> int:
         peak = max(peak, kept + 4 * positions * (c.inputs + c.outputs * (2 if c.head else 1)))
         if c.style or c.content:
             kept += 4 * positions * c.outputs
+    return int(1.45 * peak)
+
+
+def judging_bytes(work: Workload, height: int, width: int) -> int:
+    """Peak of a forward pass in float32 that keeps nothing."""
+    work = replace(work, itemsize=4)
+    peak = 0
+    for c, _ in _in_order(work.convolutions):
+        rows, columns = height // c.stride, width // c.stride
+        out = 4 * c.outputs * rows * columns * work.batch
+        into = 4 * c.inputs * rows * columns * work.batch
+        extra = into + _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
+        # A difference and its square.
+        beside = out * max(int(c.head), int(c.style and work.masked), 2 if c.content else 0)
+        peak = max(peak, into + out + extra, out + beside)
     return peak
+
+
+def _winograd_bytes(c: Convolution, rows: int, columns: int, batch: int) -> int:
+    """What a convolution by way of transformed tiles works in."""
+    across = -(-columns // 4)
+    a_row = 4 * 36 * across * max(c.inputs, c.outputs)
+    strip = min(max(a_row, WINOGRAD_STRIP), a_row * -(-rows // 4))
+    # The tiles, transformed, multiplied, and transformed back; and the margins of the whole.
+    margins = 4 * (c.inputs + c.outputs) * batch * 4 * (rows + columns + 4)
+    return int(3.5 * strip) + margins
 
 
 def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = False) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .cost import WINOGRAD_STRIP
 from .gradients import masked, masked_
 
 # Of Lavin & Gray, equation 10 and after it; points 0, ±1, ±2 and infinity.
@@ -39,8 +40,6 @@ def _twice(rows: tuple[tuple[float, ...], ...]) -> Tensor:
 
 
 _INPUT, _KERNEL, _OUTPUT = _twice(_BT), _twice(_G), _twice(_AT)
-# Strips of tiles whose 36 points fit into this many bytes stay in a core's share of the cache.
-_STRIP = 8 << 20
 
 
 def transformed(kernel: Tensor) -> Tensor:
@@ -123,5 +122,5 @@ class _Convolution(torch.autograd.Function):
 def _strips(n: int, rows: int, columns: int, points: Tensor) -> list[tuple[int, int, int]]:
     """Image, first row of tiles, and number of rows of each piece that is transformed at once."""
     a_row = 36 * 4 * columns * max(points.shape[1:])
-    height = max(1, min(rows, _STRIP // a_row))
+    height = max(1, min(rows, WINOGRAD_STRIP // a_row))
     return [(image, first, min(height, rows - first)) for image in range(n) for first in range(0, rows, height)]

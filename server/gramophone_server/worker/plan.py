@@ -86,7 +86,7 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         variation=bool(spec.tv_weight),
         pairs=min(spec.lbfgs_history, spec.levels[-1].iterations) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
-        winograd=device.type == "cpu" and precision_of(spec, device) == "float32" and spec.padding == "zeros",
+        winograd=device.type == "cpu" and spec.padding == "zeros",
     )
 
 
@@ -105,8 +105,10 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     # The style layers' session, and the content layers'.
     sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
     network = work.network_bytes
-    # A model's file is read whole, and there are two copies of it then.
-    loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)])
+    # The finished picture is judged in float32, by a network of its own if the job ran in less. To make it, a model's
+    # file is read whole, and there are two copies of it then.
+    exact = 0 if work.itemsize == 4 else replace(work, itemsize=4).network_bytes
+    loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)]) if exact else 0
     content_targets = cost.content_bytes(work, full.height, full.width)
     canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets
@@ -119,8 +121,8 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
             *(cost.extraction_bytes(work, *size) for size in extracted),
             canvas + cost.gradient_bytes(work, *crop, cropped=len(tiles) > 1),
             stepping,
-            canvas + loading,
-            canvas + work.weights_bytes + cost.judging_bytes(work, *judged),
+            canvas + exact + loading,
+            canvas + exact + cost.judging_bytes(work, *judged),
         )
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engine import canvas as canvases
 from ..engine import color
-from ..engine.device import has_native_bfloat16
+from ..engine.device import has_native_bfloat16, release_free_memory
 from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS, Adam, Optimizer
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis
@@ -148,6 +148,9 @@ class Studio:
         return Level(level.height, level.width, level.iterations, partial(self._open, level), detail)
 
     def _open(self, level: LevelSpec) -> Objective:
+        if level is not self._spec.levels[0]:
+            # What was kept for steps at one size leaves gaps at another.
+            release_free_memory()
         terms = self._terms.at(level)
         self._current: tuple[Term, ...] = tuple(terms)
         return self._objective(self._network, terms, level, self._tile)

@@ -18,11 +18,18 @@ def objective(network) -> Objective:
 
 
 def build(network: TruncatedVGG, n: int) -> Objective:
-    """Style at three layers, content at one, total variation; targets and weights differ from canvas to canvas."""
+    """Style at four layers, content at three, total variation; targets and weights differ from canvas to canvas."""
     features = network(canvas(n, seed=9))
     weight = torch.arange(1, n + 1, dtype=torch.float64)
     terms = [Term("style", name, gram_matrix(features[name]), weight / 3) for name in ("conv1_1", "conv2_1", "conv3_1")]
-    terms.append(Term("content", "conv2_2", features["conv2_2"].detach(), 0.1 * weight))
+    # Layers may have several: of two regions, and content and style.
+    halves = torch.zeros(2, 1, 6, 7, dtype=torch.float64)
+    halves[0, ..., :3], halves[1, ..., 3:] = 1 / 18, 1 / 24
+    for region, share in enumerate(halves):
+        target = gram_matrix(features["conv2_2"], share).detach()
+        terms.append(Term("style", "conv2_2", target, weight, share, region))
+    for name in ("conv1_1", "conv2_2", "conv3_1"):
+        terms.append(Term("content", name, features[name].detach(), 0.1 * weight))
     terms.append(Term("total_variation", "", None, 1e-6 * weight))
     return Objective(network, terms)
 

@@ -59,6 +59,18 @@ def test_preprocessing_reorders_scales_and_shifts():
     assert got == pytest.approx([255 * 0.8 - 10, 255 * 0.4 - 20, 255 * 0.2 - 30], rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [(24, 32), (21, 27)])
+def test_pooling_before_relu_makes_the_same_values_and_gradients(weights, size):
+    """As it is where nobody asks for the layer before the pooling."""
+    canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    made = []
+    for layers in (["conv3_1"], ["conv1_2", "conv2_2", "conv3_1"]):
+        features = TruncatedVGG(weights, layers)(canvas)["conv3_1"]
+        made.append((features, *torch.autograd.grad(features.square().sum(), canvas)))
+    for got, expected in zip(*made, strict=True):
+        assert torch.equal(got, expected)
+
+
 def test_average_pooling_averages(weights):
     flat = torch.full((1, 3, 16, 16), 0.5)
     canvas = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))

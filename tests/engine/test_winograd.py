@@ -35,9 +35,12 @@ def test_convolution_and_gradient_are_the_direct_ones(n, inputs, outputs, height
     # Where an activation is almost 0, rounding may decide whether it is.
     slope = torch.where((y > 0) == (exact > 0), slope, 0).double()
     (exact_gradient,) = torch.autograd.grad(exact, exact_x, slope)
-    assert error(y, exact) < 1e-5
+    # Beside the largest sums there could be: of some pictures all that is left of them is small.
+    most = x.abs().max() * kernel.abs().sum((1, 2, 3)).max() + bias.abs().max()
+    assert (y - exact).abs().max() < 2e-6 * most
     if ((y > 0) == (exact > 0)).all():
-        assert error(gradient, exact_gradient) < 1e-5
+        most = slope.abs().max() * kernel.abs().sum((0, 2, 3)).max()
+        assert (gradient - exact_gradient).abs().max() <= 2e-6 * most
 
 
 def test_strips_do_not_show():

@@ -7,6 +7,8 @@ from .tiling import Tile
 
 # Strips of Winograd's tiles whose 36 points fit into this many bytes stay in a core's share of the cache.
 WINOGRAD_STRIP = 8 << 20
+# Smaller blocks are kept by the C library when they are freed, larger ones given back.
+KEPT_BLOCK = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Workload:
         pairs: curvature pairs that L-BFGS will hold; None for Adam.
         averaging: whether the iterates are averaged.
         winograd: whether convolutions that it pays for go by way of transformed kernels in float32.
+        gaps: memory per byte of blocks that are kept, the gaps between them included.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -51,6 +54,11 @@ class Workload:
     pairs: int | None = None
     averaging: bool = False
     winograd: bool = False
+    gaps: float = 1.0
+
+    def block(self, size: int) -> int:
+        """What a block of so many bytes takes."""
+        return size if size >= KEPT_BLOCK else int(size * self.gaps)
 
     def transforms(self, c: Convolution) -> bool:
         """Whether a convolution goes by way of a transformed kernel."""
@@ -97,17 +105,18 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
     for c, pooled in _in_order(work.convolutions):
         rows, columns = height // c.stride, width // c.stride
         positions = rows * columns * work.batch
-        into, out = c.inputs * positions * size, c.outputs * positions * size
+        into, out = work.block(c.inputs * positions * size), work.block(c.outputs * positions * size)
         # The losses are computed in float32.
-        full = c.outputs * positions * 4
+        full = work.block(c.outputs * positions * 4)
         if pooled:
-            peak = max(peak, saved + into + (8 * into // size if work.max_pooling else into))
-            # The slope of what is pooled is four times as large.
-            backwards.append(saved + 5 * into + (8 * into // size if work.max_pooling else 0))
-            saved += into + (8 * into // size if work.max_pooling else 0)
+            # The slope of what is pooled is four times as large. Pooling by maximum keeps an index of 8 bytes.
+            index = work.block(8 * c.inputs * positions) if work.max_pooling else 0
+            peak = max(peak, saved + into + (index or into))
+            saved += into + index
+            backwards.append(saved + work.block(4 * c.inputs * positions * size))
         if work.replicate:
             saved += into
-        extra = _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
+        extra = work.block(_winograd_bytes(c, rows, columns, work.batch)) if work.transforms(c) else 0
         peak = max(peak, saved + out + (into + extra if extra else 0))
         saved += out
         losing = 0
@@ -121,11 +130,12 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
             saved += full
             losing = max(losing, full)
         peak = max(peak, saved + losing)
-        # Slopes of the output and of the input; an interior's, a mask's and a head's own are made beside the former.
+        # Slopes of the output and of the input; an interior's, a mask's and a head's own are made beside the former,
+        # which the deepest layer does not have.
         slopes = out + (2 * into if work.replicate else into) + extra
         beside = out * ((2 if cropped else 0) + work.masked) if c.style else 0
         beside = max(beside, out if c.head else 0, 2 * full if c.content else 0)
-        backwards += [saved + slopes, saved + out + beside]
+        backwards += [saved + slopes, saved + max(out, beside) if c is work.convolutions[-1] else saved + out + beside]
     return max(peak, *backwards)
 
 

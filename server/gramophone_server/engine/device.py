@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
+from .cost import KEPT_BLOCK
+
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-# Kept blocks leave gaps in the heap that larger ones do not fit. Above this, where there are few at once and the next
-# step asks for the same, a page at a time costs nothing that can be measured, and gaps would cost half as much again.
-_MOST_KEPT = 64 << 20
 
 
 def open_device(name: str) -> torch.device:
@@ -50,7 +49,9 @@ def set_up_cpu(threads: int = 0) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             library = ctypes.CDLL(None)
-            library.mallopt(_M_MMAP_THRESHOLD, _MOST_KEPT)
+            # Kept blocks leave gaps that larger ones do not fit, and nearly double what they take. Of larger ones there
+            # are few, and at their size to get them page by page costs nothing that can be measured.
+            library.mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK)
             library.mallopt(_M_TRIM_THRESHOLD, -1)
 
 

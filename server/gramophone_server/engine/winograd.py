@@ -67,9 +67,10 @@ class _Convolution(torch.autograd.Function):
         n, _, height, width = x.shape
         outputs = points.shape[2]
         rows, columns = -(-height // 4), -(-width // 4)
+        # What stays is allocated before what goes, which leaves no gap below it in the heap.
+        y = x.new_empty(n, 4 * rows, 4 * columns, outputs)
         # Channels last, with a margin of one and up to whole tiles.
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
-        y = x.new_empty(n, 4 * rows, 4 * columns, outputs)
         for image, first, count in _strips(n, rows, columns, points):
             patches = padded[image, 4 * first : 4 * (first + count) + 2].unfold(0, 6, 4).unfold(1, 6, 4)
             d = _INPUT @ patches.permute(3, 4, 0, 1, 2).reshape(36, -1)

@@ -99,7 +99,7 @@ def load_parameters(path: Path) -> Parameters:
         ValueError: it is not a graph that `build_vgg` makes.
     """
     graph = onnx.load(path).graph
-    values = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in graph.initializer}
+    values = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32, copy=False) for tensor in graph.initializer}
     values |= {node.output[0]: values[node.input[0]] for node in graph.node if node.op_type == "Cast"}
     layers = {node.input[0]: node.output[0].removesuffix(_ACTIVATION) for node in graph.node if node.op_type == "Relu"}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]

@@ -20,6 +20,8 @@ _MARGIN = 0.05
 # for each byte of its parameters (as they are, packed, and its graph).
 _LIBRARIES = 80 << 20
 _SESSION = 3.2
+# Likewise: what the C library's heap grows to, per byte of the blocks that it keeps.
+_GAPS = 1.8
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         pairs=min(spec.lbfgs_history, spec.levels[-1].iterations) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
         winograd=device.type == "cpu" and spec.padding == "zeros",
+        gaps=_GAPS if device.type == "cpu" else 1.0,
     )
 
 

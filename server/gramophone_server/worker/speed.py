@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..engine.canvas import noise
+from ..engine.device import release_free_memory
 from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS
 from ..engine.synthesis import Level, Synthesis
@@ -34,6 +35,7 @@ class Speeds:
         known = self._read()
         if key not in known:
             known[key] = self._measure(model, precision)
+            release_free_memory()
             self._write(known)
         return known[key]
 

@@ -9,6 +9,9 @@ from ..jobs.events import Failure
 
 log = logging.getLogger(__name__)
 
+# In what torch's allocator for the CPU raises, a plain RuntimeError, and ONNX Runtime, an error of its own.
+_NO_MEMORY = ("can't allocate memory", "bad_alloc")
+
 
 class DivergedError(Exception):
     """The loss is no longer a finite number."""
@@ -34,8 +37,7 @@ def failure_of(error: Exception) -> Failure:
         return Failure("OUT_OF_RANGE", message)
     if isinstance(error, DoesNotFitError):
         return Failure("FAILED_PRECONDITION", message)
-    # The CPU's allocator raises a plain RuntimeError.
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in message:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in message for sign in _NO_MEMORY):
         return Failure(
             "RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers."
         )

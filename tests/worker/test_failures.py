@@ -14,7 +14,8 @@ from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.failures import failure_of
 
 def extract(side):
-    FeatureExtractor(ModelStore().get(BUILTIN_MODEL), threads=1).extract(np.zeros((side, side, 3), np.uint8), ["conv3_1"])
+    extractor = FeatureExtractor(ModelStore().get(BUILTIN_MODEL), threads=1)
+    extractor.extract(np.zeros((side, side, 3), np.uint8), ["conv3_1"])
 
 def multiply(side):
     torch.ones(side, 3000).square()

@@ -18,8 +18,8 @@ from ..jobs.spec import JobSpec
 log = logging.getLogger(__name__)
 
 _FORMAT = 1
-# Least time between checkpoints, in units of what the last one took: a hundredth of the job's time at most.
-_REST = 100.0
+# Least time between checkpoints, in units of what the last one took: a third of a percent of the job's time at most.
+_REST = 300.0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from tests.faults.crowd import Crowd
 from tests.faults.flood import flood
 from tests.harness import ServerProcess, endless_request, events, style_request
 
+from .turns import percent
+
 ROUNDS, SECONDS = 12, 4.0
 READING, NOT_READING, BOUND, OVER, AT_ONCE = 950, 50, 64, 500, 8
 
@@ -25,11 +27,10 @@ def measure() -> dict:
         while not next(running).HasField("progress"):
             pass
         found = flood(server.address, BOUND + OVER, AT_ONCE)
-    low, middle, high = statistics.quantiles(ratios, n=4)
     rows = [
         {
             "what": f"step rate while {READING + NOT_READING} watch, {NOT_READING} of them not reading",
-            "measured": f"{percent(middle)} (quartiles {percent(low)} and {percent(high)})",
+            "measured": percent(ratios),
             "bar": "within 5 %",
         },
         {"what": "front's CPU meanwhile", "measured": f"{100 * share:.0f} % of a core", "bar": ""},
@@ -107,10 +108,6 @@ async def be_a_crowd(address: str, job_id: str, latest: str) -> None:
     print("there", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await crowd.leave()
-
-
-def percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):+.1f} %"
 
 
 if __name__ == "__main__":

@@ -76,21 +76,23 @@ def test_step_flops_are_what_torch_counts_of_convolutions(weights, style, conten
     assert step_flops(work(style, content), tiles) == counted
 
 
-def test_heads_are_counted_as_torch_counts_them(weights, heads):
+def test_heads_are_counted_where_there_is_content_as_torch_counts_them(weights, heads):
     headed = [name for name in STYLE + CONTENT if name in heads]
     network = TruncatedVGG(weights, STYLE + CONTENT, heads=heads)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.rand(1, 3, 37, 51))
-    counted = counter.get_total_flops()
-    assert forward_flops(work(headed=headed).convolutions, 37, 51) == counted == network.flops(37, 51)
-    assert counted > forward_flops(work().convolutions, 37, 51)
+    canvas = torch.rand(1, 3, 37, 51)
+    objective = Objective(network, terms(network, canvas, STYLE, CONTENT))
+    with FlopCounterMode(display=False) as counter:
+        objective.evaluate(canvas)
+    counted = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "conv" in str(name))
+    assert step_flops(work(headed=headed), whole(37, 51)) == counted > step_flops(work(), whole(37, 51))
     more = sum(4 * heads[name].size for name in headed)
     assert work(headed=headed).weights_bytes == work().weights_bytes + more
 
 
-def test_judging_bytes_have_room_for_what_heads_make():
+def test_a_head_is_applied_to_content_alone():
     first = ("conv1_1",)
-    assert judging_bytes(work(first, (), headed=first), 64, 96) > judging_bytes(work(first, ()), 64, 96)
+    assert judging_bytes(work((), first, headed=first), 64, 96) > judging_bytes(work((), first), 64, 96)
+    assert gradient_bytes(work(first, (), headed=first), 64, 96) == gradient_bytes(work(first, ()), 64, 96)
 
 
 def test_step_flops_are_those_of_each_canvas():
@@ -132,7 +134,7 @@ def held_bytes(objective: Objective, canvas: torch.Tensor) -> int:
         (STYLE, CONTENT, {"batch": 2}),
         ((), CONTENT, {"variation": True}),
         (("conv1_1",), (), {"masked": True}),
-        (STYLE, (), {"headed": STYLE}),
+        (STYLE, CONTENT, {"headed": STYLE + CONTENT}),
         (STYLE, CONTENT, {"cropped": True}),
     ],
     ids=str,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.losses import content_loss, gram_matrix, style_loss
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.vgg import TruncatedVGG
 
@@ -12,8 +12,10 @@ def canvas(n: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(n, 3, 12, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture
-def objective(network) -> Objective:
+@pytest.fixture(params=["bare", "headed"])
+def objective(request, weights, heads, network) -> Objective:
+    if request.param == "headed":
+        network = TruncatedVGG(weights, list(weights), heads=heads, dtype=torch.float64)
     return build(network, 2)
 
 
@@ -52,6 +54,20 @@ def test_loss_is_the_weighted_sum_of_its_terms(objective):
     for n in range(2):
         by_hand = sum(at.terms[n, t] * term.weight[n] for t, term in enumerate(objective.terms))
         assert at.loss[n].item() == pytest.approx(by_hand.item(), rel=1e-12)
+
+
+def test_terms_are_of_the_features_that_a_head_makes(weights, heads):
+    network = TruncatedVGG(weights, list(weights), heads=heads, dtype=torch.float64)
+    objective, features = build(network, 2), network(canvas(2))
+    for term, got in zip(objective.terms, objective.losses(canvas(2)).T, strict=True):
+        match term.kind:
+            case "style":
+                expected = style_loss(gram_matrix(features[term.layer], term.share), term.target)
+            case "content":
+                expected = content_loss(features[term.layer], term.target)
+            case _:
+                continue
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)
 
 
 def test_canvases_of_a_batch_do_not_mix(network, objective):

@@ -35,12 +35,13 @@ def test_convolution_and_gradient_are_the_direct_ones(n, inputs, outputs, height
     # Where an activation is almost 0, rounding may decide whether it is.
     slope = torch.where((y > 0) == (exact > 0), slope, 0).double()
     (exact_gradient,) = torch.autograd.grad(exact, exact_x, slope)
-    # Beside the largest sums there could be: of some pictures all that is left of them is small.
+    # Beside the largest sums there could be: of some pictures all that is left of them is small. The transforms'
+    # rounding is that of float32, 6e-8, some tens of times; how often depends on the order a CPU adds in.
     most = x.abs().max() * kernel.abs().sum((1, 2, 3)).max() + bias.abs().max()
-    assert (y - exact).abs().max() < 2e-6 * most
+    assert (y - exact).abs().max() < 5e-6 * most
     if ((y > 0) == (exact > 0)).all():
         most = slope.abs().max() * kernel.abs().sum((0, 2, 3)).max()
-        assert (gradient - exact_gradient).abs().max() <= 2e-6 * most
+        assert (gradient - exact_gradient).abs().max() <= 5e-6 * most
 
 
 def test_strips_do_not_show():

@@ -98,8 +98,7 @@ def test_heads_make_the_students_loss_speak_the_teachers_units(weights):
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
     scales = dict.fromkeys(RECIPE.layers, 7.0)
     a, b = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    network = student.network(STYLE_LAYERS, scales)
-    network._dtype = torch.float32
+    network = student.network(STYLE_LAYERS, scales, torch.float32)
     with torch.no_grad():
         for name in STYLE_LAYERS:
             p = 7 * student.maps[name]

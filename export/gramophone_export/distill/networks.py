@@ -97,12 +97,15 @@ class Student(nn.Module):
             heads[name] = (root * (p.shape[1] / p.shape[0]) ** 0.5).float().numpy()
         return heads
 
-    def network(self, layers: Sequence[str], scales: Mapping[str, float]) -> TruncatedVGG:
-        """The student as the engine runs it."""
+    def network(
+        self, layers: Sequence[str], scales: Mapping[str, float], dtype: torch.dtype | None = None
+    ) -> TruncatedVGG:
+        """The student as the engine runs it, in `fast_dtype` by default."""
         order, scale, shift = STUDENT_INPUT.affine
         return TruncatedVGG(
-            self.weights(), layers, heads=self.heads(scales), order=order, scale=scale, shift=shift, dtype=fast_dtype()
-        )
+            self.weights(), layers, heads=self.heads(scales), order=order, scale=scale, shift=shift,
+            dtype=dtype or fast_dtype(),
+        )  # fmt: skip
 
 
 class Teacher:

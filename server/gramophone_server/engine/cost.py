@@ -15,7 +15,8 @@ KEPT_BLOCK = 64 << 20
 class Convolution:
     """A 3x3 convolution of the network: its channels, its stride in pixels of the canvas, and what is taken there.
 
-    With a `head`, what is taken is the product of the activation and a matrix, position by position.
+    With a `head`, its features are the product of the activation and a matrix, position by position. A Gram matrix is
+    multiplied with it instead, so that only content and extraction pay for it.
     """
 
     inputs: int
@@ -24,6 +25,11 @@ class Convolution:
     style: bool = False
     content: bool = False
     head: bool = False
+
+    @property
+    def product(self) -> bool:
+        """Whether a step multiplies each position's activation with the head."""
+        return self.head and self.content
 
 
 @dataclass(frozen=True)
@@ -120,21 +126,18 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
         peak = max(peak, saved + out + (into + extra if extra else 0))
         saved += out
         losing = 0
-        if c.head:
-            saved += out
-            losing = out
         if c.style:
             # Interiors are cut out; in less than float32 the product is of a copy, and masked of one more.
             losing += (out if cropped else 0) + full * (work.masked + (size < 4))
         if c.content:
             saved += full
-            losing = max(losing, full)
+            losing = max(losing, full + (out if c.product else 0))
         peak = max(peak, saved + losing)
-        # Slopes of the output and of the input; an interior's, a mask's and a head's own are made beside the former,
+        # Slopes of the output and of the input; an interior's and a mask's own are made beside the former,
         # which the deepest layer does not have.
         slopes = out + (2 * into if work.replicate else into) + extra
         beside = out * ((2 if cropped else 0) + work.masked) if c.style else 0
-        beside = max(beside, out if c.head else 0, 2 * full if c.content else 0)
+        beside = max(beside, 2 * full if c.content else 0)
         backwards += [saved + slopes, saved + max(out, beside) if c is work.convolutions[-1] else saved + out + beside]
     return max(peak, *backwards)
 
@@ -160,8 +163,8 @@ def judging_bytes(work: Workload, height: int, width: int) -> int:
         out = 4 * c.outputs * rows * columns * work.batch
         into = 4 * c.inputs * rows * columns * work.batch
         extra = into + _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
-        # A difference and its square.
-        beside = out * max(int(c.head), int(c.style and work.masked), 2 if c.content else 0)
+        # A difference and its square, of what a head made.
+        beside = out * max(int(c.style and work.masked), 2 + c.product if c.content else 0)
         peak = max(peak, into + out + extra, out + beside)
     return peak
 
@@ -205,12 +208,8 @@ def step_flops(work: Workload, tiles: Sequence[Tile]) -> float:
 
 def forward_flops(convolutions: Sequence[Convolution], height: int, width: int) -> float:
     """Operations of the convolutions on one picture."""
-    return float(
-        sum(
-            2 * (9 * c.inputs + (c.outputs if c.head else 0)) * c.outputs * (height // c.stride) * (width // c.stride)
-            for c in convolutions
-        )
-    )
+    sizes = [(c.stride, (9 * c.inputs + (c.outputs if c.product else 0)) * c.outputs) for c in convolutions]
+    return float(sum(2 * size * (height // stride) * (width // stride) for stride, size in sizes))
 
 
 def _in_order(convolutions: Sequence[Convolution]) -> Iterator[tuple[Convolution, bool]]:

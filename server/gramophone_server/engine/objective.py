@@ -169,13 +169,20 @@ class Objective:
         share: Tensor | float = 1 / ((shape[2] // stride) * (shape[3] // stride))
         if term.share is not None:
             share = term.share[:, rows, columns]
-        if tile.is_whole and term.kind == "style":
-            return tap_gram_matrix(features, share)
         # Of the whole a slice would copy the gradient all the same.
         own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
-        if term.kind == "style":
-            return features, gram_matrix(own, share)
-        return features, content_loss(own, term.target[:, :, rows, columns])
+        if term.kind == "content":
+            own = self.network.features(term.layer, own)
+            return features, content_loss(own, term.target[:, :, rows, columns])
+        if tile.is_whole:
+            features, gram = tap_gram_matrix(features, share)
+        else:
+            gram = gram_matrix(own, share)
+        if term.layer in self.network.heads:
+            # The Gram matrix of a head's product is the head's product with the Gram matrix, from both sides.
+            head = self.network.heads[term.layer]
+            gram = head @ gram @ head.T
+        return features, gram
 
 
 def _variation(crop: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:

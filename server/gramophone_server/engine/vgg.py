@@ -29,8 +29,9 @@ class TruncatedVGG:
     Args:
         weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer `conv{block}_{index}`; 2x2 pooling with
             stride 2 stands before the first layer of every block but the first (Simonyan & Zisserman 2014).
-        layers: names of the layers whose activations, after ReLU, `__call__` returns.
-        heads: for some layers a matrix (C_l, C_l); `__call__` returns its product with the activation at each position.
+        layers: names of the layers whose features, the activations after ReLU, are asked for.
+        heads: for some layers a matrix (C_l, C_l); the features of such a layer are its product with the activation, at
+            each position.
         order: for each input channel of the network, the RGB channel that feeds it.
         scale: factor on each input channel of the network, for a canvas of 0 to 1.
         shift: what is added to each input channel after `scale`.
@@ -38,6 +39,9 @@ class TruncatedVGG:
             activations stay as large as the filters expect.
         padding: what stands around a feature map: "zeros", or "replicate" for its own edge, which leaves no frame.
         dtype: arithmetic of the convolutions; bfloat16 or float32.
+
+    Attributes:
+        heads: those of `layers`, at least float32.
 
     Raises:
         KeyError: a layer has no weights.
@@ -76,8 +80,9 @@ class TruncatedVGG:
             if not self._convolutions:
                 kernel = kernel[:, place]
             self._convolutions.append(_Convolution(name, kernel, bias, padding))
-        self._heads = {
-            name: torch.tensor(head, device=device, dtype=dtype)[:, :, None, None]
+        exact = torch.promote_types(dtype, torch.float32)
+        self.heads = {
+            name: torch.tensor(head, device=device, dtype=exact)
             for name, head in (heads or {}).items()
             if name in self._wanted
         }
@@ -85,7 +90,7 @@ class TruncatedVGG:
     @property
     def parameters(self) -> list[Tensor]:
         """All kernels, biases and heads, as they are computed with."""
-        return [t for convolution in self._convolutions for t in convolution.parameters] + list(self._heads.values())
+        return [t for convolution in self._convolutions for t in convolution.parameters] + list(self.heads.values())
 
     @property
     def depth(self) -> int:
@@ -110,14 +115,11 @@ class TruncatedVGG:
 
     def flops(self, height: int, width: int) -> float:
         """Operations of the convolutions on one canvas, forwards and direct; a multiply-add is two."""
-        sizes = [(c.name, 9 * c.inputs * c.outputs) for c in self._convolutions]
-        sizes += [(name, head.numel()) for name, head in self._heads.items()]
-        return float(
-            sum(2 * size * (height // self.stride(name)) * (width // self.stride(name)) for name, size in sizes)
-        )
+        strides = [(c, self.stride(c.name)) for c in self._convolutions]
+        return float(sum(18 * c.inputs * c.outputs * (height // s) * (width // s) for c, s in strides))
 
     def __call__(self, canvas: Tensor) -> dict[str, Tensor]:
-        """Activations after ReLU, or what their heads make of them: (N, C_l, H_l, W_l) in `dtype`.
+        """The features of `layers`, (N, C_l, H_l, W_l) in `dtype`.
 
         Args:
             canvas: (N, 3, H, W) of 0 to 1.
@@ -125,7 +127,7 @@ class TruncatedVGG:
         features = {}
 
         def take(name: str, activation: Tensor) -> Tensor:
-            features[name] = activation
+            features[name] = self.features(name, activation)
             return activation
 
         self.visit(canvas, take)
@@ -135,7 +137,7 @@ class TruncatedVGG:
         """Shows `take` the activation of each layer as soon as it is there, and goes on with what it returns.
 
         What it returns has the values of what it was given; by returning another tensor it can have its say in the
-        gradient. Of a layer with a head, `take` is shown the head's product, and what it returns is not used.
+        gradient. A head is not applied: not every use of the features needs it at each position.
         """
         x = canvas * self._scale + self._shift
         x = x.to(self._dtype, memory_format=torch.channels_last)
@@ -148,12 +150,16 @@ class TruncatedVGG:
                 x = F.max_pool2d(convolution.linear(x), 2).relu_()
                 continue
             x = convolution(x)
-            if name in self._heads:
-                take(name, F.conv2d(x, self._heads[name]))
-            elif name in self._wanted:
+            if name in self._wanted:
                 x = take(name, x)
             if pooled:
                 x = self._pooled(x)
+
+    def features(self, layer: str, activation: Tensor) -> Tensor:
+        """What the layer's head makes of its activation (N, C_l, H_l, W_l); itself if there is none."""
+        if layer not in self.heads:
+            return activation
+        return F.conv2d(activation, self.heads[layer].to(activation.dtype)[:, :, None, None])
 
     def _pooled(self, x: Tensor) -> Tensor:
         if self._pool == "max":

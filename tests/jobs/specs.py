@@ -25,7 +25,7 @@ def make_spec(side: int = 64, **fields: object) -> JobSpec:
         style_weight=1.0, size=side, fit="square", iterations=10, optimizer="adam", learning_rate=10.0, init="noise",
         init_image=None, seed=0, precision="float32", pooling="max", tv_weight=0.0, report_every=1,
         preview=PreviewSpec(1, 64, "jpeg"), time_limit=None, levels=(LevelSpec(side, side, 10),), padding="zeros",
-        init_noise=0.5, averaging=0.0, plateau=0.0, color="style", loss_scale="paper", lbfgs_history=30,
+        init_noise=0.5, averaging=0.0, plateau=0.0, color="style", loss_scale="paper", lbfgs_history=20,
         result=ResultSpec("png", 8), tile_size=None,
     )  # fmt: skip
     return replace(spec, **fields)  # type: ignore[arg-type]

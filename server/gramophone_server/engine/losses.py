@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Bytes of float32 that stay in the cache of a core.
+_STRIP = 2 << 20
+
 
 def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor:
     """Equation 3, averaged: G_ij = Σ_k ρ_k F_ik F_jk, with ρ_k = 1 / M unless a `share` is given.
@@ -41,7 +44,7 @@ def tap_gram_matrix(features: Tensor, share: Tensor | float | None = None) -> tu
 
 
 class _Gram(torch.autograd.Function):
-    """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); the product is summed in float32.
+    """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); see `_product` for its precision.
 
     Autograd would go back through both factors; as G is symmetric one product, in the features' own precision, does:
     ∂L/∂V = ρ V (D + Dᵀ), on top of what comes back along V.
@@ -52,10 +55,10 @@ class _Gram(torch.autograd.Function):
         context.set_materialize_grads(False)
         context.save_for_backward(features)
         context.share = share
-        full = _full(_rows(features))
         if isinstance(share, Tensor):
+            full = _full(_rows(features))
             return features, torch.bmm(full.transpose(1, 2), full * share)
-        return features, torch.bmm(full.transpose(1, 2), full).mul_(share)
+        return features, _product(_rows(features)).mul_(share)
 
     @staticmethod
     def backward(context: Any, along: Tensor | None, slope: Tensor | None) -> tuple[Tensor | None, None]:
@@ -75,6 +78,26 @@ class _Gram(torch.autograd.Function):
             gradient = _rows(along).baddbmm_(v, (slope * share).to(v.dtype))
         n, channels, height, width = features.shape
         return gradient.view(n, height, width, channels).permute(0, 3, 1, 2), None
+
+
+def _product(v: Tensor) -> Tensor:
+    """VᵀV (N, C, C), at least float32, of V (N, M, C).
+
+    Less than float32 is converted strip by strip: a strip's copy stays in the cache, the whole's would go to memory and
+    come back.
+    """
+    n, positions, channels = v.shape
+    strip = max(1, _STRIP // (4 * n * channels))
+    if v.dtype == torch.promote_types(v.dtype, torch.float32) or v.device.type != "cpu" or positions <= strip:
+        full = _full(v)
+        return torch.bmm(full.transpose(1, 2), full)
+    full = v.new_empty(n, strip, channels, dtype=torch.float32)
+    product = full.new_zeros(n, channels, channels)
+    for begin in range(0, positions, strip):
+        part = v[:, begin : begin + strip]
+        copied = full[:, : part.shape[1]].copy_(part)
+        product.baddbmm_(copied.transpose(1, 2), copied)
+    return product
 
 
 def _rows(features: Tensor) -> Tensor:

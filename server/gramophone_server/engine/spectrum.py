@@ -79,7 +79,7 @@ class SpectralScale:
     def _power(self, values: Tensor) -> Tensor:
         """Sum of squares of values (N, 3, H, W) in each band, (N, 3, BANDS)."""
         rings = self._rings(values)
-        power = torch.fft.rfft2(_turned(values, _axes(values))).abs().square_()
+        power = torch.view_as_real(torch.fft.rfft2(_turned(values, _axes(values)))).square_().sum(-1)
         # A product, because adding by index would not be the same twice on a GPU.
         bands: Tensor = power.flatten(2) @ rings.members
         return bands

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import winograd
+from . import packed, winograd
 from .cost import winograd_pays
 from .gradients import relu_
 
@@ -174,36 +174,45 @@ class _Convolution:
     def __init__(self, name: str, kernel: Tensor, bias: Tensor, padding: Padding) -> None:
         self.name = name
         self.outputs, self.inputs = kernel.shape[:2]
-        self._padding = padding
+        self._replicate = padding == "replicate"
+        self._zeros = 0 if self._replicate else 1
         self._bias = bias
-        on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and padding == "zeros"
-        self._points = winograd.transformed(kernel) if on_cpu and winograd_pays(self.inputs, self.outputs) else None
-        self._kernel = kernel.contiguous(memory_format=torch.channels_last) if self._points is None else None
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """Its kernel and its bias."""
-        kernel = self._kernel if self._points is None else self._points
-        assert kernel is not None
-        return [kernel, self._bias]
+        self._kernel: Tensor | None = None
+        self._packed: packed.PackedConvolution | None = None
+        exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and not self._replicate
+        if exact_on_cpu and winograd_pays(self.inputs, self.outputs):
+            self._points = winograd.transformed(kernel)
+            self.parameters = [self._points, bias]
+        elif packed.is_available(kernel):
+            self._packed = packed.PackedConvolution(kernel, bias, self._zeros)
+            self.parameters = self._packed.parameters
+        else:
+            self._kernel = kernel.contiguous(memory_format=torch.channels_last)
+            self.parameters = [self._kernel, bias]
 
     @property
     def is_direct(self) -> bool:
         """Whether there is a `linear` part to be had."""
-        return self._points is None
+        return self._kernel is not None or self._packed is not None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._points is not None:
+        if not self.is_direct:
             return winograd.convolve(x, self._points, self._bias)
+        if self._packed is not None:
+            return self._packed(self._padded(x), relu=True)
         # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
         return relu_(self.linear(x))
 
     def linear(self, x: Tensor) -> Tensor:
         """Without the ReLU."""
+        x = self._padded(x)
+        if self._packed is not None:
+            return self._packed(x)
         assert self._kernel is not None
-        if self._padding == "replicate":
-            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        return F.conv2d(x, self._kernel, self._bias, padding=1 if self._padding == "zeros" else 0)
+        return F.conv2d(x, self._kernel, self._bias, padding=self._zeros)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, (1, 1, 1, 1), mode="replicate") if self._replicate else x
 
 
 def _position(layer: str) -> tuple[int, int]:

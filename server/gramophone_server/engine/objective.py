@@ -100,7 +100,7 @@ class Objective:
         loss = self.total(terms)
         # Summed over the batch: no term mixes canvases, so each canvas gets the gradient of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), canvas)
-        # It has channels last, as in the network; beside canvases, which do not, every sum of an optimiser would be slow.
+        # As the canvas lies in memory, not with channels last, which would make an optimiser's every sum slow.
         return Evaluation(terms.detach(), loss.detach(), gradient.contiguous())
 
     def _evaluate_tiles(self, canvas: Tensor, tiles: Sequence[Tile]) -> Evaluation:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device import has_native_bfloat16
 from .gradients import masked_
 
 _OPERATORS = torch.ops.mkldnn
@@ -20,7 +21,7 @@ def is_available(kernel: Tensor) -> bool:
     return (
         kernel.device.type == "cpu"
         and kernel.dtype == torch.bfloat16
-        and torch.backends.mkldnn.is_available()
+        and has_native_bfloat16(kernel.device)
         and hasattr(_OPERATORS, "_convolution_pointwise")
         and hasattr(_OPERATORS, "_reorder_convolution_weight")
     )

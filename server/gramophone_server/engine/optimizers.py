@@ -224,7 +224,7 @@ def _per_pixel(values: Tensor) -> Tensor:
 
 
 def _rms(a: Tensor) -> Tensor:
-    return a.square().mean((1, 2, 3)).sqrt()
+    return (_dot(a, a) / a[0].numel()).sqrt()
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

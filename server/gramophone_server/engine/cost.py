@@ -90,7 +90,7 @@ class Workload:
 
 def winograd_pays(inputs: int, outputs: int) -> bool:
     """Whether so many channels are enough for Winograd's products to save more than the transforms cost (measured)."""
-    return min(inputs, outputs) >= 128
+    return min(inputs, outputs) >= 48 and max(inputs, outputs) >= 96
 
 
 def parameter_bytes(convolutions: Sequence[Convolution]) -> int:

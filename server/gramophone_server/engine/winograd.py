@@ -1,7 +1,7 @@
 """3x3 convolutions in a quarter of the multiplications: F(4x4, 3x3) of Winograd 1980, after Lavin & Gray 2015.
 
 An output of 4x4 positions is Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A of the 6x6 inputs d it depends on, where ⊙ is a matrix product
-over the channels at each of 36 points. In float32 on a CPU, and with the 128 channels or more that pay for the
+over the channels at each of 36 points. In float32 on a CPU, and with the hundred channels or so that pay for the
 transforms, that is up to twice as fast as a direct convolution; the rounding is a few times larger, some 1e-5 of the
 largest output.
 """

@@ -14,7 +14,8 @@ from .alone import start
 from .inputs import models, picture
 from .turns import SLICE, Side, percent, ratios
 
-SIZE, REPORT, WINDOWS, SECONDS = 224, 5, 9, 8
+# A report, with a preview, as often as a request that says nothing gets one.
+SIZE, REPORT, WINDOWS, SECONDS = 224, 10, 9, 8
 
 
 def measure() -> dict:
@@ -35,9 +36,9 @@ def measure() -> dict:
                 }
             )
     how = (
-        f"Style at 5 layers, {SIZE}x{SIZE}, one scale, a report with a preview every {REPORT} iterations; seconds an "
-        f"iteration over those of the engine in a process set up like a worker, each for {SLICE} s in turn while the "
-        f"other is stopped, the front with the worker; the median of {WINDOWS} windows of {SECONDS} s a side."
+        f"Style at 5 layers, {SIZE}x{SIZE}, one scale, a report with a preview every {REPORT} iterations, the default; "
+        f"seconds an iteration over those of the engine in a process set up like a worker, each for {SLICE} s in turn "
+        f"while the other is stopped, the front with the worker; the median of {WINDOWS} windows of {SECONDS} s a side."
     )
     return {"title": "Service", "how": how, "rows": rows}
 

@@ -171,6 +171,19 @@ def test_gradient_bytes_are_what_torch_holds(style, content, options, size):
     assert 0.88 * held < predicted < (1.3 if cropped else 1.12) * held
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_network_bytes_are_those_of_its_parameters(dtype):
+    """With kernels in the two ways that a CPU has for them, where it has bfloat16."""
+    if dtype == torch.bfloat16 and not has_native_bfloat16(torch.device("cpu")):
+        pytest.skip("this CPU has no bfloat16, for which kernels are packed")
+    rng = np.random.default_rng(0)
+    weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
+    network = TruncatedVGG(weights, ("conv3_1",), dtype=dtype)
+    job = work(("conv3_1",), (), channels=WIDE, itemsize=dtype.itemsize, winograd=True, packed=True)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters)
+    assert job.network_bytes == pytest.approx(held, rel=0.02)
+
+
 def test_gradient_bytes_are_fewer_in_bfloat16():
     job = work(content=())
     assert gradient_bytes(replace(job, itemsize=2), 64, 64) < gradient_bytes(job, 64, 64)

@@ -47,6 +47,7 @@ class Workload:
         pairs: curvature pairs that L-BFGS will hold; None for Adam.
         averaging: whether the iterates are averaged.
         winograd: whether convolutions that it pays for go by way of transformed kernels in float32.
+        packed: whether kernels in less than float32 are held twice, packed for either direction.
         gaps: memory per byte of blocks that are kept, the gaps between them included.
     """
 
@@ -60,6 +61,7 @@ class Workload:
     pairs: int | None = None
     averaging: bool = False
     winograd: bool = False
+    packed: bool = False
     gaps: float = 1.0
 
     def block(self, size: int) -> int:
@@ -73,6 +75,8 @@ class Workload:
     @property
     def network_bytes(self) -> int:
         """The network's parameters as it computes with them; a transformed kernel has 36 numbers for 9."""
+        if self.packed and self.itemsize < 4:
+            return self.weights_bytes * self.itemsize // 2
         transformed = list(filter(self.transforms, self.convolutions))
         return (self.weights_bytes + 3 * parameter_bytes(transformed)) * self.itemsize // 4
 

@@ -106,7 +106,12 @@ class Studio:
         things worse.
         """
         terms = self._terms.at(self._spec.levels[-1])
-        network = self._network if self.precision == "float32" else self._network_in(torch.float32)
+        network = self._network
+        if self.precision != "float32":
+            # What the steps have freed would be held beside what loading takes, and that beside what judging does.
+            release_free_memory()
+            network = self._network_in(torch.float32)
+            release_free_memory()
         exact = self._objective(network, terms, self._spec.levels[-1], min(self._tile or JUDGING_TILE, JUDGING_TILE))
         if frame.average is not None:
             return self._judge(exact, frame.average)

@@ -148,7 +148,7 @@ def test_gradient_bytes_are_what_torch_holds(style, content, options, size):
     heads = {name: rng.normal(0, 0.1, (WIDE[name][1],) * 2) for name in headed}
     if options.get("itemsize") == 2 and not has_native_bfloat16(torch.device("cpu")):
         pytest.skip("this CPU has no bfloat16, and torch's substitute works in memory of its own")
-    job = work(style, content, headed=headed, channels=WIDE, winograd=not options.get("replicate"), **options)
+    job = work(style, content, headed=headed, channels=WIDE, winograd=not options.get("replicate"), cpu=True, **options)
     network = TruncatedVGG(
         weights, style + content, heads=heads, pool="max" if job.max_pooling else "average",
         padding="replicate" if job.replicate else "zeros", dtype=torch.bfloat16 if job.itemsize == 2 else torch.float32,
@@ -179,7 +179,7 @@ def test_network_bytes_are_those_of_its_parameters(dtype):
     rng = np.random.default_rng(0)
     weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
     network = TruncatedVGG(weights, ("conv3_1",), dtype=dtype)
-    job = work(("conv3_1",), (), channels=WIDE, itemsize=dtype.itemsize, winograd=True, packed=True)
+    job = work(("conv3_1",), (), channels=WIDE, itemsize=dtype.itemsize, winograd=True, cpu=True)
     held = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters)
     assert job.network_bytes == pytest.approx(held, rel=0.02)
 

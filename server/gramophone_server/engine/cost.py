@@ -7,6 +7,8 @@ from .tiling import Tile
 
 # Strips of Winograd's tiles whose 36 points fit into this many bytes stay in a core's share of the cache.
 WINOGRAD_STRIP = 8 << 20
+# Strips of features that are copied for a Gram matrix stay there too.
+GRAM_STRIP = 2 << 20
 # Smaller blocks are kept by the C library when they are freed, larger ones given back.
 KEPT_BLOCK = 64 << 20
 
@@ -47,7 +49,8 @@ class Workload:
         pairs: curvature pairs that L-BFGS will hold; None for Adam.
         averaging: whether the iterates are averaged.
         winograd: whether convolutions that it pays for go by way of transformed kernels in float32.
-        packed: whether kernels in less than float32 are held twice, packed for either direction.
+        cpu: whether it runs on a CPU, where copies are made strip by strip, and kernels in less than float32 are held
+            twice, packed for either direction.
         gaps: memory per byte of blocks that are kept, the gaps between them included.
     """
 
@@ -61,7 +64,7 @@ class Workload:
     pairs: int | None = None
     averaging: bool = False
     winograd: bool = False
-    packed: bool = False
+    cpu: bool = False
     gaps: float = 1.0
 
     def block(self, size: int) -> int:
@@ -75,7 +78,7 @@ class Workload:
     @property
     def network_bytes(self) -> int:
         """The network's parameters as it computes with them; a transformed kernel has 36 numbers for 9."""
-        if self.packed and self.itemsize < 4:
+        if self.cpu and self.itemsize < 4:
             return self.weights_bytes * self.itemsize // 2
         transformed = list(filter(self.transforms, self.convolutions))
         return (self.weights_bytes + 3 * parameter_bytes(transformed)) * self.itemsize // 4
@@ -118,6 +121,7 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
         into, out = work.block(c.inputs * positions * size), work.block(c.outputs * positions * size)
         # The losses are computed in float32.
         full = work.block(c.outputs * positions * 4)
+        part = min(full, GRAM_STRIP) if work.cpu else full
         if pooled:
             # The slope of what is pooled is four times as large. Pooling by maximum keeps an index of 8 bytes.
             index = work.block(8 * c.inputs * positions) if work.max_pooling else 0
@@ -131,18 +135,19 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
         saved += out
         losing = 0
         if c.style:
-            # Interiors are cut out; in less than float32 the product is of a copy, and masked of one more.
-            losing += (out if cropped else 0) + full * (work.masked + (size < 4))
+            # Interiors, and what is less than float32, are copied, and masked once more: strip by strip on a CPU.
+            losing += part * (work.masked + (cropped or size < 4))
         if c.content:
             saved += full
             losing = max(losing, full + (out if c.product else 0))
         peak = max(peak, saved + losing)
-        # Slopes of the output and of the input; an interior's and a mask's own are made beside the former,
-        # which the deepest layer does not have.
+        # Slopes of the output and of the input; an interior's or a mask's own is made beside the former, which the
+        # deepest layer does not have.
         slopes = out + (2 * into if work.replicate else into) + extra
-        beside = out * ((2 if cropped else 0) + work.masked) if c.style else 0
-        beside = max(beside, 2 * full if c.content else 0)
-        backwards += [saved + slopes, saved + max(out, beside) if c is work.convolutions[-1] else saved + out + beside]
+        style = 2 * part if c.style and (cropped or work.masked) else 0
+        content = 2 * full if c.content else 0
+        deepest = c is work.convolutions[-1]
+        backwards += [saved + slopes, saved + max(out + style, content if deepest else out + content)]
     return max(peak, *backwards)
 
 
@@ -168,7 +173,7 @@ def judging_bytes(work: Workload, height: int, width: int) -> int:
         into = 4 * c.inputs * rows * columns * work.batch
         extra = into + _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
         # A difference and its square, of what a head made.
-        beside = out * max(int(c.style and work.masked), 2 + c.product if c.content else 0)
+        beside = out * (2 + c.product if c.content else int(c.style and work.masked))
         peak = max(peak, into + out + extra, out + beside)
     return peak
 

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Bytes of float32 that stay in the cache of a core.
-_STRIP = 2 << 20
+from .cost import GRAM_STRIP
+
+Interior = tuple[slice, slice]
+"""Rows and columns of a feature map."""
 
 
 def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor:
@@ -27,82 +29,92 @@ def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor
     return tap_gram_matrix(features, share)[1]
 
 
-def tap_gram_matrix(features: Tensor, share: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
-    """The features, and their `gram_matrix`.
+def tap_gram_matrix(
+    features: Tensor, share: Tensor | float | None = None, interior: Interior | None = None
+) -> tuple[Tensor, Tensor]:
+    """The features, and their `gram_matrix`, or that of an interior's.
 
     For a network to go on with. Backwards, the gradient that comes from there is added to by the product that makes the
     Gram matrix's: nothing of the features' size is made for it, and nothing waits for its turn.
+
+    Args:
+        interior: rows and columns of the positions that count; `share` is theirs, and by default 1 / their number.
     """
     if share is None:
-        share = 1 / (features.shape[2] * features.shape[3])
-    if isinstance(share, Tensor):
-        share = share.flatten(1).unsqueeze(2)
+        inside = _inside(features, interior)
+        share = 1 / (inside.shape[1] * inside.shape[2])
     same: Tensor
     gram: Tensor
-    same, gram = _Gram.apply(features, share)
+    same, gram = _Gram.apply(features, share, interior)
     return same, gram
 
 
 class _Gram(torch.autograd.Function):
-    """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); see `_product` for its precision.
+    """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); the product is summed in float32.
 
     Autograd would go back through both factors; as G is symmetric one product, in the features' own precision, does:
     ∂L/∂V = ρ V (D + Dᵀ), on top of what comes back along V.
     """
 
     @staticmethod
-    def forward(context: Any, features: Tensor, share: Tensor | float) -> tuple[Tensor, Tensor]:
+    def forward(
+        context: Any, features: Tensor, share: Tensor | float, interior: Interior | None
+    ) -> tuple[Tensor, Tensor]:
         context.set_materialize_grads(False)
         context.save_for_backward(features)
-        context.share = share
-        if isinstance(share, Tensor):
-            full = _full(_rows(features))
-            return features, torch.bmm(full.transpose(1, 2), full * share)
-        return features, _product(_rows(features)).mul_(share)
+        context.share, context.interior = share, interior
+        v = _inside(features, interior)
+        if isinstance(share, float) and interior is None and v.dtype == _full_type(v):
+            rows = v.flatten(1, 2)
+            return features, torch.bmm(rows.transpose(1, 2), rows).mul_(share)
+        # Copies are made strip by strip: a strip's stay in the cache, the whole's would go to memory and come back.
+        gram = v.new_zeros(len(v), v.shape[3], v.shape[3], dtype=_full_type(v))
+        for strip in _strips(v):
+            rows = v[:, strip].to(gram.dtype, memory_format=torch.contiguous_format).flatten(1, 2)
+            gram.baddbmm_(_shared(rows, share, strip).transpose(1, 2), rows)
+        return features, gram
 
     @staticmethod
-    def backward(context: Any, along: Tensor | None, slope: Tensor | None) -> tuple[Tensor | None, None]:
+    def backward(context: Any, along: Tensor | None, slope: Tensor | None) -> tuple[Tensor | None, None, None]:
         if slope is None:
-            return along, None
+            return along, None, None
         (features,) = context.saved_tensors
-        v, share = _rows(features), context.share
+        share, interior = context.share, context.interior
+        v = _inside(features, interior)
         slope = slope + slope.transpose(1, 2)
-        if isinstance(share, Tensor):
-            gradient = torch.bmm(v, slope.to(v.dtype)).mul_(share)
-            if along is not None:
-                gradient += _rows(along)
-        elif along is None:
-            gradient = torch.bmm(v, (slope * share).to(v.dtype))
-        else:
+        if isinstance(share, float) and interior is None:
+            rows, slope = v.flatten(1, 2), (slope * share).to(v.dtype)
+            if along is None:
+                return torch.bmm(rows, slope).view(v.shape).permute(0, 3, 1, 2), None, None
             # In place; see `gradients`.
-            gradient = _rows(along).baddbmm_(v, (slope * share).to(v.dtype))
-        n, channels, height, width = features.shape
-        return gradient.view(n, height, width, channels).permute(0, 3, 1, 2), None
+            _inside(along, None).flatten(1, 2).baddbmm_(rows, slope)
+            return along, None, None
+        if along is None:
+            along = torch.zeros_like(features)
+        onto = _inside(along, interior)
+        for strip in _strips(v):
+            part = torch.bmm(v[:, strip].flatten(1, 2), slope.to(v.dtype))
+            onto[:, strip] += _shared(part, share, strip).view(onto[:, strip].shape)
+        return along, None, None
 
 
-def _product(v: Tensor) -> Tensor:
-    """VᵀV (N, C, C), at least float32, of V (N, M, C).
-
-    Less than float32 is converted strip by strip: a strip's copy stays in the cache, the whole's would go to memory and
-    come back.
-    """
-    n, positions, channels = v.shape
-    strip = max(1, _STRIP // (4 * n * channels))
-    if v.dtype == torch.promote_types(v.dtype, torch.float32) or v.device.type != "cpu" or positions <= strip:
-        full = _full(v)
-        return torch.bmm(full.transpose(1, 2), full)
-    full = v.new_empty(n, strip, channels, dtype=torch.float32)
-    product = full.new_zeros(n, channels, channels)
-    for begin in range(0, positions, strip):
-        part = v[:, begin : begin + strip]
-        copied = full[:, : part.shape[1]].copy_(part)
-        product.baddbmm_(copied.transpose(1, 2), copied)
-    return product
+def _inside(features: Tensor, interior: Interior | None) -> Tensor:
+    """(N, h, w, C) of features (N, C, H, W): with channels last in memory a view, and nothing is copied."""
+    last = features.permute(0, 2, 3, 1)
+    return last if interior is None else last[:, *interior]
 
 
-def _rows(features: Tensor) -> Tensor:
-    """(N, M, C) of (N, C, H, W): with channels last in memory a view, and nothing is copied."""
-    return features.permute(0, 2, 3, 1).flatten(1, 2)
+def _strips(v: Tensor) -> list[slice]:
+    """Rows of v (N, h, w, C) to be worked on at once."""
+    rows = v.shape[1]
+    if v.device.type == "cpu":
+        rows = max(1, GRAM_STRIP // max(1, 4 * v.shape[0] * v.shape[2] * v.shape[3]))
+    return [slice(begin, begin + rows) for begin in range(0, v.shape[1], rows)]
+
+
+def _shared(rows: Tensor, share: Tensor | float, strip: slice) -> Tensor:
+    """A strip's rows (N, M, C) with each position's share of the interior's (1 or N, h, w), or with that of all."""
+    return rows * (share[:, strip].flatten(1).unsqueeze(2) if isinstance(share, Tensor) else share)
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:
@@ -147,5 +159,5 @@ def total_variation(canvas: Tensor) -> Tensor:
     return down.mean((1, 2, 3)) + right.mean((1, 2, 3))
 
 
-def _full(features: Tensor) -> Tensor:
-    return features.to(torch.promote_types(features.dtype, torch.float32))
+def _full_type(features: Tensor) -> torch.dtype:
+    return torch.promote_types(features.dtype, torch.float32)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .device import release_free_memory
-from .losses import content_loss, gram_matrix, squared_differences, style_loss, tap_gram_matrix
+from .losses import content_loss, squared_differences, style_loss, tap_gram_matrix
 from .tiling import Tile, whole
 from .vgg import TruncatedVGG
 
@@ -77,6 +77,7 @@ class Objective:
         self.terms = tuple(terms)
         self._tiles = tiles
         self._view = view
+        self._shape: tuple[int, int] | None = None
         self._weights = torch.stack([term.weight for term in terms], dim=1)
 
     def losses(self, canvas: Tensor) -> Tensor:
@@ -117,12 +118,12 @@ class Objective:
             terms = torch.zeros_like(self._weights)
         gradient = torch.zeros_like(canvas)
         for tile in tiles:
+            self._make_room(tile)
             crop = canvas[:, :, *tile.crop].requires_grad_()
             parts = self._part(crop, tile, canvas.shape)
             (share,) = torch.autograd.grad(parts, crop, slopes)
             gradient[:, :, *tile.crop] += share
             del share, crop
-            release_free_memory()
             if local:
                 terms = terms + torch.stack([part.detach() for part in parts], dim=1)
         return Evaluation(terms.detach(), self.total(terms).detach(), gradient)
@@ -131,12 +132,20 @@ class Objective:
         """What each term is a function of, summed over the tiles."""
         total: list[Tensor] = []
         for tile in self._tiles or whole(*canvas.shape[2:]):
+            self._make_room(tile)
             parts = self._part(canvas[:, :, *tile.crop], tile, canvas.shape)
-            if self._tiles is not None:
-                # Tiles are of several shapes, and the C library's heap would be left in pieces that fit none.
-                release_free_memory()
             total = [a.add_(b) for a, b in zip(total, parts, strict=True)] if total else parts
         return total
+
+    def _make_room(self, tile: Tile) -> None:
+        """Gives back what was freed, if the latest tile was of another shape.
+
+        The C library's heap would be left in pieces that fit no tensor of this one's; of the same shape all fit.
+        """
+        shape = tile.rows.seen_pixels, tile.columns.seen_pixels
+        if self._shape not in (None, shape):
+            release_free_memory()
+        self._shape = shape
 
     def _losses(self, statistics: Sequence[Tensor]) -> Tensor:
         """The terms (N, T) of their statistics."""
@@ -170,15 +179,12 @@ class Objective:
         share: Tensor | float = 1 / ((shape[2] // stride) * (shape[3] // stride))
         if term.share is not None:
             share = term.share[:, rows, columns]
-        # Of the whole a slice would copy the gradient all the same.
-        own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
         if term.kind == "content":
+            # Of the whole a slice would copy the gradient all the same.
+            own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
             own = self.network.features(term.layer, own)
             return features, content_loss(own, term.target[:, :, rows, columns])
-        if tile.is_whole:
-            features, gram = tap_gram_matrix(features, share)
-        else:
-            gram = gram_matrix(own, share)
+        features, gram = tap_gram_matrix(features, share, None if tile.is_whole else tile.seen(stride))
         if term.layer in self.network.heads:
             # The Gram matrix of a head's product is the head's product with the Gram matrix, from both sides.
             head = self.network.heads[term.layer]

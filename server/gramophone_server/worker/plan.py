@@ -89,7 +89,7 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         pairs=min(spec.lbfgs_history, spec.levels[-1].iterations) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
         winograd=device.type == "cpu" and spec.padding == "zeros",
-        packed=device.type == "cpu",
+        cpu=device.type == "cpu",
         gaps=_GAPS if device.type == "cpu" else 1.0,
     )
 

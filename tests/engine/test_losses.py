@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from gramophone_server.engine.losses import content_loss, gram_matrix, style_loss, total_variation
+from gramophone_server.engine.losses import content_loss, gram_matrix, style_loss, tap_gram_matrix, total_variation
 
 SHAPE = (2, 3, 4, 5)
 
@@ -99,3 +99,26 @@ def test_low_precision_features_are_accumulated_in_float32():
     got = gram_matrix(ones)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, torch.ones(1, 2, 2))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("interior", [None, (slice(1, 4), slice(2, 5)), (slice(2, 2), slice(0, 5))])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_tapped_gram_matrix_has_the_gradient_of_its_definition(features, others, shared, interior, layout, goes_on):
+    """Whatever part of the positions counts, and however the gradient that comes back lies in memory."""
+    features = features.contiguous(memory_format=torch.channels_last).requires_grad_()
+    inside = features if interior is None else features[:, :, *interior]
+    share = torch.rand(1, *inside.shape[2:], dtype=torch.float64) if shared else 0.3
+    # A product's gradient lies as its other factor does.
+    weight, target = others.contiguous(memory_format=layout), torch.eye(SHAPE[1], dtype=torch.float64)
+
+    def gradient(goes: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+        loss = style_loss(gram, target).sum() + (goes * weight).sum() * goes_on
+        return torch.autograd.grad(loss, features)[0]
+
+    flat = inside.flatten(2)
+    expected = torch.einsum("nik,njk,nk->nij", flat, flat, (torch.ones_like(inside[:, 0]) * share).flatten(1))
+    same, gram = tap_gram_matrix(features, share, interior)
+    torch.testing.assert_close(gram, expected)
+    torch.testing.assert_close(gradient(same, gram), gradient(features, expected))

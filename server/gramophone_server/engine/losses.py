@@ -81,6 +81,9 @@ class _Gram(torch.autograd.Function):
         (features,) = context.saved_tensors
         share, interior = context.share, context.interior
         v = _inside(features, interior)
+        if along is not None:
+            # Behind copied edges it has channels first; a product in bfloat16 then takes a hundred times as long.
+            along = along.contiguous(memory_format=torch.channels_last)
         slope = slope + slope.transpose(1, 2)
         if isinstance(share, float) and interior is None:
             rows, slope = v.flatten(1, 2), (slope * share).to(v.dtype)

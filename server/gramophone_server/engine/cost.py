@@ -164,13 +164,13 @@ def extraction_bytes(work: Workload, height: int, width: int) -> int:
 
 
 def judging_bytes(work: Workload, height: int, width: int) -> int:
-    """Peak of a forward pass in float32 that keeps nothing."""
+    """Peak of a forward pass in float32 that keeps nothing, over a picture or a crop of one."""
     work = replace(work, itemsize=4)
     peak = 0
     for c, _ in _in_order(work.convolutions):
         rows, columns = height // c.stride, width // c.stride
-        out = 4 * c.outputs * rows * columns * work.batch
-        into = 4 * c.inputs * rows * columns * work.batch
+        positions = rows * columns * work.batch
+        into, out = work.block(4 * c.inputs * positions), work.block(4 * c.outputs * positions)
         extra = into + _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
         # A difference and its square, of what a head made.
         beside = out * (2 + c.product if c.content else int(c.style and work.masked))

@@ -115,6 +115,8 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)]) if exact else 0
     content_targets = cost.content_bytes(work, full.height, full.width)
     canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets
+    # What is judged is the picture, made into a canvas again.
+    picture = 3 * 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets
     return int(
         _LIBRARIES
@@ -126,7 +128,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
             canvas + cost.gradient_bytes(work, *crop, cropped=len(tiles) > 1),
             stepping,
             canvas + exact + loading,
-            canvas + exact + cost.judging_bytes(work, *judged),
+            canvas + exact + picture + cost.judging_bytes(work, *judged),
         )
     )
 

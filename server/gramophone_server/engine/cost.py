@@ -170,7 +170,7 @@ def judging_bytes(work: Workload, height: int, width: int) -> int:
     for c, _ in _in_order(work.convolutions):
         rows, columns = height // c.stride, width // c.stride
         positions = rows * columns * work.batch
-        into, out = work.block(4 * c.inputs * positions), work.block(4 * c.outputs * positions)
+        into, out = 4 * c.inputs * positions, 4 * c.outputs * positions
         extra = into + _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
         # A difference and its square, of what a head made.
         beside = out * (2 + c.product if c.content else int(c.style and work.masked))

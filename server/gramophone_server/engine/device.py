@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from .cost import KEPT_BLOCK
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_SMALL_BLOCK = 1 << 20
 
 
 def open_device(name: str) -> torch.device:
@@ -46,12 +48,29 @@ def set_up_cpu(threads: int = 0) -> None:
         threads: 0 for as many as the process may use.
     """
     torch.set_num_threads(threads or available_threads())
+    # Kept blocks leave gaps that larger ones do not fit, and nearly double what they take. Of larger ones there are
+    # few, and at their size to get them page by page costs nothing that can be measured.
+    _keep_blocks(KEPT_BLOCK)
+
+
+@contextlib.contextmanager
+def lean_memory() -> Iterator[None]:
+    """Lets freed memory go at once meanwhile, for what is done but once: slower, and without gaps."""
+    release_free_memory()
+    _keep_blocks(_SMALL_BLOCK)
+    try:
+        yield
+    finally:
+        _keep_blocks(KEPT_BLOCK)
+        release_free_memory()
+
+
+def _keep_blocks(size: int) -> None:
+    """Has the C library keep freed blocks of less than so many bytes."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             library = ctypes.CDLL(None)
-            # Kept blocks leave gaps that larger ones do not fit, and nearly double what they take. Of larger ones there
-            # are few, and at their size to get them page by page costs nothing that can be measured.
-            library.mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK)
+            library.mallopt(_M_MMAP_THRESHOLD, size)
             library.mallopt(_M_TRIM_THRESHOLD, -1)
 
 

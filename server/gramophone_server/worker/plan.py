@@ -116,7 +116,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     content_targets = cost.content_bytes(work, full.height, full.width)
     canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets
     # What is judged is the picture, made into a canvas again.
-    picture = 3 * 12 * full.height * full.width
+    picture = 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets
     return int(
         _LIBRARIES

@@ -93,6 +93,10 @@ class JobRunner:
             frame = studio.synthesis.frame()
             log.info("job %s goes on from iteration %d", job.job_id, frame.iteration)
         checkpoints = Checkpoints(job.checkpoint, fingerprint, self._checkpoint_every)
+
+        def checkpoint() -> Checkpoint:
+            return Checkpoint(studio.synthesis.state(), way.tile, job.squeeze, time.monotonic() - begun)
+
         file = stack.enter_context(EventFile(self._tensorboard, job.job_id, frame.iteration if frame else None))
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, frame.iteration if frame else 0)
@@ -107,12 +111,12 @@ class JobRunner:
             if job.job_id in self._cancelled:
                 checkpoints.finish()
                 return None
-            if job.job_id in self._paused or checkpoints.due:
-                here = Checkpoint(studio.synthesis.state(), way.tile, job.squeeze, time.monotonic() - begun)
-                if job.job_id in self._paused:
-                    checkpoints.finish(here)
-                    return Paused()
-                checkpoints.begin(here)
+            if job.job_id in self._paused:
+                checkpoints.finish(checkpoint())
+                return Paused()
+            if checkpoints.due:
+                # Not kept beyond its writing: it holds what steps would have freed.
+                checkpoints.begin(checkpoint())
             if spec.time_limit is not None and time.monotonic() - begun >= spec.time_limit:
                 break
         assert frame is not None, "a spec has at least one iteration"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engine import canvas as canvases
 from ..engine import color
-from ..engine.device import has_native_bfloat16, release_free_memory
+from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
 from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS, Adam, Optimizer
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis
@@ -105,13 +105,13 @@ class Studio:
         It is the averaged iterate if that was asked for; else the last iterate, or the best one if the last update made
         things worse.
         """
+        # What the steps have freed would be held beside what loading takes, and that beside what judging does.
+        with lean_memory():
+            return self._finish(frame)
+
+    def _finish(self, frame: Frame) -> Judged:
         terms = self._terms.at(self._spec.levels[-1])
-        network = self._network
-        if self.precision != "float32":
-            # What the steps have freed would be held beside what loading takes, and that beside what judging does.
-            release_free_memory()
-            network = self._network_in(torch.float32)
-            release_free_memory()
+        network = self._network if self.precision == "float32" else self._network_in(torch.float32)
         exact = self._objective(network, terms, self._spec.levels[-1], min(self._tile or JUDGING_TILE, JUDGING_TILE))
         if frame.average is not None:
             return self._judge(exact, frame.average)

@@ -30,7 +30,8 @@ class ServerProcess:
     """
 
     def __init__(self, *args: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
+        # Appended to: the server shares the position at which it is read.
+        self.log = tempfile.TemporaryFile("a+")  # noqa: SIM115 - closed in __exit__
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *args]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)

@@ -1,5 +1,6 @@
 """`gramophone jobs top`: once into a pipe, and live in a terminal."""
 
+import contextlib
 import os
 import pty
 import re
@@ -16,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gramophone import Frame, JobInfo
-from gramophone.cli.top import Snapshot, table
+from gramophone.cli.top import Snapshot, _interrupts, table
 from gramophone.v1 import job_service_pb2
 from tests.cli.test_commands import gramophone
 from tests.harness import ServerProcess, endless_request, events, run, style_request
@@ -128,6 +129,17 @@ def test_live(busy, way):
     else:
         terminal.process.send_signal(signal.SIGINT)
     terminal.left()
+
+
+def test_an_interrupt_that_was_swallowed_is_known():
+    before = signal.getsignal(signal.SIGINT)
+    with _interrupts() as interrupted:
+        assert not interrupted()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("it was not raised")
+        assert interrupted()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_server_that_goes_away_shows_as_such():

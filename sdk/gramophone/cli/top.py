@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import FrameType
 
 import click
 
@@ -134,8 +136,8 @@ def _printable(text: str) -> str:
 
 def _live(client: Client, snapshot: Snapshot, address: str, every: float) -> None:
     trouble = ""
-    with contextlib.suppress(KeyboardInterrupt), _screen(), _keys() as pressed:
-        while True:
+    with contextlib.suppress(KeyboardInterrupt), _screen(), _interrupts() as interrupted, _keys() as pressed:
+        while not interrupted():
             _draw(snapshot, address, trouble)
             if pressed(every) in ("q", "Q", "\x03", "\x04"):
                 return
@@ -170,6 +172,26 @@ def _screen() -> Iterator[None]:
     finally:
         sys.stdout.write("\x1b[?25h\x1b[?1049l")
         sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """A function that says whether there was a Ctrl-C.
+
+    It raises KeyboardInterrupt as ever, but where a library calls back from C that may end there, unseen.
+    """
+    seen = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

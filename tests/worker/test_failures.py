@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from gramophone_server.worker.failures import failure_of
+
 # In a process of its own, that cannot have more than a little beyond what it has.
 SCRIPT = """
 import resource, sys
@@ -36,3 +38,10 @@ except Exception as error:
 def test_running_out_of_memory_is_what_it_is_called_whoever_ran_out(library):
     done = subprocess.run([sys.executable, "-c", SCRIPT, library], capture_output=True, text=True)
     assert done.stdout.strip() == "RESOURCE_EXHAUSTED", done.stderr
+
+
+def test_what_onednn_says_of_no_memory_is_told_from_what_it_cannot_do():
+    """Which of its allocations fails is chance; these are its words, as torch passes them on."""
+    assert failure_of(RuntimeError("could not create a primitive")).code == "RESOURCE_EXHAUSTED"
+    unable = failure_of(RuntimeError("could not create a primitive descriptor for a matmul primitive"))
+    assert (unable.code, "descriptor" in unable.message) == ("INTERNAL", True)

@@ -11,6 +11,12 @@ log = logging.getLogger(__name__)
 
 # In what torch's allocator for the CPU raises, a plain RuntimeError, and ONNX Runtime, an error of its own.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc")
+# All that oneDNN says when it gets none for its code or to work in. Of what it cannot do it says more than that.
+_ONEDNN = (
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory object",
+)
 
 
 class DivergedError(Exception):
@@ -37,9 +43,13 @@ def failure_of(error: Exception) -> Failure:
         return Failure("OUT_OF_RANGE", message)
     if isinstance(error, DoesNotFitError):
         return Failure("FAILED_PRECONDITION", message)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in message for sign in _NO_MEMORY):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _tells_of_no_memory(message):
         return Failure(
             "RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers."
         )
     log.exception("a job failed")
     return Failure("INTERNAL", f"{type(error).__name__}: {message}")
+
+
+def _tells_of_no_memory(message: str) -> bool:
+    return message in _ONEDNN or any(sign in message for sign in _NO_MEMORY)

@@ -47,7 +47,13 @@ def save(path: Path, checkpoint: Checkpoint, fingerprint: str) -> None:
     """
     with atomic_file(path) as file:
         hashing = _Hashing(file)
-        torch.save({"format": _FORMAT, "fingerprint": fingerprint, **vars(checkpoint)}, cast(IO[bytes], hashing))
+        try:
+            torch.save({"format": _FORMAT, "fingerprint": fingerprint, **vars(checkpoint)}, cast(IO[bytes], hashing))
+        except RuntimeError:
+            if hashing.failure is None:
+                raise
+            # Torch ends its archive after a write that failed, too, and then complains of the archive.
+            raise hashing.failure from None
         file.write(hashing.sha256.digest())
 
 
@@ -73,16 +79,26 @@ def load(path: Path, fingerprint: str) -> Checkpoint | None:
 
 
 class _Hashing:
-    """A file that knows the hash of what was written: checkpoints are too large to be held in memory for it."""
+    """A file that knows the hash of what was written: checkpoints are too large to be held in memory for it.
+
+    Attributes:
+        sha256: of what was written.
+        failure: what a write failed with, if one did.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.sha256 = hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         """Writes and counts in."""
         self.sha256.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         """As of a file."""

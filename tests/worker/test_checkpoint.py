@@ -1,0 +1,60 @@
+"""Checkpoint files: whole, or not there."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from gramophone_server.worker.checkpoint import Checkpoint, load, save
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Writes beyond so many bytes fail, as they do on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def checkpoint(iteration: int = 7, side: int = 128) -> Checkpoint:
+    return Checkpoint({"iteration": iteration, "canvas": torch.rand(1, 3, side, side)}, None, 0, 1.5)
+
+
+def test_there_and_back(tmp_path):
+    path, there = tmp_path / "job.pt", checkpoint()
+    save(path, there, "a job")
+    back = load(path, "a job")
+    assert back is not None
+    assert back.elapsed == 1.5
+    assert back.state["iteration"] == 7
+    assert torch.equal(back.state["canvas"], there.state["canvas"])
+    assert load(path, "another job") is None
+    assert load(tmp_path / "none.pt", "a job") is None
+
+
+# Small files fail when they are flushed, large ones in the middle of a tensor, where torch complains of something else.
+@pytest.mark.parametrize("side", [8, 256])
+def test_one_that_has_no_room_says_so_and_leaves_the_one_before(tmp_path: Path, side: int):
+    path = tmp_path / "job.pt"
+    save(path, checkpoint(1, side=4), "a job")
+    with no_file_larger_than(2000), pytest.raises(OSError, match="File too large"):
+        save(path, checkpoint(2, side), "a job")
+    assert list(tmp_path.iterdir()) == [path]
+    kept = load(path, "a job")
+    assert kept is not None
+    assert kept.state["iteration"] == 1
+
+
+def test_a_damaged_one_is_none(tmp_path):
+    path = tmp_path / "job.pt"
+    save(path, checkpoint(), "a job")
+    data = path.read_bytes()
+    for damaged in (data[:-100], data[:500] + bytes(8) + data[508:], b""):
+        path.write_bytes(damaged)
+        assert load(path, "a job") is None

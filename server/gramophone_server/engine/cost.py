@@ -194,7 +194,7 @@ def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = Fa
     Args:
         stepping: the peak of the optimiser's step rather than what is held while the gradient is computed.
     """
-    tensors = (10 if stepping else 5) + 2 * work.pairs if work.pairs is not None else 9 if stepping else 6
+    tensors = (10 if stepping else 6) + 2 * work.pairs if work.pairs is not None else 7 if stepping else 6
     tensors += 2 if work.averaging else 0
     return 12 * height * width * work.batch * tensors
 

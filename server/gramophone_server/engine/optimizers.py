@@ -69,19 +69,18 @@ class Adam:
             }
         state = self._state
         good = _is_finite(at)
-        keep = _per_pixel(good)
-        gradient = torch.where(keep, at.gradient, 0)
-        state["mean"] = torch.where(keep, state["mean"], 0).lerp_(gradient, 1 - first)
-        state["square"] = (
-            torch.where(keep, state["square"], 0).mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        )
+        # In this order least is held at a time.
+        state["finite"] = per_canvas(good, canvas, state["finite"])
+        gradient = per_canvas(good, at.gradient, 0)
+        state["mean"] = per_canvas(good, state["mean"], 0).lerp(gradient, 1 - first)
+        square = per_canvas(good, state["square"], 0) * second
+        state["square"] = square.addcmul_(gradient, gradient, value=1 - second)
         state["steps"] = torch.where(good, state["steps"] + 1, 0)
         state["damping"] = torch.where(good, state["damping"], state["damping"] / 2)
-        state["finite"] = torch.where(keep, canvas, state["finite"])
         taken = state["steps"].clamp_min(1)
         rate = self._rate * state["damping"] / (1 - first**taken)
         scale = (1 - second**taken).rsqrt()
-        change = (state["square"].sqrt().mul_(_per_pixel(scale))).add_(self._eps).reciprocal_().mul_(state["mean"])
+        change = square.sqrt().mul_(_per_pixel(scale)).add_(self._eps).reciprocal_().mul_(state["mean"])
         following: Tensor = change.mul_(_per_pixel(-rate)).add_(state["finite"]).clamp_(0, 1)
         return following
 
@@ -141,11 +140,10 @@ class LBFGS:
         if not state:
             return self._first(canvas, at)
         accepted = _is_finite(at) & (at.loss <= torch.stack(state["losses"]).amax(0))
-        keep = _per_pixel(accepted)
         s = canvas - state["canvas"]
-        self._remember(s, torch.where(keep, at.gradient - state["gradient"], 0), accepted)
-        state["canvas"] = torch.where(keep, canvas, state["canvas"])
-        state["gradient"] = torch.where(keep, at.gradient, state["gradient"])
+        self._remember(s, per_canvas(accepted, at.gradient - state["gradient"], 0), accepted)
+        state["canvas"] = per_canvas(accepted, canvas, state["canvas"])
+        state["gradient"] = per_canvas(accepted, at.gradient, state["gradient"])
         state["losses"] = [*state["losses"], torch.where(accepted, at.loss, state["losses"][-1])][-self._memory :]
         state["rejections"] = torch.where(accepted, 0, state["rejections"] + 1)
         # A direction that fails twice is not a direction of descent: what was learned of the curvature is wrong here.
@@ -155,8 +153,8 @@ class LBFGS:
         blind = state["latest"] == 0
         # Where no curvature is known (yet, or it is negative) strides grow while they pay and shrink when they do not.
         change = self._direction(blind, _rms(s) * torch.where(accepted, 2, 0.25))
-        back = _per_pixel(~accepted & ~blind)
-        change = torch.where(back, s, change).mul_(torch.where(back, 0.25, 1.0))
+        back = ~accepted & ~blind
+        change = per_canvas(back, s, change) * _per_pixel(torch.where(back, 0.25, 1.0))
         return change.add_(state["canvas"]).clamp_(0, 1)
 
     def resize(self, height: int, width: int) -> None:
@@ -195,7 +193,7 @@ class LBFGS:
         if state["pairs"]:
             scale = self._rate * state["latest"] / self._spectrum.curvature().clamp_min(1e-38)
             scaled = self._spectrum.apply(q).mul_(_per_pixel(scale))
-            q = torch.where(_per_pixel(blind), q.mul_(_per_pixel(steepest)), scaled)
+            q = per_canvas(blind, q.mul_(_per_pixel(steepest)), scaled)
         else:
             q.mul_(_per_pixel(steepest))
         for (s, y, rho), alpha in zip(state["pairs"], reversed(alphas), strict=True):
@@ -217,6 +215,19 @@ class LBFGS:
         state["latest"] = torch.where(good, sy, state["latest"])
         pair = (s.cpu(), y.cpu(), rho) if self._host else (s, y, rho)
         state["pairs"] = [*state["pairs"], pair][-self._history :]
+
+
+def per_canvas(chosen: Tensor, one: Tensor, other: Tensor | float) -> Tensor:
+    """Canvas by canvas of a batch (N, C, H, W) the one where it is `chosen` (N,), else the other.
+
+    On a CPU, where nobody waits for the answer, nothing is copied if it is the same for all: not to be written to.
+    """
+    if chosen.device.type == "cpu":
+        if chosen.all():
+            return one
+        if isinstance(other, Tensor) and not chosen.any():
+            return other
+    return torch.where(_per_pixel(chosen), one, other)
 
 
 def _per_pixel(values: Tensor) -> Tensor:

@@ -55,9 +55,14 @@ class SpectralScale:
         """P·q, (N, 3, H, W)."""
         if not self._state:
             return q
-        spectrum = torch.fft.rfft2(_turned(q, _axes(q)))
-        spectrum *= self._factors()[:, :, self._rings(q).numbers]
-        return _turned(torch.fft.irfft2(spectrum, s=q.shape[2:]), _axes(q).T)
+        rings, factors = self._rings(q), self._factors()
+        applied = torch.zeros_like(q)
+        for axis, known in zip(_axes(q), factors.unbind(1), strict=True):
+            spectrum = torch.fft.rfft2(_along(axis, q))
+            spectrum *= rings.spread(known)
+            plane = torch.fft.irfft2(spectrum, s=q.shape[2:])
+            applied.addcmul_(plane.unsqueeze(1), axis.view(3, 1, 1))
+        return applied
 
     def state(self) -> dict[str, Any]:
         """All that has been learned."""
@@ -79,10 +84,9 @@ class SpectralScale:
     def _power(self, values: Tensor) -> Tensor:
         """Sum of squares of values (N, 3, H, W) in each band, (N, 3, BANDS)."""
         rings = self._rings(values)
-        power = torch.view_as_real(torch.fft.rfft2(_turned(values, _axes(values)))).square_().sum(-1)
-        # A product, because adding by index would not be the same twice on a GPU.
-        bands: Tensor = power.flatten(2) @ rings.members
-        return bands
+        # Axis by axis, here and above: what is made on the way is a third of a canvas.
+        sums = [rings.power(torch.fft.rfft2(_along(axis, values))) for axis in _axes(values)]
+        return torch.stack(sums, dim=1)
 
     def _rings(self, values: Tensor) -> "_Rings":
         height, width = values.shape[2:]
@@ -95,8 +99,7 @@ class _Rings:
     """The bands of a picture's half plane of frequencies (H, W // 2 + 1): rings whose radii grow geometrically.
 
     Attributes:
-        numbers: the band of each frequency.
-        members: (H · (W // 2 + 1), BANDS), what each frequency's power counts in each band.
+        shape: (H, W) of the picture.
     """
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
@@ -105,20 +108,34 @@ class _Rings:
         longest = max(height, width)
         octaves = torch.log2(longest * torch.hypot(rows, columns).clamp_min(1 / longest))
         highest = torch.log2(torch.tensor(longest * 0.5**0.5))
-        numbers = (BANDS * octaves / highest).long().clamp_(0, BANDS - 1)
+        numbers = (BANDS * octaves / highest).int().clamp_(0, BANDS - 1).flatten()
+        # Sorted by band, because sums of slices are the same twice, also on a GPU; adding by index would not be.
+        self._sizes = torch.bincount(numbers, minlength=BANDS).tolist()
+        self._order = numbers.argsort(stable=True).int().to(device)
+        self._numbers = numbers.to(device)
         # The half plane of a real transform stands for both halves, except where they meet.
         twice = torch.full((width // 2 + 1,), 2.0)
         twice[0] = 1
         if width % 2 == 0:
             twice[-1] = 1
-        members = torch.nn.functional.one_hot(numbers, BANDS) * (twice / (height * width))[:, None]
-        self.numbers, self.members = numbers.to(device), members.flatten(0, 1).to(device)
+        self._counts = (twice / (height * width)).to(device)
+
+    def power(self, spectrum: Tensor) -> Tensor:
+        """The sum of squares in each band, (N, BANDS), of what has a half plane (N, H, W // 2 + 1)."""
+        squares = torch.view_as_real(spectrum).square().sum(-1).mul_(self._counts)
+        bands = squares.flatten(1).index_select(1, self._order).split_with_sizes(self._sizes, dim=1)
+        return torch.stack([band.sum(1) for band in bands], dim=1)
+
+    def spread(self, factors: Tensor) -> Tensor:
+        """Factors (N, BANDS) of the bands, to each its frequencies: (N, H, W // 2 + 1)."""
+        return factors.index_select(1, self._numbers).view(len(factors), self.shape[0], -1)
 
 
 def _axes(like: Tensor) -> Tensor:
     return torch.tensor(_AXES, device=like.device, dtype=like.dtype)
 
 
-def _turned(values: Tensor, axes: Tensor) -> Tensor:
-    """Values (N, 3, H, W) in other coordinates of colour, the rows of `axes`."""
-    return (axes @ values.flatten(2)).view(values.shape)
+def _along(axis: Tensor, values: Tensor) -> Tensor:
+    """The coordinate (N, H, W) of colours (N, 3, H, W) along an axis (3,)."""
+    # Not axis @ values: that rounds otherwise for a canvas alone than in a batch.
+    return torch.einsum("c,nchw->nhw", axis, values)

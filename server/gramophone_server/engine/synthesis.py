@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .canvas import resized
 from .objective import Evaluation, Objective
-from .optimizers import Optimizer
+from .optimizers import Optimizer, per_canvas
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Best:
     def or_better(self, canvas: Tensor, at: Evaluation) -> "Best":
         """This, or canvas by canvas the given iterate where its loss is less."""
         better = at.loss < self.loss
-        return Best(torch.where(better.view(-1, 1, 1, 1), canvas, self.canvas), torch.where(better, at.loss, self.loss))
+        return Best(per_canvas(better, canvas, self.canvas), torch.where(better, at.loss, self.loss))
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Synthesis:
         canvas = self._optimizer.step(self._canvas, at)
         if self._plateau is not None:
             # One that has stopped waits for the others, so that its result does not depend on them.
-            canvas = torch.where(self._stopped.view(-1, 1, 1, 1), self._best.canvas, canvas)
+            canvas = per_canvas(self._stopped, self._best.canvas, canvas)
         self._canvas = canvas
         self._iteration += 1
         self._done += 1

@@ -1,5 +1,6 @@
 """Runs one job: prepare, optimise, report, finish."""
 
+import itertools
 import logging
 import time
 from contextlib import ExitStack
@@ -87,25 +88,28 @@ class JobRunner:
             raise MemoryError if job.squeeze else DoesNotFitError(self._estimator.estimate(spec, timed=False))
         studio = Studio(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
         stack.callback(studio.close)
-        frame = None
+        resumed = None
         if before is not None:
             studio.resume(before.state)
-            frame = studio.synthesis.frame()
-            log.info("job %s goes on from iteration %d", job.job_id, frame.iteration)
+            resumed = studio.synthesis.frame().iteration
+            log.info("job %s goes on from iteration %d", job.job_id, resumed)
+            # Its canvases are the synthesis's now, to let go of one by one.
+            del before
         checkpoints = Checkpoints(job.checkpoint, fingerprint, self._checkpoint_every)
 
         def checkpoint() -> Checkpoint:
             return Checkpoint(studio.synthesis.state(), way.tile, job.squeeze, time.monotonic() - begun)
 
-        file = stack.enter_context(EventFile(self._tensorboard, job.job_id, frame.iteration if frame else None))
+        file = stack.enter_context(EventFile(self._tensorboard, job.job_id, resumed))
         optimizing = time.monotonic()
-        speed = Speedometer(optimizing, frame.iteration if frame else 0)
-        for report, frame in enumerate(studio.synthesis, start=1):
+        speed = Speedometer(optimizing, resumed or 0)
+        reports = itertools.count(1)
+        for frame in studio.synthesis:
             self.moved = time.monotonic()
             if not frame.best.loss.isfinite().all():
                 raise DivergedError(frame.iteration, studio.precision)
             progress = self._progress(spec, studio, frame, begun, speed)
-            preview = studio.preview(frame) if spec.preview.every and report % spec.preview.every == 0 else None
+            preview = studio.preview(frame) if spec.preview.every and next(reports) % spec.preview.every == 0 else None
             file.progress(progress)
             self._send(job, progress, preview, file)
             if job.job_id in self._cancelled:
@@ -119,9 +123,13 @@ class JobRunner:
                 checkpoints.begin(checkpoint())
             if spec.time_limit is not None and time.monotonic() - begun >= spec.time_limit:
                 break
-        assert frame is not None, "a spec has at least one iteration"
+            # Two canvases, which the steps to the next one have no use for.
+            del frame
+        frame = studio.synthesis.frame()
         optimized = time.monotonic()
         checkpoints.finish()
+        # What the optimiser has learned would be held while the picture is judged.
+        studio.close()
         judged = studio.finish(frame)
         recipe = self._recipe(spec, model, studio, frame.iteration, way.tile)
         image, recipe_json = encode_result(judged.picture, spec.result, recipe)

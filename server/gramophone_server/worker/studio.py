@@ -91,8 +91,9 @@ class Studio:
         self.synthesis.load(_moved(state, self._device))
 
     def close(self) -> None:
-        """Lets go of what it holds at once: its levels refer back to it, so that a collector would have to find it."""
-        del self.synthesis
+        """Lets go of the synthesis at once: its levels refer back here, so that a collector would have to find it."""
+        if hasattr(self, "synthesis"):
+            del self.synthesis
 
     def preview(self, frame: Frame) -> np.ndarray:
         """The 8-bit picture (H, W, 3) of a frame."""
@@ -100,7 +101,7 @@ class Studio:
         return picture
 
     def finish(self, frame: Frame) -> Judged:
-        """The picture of the last frame, at full size.
+        """The picture of the last frame, at full size; of a closed studio, too.
 
         It is the averaged iterate if that was asked for; else the last iterate, or the best one if the last update made
         things worse.

@@ -46,7 +46,7 @@ class Workload:
         replicate: whether feature maps are padded with their edge, which copies them.
         masked: whether styles have regions.
         variation: whether there is total variation.
-        pairs: curvature pairs that L-BFGS will hold; None for Adam.
+        pairs: most curvature pairs that L-BFGS will hold at a time; None for Adam.
         averaging: whether the iterates are averaged.
         winograd: whether convolutions that it pays for go by way of transformed kernels in float32.
         cpu: whether it runs on a CPU, where copies are made strip by strip, and kernels in less than float32 are held
@@ -194,7 +194,7 @@ def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = Fa
     Args:
         stepping: the peak of the optimiser's step rather than what is held while the gradient is computed.
     """
-    tensors = (10 if stepping else 6) + 2 * work.pairs if work.pairs is not None else 7 if stepping else 6
+    tensors = (9 if stepping else 5) + 2 * work.pairs if work.pairs is not None else 7 if stepping else 6
     tensors += 2 if work.averaging else 0
     return 12 * height * width * work.batch * tensors
 

@@ -16,6 +16,10 @@ BANDS = 10
 _WARM_UP, _DECAY = 5, 0.9
 # Bands that move little are measured badly.
 _MOST = 30.0
+# Numbers of a canvas that is large.
+_LARGE = 1 << 21
+# Frequencies that are summed at a time.
+_STRIP = 1 << 16
 
 # Rows: brightness, then two opponent colours; orthonormal.
 _AXES = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, -(2**-0.5), 0.0), (6**-0.5, 6**-0.5, -2 * 6**-0.5))
@@ -55,13 +59,14 @@ class SpectralScale:
         """P·q, (N, 3, H, W)."""
         if not self._state:
             return q
-        rings, factors = self._rings(q), self._factors()
-        applied = torch.zeros_like(q)
-        for axis, known in zip(_axes(q), factors.unbind(1), strict=True):
-            spectrum = torch.fft.rfft2(_along(axis, q))
-            spectrum *= rings.spread(known)
-            plane = torch.fft.irfft2(spectrum, s=q.shape[2:])
-            applied.addcmul_(plane.unsqueeze(1), axis.view(3, 1, 1))
+        rings, some = self._rings(q), _at_once(q)
+        applied: Tensor | None = None
+        for axes, factors in zip(torch.split(_axes(q), some), torch.split(self._factors(), some, 1), strict=True):
+            spectrum = torch.fft.rfft2(_turned(q, axes))
+            spectrum *= rings.spread(factors)
+            part = _turned(torch.fft.irfft2(spectrum, s=q.shape[2:]), axes.T)
+            applied = part if applied is None else applied.add_(part)
+        assert applied is not None
         return applied
 
     def state(self) -> dict[str, Any]:
@@ -84,9 +89,8 @@ class SpectralScale:
     def _power(self, values: Tensor) -> Tensor:
         """Sum of squares of values (N, 3, H, W) in each band, (N, 3, BANDS)."""
         rings = self._rings(values)
-        # Axis by axis, here and above: what is made on the way is a third of a canvas.
-        sums = [rings.power(torch.fft.rfft2(_along(axis, values))) for axis in _axes(values)]
-        return torch.stack(sums, dim=1)
+        axes = torch.split(_axes(values), _at_once(values))
+        return torch.cat([rings.power(torch.fft.rfft2(_turned(values, some))) for some in axes], dim=1)
 
     def _rings(self, values: Tensor) -> "_Rings":
         height, width = values.shape[2:]
@@ -108,11 +112,9 @@ class _Rings:
         longest = max(height, width)
         octaves = torch.log2(longest * torch.hypot(rows, columns).clamp_min(1 / longest))
         highest = torch.log2(torch.tensor(longest * 0.5**0.5))
-        numbers = (BANDS * octaves / highest).int().clamp_(0, BANDS - 1).flatten()
-        # Sorted by band, because sums of slices are the same twice, also on a GPU; adding by index would not be.
-        self._sizes = torch.bincount(numbers, minlength=BANDS).tolist()
-        self._order = numbers.argsort(stable=True).int().to(device)
-        self._numbers = numbers.to(device)
+        # A byte each: what the sums below are made with takes as much as two canvases, and is made strip by strip.
+        self._numbers = (BANDS * octaves / highest).clamp_(0, BANDS - 1).to(torch.uint8).to(device)
+        self._bands = torch.arange(BANDS, dtype=torch.uint8, device=device).view(-1, 1)
         # The half plane of a real transform stands for both halves, except where they meet.
         twice = torch.full((width // 2 + 1,), 2.0)
         twice[0] = 1
@@ -121,21 +123,33 @@ class _Rings:
         self._counts = (twice / (height * width)).to(device)
 
     def power(self, spectrum: Tensor) -> Tensor:
-        """The sum of squares in each band, (N, BANDS), of what has a half plane (N, H, W // 2 + 1)."""
+        """The sum of squares in each band, (N, K, BANDS), of what has a half plane (N, K, H, W // 2 + 1)."""
         squares = torch.view_as_real(spectrum).square().sum(-1).mul_(self._counts)
-        bands = squares.flatten(1).index_select(1, self._order).split_with_sizes(self._sizes, dim=1)
-        return torch.stack([band.sum(1) for band in bands], dim=1)
+        rows = max(1, _STRIP // squares.shape[3])
+        total = squares.new_zeros(*squares.shape[:2], BANDS)
+        for strip, numbers in zip(torch.split(squares, rows, 2), torch.split(self._numbers, rows), strict=True):
+            members = squares.new_empty(BANDS, numbers.numel())
+            torch.eq(numbers.view(1, -1), self._bands, out=members)
+            # A product, because adding by index would not be the same twice on a GPU.
+            total += strip.flatten(2) @ members.T
+        return total
 
     def spread(self, factors: Tensor) -> Tensor:
-        """Factors (N, BANDS) of the bands, to each its frequencies: (N, H, W // 2 + 1)."""
-        return factors.index_select(1, self._numbers).view(len(factors), self.shape[0], -1)
+        """Factors (N, K, BANDS) of the bands, to each its frequencies: (N, K, H, W // 2 + 1)."""
+        return factors[:, :, self._numbers.long()]
 
 
 def _axes(like: Tensor) -> Tensor:
     return torch.tensor(_AXES, device=like.device, dtype=like.dtype)
 
 
-def _along(axis: Tensor, values: Tensor) -> Tensor:
-    """The coordinate (N, H, W) of colours (N, 3, H, W) along an axis (3,)."""
-    # Not axis @ values: that rounds otherwise for a canvas alone than in a batch.
-    return torch.einsum("c,nchw->nhw", axis, values)
+def _at_once(values: Tensor) -> int:
+    """Of how many axes of colour spectra are made at a time: of large canvases of one, which takes less memory."""
+    return 3 if values[0].numel() < _LARGE else 1
+
+
+def _turned(values: Tensor, axes: Tensor) -> Tensor:
+    """Values (N, C, H, W) in other coordinates of colour, the rows of `axes` (K, C)."""
+    # A product for each canvas: one for all of them would round otherwise for a canvas alone than in a batch.
+    turned = torch.bmm(axes.expand(len(values), *axes.shape), values.flatten(2))
+    return turned.view(len(values), len(axes), *values.shape[2:])

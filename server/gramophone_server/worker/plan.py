@@ -86,7 +86,8 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         replicate=spec.padding == "replicate",
         masked=any(style.mask for style in spec.styles),
         variation=bool(spec.tv_weight),
-        pairs=min(spec.lbfgs_history, spec.levels[-1].iterations) if spec.optimizer == "lbfgs" else None,
+        # The oldest goes when there is one more; the first comes with the second iteration.
+        pairs=min(spec.lbfgs_history + 1, spec.levels[-1].iterations - 1) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
         winograd=device.type == "cpu" and spec.padding == "zeros",
         cpu=device.type == "cpu",

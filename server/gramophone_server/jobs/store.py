@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 # Seconds that events may wait to be written; how many are read at once; how many of a job are all kept, before only as
 # many more are as keep a curve smooth.
-_FLUSH_EVERY, _PAGE, _DENSE = 0.5, 500, 4096
+_FLUSH_EVERY, _PAGE, _DENSE = 2.0, 500, 4096
 # After a crash a client may have seen events that were not written yet: new ones are numbered from well beyond those.
 _SEQUENCE_GAP = 100_000
 _UPLOADS_LAST = 24 * 3600.0

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "scaling": scaling.measure,
     "precision": precision.measure,
     "memory": memory.measure,
+    "large": memory.measure_large,
     "step": step.measure,
     "front": front.measure,
     "service": service.measure,

@@ -24,6 +24,7 @@ from gramophone_server.jobs.folder import DataFolder, DataFolderError
 from gramophone_server.jobs.job import Job
 from gramophone_server.jobs.spec import JobSpec, Picture, StylePicture
 from gramophone_server.jobs.store import JobStore, Retention, StorageError
+from tests.harness import wait_until
 
 from .specs import make_spec
 
@@ -47,6 +48,12 @@ def progress(iteration: int, preview: EncodedPicture | None = None) -> Progress:
 
 def make(number: int, **fields: object) -> Job:
     return Job(f"{number:04}", spec_of(b"abc").without_pixels(), **fields)  # type: ignore[arg-type]
+
+
+def kept(engine: sa.Engine) -> list[sa.Row]:
+    """The events that are in the database."""
+    with engine.connect() as connection:
+        return list(connection.execute(sa.select(metadata.tables["events"])))
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +124,25 @@ async def test_unfinished_jobs_are_handed_on_those_that_ran_first(tmp_path):
         assert running.queue().sequence > seen
         assert (await store.spec(running)).styles[0].picture.rgb == b"abc"
         assert await store.get("0002") is running
+
+
+async def test_a_start_is_kept_at_once_and_figures_when_they_have_gathered(tmp_path, monkeypatch):
+    """So a server that is killed leaves word of whose attempts were whose."""
+    monkeypatch.setattr("gramophone_server.jobs.store._FLUSH_EVERY", 3600)
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        store.record(job, job.start())
+        engine = open_engine(DATABASE or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+        try:
+            await asyncio.to_thread(wait_until, lambda: len(kept(engine)) == 2, "the start to be kept")
+            store.record(job, job.report(progress(5)))
+            await asyncio.sleep(0.1)
+            assert len(kept(engine)) == 2
+            await store.flush()
+            assert len(kept(engine)) == 3
+        finally:
+            engine.dispose()
 
 
 @of_sqlite

@@ -24,7 +24,7 @@ from .spec import JobSpec
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-# Seconds that events may wait to be written; how many are read at once; how many of a job are all kept, before only as
+# Seconds that figures may wait to be written; how many are read at once; how many of a job are all kept, before only as
 # many more are as keep a curve smooth.
 _FLUSH_EVERY, _PAGE, _DENSE = 2.0, 500, 4096
 # After a crash a client may have seen events that were not written yet: new ones are numbered from well beyond those.
@@ -62,6 +62,7 @@ class JobStore:
         self._live: dict[str, Job] = {}
         self._watched: WeakValueDictionary[str, Job] = WeakValueDictionary()
         self._news: list[tuple[Job, Event]] = []
+        self._urgent = asyncio.Event()
         self._kept: dict[str, tuple[int, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -99,9 +100,11 @@ class JobStore:
             raise
 
     def record(self, job: Job, event: Event | None) -> None:
-        """Has an event of a job that is not its end kept soon."""
+        """Has an event of a job that is not its end kept: a change of its state at once, its figures soon."""
         if event is not None and self._is_worth_keeping(job, event):
             self._news.append((job, event))
+            if event.detail is None:
+                self._urgent.set()
 
     async def end(self, job: Job, outcome: Result | Failure | None) -> None:
         """Ends a job: first in the archive, then for its watchers."""
@@ -291,7 +294,10 @@ class JobStore:
 
     async def _flush_often(self) -> None:
         while True:
-            await asyncio.sleep(_FLUSH_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_EVERY):
+                    await self._urgent.wait()
+            self._urgent.clear()
             await self.flush()
 
     async def _forget_often(self) -> None:

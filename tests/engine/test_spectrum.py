@@ -33,6 +33,15 @@ def power(values: torch.Tensor) -> np.ndarray:
     return sums / (height * width)
 
 
+@pytest.fixture(params=[None, 1, 40], ids=["small", "row by row", "strip by strip"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Axis by axis and in strips of so many frequencies, as large canvases are transformed; None for all at once."""
+    if request.param:
+        monkeypatch.setattr("gramophone_server.engine.spectrum._LARGE", 0)
+        monkeypatch.setattr("gramophone_server.engine.spectrum._STRIP", request.param)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("size", [(16, 16), (15, 22), (9, 31), (20, 7)])
 def test_against_a_full_transform(size: tuple[int, int]):
     torch.manual_seed(1)

@@ -16,9 +16,9 @@ BANDS = 10
 _WARM_UP, _DECAY = 5, 0.9
 # Bands that move little are measured badly.
 _MOST = 30.0
-# Numbers of a canvas that is large.
+# Canvases of so many numbers and more are transformed axis by axis.
 _LARGE = 1 << 21
-# Frequencies that are summed at a time.
+# Most frequencies that are summed at a time.
 _STRIP = 1 << 16
 
 # Rows: brightness, then two opponent colours; orthonormal.

@@ -75,11 +75,13 @@ def _keep_blocks(size: int) -> None:
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes convolutions in bfloat16 natively, that is, faster than in float32."""
+    """Whether the device computes convolutions in bfloat16 natively, and faster than in float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported and supported()) or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    # Of CPUs those with matrix units (AMX). AVX512's own bfloat16 is twice as fast as direct convolutions in float32,
+    # but those of `winograd` are twice as fast again.
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(supported and supported())
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

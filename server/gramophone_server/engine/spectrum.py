@@ -124,7 +124,9 @@ class _Rings:
 
     def power(self, spectrum: Tensor) -> Tensor:
         """The sum of squares in each band, (N, K, BANDS), of what has a half plane (N, K, H, W // 2 + 1)."""
-        squares = torch.view_as_real(spectrum).square().sum(-1).mul_(self._counts)
+        parts = torch.view_as_real(spectrum).square()
+        # Not `sum`, which takes ten times as long over two numbers at a time.
+        squares = (parts[..., 0] + parts[..., 1]).mul_(self._counts)
         rows = max(1, _STRIP // squares.shape[3])
         total = squares.new_zeros(*squares.shape[:2], BANDS)
         for strip, numbers in zip(torch.split(squares, rows, 2), torch.split(self._numbers, rows), strict=True):

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-WIDTHS = {1: 16, 2: 48, 3: 96, 4: 160, 5: 160}
+# Narrow where a step goes through the memory most, wide where a position stands for many pixels.
+WIDTHS = {1: 16, 2: 32, 3: 96, 4: 192, 5: 256}
 LAYERS = (
-    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_4",
-    "conv4_1", "conv4_2", "conv4_4", "conv5_1",
+    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4", "conv4_1", "conv4_2", "conv4_4", "conv5_1",
 )  # fmt: skip
 # What a layer counts in the loss. conv4_1 is nearly all of the paper's loss, and conv4_2 is the paper's content layer;
 # the layers that the paper does not use are there to be learned from.

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from itertools import pairwise
 
 import grpc
 import pytest
@@ -120,6 +121,26 @@ def test_previews(server):
         assert picture.format == options_pb2.IMAGE_FORMAT_WEBP
     request = style_request(preview=options_pb2.PreviewOptions(every=0))
     assert not any(e.progress.HasField("preview") for e in events(server.style.ReconstructStyle(request)))
+
+
+def test_at_most_two_events_a_second_unless_asked_for_more(server):
+    def pauses(**fields: object) -> list[float]:
+        request = style_request(iterations=1_000_000, size=32, **fields)
+        if not fields:
+            request.options.ClearField("report_every")
+        times: list[float] = []
+        stream = server.style.ReconstructStyle(request)
+        for event in events(stream):
+            if event.HasField("progress"):
+                assert event.progress.iteration % 10 == 0 and event.progress.HasField("preview")
+                elapsed = event.progress.elapsed
+                times.append(elapsed.seconds + elapsed.nanos / 1e9)
+            if len(times) == 5:
+                cancel(server, event.job_id)
+        return [later - earlier for earlier, later in pairwise(times[:5])]
+
+    assert min(pauses()) > 0.49
+    assert min(pauses(report_every=10)) < 0.49
 
 
 def test_init_content_starts_from_the_content(server):

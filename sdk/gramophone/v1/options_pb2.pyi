@@ -109,11 +109,11 @@ class _Precision:
 class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
-    """The default: bfloat16 where the device computes it natively, else float32."""
+    """The default: bfloat16 where the device has units for it (GPUs since Ampere, CPUs with AMX), else float32."""
     PRECISION_FLOAT32: _Precision.ValueType  # 1
     """Convolutions in float32."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
-    """Convolutions in bfloat16, where the device computes it natively and then about twice as fast; elsewhere in float32.
+    """Convolutions in bfloat16 where the device has units for it, two to three times as fast; elsewhere in float32.
     The recipe says which.
     """
 
@@ -121,11 +121,11 @@ class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The arithmetic of the network. Gram matrices, losses, the canvas and the optimiser are float32 in every case."""
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
-"""The default: bfloat16 where the device computes it natively, else float32."""
+"""The default: bfloat16 where the device has units for it (GPUs since Ampere, CPUs with AMX), else float32."""
 PRECISION_FLOAT32: Precision.ValueType  # 1
 """Convolutions in float32."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
-"""Convolutions in bfloat16, where the device computes it natively and then about twice as fast; elsewhere in float32.
+"""Convolutions in bfloat16 where the device has units for it, two to three times as fast; elsewhere in float32.
 The recipe says which.
 """
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
@@ -548,7 +548,9 @@ class SynthesisOptions(_message.Message):
     smooths; unitless, finite, >= 0. Default 0.
     """
     report_every: _builtins.int
-    """A progress event every this many iterations; 1 to 1,000,000. Cancelling and the time limit act at these. Default 10."""
+    """A progress event every this many iterations; 1 to 1,000,000. Cancelling and the time limit act at these. Default: 10,
+    and of these at most two events a second.
+    """
     model: _builtins.str
     """Name of the model, see ListModels. Default: the server's default model, normally the built-in one."""
     scales: _builtins.int

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -103,15 +104,17 @@ class JobRunner:
         file = stack.enter_context(EventFile(self._tensorboard, job.job_id, resumed))
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, resumed or 0)
-        reports = itertools.count(1)
+        reports, reported = itertools.count(1), -math.inf
         for frame in studio.synthesis:
             self.moved = time.monotonic()
             if not frame.best.loss.isfinite().all():
                 raise DivergedError(frame.iteration, studio.precision)
-            progress = self._progress(spec, studio, frame, begun, speed)
-            preview = studio.preview(frame) if spec.preview.every and next(reports) % spec.preview.every == 0 else None
-            file.progress(progress)
-            self._send(job, progress, preview, file)
+            if self.moved - reported >= spec.report_pause or frame.iteration == spec.iterations:
+                reported = self.moved
+                progress = self._progress(spec, studio, frame, begun, speed)
+                shown = spec.preview.every and next(reports) % spec.preview.every == 0
+                file.progress(progress)
+                self._send(job, progress, studio.preview(frame) if shown else None, file)
             if job.job_id in self._cancelled:
                 checkpoints.finish()
                 return None

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -42,7 +43,8 @@ class Speeds:
     def _key(self, model: Model, precision: str) -> str:
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
         threads, sha256 = torch.get_num_threads(), model.manifest.sha256
-        return f"{name}, {threads} threads, torch {torch.__version__}, {precision}, {sha256}"
+        versions = f"gramophone {version('gramophone')}, torch {torch.__version__}"
+        return f"{name}, {threads} threads, {versions}, {precision}, {sha256}"
 
     def _measure(self, model: Model, precision: str) -> float:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32

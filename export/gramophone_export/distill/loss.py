@@ -12,18 +12,21 @@ from .pool import Pair
 
 
 def pair_losses(
-    student: Student, teacher: Teacher, pairs: Sequence[Pair], dtype: torch.dtype
+    student: Student, teacher: Teacher, pairs: Sequence[Pair], dtype: torch.dtype, silence: list[Tensor] | None = None
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """For each layer the relative error of its features, squared, and of its Gram matrices, not squared.
 
     The features' is ‖P F − F_t‖² / ‖F_t‖². The Gram matrices' is the mean of ‖P G Pᵀ − G_t‖ / ‖G_t‖ over the styles and
     over the differences between pictures and styles, which are what the style loss is made of; 0 where they are not
     learned.
+
+    Args:
+        silence: takes in what `Student` says of its silent channels.
     """
     entries = [pair.picture for pair in pairs] + [pair.style for pair in pairs]
     canvas = torch.stack([entry.picture.float() for entry in entries])
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        activations = student(canvas)
+        activations = student(canvas, silence)
     lessons = [entry.lesson(teacher) for entry in entries]
     losses = {}
     for name, activation in activations.items():

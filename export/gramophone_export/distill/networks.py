@@ -65,15 +65,23 @@ class Student(nn.Module):
             matrices.append({"params": [self.maps[name]], "deviation": self.maps[name].shape[1] ** -0.5})
         return matrices, [{"params": [self.biases[name]], "deviation": 0.1} for name in self.layers]
 
-    def forward(self, canvas: Tensor) -> dict[str, Tensor]:
-        """Activations after ReLU, before the maps, of a canvas (N, 3, H, W) of 0 to 1."""
+    def forward(self, canvas: Tensor, silence: list[Tensor] | None = None) -> dict[str, Tensor]:
+        """Activations after ReLU, before the maps, of a canvas (N, 3, H, W) of 0 to 1.
+
+        Args:
+            silence: takes in, for each layer that has some, how far all channels that are 0 everywhere are from not
+                being so.
+        """
         x = (canvas * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
         activations, block = {}, 1
         for name in self.layers:
             if position(name)[0] != block:
                 block = position(name)[0]
                 x = F.max_pool2d(x, 2)
-            x = activations[name] = F.conv2d(x, self.kernels[name], self.biases[name], padding=1).relu()
+            linear = F.conv2d(x, self.kernels[name], self.biases[name], padding=1)
+            x = activations[name] = linear.relu()
+            if silence is not None and (silent := x.detach().amax((0, 2, 3)) == 0).any():
+                silence.append(-linear[:, silent].amax((0, 2, 3)).float().sum())
         return activations
 
     def weights(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -31,6 +31,7 @@ class Recipe:
         gram: what the error of Gram matrices counts beside that of features.
         gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of every
             `gradient_every`th batch.
+        silence: what it counts, channel by channel, how far those that are 0 all over a batch are from speaking up.
         begin: updates before the first walk, and before gradients count: a beginner's walks teach nothing.
         walkers: canvases that are optimised at a time.
         fresh: photographs that are taken in beside every stretch of a walk.
@@ -54,6 +55,7 @@ class Recipe:
     gradient: float = 1.5
     gradient_pairs: int = 2
     gradient_every: int = 2
+    silence: float = 0.003
     begin: int = 500
     walkers: int = 8
     fresh: int = 16

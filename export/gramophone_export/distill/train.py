@@ -82,8 +82,11 @@ class Training:
             for pair in found:
                 self._pool.add(pair)
         pairs = self._pool.draw(self.recipe.pairs, self._generator)
-        losses = pair_losses(self.student, self.teacher, pairs, fast_dtype())
+        silence: list[Tensor] = []
+        losses = pair_losses(self.student, self.teacher, pairs, fast_dtype(), silence)
         loss = total(losses, self.recipe.weights, self.recipe.gram)
+        # No gradient of the rest comes through a channel that is 0 everywhere: it would stay so for good.
+        loss = loss + self.recipe.silence * sum(silence)
         slope: Tensor | None = None
         if self.step >= self.recipe.begin and self.step % self.recipe.gradient_every == 0:
             slope = gradient_loss(self.student, self.teacher, pairs[: self.recipe.gradient_pairs])

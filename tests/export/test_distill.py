@@ -109,6 +109,23 @@ def test_heads_make_the_students_loss_speak_the_teachers_units(weights):
             )
 
 
+@pytest.mark.parametrize("called", [True, False])
+def test_a_silent_channel_is_called_back(called, weights, photos, tmp_path):
+    """By the layer's own kernel and bias, which nothing else would ever change again."""
+    recipe = Recipe(**vars(RECIPE) | ({} if called else {"silence": 0.0}))
+    training = Training(recipe, weights, photos, tmp_path)
+    kernel, bias = (part["conv3_1"] for part in (training.student.kernels, training.student.biases))
+    with torch.no_grad():
+        bias[2] = -30.0
+    before = kernel[2].clone()
+    silence: list[torch.Tensor] = []
+    assert training.student(torch.rand(4, 3, 32, 32), silence)["conv3_1"][:, 2].max() == 0
+    assert 10 < silence[0].item() < 30
+    training._update()
+    assert (bias[2] > -30.0) == called
+    assert torch.equal(kernel[2], before) != called
+
+
 def test_losses_against_features_and_matrices_written_out(weights):
     teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32)])
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))

@@ -17,20 +17,15 @@ def start(model: str, size: int, report_every: int) -> subprocess.Popen[str]:
 
 
 def paint(name: str, size: int, report_every: int) -> None:
-    import torch
+    from gramophone_server.engine.device import set_up_cpu
 
-    from gramophone_server.engine.canvas import noise
-    from gramophone_server.engine.device import fastest_dtype, set_up_cpu
-    from gramophone_server.engine.optimizers import LBFGS
-    from gramophone_server.engine.synthesis import Level, Synthesis
-
-    from .inputs import models, picture, style_objective
+    from .inputs import models, picture, studio
 
     set_up_cpu()
     (model,) = (model for model in models() if model.manifest.name == name)
-    objective = style_objective(model, picture(size), 5, fastest_dtype(torch.device("cpu")))
-    level = Level(size, size, 1_000_000, lambda: objective)
-    for frame in Synthesis([level], noise([0], size, size), LBFGS(), report_every=report_every):
+    # The very job that goes through the service: what a step takes depends on the canvas, too.
+    job = studio(model, picture(size), size=size, iterations=1_000_000, scales=1, report_every=report_every)
+    for frame in job.synthesis:
         print(frame.iteration, flush=True)
 
 

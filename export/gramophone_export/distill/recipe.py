@@ -25,8 +25,9 @@ class Recipe:
         side: pixels a side of the pictures learned from.
         pairs: pictures with their styles in a batch.
         steps: updates of the student in all.
+        restart: updates after which the step size, having fallen to 0, begins anew from what is left of `steps`.
         rate: step size of Muon, and of Adam for the biases, relative to the deviation that a parameter was drawn with;
-            after a short rise it falls to 0 along a line.
+            after a short rise it falls to 0 along a line, twice.
         average: decay of the average of the student's parameters, which is what is shipped.
         gram: what the error of Gram matrices counts beside that of features.
         gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of every
@@ -48,7 +49,8 @@ class Recipe:
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     side: int = 96
     pairs: int = 4
-    steps: int = 4_500
+    steps: int = 6_000
+    restart: int = 4_500
     rate: float = 0.02
     average: float = 0.99
     gram: float = 1.0
@@ -67,4 +69,5 @@ class Recipe:
 
     def learning_rate(self, step: int) -> float:
         """The relative step size at an update."""
-        return self.rate * min(1.0, (step + 1) / 100) * (1 - step / self.steps)
+        end = self.restart if step < self.restart <= self.steps else self.steps
+        return self.rate * min(1.0, (step + 1) / 100) * (1 - step / end)

@@ -74,6 +74,13 @@ def test_an_interrupted_training_ends_with_the_same_bytes(weights, photos, tmp_p
     assert ModelStore(tmp_path / "models0").get("slim").manifest.layers[0].head
 
 
+def test_the_step_size_falls_to_nothing_twice():
+    recipe = Recipe(steps=600, restart=400, rate=0.1)
+    rates = [recipe.learning_rate(step) for step in (0, 99, 200, 399, 400, 500, 599)]
+    assert rates == pytest.approx([0.001, 0.1 * 301 / 400, 0.05, 0.1 / 400, 0.1 / 3, 0.1 / 6, 0.1 / 600])
+    assert Recipe(steps=300, restart=400, rate=0.1).learning_rate(150) == pytest.approx(0.05)
+
+
 def test_another_seed_gives_another_student(weights, photos, tmp_path):
     students = [Training(Recipe(**vars(RECIPE) | {"seed": s}), weights, photos, tmp_path / f"{s}") for s in (1, 2)]
     first, second = (training.student.kernels["conv1_1"] for training in students)

@@ -127,7 +127,7 @@ def test_models(client):
 
 def test_features(client):
     grams = client.features(png(), layers=["conv1_1", "conv2_1"])
-    assert {name: g.shape for name, g in grams.items()} == {"conv1_1": (16, 16), "conv2_1": (48, 48)}
+    assert {name: g.shape for name, g in grams.items()} == {"conv1_1": (16, 16), "conv2_1": (32, 32)}
     maps = client.features(png(), layers=["conv2_1"], kind="map", size=32)
     assert maps["conv2_1"].shape == (48, 16, 16)
     v = client.features(png(), layers=["conv1_1"], kind="map")["conv1_1"].reshape(16, -1)

@@ -20,7 +20,7 @@ from .turns import SLICE, Side, percent, ratios
 # The engine alone stops for a report as often as one inside the service does, whether it is sent or not.
 SIZE, REPORT = 224, 10
 # Two processes that do the very same differ by up to two percent, by how their memory happens to lie: hence several.
-PAIRS, WINDOWS, SECONDS = 5, 3, 8
+PAIRS, WINDOWS, SECONDS = 3, 3, 8
 
 
 def measure() -> dict:

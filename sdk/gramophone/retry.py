@@ -70,6 +70,7 @@ class Attempts:
         self._late = late
         self._began = time.monotonic()
         self._failing_since: float | None = None
+        self._failure: grpc.RpcError | None = None
         self._failures = 0
         self.retried = False
 
@@ -80,7 +81,7 @@ class Attempts:
 
     def progress(self) -> None:
         """Something came: the next failure is a first one."""
-        self._failing_since = None
+        self._failing_since = self._failure = None
         self._failures = 0
 
     def pause(self, error: grpc.RpcError) -> float:
@@ -93,11 +94,15 @@ class Attempts:
         if self._late and error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             raise DeadlineError(self._late) from error
         if not self._passes(error):
+            if self._failure is not None and error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                # The last try was cut short; what the tries before it failed of says more.
+                error = self._failure
             raise from_rpc(error, self._target) from error
         if now - self._began > _LASTING:
             self.progress()
         if self._failing_since is None:
             self._failing_since = now
+        self._failure = error
         self._failures += 1
         end = self._failing_since + self._policy.retry_for
         # The whole of the pause is random, so that the clients of a server that comes back do not come all at once.

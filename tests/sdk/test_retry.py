@@ -149,6 +149,14 @@ def test_a_server_that_hangs(flaky, connect):
         job.info()
 
 
+def test_a_last_try_that_is_cut_short_does_not_hide_what_went_wrong(flaky, connect):
+    client = connect(flaky.address, timeout=0.5)
+    job = client.style(b"picture")
+    flaky.script("GetJob abort UNAVAILABLE", "GetJob hang 3")
+    with pytest.raises(gramophone.UnavailableError):
+        job.info()
+
+
 def test_a_wait_ends_in_time_whether_or_not_the_server_is_there(flaky, connect):
     client = connect(flaky.address)
     flaky.script(*["WatchJob hang 3"] * 2)

@@ -61,13 +61,13 @@ def assets() -> Path:
 
 
 def need_bfloat16() -> None:
-    """Sees that this CPU has bfloat16, without which torch takes a hundred times as long as in float32.
+    """Sees that this CPU has bfloat16 that is faster than float32.
 
     Raises:
         UnavailableError: it has not.
     """
     if not has_native_bfloat16(torch.device("cpu")):
-        raise UnavailableError("this CPU has no bfloat16 to compare with float32")
+        raise UnavailableError("this CPU has no matrix units for bfloat16 to compare with float32")
 
 
 def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.dtype) -> Objective:

@@ -27,6 +27,8 @@ def paint(name: str, size: int, report_every: int) -> None:
     job = studio(model, picture(size), size=size, iterations=1_000_000, scales=1, report_every=report_every)
     for frame in job.synthesis:
         print(frame.iteration, flush=True)
+        # As in the worker: what is held here, the next steps would have to do without.
+        del frame
 
 
 if __name__ == "__main__":

@@ -549,7 +549,7 @@ class SynthesisOptions(_message.Message):
     """
     report_every: _builtins.int
     """A progress event every this many iterations; 1 to 1,000,000. Cancelling and the time limit act at these. Default: 10,
-    and of these at most two events a second.
+    and of these at most two events a second, and later in a job, where less changes, at most one in two seconds.
     """
     model: _builtins.str
     """Name of the model, see ListModels. Default: the server's default model, normally the built-in one."""

@@ -118,7 +118,7 @@ class JobSpec:
 
     Attributes:
         levels: of the pyramid, coarse to fine; the last is the canvas.
-        report_pause: least seconds from one progress event to the next.
+        paced: whether there is a pause from one progress event to the next, and not one for every report.
     """
 
     kind: Kind
@@ -155,7 +155,7 @@ class JobSpec:
     lbfgs_history: int
     result: ResultSpec
     tile_size: int | None
-    report_pause: float = 0.0
+    paced: bool = False
 
     def without_pixels(self) -> "JobSpec":
         """The job with its pictures' sizes but not their pixels, for whoever only wants to know what it costs."""
@@ -171,7 +171,7 @@ class JobSpec:
 
     def recipe(self) -> dict[str, Any]:
         """The job as JSON types: all that decides the result's bytes, and nothing that does not."""
-        skipped = {"preview", "report_pause"}
+        skipped = {"preview", "paced"}
         return {f.name: _json(getattr(self, f.name)) for f in fields(self) if f.name not in skipped}
 
 

@@ -39,7 +39,7 @@ class Options:
     pooling: PoolingName
     tv_weight: float
     report_every: int
-    report_pause: float
+    paced: bool
     preview: PreviewSpec
     time_limit: float | None
     padding: PaddingName
@@ -69,7 +69,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, chec
         tv_weight=check.number(options, "tv_weight", 0.0, 0.0, at=AT),
         report_every=check.integer(options, "report_every", 10, 1, 1_000_000, at=AT),
         # Who asks for every so many gets them all; who does not say has an eye to follow with, at any speed.
-        report_pause=0.0 if options.HasField("report_every") else 0.5,
+        paced=not options.HasField("report_every"),
         preview=_preview(options.preview, check),
         time_limit=_time_limit(options, check),
         padding=check.choice(options, "padding", pb.Padding, "zeros", at=AT),

@@ -23,6 +23,7 @@ from .estimator import Estimator
 from .event_file import EventFile
 from .failures import DivergedError, DoesNotFitError, failure_of
 from .outbox import Outbox
+from .pace import Speedometer, pause
 from .studio import Studio, precision_of
 from .targets import Targets
 
@@ -109,7 +110,8 @@ class JobRunner:
             self.moved = time.monotonic()
             if not frame.best.loss.isfinite().all():
                 raise DivergedError(frame.iteration, studio.precision)
-            if self.moved - reported >= spec.report_pause or frame.iteration == spec.iterations:
+            due = not spec.paced or self.moved - reported >= pause(self.moved - begun)
+            if due or frame.iteration == spec.iterations:
                 reported = self.moved
                 progress = self._progress(spec, studio, frame, begun, speed)
                 shown = spec.preview.every and next(reports) % spec.preview.every == 0
@@ -143,7 +145,7 @@ class JobRunner:
         file.result(result)
         return result
 
-    def _progress(self, spec: JobSpec, studio: Studio, frame: Frame, begun: float, speed: "Speedometer") -> Progress:
+    def _progress(self, spec: JobSpec, studio: Studio, frame: Frame, begun: float, speed: Speedometer) -> Progress:
         # The one place where the host waits for the device.
         terms, loss = studio.loss_terms(frame), frame.loss.item()
         now = time.monotonic()
@@ -177,19 +179,3 @@ class JobRunner:
         packages = ("gramophone", "torch", "numpy")
         recipe["versions"] = {package: version(package) for package in packages}
         return recipe
-
-
-class Speedometer:
-    """Iterations a second over the latest report intervals, the newer counting more."""
-
-    def __init__(self, start: float, iteration: int = 0) -> None:
-        self._iteration = iteration
-        self._time = start
-        self._rate = 0.0
-
-    def at(self, iteration: int, now: float) -> float:
-        """The speed, on passing `iteration` at time `now` in seconds."""
-        rate = (iteration - self._iteration) / max(now - self._time, 1e-9)
-        self._rate = 0.7 * self._rate + 0.3 * rate if self._rate else rate
-        self._iteration, self._time = iteration, now
-        return self._rate

@@ -1,30 +1,44 @@
 """The engine alone, in a process set up as a worker is: `python -m benchmarks.alone MODEL SIZE REPORT_EVERY`.
 
-Makes one endless style reconstruction, and writes a line with the iteration at every report.
+Makes one endless style reconstruction of the PNG on its standard input. Writes a line with the iteration at every report.
 """
 
 import os
 import subprocess
 import sys
+import tempfile
+
+import numpy as np
+from PIL import Image
 
 from gramophone_server.jobs.executor import ENVIRONMENT
 
 
 def start(model: str, size: int, report_every: int) -> subprocess.Popen[str]:
     """The process; whoever starts it ends it."""
+    from .inputs import picture
+
     command = [sys.executable, "-m", "benchmarks.alone", model, str(size), str(report_every)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, **os.environ})
+    with tempfile.TemporaryFile() as file:
+        # Drawn there, it would leave that process a heap which partly lies in huge pages (numpy asks for them).
+        Image.fromarray(picture(size)).save(file, "PNG")
+        file.seek(0)
+        return subprocess.Popen(
+            command, stdin=file, stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, **os.environ}
+        )
 
 
 def paint(name: str, size: int, report_every: int) -> None:
     from gramophone_server.engine.device import set_up_cpu
 
-    from .inputs import models, picture, studio
+    from .inputs import models, studio
 
     set_up_cpu()
     (model,) = (model for model in models() if model.manifest.name == name)
+    with Image.open(sys.stdin.buffer) as image:
+        pixels = np.asarray(image)
     # The very job that goes through the service: what a step takes depends on the canvas, too.
-    job = studio(model, picture(size), size=size, iterations=1_000_000, scales=1, report_every=report_every)
+    job = studio(model, pixels, size=size, iterations=1_000_000, scales=1, report_every=report_every)
     for frame in job.synthesis:
         print(frame.iteration, flush=True)
         # As in the worker: what is held here, the next steps would have to do without.

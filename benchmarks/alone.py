@@ -1,6 +1,6 @@
 """The engine alone, in a process set up as a worker is: `python -m benchmarks.alone MODEL SIZE REPORT_EVERY`.
 
-Makes one endless style reconstruction of the PNG on its standard input. Writes a line with the iteration at every report.
+Makes one endless style reconstruction of the PNG on its standard input, and writes the iteration of every report.
 """
 
 import os

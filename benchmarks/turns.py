@@ -1,7 +1,9 @@
-"""Two programs on the same cores, each for half a second in turn while the other is stopped.
+"""Two programs on the same cores, each for some seconds in turn while the other is stopped.
 
-What slows a machine, other machines on it above all, comes and goes over seconds; in slices this short it slows both
-alike, and what is left between the two is their own.
+What slows a machine, other machines on it above all, comes and goes over seconds; in short slices it slows both alike,
+and what is left between the two is their own. But what a program does by the clock it does at the start of its next
+slice if the time for it comes while it is stopped: slices have to be longer than what it waits for, or it does in half
+of the time all that it would do in the whole.
 """
 
 import os
@@ -10,7 +12,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
-SLICE = 0.5
+SLICE = 2.0
 
 Mark = tuple[float, int]
 """A side's clock, and the iteration that it reached then."""

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,23 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself, as far as it can be found out: not unique, but of the same speed."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    # Processors of one name may have different instructions, as virtual machines let them.
+    return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()  # Not Linux, or not on every architecture.
 
 
 def available_threads() -> int:

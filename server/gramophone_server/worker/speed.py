@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..engine.canvas import noise
-from ..engine.device import release_free_memory
+from ..engine.device import device_name, release_free_memory
 from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS
 from ..engine.synthesis import Level, Synthesis
@@ -41,8 +41,7 @@ class Speeds:
         return known[key]
 
     def _key(self, model: Model, precision: str) -> str:
-        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
-        threads, sha256 = torch.get_num_threads(), model.manifest.sha256
+        name, threads, sha256 = device_name(self._device), torch.get_num_threads(), model.manifest.sha256
         versions = f"gramophone {version('gramophone')}, torch {torch.__version__}"
         return f"{name}, {threads} threads, {versions}, {precision}, {sha256}"
 

@@ -1,88 +1,27 @@
-"""Jobs outlive the store that kept them.
-
-In SQLite; or in the database of the URL in GRAMOPHONE_TEST_DATABASE, whose tables of ours are dropped for each test.
-"""
+"""Jobs outlive the store that kept them."""
 
 import asyncio
 import gc
-import hashlib
-import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from gramophone_server.jobs.archive import Query
 from gramophone_server.jobs.database import metadata, open_engine
-from gramophone_server.jobs.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result, State
+from gramophone_server.jobs.events import Failure, Progress, State
 from gramophone_server.jobs.folder import DataFolder, DataFolderError
-from gramophone_server.jobs.job import Job
-from gramophone_server.jobs.spec import JobSpec, Picture, StylePicture
-from gramophone_server.jobs.store import JobStore, Retention, StorageError
+from gramophone_server.jobs.store import StorageError
 from tests.harness import wait_until
 
-from .specs import make_spec
-
-DATABASE = os.environ.get("GRAMOPHONE_TEST_DATABASE")
-of_sqlite = pytest.mark.skipif(bool(DATABASE), reason="is about the database in the folder")
-
-TERMS = (LossTerm("style", "conv1_1", 0.5, 1.0),)
-
-
-def spec_of(pixels: bytes) -> JobSpec:
-    return make_spec(styles=(StylePicture(Picture(1, 1, pixels, "0" * 64), 1.0),))
-
-
-def result(data: bytes = b"picture") -> Result:
-    return Result(EncodedPicture(data, "png", 1, 1), 0.5, TERMS, 9, "model", "{}", 1.0, 2.0)
-
-
-def progress(iteration: int, preview: EncodedPicture | None = None) -> Progress:
-    return Progress(iteration, 100, 1.0 / iteration, TERMS, 1.0, 0.5, 0.5, preview)
-
-
-def make(number: int, **fields: object) -> Job:
-    return Job(f"{number:04}", spec_of(b"abc").without_pixels(), **fields)  # type: ignore[arg-type]
+from .stores import DATABASE, events, make, of_sqlite, opened, progress, result, run, spec_of
 
 
 def kept(engine: sa.Engine) -> list[sa.Row]:
     """The events that are in the database."""
     with engine.connect() as connection:
         return list(connection.execute(sa.select(metadata.tables["events"])))
-
-
-@pytest.fixture(autouse=True)
-def empty_database() -> None:
-    if DATABASE:
-        engine = open_engine(DATABASE)
-        metadata.drop_all(engine)
-        engine.dispose()
-
-
-@asynccontextmanager
-async def opened(folder: Path | None, **options: object) -> AsyncIterator[tuple[JobStore, list[Job]]]:
-    store = JobStore(DataFolder(folder), DATABASE, **options)  # type: ignore[arg-type]
-    try:
-        unfinished = await store.open()
-        yield store, unfinished
-    finally:
-        await store.close()
-
-
-async def run(store: JobStore, job: Job, reports: int, outcome: Result | Failure | None) -> None:
-    store.record(job, job.start())
-    for i in range(1, reports + 1):
-        store.record(job, job.report(progress(i)))
-    await store.end(job, outcome)
-
-
-async def events(store: JobStore, job: Job, after: int = 0) -> list[Event]:
-    return [event async for event in store.replay(job, after)]
 
 
 async def test_an_ended_job_is_found_again_with_all_of_its_history(tmp_path):
@@ -195,142 +134,6 @@ async def test_queries(tmp_path):
         assert [job.id for job in await store.find(Query(2))] == ["0004", "0003"]
 
 
-async def test_deleting_removes_the_files_that_nothing_else_needs(tmp_path):
-    async with opened(tmp_path) as (store, _):
-        for number, pixels in ((1, b"one"), (2, b"two"), (3, b"two")):
-            job = make(number)
-            await store.add(job, spec_of(pixels))
-            await run(store, job, 1, result(b"result of %d" % number))
-        assert stored(tmp_path) == {b"one", b"two", b"result of 1", b"result of 2", b"result of 3"}
-        for number in (1, 2):
-            job = await store.get(f"{number:04}")
-            await store.delete(job)
-            assert await store.get(job.id) is None
-        assert stored(tmp_path) == {b"two", b"result of 3"}
-        assert (await store.spec(make(3))).styles[0].picture.rgb == b"two"
-
-
-def stored(folder: Path) -> set[bytes]:
-    return {path.read_bytes() for path in (folder / "blobs").glob("*/*")}
-
-
-@pytest.mark.parametrize(
-    ("retention", "left"),
-    [(Retention(3600, 1 << 30), ["0001"]), (Retention(1e9, 1500), ["0003", "0001"]), (Retention(1e9, 1 << 30), None)],
-    ids=["age", "bytes", "neither"],
-)
-async def test_old_jobs_are_forgotten_but_never_unfinished_ones(tmp_path, retention, left):
-    async with opened(tmp_path, retention=retention) as (store, _):
-        await asyncio.sleep(0.05)  # the round at the start
-        unfinished = make(1)
-        await store.add(unfinished, spec_of(b"u" * 600))
-        for number in (2, 3):
-            job = make(number)
-            await store.add(job, spec_of(b"%d" % number))
-            store.record(job, job.start())
-            await store.end(job, result(b"%d" % number * 800))
-        with store._engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE jobs SET end_time = end_time - 7200 WHERE end_time IS NOT NULL")
-        await store.forget()
-        assert [job.id for job in await store.find(Query(10))] == (left or ["0003", "0002", "0001"])
-
-
-async def test_uploads_belong_to_their_client_and_last_a_day(tmp_path):
-    async with opened(tmp_path) as (store, _):
-        name = await store.add_upload("me", b"file")
-        assert name == hashlib.sha256(b"file").hexdigest()
-        assert await store.add_upload("me", b"file") == name
-        assert await store.has_upload("me", name) == 4
-        assert store.upload("me", name) == b"file"
-        assert await store.has_upload("you", name) is None
-        assert store.upload("you", name) is None
-        await store.forget()
-        assert store.upload("me", name) == b"file"
-        with store._engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE uploads SET used = used - 90000")
-        await store.forget()
-        assert store.upload("me", name) is None
-        assert stored(tmp_path) == set()
-
-
-async def test_figures_of_a_long_job_are_kept_sparsely(tmp_path):
-    async with opened(tmp_path) as (store, _):
-        job = make(1)
-        await store.add(job, spec_of(b"abc"))
-        store.record(job, job.start())
-        for i in range(1, 50_001):
-            store.record(job, job.report(progress(i)))
-        await store.end(job, result())
-        kept = [e.detail.iteration for e in await events(store, job) if isinstance(e.detail, Progress)]
-        assert kept[:4096] == list(range(1, 4097))
-        assert len(kept) < 20_000
-        assert max(b / a for a, b in pairwise(kept[4000:])) < 1.01
-
-
-def damage(folder: Path, what: Callable[[bytes], bytes], content: bytes) -> None:
-    for path in (folder / "blobs").glob("*/*"):
-        if path.read_bytes() == content:
-            path.write_bytes(what(content))
-
-
-async def test_a_damaged_result_is_a_failed_job_not_a_damaged_picture(tmp_path):
-    async with opened(tmp_path) as (store, _):
-        job = make(1)
-        await store.add(job, spec_of(b"abc"))
-        await run(store, job, 1, result(b"picture"))
-    damage(tmp_path, lambda data: data[:3], b"picture")
-    async with opened(tmp_path) as (store, _):
-        job = await store.get("0001")
-        assert job.state is State.FAILED
-        assert job.outcome.code == "DATA_LOSS"
-
-
-async def test_damaged_pixels_are_said_so(tmp_path):
-    async with opened(tmp_path) as (store, _):
-        job = make(1)
-        await store.add(job, spec_of(b"abc"))
-        damage(tmp_path, lambda data: data[::-1], b"abc")
-        with pytest.raises(StorageError, match="lost or damaged"):
-            await store.spec(job)
-
-
-@of_sqlite
-@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
-async def test_a_damaged_database_is_put_aside(tmp_path, content):
-    async with opened(tmp_path) as (store, _):
-        await store.add(make(1), spec_of(b"abc"))
-    (tmp_path / "jobs.sqlite").write_bytes(content)
-    async with opened(tmp_path) as (store, unfinished):
-        assert unfinished == []
-        await store.add(make(2), spec_of(b"abc"))
-    (aside,) = tmp_path.glob("jobs.damaged-*")
-    assert aside.read_bytes() == content
-
-
-async def test_what_a_cut_off_write_left_is_removed(tmp_path):
-    async with opened(tmp_path) as (store, _):
-        job = make(1)
-        await store.add(job, spec_of(b"abc"))
-        store.folder.checkpoint("0001").write_bytes(b"checkpoint")
-        store.folder.checkpoint("0009").write_bytes(b"of a job that has ended")
-    (tmp_path / "blobs" / "ab").mkdir(exist_ok=True)
-    for name in ("blobs/ab/.x.part", "checkpoints/.y.part", f"blobs/ab/{'ab' * 32}"):
-        (tmp_path / name).write_bytes(b"half")
-    async with opened(tmp_path):
-        left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and "sqlite" not in p.name}
-        digest = hashlib.sha256(b"abc").hexdigest()
-        assert left == {"lock", "checkpoints/0001.pt", f"blobs/{digest[:2]}/{digest}"}
-
-
-async def test_the_checkpoint_of_an_ended_job_is_removed(tmp_path):
-    async with opened(tmp_path) as (store, _):
-        job = make(1)
-        await store.add(job, spec_of(b"abc"))
-        store.folder.checkpoint(job.id).write_bytes(b"checkpoint")
-        await run(store, job, 1, None)
-        assert not store.folder.checkpoint(job.id).exists()
-
-
 async def test_two_servers_do_not_share_a_folder(tmp_path):
     async with opened(tmp_path):
         with pytest.raises(DataFolderError, match="another server"):
@@ -376,19 +179,6 @@ async def test_whoever_finds_a_job_at_once_finds_the_one_that_changes(tmp_path):
                 pass
             assert found is job
             await adding
-
-
-async def test_a_job_that_cannot_be_kept_is_not_known(tmp_path, monkeypatch):
-    async with opened(tmp_path) as (store, _):
-        job = make(1)
-
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(store._archive, "add", full)
-        with pytest.raises(StorageError, match="No space left"):
-            await store.add(job, spec_of(b"abc"))
-        assert await store.get(job.id) is None
 
 
 async def test_a_job_that_is_deleted_while_it_is_read_has_its_end_all_the_same(tmp_path):

@@ -118,7 +118,7 @@ class JobSpec:
 
     Attributes:
         levels: of the pyramid, coarse to fine; the last is the canvas.
-        paced: whether there is a pause from one progress event to the next, and not one for every report.
+        paced: whether progress events are as far apart as an eye needs (worker/pace.py); else each report is one.
     """
 
     kind: Kind

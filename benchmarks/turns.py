@@ -2,8 +2,8 @@
 
 What slows a machine, other machines on it above all, comes and goes over seconds; in short slices it slows both alike,
 and what is left between the two is their own. But what a program does by the clock it does at the start of its next
-slice if the time for it comes while it is stopped: slices have to be as long as what it waits for, or it does in half of
-the time all that it would do in the whole.
+slice if the time for it comes while it is stopped: slices have to be as long as what it waits for, or it does in half
+of the time all that it would do in the whole.
 """
 
 import os

@@ -9,6 +9,8 @@ from .tiling import Tile
 WINOGRAD_STRIP = 8 << 20
 # Strips of features that are copied for a Gram matrix stay there too.
 GRAM_STRIP = 2 << 20
+# Curvature pairs of small canvases are kept several together, up to this many bytes: less to be called in a short step.
+PAIRS_BLOCK = 16 << 20
 # Smaller blocks are kept by the C library when they are freed, larger ones given back.
 KEPT_BLOCK = 64 << 20
 
@@ -93,6 +95,11 @@ class Workload:
         """The parameters of the part that the content layers need."""
         last = max((i for i, c in enumerate(self.convolutions, 1) if c.content), default=0)
         return parameter_bytes(self.convolutions[:last])
+
+
+def pairs_at_once(size: int) -> int:
+    """Curvature pairs, of canvases of so many numbers, that are kept in one piece, and let go of together."""
+    return max(1, PAIRS_BLOCK // (4 * size))
 
 
 def winograd_pays(inputs: int, outputs: int) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .canvas import resized
+from .curvature import CurvaturePairs
 from .objective import Evaluation
 from .spectrum import SpectralScale
 
@@ -100,13 +101,13 @@ class Adam:
 
 
 class LBFGS:
-    """Limited-memory BFGS (Liu & Nocedal 1989; two-loop recursion of Nocedal & Wright, algorithm 7.4) in the box.
+    """Limited-memory BFGS (Liu & Nocedal 1989) in the box.
 
     One evaluation a step and no line search. A step is accepted while its loss is finite and no higher than the
     higher of the latest two accepted ones (Grippo, Lampariello & Lucidi 1986; asking for less at every step stalls in
     the rounding of bfloat16). Else it is taken back to a quarter of its length, and if that fails too, the curvature
     is forgotten for a short step down the gradient. Pixels that rest on the box's edge with the gradient pointing
-    outwards are held out of the direction, so it is the clipped picture that converges. The recursion starts from
+    outwards are held out of the direction, so it is the clipped picture that converges. The initial inverse Hessian is
     `SpectralScale` instead of a multiple of the identity, which takes about half the evaluations.
 
     Args:
@@ -127,10 +128,9 @@ class LBFGS:
         host: bool = False,
     ) -> None:
         self._rate = learning_rate
-        self._history = history
         self._first_step = first_step / 255
         self._memory = memory
-        self._host = host
+        self._pairs = CurvaturePairs(history, host=host)
         self._spectrum = SpectralScale()
         self._state: State = {}
 
@@ -141,93 +141,86 @@ class LBFGS:
             return self._first(canvas, at)
         accepted = _is_finite(at) & (at.loss <= torch.stack(state["losses"]).amax(0))
         s = canvas - state["canvas"]
-        self._remember(s, per_canvas(accepted, at.gradient - state["gradient"], 0), accepted)
+        length = self._remember(s, per_canvas(accepted, at.gradient - state["gradient"], 0), accepted)
         state["canvas"] = per_canvas(accepted, canvas, state["canvas"])
         state["gradient"] = per_canvas(accepted, at.gradient, state["gradient"])
         state["losses"] = [*state["losses"], torch.where(accepted, at.loss, state["losses"][-1])][-self._memory :]
         state["rejections"] = torch.where(accepted, 0, state["rejections"] + 1)
         # A direction that fails twice is not a direction of descent: what was learned of the curvature is wrong here.
         lost = state["rejections"] >= 2
-        state["pairs"] = [(s_, y_, rho.masked_fill(lost, 0)) for s_, y_, rho in state["pairs"]]
+        self._pairs.forget(lost)
         state["latest"] = state["latest"].masked_fill(lost, 0)
         blind = state["latest"] == 0
         # Where no curvature is known (yet, or it is negative) strides grow while they pay and shrink when they do not.
-        change = self._direction(blind, _rms(s) * torch.where(accepted, 2, 0.25))
-        back = ~accepted & ~blind
-        change = per_canvas(back, s, change) * _per_pixel(torch.where(back, 0.25, 1.0))
+        change = self._change(blind, length * torch.where(accepted, 2, 0.25))
+        change = per_canvas(~accepted & ~blind, s, change, factor=0.25)
         return change.add_(state["canvas"]).clamp_(0, 1)
 
     def resize(self, height: int, width: int) -> None:
         """Begins anew at another size, but for what is known of the spectrum."""
         self._state = {}
+        self._pairs.clear()
 
     def state(self) -> State:
         """All that the next step depends on."""
-        return {**self._state, "spectrum": self._spectrum.state()}
+        return {**self._state, "pairs": self._pairs.state(), "spectrum": self._spectrum.state()}
 
     def load(self, state: State) -> None:
         """Goes on from a state."""
         self._state = dict(state)
+        self._pairs.load(self._state.pop("pairs"))
         self._spectrum.load(self._state.pop("spectrum"))
-        if self._host and self._state:
-            self._state["pairs"] = [(s.cpu(), y.cpu(), rho) for s, y, rho in self._state["pairs"]]
 
     def _first(self, canvas: Tensor, at: Evaluation) -> Tensor:
         zero = torch.zeros_like(at.loss)
         self._state = {"canvas": canvas, "gradient": at.gradient, "losses": [at.loss], "rejections": zero}
-        self._state |= {"pairs": [], "latest": zero}
-        change = self._direction(zero == 0, torch.full_like(at.loss, self._rate * self._first_step))
+        self._state["latest"] = zero
+        change = self._change(zero == 0, torch.full_like(at.loss, self._rate * self._first_step))
         return change.add_(canvas).clamp_(0, 1)
 
-    def _direction(self, blind: Tensor, length: Tensor) -> Tensor:
+    def _change(self, blind: Tensor, length: Tensor) -> Tensor:
         """The change of the canvas: −H·gradient, or of `length` (N,) down the gradient where `blind` (N,)."""
         state = self._state
         outwards = _outwards(state["canvas"], state["gradient"])
-        q = state["gradient"].masked_fill(outwards, 0)
-        steepest = length / _rms(q).clamp_min(1e-30)
-        alphas = []
-        for s, y, rho in reversed(state["pairs"]):
-            alpha = rho * _dot(s.to(q.device), q)
-            alphas.append(alpha)
-            q.addcmul_(y.to(q.device), _per_pixel(-alpha))
-        if state["pairs"]:
-            scale = self._rate * state["latest"] / self._spectrum.curvature().clamp_min(1e-38)
-            scaled = self._spectrum.apply(q).mul_(_per_pixel(scale))
-            q = per_canvas(blind, q.mul_(_per_pixel(steepest)), scaled)
-        else:
-            q.mul_(_per_pixel(steepest))
-        for (s, y, rho), alpha in zip(state["pairs"], reversed(alphas), strict=True):
-            beta = rho * _dot(y.to(q.device), q)
-            q.addcmul_(s.to(q.device), _per_pixel(self._rate * alpha - beta))
+        q = torch.where(outwards, 0, state["gradient"])
+
+        def first(q: Tensor) -> Tensor:
+            scaled = q
+            if len(self._pairs):
+                scale = self._rate * state["latest"] / self._spectrum.curvature().clamp_min(1e-38)
+                scaled = self._spectrum.apply(q, scale)
+            return per_canvas(blind, q, scaled, factor=length / _rms(q).clamp_min(1e-30))
+
         # Held out on both sides of H, the rest still goes downhill (the two-metric projection of Bertsekas 1982).
-        change: Tensor = q.masked_fill_(outwards, 0).neg_()
+        change: Tensor = self._pairs.apply(q, first, self._rate).masked_fill_(outwards, 0).neg_()
         return change
 
-    def _remember(self, s: Tensor, y: Tensor, accepted: Tensor) -> None:
-        """Keeps a curvature pair."""
+    def _remember(self, s: Tensor, y: Tensor, accepted: Tensor) -> Tensor:
+        """Keeps a curvature pair; returns the root-mean-square of the step s."""
         state = self._state
         sy, yy, ss = _dot(s, y), _dot(y, y), _dot(s, s)
         # The curvature condition, with room for rounding; a pair that fails it is kept with weight zero, because the
         # other canvases of the batch may need theirs.
         good = accepted & (sy > 1e-8 * (ss * yy).sqrt())
         self._spectrum.learn(s, y, good)
-        rho = torch.where(good, 1 / sy.clamp_min(1e-38), 0)
         state["latest"] = torch.where(good, sy, state["latest"])
-        pair = (s.cpu(), y.cpu(), rho) if self._host else (s, y, rho)
-        state["pairs"] = [*state["pairs"], pair][-self._history :]
+        self._pairs.add(s, y, good)
+        return (ss / s[0].numel()).sqrt()
 
 
-def per_canvas(chosen: Tensor, one: Tensor, other: Tensor | float) -> Tensor:
-    """Canvas by canvas of a batch (N, C, H, W) the one where it is `chosen` (N,), else the other.
+def per_canvas(chosen: Tensor, one: Tensor, other: Tensor | float, *, factor: Tensor | float = 1) -> Tensor:
+    """Canvas by canvas of a batch (N, C, H, W) `factor` times the one where it is `chosen` (N,), else the other.
 
-    On a CPU, where nobody waits for the answer, nothing is copied if it is the same for all: not to be written to.
+    On a CPU, where nobody waits for the answer, nothing is computed that is not chosen, and nothing copied if all is the
+    same: not to be written to unless both are the caller's.
     """
     if chosen.device.type == "cpu":
-        if chosen.all():
-            return one
         if isinstance(other, Tensor) and not chosen.any():
             return other
-    return torch.where(_per_pixel(chosen), one, other)
+        if isinstance(factor, float | int) and factor == 1 and chosen.all():
+            return one
+    scaled = one * (_per_pixel(factor) if isinstance(factor, Tensor) else factor)
+    return torch.where(_per_pixel(chosen), scaled, other)
 
 
 def _per_pixel(values: Tensor) -> Tensor:
@@ -245,8 +238,9 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _outwards(canvas: Tensor, gradient: Tensor) -> Tensor:
-    """Pixels on the edge of the box that a step down the gradient would take out of it."""
-    return ((canvas <= 0) & (gradient > 0)) | ((canvas >= 1) & (gradient < 0))
+    """Pixels that no step down the gradient moves: it is 0, or the step would take them out of the box."""
+    # A step so long that it ends at an edge wherever it leads.
+    return torch.sub(canvas, gradient, alpha=1e30).clamp_(0, 1).eq(canvas)
 
 
 def _is_finite(at: Evaluation) -> Tensor:

@@ -1,0 +1,159 @@
+"""The curvature pairs of L-BFGS, and what they make of a gradient."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .cost import pairs_at_once
+
+# Products of vectors are summed in so many pieces, which run in parallel; the library's own runs in one.
+_PIECES = 16
+
+
+@dataclass
+class _Block:
+    """Some pairs, of which `filled` are there: s and y, (N, pairs, numbers of a canvas and up to whole pieces).
+
+    Rows are only ever added. So a block can be written to a file while the optimisation goes on.
+    """
+
+    s: Tensor
+    y: Tensor
+    filled: int = 0
+
+
+class CurvaturePairs:
+    """The latest steps s of a batch of canvases with the changes y of their gradients, oldest first.
+
+    The two-loop recursion (Nocedal & Wright, algorithm 7.4) in the compact form of Byrd, Nocedal & Schnabel 1994: with S
+    and Y of the pairs as columns, R the upper triangle of SᵀY and D its diagonal,
+
+        a = R⁻¹Sᵀg,  r = H₀(g − Ya),  Hg = r + Sc,  c = R⁻ᵀ(Da − Yᵀr).
+
+    The pairs are read no less often than in the recursion, but many at a time: less to be called, and at the full speed
+    of the memory.
+
+    Args:
+        most: number of pairs kept.
+        host: keep them in the host's memory rather than the device's; slower, the same result.
+    """
+
+    def __init__(self, most: int, *, host: bool = False) -> None:
+        self._most = most
+        self._host = host
+        self.clear()
+
+    def clear(self) -> None:
+        """Lets go of all of them."""
+        self._blocks: list[_Block] = []
+        # Of the pairs that count: sᵀy of each with each that is no older, (N, k, k), and which are good, (N, k).
+        self._products = self._good = torch.zeros(0, 0, 0)
+
+    def __len__(self) -> int:
+        return self._good.shape[1]
+
+    def add(self, s: Tensor, y: Tensor, good: Tensor) -> None:
+        """Takes in a pair (N, 3, H, W) each; for canvases that are not `good` (N,) it has no weight."""
+        size, kept = s[0].numel(), min(len(self), self._most - 1)
+        if not self._blocks:
+            self._products, self._good = s.new_zeros(len(s), 0, 0, dtype=torch.float64), good[:, None][:, :0]
+        if not self._blocks or self._blocks[-1].filled == self._blocks[-1].s.shape[1]:
+            shape = len(s), min(self._most, pairs_at_once(size)), -(-size // _PIECES) * _PIECES
+            device = "cpu" if self._host else s.device
+            block = _Block(torch.empty(shape, device=device), torch.empty(shape, device=device))
+            block.s[:, :, size:], block.y[:, :, size:] = 0, 0
+            self._blocks.append(block)
+        block, first = self._blocks[-1], len(self) - kept
+        block.s[:, block.filled, :size], block.y[:, block.filled, :size] = s.flatten(1), y.flatten(1)
+        block.filled += 1
+        if sum(block.filled for block in self._blocks[1:]) > kept:
+            del self._blocks[0]
+        self._good = torch.cat([self._good[:, first:], good[:, None]], 1)
+        products = self._products.new_zeros(len(s), kept + 1, kept + 1)
+        products[:, :kept, :kept] = self._products[:, first:, first:]
+        self._products = products
+
+    def forget(self, lost: Tensor) -> None:
+        """Takes the weight from all pairs of the canvases that are `lost` (N,)."""
+        if self._blocks:
+            self._good = self._good & ~lost[:, None]
+
+    def apply(self, gradient: Tensor, first: Callable[[Tensor], Tensor], rate: float) -> Tensor:
+        """`rate` times the inverse Hessian's product with a gradient (N, 3, H, W), which is overwritten.
+
+        Args:
+            first: the product with `rate` times the initial inverse Hessian, H₀.
+        """
+        if not self._blocks:
+            return first(gradient)
+        # In one pass what the gradient needs, and what the latest pair still lacks.
+        block, size = self._blocks[-1], gradient[0].numel()
+        both = gradient.new_zeros(len(gradient), 2, block.y.shape[2])
+        both[:, 0, :size], both[:, 1] = gradient.flatten(1), block.y[:, block.filled - 1]
+        dots = self._dots("s", both)
+        self._products[:, :, -1] = dots[:, 1]
+        # A pair without weight is one that has nothing to do with the others, and 0 with the gradient.
+        counts = self._good[:, :, None] & self._good[:, None]
+        triangle = torch.where(counts, self._products, torch.eye(len(self), device=counts.device))
+        a = _solved(triangle, dots[:, 0].masked_fill(~self._good, 0), upper=True)
+        self._combine(gradient, "y", -a)
+        both[:, 0, :size] = first(gradient).flatten(1)
+        rest = rate * triangle.diagonal(dim1=1, dim2=2) * a - self._dots("y", both[:, :1])[:, 0]
+        c = _solved(triangle.transpose(1, 2), rest.masked_fill(~self._good, 0), upper=False)
+        r = both[:, 0, :size].view(gradient.shape)
+        self._combine(r, "s", c)
+        return r
+
+    def state(self) -> dict[str, Any]:
+        """All of them; what it holds does not change when others are added."""
+        blocks = [[block.s, block.y, block.filled] for block in self._blocks]
+        return {"blocks": blocks, "products": self._products, "good": self._good}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+        self._products, self._good = state["products"], state["good"]
+        blocks = [_Block(*block) for block in state["blocks"]]
+        if self._host:
+            blocks = [_Block(block.s.cpu(), block.y.cpu(), block.filled) for block in blocks]
+        self._blocks = blocks
+
+    def _rows(self, name: str, device: torch.device) -> list[Tensor]:
+        """Those of each block that count, (N, pairs, numbers)."""
+        skipped = sum(block.filled for block in self._blocks) - len(self)
+        rows = []
+        for block in self._blocks:
+            some: Tensor = getattr(block, name)[:, skipped : block.filled]
+            rows.append(some.to(device))
+            skipped = 0
+        return rows
+
+    def _dots(self, name: str, vectors: Tensor) -> Tensor:
+        """The products (N, V, k), float64, of vectors (N, V, numbers) with all s, or y."""
+        blocks = self._rows(name, vectors.device)
+        # Canvas by canvas: a product for all would round otherwise than for one alone.
+        dots = [torch.cat([_products(v, rows[i]) for rows in blocks], 1) for i, v in enumerate(vectors)]
+        return torch.stack(dots)
+
+    def _combine(self, onto: Tensor, name: str, weights: Tensor) -> None:
+        """Adds to vectors (N, 3, H, W) all s, or y, with weights (N, k)."""
+        flat, begin = onto.view(len(onto), -1), 0
+        weights = weights.to(flat.dtype)
+        for rows in self._rows(name, flat.device):
+            some = weights[:, begin : begin + rows.shape[1]]
+            for i, v in enumerate(flat):
+                v.addmv_(rows[i, :, : len(v)].T, some[i])
+            begin += rows.shape[1]
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """The product (I, J), float64, of each row of a (I, K) with each of b (J, K)."""
+    a, b = (x.view(len(x), _PIECES, -1) for x in (a, b))
+    return torch.bmm(a.transpose(0, 1), b.permute(1, 2, 0)).sum(0, dtype=torch.float64)
+
+
+def _solved(triangle: Tensor, values: Tensor, *, upper: bool) -> Tensor:
+    solution: Tensor = torch.linalg.solve_triangular(triangle, values[:, :, None], upper=upper)[:, :, 0]
+    return solution

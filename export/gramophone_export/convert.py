@@ -9,9 +9,9 @@ import onnxruntime
 import torch
 from torch import nn
 
-from gramophone_server.models.graph import INPUT, build_vgg
+from gramophone_server.models.graph import INPUT, build_vgg, kernel_stride
 from gramophone_server.models.layers import LossScaleName, PoolingName, position, stride
-from gramophone_server.models.manifest import Layer, Manifest, Preprocessing
+from gramophone_server.models.manifest import LBFGS_HISTORY, Layer, Manifest, Preprocessing
 from gramophone_server.models.store import Model, write_model
 
 TOLERANCE = 1e-4
@@ -40,6 +40,7 @@ def convert(
     half: bool = False,
     heads: Heads | None = None,
     loss_scale: LossScaleName = "paper",
+    lbfgs_history: int = LBFGS_HISTORY,
 ) -> Model:
     """Writes a model into a folder of models.
 
@@ -49,6 +50,7 @@ def convert(
         half: store float16.
         heads: (C_l, C_l) of each layer that has one, see `build_vgg`.
         loss_scale: the model's default.
+        lbfgs_history: the model's default.
 
     Raises:
         ParityError: ONNX Runtime and torch differ by more than TOLERANCE at a layer.
@@ -68,8 +70,11 @@ def convert(
             "the model was not written"
         )
     names = sorted(weights, key=position)
-    layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer), layer in heads) for layer in names)
-    manifest = Manifest(name, layers, preprocessing, "", description, source, licence, pooling, loss_scale, parity)
+    first = kernel_stride(weights[names[0]][0])
+    layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer, first), layer in heads) for layer in names)
+    manifest = Manifest(
+        name, layers, preprocessing, "", description, source, licence, pooling, loss_scale, parity, lbfgs_history
+    )
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))
 
 
@@ -100,14 +105,15 @@ def torch_activations(weights: Weights, x: torch.Tensor, heads: Heads | None = N
     """Every layer's activation after ReLU, times its head if any, by plain torch modules, for an input (N, 3, H, W)."""
     heads = heads or {}
     activations: dict[str, torch.Tensor] = {}
-    block = 1
+    reached = 1
     with torch.no_grad():
         for name in sorted(weights, key=position):
-            if position(name)[0] != block:
-                block = position(name)[0]
-                x = nn.MaxPool2d(2, 2)(x)
             kernel, bias = (torch.tensor(part, dtype=torch.float32) for part in weights[name])
-            convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
+            step = kernel_stride(weights[name][0])
+            if stride(name) > step * reached:
+                x = nn.MaxPool2d(2, 2)(x)
+            reached = max(step * reached, stride(name))
+            convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[2], step, padding=step)
             convolution.load_state_dict({"weight": kernel, "bias": bias})
             x = activations[name] = nn.ReLU()(convolution(x))
             if name in heads:

@@ -19,6 +19,13 @@ def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.fixture(scope="session")
+def folding_weights(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The same, but for a first layer of 6x6 pixels with a stride of 2."""
+    rng = np.random.default_rng(2)
+    return {**weights, "conv1_1": (rng.normal(0, (2 / 108) ** 0.5, (4, 3, 6, 6)), rng.normal(0, 0.1, 4))}
+
+
+@pytest.fixture(scope="session")
 def heads() -> dict[str, np.ndarray]:
     """A head for every layer but one."""
     rng = np.random.default_rng(1)

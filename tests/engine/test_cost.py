@@ -24,7 +24,8 @@ from gramophone_server.engine.cost import (
 )
 from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.engine.losses import gram_matrix
-from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.objective import Evaluation, Objective, Term
+from gramophone_server.engine.optimizers import LBFGS
 from gramophone_server.engine.tiling import cut, whole
 from gramophone_server.engine.vgg import TruncatedVGG
 
@@ -43,7 +44,7 @@ def work(
 ) -> Workload:
     """The test network as the cost model sees it, as far as the deepest layer needed."""
     names = list(channels)[: 1 + max(map(list(channels).index, style + content))]
-    taken = [Convolution(*channels[n], TruncatedVGG.stride(n), n in style, n in content, n in headed) for n in names]
+    taken = [Convolution(*channels[n], 1 << (int(n[4]) - 1), n in style, n in content, n in headed) for n in names]
     return Workload(tuple(taken), **fields)  # type: ignore[arg-type]
 
 
@@ -120,6 +121,11 @@ def held_bytes(objective: Objective, canvas: torch.Tensor) -> int:
     """The most that torch holds at once while a gradient is computed, beyond what it held before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         objective.evaluate(canvas)
+    return peak_bytes(recorded)
+
+
+def peak_bytes(recorded: profile) -> int:
+    """The most that torch held at once, beyond what it held before."""
     changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
 
@@ -212,12 +218,32 @@ def test_judging_bytes_at_their_peak_written_out():
 
 @pytest.mark.parametrize("stepping", [False, True])
 def test_canvas_bytes_grow_by_two_canvases_with_each_pair(stepping):
-    canvas = 12 * 30 * 50 * 2
+    canvas = 12 * 1000 * 1500 * 2
     for pairs in (0, 1, 29):
         fewer, more = (
-            canvas_bytes(work(batch=2, pairs=number), 30, 50, stepping=stepping) for number in (pairs, pairs + 1)
+            canvas_bytes(work(batch=2, pairs=number), 1000, 1500, stepping=stepping) for number in (pairs, pairs + 1)
         )
         assert more - fewer == 2 * canvas
+
+
+@pytest.mark.parametrize("size", [(40, 50), (400, 512), (900, 800)])
+def test_canvas_bytes_are_what_lbfgs_holds(size):
+    """In pieces of many pairs, of six, and of one."""
+    history, canvas, target = 20, torch.rand(1, 3, *size), torch.rand(1, 3, *size)
+
+    def step() -> None:
+        nonlocal canvas
+        apart = canvas - target
+        loss = apart.square().sum((1, 2, 3))
+        canvas = optimizer.step(canvas, Evaluation(loss[:, None], loss, 2 * apart))
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        optimizer = LBFGS(history=history)
+        for _ in range(history + 8):
+            step()
+    held = peak_bytes(recorded)
+    predicted = canvas_bytes(work(pairs=history), *size, stepping=True)
+    assert 0.95 * held < predicted < 1.15 * held
 
 
 def test_canvas_bytes_count_the_average_and_the_step():

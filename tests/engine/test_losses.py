@@ -64,6 +64,13 @@ def test_style_loss_is_equation_4(features, others):
         assert got[n].item() == pytest.approx(squares / (4 * channels**2 * (height * width) ** 2), rel=1e-12)
 
 
+def test_a_head_stands_for_its_product_with_the_features(features, others):
+    head = torch.randn(SHAPE[1], SHAPE[1], generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    headed = torch.einsum("oc,nchw->nohw", head, features)
+    got = style_loss(gram_matrix(features), gram_matrix(others), head)
+    torch.testing.assert_close(got, style_loss(gram_matrix(headed), gram_matrix(others)))
+
+
 def test_content_loss_is_equation_1(features, others):
     got = content_loss(features, others)
     for n in range(SHAPE[0]):
@@ -82,11 +89,12 @@ def test_total_variation_does_not_grow_with_the_picture():
     assert total_variation(noise.repeat(1, 1, 4, 4)).item() == pytest.approx(total_variation(noise).item(), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["style", "guided", "content", "variation"])
+@pytest.mark.parametrize("name", ["style", "guided", "headed", "content", "variation"])
 def test_gradients_are_finite_differences(name, features, others):
     loss = {
         "style": lambda f: style_loss(gram_matrix(f), gram_matrix(others)),
         "guided": lambda f: style_loss(gram_matrix(f, share()), gram_matrix(others)),
+        "headed": lambda f: style_loss(gram_matrix(f), gram_matrix(others), others[0, :, : SHAPE[1], 0]),
         "content": lambda f: content_loss(f, others),
         "variation": lambda f: total_variation(f) / 255**2,
     }[name]

@@ -63,7 +63,7 @@ def test_against_a_full_transform(size: tuple[int, int]):
         for column in range(size[1]):
             spectrum[:, row, column] *= factors[:, band(row, column, *size)]
     expected = np.einsum("ac,ahw->chw", AXES, np.fft.ifft2(spectrum).real)
-    np.testing.assert_allclose(scale.apply(q)[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(scale.apply(q, torch.tensor([2.0]))[0].numpy(), 2 * expected, atol=2e-5)
 
 
 def test_canvases_of_a_batch_keep_to_themselves():
@@ -73,6 +73,7 @@ def test_canvases_of_a_batch_keep_to_themselves():
     for _ in range(6):
         together.learn(s, y, torch.tensor([True, False, True]))
         alone.learn(s[2:], y[2:], torch.tensor([True]))
-    torch.testing.assert_close(together.apply(q)[2:], alone.apply(q[2:]))
+    one = torch.ones(3)
+    torch.testing.assert_close(together.apply(q, one)[2:], alone.apply(q[2:], one[2:]))
     # Of one that learns nothing, nothing is known.
-    torch.testing.assert_close(together.apply(q)[1], q[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.apply(q, one)[1], q[1], atol=1e-5, rtol=0)

@@ -55,10 +55,17 @@ def jobs(draw):
         "padding": draw(st.sampled_from(["zeros", "replicate"])),
         "batch": draw(st.integers(1, 2)),
         "seed": draw(st.integers(0, 999)),
+        "folding": draw(st.booleans()),
     }
 
 
-def build(job, weights, dtype) -> tuple[Objective, Objective, torch.Tensor]:
+@pytest.fixture(scope="session")
+def networks(weights, folding_weights) -> tuple[dict, dict]:
+    """Weights without and with a first layer that has a stride."""
+    return weights, folding_weights
+
+
+def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
     """The objective whole and in tiles, and a canvas."""
     generator = torch.Generator().manual_seed(job["seed"])
 
@@ -66,7 +73,7 @@ def build(job, weights, dtype) -> tuple[Objective, Objective, torch.Tensor]:
         return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     network = TruncatedVGG(
-        weights, job["style"] + job["content"], pool=job["pool"], padding=job["padding"], dtype=dtype
+        networks[job["folding"]], job["style"] + job["content"], pool=job["pool"], padding=job["padding"], dtype=dtype
     )
     n, height, width = job["batch"], job["height"], job["width"]
     # Half as bright as the canvas, or the loss would be a small difference of large numbers, and all rounding.
@@ -89,8 +96,8 @@ def build(job, weights, dtype) -> tuple[Objective, Objective, torch.Tensor]:
 
 @settings(max_examples=60, deadline=None)
 @given(jobs())
-def test_tiled_gradient_is_the_whole_gradient(weights, job):
-    by_whole, by_tiles, canvas = build(job, weights, torch.float32)
+def test_tiled_gradient_is_the_whole_gradient(networks, job):
+    by_whole, by_tiles, canvas = build(job, networks, torch.float32)
     expected, got = by_whole.evaluate(canvas), by_tiles.evaluate(canvas)
     torch.testing.assert_close(got.terms, expected.terms, rtol=1e-4, atol=1e-7 * expected.terms.abs().max().item())
     error = (got.gradient - expected.gradient).abs().max() / expected.gradient.abs().max()
@@ -99,8 +106,8 @@ def test_tiled_gradient_is_the_whole_gradient(weights, job):
 
 @settings(max_examples=15, deadline=None)
 @given(jobs())
-def test_in_float64_they_are_equal_to_the_last_digits(weights, job):
-    by_whole, by_tiles, canvas = build(job, weights, torch.float64)
+def test_in_float64_they_are_equal_to_the_last_digits(networks, job):
+    by_whole, by_tiles, canvas = build(job, networks, torch.float64)
     expected, got = by_whole.evaluate(canvas), by_tiles.evaluate(canvas)
     torch.testing.assert_close(
         got.gradient, expected.gradient, rtol=1e-9, atol=1e-12 * expected.gradient.abs().max().item()
@@ -109,11 +116,11 @@ def test_in_float64_they_are_equal_to_the_last_digits(weights, job):
         torch.testing.assert_close(by_tiles.losses(canvas), expected.terms, rtol=1e-9, atol=0)
 
 
-def test_a_halo_that_is_too_narrow_shows(weights):
+def test_a_halo_that_is_too_narrow_shows(networks):
     """The property above is not vacuous: with half the halo the gradients differ."""
     job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "content": [], "masked": False}
-    job |= {"variation": False, "pool": "max", "padding": "zeros", "batch": 1, "seed": 0}
-    by_whole, _, canvas = build(job, weights, torch.float64)
+    job |= {"variation": False, "pool": "max", "padding": "zeros", "batch": 1, "seed": 0, "folding": False}
+    by_whole, _, canvas = build(job, networks, torch.float64)
     tiles = cut(64, 64, 16, stride=4, radius=4)
     by_tiles = Objective(by_whole.network, by_whole.terms, tiles=tiles)
     expected, got = by_whole.evaluate(canvas).gradient, by_tiles.evaluate(canvas).gradient
@@ -121,8 +128,9 @@ def test_a_halo_that_is_too_narrow_shows(weights):
 
 
 @pytest.mark.parametrize("layer", ["conv1_1", "conv2_2", "conv3_1"])
-def test_radius_is_as_far_as_a_position_reaches(weights, layer):
-    network = TruncatedVGG(weights, [layer], dtype=torch.float64, pool="average")
+@pytest.mark.parametrize("folding", [False, True])
+def test_radius_is_as_far_as_a_position_reaches(networks, layer, folding):
+    network = TruncatedVGG(networks[folding], [layer], dtype=torch.float64, pool="average")
     canvas = torch.rand(1, 3, 64, 64, dtype=torch.float64).requires_grad_()
     stride = network.stride(layer)
     at = 32 // stride

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from gramophone_server.engine.vgg import TruncatedVGG
 
@@ -35,6 +36,24 @@ def test_layers_are_torchvisions_after_relu(torchvision_vgg, full_weights, size)
             # clone: torchvision's ReLU works in place.
             expected = torchvision_vgg[: index + 2](canvas.clone())
             torch.testing.assert_close(got[name], expected, rtol=1e-4, atol=1e-5 * expected.max().item())
+
+
+@pytest.mark.parametrize("size", [(24, 32), (37, 27)])
+def test_a_first_layer_with_a_stride(folding_weights, size):
+    """Against plain torch; no pooling stands before block 2."""
+    canvas = torch.rand(2, 3, *size, dtype=torch.float64)
+    scale, shift = (2.0, 3.0, 4.0), (-0.5, 0.1, 0.2)
+    network = TruncatedVGG(
+        folding_weights, list(folding_weights), order=(2, 1, 0), scale=scale, shift=shift, dtype=torch.float64
+    )
+    x = canvas.flip(1) * torch.tensor(scale).view(3, 1, 1) + torch.tensor(shift).view(3, 1, 1)
+    for name, activation in network(canvas).items():
+        kernel, bias = map(torch.from_numpy, folding_weights[name])
+        step = 2 if name == "conv1_1" else 1
+        x = F.conv2d(F.max_pool2d(x, 2) if name == "conv3_1" else x, kernel, bias, step, padding=step).relu()
+        torch.testing.assert_close(activation, x, rtol=1e-6, atol=1e-6)
+    assert [network.stride(name) for name in folding_weights] == [2, 2, 2, 2, 4]
+    assert (network.grid, network.radius) == (4, 12)
 
 
 def test_only_what_is_needed_exists(weights):

@@ -88,6 +88,30 @@ def test_pooling_and_padding_are_the_engines(weights, size, pooling, padding):
 
 
 @pytest.fixture(scope="module")
+def folding_weights(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The same, but for a first layer of 6x6 pixels with a stride of 2."""
+    kernel = np.random.default_rng(2).normal(0, 0.2, (4, 3, 6, 6)).astype(np.float32)
+    return {**weights, "conv1_1": (kernel, weights["conv1_1"][1])}
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+@pytest.mark.parametrize("size", [(64, 48), (37, 51)])
+def test_a_first_layer_with_a_stride_is_the_engines(folding_weights, size, padding, tmp_path):
+    layers, path = ["conv1_1", "conv2_1", "conv3_4"], tmp_path / "model.onnx"
+    onnx.save(build_vgg(folding_weights), path)
+    assert np.array_equal(load_weights(path)["conv1_1"][0], folding_weights["conv1_1"][0])
+    cut = truncate(onnx.load(path), layers, padding=padding)
+    session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
+    canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = TruncatedVGG(folding_weights, layers, padding=padding)(canvas)
+    for layer, got in zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True):
+        theirs = expected[layer].numpy()
+        assert got.shape == theirs.shape
+        assert np.linalg.norm(got - theirs) <= 1e-5 * np.linalg.norm(theirs), layer
+
+
+@pytest.fixture(scope="module")
 def heads() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
     return {name: rng.normal(0, 0.5, (4, 4)).astype(np.float32) for name in ("conv1_1", "conv2_1", "conv4_1")}

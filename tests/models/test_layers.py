@@ -18,6 +18,7 @@ def test_relu_is_a_synonym():
 
 def test_stride_doubles_with_each_block():
     assert [stride(f"conv{block}_1") for block in range(1, 6)] == [1, 2, 4, 8, 16]
+    assert [stride(f"conv{block}_1", first=2) for block in range(1, 6)] == [2, 2, 4, 8, 16]
 
 
 def test_what_is_no_layer():

@@ -8,7 +8,7 @@ import torch
 from gramophone_server.models.manifest import Layer, Manifest, ManifestError, Preprocessing
 
 CAFFE = Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
-MANIFEST = Manifest("m", (Layer("conv1_1", 64, 1),), CAFFE, "ab" * 32, "d", "s", "l", {"conv1_1": 1e-7})
+MANIFEST = Manifest("m", (Layer("conv1_1", 64, 1),), CAFFE, "ab" * 32, "d", "s", "l", parity={"conv1_1": 1e-7})
 
 
 def test_round_trip():
@@ -52,6 +52,19 @@ def changed(**values: object) -> str:
 def test_what_is_refused(text, reason):
     with pytest.raises(ManifestError, match=reason):
         Manifest.from_json(text)
+
+
+def test_how_far_a_layer_sees():
+    layers = (Layer("conv1_1", 4, 2), Layer("conv2_1", 4, 2), Layer("conv3_1", 4, 4))
+    manifest = replace(MANIFEST, layers=layers)
+    assert [manifest.stride(layer.name) for layer in layers] == [2, 2, 4]
+    assert [manifest.radius(layer.name) for layer in layers] == [2, 4, 8]
+
+
+def test_the_usual_history_goes_without_saying():
+    assert "lbfgs_history" not in MANIFEST.to_json()
+    short = replace(MANIFEST, lbfgs_history=10)
+    assert Manifest.from_json(short.to_json()) == short
 
 
 def test_the_papers_units_go_without_saying():

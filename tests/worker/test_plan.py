@@ -168,7 +168,7 @@ def test_the_network_ends_at_the_deepest_layer(manifest):
 
 def test_no_more_curvature_pairs_are_counted_than_iterations_make(manifest):
     assert workload(job(optimizer="lbfgs"), manifest, CPU).pairs == 9
-    assert workload(job(optimizer="lbfgs", lbfgs_history=4), manifest, CPU).pairs == 5
+    assert workload(job(optimizer="lbfgs", lbfgs_history=4), manifest, CPU).pairs == 4
     assert workload(job(), manifest, CPU).pairs is None
 
 

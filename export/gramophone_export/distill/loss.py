@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from gramophone_server.models.layers import STYLE_LAYERS
 
-from .networks import Student, Teacher, positions
+from .networks import STEM, Student, Teacher, positions
 from .pool import Pair
+from .recipe import Recipe
 
 
 def pair_losses(
@@ -33,7 +34,7 @@ def pair_losses(
         known = [lesson[name] for lesson in lessons]
         target = torch.stack([lesson.features for lesson in known]).float()
         p = student.maps[name]
-        found = positions(activation, name).float() @ p.T
+        found = positions(activation, student.stride(name), name).float() @ p.T
         squares = target.square().mean((1, 2))
         # Where there is next to nothing to see, as in a flat picture, an error counts by its size.
         features = ((found - target).square().mean((1, 2)) / (0.8 * squares + 0.2)).mean()
@@ -45,9 +46,14 @@ def pair_losses(
     return losses
 
 
-def total(losses: Mapping[str, tuple[Tensor, Tensor]], weights: Mapping[str, float], gram: float) -> Tensor:
+def total(losses: Mapping[str, tuple[Tensor, Tensor]], recipe: Recipe) -> Tensor:
     """The weighted sum of all layers' losses."""
-    return torch.stack([weights[name] * (f + gram * g) for name, (f, g) in losses.items()]).sum()
+    parts = []
+    for name, (features, grams) in losses.items():
+        # One pixel in four is a hint of what the Gram matrix is made of; to match it alone would leave out the others.
+        hint = recipe.hint if name == STEM else 1.0
+        parts.append(recipe.weights[name] * (hint * features + recipe.gram * grams))
+    return torch.stack(parts).sum()
 
 
 def gradient_loss(student: Student, teacher: Teacher, pairs: Sequence[Pair]) -> Tensor:

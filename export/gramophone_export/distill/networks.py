@@ -19,6 +19,8 @@ from ..catalogue import CAFFE, TORCHVISION
 STUDENT_INPUT = TORCHVISION
 GRAM_LAYERS = (*STYLE_LAYERS, *CONTENT_LAYERS)
 """The layers whose Gram matrices are learned."""
+STEM = STYLE_LAYERS[0]
+"""The student's first layer, which has a position for four of the teacher's."""
 _BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
 """Channels of the teacher's blocks."""
 
@@ -29,7 +31,10 @@ def fast_dtype() -> torch.dtype:
 
 
 class Student(nn.Module):
-    """3x3 convolutions and ReLUs in blocks between which the maximum is pooled, and for each a map to the teacher.
+    """Convolutions and ReLUs in blocks between which the maximum is pooled, and for each a map to the teacher.
+
+    The first is of 6x6 pixels and has a stride of 2: it sees what a position of the teacher's second block does, and no
+    map is as large as the picture. All others are of 3x3.
 
     Args:
         layers: names of the convolutions.
@@ -47,8 +52,9 @@ class Student(nn.Module):
         for name in self.layers:
             block = position(name)[0]
             width, channels = widths[block], _BLOCKS[block]
+            side = 6 if name == STEM else 3
             # He et al. 2015.
-            kernel = torch.randn(width, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+            kernel = torch.randn(width, inputs, side, side, generator=generator) * (2 / (side**2 * inputs)) ** 0.5
             self.kernels[name] = nn.Parameter(kernel.contiguous(memory_format=torch.channels_last))
             self.biases[name] = nn.Parameter(torch.zeros(width))
             self.maps[name] = nn.Parameter(torch.randn(channels, width, generator=generator) * width**-0.5)
@@ -65,6 +71,11 @@ class Student(nn.Module):
             matrices.append({"params": [self.maps[name]], "deviation": self.maps[name].shape[1] ** -0.5})
         return matrices, [{"params": [self.biases[name]], "deviation": 0.1} for name in self.layers]
 
+    @staticmethod
+    def stride(layer: str) -> int:
+        """Pixels of the canvas per position of a layer, along each axis."""
+        return max(2, 1 << (position(layer)[0] - 1))
+
     def forward(self, canvas: Tensor, silence: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Activations after ReLU, before the maps, of a canvas (N, 3, H, W) of 0 to 1.
 
@@ -73,12 +84,14 @@ class Student(nn.Module):
                 being so.
         """
         x = (canvas * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
-        activations, block = {}, 1
+        activations, stride = {}, 1
         for name in self.layers:
-            if position(name)[0] != block:
-                block = position(name)[0]
-                x = F.max_pool2d(x, 2)
-            linear = F.conv2d(x, self.kernels[name], self.biases[name], padding=1)
+            kernel, bias = self.kernels[name], self.biases[name]
+            if name == STEM:
+                linear = F.conv2d(x, kernel, bias, stride=2, padding=2)
+            else:
+                linear = F.conv2d(x if stride == self.stride(name) else F.max_pool2d(x, 2), kernel, bias, padding=1)
+            stride = self.stride(name)
             x = activations[name] = linear.relu()
             if silence is not None and (silent := x.detach().amax((0, 2, 3)) == 0).any():
                 silence.append(-linear[:, silent].amax((0, 2, 3)).float().sum())
@@ -146,7 +159,7 @@ class Teacher:
         lessons = {}
         for name, value in self.features(picture[None]).items():
             gram = gram_matrix(value)[0].to(torch.bfloat16) if name in GRAM_LAYERS else None
-            lessons[name] = Lesson(positions(value, name)[0].to(torch.bfloat16), gram)
+            lessons[name] = Lesson(positions(value, self.network.stride(name), name)[0].to(torch.bfloat16), gram)
         return lessons
 
     def gradient(self, picture: Tensor, style: Mapping[str, "Lesson"]) -> Tensor:
@@ -172,8 +185,10 @@ class Lesson:
     gram: Tensor | None
 
 
-def positions(features: Tensor, layer: str) -> Tensor:
-    """The vectors (N, M, C) of features (N, C, H, W); of the many of the first two blocks every second each way."""
-    if position(layer)[0] <= 2:
-        features = features[:, :, ::2, ::2]
-    return features.permute(0, 2, 3, 1).flatten(1, 2)
+def positions(features: Tensor, stride: int, layer: str) -> Tensor:
+    """The vectors (N, M, C) of a layer's features (N, C, H, W), of that stride, that are compared one by one.
+
+    Of the many of the first two blocks that is one in four of the teacher's, which at the first are the student's all.
+    """
+    step = (2, 4)[position(layer)[0] - 1] // stride if position(layer)[0] <= 2 else 1
+    return features[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2)

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 
 # Narrow where a step goes through the memory most, wide where a position stands for many pixels.
-WIDTHS = {1: 16, 2: 32, 3: 96, 4: 192, 5: 256}
+WIDTHS = {1: 24, 2: 32, 3: 96, 4: 192, 5: 320}
 LAYERS = (
-    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4", "conv4_1", "conv4_2", "conv4_4", "conv5_1",
+    "conv1_1", "conv2_1", "conv2_2", "conv3_1", "conv3_4", "conv4_1", "conv4_2", "conv5_1",
 )  # fmt: skip
 # What a layer counts in the loss. conv4_1 is nearly all of the paper's loss, and conv4_2 is the paper's content layer;
 # the layers that the paper does not use are there to be learned from.
 WEIGHTS = dict.fromkeys(LAYERS, 0.5) | {
-    "conv1_1": 1.0, "conv2_1": 1.0, "conv3_1": 1.0, "conv4_1": 2.0, "conv4_2": 1.0, "conv5_1": 1.0,
+    "conv1_1": 1.0, "conv2_1": 1.0, "conv3_1": 1.0, "conv4_1": 3.0, "conv4_2": 1.0, "conv5_1": 1.0,
 }  # fmt: skip
 
 
@@ -30,6 +30,7 @@ class Recipe:
             after a short rise it falls to 0 along a line, twice.
         average: decay of the average of the student's parameters, which is what is shipped.
         gram: what the error of Gram matrices counts beside that of features.
+        hint: what the error of features counts at the first layer, where there is one for four of the teacher's.
         gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of every
             `gradient_every`th batch.
         silence: what it counts, channel by channel, how far those that are 0 all over a batch are from speaking up.
@@ -54,6 +55,7 @@ class Recipe:
     rate: float = 0.02
     average: float = 0.99
     gram: float = 1.0
+    hint: float = 0.2
     gradient: float = 1.5
     gradient_pairs: int = 2
     gradient_every: int = 2

@@ -84,7 +84,7 @@ class Training:
         pairs = self._pool.draw(self.recipe.pairs, self._generator)
         silence: list[Tensor] = []
         losses = pair_losses(self.student, self.teacher, pairs, fast_dtype(), silence)
-        loss = total(losses, self.recipe.weights, self.recipe.gram)
+        loss = total(losses, self.recipe)
         # No gradient of the rest comes through a channel that is 0 everywhere: it would stay so for good.
         loss = loss + self.recipe.silence * sum(silence)
         slope: Tensor | None = None

@@ -19,6 +19,7 @@ KEPT_BLOCK = 64 << 20
 class Convolution:
     """A 3x3 convolution of the network: its channels, its stride in pixels of the canvas, and what is taken there.
 
+    A first one of 6x6 and stride 2 is one of 3x3 over four times as many inputs.
     With a `head`, its features are the product of the activation and a matrix, position by position. A Gram matrix is
     multiplied with it instead, so that only content and extraction pay for it.
     """
@@ -201,7 +202,13 @@ def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = Fa
     Args:
         stepping: the peak of the optimiser's step rather than what is held while the gradient is computed.
     """
-    tensors = (9 if stepping else 5) + 2 * work.pairs if work.pairs is not None else 7 if stepping else 6
+    if work.pairs is None:
+        tensors = 7 if stepping else 6
+    else:
+        together = min(pairs_at_once(3 * height * width), max(work.pairs, 1))
+        # The oldest that counts may be the last of its piece, and the latest the first.
+        pieces = -(-(work.pairs - 1) // together) + 1 if work.pairs else 0
+        tensors = (10 if stepping else 5) + 2 * together * pieces
     tensors += 2 if work.averaging else 0
     return 12 * height * width * work.batch * tensors
 
@@ -230,7 +237,7 @@ def forward_flops(convolutions: Sequence[Convolution], height: int, width: int) 
 
 def _in_order(convolutions: Sequence[Convolution]) -> Iterator[tuple[Convolution, bool]]:
     """Each convolution, and whether pooling stands before it."""
-    stride = 1
+    stride = convolutions[0].stride if convolutions else 1
     for c in convolutions:
         yield c, c.stride != stride
         stride = c.stride

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from .cost import pairs_at_once
 
-# Products of vectors are summed in so many pieces, which run in parallel; the library's own runs in one.
+# Of sums over a canvas.
 _PIECES = 16
 
 
 @dataclass
 class _Block:
-    """Some pairs, of which `filled` are there: s and y, (N, pairs, numbers of a canvas and up to whole pieces).
+    """Some pairs, of which `filled` are there: s and y, (N, pairs, 3·H·W).
 
     Rows are only ever added. So a block can be written to a file while the optimisation goes on.
     """
@@ -60,17 +60,15 @@ class CurvaturePairs:
         size, kept = s[0].numel(), min(len(self), self._most - 1)
         if not self._blocks:
             self._products, self._good = s.new_zeros(len(s), 0, 0, dtype=torch.float64), good[:, None][:, :0]
-        if not self._blocks or self._blocks[-1].filled == self._blocks[-1].s.shape[1]:
-            shape = len(s), min(self._most, pairs_at_once(size)), -(-size // _PIECES) * _PIECES
-            device = "cpu" if self._host else s.device
-            block = _Block(torch.empty(shape, device=device), torch.empty(shape, device=device))
-            block.s[:, :, size:], block.y[:, :, size:] = 0, 0
-            self._blocks.append(block)
-        block, first = self._blocks[-1], len(self) - kept
-        block.s[:, block.filled, :size], block.y[:, block.filled, :size] = s.flatten(1), y.flatten(1)
-        block.filled += 1
-        if sum(block.filled for block in self._blocks[1:]) > kept:
+        elif sum(block.filled for block in self._blocks[1:]) >= kept:
             del self._blocks[0]
+        if not self._blocks or self._blocks[-1].filled == self._blocks[-1].s.shape[1]:
+            shape = len(s), min(self._most, pairs_at_once(size)), size
+            device = "cpu" if self._host else s.device
+            self._blocks.append(_Block(torch.empty(shape, device=device), torch.empty(shape, device=device)))
+        block, first = self._blocks[-1], len(self) - kept
+        block.s[:, block.filled], block.y[:, block.filled] = s.flatten(1), y.flatten(1)
+        block.filled += 1
         self._good = torch.cat([self._good[:, first:], good[:, None]], 1)
         products = self._products.new_zeros(len(s), kept + 1, kept + 1)
         products[:, :kept, :kept] = self._products[:, first:, first:]
@@ -89,22 +87,17 @@ class CurvaturePairs:
         """
         if not self._blocks:
             return first(gradient)
-        # In one pass what the gradient needs, and what the latest pair still lacks.
-        block, size = self._blocks[-1], gradient[0].numel()
-        both = gradient.new_zeros(len(gradient), 2, block.y.shape[2])
-        both[:, 0, :size], both[:, 1] = gradient.flatten(1), block.y[:, block.filled - 1]
-        dots = self._dots("s", both)
-        self._products[:, :, -1] = dots[:, 1]
+        latest = self._blocks[-1].y[:, self._blocks[-1].filled - 1].to(gradient.device)
+        found, self._products[:, :, -1] = self._dots("s", gradient.flatten(1), latest)
         # A pair without weight is one that has nothing to do with the others, and 0 with the gradient.
         counts = self._good[:, :, None] & self._good[:, None]
         triangle = torch.where(counts, self._products, torch.eye(len(self), device=counts.device))
-        a = _solved(triangle, dots[:, 0].masked_fill(~self._good, 0), upper=True)
+        a = _solved(triangle, found.masked_fill(~self._good, 0), upper=True)
         self._combine(gradient, "y", -a)
-        both[:, 0, :size] = first(gradient).flatten(1)
-        rest = rate * triangle.diagonal(dim1=1, dim2=2) * a - self._dots("y", both[:, :1])[:, 0]
-        c = _solved(triangle.transpose(1, 2), rest.masked_fill(~self._good, 0), upper=False)
-        r = both[:, 0, :size].view(gradient.shape)
-        self._combine(r, "s", c)
+        r = first(gradient)
+        (found,) = self._dots("y", r.flatten(1))
+        rest = (rate * triangle.diagonal(dim1=1, dim2=2) * a - found).masked_fill(~self._good, 0)
+        self._combine(r, "s", _solved(triangle.transpose(1, 2), rest, upper=False))
         return r
 
     def state(self) -> dict[str, Any]:
@@ -121,7 +114,7 @@ class CurvaturePairs:
         self._blocks = blocks
 
     def _rows(self, name: str, device: torch.device) -> list[Tensor]:
-        """Those of each block that count, (N, pairs, numbers)."""
+        """Those of each block that count, (N, pairs, 3·H·W)."""
         skipped = sum(block.filled for block in self._blocks) - len(self)
         rows = []
         for block in self._blocks:
@@ -130,12 +123,20 @@ class CurvaturePairs:
             skipped = 0
         return rows
 
-    def _dots(self, name: str, vectors: Tensor) -> Tensor:
-        """The products (N, V, k), float64, of vectors (N, V, numbers) with all s, or y."""
-        blocks = self._rows(name, vectors.device)
-        # Canvas by canvas: a product for all would round otherwise than for one alone.
-        dots = [torch.cat([_products(v, rows[i]) for rows in blocks], 1) for i, v in enumerate(vectors)]
-        return torch.stack(dots)
+    def _dots(self, name: str, *vectors: Tensor) -> list[Tensor]:
+        """The products (N, k), float64, of all s, or y, with vectors (N, 3·H·W)."""
+        if len(vectors) > 1 and pairs_at_once(vectors[0].shape[1]) > 1:
+            # In one pass; of large canvases a copy is too much.
+            stacked = [torch.stack(vectors, 1)]
+        else:
+            stacked = [vector[:, None] for vector in vectors]
+        dots = []
+        for several in stacked:
+            blocks = self._rows(name, several.device)
+            # Canvas by canvas: a product for all would round otherwise than for one alone.
+            of_each = [torch.cat([_products(v, rows[i]) for rows in blocks], 1) for i, v in enumerate(several)]
+            dots += torch.stack(of_each, 1).unbind()
+        return dots
 
     def _combine(self, onto: Tensor, name: str, weights: Tensor) -> None:
         """Adds to vectors (N, 3, H, W) all s, or y, with weights (N, k)."""
@@ -144,14 +145,17 @@ class CurvaturePairs:
         for rows in self._rows(name, flat.device):
             some = weights[:, begin : begin + rows.shape[1]]
             for i, v in enumerate(flat):
-                v.addmv_(rows[i, :, : len(v)].T, some[i])
+                v.addmv_(rows[i].T, some[i])
             begin += rows.shape[1]
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
     """The product (I, J), float64, of each row of a (I, K) with each of b (J, K)."""
-    a, b = (x.view(len(x), _PIECES, -1) for x in (a, b))
-    return torch.bmm(a.transpose(0, 1), b.permute(1, 2, 0)).sum(0, dtype=torch.float64)
+    # In pieces, which run in parallel; a product of so few and so long rows by itself does not.
+    whole = a.shape[1] // _PIECES * _PIECES
+    pieces, others = (x[:, :whole].unflatten(1, (_PIECES, -1)) for x in (a, b))
+    sums = torch.bmm(pieces.transpose(0, 1), others.permute(1, 2, 0)).sum(0, dtype=torch.float64)
+    return sums + a[:, whole:] @ b[:, whole:].T
 
 
 def _solved(triangle: Tensor, values: Tensor, *, upper: bool) -> Tensor:

@@ -153,7 +153,7 @@ class Objective:
         for term, statistic in zip(self.terms, statistics, strict=True):
             if term.kind == "style":
                 assert term.target is not None
-                statistic = style_loss(statistic, term.target)
+                statistic = style_loss(statistic, term.target, self.network.heads.get(term.layer))
             values.append(statistic)
         return torch.stack(values, dim=1)
 
@@ -184,12 +184,7 @@ class Objective:
             own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
             own = self.network.features(term.layer, own)
             return features, content_loss(own, term.target[:, :, rows, columns])
-        features, gram = tap_gram_matrix(features, share, None if tile.is_whole else tile.seen(stride))
-        if term.layer in self.network.heads:
-            # The Gram matrix of a head's product is the head's product with the Gram matrix, from both sides.
-            head = self.network.heads[term.layer]
-            gram = head @ gram @ head.T
-        return features, gram
+        return tap_gram_matrix(features, share, None if tile.is_whole else tile.seen(stride))
 
 
 def _variation(crop: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from . import packed, winograd
 from .cost import winograd_pays
+from .fold import folded, folded_kernel
 from .gradients import relu_
 
 Pool = Literal["max", "average", "average_rescaled"]
@@ -28,7 +29,8 @@ class TruncatedVGG:
 
     Args:
         weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer `conv{block}_{index}`; 2x2 pooling with
-            stride 2 stands before the first layer of every block but the first (Simonyan & Zisserman 2014).
+            stride 2 stands before the first layer of every block but the first (Simonyan & Zisserman 2014). A first
+            kernel of (C_out, 3, 6, 6) has a stride of 2 itself, and no pooling stands before block 2.
         layers: names of the layers whose features, the activations after ReLU, are asked for.
         heads: for some layers a matrix (C_l, C_l); the features of such a layer are its product with the activation, at
             each position.
@@ -70,16 +72,24 @@ class TruncatedVGG:
         self._dtype = dtype
         # The first kernel takes RGB in its order, so that no canvas has to be put into another.
         place = torch.tensor(order).argsort()
-        self._scale = torch.tensor(scale, device=device)[place].view(1, 3, 1, 1)
-        self._shift = torch.tensor(shift, device=device)[place].view(1, 3, 1, 1)
+        factor, offset = (torch.tensor(values, dtype=torch.float64)[place].view(3, 1, 1) for values in (scale, shift))
+        # Only what is padded has to know where 0 is; the factor is the first kernel's.
+        self._offset = (offset / factor).to(device, torch.float32)
+        self._padding: Padding = padding
         names = sorted(weights, key=_position)
         deepest = max(map(names.index, layers))
         self._convolutions: list[_Convolution] = []
         for name in names[: deepest + 1]:
-            kernel, bias = (torch.tensor(part, device=device, dtype=dtype) for part in weights[name])
+            kernel, bias = (torch.tensor(part, dtype=torch.float64) for part in weights[name])
             if not self._convolutions:
-                kernel = kernel[:, place]
-            self._convolutions.append(_Convolution(name, kernel, bias, padding))
+                kernel = kernel[:, place] * factor
+            if kernel.shape[2] == 6:
+                kernel = folded_kernel(kernel)
+            kernel, bias = kernel.to(device, dtype), bias.to(device, dtype)
+            # What is folded is padded already.
+            around = None if kernel.shape[1] == 12 and not self._convolutions else padding
+            self._convolutions.append(_Convolution(name, kernel, bias, around))
+        self._folds = self._convolutions[0].inputs == 12
         exact = torch.promote_types(dtype, torch.float32)
         self.heads = {
             name: torch.tensor(head, device=device, dtype=exact)
@@ -97,10 +107,9 @@ class TruncatedVGG:
         """Number of convolutions that exist."""
         return len(self._convolutions)
 
-    @staticmethod
-    def stride(layer: str) -> int:
+    def stride(self, layer: str) -> int:
         """Pixels of the canvas per position of a layer, along each axis."""
-        return 1 << (_position(layer)[0] - 1)
+        return max(2 if self._folds else 1, 1 << (_position(layer)[0] - 1))
 
     @property
     def grid(self) -> int:
@@ -110,7 +119,8 @@ class TruncatedVGG:
     @property
     def radius(self) -> int:
         """Receptive radius of the deepest layer: pixels around a position's own that it depends on, to each side."""
-        # A 3x3 kernel reaches one position further. Pooling reads the pixels that the position stands for.
+        # A 3x3 kernel reaches one position further, one of 6x6 with stride 2 too. Pooling reads the pixels that the
+        # position stands for.
         return sum(self.stride(convolution.name) for convolution in self._convolutions)
 
     def flops(self, height: int, width: int) -> float:
@@ -139,8 +149,10 @@ class TruncatedVGG:
         What it returns has the values of what it was given; by returning another tensor it can have its say in the
         gradient. A head is not applied: not every use of the features needs it at each position.
         """
-        x = canvas * self._scale + self._shift
-        x = x.to(self._dtype, memory_format=torch.channels_last)
+        if self._folds:
+            x = folded(canvas, self._offset, self._dtype, padding=self._padding)
+        else:
+            x = (canvas + self._offset).to(self._dtype, memory_format=torch.channels_last)
         for convolution, following in pairwise([*self._convolutions, None]):
             assert convolution is not None
             pooled = following is not None and self.stride(following.name) != self.stride(convolution.name)
@@ -169,17 +181,21 @@ class TruncatedVGG:
 
 
 class _Convolution:
-    """A 3x3 convolution and its ReLU, computed in the way that is fastest for it."""
+    """A 3x3 convolution and its ReLU, computed in the way that is fastest for it.
 
-    def __init__(self, name: str, kernel: Tensor, bias: Tensor, padding: Padding) -> None:
+    Args:
+        padding: what stands around the input; None for nothing.
+    """
+
+    def __init__(self, name: str, kernel: Tensor, bias: Tensor, padding: Padding | None) -> None:
         self.name = name
         self.outputs, self.inputs = kernel.shape[:2]
         self._replicate = padding == "replicate"
-        self._zeros = 0 if self._replicate else 1
+        self._zeros = 1 if padding == "zeros" else 0
         self._bias = bias
         self._kernel: Tensor | None = None
         self._packed: packed.PackedConvolution | None = None
-        exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and not self._replicate
+        exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and padding == "zeros"
         if exact_on_cpu and winograd_pays(self.inputs, self.outputs):
             self._points = winograd.transformed(kernel)
             self.parameters = [self._points, bias]

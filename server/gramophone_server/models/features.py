@@ -11,7 +11,7 @@ from PIL import Image
 from ..engine.device import release_free_memory
 from ..engine.tiling import Tile, cut
 from .graph import INPUT, truncate
-from .layers import PaddingName, PoolingName, position, radius, stride
+from .layers import PaddingName, PoolingName, position
 from .store import Model
 
 # Larger pictures are run in tiles of this many pixels a side, which bounds the memory.
@@ -45,7 +45,7 @@ class FeatureExtractor:
         Raises:
             ValueError: the picture is too small for the deepest layer.
         """
-        maps: dict[str, np.ndarray] = {}
+        stride, maps = self._model.manifest.stride, dict[str, np.ndarray]()
         for tile, layer, part in self._parts(picture, layers, pooling, padding):
             if layer not in maps:
                 size = (side // stride(layer) for side in picture.shape[:2])
@@ -71,7 +71,7 @@ class FeatureExtractor:
         Raises:
             ValueError: the picture is too small for the deepest layer.
         """
-        height, width = picture.shape[:2]
+        stride, (height, width) = self._model.manifest.stride, picture.shape[:2]
         of_mask = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
         matrices: dict[str, np.ndarray] = {}
         for tile, layer, part in self._parts(picture, layers, pooling, padding):
@@ -88,21 +88,20 @@ class FeatureExtractor:
 
         The features of one tile are let go before the next is run: whoever takes them is to do so too.
         """
-        deepest = max(layers, key=position)
+        deepest, manifest = max(layers, key=position), self._model.manifest
         height, width, _ = picture.shape
-        if min(height, width) < stride(deepest):
-            raise ValueError(
-                f"a picture of {width}x{height} is too small for {deepest}: it needs {stride(deepest)} a side"
-            )
-        tiles = cut(height, width, TILE, stride=stride(deepest), radius=radius(deepest))
-        indices, scale, shift = self._model.manifest.preprocessing.affine
+        least = manifest.stride(deepest)
+        if min(height, width) < least:
+            raise ValueError(f"a picture of {width}x{height} is too small for {deepest}: it needs {least} a side")
+        tiles = cut(height, width, TILE, stride=least, radius=manifest.radius(deepest))
+        indices, scale, shift = manifest.preprocessing.affine
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
         session = self.session(layers, pooling, padding)
         for tile in tiles:
             rgb = picture[tile.crop].transpose(2, 0, 1)[None].astype(np.float32) / 255
             found = session.run(list(layers), {INPUT: rgb[:, indices] * factor + offset})
             for layer in reversed(layers):
-                yield tile, layer, found.pop()[0][:, *tile.seen(stride(layer))]
+                yield tile, layer, found.pop()[0][:, *tile.seen(manifest.stride(layer))]
             release_free_memory()
 
     def session(

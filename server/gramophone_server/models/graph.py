@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .layers import PaddingName, PoolingName, position
+from .layers import PaddingName, PoolingName, position, stride
 
 INPUT = "input"
 # What a layer's activation is called where its output is that of a head.
@@ -39,7 +39,8 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
 
     Args:
         weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; 2x2 pooling stands before the first layer
-            of each block but the first.
+            of each block but the first. A first kernel of (C_out, 3, 6, 6) has a stride of 2 itself, and no pooling
+            stands before block 2.
         heads: for some layers a matrix (C_l, C_l) that the activation after ReLU is multiplied with, position by
             position, to be the layer's output; the next convolution is fed with the activation itself.
         half: store the weights in float16; they are computed with in float32 all the same.
@@ -48,12 +49,13 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
     nodes: list[onnx.NodeProto] = []
     initialisers: list[onnx.TensorProto] = []
     outputs: list[onnx.ValueInfoProto] = []
-    x, block = INPUT, 1
+    x, reached = INPUT, 1
     for name in sorted(weights, key=position):
-        if position(name)[0] != block:
-            block = position(name)[0]
-            nodes.append(_pool(x, f"pool{block - 1}"))
-            x = f"pool{block - 1}"
+        side, step = weights[name][0].shape[2], kernel_stride(weights[name][0])
+        if stride(name) > step * reached:
+            nodes.append(_pool(x, f"pool{position(name)[0] - 1}"))
+            x = nodes[-1].output[0]
+        reached = max(step * reached, stride(name))
         arrays = dict(zip(("weight", "bias"), weights[name], strict=True))
         if name in heads:
             arrays["head"] = heads[name][:, :, None, None]
@@ -67,24 +69,27 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
                 parameter += ".float32"
             parameters.append(parameter)
         head = [parameters.pop()] if name in heads else []
-        nodes.append(
-            helper.make_node(
-                "Conv", [x, *parameters], [f"{name}.linear"], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1]
-            )
-        )
+        shape = {"kernel_shape": [side] * 2, "pads": [step] * 4} | ({"strides": [step] * 2} if step > 1 else {})
+        nodes.append(helper.make_node("Conv", [x, *parameters], [f"{name}.linear"], name=name, **shape))
         activation = f"{name}{_ACTIVATION}" if head else name
         nodes.append(helper.make_node("Relu", [f"{name}.linear"], [activation]))
         if head:
             product = helper.make_node("Conv", [activation, *head], [name], name=f"{name}.head", kernel_shape=[1, 1])
             nodes.append(product)
-        shape = ["batch", weights[name][0].shape[0], f"height{block}", f"width{block}"]
-        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        block = position(name)[0]
+        dimensions = ["batch", weights[name][0].shape[0], f"height{block}", f"width{block}"]
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dimensions))
         x = activation
     picture = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, "height", "width"])
     graph = helper.make_graph(nodes, "vgg", [picture], outputs, initialisers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     return model
+
+
+def kernel_stride(kernel: np.ndarray) -> int:
+    """The stride of a convolution by its kernel (C_out, C_in, k, k): 1 of 3x3, 2 of 6x6."""
+    return int(kernel.shape[2]) // 3
 
 
 def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -130,8 +135,9 @@ def truncate(
     if pooling == "average_rescaled":
         cut.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
     if padding == "replicate":
-        edges = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
-        cut.graph.initializer.append(numpy_helper.from_array(edges, "edges"))
+        for wide in (1, 2):
+            edges = np.array([0, 0, wide, wide] * 2, np.int64)
+            cut.graph.initializer.append(numpy_helper.from_array(edges, f"edges{wide}"))
     return cut
 
 
@@ -144,10 +150,9 @@ def _changed(node: onnx.NodeProto, pooling: PoolingName, padding: PaddingName) -
             return [node, helper.make_node("Mul", [node.output[0], "two"], [target])]
     if node.op_type == "Conv" and padding == "replicate" and not _is_head(node):
         source, node.input[0] = node.input[0], f"{node.output[0]}.padded"
-        for attribute in node.attribute:
-            if attribute.name == "pads":
-                attribute.ints[:] = [0, 0, 0, 0]
-        return [helper.make_node("Pad", [source, "edges"], [node.input[0]], mode="edge"), node]
+        (pads,) = (attribute for attribute in node.attribute if attribute.name == "pads")
+        edges, pads.ints[:] = f"edges{pads.ints[0]}", [0] * 4
+        return [helper.make_node("Pad", [source, edges], [node.input[0]], mode="edge"), node]
     return [node]
 
 

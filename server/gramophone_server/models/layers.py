@@ -39,11 +39,10 @@ def position(layer: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def stride(layer: str) -> int:
-    """Pixels of the picture per position of a layer's feature map, along each axis."""
-    return 1 << (position(layer)[0] - 1)
+def stride(layer: str, first: int = 1) -> int:
+    """Pixels of the picture per position of a layer's feature map, along each axis.
 
-
-def radius(layer: str) -> int:
-    """Receptive radius of a layer of VGG-19: pixels around a position's own that it depends on, to each side."""
-    return sum(stride(name) for name in VGG19_LAYERS if position(name) <= position(layer))
+    Args:
+        first: that of the first layer; no pooling stands before a block that it is enough for.
+    """
+    return max(first, 1 << (position(layer)[0] - 1))

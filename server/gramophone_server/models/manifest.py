@@ -7,6 +7,8 @@ from typing import Any, Literal
 from .layers import LossScaleName, PoolingName
 
 FORMAT = 1
+LBFGS_HISTORY = 20
+"""Of networks that cost far more than to remember does."""
 
 
 class ManifestError(ValueError):
@@ -56,6 +58,7 @@ class Manifest:
         sha256: of the ONNX file, hexadecimal.
         pooling: what the network pools with unless a request says otherwise.
         loss_scale: the units of its layers' losses unless a request says otherwise.
+        lbfgs_history: how many curvature pairs L-BFGS keeps unless a request says otherwise.
         parity: the relative error of each layer, ONNX Runtime against torch, as measured when the model was made.
     """
 
@@ -69,6 +72,17 @@ class Manifest:
     pooling: PoolingName = "max"
     loss_scale: LossScaleName = "paper"
     parity: dict[str, float] = field(default_factory=dict)
+    lbfgs_history: int = LBFGS_HISTORY
+
+    def stride(self, layer: str) -> int:
+        """Pixels of the picture per position of a layer's feature map, along each axis."""
+        return next(known.stride for known in self.layers if known.name == layer)
+
+    def radius(self, layer: str) -> int:
+        """Receptive radius of a layer: pixels around a position's own that it depends on, to each side."""
+        names = [known.name for known in self.layers]
+        # Each kernel reaches one position of its layer further; pooling reads the pixels that a position stands for.
+        return sum(known.stride for known in self.layers[: names.index(layer) + 1])
 
     def to_json(self) -> str:
         """The manifest as the text of a manifest.json."""
@@ -76,6 +90,8 @@ class Manifest:
         # Left out where it says nothing new, so that manifests of earlier versions stay as they are.
         if self.loss_scale == "paper":
             del values["loss_scale"]
+        if self.lbfgs_history == LBFGS_HISTORY:
+            del values["lbfgs_history"]
         for layer in values["layers"]:
             if not layer["head"]:
                 del layer["head"]

@@ -78,7 +78,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, chec
         plateau=check.number(options, "plateau", 0.0, 0.0, 1.0, at=AT),
         color=_color(options, kind, check),
         loss_scale=check.choice(options, "loss_scale", pb.LossScale, model.loss_scale, at=AT),
-        lbfgs_history=check.integer(options, "lbfgs_history", 20, 1, 200, at=AT),
+        lbfgs_history=check.integer(options, "lbfgs_history", model.lbfgs_history, 1, 200, at=AT),
         result=_result(options.result, check),
         tile_size=check.integer(options, "tile_size", 0, 64, 8192, at=AT) or None,
     )

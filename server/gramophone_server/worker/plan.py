@@ -9,7 +9,7 @@ from ..engine import cost
 from ..engine.tiling import Tile, cut, whole
 from ..jobs.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
-from ..models.layers import position, radius
+from ..models.layers import position
 from ..models.manifest import Manifest
 from .studio import JUDGING_TILE, precision_of
 
@@ -86,8 +86,8 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         replicate=spec.padding == "replicate",
         masked=any(style.mask for style in spec.styles),
         variation=bool(spec.tv_weight),
-        # The oldest goes when there is one more; the first comes with the second iteration.
-        pairs=min(spec.lbfgs_history + 1, spec.levels[-1].iterations - 1) if spec.optimizer == "lbfgs" else None,
+        # The first comes with the second iteration.
+        pairs=min(spec.lbfgs_history, spec.levels[-1].iterations - 1) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
         winograd=device.type == "cpu" and spec.padding == "zeros",
         cpu=device.type == "cpu",
@@ -102,7 +102,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     judged = _largest(_tiles(work, full, min(side or JUDGING_TILE, JUDGING_TILE)))
     content = [spec.content] if spec.content and spec.content_layers else []
     extracted = [
-        _largest(cut(p.height, p.width, EXTRACTION_TILE, **_reach(spec)))
+        _largest(cut(p.height, p.width, EXTRACTION_TILE, **_reach(spec, manifest)))
         for p in (*content, *(style.picture for style in spec.styles))
     ]
     # As they arrive and as they are kept.
@@ -136,16 +136,17 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
 
 def _convolutions(manifest: Manifest) -> list[tuple[cost.Convolution, str]]:
     """A model's convolutions and the layers they end in."""
-    inputs = [3, *(layer.channels for layer in manifest.layers)]
+    # A first one with a stride is one over the pixels of each of its positions.
+    inputs = [3 * manifest.layers[0].stride ** 2, *(layer.channels for layer in manifest.layers)]
     return [
         (cost.Convolution(i, layer.channels, layer.stride, head=layer.head), layer.name)
         for i, layer in zip(inputs, manifest.layers, strict=False)
     ]
 
 
-def _reach(spec: JobSpec) -> dict[str, int]:
+def _reach(spec: JobSpec, manifest: Manifest) -> dict[str, int]:
     deepest = max((w.layer for w in (*spec.style_layers, *spec.content_layers)), key=position)
-    return {"stride": 1 << (position(deepest)[0] - 1), "radius": radius(deepest)}
+    return {"stride": manifest.stride(deepest), "radius": manifest.radius(deepest)}
 
 
 def _tiles(work: cost.Workload, level: LevelSpec, side: int | None) -> list[Tile]:

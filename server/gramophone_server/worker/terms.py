@@ -8,7 +8,7 @@ import torch
 from ..engine.objective import Term
 from ..jobs.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import shares
-from ..models.layers import position, stride
+from ..models.layers import position
 from ..models.store import Model
 from .pictures import in_content_colors, in_grey, region, scaled, scaled_style
 from .targets import Targets
@@ -65,7 +65,7 @@ class Terms:
         if not total:
             return []
         layers = [w.layer for w in spec.style_layers]
-        least = stride(max(layers, key=position))
+        least = self._model.manifest.stride(max(layers, key=position))
         mixed: dict[str, np.ndarray] = {}
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
@@ -76,7 +76,7 @@ class Terms:
                 mixed[layer] = mixed.get(layer, 0) + np.float32(style.share / total) * matrix
         terms = []
         for w in spec.style_layers:
-            share = _share(styles[0].mask, level, w.layer)
+            share = _share(styles[0].mask, level, self._model.manifest.stride(w.layer))
             if share is not None and not share.any():
                 continue  # The region is smaller than a position of this layer.
             weight = spec.style_weight * w.weight * total * self._scale(mixed[w.layer], "style")
@@ -111,7 +111,5 @@ class Terms:
         return torch.tensor([value], device=self._device)
 
 
-def _share(mask: Mask | None, level: LevelSpec, layer: str) -> np.ndarray | None:
-    if mask is None:
-        return None
-    return shares(region(mask), level.height // stride(layer), level.width // stride(layer))
+def _share(mask: Mask | None, level: LevelSpec, stride: int) -> np.ndarray | None:
+    return None if mask is None else shares(region(mask), level.height // stride, level.width // stride)

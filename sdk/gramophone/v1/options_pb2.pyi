@@ -576,7 +576,9 @@ class SynthesisOptions(_message.Message):
     loss_scale: Global___LossScale.ValueType
     """Units of the layers' losses. Default: the model's own."""
     lbfgs_history: _builtins.int
-    """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases; 1 to 200. Default 20."""
+    """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases; 1 to 200. Default: the model's
+    own, 20 of VGG-19.
+    """
     tile_size: _builtins.int
     """Side in pixels of the tiles in which the gradient is computed, 64 to 8192: memory is that of a tile, the gradient
     that of the whole picture, and a step takes up to about twice as long. Default: the whole picture where it fits into

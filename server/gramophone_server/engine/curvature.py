@@ -28,8 +28,8 @@ class _Block:
 class CurvaturePairs:
     """The latest steps s of a batch of canvases with the changes y of their gradients, oldest first.
 
-    The two-loop recursion (Nocedal & Wright, algorithm 7.4) in the compact form of Byrd, Nocedal & Schnabel 1994: with S
-    and Y of the pairs as columns, R the upper triangle of SᵀY and D its diagonal,
+    The two-loop recursion (Nocedal & Wright, algorithm 7.4) in the compact form of Byrd, Nocedal & Schnabel 1994: with
+    S and Y of the pairs as columns, R the upper triangle of SᵀY and D its diagonal,
 
         a = R⁻¹Sᵀg,  r = H₀(g − Ya),  Hg = r + Sc,  c = R⁻ᵀ(Da − Yᵀr).
 
@@ -130,7 +130,7 @@ class CurvaturePairs:
             stacked = [torch.stack(vectors, 1)]
         else:
             stacked = [vector[:, None] for vector in vectors]
-        dots = []
+        dots: list[Tensor] = []
         for several in stacked:
             blocks = self._rows(name, several.device)
             # Canvas by canvas: a product for all would round otherwise than for one alone.
@@ -153,7 +153,7 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     """The product (I, J), float64, of each row of a (I, K) with each of b (J, K)."""
     # In pieces, which run in parallel; a product of so few and so long rows by itself does not.
     whole = a.shape[1] // _PIECES * _PIECES
-    pieces, others = (x[:, :whole].unflatten(1, (_PIECES, -1)) for x in (a, b))
+    pieces, others = (x[:, :whole].reshape(len(x), _PIECES, whole // _PIECES) for x in (a, b))
     sums = torch.bmm(pieces.transpose(0, 1), others.permute(1, 2, 0)).sum(0, dtype=torch.float64)
     return sums + a[:, whole:] @ b[:, whole:].T
 

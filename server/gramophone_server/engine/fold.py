@@ -12,7 +12,8 @@ _MARGIN = 2
 
 def folded_kernel(kernel: Tensor) -> Tensor:
     """A kernel (C_out, C, 6, 6) as one of (C_out, 4·C, 3, 3)."""
-    return kernel.unflatten(3, (3, 2)).unflatten(2, (3, 2)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+    outputs, inputs = kernel.shape[:2]
+    return kernel.reshape(outputs, inputs, 3, 2, 3, 2).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
 
 def folded(
@@ -20,8 +21,8 @@ def folded(
 ) -> Tensor:
     """A canvas (N, 3, H, W) plus an offset (3, 1, 1), padded, as (N, 12, …, …), channels last in memory.
 
-    A convolution of 3x3 over it, not padded, has H // 2 and W // 2 positions. If a side is odd, its last pixel is seen by
-    the position beside it.
+    A convolution of 3x3 over it, not padded, has H // 2 and W // 2 positions. If a side is odd, its last pixel is seen
+    by the position beside it.
     """
     height, width = canvas.shape[2:]
     margins = (_MARGIN, _MARGIN - width % 2, _MARGIN, _MARGIN - height % 2)
@@ -51,7 +52,7 @@ class _Fold(torch.autograd.Function):
     def backward(context: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
         n, channels, rows, columns = slope.shape
         last = slope.new_empty(n, 2 * rows, 2 * columns, channels // 4)
-        both = slope.permute(0, 2, 3, 1).unflatten(3, (2, channels // 2))
+        both = slope.permute(0, 2, 3, 1).reshape(n, rows, columns, 2, channels // 2)
         _pairs(last).copy_(both.permute(0, 1, 3, 2, 4))
         inside = last[:, *context.inside].permute(0, 3, 1, 2)
         return inside.to(context.dtype, memory_format=torch.contiguous_format), None, None, None

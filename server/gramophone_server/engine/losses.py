@@ -129,8 +129,8 @@ def style_loss(gram: Tensor, target: Tensor, head: Tensor | None = None) -> Tens
     Args:
         gram: (N, C, C), of the canvas.
         target: (1 or N, C, C), of the style.
-        head: (C, C) that the features are still to be multiplied with. Their Gram matrix is its product with that of the
-            activations, from both sides.
+        head: (C, C) that the features are still to be multiplied with. Their Gram matrix is its product with that of
+            the activations, from both sides.
 
     Returns:
         (N,).

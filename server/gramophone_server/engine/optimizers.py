@@ -211,8 +211,8 @@ class LBFGS:
 def per_canvas(chosen: Tensor, one: Tensor, other: Tensor | float, *, factor: Tensor | float = 1) -> Tensor:
     """Canvas by canvas of a batch (N, C, H, W) `factor` times the one where it is `chosen` (N,), else the other.
 
-    On a CPU, where nobody waits for the answer, nothing is computed that is not chosen, and nothing copied if all is the
-    same: not to be written to unless both are the caller's.
+    On a CPU, where nobody waits for the answer, nothing is computed that is not chosen, and nothing copied if all is
+    the same: not to be written to unless both are the caller's.
     """
     if chosen.device.type == "cpu":
         if isinstance(other, Tensor) and not chosen.any():

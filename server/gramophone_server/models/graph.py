@@ -69,8 +69,12 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
                 parameter += ".float32"
             parameters.append(parameter)
         head = [parameters.pop()] if name in heads else []
-        shape = {"kernel_shape": [side] * 2, "pads": [step] * 4} | ({"strides": [step] * 2} if step > 1 else {})
-        nodes.append(helper.make_node("Conv", [x, *parameters], [f"{name}.linear"], name=name, **shape))
+        convolution = helper.make_node(
+            "Conv", [x, *parameters], [f"{name}.linear"], name=name, kernel_shape=[side] * 2, pads=[step] * 4
+        )
+        if step > 1:
+            convolution.attribute.append(helper.make_attribute("strides", [step] * 2))
+        nodes.append(convolution)
         activation = f"{name}{_ACTIVATION}" if head else name
         nodes.append(helper.make_node("Relu", [f"{name}.linear"], [activation]))
         if head:

@@ -52,8 +52,8 @@ def tap_gram_matrix(
 class _Gram(torch.autograd.Function):
     """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); the product is summed in float32.
 
-    Autograd would go back through both factors; as G is symmetric one product, in the features' own precision, does:
-    ∂L/∂V = ρ V (D + Dᵀ), on top of what comes back along V.
+    Autograd would go back through both factors; as G is symmetric, and so is the slope D of whatever treats G_ij and G_ji
+    alike, one product, in the features' own precision, does: ∂L/∂V = 2 ρ V D, on top of what comes back along V.
     """
 
     @staticmethod
@@ -87,9 +87,8 @@ class _Gram(torch.autograd.Function):
         if along is not None:
             # Behind copied edges it has channels first; a product in bfloat16 then takes a hundred times as long.
             along = along.contiguous(memory_format=torch.channels_last)
-        slope = slope + slope.transpose(1, 2)
         if isinstance(share, float) and interior is None:
-            rows, slope = v.flatten(1, 2), (slope * share).to(v.dtype)
+            rows, slope = v.flatten(1, 2), (slope * (2 * share)).to(v.dtype)
             if along is None:
                 return torch.bmm(rows, slope).view(v.shape).permute(0, 3, 1, 2), None, None
             # In place; see `gradients`.
@@ -99,7 +98,7 @@ class _Gram(torch.autograd.Function):
             along = torch.zeros_like(features)
         onto = _inside(along, interior)
         for strip in _strips(v):
-            part = torch.bmm(v[:, strip].flatten(1, 2), slope.to(v.dtype))
+            part = torch.bmm(v[:, strip].flatten(1, 2), (2 * slope).to(v.dtype))
             onto[:, strip] += _shared(part, share, strip).view(onto[:, strip].shape)
         return along, None, None
 

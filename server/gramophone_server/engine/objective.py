@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .device import release_free_memory
-from .losses import content_loss, squared_differences, style_loss, tap_gram_matrix
+from .losses import content_loss, gram_matrix, squared_differences, style_loss, tap_gram_matrix
 from .tiling import Tile, whole
 from .vgg import TruncatedVGG
 
@@ -82,7 +82,7 @@ class Objective:
 
     def losses(self, canvas: Tensor) -> Tensor:
         """The terms before their weights, (N, T), of a canvas (N, 3, H, W); differentiable if it is in one tile."""
-        return self._losses(self._statistics(canvas))
+        return self._losses(self._statistics(canvas), canvas.shape)
 
     def total(self, terms: Tensor) -> Tensor:
         """The weighted sum (N,) of terms (N, T)."""
@@ -110,7 +110,7 @@ class Objective:
             with torch.no_grad():
                 statistics = self._statistics(canvas)
             statistics = [statistic.requires_grad_() for statistic in statistics]
-            terms = self._losses(statistics)
+            terms = self._losses(statistics, canvas.shape)
             slopes = torch.autograd.grad(self.total(terms).sum(), statistics)
         else:
             # The statistics are the losses: their slopes are known, and one pass does.
@@ -147,13 +147,14 @@ class Objective:
             release_free_memory()
         self._shape = shape
 
-    def _losses(self, statistics: Sequence[Tensor]) -> Tensor:
+    def _losses(self, statistics: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
         """The terms (N, T) of their statistics."""
         values = []
         for term, statistic in zip(self.terms, statistics, strict=True):
             if term.kind == "style":
                 assert term.target is not None
-                statistic = style_loss(statistic, term.target, self.network.heads.get(term.layer))
+                head = None if self._head_first(term.layer, shape) else self.network.heads.get(term.layer)
+                statistic = style_loss(statistic, term.target, head)
             values.append(statistic)
         return torch.stack(values, dim=1)
 
@@ -184,7 +185,18 @@ class Objective:
             own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
             own = self.network.features(term.layer, own)
             return features, content_loss(own, term.target[:, :, rows, columns])
+        if self._head_first(term.layer, shape):
+            return features, gram_matrix(self.network.features(term.layer, features), share)
         return tap_gram_matrix(features, share, None if tile.is_whole else tile.seen(stride))
+
+    def _head_first(self, layer: str, shape: Sequence[int]) -> bool:
+        """Whether a layer's head is applied at each position, rather than to the Gram matrix of all from both sides.
+
+        Products with a large matrix are what takes the time, and of small pictures there are few positions.
+        """
+        head, stride = self.network.heads.get(layer), self.network.stride(layer)
+        one = self._tiles is None or len(self._tiles) == 1
+        return one and head is not None and (shape[2] // stride) * (shape[3] // stride) < 2 * len(head)
 
 
 def _variation(crop: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:

@@ -43,6 +43,7 @@ class TruncatedVGG:
         dtype: arithmetic of the convolutions; bfloat16 or float32.
 
     Attributes:
+        dtype: as above.
         heads: those of `layers`, at least float32.
 
     Raises:
@@ -69,7 +70,7 @@ class TruncatedVGG:
         self.layers = tuple(layers)
         self._wanted = frozenset(layers)
         self._pool = pool
-        self._dtype = dtype
+        self.dtype = dtype
         # The first kernel takes RGB in its order, so that no canvas has to be put into another.
         place = torch.tensor(order).argsort()
         factor, offset = (torch.tensor(values, dtype=torch.float64)[place].view(3, 1, 1) for values in (scale, shift))
@@ -150,9 +151,9 @@ class TruncatedVGG:
         gradient. A head is not applied: not every use of the features needs it at each position.
         """
         if self._folds:
-            x = folded(canvas, self._offset, self._dtype, padding=self._padding)
+            x = folded(canvas, self._offset, self.dtype, padding=self._padding)
         else:
-            x = (canvas + self._offset).to(self._dtype, memory_format=torch.channels_last)
+            x = (canvas + self._offset).to(self.dtype, memory_format=torch.channels_last)
         for convolution, following in pairwise([*self._convolutions, None]):
             assert convolution is not None
             pooled = following is not None and self.stride(following.name) != self.stride(convolution.name)

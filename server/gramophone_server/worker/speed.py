@@ -58,7 +58,8 @@ class Speeds:
         level = Level(_SIDE, _SIDE, 1 + _STEPS, lambda: objective)
         begun = 0.0
         start = noise([0], _SIDE, _SIDE).to(self._device)
-        for frame in Synthesis([level], start, LBFGS(), report_every=1):
+        optimizer = LBFGS(history=model.manifest.lbfgs_history)
+        for frame in Synthesis([level], start, optimizer, report_every=1):
             frame.loss.item()  # waits for the device
             begun = begun or time.perf_counter()
         seconds = (time.perf_counter() - begun) / _STEPS

@@ -60,7 +60,8 @@ def measure() -> dict:
             )
     how = (
         f"Style at 5 layers, L-BFGS with each model's own history; medians of {ROUNDS} rounds of {STEPS} steps, models "
-        f"and precisions in turn, and of the ratios in each round, with their range. Bar: {BUILTIN_MODEL} 5 times as fast."
+        f"and precisions in turn, and of the ratios in each round, with their range. Bar: {BUILTIN_MODEL} 5 times as "
+        "fast."
     )
     return {"title": "Seconds a step", "how": how, "rows": rows}
 

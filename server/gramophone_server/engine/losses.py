@@ -52,8 +52,8 @@ def tap_gram_matrix(
 class _Gram(torch.autograd.Function):
     """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); the product is summed in float32.
 
-    Autograd would go back through both factors; as G is symmetric, and so is the slope D of whatever treats G_ij and G_ji
-    alike, one product, in the features' own precision, does: ∂L/∂V = 2 ρ V D, on top of what comes back along V.
+    Autograd would go back through both factors; as G is symmetric, and so is the slope D of whatever treats G_ij and
+    G_ji alike, one product, in the features' own precision, does: ∂L/∂V = 2 ρ V D, on top of what comes back along V.
     """
 
     @staticmethod

@@ -92,6 +92,14 @@ def test_a_canvas_alone_is_the_canvas_in_a_batch(make):
         torch.testing.assert_close(alone[0], together[n], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [Adam, LBFGS])
+def test_how_a_canvas_lies_in_memory_changes_nothing(make):
+    centre, curvature, start = problem(2)
+    evaluate = quadratic(centre, curvature)
+    other = run(make(), evaluate, start.contiguous(memory_format=torch.channels_last), 30)
+    torch.testing.assert_close(other, run(make(), evaluate, start, 30), rtol=1e-4, atol=1e-5)
+
+
 def test_a_history_in_the_hosts_memory_changes_nothing():
     centre, curvature, start = problem(2)
     evaluate = quadratic(centre, curvature)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from gramophone_export.distill.export import write_student
 from gramophone_export.distill.judge import judge
-from gramophone_export.distill.loss import gradient_loss, pair_losses
-from gramophone_export.distill.networks import GRAM_LAYERS, Student, Teacher
+from gramophone_export.distill.loss import gradient_loss, pair_losses, total
+from gramophone_export.distill.networks import GRAM_LAYERS, STEM, Student, Teacher
 from gramophone_export.distill.pictures import Photos, crop, disturbed, list_photos
 from gramophone_export.distill.pool import Entry, Pair, Pool
 from gramophone_export.distill.recipe import Recipe
@@ -146,12 +146,14 @@ def test_losses_against_features_and_matrices_written_out(weights):
             ours.append(student(canvas))
         for name in RECIPE.layers:
             step = 2 if name < "conv3" else 1
+            # The first layer's positions are half as many each way already.
+            own = 1 if name == STEM else step
             p = student.maps[name]
             found = [torch.einsum("tc,nchw->nthw", p, o[name]) for o in ours]
             errors = []
             for f, t in zip(found, theirs, strict=True):
                 expected = t[name][..., ::step, ::step]
-                squares = (f[..., ::step, ::step] - expected).square().mean()
+                squares = (f[..., ::own, ::own] - expected).square().mean()
                 errors.append(squares / (0.8 * expected.square().mean() + 0.2))
             assert losses[name][0].item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-2)
             if name not in GRAM_LAYERS:
@@ -164,6 +166,24 @@ def test_losses_against_features_and_matrices_written_out(weights):
             size = at.norm() + 0.05 * len(at) ** 0.5
             relative = ((a - at).norm() + ((g - a) - (gt - at)).norm()) / 2 / size
             assert losses[name][1].item() == pytest.approx(relative.item(), rel=2e-2)
+
+
+def test_the_first_layers_features_are_a_hint():
+    losses = {"conv1_1": (torch.tensor(1.0), torch.tensor(2.0)), "conv2_1": (torch.tensor(4.0), torch.tensor(8.0))}
+    recipe = Recipe(weights={"conv1_1": 1.0, "conv2_1": 10.0}, gram=3.0, hint=0.25)
+    assert total(losses, recipe).item() == pytest.approx((0.25 * 1 + 3 * 2) + 10 * (4 + 3 * 8))
+
+
+def test_the_student_sees_what_the_engine_runs(weights):
+    """Of pictures with odd sides, too."""
+    student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
+    network = student.network(RECIPE.layers, dict.fromkeys(RECIPE.layers, 1.0), torch.float32)
+    canvas = torch.rand(1, 3, 37, 50)
+    activations = {}
+    network.visit(canvas, lambda name, x: activations.setdefault(name, x))
+    for name, expected in student(canvas).items():
+        assert network.stride(name) == student.stride(name)
+        torch.testing.assert_close(activations[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_photographs_kept_for_judging_are_never_trained_with(photos):

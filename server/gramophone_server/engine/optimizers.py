@@ -182,7 +182,8 @@ class LBFGS:
         """The change of the canvas: −H·gradient, or of `length` (N,) down the gradient where `blind` (N,)."""
         state = self._state
         outwards = _outwards(state["canvas"], state["gradient"])
-        q = torch.where(outwards, 0, state["gradient"])
+        # A canvas made of a picture may lie otherwise in memory than its gradient does.
+        q = torch.where(outwards, 0, state["gradient"]).contiguous()
 
         def first(q: Tensor) -> Tensor:
             scaled = q

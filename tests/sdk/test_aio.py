@@ -41,7 +41,7 @@ async def test_paint(server):
             assert await again.result() == await job.result()
         assert job.id in [info.id async for info in client.jobs(limit=3)]
         assert (await client.models())[0].is_default
-        assert (await client.features(png(), layers=["conv1_1"]))["conv1_1"].shape == (16, 16)
+        assert (await client.features(png(), layers=["conv1_1"]))["conv1_1"].shape == (24, 24)
 
 
 async def test_two_at_once(server):

@@ -127,10 +127,10 @@ def test_models(client):
 
 def test_features(client):
     grams = client.features(png(), layers=["conv1_1", "conv2_1"])
-    assert {name: g.shape for name, g in grams.items()} == {"conv1_1": (16, 16), "conv2_1": (32, 32)}
+    assert {name: g.shape for name, g in grams.items()} == {"conv1_1": (24, 24), "conv2_1": (32, 32)}
     maps = client.features(png(), layers=["conv2_1"], kind="map", size=32)
     assert maps["conv2_1"].shape == (32, 16, 16)
-    v = client.features(png(), layers=["conv1_1"], kind="map")["conv1_1"].reshape(16, -1)
+    v = client.features(png(), layers=["conv1_1"], kind="map")["conv1_1"].reshape(24, -1)
     np.testing.assert_allclose(grams["conv1_1"], v @ v.T / v.shape[1], rtol=1e-4, atol=1e-6)
 
 

@@ -150,12 +150,12 @@ def test_replicated_edges_see_no_frame_around_a_picture(server):
         run(server, style(*sources, init_image=grey, padding=padding, precision=o.PRECISION_FLOAT32, **STAY)).loss
         for padding in (o.PADDING_ZEROS, o.PADDING_REPLICATE)
     )
-    assert zeros > 1
+    assert zeros > 0.5
     assert replicate < 1e-6 * zeros
 
 
 def test_a_rescaled_average_passes_more_through_every_pooling(server):
-    layers = ("conv1_1", "conv2_1", "conv3_1")
+    layers = ("conv2_1", "conv3_1", "conv4_1")
     how = {"layers": layers, "precision": o.PRECISION_FLOAT32, **STAY}
     plain, rescaled, highest = (
         [term.loss for term in run(server, style(pooling=pooling, **how)).layer_losses]

@@ -158,7 +158,7 @@ def test_the_network_ends_at_the_deepest_layer(manifest):
     shallow = job(style_layers=(LayerWeight("conv3_1", 1.0), LayerWeight("conv1_1", 1.0)))
     got = workload(shallow, manifest, CPU)
     assert [(c.inputs, c.outputs, c.stride) for c in got.convolutions] == [
-        (3, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 2), (32, 96, 4)
+        (12, 24, 2), (24, 32, 2), (32, 32, 2), (32, 96, 4)
     ]  # fmt: skip
     assert [c.style for c in got.convolutions] == [True, False, False, False, True]
     assert not any(c.content for c in got.convolutions)

@@ -160,10 +160,10 @@ def test_the_network_ends_at_the_deepest_layer(manifest):
     assert [(c.inputs, c.outputs, c.stride) for c in got.convolutions] == [
         (12, 24, 2), (24, 32, 2), (32, 32, 2), (32, 96, 4)
     ]  # fmt: skip
-    assert [c.style for c in got.convolutions] == [True, False, False, False, True]
+    assert [c.style for c in got.convolutions] == [True, False, False, True]
     assert not any(c.content for c in got.convolutions)
     # Of the heads, only those of the layers that are taken are computed.
-    assert [c.head for c in got.convolutions] == [True, False, False, False, True]
+    assert [c.head for c in got.convolutions] == [True, False, False, True]
 
 
 def test_no_more_curvature_pairs_are_counted_than_iterations_make(manifest):

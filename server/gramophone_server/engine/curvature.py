@@ -65,7 +65,8 @@ class CurvaturePairs:
         if not self._blocks or self._blocks[-1].filled == self._blocks[-1].s.shape[1]:
             shape = len(s), min(self._most, pairs_at_once(size)), size
             device = "cpu" if self._host else s.device
-            self._blocks.append(_Block(torch.empty(shape, device=device), torch.empty(shape, device=device)))
+            # Zeros, as what is not filled yet is written to files too; they take no memory before.
+            self._blocks.append(_Block(s.new_zeros(shape, device=device), y.new_zeros(shape, device=device)))
         block, first = self._blocks[-1], len(self) - kept
         block.s[:, block.filled], block.y[:, block.filled] = s.flatten(1), y.flatten(1)
         block.filled += 1

@@ -241,7 +241,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 def _outwards(canvas: Tensor, gradient: Tensor) -> Tensor:
     """Pixels that no step down the gradient moves: it is 0, or the step would take them out of the box."""
     # A step so long that it ends at an edge wherever it leads.
-    return torch.sub(canvas, gradient, alpha=1e30).clamp_(0, 1).eq(canvas)
+    return torch.sub(canvas, gradient, alpha=1e38).clamp_(0, 1).eq(canvas)
 
 
 def _is_finite(at: Evaluation) -> Tensor:

@@ -41,6 +41,7 @@ def convert(
     heads: Heads | None = None,
     loss_scale: LossScaleName = "paper",
     lbfgs_history: int = LBFGS_HISTORY,
+    tv_weight: float = 0.0,
 ) -> Model:
     """Writes a model into a folder of models.
 
@@ -51,6 +52,7 @@ def convert(
         heads: (C_l, C_l) of each layer that has one, see `build_vgg`.
         loss_scale: the model's default.
         lbfgs_history: the model's default.
+        tv_weight: the model's default where there is content.
 
     Raises:
         ParityError: ONNX Runtime and torch differ by more than TOLERANCE at a layer.
@@ -73,8 +75,9 @@ def convert(
     first = kernel_stride(weights[names[0]][0])
     layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer, first), layer in heads) for layer in names)
     manifest = Manifest(
-        name, layers, preprocessing, "", description, source, licence, pooling, loss_scale, parity, lbfgs_history
-    )
+        name, layers, preprocessing, "", description, source, licence, pooling, loss_scale, parity, lbfgs_history,
+        tv_weight,
+    )  # fmt: skip
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))
 
 

@@ -61,10 +61,11 @@ def test_how_far_a_layer_sees():
     assert [manifest.radius(layer.name) for layer in layers] == [2, 4, 8]
 
 
-def test_the_usual_history_goes_without_saying():
+def test_the_usual_defaults_go_without_saying():
     assert "lbfgs_history" not in MANIFEST.to_json()
-    short = replace(MANIFEST, lbfgs_history=10)
-    assert Manifest.from_json(short.to_json()) == short
+    assert "tv_weight" not in MANIFEST.to_json()
+    other = replace(MANIFEST, lbfgs_history=10, tv_weight=1e-5)
+    assert Manifest.from_json(other.to_json()) == other
 
 
 def test_the_papers_units_go_without_saying():

@@ -55,3 +55,16 @@ def test_a_models_own_history_is_the_default(tmp_path, name, history):
     reader = RequestReader(ModelStore(tmp_path), "vgg19-slim", Limits())
     assert reader.estimate(estimate_request("style", [png()], model=name)).lbfgs_history == history
     assert reader.estimate(estimate_request("style", [png()], model=name, lbfgs_history=3)).lbfgs_history == 3
+
+
+def test_content_is_smoothed_a_little_beside_relative_losses(tmp_path):
+    """Not where there is none, nor in the paper's units, nor for other models; and whoever asks gets what is asked."""
+    reader = RequestReader(ModelStore(tmp_path), "vgg19-slim", Limits())
+
+    def weight(kind: str, **options: object) -> float:
+        return reader.estimate(estimate_request(kind, [png()] * (2 if kind == "transfer" else 1), **options)).tv_weight
+
+    assert weight("content") == weight("transfer") == 1e-5
+    assert weight("style") == weight("content", loss_scale="paper") == weight("content", model="vgg19-random") == 0
+    assert weight("content", tv_weight=0.0) == 0
+    assert weight("transfer", tv_weight=2.0) == 2

@@ -71,7 +71,8 @@ def test_every_kind_makes_a_picture(server, kind):
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", (32, 32))
     assert result.iterations == 4
     kinds = {term.kind for term in result.layer_losses}
-    expected = {"style": {1}, "content": {2}, "transfer": {1, 2}}[kind]
+    # This model asks for a little total variation (3) where there is content.
+    expected = {"style": {1}, "content": {2, 3}, "transfer": {1, 2, 3}}[kind]
     assert kinds == expected
 
 

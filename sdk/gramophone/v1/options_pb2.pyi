@@ -545,7 +545,7 @@ class SynthesisOptions(_message.Message):
     """Pooling of the network. Default: the model's own, see Pooling."""
     tv_weight: _builtins.float
     """Weight of the total variation of the canvas (mean squared difference of neighbouring pixels, 0-255 range), which
-    smooths; unitless, finite, >= 0. Default 0.
+    smooths; unitless, finite, >= 0. Default 0, but for models that ask for a little beside relative losses of content.
     """
     report_every: _builtins.int
     """A progress event every this many iterations; 1 to 1,000,000. Cancelling and the time limit act at these. Default: 10,

@@ -59,6 +59,8 @@ class Manifest:
         pooling: what the network pools with unless a request says otherwise.
         loss_scale: the units of its layers' losses unless a request says otherwise.
         lbfgs_history: how many curvature pairs L-BFGS keeps unless a request says otherwise.
+        tv_weight: the weight of the total variation beside relative losses of a content picture, unless a request says
+            otherwise.
         parity: the relative error of each layer, ONNX Runtime against torch, as measured when the model was made.
     """
 
@@ -73,6 +75,7 @@ class Manifest:
     loss_scale: LossScaleName = "paper"
     parity: dict[str, float] = field(default_factory=dict)
     lbfgs_history: int = LBFGS_HISTORY
+    tv_weight: float = 0.0
 
     def stride(self, layer: str) -> int:
         """Pixels of the picture per position of a layer's feature map, along each axis."""
@@ -92,6 +95,8 @@ class Manifest:
             del values["loss_scale"]
         if self.lbfgs_history == LBFGS_HISTORY:
             del values["lbfgs_history"]
+        if not self.tv_weight:
+            del values["tv_weight"]
         for layer in values["layers"]:
             if not layer["head"]:
                 del layer["head"]

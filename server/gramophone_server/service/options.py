@@ -56,6 +56,9 @@ class Options:
 def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, check: Checker) -> Options:
     """Reads the options of a job of that kind, noting what is wrong with them; some defaults are the model's."""
     optimizer: OptimizerName = check.choice(options, "optimizer", pb.Optimizer, "lbfgs", at=AT)
+    scale: LossScaleName = check.choice(options, "loss_scale", pb.LossScale, model.loss_scale, at=AT)
+    # It is in the units of relative losses.
+    smoothing = model.tv_weight if kind != "style" and scale == "relative" else 0.0
     return Options(
         size=check.integer(options, "size", 512, 16, 8192, at=AT),
         fit=check.choice(options, "fit", pb.Fit, FIT[kind], at=AT),
@@ -66,7 +69,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, chec
         seed=check.integer(options, "seed", 0, 0, 2**63 - 1, at=AT),
         precision=check.choice(options, "precision", pb.Precision, "auto", at=AT),
         pooling=check.choice(options, "pooling", pb.Pooling, model.pooling, at=AT),
-        tv_weight=check.number(options, "tv_weight", 0.0, 0.0, at=AT),
+        tv_weight=check.number(options, "tv_weight", smoothing, 0.0, at=AT),
         report_every=check.integer(options, "report_every", 10, 1, 1_000_000, at=AT),
         # Who asks for every so many gets them all; who does not say has an eye to follow with, at any speed.
         paced=not options.HasField("report_every"),
@@ -77,7 +80,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, chec
         averaging=check.number(options, "averaging", 0.0, 0.0, 0.9999, at=AT),
         plateau=check.number(options, "plateau", 0.0, 0.0, 1.0, at=AT),
         color=_color(options, kind, check),
-        loss_scale=check.choice(options, "loss_scale", pb.LossScale, model.loss_scale, at=AT),
+        loss_scale=scale,
         lbfgs_history=check.integer(options, "lbfgs_history", model.lbfgs_history, 1, 200, at=AT),
         result=_result(options.result, check),
         tile_size=check.integer(options, "tile_size", 0, 64, 8192, at=AT) or None,

@@ -17,7 +17,7 @@ from ..jobs.spec import JobSpec
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 # Least time between checkpoints, in units of what the last one took: a third of a percent of the job's time at most.
 _REST = 300.0
 

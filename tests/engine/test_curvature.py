@@ -1,5 +1,6 @@
 """Curvature pairs against the two-loop recursion, written out in float64."""
 
+import io
 from collections.abc import Sequence
 
 import pytest
@@ -75,8 +76,10 @@ def test_a_canvas_alone_is_the_canvas_in_a_batch():
         assert torch.equal(together.apply(gradient.clone(), lambda q: q, RATE)[2:3], one)
 
 
-def test_a_state_stays_what_it_was_while_pairs_are_added():
-    """As it is while it is written to a file."""
+@pytest.mark.parametrize("block", [1, 2, 100])
+def test_a_state_stays_what_it_was_while_pairs_are_added(monkeypatch, block):
+    """To the byte, as it is while it is written to a file."""
+    monkeypatch.setattr("gramophone_server.engine.cost.PAIRS_BLOCK", 4 * 3 * 4 * 4 * block)
     generator = torch.Generator().manual_seed(0)
     pairs = CurvaturePairs(3)
 
@@ -87,9 +90,14 @@ def test_a_state_stays_what_it_was_while_pairs_are_added():
     for _ in range(4):
         add()
     kept, gradient = pairs.state(), torch.randn(1, 3, 4, 4, generator=generator)
+    buffer = io.BytesIO()
+    torch.save(kept, buffer)
     expected = pairs.apply(gradient.clone(), lambda q: q, 1.0)
     for _ in range(3):
         add()
+    again = io.BytesIO()
+    torch.save(kept, again)
+    assert again.getvalue() == buffer.getvalue()
     taken_up = CurvaturePairs(3)
     taken_up.load(kept)
     assert torch.equal(taken_up.apply(gradient.clone(), lambda q: q, 1.0), expected)

@@ -15,10 +15,7 @@ _PIECES = 16
 
 @dataclass
 class _Block:
-    """Some pairs, of which `filled` are there: s and y, (N, pairs, 3·H·W).
-
-    Rows are only ever added. So a block can be written to a file while the optimisation goes on.
-    """
+    """Some pairs, of which `filled` are there: s and y, (N, pairs, 3·H·W). One that is full never changes."""
 
     s: Tensor
     y: Tensor
@@ -57,16 +54,13 @@ class CurvaturePairs:
 
     def add(self, s: Tensor, y: Tensor, good: Tensor) -> None:
         """Takes in a pair (N, 3, H, W) each; for canvases that are not `good` (N,) it has no weight."""
-        size, kept = s[0].numel(), min(len(self), self._most - 1)
+        kept = min(len(self), self._most - 1)
         if not self._blocks:
             self._products, self._good = s.new_zeros(len(s), 0, 0, dtype=torch.float64), good[:, None][:, :0]
         elif sum(block.filled for block in self._blocks[1:]) >= kept:
             del self._blocks[0]
         if not self._blocks or self._blocks[-1].filled == self._blocks[-1].s.shape[1]:
-            shape = len(s), min(self._most, pairs_at_once(size)), size
-            device = "cpu" if self._host else s.device
-            # Zeros, as what is not filled yet is written to files too; they take no memory before.
-            self._blocks.append(_Block(s.new_zeros(shape, device=device), y.new_zeros(shape, device=device)))
+            self._blocks.append(self._room(s.flatten(1)))
         block, first = self._blocks[-1], len(self) - kept
         block.s[:, block.filled], block.y[:, block.filled] = s.flatten(1), y.flatten(1)
         block.filled += 1
@@ -102,17 +96,31 @@ class CurvaturePairs:
         return r
 
     def state(self) -> dict[str, Any]:
-        """All of them; what it holds does not change when others are added."""
-        blocks = [[block.s, block.y, block.filled] for block in self._blocks]
+        """All of them. It does not change while others are added: it may be written to a file meanwhile."""
+        blocks = []
+        for block in self._blocks:
+            full = block.filled == block.s.shape[1]
+            blocks.append([rows if full else rows[:, : block.filled].clone() for rows in (block.s, block.y)])
         return {"blocks": blocks, "products": self._products, "good": self._good}
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from a state."""
         self._products, self._good = state["products"], state["good"]
-        blocks = [_Block(*block) for block in state["blocks"]]
-        if self._host:
-            blocks = [_Block(block.s.cpu(), block.y.cpu(), block.filled) for block in blocks]
-        self._blocks = blocks
+        self._blocks = []
+        for s, y in state["blocks"]:
+            block, filled = self._room(s[:, 0]), s.shape[1]
+            if filled == block.s.shape[1]:
+                # As they are: of large canvases there is no room for them twice.
+                block = _Block(s.to(block.s.device), y.to(block.y.device), filled)
+            else:
+                block.s[:, :filled], block.y[:, :filled], block.filled = s, y, filled
+            self._blocks.append(block)
+
+    def _room(self, like: Tensor) -> _Block:
+        """An empty block for canvases like these, (N, 3·H·W); it takes no memory before it is written to (CPU)."""
+        shape = len(like), min(self._most, pairs_at_once(like.shape[1])), like.shape[1]
+        device = "cpu" if self._host else like.device
+        return _Block(like.new_empty(shape, device=device), like.new_empty(shape, device=device))
 
     def _rows(self, name: str, device: torch.device) -> list[Tensor]:
         """Those of each block that count, (N, pairs, 3·H·W)."""

@@ -32,7 +32,7 @@ def write_student(
         # In the paper's units conv4_1 is nearly all of the loss, and that is a layer where the student errs: judged by
         # the teacher, pictures are twice as near where every layer has its say.
         loss_scale="relative",
-        # To remember 20 pairs takes as long as to go through this network; with 8 its pictures are as good (measured).
+        # To remember 20 pairs takes as long as to go through this network; with 8 its pictures are as near the teacher.
         lbfgs_history=8,
         # A first layer with a stride leaves a grid of dots where only content is asked for; this much takes it away,
         # and costs the other losses nothing (measured).

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.engine.losses import gram_matrix
 from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS, position
+from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS, position, stride
 
 from ..catalogue import CAFFE, TORCHVISION
 
@@ -74,7 +74,7 @@ class Student(nn.Module):
     @staticmethod
     def stride(layer: str) -> int:
         """Pixels of the canvas per position of a layer, along each axis."""
-        return max(2, 1 << (position(layer)[0] - 1))
+        return stride(layer, first=2)
 
     def forward(self, canvas: Tensor, silence: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Activations after ReLU, before the maps, of a canvas (N, 3, H, W) of 0 to 1.
@@ -84,14 +84,14 @@ class Student(nn.Module):
                 being so.
         """
         x = (canvas * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
-        activations, stride = {}, 1
+        activations, reached = {}, 1
         for name in self.layers:
             kernel, bias = self.kernels[name], self.biases[name]
             if name == STEM:
                 linear = F.conv2d(x, kernel, bias, stride=2, padding=2)
             else:
-                linear = F.conv2d(x if stride == self.stride(name) else F.max_pool2d(x, 2), kernel, bias, padding=1)
-            stride = self.stride(name)
+                linear = F.conv2d(x if reached == self.stride(name) else F.max_pool2d(x, 2), kernel, bias, padding=1)
+            reached = self.stride(name)
             x = activations[name] = linear.relu()
             if silence is not None and (silent := x.detach().amax((0, 2, 3)) == 0).any():
                 silence.append(-linear[:, silent].amax((0, 2, 3)).float().sum())

@@ -79,18 +79,18 @@ class TruncatedVGG:
         self._padding: Padding = padding
         names = sorted(weights, key=_position)
         deepest = max(map(names.index, layers))
+        self._folds = weights[names[0]][0].shape[2] == 6
         self._convolutions: list[_Convolution] = []
         for name in names[: deepest + 1]:
             kernel, bias = (torch.tensor(part, dtype=torch.float64) for part in weights[name])
-            if not self._convolutions:
+            around: Padding | None = padding
+            if name == names[0]:
                 kernel = kernel[:, place] * factor
-            if kernel.shape[2] == 6:
-                kernel = folded_kernel(kernel)
+                if self._folds:
+                    # What is folded is padded already.
+                    kernel, around = folded_kernel(kernel), None
             kernel, bias = kernel.to(device, dtype), bias.to(device, dtype)
-            # What is folded is padded already.
-            around = None if kernel.shape[1] == 12 and not self._convolutions else padding
             self._convolutions.append(_Convolution(name, kernel, bias, around))
-        self._folds = self._convolutions[0].inputs == 12
         exact = torch.promote_types(dtype, torch.float32)
         self.heads = {
             name: torch.tensor(head, device=device, dtype=exact)

@@ -45,7 +45,8 @@ class FeatureExtractor:
         Raises:
             ValueError: the picture is too small for the deepest layer.
         """
-        stride, maps = self._model.manifest.stride, dict[str, np.ndarray]()
+        stride = self._model.manifest.stride
+        maps: dict[str, np.ndarray] = {}
         for tile, layer, part in self._parts(picture, layers, pooling, padding):
             if layer not in maps:
                 size = (side // stride(layer) for side in picture.shape[:2])

@@ -142,6 +142,8 @@ def peak_bytes(recorded: profile) -> int:
         (("conv1_1",), (), {"masked": True}),
         (STYLE, CONTENT, {"headed": STYLE + CONTENT}),
         (STYLE, CONTENT, {"cropped": True}),
+        (STYLE, (), {"folding": True}),
+        (STYLE, CONTENT, {"folding": True, "itemsize": 2, "replicate": True}),
     ],
     ids=str,
 )
@@ -149,12 +151,19 @@ def peak_bytes(recorded: profile) -> int:
 def test_gradient_bytes_are_what_torch_holds(style, content, options, size):
     options = dict(options)
     cropped, headed = bool(options.pop("cropped", False)), options.pop("headed", ())
+    folding = bool(options.pop("folding", False))
     rng = np.random.default_rng(0)
     weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
+    if folding:
+        weights["conv1_1"] = rng.normal(0, 0.1, (32, 3, 6, 6)), rng.normal(0, 0.1, 32)
     heads = {name: rng.normal(0, 0.1, (WIDE[name][1],) * 2) for name in headed}
     if options.get("itemsize") == 2 and not has_native_bfloat16(torch.device("cpu")):
         pytest.skip("this CPU has no bfloat16, and torch's substitute works in memory of its own")
     job = work(style, content, headed=headed, channels=WIDE, winograd=not options.get("replicate"), cpu=True, **options)
+    if folding:
+        first, *others = job.convolutions
+        others = [replace(c, stride=max(2, c.stride)) for c in others]
+        job = replace(job, convolutions=(replace(first, inputs=12, stride=2), *others))
     network = TruncatedVGG(
         weights, style + content, heads=heads, pool="max" if job.max_pooling else "average",
         padding="replicate" if job.replicate else "zeros", dtype=torch.bfloat16 if job.itemsize == 2 else torch.float32,

@@ -1,5 +1,6 @@
 """A real server in a process of its own, and raw calls to it."""
 
+import contextlib
 import io
 import struct
 import subprocess
@@ -58,9 +59,14 @@ class ServerProcess:
         self.log.close()
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes."""
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "gramophone_server.worker" in " ".join(child.cmdline())]
+        """The worker processes that are alive."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            # One that was killed a moment ago has no command line any more.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "gramophone_server.worker" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     def read_log(self) -> str:
         """What the server wrote to standard error."""

@@ -155,7 +155,7 @@ def test_figures_and_results_outlive_the_server(restarting):
 
 def test_a_stream_that_runs_out_of_time_leaves_the_job_alone(restarting):
     there = restarting()
-    one = request(0, iterations=200)
+    one = request(0, iterations=1000)
     one.ClearField("on_disconnect")  # the default is to cancel
     call = there.server.style.ReconstructStyle(one, timeout=1.0)
     job_id = next(call).event.job_id

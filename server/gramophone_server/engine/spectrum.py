@@ -138,7 +138,8 @@ class _Rings:
         """The sum of squares in each band, (N, K, BANDS), of what has a half plane (N, K, H, W // 2 + 1)."""
         parts = torch.view_as_real(spectrum).square()
         if self._weights is not None:
-            return torch.bmm(parts.flatten(2), self._weights.expand(len(parts), *self._weights.shape))
+            weights = self._weights.to(parts.dtype)
+            return torch.bmm(parts.flatten(2), weights.expand(len(parts), *weights.shape))
         # Not `sum`, which takes ten times as long over two numbers at a time.
         squares = (parts[..., 0] + parts[..., 1]).mul_(self._counts)
         rows = max(1, _STRIP // squares.shape[3])

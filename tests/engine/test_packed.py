@@ -8,7 +8,7 @@ from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.engine.packed import PackedConvolution, is_available
 
 pytestmark = pytest.mark.skipif(
-    not has_native_bfloat16(torch.device("cpu")), reason="this CPU has no matrix units (AMX), for which kernels are packed"
+    not has_native_bfloat16(torch.device("cpu")), reason="kernels are packed for CPUs with AMX, and this has none"
 )
 
 

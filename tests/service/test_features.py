@@ -282,7 +282,9 @@ def test_the_usual_pyramid_depends_on_the_kind_and_the_optimiser(server):
 def test_a_time_limit_at_a_coarse_level_still_delivers_the_full_size(server):
     how = {"size": 64, "scales": 2, "report_every": 2}
     start = run(server, style_request(**(how | STAY))).loss
-    result = run(server, style_request(iterations=1_000_000, time_limit=Duration(seconds=2), **how))
+    # Short: the more a level of 32 pixels is optimised, the less it is of the whole's statistics.
+    limit = Duration(nanos=300_000_000)
+    result = run(server, style_request(iterations=1_000_000, time_limit=limit, **how))
     assert result.iterations < 125_000  # an eighth: the coarse level was not done
     assert pixels(result.image.data).shape == (64, 64, 3)
     assert result.loss < 0.5 * start

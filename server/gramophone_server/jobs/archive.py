@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from .blobs import BlobStore, DamagedBlobError
 from .database import blobs, events, job_blobs, jobs, reading, uploads
 from .events import Event, Failure, Progress, Result, State
 from .job import Job
-from .spec import JobSpec, Kind
+from .spec import JobSpec, Kind, Mask, Picture
 
 
 @dataclass(frozen=True)
@@ -45,27 +46,39 @@ class Archive:
         self._engine = engine
         self._files = files
 
-    def add(self, job: Job, spec: JobSpec, event: Event) -> None:
-        """Keeps a new job with its pixels."""
+    def add(self, job: Job, spec: JobSpec, event: Event, staged: Path | None = None) -> JobSpec:
+        """Keeps a new job with its pixels; its spec with the names of their blobs.
+
+        Args:
+            staged: folder with the pixels that the spec names but does not hold, each in a file of its blob's name.
+        """
         with self._engine.begin() as connection:
             # The files first: a row never names what is not there.
             sizes: dict[str, int] = {}
 
-            def put(data: bytes) -> str:
-                name = self._files.put(data)
-                sizes[name] = len(data)
-                return name
+            def keep(part: Picture | Mask) -> Picture | Mask:
+                # One picture may stand in two places at one size.
+                kept = part if part.blob in sizes else self._keep_pixels(part, staged)
+                sizes[kept.blob] = len(kept.pixels) or kept.size
+                return kept
 
-            text, _ = codec.encode_spec(spec, put)
+            kept = spec.with_each(keep).without_pixels()
             connection.execute(
                 jobs.insert().values(
                     id=job.id, owner=job.owner, request_id=job.request_id, request_sha256=job.request_sha256,
                     priority=job.priority, kind=spec.kind, model=spec.model, state=job.state.value,
-                    attempts=job.attempts, create_time=job.create_time, spec=text,
+                    attempts=job.attempts, create_time=job.create_time, spec=codec.encode_spec(kept),
                 )
             )  # fmt: skip
             self._refer(connection, job.id, sizes, is_result=False)
             connection.execute(events.insert().values(_row(job.id, event)))
+        return kept
+
+    def _keep_pixels(self, part: Picture | Mask, staged: Path | None) -> Picture | Mask:
+        if part.pixels or staged is None:
+            return replace(part, blob=self._files.put(part.pixels))
+        self._files.adopt(part.blob, staged / part.blob)
+        return part
 
     def record(self, news: Sequence[tuple[Job, Event]]) -> None:
         """Keeps events of jobs, none of them final, and where the jobs stand. Of a job that was deleted, nothing."""
@@ -102,7 +115,7 @@ class Archive:
         """
         with self._engine.connect() as connection:
             text: str = connection.execute(sa.select(jobs.c.spec).where(jobs.c.id == job_id)).scalar_one()
-        return codec.decode_spec(text, self._files.get)
+        return codec.decode_spec(text).with_pixels(self._files.get)
 
     def load(self, job_id: str, *, with_result: bool = True) -> Job | None:
         """A job with its states and its latest progress; without the bytes of its result unless they are wanted.
@@ -263,7 +276,7 @@ class Archive:
     def _job(self, connection: sa.Connection, row: Any, *, with_result: bool) -> Job:
         job = Job(
             row["id"],
-            codec.decode_spec(row["spec"], None),
+            codec.decode_spec(row["spec"]),
             owner=row["owner"],
             request_id=row["request_id"],
             request_sha256=row["request_sha256"],

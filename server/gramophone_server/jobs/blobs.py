@@ -37,6 +37,17 @@ class BlobStore:
                 file.write(data)
         return name
 
+    def adopt(self, name: str, file: Path) -> None:
+        """Takes a file in as a blob: one on the same file system, on the disk itself, with that SHA-256.
+
+        Raises:
+            OSError: the folder of blobs cannot be written.
+        """
+        path = self._path(name)
+        path.parent.mkdir(exist_ok=True)
+        file.replace(path)
+        _sync_folder(path.parent)
+
     def get(self, name: str) -> bytes:
         """The bytes of a blob.
 

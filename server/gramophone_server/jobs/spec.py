@@ -1,5 +1,6 @@
 """What a job is asked to do: validated, complete, and the same whoever asks."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -20,14 +21,34 @@ class Picture:
 
     Attributes:
         width, height: pixels.
-        rgb: height · width · 3 bytes, sRGB, row by row.
+        rgb: height · width · 3 bytes, sRGB, row by row; empty where they have not been read.
         sha256: of the file it came from, hexadecimal.
+        blob: SHA-256 of `rgb`, which names the stored file of the pixels; empty if they are in no file.
     """
 
     width: int
     height: int
     rgb: bytes
     sha256: str
+    blob: str = ""
+
+    @property
+    def pixels(self) -> bytes:
+        """`rgb`."""
+        return self.rgb
+
+    @property
+    def size(self) -> int:
+        """Bytes of the pixels, whether they have been read or not."""
+        return 3 * self.width * self.height
+
+    def with_pixels(self, read: Callable[[str], bytes]) -> "Picture":
+        """The picture with the pixels that `read` gives for its blob."""
+        return replace(self, rgb=read(self.blob)) if self.blob else self
+
+    def without_pixels(self) -> "Picture":
+        """The picture without its pixels; it still names their blob."""
+        return replace(self, rgb=b"")
 
     def recipe(self) -> dict[str, Any]:
         """What a recipe says of it: everything but the pixels."""
@@ -36,12 +57,38 @@ class Picture:
 
 @dataclass(frozen=True)
 class Mask:
-    """A region of a picture: height · width bytes, 0 outside to 255 inside, and the SHA-256 of its file."""
+    """A region of a picture.
+
+    Attributes:
+        width, height: pixels.
+        levels: height · width bytes, 0 outside to 255 inside; empty where they have not been read.
+        sha256: of the file it came from, hexadecimal.
+        blob: SHA-256 of `levels`, which names their stored file; empty if they are in no file.
+    """
 
     width: int
     height: int
     levels: bytes
     sha256: str
+    blob: str = ""
+
+    @property
+    def pixels(self) -> bytes:
+        """`levels`."""
+        return self.levels
+
+    @property
+    def size(self) -> int:
+        """Bytes of the levels, whether they have been read or not."""
+        return self.width * self.height
+
+    def with_pixels(self, read: Callable[[str], bytes]) -> "Mask":
+        """The mask with the levels that `read` gives for its blob."""
+        return replace(self, levels=read(self.blob)) if self.blob else self
+
+    def without_pixels(self) -> "Mask":
+        """The mask without its levels; it still names their blob."""
+        return replace(self, levels=b"")
 
     @property
     def is_black(self) -> bool:
@@ -158,16 +205,32 @@ class JobSpec:
     paced: bool = False
 
     def without_pixels(self) -> "JobSpec":
-        """The job with its pictures' sizes but not their pixels, for whoever only wants to know what it costs."""
+        """The job with the sizes and the blobs of its pictures and masks, but not their pixels."""
+        return self.with_each(lambda part: part.without_pixels())
 
-        def bare(picture: Picture | None) -> Picture | None:
-            return picture and replace(picture, rgb=b"")
+    def with_pixels(self, read: Callable[[str], bytes]) -> "JobSpec":
+        """The job with the pixels that `read` gives for the blobs of its pictures and masks."""
+        return self.with_each(lambda part: part.with_pixels(read))
 
+    def pictures(self) -> Iterator[Picture | Mask]:
+        """All pictures and masks of the job."""
+        for style in self.styles:
+            yield from (part for part in (style.picture, style.mask, style.source_mask) if part is not None)
+        yield from (picture for picture in (self.content, self.init_image) if picture is not None)
+
+    def with_each(self, change: Callable[[Any], Any]) -> "JobSpec":
+        """The job with each picture and mask changed; `change` gives a picture for a picture, a mask for a mask."""
         styles = tuple(
-            replace(style, picture=replace(style.picture, rgb=b""), mask=style.mask and replace(style.mask, levels=b""))
+            replace(
+                style,
+                picture=change(style.picture),
+                mask=style.mask and change(style.mask),
+                source_mask=style.source_mask and change(style.source_mask),
+            )
             for style in self.styles
         )
-        return replace(self, content=bare(self.content), init_image=bare(self.init_image), styles=styles)
+        content, start = self.content and change(self.content), self.init_image and change(self.init_image)
+        return replace(self, content=content, init_image=start, styles=styles)
 
     def recipe(self) -> dict[str, Any]:
         """The job as JSON types: all that decides the result's bytes, and nothing that does not."""

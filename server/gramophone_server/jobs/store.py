@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -84,8 +85,11 @@ class JobStore:
         self._tasks = [asyncio.create_task(self._flush_often()), asyncio.create_task(self._forget_often())]
         return jobs
 
-    async def add(self, job: Job, spec: JobSpec) -> None:
+    async def add(self, job: Job, spec: JobSpec, staged: Path | None = None) -> None:
         """Keeps a new job; it is safe when this returns.
+
+        Args:
+            staged: folder with the pixels that the spec names but does not hold, each in a file of its blob's name.
 
         Raises:
             StorageError: it cannot be kept.
@@ -94,7 +98,7 @@ class JobStore:
         # Known before it is in the archive, or whoever finds it there would get a copy that never changes.
         self._live[job.id] = job
         try:
-            await self._keep(partial(self._archive.add, job, spec, event))
+            job.spec = await self._keep(partial(self._archive.add, job, spec, event, staged))
         except BaseException:
             del self._live[job.id]
             raise

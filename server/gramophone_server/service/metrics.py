@@ -38,6 +38,10 @@ class Watched(Protocol):
         """Of all files of jobs and uploads."""
         ...
 
+    def longest_stall(self) -> float:
+        """Of the event loop within the last minute; seconds."""
+        ...
+
     def workers(self) -> "Sequence[WorkerState]":
         """The workers, always in the same order."""
         ...
@@ -115,6 +119,7 @@ class Metrics(Observer):
         self._refusals = counter("refusals_total", "Calls that the server did not want.", "reason")
         _look(gauge("streams_open", "Streams of events and results to clients."), watched.streams_open)
         _look(gauge("stored_bytes", "Files of jobs and uploads on the disk."), watched.stored_bytes)
+        _look(gauge("loop_stall_seconds", "Longest stall of the event loop in a minute."), watched.longest_stall)
         self._calls = counter("rpcs_total", "Calls that have ended.", "method", "code")
         self._open = gauge("rpcs_open", "Calls under way.", "method")
         self._latency = histogram("rpc_seconds", "Time of calls that stream no responses.", _CALL_BUCKETS, "method")

@@ -13,6 +13,7 @@ from ..jobs.scheduler import Scheduler
 from ..jobs.store import JobStore
 from ..logs import Format
 from .calls import CallMeter, CallWatcher
+from .heartbeat import Heartbeat
 from .streams import Streams
 from .tracing import Tracing, open_provider
 
@@ -72,6 +73,7 @@ class Instruments:
         self._store = store
         self._stop_serving: Callable[[], None] = lambda: None
         self._tracing = Tracing(open_provider())
+        self._heartbeat = Heartbeat()
         self._scheduler: Scheduler | None = None
         self._streams: Streams | None = None
         observers: list[Observer] = [self._tracing]
@@ -87,12 +89,13 @@ class Instruments:
         self.interceptor = CallWatcher(self._tracing, meter)
 
     def serve(self, scheduler: Scheduler, streams: Streams) -> None:
-        """Serves the metrics, if they are wanted.
+        """Serves the metrics, if they are wanted, and begins to watch the event loop.
 
         Raises:
             SightError: their port cannot be had.
         """
         self._scheduler, self._streams = scheduler, streams
+        self._heartbeat.start()
         if self._metrics is None or self._sight.metrics_port is None:
             return
         host, port = self._sight.metrics_host, self._sight.metrics_port
@@ -120,6 +123,10 @@ class Instruments:
     def stored_bytes(self) -> int:
         """Of all files of jobs and uploads."""
         return self._store.size() if self._scheduler else 0
+
+    def longest_stall(self) -> float:
+        """Of the event loop within the last minute; seconds."""
+        return self._heartbeat.longest()
 
     def workers(self) -> "Sequence[WorkerState]":
         """The workers."""

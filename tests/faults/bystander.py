@@ -1,0 +1,233 @@
+"""A well-behaved client that works while a server is attacked, and what the attack costs it and the server.
+
+The client is a process of its own, `python -m tests.faults.bystander ADDRESS TOKEN`, so that the attacker in the test's
+process does not slow it. It asks for its jobs, for the models and for the server's health about twenty times a second,
+and paints one small picture after the other.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2
+from gramophone.v1.job_service_pb2_grpc import JobServiceStub
+from gramophone.v1.model_service_pb2_grpc import ModelServiceStub
+from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
+from tests.harness import ServerProcess
+
+from .recovery import ALONE, request, undisturbed
+
+WATCHED = ("--metrics-port", "0", *ALONE)
+"""What a server needs that has a bystander."""
+ITERATIONS = 60
+
+
+@dataclass
+class Report:
+    """What the attack cost.
+
+    Attributes:
+        seconds: of each of the client's calls.
+        errors: codes of those that failed, and how many.
+        pictures: SHA-256 of the pictures that it got.
+        front, together: most bytes of the front, and of the front and its decoders; resident.
+        stall: longest stall of the front's event loop; seconds.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=dict)
+    pictures: list[str] = field(default_factory=list)
+    front: int = 0
+    together: int = 0
+    stall: float = 0.0
+
+    @property
+    def p99(self) -> float:
+        """Seconds within which 99 of 100 calls were answered."""
+        return sorted(self.seconds)[int(0.99 * (len(self.seconds) - 1))]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.seconds)} calls, p99 {1e3 * self.p99:.0f} ms, longest {1e3 * max(self.seconds):.0f} ms, errors "
+            f"{self.errors}, {len(self.pictures)} pictures, front at most {self.front >> 20} MiB, with decoders "
+            f"{self.together >> 20} MiB, loop stall {1e3 * self.stall:.0f} ms"
+        )
+
+
+class Bystander:
+    """The client and the measurements, for the length of its `with` block; then `report` is there.
+
+    Args:
+        server: one started with `WATCHED`.
+        token: of the client, where the server wants one.
+    """
+
+    def __init__(self, server: ServerProcess, token: str = "") -> None:
+        self._server = server
+        self._token = token
+        self._over = threading.Event()
+        self.report = Report()
+
+    def __enter__(self) -> "Bystander":
+        command = [sys.executable, "-m", "tests.faults.bystander", self._server.address, self._token]
+        self._client = subprocess.Popen(
+            command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._client.stdout is not None
+        # It has painted once, and the server is warm.
+        assert self._client.stdout.readline() == "ready\n"
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The client ends with the picture that it is at.
+        output, _ = self._client.communicate(timeout=120)
+        self._over.set()
+        self._sampler.join()
+        measured = json.loads(output)
+        self.report.seconds, self.report.errors = measured["seconds"], measured["errors"]
+        self.report.pictures = measured["pictures"]
+        with contextlib.suppress(OSError):
+            self.report.stall = loop_stall(self._server)
+
+    def check(self, *, errors: bool = False) -> None:
+        """Checks the bars that hold for every attack; with `errors`, calls of the client may have been refused."""
+        print(self.report)
+        assert self.report.p99 < 1.0, self.report
+        assert self.report.stall <= 0.2, self.report
+        assert self.report.front <= 400e6, self.report
+        assert self.report.together <= 1e9, self.report
+        assert errors or not self.report.errors, self.report
+        assert set(self.report.pictures) == {_undisturbed()}
+
+    def _sample(self) -> None:
+        front = psutil.Process(self._server.process.pid)
+        while not self._over.wait(0.05):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                held = front.memory_info().rss
+                self.report.front = max(self.report.front, held)
+                self.report.together = max(self.report.together, held + sum(map(_resident, decoders(self._server))))
+
+
+def decoders(server: ServerProcess) -> list[psutil.Process]:
+    """The decoder processes of a server that are alive."""
+    found = []
+    for child in psutil.Process(server.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "gramophone_server.decoding" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def loop_stall(server: ServerProcess) -> float:
+    """The longest stall of the server's event loop in the last minute; seconds."""
+    found = re.search(r"http://127\.0\.0\.1:\d+/metrics", server.read_log())
+    assert found, "the server has no --metrics-port"
+    with urllib.request.urlopen(found[0], timeout=10) as answer:
+        text = answer.read().decode()
+    value = re.search(r"^gramophone_loop_stall_seconds (\S+)", text, re.MULTILINE)
+    assert value
+    return float(value[1])
+
+
+def check_back_to_idle(server: ServerProcess, idle: int, seconds: float = 60) -> None:
+    """Checks that the front holds within 30 MB of what it held idle, before so many seconds are over."""
+    deadline = time.monotonic() + seconds
+    while (held := _resident(psutil.Process(server.process.pid))) > idle + 30e6:
+        assert time.monotonic() < deadline, f"{held >> 20} MiB, idle it was {idle >> 20}"
+        time.sleep(0.5)
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+_known: list[str] = []
+
+
+def _undisturbed() -> str:
+    """SHA-256 of the client's picture as a server in peace makes it."""
+    if not _known:
+        _known.append(_sha256(undisturbed([request(0, iterations=ITERATIONS)])[0]))
+    return _known[0]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+async def _work(address: str, token: str) -> None:
+    report = Report()
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, over.set)
+    async with grpc.aio.insecure_channel(address) as channel:
+        questions = (
+            (JobServiceStub(channel).ListJobs, job_service_pb2.ListJobsRequest()),
+            (ModelServiceStub(channel).ListModels, model_service_pb2.ListModelsRequest()),
+        )
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def call(make: Callable[[], Awaitable[object]]) -> None:
+            begun = time.perf_counter()
+            try:
+                await make()
+            except grpc.aio.AioRpcError as error:
+                report.errors[error.code().name] = report.errors.get(error.code().name, 0) + 1
+            report.seconds.append(time.perf_counter() - begun)
+
+        async def ask() -> None:
+            while not over.is_set():
+                await call(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=20))
+                for method, question in questions:
+                    await call(lambda m=method, q=question: m(q, metadata=metadata, timeout=20))
+                await asyncio.sleep(0.1)
+
+        async def paint() -> None:
+            stub = StyleTransferServiceStub(channel)
+            begun, first = time.perf_counter(), True
+            try:
+                async for response in stub.ReconstructStyle(request(0, iterations=ITERATIONS), metadata=metadata):
+                    if first:
+                        # To be told that the job is accepted is a call; to wait for its end is not.
+                        report.seconds.append(time.perf_counter() - begun)
+                    first = False
+                    if response.event.state == job_pb2.JOB_STATE_SUCCEEDED:
+                        report.pictures.append(_sha256(response.event.result.image.data))
+            except grpc.aio.AioRpcError as error:
+                report.errors[error.code().name] = report.errors.get(error.code().name, 0) + 1
+                await asyncio.sleep(0.2)
+
+        await paint()
+        report.seconds.clear()
+        print("ready", flush=True)
+        asking = asyncio.create_task(ask())
+        while not over.is_set():
+            await paint()
+        await asking
+    print(json.dumps({"seconds": report.seconds, "errors": report.errors, "pictures": report.pictures}))
+
+
+if __name__ == "__main__":
+    asyncio.run(_work(sys.argv[1], sys.argv[2]))

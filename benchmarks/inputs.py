@@ -18,10 +18,9 @@ from gramophone_server.models.features import FeatureExtractor, gram
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore
-from gramophone_server.service.limits import Limits
-from gramophone_server.service.requests import RequestReader
 from gramophone_server.worker.studio import Studio
 from gramophone_server.worker.targets import Targets
+from tests.reading import read_job
 
 REAL_MODEL = "vgg19-caffe"
 
@@ -89,5 +88,5 @@ def studio(model: Model, image: np.ndarray, **options: Any) -> Studio:
     Image.fromarray(image).save(buffer, "PNG")
     name = model.manifest.name
     request = estimate_request("style", [buffer.getvalue()], model=name, **options)
-    spec = RequestReader(ModelStore(), name, Limits()).estimate(request)
+    spec = read_job(request, name)
     return Studio(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.tile_size)

@@ -48,6 +48,14 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     "--max-pixels", default=Limits.max_pixels, show_default=True, type=click.IntRange(1), help="Of a picture."
 )
 @click.option(
+    "--decode-memory",
+    metavar="SIZE",
+    default="720MiB",
+    show_default=True,
+    callback=_bytes,
+    help="For all pictures that are being decoded.",
+)
+@click.option(
     "--max-queued", default=Limits.max_queued, show_default=True, type=click.IntRange(1), help="Jobs waiting."
 )
 @click.option(
@@ -112,6 +120,7 @@ def serve(
     models: Path | None,
     default_model: str,
     max_pixels: int,
+    decode_memory: int,
     max_queued: int,
     max_queued_per_client: int,
     max_iterations: int,
@@ -140,7 +149,11 @@ def serve(
 ) -> None:
     """Serve Gramophone over gRPC."""
     configure(log_format, log_level)
-    limits = Limits(max_pixels, max_queued, max_queued_per_client, max_iterations, max_streams, max_reports)
+    limits = Limits(
+        max_pixels=max_pixels, decode_memory=decode_memory, max_queued=max_queued,
+        max_queued_per_client=max_queued_per_client, max_iterations=max_iterations, max_streams=max_streams,
+        max_reports=max_reports,
+    )  # fmt: skip
     security = Security(tokens, tls_certificate, tls_key, client_ca, admins, insecure)
     # A parent that starts a child for itself comes back to none of its jobs.
     folder = data if data or until_stdin_closes else default_data_folder()

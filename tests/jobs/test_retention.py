@@ -55,15 +55,15 @@ async def test_uploads_belong_to_their_client_and_last_a_day(tmp_path):
         assert name == hashlib.sha256(b"file").hexdigest()
         assert await store.add_upload("me", b"file") == name
         assert await store.has_upload("me", name) == 4
-        assert store.upload("me", name) == b"file"
+        assert (await store.upload_file("me", name)).read_bytes() == b"file"
         assert await store.has_upload("you", name) is None
-        assert store.upload("you", name) is None
+        assert await store.upload_file("you", name) is None
         await store.forget()
-        assert store.upload("me", name) == b"file"
+        assert (await store.upload_file("me", name)).read_bytes() == b"file"
         with store._engine.begin() as connection:
             connection.exec_driver_sql("UPDATE uploads SET used = used - 90000")
         await store.forget()
-        assert store.upload("me", name) is None
+        assert await store.upload_file("me", name) is None
         assert stored(tmp_path) == set()
 
 

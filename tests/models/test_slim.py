@@ -1,15 +1,16 @@
 """The built-in model that is used unless another is asked for."""
 
+from functools import partial
+
 import pytest
 
 from gramophone.requests import estimate_request
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT, Model, ModelStore, verify
-from gramophone_server.service.limits import Limits
-from gramophone_server.service.requests import RequestReader
 from gramophone_server.service.server import ServerConfig
 from tests.harness import png
+from tests.reading import read_job
 
 
 @pytest.fixture(scope="module")
@@ -41,28 +42,28 @@ def test_it_has_the_papers_layers_in_the_teachers_units(model):
     ("name", "scale", "weight"), [("vgg19-slim", "relative", 10.0), ("vgg19-random", "paper", 1e3)]
 )
 def test_a_models_own_loss_scale_is_the_default(tmp_path, name, scale, weight):
-    reader = RequestReader(ModelStore(tmp_path), "vgg19-slim", Limits())
-    style = reader.estimate(estimate_request("style", [png()], model=name))
-    transfer = reader.estimate(estimate_request("transfer", [png(), png()], model=name))
+    read = partial(read_job, model="vgg19-slim", models=tmp_path)
+    style = read(estimate_request("style", [png()], model=name))
+    transfer = read(estimate_request("transfer", [png(), png()], model=name))
     assert style.loss_scale == transfer.loss_scale == scale
     assert transfer.style_weight == weight
-    asked = reader.estimate(estimate_request("transfer", [png(), png()], model=name, loss_scale="paper"))
+    asked = read(estimate_request("transfer", [png(), png()], model=name, loss_scale="paper"))
     assert (asked.loss_scale, asked.style_weight) == ("paper", 1e3)
 
 
 @pytest.mark.parametrize(("name", "history"), [("vgg19-slim", 8), ("vgg19-random", 20)])
 def test_a_models_own_history_is_the_default(tmp_path, name, history):
-    reader = RequestReader(ModelStore(tmp_path), "vgg19-slim", Limits())
-    assert reader.estimate(estimate_request("style", [png()], model=name)).lbfgs_history == history
-    assert reader.estimate(estimate_request("style", [png()], model=name, lbfgs_history=3)).lbfgs_history == 3
+    read = partial(read_job, model="vgg19-slim", models=tmp_path)
+    assert read(estimate_request("style", [png()], model=name)).lbfgs_history == history
+    assert read(estimate_request("style", [png()], model=name, lbfgs_history=3)).lbfgs_history == 3
 
 
 def test_content_is_smoothed_a_little_beside_relative_losses(tmp_path):
     """Not where there is none, nor in the paper's units, nor for other models; and whoever asks gets what is asked."""
-    reader = RequestReader(ModelStore(tmp_path), "vgg19-slim", Limits())
+    read = partial(read_job, model="vgg19-slim", models=tmp_path)
 
     def weight(kind: str, **options: object) -> float:
-        return reader.estimate(estimate_request(kind, [png()] * (2 if kind == "transfer" else 1), **options)).tv_weight
+        return read(estimate_request(kind, [png()] * (2 if kind == "transfer" else 1), **options)).tv_weight
 
     assert weight("content") == weight("transfer") == 1e-5
     assert weight("style") == weight("content", loss_scale="paper") == weight("content", model="vgg19-random") == 0

@@ -1,6 +1,7 @@
 """Names of any length and kind, and requests of very many parts: the right error, and nothing else."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -13,9 +14,9 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.models.store import ModelStore
 from gramophone_server.service.errors import shortened
 from gramophone_server.service.limits import Limits
-from gramophone_server.service.requests import RequestReader
 from gramophone_server.service.violations import InvalidRequestError
 from tests.harness import ServerProcess, encode, options, png, style_request
+from tests.reading import read_job
 
 NAMES = {
     "parent": "../vgg19-random",
@@ -105,11 +106,11 @@ def test_shortened():
 def test_all_pictures_of_a_request_together_have_a_bound():
     """Each of them is small as a file and within the bound of one."""
     data = encode(Image.new("RGB", (100, 100)), "PNG")
-    reader = RequestReader(ModelStore(), "vgg19-random", Limits(max_pixels=10_000))
+    read = partial(read_job, model="vgg19-random", limits=Limits(max_pixels=10_000))
     styles = [options_pb2.StyleSource(image=options_pb2.Image(data=data))] * 3
-    reader.style(pb.ReconstructStyleRequest(styles=styles, options=options()))
+    read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=styles, options=options())))
     with pytest.raises(InvalidRequestError) as caught:
-        reader.style(pb.ReconstructStyleRequest(styles=styles * 2, options=options()))
+        read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=styles * 2, options=options())))
     assert [field for field, _ in caught.value.violations] == ["styles[4].image.data", "styles[5].image.data"]
     assert "comes after 40,000 pixels of other pictures" in str(caught.value)
 
@@ -117,21 +118,21 @@ def test_all_pictures_of_a_request_together_have_a_bound():
 def test_a_style_is_not_scaled_beyond_the_bound_of_a_picture():
     """It would be: a canvas of 8192 pixels a side, and eight times that of a style, are 13 GB."""
     data = encode(Image.new("RGB", (100, 100)), "PNG")
-    reader = RequestReader(ModelStore(), "vgg19-random", Limits(max_pixels=10_000))
+    read = partial(read_job, model="vgg19-random", limits=Limits(max_pixels=10_000))
     sources = [options_pb2.StyleSource(image=options_pb2.Image(data=data), scale=scale) for scale in (1, 2, 3.2)]
-    reader.style(pb.ReconstructStyleRequest(styles=sources[:2], options=options(size=50)))
+    read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=sources[:2], options=options(size=50))))
     with pytest.raises(InvalidRequestError) as caught:
-        reader.style(pb.ReconstructStyleRequest(styles=sources, options=options(size=50)))
+        read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=sources, options=options(size=50))))
     assert caught.value.violations == [
         ("styles[2].scale", "makes a picture of 160x160; this server takes at most 10,000 pixels")
     ]
     with pytest.raises(InvalidRequestError) as caught:
-        reader.style(pb.ReconstructStyleRequest(styles=[sources[1]] * 5, options=options(size=50)))
-    # The fifth is refused as it comes, before anything is scaled; four of other sizes are counted as scaled.
+        read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=[sources[1]] * 5, options=options(size=50))))
+    # The fifth is refused as it comes, before anything is decoded; four of other sizes are counted as scaled.
     assert [field for field, _ in caught.value.violations] == ["styles[4].image.data"]
     small = options_pb2.StyleSource(image=options_pb2.Image(data=png(32, 32)), scale=2)
     with pytest.raises(InvalidRequestError) as caught:
-        reader.style(pb.ReconstructStyleRequest(styles=[small] * 5, options=options(size=50)))
+        read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=[small] * 5, options=options(size=50))))
     assert [field for field, _ in caught.value.violations] == ["styles"]
 
 

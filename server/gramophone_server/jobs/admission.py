@@ -1,6 +1,7 @@
 """Who is let in: as many jobs as may wait, each name once, and none that is not on the disk."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..decoding.staging import Staging
 from .job import Job
 from .queue import FairQueue
 from .spec import JobSpec
@@ -111,8 +113,11 @@ class Admission:
                 self.retry_after,
             )
 
-    async def submit(self, spec: JobSpec, submission: Submission | None = None) -> Job:
+    async def submit(self, spec: JobSpec, submission: Submission | None = None, staging: Staging | None = None) -> Job:
         """Queues a job; it is on the disk when this returns. A submission whose name is known gives the job there is.
+
+        Args:
+            staging: has the pixels that the spec names but does not hold.
 
         Raises:
             QueueFullError: too many jobs wait.
@@ -130,14 +135,14 @@ class Admission:
         self.check_room(submission.owner)
         # Counted from here on: others are let in or not before the task has begun.
         self._adding[submission.owner] += 1
-        adding = asyncio.create_task(self._add(spec, submission))
+        adding = asyncio.create_task(self._add(spec, submission, staging))
         if submission.request_id is not None:
             self._named[key] = adding
             adding.add_done_callback(lambda _: self._named.pop(key, None))
         # A client that leaves meanwhile has submitted it all the same.
         return await asyncio.shield(adding)
 
-    async def _add(self, spec: JobSpec, submission: Submission) -> Job:
+    async def _add(self, spec: JobSpec, submission: Submission, staging: Staging | None) -> Job:
         job = Job(
             _new_id(),
             spec.without_pixels(),
@@ -147,7 +152,9 @@ class Admission:
             priority=submission.priority,
         )
         try:
-            await self._store.add(job, spec)
+            # Its files are needed for as long as this takes, whatever becomes of the call.
+            with staging or contextlib.nullcontext():
+                await self._store.add(job, spec, staging.path if staging else None)
         finally:
             self._adding -= Counter([job.owner])
         self._admitted(job)

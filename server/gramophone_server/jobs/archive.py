@@ -225,17 +225,12 @@ class Archive:
                 return None
             return connection.execute(sa.select(blobs.c.size).where(blobs.c.sha256 == name)).scalar_one()
 
-    def upload(self, owner: str, name: str) -> bytes | None:
-        """A file that a client has uploaded, if it has.
-
-        Raises:
-            DamagedBlobError: it is lost.
-        """
+    def upload_file(self, owner: str, name: str) -> Path | None:
+        """The file that a client has uploaded, if it has; it may have been damaged since."""
         wanted = sa.select(uploads.c.sha256).where(uploads.c.owner == owner, uploads.c.sha256 == name)
         with self._engine.connect() as connection:
-            if connection.execute(wanted).first() is None:
-                return None
-        return self._files.get(name)
+            found = connection.execute(wanted).scalar()
+        return self._files.file(found) if found else None
 
     def forget_uploads(self, *, unused_since: float) -> None:
         """Forgets files that were last used before a time, but for those of jobs."""

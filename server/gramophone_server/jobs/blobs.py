@@ -64,6 +64,19 @@ class BlobStore:
             raise DamagedBlobError(f"{name} is damaged")
         return data
 
+    def file(self, name: str) -> Path | None:
+        """The file of a blob, whose bytes are not looked at; None if it is not there.
+
+        Raises:
+            OSError: the folder of blobs cannot be read.
+        """
+        path = self._path(name)
+        try:
+            path.stat()
+        except FileNotFoundError:
+            return None
+        return path
+
     def delete(self, name: str) -> None:
         """Forgets a blob, if it is there."""
         self._path(name).unlink(missing_ok=True)

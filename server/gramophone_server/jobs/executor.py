@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..models.layers import PoolingName
@@ -78,9 +79,9 @@ class Executor(Protocol):
         ...
 
     async def extract(
-        self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
+        self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
-        """Features of a picture: layer, shape and float32 bytes of each."""
+        """Features of a picture, whose pixels are in a folder: layer, shape and float32 bytes of each."""
         ...
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
@@ -176,11 +177,11 @@ class ProcessExecutor:
         await self._send(Pause(job_id))
 
     async def extract(
-        self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
+        self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
         """Features of a picture, beside whatever job is running."""
-        request_id = next(self._request_ids)
-        features: Features | Failure = await self._ask(Extract(request_id, model, picture, layers, gram, pooling))
+        question = Extract(next(self._request_ids), model, picture, pixels, layers, gram, pooling)
+        features: Features | Failure = await self._ask(question)
         return features
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:

@@ -22,6 +22,7 @@ class DataFolder:
         jobs.sqlite     the database, unless it is elsewhere
         blobs/          pictures and results by their SHA-256
         checkpoints/    of running jobs, by their ids; one folder each
+        staging/        pictures of requests that are being read
         lock            held by the server
 
     Args:
@@ -40,6 +41,7 @@ class DataFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
+            self.staging.mkdir(exist_ok=True)
             self._lock = (self.path / "lock").open("w")
             if os.name == "posix":
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,6 +63,11 @@ class DataFolder:
     def checkpoints(self) -> Path:
         """Where checkpoints are."""
         return self.path / "checkpoints"
+
+    @property
+    def staging(self) -> Path:
+        """Where pictures of requests are while these are being read."""
+        return self.path / "staging"
 
     @property
     def database(self) -> Path:
@@ -97,6 +104,8 @@ def remove_leftovers(folder: DataFolder, known: frozenset[str]) -> None:
     """Removes what writes that were cut off have left, and the checkpoints of all jobs but the `known` ones."""
     for path in folder.path.glob("**/.*.part"):
         path.unlink(missing_ok=True)
+    for path in folder.staging.iterdir():
+        shutil.rmtree(path, ignore_errors=True)
     for path in folder.checkpoints.iterdir():
         if path.stem not in known:
             with contextlib.suppress(OSError):

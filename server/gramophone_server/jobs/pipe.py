@@ -44,11 +44,16 @@ class Pause:
 
 @dataclass(frozen=True)
 class Extract:
-    """Front to worker: features of a picture, beside whatever job is running."""
+    """Front to worker: features of a picture, beside whatever job is running.
+
+    Attributes:
+        pixels: folder that has the pixels, in a file of their blob's name.
+    """
 
     request_id: int
     model: str
     picture: Picture
+    pixels: Path
     layers: tuple[str, ...]
     gram: bool
     pooling: PoolingName

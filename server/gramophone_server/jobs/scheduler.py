@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..models.layers import PoolingName
 from .admission import Admission
@@ -116,10 +117,10 @@ class Scheduler:
         task.add_done_callback(self._background.discard)
 
     async def extract(
-        self, model: str, picture: Picture, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
+        self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
-        """Features of a picture, on an executor with no job if there is one."""
-        return await self._free_executor().extract(model, picture, layers, gram=gram, pooling=pooling)
+        """Features of a picture, whose pixels are in a folder, on an executor with no job if there is one."""
+        return await self._free_executor().extract(model, picture, pixels, layers, gram=gram, pooling=pooling)
 
     async def estimate(self, spec: JobSpec) -> Estimate | Failure:
         """What the job would take where it would run."""

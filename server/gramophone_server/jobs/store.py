@@ -193,13 +193,13 @@ class JobStore:
         """The size of a file that a client has uploaded, if it has."""
         return await self._keep(partial(self._archive.has_upload, owner, name))
 
-    def upload(self, owner: str, name: str) -> bytes | None:
-        """A file that a client has uploaded, if it has and it is good. Blocks."""
-        try:
-            return self._archive.upload(owner, name)
-        except DamagedBlobError as error:
-            log.warning("an uploaded picture is lost: %s", error)
-            return None
+    async def upload_file(self, owner: str, name: str) -> Path | None:
+        """The file that a client has uploaded, if it has; it may have been damaged since.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        return await self._read(partial(self._archive.upload_file, owner, name))
 
     async def flush(self) -> None:
         """Writes the events that wait."""

@@ -2,6 +2,7 @@
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,8 @@ def current_caller() -> Caller:
 def set_caller(caller: Caller) -> None:
     """Says who makes the call, for the rest of its handling; for the interceptor that has found out."""
     _current.set(caller)
+
+
+def client_of(context: Any) -> str:
+    """Whose share of the server a call uses: its client's or, where clients are not told apart, its connection's."""
+    return current_caller().name or str(context.peer())

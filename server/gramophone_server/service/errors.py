@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
+from ..decoding.decoders import DecodersError
 from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..jobs.scheduler import DoesNotFitError
 from ..jobs.store import StorageError
@@ -50,6 +51,9 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
     except StorageError as error:
         # Most likely its disk is full, and somebody will see to that.
         retry = details.RetryInfo(retry_delay=Duration(seconds=30))
+        await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
+    except DecodersError as error:
+        retry = details.RetryInfo(retry_delay=Duration(seconds=5))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
     except StoppingError as error:
         await abort(context, grpc.StatusCode.UNAVAILABLE, str(error))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..decoding.decoders import MEMORY
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -9,6 +11,7 @@ class Limits:
 
     Attributes:
         max_pixels: of a picture sent in, and of a canvas.
+        decode_memory: bytes that all pictures that are being decoded may take together.
         max_queued: jobs waiting.
         max_queued_per_client: jobs of one client waiting.
         max_iterations: of a job.
@@ -19,6 +22,7 @@ class Limits:
     """
 
     max_pixels: int = 8192 * 8192
+    decode_memory: int = MEMORY
     max_queued: int = 64
     max_queued_per_client: int = 64
     max_iterations: int = 1_000_000

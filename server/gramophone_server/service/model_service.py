@@ -10,17 +10,27 @@ from gramophone.v1.model_service_pb2_grpc import ModelServiceServicer
 from ..jobs.events import Failure
 from ..jobs.scheduler import Scheduler
 from ..models.store import ModelStore
+from .caller import client_of
 from .errors import Context, abort, rich_errors
 from .render import render_model
 from .requests import RequestReader
+from .sources import MakeSources
 
 
 class ModelServicer(ModelServiceServicer):
     """Answers the calls about models."""
 
-    def __init__(self, scheduler: Scheduler, reader: RequestReader, models: ModelStore, default_model: str) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        reader: RequestReader,
+        sources: MakeSources,
+        models: ModelStore,
+        default_model: str,
+    ) -> None:
         self._scheduler = scheduler
         self._reader = reader
+        self._sources = sources
         self._models = models
         self._default_model = default_model
 
@@ -35,10 +45,16 @@ class ModelServicer(ModelServiceServicer):
     async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
         """Features of a picture."""
         async with rich_errors(context):
-            asked = await asyncio.to_thread(self._reader.features, request)
-            answer = await self._scheduler.extract(
-                asked.model, asked.picture, asked.layers, gram=asked.gram, pooling=asked.pooling
-            )
+            with self._sources(client_of(context), durable=False) as sources:
+                asked = await self._reader.features(request, sources)
+                answer = await self._scheduler.extract(
+                    asked.model,
+                    asked.picture,
+                    sources.staging.path,
+                    asked.layers,
+                    gram=asked.gram,
+                    pooling=asked.pooling,
+                )
             if isinstance(answer, Failure):
                 await abort(context, grpc.StatusCode[answer.code], answer.message)
             features = [pb.LayerFeatures(layer=name, shape=shape, data=data) for name, shape, data in answer]

@@ -1,20 +1,20 @@
 """From a request to a JobSpec: every check a job passes before it is accepted."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
-from ..jobs.spec import JobSpec, Kind, LayerWeight, LevelSpec, Picture, StylePicture
+from ..jobs.spec import JobSpec, Kind, LayerWeight, LevelSpec, Mask, Picture, StylePicture
 from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, LossScaleName, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
-from .caller import current_caller
 from .limits import Limits
 from .options import AT, Options, read_options
-from .pictures import Decoded, PictureError, decode
+from .sources import Source, Sources
 from .violations import Checker, InvalidRequestError, NotFoundError
 
 MAX_STYLES = 16
@@ -41,35 +41,26 @@ class FeatureRequest:
 class RequestReader:
     """Checks requests against the contract, the models there are and the limits of this server.
 
-    Its methods decode pictures and so block: call them in a thread. They raise InvalidRequestError with all violations,
-    or NotFoundError.
-
-    Args:
-        uploads: finds the file that a client, by its name, has uploaded, by its SHA-256.
+    The pixels of what it reads are in the staging folder of the request's `Sources`. Its methods raise
+    InvalidRequestError with all violations, or NotFoundError; and what `Sources.open` raises.
     """
 
-    def __init__(
-        self,
-        models: ModelStore,
-        default_model: str,
-        limits: Limits,
-        uploads: Callable[[str, str], bytes | None] = lambda owner, sha256: None,
-    ) -> None:
+    def __init__(self, models: ModelStore, default_model: str, limits: Limits) -> None:
         self._models = models
         self._default_model = default_model
         self._limits = limits
-        self._uploads = uploads
 
-    def style(self, request: pb.ReconstructStyleRequest) -> JobSpec:
+    async def style(self, request: pb.ReconstructStyleRequest, sources: Sources) -> JobSpec:
         """The job that a style reconstruction asks for."""
-        return self._job("style", request.options, None, request.styles, (), request.style_layers, 0.0, 1.0, Checker())
+        layers = request.style_layers
+        return await self._job("style", request.options, None, request.styles, (), layers, 0.0, 1.0, sources, Checker())
 
-    def content(self, request: pb.ReconstructContentRequest) -> JobSpec:
+    async def content(self, request: pb.ReconstructContentRequest, sources: Sources) -> JobSpec:
         """The job that a content reconstruction asks for."""
         content, layers = request.content, request.content_layers
-        return self._job("content", request.options, content, (), layers, (), 1.0, 0.0, Checker())
+        return await self._job("content", request.options, content, (), layers, (), 1.0, 0.0, sources, Checker())
 
-    def transfer(self, request: pb.TransferStyleRequest) -> JobSpec:
+    async def transfer(self, request: pb.TransferStyleRequest, sources: Sources) -> JobSpec:
         """The job that a style transfer asks for."""
         check = Checker()
         alpha = check.number(request, "content_weight", CONTENT_WEIGHT, 0.0)
@@ -78,23 +69,23 @@ class RequestReader:
         beta = check.number(request, "style_weight", STYLE_WEIGHT[scale], 0.0)
         if alpha == beta == 0:
             check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimise")
-        return self._job(
+        return await self._job(
             "transfer", request.options, request.content, request.styles,
-            request.content_layers, request.style_layers, alpha, beta, check,
+            request.content_layers, request.style_layers, alpha, beta, sources, check,
         )  # fmt: skip
 
-    def estimate(self, request: pb.EstimateJobRequest) -> JobSpec:
+    async def estimate(self, request: pb.EstimateJobRequest, sources: Sources) -> JobSpec:
         """The job that an estimate is asked for."""
         match request.WhichOneof("job"):
             case "style":
-                return self.style(request.style)
+                return await self.style(request.style, sources)
             case "content":
-                return self.content(request.content)
+                return await self.content(request.content, sources)
             case "transfer":
-                return self.transfer(request.transfer)
+                return await self.transfer(request.transfer, sources)
         raise InvalidRequestError([("job", "is missing; set one of style, content and transfer")])
 
-    def features(self, request: model_service_pb2.ExtractFeaturesRequest) -> FeatureRequest:
+    async def features(self, request: model_service_pb2.ExtractFeaturesRequest, sources: Sources) -> FeatureRequest:
         """What an ExtractFeatures request asks for."""
         check = Checker()
         manifest = self._manifest(request, "model")
@@ -104,16 +95,19 @@ class RequestReader:
         size = check.integer(request, "size", 0, 16, 4096)
         kind = check.choice(request, "kind", model_service_pb2.FeatureKind, "gram")
         pooling: PoolingName = check.choice(request, "pooling", options_pb2.Pooling, manifest.pooling)
-        image = self._decode(request.image, "image", check)
+        image = Source(request.image, "image")
+        await sources.open([image], check)
         check.stop_if_wrong()
-        assert image is not None
-        picture = image.at(*(image.fitted(size, "longest_side") if size else image.image.size))
-        _check_size(picture, names, manifest, "image", check)
-        self._check_reply(picture, names, manifest, kind, check)
+        assert image.header is not None
+        width, height = image.fitted(size, "longest_side") if size else (image.header.width, image.header.height)
+        _check_size(width, height, names, manifest, "image", check)
+        self._check_reply(width, height, names, manifest, kind, check)
+        check.stop_if_wrong()
+        picture = await sources.picture(image, width, height, check)
         check.stop_if_wrong()
         return FeatureRequest(manifest.name, picture, names, kind == "gram", pooling)
 
-    def _job(
+    async def _job(
         self,
         kind: Kind,
         options: options_pb2.SynthesisOptions,
@@ -123,6 +117,7 @@ class RequestReader:
         style_layers: Sequence[options_pb2.LayerWeight],
         content_weight: float,
         style_weight: float,
+        sources: Sources,
         check: Checker,
     ) -> JobSpec:
         manifest = self._manifest(options, "options.model")
@@ -140,42 +135,38 @@ class RequestReader:
             _check_styles(styles, check)
         check.stop_if_wrong()
 
-        decoded = self._decode(content, "content", check) if content is not None else None
-        sources = [self._decode(s.image, f"styles[{i}].image", check) for i, s in enumerate(styles)]
-        masks = [self._mask(s, "mask", i, check) for i, s in enumerate(styles)]
-        source_masks = [self._mask(s, "source_mask", i, check) for i, s in enumerate(styles)]
-        start = self._decode(options.init_image, "options.init_image", check) if read.init == "image" else None
+        files = _Files(content, styles, options.init_image if read.init == "image" else None)
+        await sources.open(files.all(), check)
         check.stop_if_wrong()
 
-        frame = decoded or sources[0]
-        assert frame is not None
-        width, height = frame.fitted(read.size, read.fit)
+        width, height = files.frame.fitted(read.size, read.fit)
         if width * height > self._limits.max_pixels:
             limit = f"{self._limits.max_pixels:,}"
             check.add("options.size", f"makes a canvas of {width}x{height}; this server takes at most {limit} pixels")
             check.stop_if_wrong()
-        self._check_scaled(styles, sources, read, check)
+        sizes = [_scaled(style, source, read) for style, source in zip(styles, files.styles, strict=True)]
+        self._check_scaled(styles, sizes, check)
+        layers = [w.layer for w in (*of_content, *of_style)]
+        _check_size(width, height, layers, manifest, "options.size", check, what="the canvas")
+        for i, size in enumerate(sizes):
+            _check_size(*size, [w.layer for w in of_style], manifest, f"styles[{i}].image", check)
         check.stop_if_wrong()
-        pictures = _style_pictures(styles, sources, read)
+
+        async def picture(source: Source | None) -> Picture | None:
+            return None if source is None else await sources.picture(source, width, height, check)
+
         spec = JobSpec(
             kind=kind,
             model=manifest.name,
             width=width,
             height=height,
-            content=decoded.at(width, height) if decoded else None,
-            styles=tuple(
-                replace(
-                    style,
-                    mask=mask.mask_at(width, height) if mask else None,
-                    source_mask=source.mask_at(style.picture.width, style.picture.height) if source else None,
-                )
-                for style, mask, source in zip(pictures, masks, source_masks, strict=True)
-            ),
+            content=await picture(files.content),
+            styles=await self._styles(styles, files, sizes, (width, height), sources, check),
             content_layers=of_content,
             style_layers=of_style,
             content_weight=content_weight,
             style_weight=style_weight,
-            init_image=start.at(width, height) if start else None,
+            init_image=await picture(files.start),
             levels=_levels(
                 width,
                 height,
@@ -186,9 +177,33 @@ class RequestReader:
             ),
             **{f.name: getattr(read, f.name) for f in fields(read)},
         )
-        self._check_sizes(spec, manifest, check)
         check.stop_if_wrong()
         return spec
+
+    async def _styles(
+        self,
+        styles: Sequence[options_pb2.StyleSource],
+        files: "_Files",
+        sizes: Sequence[tuple[int, int]],
+        canvas: tuple[int, int],
+        sources: Sources,
+        check: Checker,
+    ) -> tuple[StylePicture, ...]:
+        async def mask(source: Source | None, size: tuple[int, int]) -> Mask | None:
+            return None if source is None else await sources.mask(source, *size, check)
+
+        total = sum(s.weight if s.HasField("weight") else 1.0 for s in styles)
+        pictures = []
+        for i, (style, size) in enumerate(zip(styles, sizes, strict=True)):
+            pictures.append(
+                StylePicture(
+                    await sources.picture(files.styles[i], *size, check),
+                    (style.weight if style.HasField("weight") else 1.0) / total,
+                    await mask(files.masks[i], canvas),
+                    await mask(files.source_masks[i], size),
+                )
+            )
+        return tuple(pictures)
 
     def _manifest(
         self, message: options_pb2.SynthesisOptions | model_service_pb2.ExtractFeaturesRequest, field: str
@@ -199,64 +214,24 @@ class RequestReader:
         except UnknownModelError as error:
             raise NotFoundError(field, "model", name, str(error)) from error
 
-    def _decode(self, image: options_pb2.Image, field: str, check: Checker) -> Decoded | None:
-        data = image.data
-        if image.sha256:
-            if data:
-                check.add(field, "has both data and sha256; send the file or refer to one that was uploaded")
-                return None
-            found = self._uploads(current_caller().name, image.sha256)
-            if found is None:
-                check.add(f"{field}.sha256", f"is {image.sha256[:80]!r}, of which no file is here; upload it first")
-                return None
-            data = found
-        try:
-            most = self._limits.max_request_pixels
-            if check.pixels >= most:
-                raise PictureError(
-                    f"comes after {check.pixels:,} pixels of other pictures; one request may have {most:,}"
-                )
-            decoded = decode(data, self._limits.max_pixels)
-            check.pixels += decoded.image.width * decoded.image.height
-            return decoded
-        except PictureError as error:
-            check.add(f"{field}.sha256" if image.sha256 else f"{field}.data", str(error))
-            return None
-
-    def _mask(self, style: options_pb2.StyleSource, name: str, number: int, check: Checker) -> Decoded | None:
-        if not style.HasField(name):  # type: ignore[arg-type]
-            return None
-        mask = self._decode(getattr(style, name), f"styles[{number}].{name}", check)
-        if mask is not None and mask.is_black:
-            check.add(f"styles[{number}].{name}", "is black all over, so nothing is inside; paint its region white")
-        return mask
-
     def _check_scaled(
-        self,
-        styles: Sequence[options_pb2.StyleSource],
-        sources: Sequence[Decoded | None],
-        options: Options,
-        check: Checker,
+        self, styles: Sequence[options_pb2.StyleSource], sizes: Sequence[tuple[int, int]], check: Checker
     ) -> None:
         """Sees that no style is scaled to far more than was sent: up to 8 times the canvas, which is 64 of its area."""
-        together = 0
-        for i, (style, source) in enumerate(zip(styles, sources, strict=True)):
-            assert source is not None
-            width, height = _scaled(style, source, options)
-            together += width * height
+        for i, (style, (width, height)) in enumerate(zip(styles, sizes, strict=True)):
             if width * height > self._limits.max_pixels:
                 limit = f"{self._limits.max_pixels:,}"
                 reason = f"makes a picture of {width}x{height}; this server takes at most {limit} pixels"
                 check.add(f"styles[{i}].{'scale' if style.HasField('scale') else 'image'}", reason)
+        together = sum(width * height for width, height in sizes)
         if together > (most := self._limits.max_request_pixels):
             check.add("styles", f"have {together:,} pixels at their scales; one request may have {most:,}")
 
     def _check_reply(
-        self, picture: Picture, layers: Sequence[str], manifest: Manifest, kind: str, check: Checker
+        self, width: int, height: int, layers: Sequence[str], manifest: Manifest, kind: str, check: Checker
     ) -> None:
         """Sees that the features asked for fit into a reply: the front holds all of it."""
-        positions = {layer.stride: (picture.width // layer.stride) * (picture.height // layer.stride)
-                     for layer in manifest.layers}  # fmt: skip
+        positions = {layer.stride: (width // layer.stride) * (height // layer.stride) for layer in manifest.layers}
         size = sum(
             4 * layer.channels * (layer.channels if kind == "gram" else positions[layer.stride])
             for layer in manifest.layers
@@ -265,20 +240,38 @@ class RequestReader:
         if size > (most := self._limits.max_features_bytes):
             check.add(
                 "layers",
-                f"would make {size / 2**20:,.0f} MiB of values from a picture of {picture.width}x{picture.height}, but "
+                f"would make {size / 2**20:,.0f} MiB of values from a picture of {width}x{height}, but "
                 f"this server sends at most {most / 2**20:,.0f}; ask for fewer layers, matrices, or a smaller size",
             )
 
-    def _check_sizes(self, spec: JobSpec, manifest: Manifest, check: Checker) -> None:
-        layers = [w.layer for w in (*spec.content_layers, *spec.style_layers)]
-        canvas = Picture(spec.width, spec.height, b"", "")
-        _check_size(canvas, layers, manifest, "options.size", check, what="the canvas")
-        for i, style in enumerate(spec.styles):
-            _check_size(style.picture, [w.layer for w in spec.style_layers], manifest, f"styles[{i}].image", check)
-            for name, mask in (("mask", style.mask), ("source_mask", style.source_mask)):
-                if mask is not None and mask.is_black:
-                    reason = f"is black all over at {mask.width}x{mask.height}, so nothing is inside; make it larger"
-                    check.add(f"styles[{i}].{name}", reason)
+
+class _Files:
+    """The picture files of a job: of content, styles, their masks, and the start."""
+
+    def __init__(
+        self,
+        content: options_pb2.Image | None,
+        styles: Sequence[options_pb2.StyleSource],
+        start: options_pb2.Image | None,
+    ) -> None:
+        def mask(number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask"]) -> Source | None:
+            return Source(getattr(style, name), f"styles[{number}].{name}") if style.HasField(name) else None
+
+        self.content = None if content is None else Source(content, "content")
+        self.styles = [Source(style.image, f"styles[{i}].image") for i, style in enumerate(styles)]
+        self.masks = [mask(i, style, "mask") for i, style in enumerate(styles)]
+        self.source_masks = [mask(i, style, "source_mask") for i, style in enumerate(styles)]
+        self.start = None if start is None else Source(start, "options.init_image")
+
+    @property
+    def frame(self) -> Source:
+        """The picture that the canvas is fitted to."""
+        return self.content or self.styles[0]
+
+    def all(self) -> list[Source]:
+        """All of them."""
+        found = (self.content, *self.styles, *self.masks, *self.source_masks, self.start)
+        return [source for source in found if source is not None]
 
 
 def _layers(
@@ -326,23 +319,10 @@ def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> 
         check.number(style, "scale", 1.0, 0.1, 8.0, at=f"styles[{i}].")
 
 
-def _scaled(style: options_pb2.StyleSource, source: Decoded, options: Options) -> tuple[int, int]:
+def _scaled(style: options_pb2.StyleSource, source: Source, options: Options) -> tuple[int, int]:
     """Width and height of a style's picture as it is looked at."""
     scale = style.scale if style.HasField("scale") else 1.0
     return source.fitted(max(1, round(options.size * scale)), options.fit)
-
-
-def _style_pictures(
-    styles: Sequence[options_pb2.StyleSource], sources: Sequence[Decoded | None], options: Options
-) -> tuple[StylePicture, ...]:
-    total = sum(s.weight if s.HasField("weight") else 1.0 for s in styles)
-    pictures = []
-    for style, source in zip(styles, sources, strict=True):
-        assert source is not None
-        width, height = _scaled(style, source, options)
-        share = (style.weight if style.HasField("weight") else 1.0) / total
-        pictures.append(StylePicture(source.at(width, height), share))
-    return tuple(pictures)
 
 
 def _levels(
@@ -367,9 +347,15 @@ def _stride(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
 
 
 def _check_size(
-    picture: Picture, layers: Sequence[str], manifest: Manifest, field: str, check: Checker, *, what: str = "it"
+    width: int,
+    height: int,
+    layers: Sequence[str],
+    manifest: Manifest,
+    field: str,
+    check: Checker,
+    *,
+    what: str = "it",
 ) -> None:
     stride, deepest = max((layer.stride, layer.name) for layer in manifest.layers if layer.name in layers)
-    if min(picture.width, picture.height) < stride:
-        reason = f"{what} would be {picture.width}x{picture.height}, but {deepest} needs {stride} pixels a side"
-        check.add(field, reason)
+    if min(width, height) < stride:
+        check.add(field, f"{what} would be {width}x{height}, but {deepest} needs {stride} pixels a side")

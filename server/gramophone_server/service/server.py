@@ -16,6 +16,8 @@ from gramophone.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from gramophone.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from gramophone.v1.style_transfer_service_pb2_grpc import add_StyleTransferServiceServicer_to_server
 
+from ..decoding.decoders import Decoders
+from ..decoding.staging import Staging
 from ..jobs.executor import ProcessExecutor
 from ..jobs.folder import DataFolder
 from ..jobs.pipe import WorkerConfig
@@ -28,6 +30,7 @@ from .limits import Limits
 from .model_service import ModelServicer
 from .requests import RequestReader
 from .sight import Instruments, Sight
+from .sources import Sources
 from .streams import Streams
 from .style_transfer import StyleTransferServicer
 from .tls import Security
@@ -111,7 +114,13 @@ class GramophoneServer:
         bounds = Bounds(limits.max_queued, limits.max_queued_per_client, config.attempts)
         self._instruments = Instruments(config.sight, executors, store)
         self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
-        reader = RequestReader(models, config.default_model, limits, store.upload)
+        reader = RequestReader(models, config.default_model, limits)
+        self._decoders = Decoders(limits.max_pixels, limits.decode_memory)
+
+        def sources(client: str, *, durable: bool) -> Sources:
+            staging = Staging(store.folder.staging)
+            return Sources(self._decoders, limits, store.upload_file, staging, client, durable=durable)
+
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
         self._server = grpc.aio.server(
             interceptors=[self._instruments.interceptor, *([authenticator] if security.authenticates else [])],
@@ -130,11 +139,11 @@ class GramophoneServer:
         )
         self._health = health.HealthServicer()
         add_StyleTransferServiceServicer_to_server(
-            StyleTransferServicer(self._scheduler, reader, streams), self._server
+            StyleTransferServicer(self._scheduler, reader, sources, streams), self._server
         )
         add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, limits), self._server)
         add_ModelServiceServicer_to_server(
-            ModelServicer(self._scheduler, reader, models, config.default_model), self._server
+            ModelServicer(self._scheduler, reader, sources, models, config.default_model), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -171,6 +180,7 @@ class GramophoneServer:
         log.info("stopping, with %g s for running jobs", grace)
         await self._health.enter_graceful_shutdown()
         await asyncio.to_thread(self._instruments.stop_serving)
+        await self._decoders.close()
         await self._scheduler.stop(grace)
         # What is left to streams is to say how their jobs stand.
         await self._server.stop(1.0)

@@ -1,7 +1,6 @@
 """StyleTransferService: submits a job and streams its events."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
@@ -14,9 +13,11 @@ from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import JobSpec
 from ..logs import mark
+from .caller import client_of
 from .errors import Context, abort, rich_errors
 from .render import render_estimate
 from .requests import RequestReader
+from .sources import MakeSources, Sources
 from .streams import Streams
 from .submissions import PaintRequest, read_submission
 from .violations import Checker
@@ -25,9 +26,10 @@ from .violations import Checker
 class StyleTransferServicer(StyleTransferServiceServicer):
     """Answers the three calls that paint, and says what they would take."""
 
-    def __init__(self, scheduler: Scheduler, reader: RequestReader, streams: Streams) -> None:
+    def __init__(self, scheduler: Scheduler, reader: RequestReader, sources: MakeSources, streams: Streams) -> None:
         self._scheduler = scheduler
         self._reader = reader
+        self._sources = sources
         self._streams = streams
 
     async def ReconstructStyle(
@@ -54,7 +56,8 @@ class StyleTransferServicer(StyleTransferServiceServicer):
     async def EstimateJob(self, request: pb.EstimateJobRequest, context: Context) -> pb.EstimateJobResponse:
         """What a job would take."""
         async with rich_errors(context):
-            spec = await asyncio.to_thread(self._reader.estimate, request)
+            with self._sources(client_of(context), durable=False) as sources:
+                spec = await self._reader.estimate(request, sources)
             answer = await self._scheduler.estimate(spec)
             if isinstance(answer, Failure):
                 await abort(context, grpc.StatusCode[answer.code], answer.message)
@@ -62,7 +65,7 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         raise AssertionError("unreachable")
 
     async def _run(
-        self, request: PaintRequest, context: Context, read: Callable[[PaintRequest], JobSpec]
+        self, request: PaintRequest, context: Context, read: Callable[[PaintRequest, Sources], Awaitable[JobSpec]]
     ) -> AsyncIterator[job_pb2.JobEvent]:
         async with rich_errors(context):
             check = Checker()
@@ -74,10 +77,10 @@ class StyleTransferServicer(StyleTransferServiceServicer):
                 if job is None:
                     # Before anything is decoded: refusing has to be cheap when many ask.
                     self._scheduler.admission.check_room(submission.owner)
-                    # Checking decodes pictures, which would hold up every other call.
-                    spec = await asyncio.to_thread(read, request)
-                    await self._scheduler.check_fits(spec)
-                    job = await self._scheduler.admission.submit(spec, submission)
+                    with self._sources(client_of(context), durable=True) as sources:
+                        spec = await read(request, sources)
+                        await self._scheduler.check_fits(spec)
+                        job = await self._scheduler.admission.submit(spec, submission, sources.staging)
                 mark(job_id=job.id)
                 try:
                     async for event in self._streams.events(job, context):

@@ -129,7 +129,8 @@ class WorkerProcess:
         try:
             extract = self._targets.grams if question.gram else self._targets.maps
             model = self._store.get(question.model)
-            features = extract(model, question.picture, question.layers, question.pooling, "zeros")
+            picture = question.picture.with_pixels(lambda name: (question.pixels / name).read_bytes())
+            features = extract(model, picture, question.layers, question.pooling, "zeros")
             return tuple((name, f.shape, f.astype("<f4").tobytes()) for name, f in features.items())
         except Exception as error:
             return failure_of(error)

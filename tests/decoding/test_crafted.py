@@ -10,16 +10,22 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from gramophone_server.service.crafted import MAX_GIF_METADATA
-from gramophone_server.service.pictures import FORMATS, PictureError, decode
+from gramophone_server.decoding import pictures
+from gramophone_server.decoding.header import FORMATS
+from gramophone_server.decoding.messages import PictureError
+from gramophone_server.decoding.metadata import MAX_GIF_METADATA
+from gramophone_server.decoding.structure import MAX_PADDING, MAX_PARTS, MAX_SCANS
 from tests.harness import encode, png
+
+from .files import chunk, opened
 
 PIXELS = 1 << 20
 MEGABYTE = 1_000_000
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    with opened(data) as file:
+        return pictures.decode(file, max_pixels)
 
 
 def png_with(*chunks: bytes) -> bytes:
@@ -94,6 +100,33 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def jpeg_of_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is there so many times."""
+    data = encode(Image.radial_gradient("L"), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + scan * count + data[-2:]
+
+
+def jpeg_with(filling: bytes) -> bytes:
+    """A JPEG with something before its first segment."""
+    data = encode(Image.new("RGB", (8, 8)), "JPEG")
+    return data[:2] + filling + data[2:]
+
+
+def webp_of_chunks() -> bytes:
+    """A WebP with many empty chunks behind its picture."""
+    data = encode(Image.new("RGB", (8, 8)), "WEBP")[8:] + b"JUNK\0\0\0\0" * (MAX_PARTS + 1)
+    return b"RIFF" + struct.pack("<I", len(data)) + data
+
+
+def rle_bmp(width: int, height: int, codes: bytes) -> bytes:
+    """A run-length coded BMP."""
+    palette = bytes(4 * 256)
+    start = 54 + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(codes), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(codes), 0, 0, start) + header + palette + codes
+
+
 TEXT = zlib.compress(b"x" * 50 * MEGABYTE, 9)
 COMMENT = b"!\xfe" + (b"\xff" + b"c" * 255) * 4000 + b"\0"
 BOMBS: dict[str, Callable[[], bytes]] = {
@@ -114,11 +147,25 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "WebP EXIF": lambda: encode(Image.new("RGB", (16, 16)), "WEBP", exif=b"Exif\0\0" + tiff(300, MEGABYTE)),
     "BMP": lambda: bmp(2**30, 2**30),
     "BMP upside down": lambda: bmp(60_000, -60_000),
+    "BMP of ends of lines": lambda: rle_bmp(1000, 1000, b"\0\0" * 1000),
     "JPEG": lambda: jpeg_that_claims(65_000, 65_000),
+    "JPEG of scans": lambda: jpeg_of_scans(4000),
+    "JPEG of fill bytes": lambda: jpeg_with(b"\xff" * 30_000_000),
+    "JPEG of fill bytes in its data": lambda: jpeg_of_scans(1)[:-2] + b"\xff" * 30_000_000 + b"\xff\xd9",
+    "JPEG of junk": lambda: jpeg_with(b"\x01" * 1_000_000),
+    "JPEG of markers": lambda: jpeg_with(b"\xff\xe5\0\2" * 10_000_000),
+    "PNG of chunks": lambda: png_with(chunk(b"abCd", b"") * (MAX_PARTS + 1)),
+    "WEBP of chunks": webp_of_chunks,
 }
 HARMLESS: dict[str, Callable[[], bytes]] = {
     "PNG pixels": png_of_zeros,
     "JPEG EXIF": lambda: jpeg_with_exif(tiff(300, MEGABYTE)),
+    "JPEG of many scans": lambda: jpeg_of_scans(MAX_SCANS - 10),
+    "JPEG of some padding": lambda: jpeg_with(b"\xff" * (MAX_PADDING - 10)),
+    "JPEG with something behind it": lambda: encode(Image.new("RGB", (8, 8)), "JPEG") + b"\xff\xe5\0\2" * 1_000_000,
+    "PNG with something behind it": lambda: png(32, 32) + bytes(1_000_000),
+    "WEBP with something behind it": lambda: encode(Image.new("RGB", (8, 8)), "WEBP") + bytes(1_000_000),
+    "BMP of runs": lambda: rle_bmp(255, 100, b"\xff\1\0\0" * 100),
 }
 
 
@@ -169,8 +216,8 @@ def test_honest_metadata_is_taken():
         encode(image, "WEBP", exif=exif),
         encode(image, "PNG", exif=exif),
     ):
-        assert decode(data, PIXELS).image.size == (10, 20)
-    assert decode(gif_with(b"!\xfe" + (b"\xff" + b"c" * 255) * 500 + b"\0"), PIXELS).image.size == (8, 8)
+        assert decode(data, PIXELS).size == (10, 20)
+    assert decode(gif_with(b"!\xfe" + (b"\xff" + b"c" * 255) * 500 + b"\0"), PIXELS).size == (8, 8)
     assert MAX_GIF_METADATA > 500 * 256
 
 
@@ -189,7 +236,7 @@ def test_cut_and_changed_files_are_pictures_or_refused(format):
         damaged.append(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
     for file in damaged:
         with contextlib.suppress(PictureError):
-            assert decode(file, PIXELS).image.mode == "RGB"
+            assert decode(file, PIXELS).mode == "RGB"
 
 
 def test_a_picture_is_never_a_program():

@@ -1,20 +1,34 @@
 """Every kind of picture file, in one colour whose right value is known."""
 
+import hashlib
 import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
-from gramophone_server.service.pictures import PictureError, decode
+from gramophone_server.decoding.header import read_header
+from gramophone_server.decoding.messages import PictureError
+from gramophone_server.decoding.pictures import cut, decode
 from tests.harness import encode, png, png_header
+
+from .files import chunk, opened
 
 PIXELS = 10_000
 COLOUR = (200, 100, 50)
 
 
+def decoded(data: bytes) -> Image.Image:
+    with opened(data) as file:
+        header = read_header(file, PIXELS)
+    with opened(data) as file:
+        image = decode(file, PIXELS)
+    assert image.size == (header.width, header.height)
+    return image
+
+
 def colour_of(data: bytes) -> tuple[int, ...]:
-    image = decode(data, PIXELS).image
+    image = decoded(data)
     assert image.mode == "RGB"
     return tuple(np.asarray(image).reshape(-1, 3).mean(0).round().astype(int).tolist())
 
@@ -67,7 +81,7 @@ def test_exif_orientation_turns_the_picture():
     image.paste("white", (0, 0, 10, 10))  # the left half
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
-    turned = np.asarray(decode(encode(image, "JPEG", exif=exif, quality=95), PIXELS).image)
+    turned = np.asarray(decoded(encode(image, "JPEG", exif=exif, quality=95)))
     assert turned.shape == (20, 10, 3)
     assert turned[:8].mean() > 240
     assert turned[12:].mean() < 15
@@ -114,23 +128,69 @@ def test_first_frame_of_an_animation():
     ids=["empty", "text", "cut header", "cut data", "too large", "float", "format not allowed"],
 )
 def test_what_is_refused(data, reason):
-    with pytest.raises(PictureError, match=reason):
-        decode(data, PIXELS)
+    with pytest.raises(PictureError, match=reason), opened(data) as file:
+        decode(file, PIXELS)
 
 
 def test_size_is_refused_before_anything_is_decoded(monkeypatch):
     loaded = []
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: loaded.append(self))
-    with pytest.raises(PictureError, match="at most"):
-        decode(png_header(40_000, 40_000), 64 << 20)
+    with pytest.raises(PictureError, match="at most"), opened(png_header(40_000, 40_000)) as file:
+        decode(file, 64 << 20)
     assert not loaded
 
 
-def test_fitting():
-    decoded = decode(png(40, 20), PIXELS)
-    assert decoded.fitted(10, "longest_side") == (10, 5)
-    assert decoded.fitted(10, "square") == (10, 10)
-    picture = decoded.at(10, 5)
-    assert (picture.width, picture.height, len(picture.rgb)) == (10, 5, 150)
-    expected = Image.open(io.BytesIO(png(40, 20))).resize((10, 5), Image.Resampling.BILINEAR)
-    assert picture.rgb == expected.tobytes()
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("format", "mode"), [("JPEG", "L"), ("PNG", "RGB"), ("TIFF", "RGB"), ("WEBP", "RGB")])
+def test_every_orientation_of_every_format(format, mode, orientation):
+    """Beside what Pillow makes of it, whose size the header has to know without decoding."""
+    image = Image.radial_gradient("L").resize((30, 20)).rotate(30).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(image, format, exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert decoded(data).tobytes() == turned.convert("RGB").tobytes()
+    assert decoded(data).size == ((20, 30) if orientation >= 5 else (30, 20))
+
+
+def test_exif_data_behind_the_pixels_of_a_png():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = png(30, 20)
+    end = data.index(b"IEND") - 4
+    assert decoded(data[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + data[end:]).size == (20, 30)
+
+
+def test_a_large_picture_is_converted_as_a_small_one_is(monkeypatch):
+    """In strips, whose seams must not show."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.radial_gradient("L").resize((64, 97)).convert("RGBA")
+    data = encode(image, icc_profile=swap_red_and_green(srgb))
+    whole = decoded(data).tobytes()
+    monkeypatch.setattr("gramophone_server.decoding.pictures._STRIP", 640)
+    assert decoded(data).tobytes() == whole
+
+
+@pytest.mark.parametrize("size", [(10, 5), (40, 20), (37, 20), (40, 11), (100, 90)])
+def test_pixels_are_scaled_as_pillow_scales_them(tmp_path, size):
+    image = Image.open(io.BytesIO(png(40, 20)))
+    made = cut(image, *size, "rgb", tmp_path, durable=True)
+    expected = image.resize(size, Image.Resampling.BILINEAR).tobytes()
+    assert (tmp_path / made.blob).read_bytes() == expected
+    assert made.blob == hashlib.sha256(expected).hexdigest()
+    mask = cut(image, *size, "mask", tmp_path, durable=False)
+    assert (tmp_path / mask.blob).read_bytes() == image.convert("L").resize(size, Image.Resampling.BILINEAR).tobytes()
+    assert not made.black and not made.source_black
+
+
+def test_black_is_told_before_and_after_scaling(tmp_path):
+    assert cut(flat("RGB", 0), 5, 5, "mask", tmp_path, durable=False).source_black
+    dot = flat("RGB", 0, (200, 200))
+    dot.putpixel((0, 0), (255, 255, 255))
+    made = cut(dot, 2, 2, "mask", tmp_path, durable=False)
+    assert made.black and not made.source_black
+
+
+def test_every_size_is_refused_by_its_header():
+    with pytest.raises(PictureError, match="pixels a side"), opened(png_header(1, 70_000)) as file:
+        read_header(file, 1 << 26)

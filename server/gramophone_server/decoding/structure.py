@@ -1,0 +1,122 @@
+"""Counts the parts of a picture file before anything decodes it: a few bytes each can cost a decoder any time."""
+
+import mmap
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+
+MAX_SIDE = 65_535
+"""Most pixels along a side, as in JPEG: each row of a picture costs memory of its own."""
+MAX_SCANS = 100
+"""Most scans of a JPEG; a decoder goes over the whole picture for each. Progressive files have about ten."""
+MAX_PARTS = 20_000
+"""Most segments, chunks or frames of a file."""
+MAX_PADDING = 64 << 10
+"""Most bytes between the segments of a JPEG."""
+
+# The next marker, after coded data in which FF stands before a stuffed zero or a restart marker. Possessive, so that
+# its time is that of one pass.
+_MARKER = re.compile(rb"(?:[^\xff]++|\xff++[\x00\xd0-\xd7])*+(\xff++)(.)", re.DOTALL)
+_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Of run-length coded BMP, a run of 255 pixels takes two bytes.
+_RLE, _MOST_RUN = (1, 2), 255
+
+
+class StructureError(ValueError):
+    """A file is built to cost far more than its size, as a sentence that begins with a verb."""
+
+
+def check_structure(file: BufferedReader) -> None:
+    """Checks how a picture file is built, whatever its format.
+
+    Raises:
+        StructureError: it has more parts than any honest file.
+    """
+    with _mapped(file) as data:
+        for magic, check in _CHECKS:
+            if data[: len(magic)] == magic:
+                check(data)
+
+
+def trailing_exif(file: BufferedReader) -> bytes | None:
+    """The EXIF data of a PNG, wherever in it they are."""
+    with _mapped(file) as data:
+        for kind, start, size in _chunks(data):
+            if kind == b"eXIf":
+                return data[start : start + min(size, MAX_PADDING)]
+    return None
+
+
+@contextmanager
+def _mapped(file: BufferedReader) -> Iterator[mmap.mmap]:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def _check_jpeg(data: mmap.mmap) -> None:
+    at, parts, scans, padding = 2, 0, 0, 0
+    while (found := _MARKER.match(data, at)) is not None:
+        marker = found[2][0]
+        # In a scan its coded data come before the marker; elsewhere nothing should.
+        padding += len(found[1]) - 1 + (0 if scans else found.start(1) - at)
+        parts += 1
+        scans += marker == _SOS
+        if padding > MAX_PADDING:
+            raise StructureError(f"has more than {MAX_PADDING:,} bytes of padding between its parts; save it anew")
+        if scans > MAX_SCANS:
+            raise StructureError(f"has more than {MAX_SCANS} scans; save it as a baseline JPEG")
+        if parts > MAX_PARTS:
+            raise StructureError(f"has more than {MAX_PARTS:,} segments; save it anew")
+        if marker == _EOI:
+            return
+        at = found.end()
+        if marker not in (_SOI, _TEM):
+            size = data[at : at + 2]
+            at += struct.unpack(">H", size)[0] if len(size) == 2 else 2
+
+
+def _check_png(data: mmap.mmap) -> None:
+    for number, _ in enumerate(_chunks(data)):
+        if number > MAX_PARTS:
+            raise StructureError(f"has more than {MAX_PARTS:,} chunks; save it anew")
+
+
+def _check_webp(data: mmap.mmap) -> None:
+    if len(data) < 12:
+        return
+    at, number, end = 12, 0, min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
+    while at + 8 <= end:
+        at += 8 + (size := struct.unpack_from("<I", data, at + 4)[0]) + size % 2
+        number += 1
+        if number > MAX_PARTS:
+            raise StructureError(f"has more than {MAX_PARTS:,} chunks; save one picture of it")
+
+
+def _check_bmp(data: mmap.mmap) -> None:
+    if len(data) < 34 or struct.unpack_from("<I", data, 14)[0] < 40:
+        return
+    width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression in _RLE and abs(width * height) > len(data) * _MOST_RUN:
+        raise StructureError(f"is {width}x{abs(height)}, but has run-length codes for far fewer pixels; save it anew")
+
+
+def _chunks(data: mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks of a PNG: kind, where the content begins, and its size."""
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, at + 8, size
+        if kind == b"IEND":
+            return  # What follows a picture is not looked at.
+        at += 12 + size
+
+
+_CHECKS: tuple[tuple[bytes, Callable[[mmap.mmap], None]], ...] = (
+    (b"\xff\xd8", _check_jpeg),
+    (_PNG, _check_png),
+    (b"RIFF", _check_webp),
+    (b"BM", _check_bmp),
+)

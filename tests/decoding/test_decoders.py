@@ -1,0 +1,168 @@
+"""Decoder processes: bounded in time and memory, killed when nobody waits, and shared fairly."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from gramophone_server.decoding import decoders as module
+from gramophone_server.decoding.decoders import Decoders
+from gramophone_server.decoding.messages import Cut, Header, PictureError
+from gramophone_server.decoding.structure import MAX_SCANS
+from tests.harness import encode, png
+
+PIXELS = 1 << 26
+
+
+@pytest.fixture
+async def decoders() -> AsyncIterator[Decoders]:
+    made = Decoders(PIXELS, places=2)
+    yield made
+    await made.close()
+    assert not children()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    (tmp_path / "picture.png").write_bytes(png(60, 40))
+    return tmp_path / "picture.png"
+
+
+def children() -> list[psutil.Process]:
+    """The decoder processes of this one."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "gramophone_server.decoding" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def large_scans() -> bytes:
+    """A JPEG with as many scans as are let through; each goes over all of its 16 million pixels."""
+    data = encode(Image.new("L", (4000, 4000), 99), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + scan * (MAX_SCANS - 10) + data[-2:]
+
+
+def slow_picture(folder: Path) -> Path:
+    (folder / "slow.jpg").write_bytes(large_scans())
+    return folder / "slow.jpg"
+
+
+async def header_of(decoders: Decoders, file: Path) -> Header:
+    (found,) = await decoders.headers([file], "me")
+    assert isinstance(found, Header), found
+    return found
+
+
+async def test_a_picture_goes_through_a_process(decoders, picture, tmp_path):
+    header = await header_of(decoders, picture)
+    assert (header.width, header.height) == (60, 40)
+    made = await decoders.cut(picture, header, Cut(30, 20), tmp_path, "me")
+    expected = Image.open(picture).resize((30, 20), Image.Resampling.BILINEAR).tobytes()
+    assert (tmp_path / made.blob).read_bytes() == expected
+    (child,) = children()
+    assert child.memory_info().rss < 60e6
+
+
+async def test_what_is_wrong_with_each_of_several_files_is_told(decoders, picture, tmp_path):
+    (tmp_path / "text").write_bytes(b"hello")
+    (tmp_path / "empty").write_bytes(b"")
+    found = await decoders.headers([picture, tmp_path / "text", tmp_path / "empty"], "me")
+    assert isinstance(found[0], Header)
+    assert "not a picture" in str(found[1])
+    assert "is empty" in str(found[2])
+
+
+async def test_a_file_that_computes_for_too_long_is_refused(decoders, picture, tmp_path):
+    slow = slow_picture(tmp_path)
+    begun = time.monotonic()
+    with pytest.raises(PictureError, match="too long for its size"):
+        await decoders.cut(slow, Header(16, 16, 100 << 20, ""), Cut(16, 16), tmp_path, "me")
+    assert time.monotonic() - begun < 30
+    assert await header_of(decoders, picture)
+
+
+async def test_a_file_that_takes_more_memory_than_it_says_is_refused(decoders, tmp_path):
+    data = encode(Image.new("RGB", (8000, 8000)), "PNG")
+    (tmp_path / "large.png").write_bytes(data)
+    with pytest.raises(PictureError, match="memory"):
+        await decoders.cut(tmp_path / "large.png", Header(8, 8, 1 << 20, ""), Cut(16, 16), tmp_path, "me")
+
+
+async def test_a_picture_that_needs_more_than_there_is_for_all_is_refused_by_its_header(tmp_path):
+    decoders = Decoders(PIXELS, memory=64 << 20)
+    (tmp_path / "large.png").write_bytes(encode(Image.new("RGB", (4000, 4000)), "PNG"))
+    (found,) = await decoders.headers([tmp_path / "large.png"], "me")
+    assert "would take 12" in str(found) and "at most 64" in str(found)
+    await decoders.close()
+
+
+async def test_a_killed_decoder_is_replaced_unseen(decoders, picture, tmp_path):
+    header = await header_of(decoders, picture)
+    (child,) = children()
+    child.suspend()
+    cutting = asyncio.create_task(decoders.cut(picture, header, Cut(30, 20), tmp_path, "me"))
+    await asyncio.sleep(0.2)
+    child.send_signal(signal.SIGKILL)
+    assert (await cutting).blob
+
+
+async def test_a_decoder_that_crashes_refuses_the_picture(decoders, picture, tmp_path):
+    header = await header_of(decoders, picture)
+    (child,) = children()
+    child.suspend()
+    cutting = asyncio.create_task(decoders.cut(picture, header, Cut(30, 20), tmp_path, "me"))
+    await asyncio.sleep(0.2)
+    child.send_signal(signal.SIGSEGV)
+    child.resume()
+    with pytest.raises(PictureError, match="makes the decoder fail"):
+        await cutting
+
+
+async def test_a_call_that_leaves_ends_its_decoder(decoders, tmp_path):
+    slow = slow_picture(tmp_path)
+    cutting = asyncio.create_task(decoders.cut(slow, Header(4000, 4000, 30 << 20, ""), Cut(16, 16), tmp_path, "me"))
+    await asyncio.sleep(0.5)
+    (child,) = children()
+    cutting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cutting
+    psutil.wait_procs([child], timeout=5)
+    await asyncio.sleep(0.1)
+    assert not child.is_running()
+
+
+async def test_an_idle_decoder_leaves(monkeypatch, picture):
+    monkeypatch.setattr(module, "_IDLE", 0.2)
+    decoders = Decoders(PIXELS)
+    assert await header_of(decoders, picture)
+    assert len(children()) == 1
+    async with asyncio.timeout(5):
+        while children():  # noqa: ASYNC110 - of another process nobody tells
+            await asyncio.sleep(0.05)
+    assert await header_of(decoders, picture)
+    await decoders.close()
+
+
+async def test_one_client_leaves_a_place_for_another(decoders, picture, tmp_path):
+    slow = slow_picture(tmp_path)
+    header = Header(4000, 4000, 30 << 20, "")
+    greedy = [
+        asyncio.create_task(decoders.cut(slow, header, Cut(16, 16), tmp_path, "greedy")) for _ in range(5)
+    ]  # fmt: skip
+    await asyncio.sleep(0.5)
+    begun = time.monotonic()
+    await decoders.headers([picture], "modest")
+    assert time.monotonic() - begun < 1
+    assert not any(task.done() for task in greedy)
+    for task in greedy:
+        task.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)

@@ -81,7 +81,8 @@ async def test_what_is_wrong_with_each_of_several_files_is_told(decoders, pictur
     assert "is empty" in str(found[2])
 
 
-async def test_a_file_that_computes_for_too_long_is_refused(decoders, picture, tmp_path):
+async def test_a_file_that_computes_for_too_long_is_refused(decoders, picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SECONDS", 0.1)
     slow = slow_picture(tmp_path)
     begun = time.monotonic()
     with pytest.raises(PictureError, match="too long for its size"):

@@ -10,7 +10,7 @@ import torch
 
 from gramophone_server.jobs.executor import ENVIRONMENT
 
-from . import field, front, load, memory, precision, scaling, service, step
+from . import decode, field, front, load, memory, precision, scaling, service, step
 from .inputs import UnavailableError
 
 FOLDER = Path(__file__).parent
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "large": memory.measure_large,
     "step": step.measure,
     "front": front.measure,
+    "decode": decode.measure,
     "service": service.measure,
     "load": load.measure,
 }

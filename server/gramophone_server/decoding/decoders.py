@@ -42,7 +42,7 @@ class Decoders:
         self._memory = memory
         self._turns = Turns(places or max(2, min(4, os.cpu_count() or 2)), memory)
         self._idle: list[_Decoder] = []
-        self._busy: set[_Decoder] = set()
+        self._alive: set[_Decoder] = set()
         self._closed = False
 
     async def headers(self, files: Sequence[Path], client: str) -> list[Header | PictureError]:
@@ -90,12 +90,11 @@ class Decoders:
     async def close(self) -> None:
         """Ends all decoders, whatever they are at."""
         self._closed = True
-        there = [*self._idle, *self._busy]
         self._idle.clear()
-        for decoder in there:
+        for decoder in self._alive:
             decoder.leaving.cancel()
             decoder.kill()
-        await asyncio.gather(*(decoder.gone() for decoder in there))
+        await asyncio.gather(*(decoder.gone() for decoder in self._alive))
 
     def _header(self, values: dict[str, Any]) -> Header | PictureError:
         if "refused" in values:
@@ -121,11 +120,9 @@ class Decoders:
 
     async def _ask_one(self, question: dict[str, Any]) -> dict[str, Any]:
         decoder = await self._one()
-        self._busy.add(decoder)
         try:
             answer = await decoder.ask(question)
         finally:
-            self._busy.discard(decoder)
             if decoder.answers and not self._closed:
                 self._rest(decoder)
             else:
@@ -144,7 +141,9 @@ class Decoders:
                 return decoder
         if self._closed:
             raise DecodersError("the server is shutting down")
-        return await _Decoder.start()
+        decoder = await _Decoder.start()
+        self._alive = {known for known in self._alive if not known.ended} | {decoder}
+        return decoder
 
     def _rest(self, decoder: "_Decoder") -> None:
         self._idle.append(decoder)
@@ -189,6 +188,10 @@ class _Decoder:
     @property
     def answers(self) -> bool:
         return not self._asked and self._process.returncode is None
+
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
 
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Its answer; without one it cannot be asked again."""

@@ -1,0 +1,1 @@
+"""Fuzzing that is guided by what code it reaches: `python -m tests.fuzz`."""

@@ -1,0 +1,117 @@
+"""What is fuzzed: functions that take any bytes and raise only if something is wrong with the program."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from gramophone.v1 import model_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone_server.decoding.decoders import Decoders
+from gramophone_server.decoding.header import read_header
+from gramophone_server.decoding.messages import PictureError
+from gramophone_server.decoding.pictures import cut, decode
+from gramophone_server.decoding.staging import Staging
+from gramophone_server.models.store import ModelStore
+from gramophone_server.service.limits import Limits
+from gramophone_server.service.requests import RequestReader
+from gramophone_server.service.sources import Sources
+from gramophone_server.service.violations import InvalidRequestError
+from tests.faults.mutations import originals
+from tests.harness import options, png
+
+PIXELS = 1 << 18
+CORPUS = Path(__file__).parent / "corpus"
+_Request = pb.EstimateJobRequest | model_service_pb2.ExtractFeaturesRequest
+_LIMITS = Limits(max_pixels=PIXELS)
+
+
+def pictures(data: bytes) -> None:
+    """A picture file is refused, or decoded to the size that its header says."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "picture"
+        path.write_bytes(data)
+        try:
+            with path.open("rb") as file:
+                header = read_header(file, PIXELS)
+            with path.open("rb") as file:
+                image = decode(file, PIXELS)
+        except (PictureError, MemoryError):
+            return
+        assert image.mode == "RGB"
+        assert image.size == (header.width, header.height), f"{image.size}, but {header}"
+        made = cut(image, 16, 9, "rgb", Path(name), durable=False)
+        assert (Path(name) / made.blob).stat().st_size == 3 * 16 * 9
+
+
+def requests(data: bytes) -> None:
+    """A request is refused with the fields that are wrong, or is a job or a question for features."""
+    kind = model_service_pb2.ExtractFeaturesRequest if data[:1] == b"\xff" else pb.EstimateJobRequest
+    try:
+        request = kind.FromString(data[data[:1] == b"\xff" :])
+    except DecodeError:
+        return
+    loop, decoders = _outside()
+    with tempfile.TemporaryDirectory() as name:
+        loop.run_until_complete(_read(request, decoders, Path(name)))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"pictures": pictures, "requests": requests}
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """What fuzzing begins with: honest input of every kind, and what was found before."""
+    yield from _HONEST[target]()
+    for path in sorted((CORPUS / target).glob("*")):
+        yield path.read_bytes()
+
+
+async def _read(request: _Request, decoders: Decoders, folder: Path) -> None:
+    reader = RequestReader(ModelStore(folder), "vgg19-random", _LIMITS)
+    try:
+        with Sources(decoders, _LIMITS, _no_upload, Staging(folder), "", durable=False) as sources:
+            if isinstance(request, pb.EstimateJobRequest):
+                spec = await reader.estimate(request, sources)
+                assert spec.width * spec.height <= PIXELS
+                assert all((sources.staging.path / part.blob).stat().st_size == part.size for part in spec.pictures())
+            else:
+                assert (await reader.features(request, sources)).layers
+    except InvalidRequestError:
+        return
+
+
+async def _no_upload(owner: str, sha256: str) -> Path | None:
+    return None
+
+
+@lru_cache(maxsize=1)
+def _outside() -> tuple[asyncio.AbstractEventLoop, Decoders]:
+    """A loop and decoders for all input, as a server has."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop, Decoders(PIXELS)
+
+
+def _honest_requests() -> Iterator[bytes]:
+    image = options_pb2.Image(data=png(16, 16))
+    style = options_pb2.StyleSource(image=image, weight=2, scale=1.5, mask=image, source_mask=image)
+    layers = [options_pb2.LayerWeight(layer="conv1_1", weight=0.5)]
+    wanted = options(size=16, optimizer=2, init_image=image, time_limit={"seconds": 1}, tv_weight=0.1, scales=2)
+    for job in (
+        {"style": pb.ReconstructStyleRequest(styles=[style], style_layers=layers, options=wanted)},
+        {"content": pb.ReconstructContentRequest(content=image, content_layers=layers, options=wanted)},
+        {"transfer": pb.TransferStyleRequest(content=image, styles=[style, style], options=wanted, style_weight=2)},
+    ):
+        yield pb.EstimateJobRequest(**job).SerializeToString()  # type: ignore[arg-type]
+    yield (
+        b"\xff" + model_service_pb2.ExtractFeaturesRequest(image=image, layers=["conv1_1"], size=16).SerializeToString()
+    )
+
+
+_HONEST: dict[str, Callable[[], Iterator[bytes]]] = {
+    "pictures": lambda: iter(originals().values()),
+    "requests": _honest_requests,
+}

@@ -11,10 +11,9 @@ from google.protobuf.message import DecodeError
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.decoding.decoders import Decoders
-from gramophone_server.decoding.header import read_header
-from gramophone_server.decoding.messages import PictureError
-from gramophone_server.decoding.pictures import cut, decode
+from gramophone_server.decoding.process import answer
 from gramophone_server.decoding.staging import Staging
+from gramophone_server.decoding.turns import SMALL
 from gramophone_server.models.store import ModelStore
 from gramophone_server.service.limits import Limits
 from gramophone_server.service.requests import RequestReader
@@ -30,21 +29,20 @@ _LIMITS = Limits(max_pixels=PIXELS)
 
 
 def pictures(data: bytes) -> None:
-    """A picture file is refused, or decoded to the size that its header says."""
+    """A picture file is refused, or decoded to the size that its header says, in the memory that there is for it."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "picture"
         path.write_bytes(data)
-        try:
-            with path.open("rb") as file:
-                header = read_header(file, PIXELS)
-            with path.open("rb") as file:
-                image = decode(file, PIXELS)
-        except (PictureError, MemoryError):
+        bounds = {"max_pixels": PIXELS, "seconds": 60}
+        found = answer({"ask": "headers", "files": [str(path)], "memory": SMALL, **bounds})
+        header = found["headers"][0] if "headers" in found else found
+        if "refused" in header:
             return
-        assert image.mode == "RGB"
-        assert image.size == (header.width, header.height), f"{image.size}, but {header}"
-        made = cut(image, 16, 9, "rgb", Path(name), durable=False)
-        assert (Path(name) / made.blob).stat().st_size == 3 * 16 * 9
+        size = {"width": header["width"], "height": header["height"]}
+        assert 0 < header["width"] * header["height"] <= PIXELS
+        question = {"ask": "cut", "file": str(path), "folder": name, "region": "rgb", "durable": False, **size}
+        made = answer({**question, "memory": header["memory"], **bounds})
+        assert "refused" in made or (Path(name) / made["blob"]).stat().st_size == 3 * size["width"] * size["height"]
 
 
 def requests(data: bytes) -> None:

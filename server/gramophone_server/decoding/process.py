@@ -39,12 +39,12 @@ class DecoderProcess:
     def run(self) -> None:
         """Answers until the questions end."""
         for line in self._questions:
-            answer = _answer(json.loads(line))
-            self._answers.write(json.dumps(answer).encode() + b"\n")
+            self._answers.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
             self._answers.flush()
 
 
-def _answer(question: dict[str, Any]) -> dict[str, Any]:
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a question of `Decoders`, within the bounds that it sets."""
     try:
         with _bounded(question["seconds"], question["memory"]):
             if question["ask"] == "headers":

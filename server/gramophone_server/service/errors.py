@@ -54,7 +54,7 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
     except DecodersError as error:
         retry = details.RetryInfo(retry_delay=Duration(seconds=5))
-        await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
+        await abort(context, grpc.StatusCode.UNAVAILABLE, str(error), retry)
     except StoppingError as error:
         await abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
 

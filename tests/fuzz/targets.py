@@ -93,6 +93,15 @@ def _outside() -> tuple[asyncio.AbstractEventLoop, Decoders]:
     return loop, Decoders(PIXELS)
 
 
+def close() -> None:
+    """Ends the decoders of `requests`."""
+    if _outside.cache_info().currsize:
+        loop, decoders = _outside()
+        loop.run_until_complete(decoders.close())
+        loop.close()
+        _outside.cache_clear()
+
+
 def _honest_requests() -> Iterator[bytes]:
     image = options_pb2.Image(data=png(16, 16))
     style = options_pb2.StyleSource(image=image, weight=2, scale=1.5, mask=image, source_mask=image)

@@ -2,13 +2,16 @@
 
 import pytest
 
-from .targets import TARGETS, seeds
+from .targets import TARGETS, close, seeds
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_corpus_holds(target: str) -> None:
     count = 0
-    for data in seeds(target):
-        TARGETS[target](data)
-        count += 1
+    try:
+        for data in seeds(target):
+            TARGETS[target](data)
+            count += 1
+    finally:
+        close()
     assert count

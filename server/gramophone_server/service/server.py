@@ -8,7 +8,6 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from gramophone.v1 import job_service_pb2, model_service_pb2, style_transfer_service_pb2
@@ -28,6 +27,7 @@ from .auth import Authenticator
 from .job_service import JobServicer
 from .limits import Limits
 from .model_service import ModelServicer
+from .readiness import Readiness
 from .requests import RequestReader
 from .sight import Instruments, Sight
 from .sources import Sources
@@ -137,7 +137,7 @@ class GramophoneServer:
                 ("grpc.keepalive_timeout_ms", 15_000),
             ],
         )
-        self._health = health.HealthServicer()
+        self._health = Readiness(SERVICES)
         add_StyleTransferServiceServicer_to_server(
             StyleTransferServicer(self._scheduler, reader, sources, streams), self._server
         )
@@ -168,8 +168,7 @@ class GramophoneServer:
         await self._scheduler.start()
         self._instruments.serve(self._scheduler, self._streams)
         await self._server.start()
-        for name in SERVICES:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.start()
         return f"{host}:{port}"
 
     async def stop(self, grace: float) -> None:

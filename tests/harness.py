@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import resource
 import struct
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -27,15 +29,22 @@ from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceSt
 class ServerProcess:
     """`python -m gramophone_server` on a free loopback port, stopped with its `with` block (or by our death).
 
-    Raw calls to it go over `channel`, which is encrypted if `credentials` are given.
+    Raw calls to it go over `channel`, which is encrypted if `credentials` are given. With `files` it may have as many
+    descriptors as that says, the soft and the hard limit.
     """
 
-    def __init__(self, *args: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self,
+        *args: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        files: tuple[int, int] | None = None,
+    ) -> None:
         # Appended to: the server shares the position at which it is read.
         self.log = tempfile.TemporaryFile("a+")  # noqa: SIM115 - closed in __exit__
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *args]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
+        limit = None if files is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, files)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True, preexec_fn=limit)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("serving on "):

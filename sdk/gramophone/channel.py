@@ -14,6 +14,8 @@ _OPTIONS: dict[str, Any] = {
     # Notices a dead connection within two minutes, and stays well above what the server permits.
     "grpc.keepalive_time_ms": 60_000,
     "grpc.keepalive_timeout_ms": 20_000,
+    # Sooner than a server closes connections without calls; the next call connects again.
+    "grpc.client_idle_timeout_ms": 10_000,
     # A server that is back after a restart is found soon: gRPC would wait up to two minutes. What it calls the minimum
     # is how long connecting may take, and has to do for a slow network.
     "grpc.initial_reconnect_backoff_ms": 200,

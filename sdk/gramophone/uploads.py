@@ -1,7 +1,8 @@
 """Pictures that travel once: what the synchronous and the asynchronous client share.
 
 A large picture of a request is sent ahead with UploadImage, and the request has its hash: so it stays small, and
-sending it again, or another with the same picture, is cheap.
+sending it again, or another with the same picture, is cheap. So are the largest of many pictures that are too much
+together.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .v1 import job_service_pb2, options_pb2
 LARGE = 1 << 20
 """Bytes from which on a picture is sent ahead."""
 _CHUNK = 1 << 20
+# Bytes that the pictures in one request have together at most. A server takes requests of 4 MiB.
+_TOGETHER = 2 << 20
 
 _Request = TypeVar("_Request", bound=Message)
 
@@ -55,8 +58,10 @@ class Parcel(Generic[_Request]):
         self._library = library
         self._large: list[tuple[options_pb2.Image, str, bytes]] = []
         if library.there_is_one:
-            for image in _images(request):
-                if len(image.data) > LARGE:
+            images = [image for image in _images(request) if image.data]
+            most = _largest_inline([len(image.data) for image in images])
+            for image in images:
+                if len(image.data) > most:
                     self._take_out(image)
 
     def missing(self) -> list[tuple[str, bytes]]:
@@ -86,6 +91,16 @@ class Parcel(Generic[_Request]):
         self._large.append((image, digest, data))
         image.ClearField("data")
         image.sha256 = digest
+
+
+def _largest_inline(sizes: list[int]) -> int:
+    """Bytes of the largest picture that stays in a request, so that all that stay are not too much together."""
+    together = 0
+    for size in sorted(sizes):
+        together += size
+        if size > LARGE or together > _TOGETHER:
+            return size - 1
+    return LARGE
 
 
 def sha256_of(data: bytes) -> str:

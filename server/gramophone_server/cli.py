@@ -12,7 +12,9 @@ from .jobs.folder import DataFolderError, default_data_folder
 from .jobs.store import Retention
 from .logs import Format, configure
 from .models.store import UnknownModelError
+from .service.connections import raise_descriptor_limit
 from .service.limits import Limits
+from .service.memory import set_up_allocator
 from .service.server import GramophoneServer, ServerConfig
 from .service.sight import Sight
 from .service.tls import Security, SecurityError
@@ -64,6 +66,16 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--max-iterations", default=Limits.max_iterations, show_default=True, type=click.IntRange(1))
 @click.option(
     "--max-streams", default=Limits.max_streams, show_default=True, type=click.IntRange(1), help="Open at once."
+)
+@click.option(
+    "--max-connections", default=Limits.max_connections, show_default=True, type=click.IntRange(1), help="At once."
+)
+@click.option(
+    "--idle-timeout",
+    default=Limits.idle_timeout,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="Seconds after which a connection without calls is closed.",
 )
 @click.option(
     "--max-reports",
@@ -125,6 +137,8 @@ def serve(
     max_queued_per_client: int,
     max_iterations: int,
     max_streams: int,
+    max_connections: int,
+    idle_timeout: float,
     max_reports: float,
     data: Path | None,
     database: str | None,
@@ -149,9 +163,12 @@ def serve(
 ) -> None:
     """Serve Gramophone over gRPC."""
     configure(log_format, log_level)
+    raise_descriptor_limit()
+    set_up_allocator()
     limits = Limits(
         max_pixels=max_pixels, decode_memory=decode_memory, max_queued=max_queued,
         max_queued_per_client=max_queued_per_client, max_iterations=max_iterations, max_streams=max_streams,
+        max_connections=max_connections, idle_timeout=idle_timeout,
         max_reports=max_reports,
     )  # fmt: skip
     security = Security(tokens, tls_certificate, tls_key, client_ca, admins, insecure)

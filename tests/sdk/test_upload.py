@@ -73,6 +73,14 @@ def test_a_picture_that_the_server_has_forgotten_is_sent_again(flaky, connect):
     assert calls[1].split()[2] == calls[2].split()[2]
 
 
+def test_of_many_pictures_the_largest_are_sent_ahead(flaky, connect):
+    """Each alone would stay in the request, which would become too large for a server."""
+    pictures = [random.Random(size).randbytes(size) for size in (900_000, 800_000, 700_000, 10)]
+    connect(flaky.address).style(pictures).result()
+    assert sizes(flaky, "UploadImage") == [len(pictures[0])]
+    assert sizes(flaky, "ReconstructStyle")[0] < 2 << 20
+
+
 def test_a_server_without_uploads_gets_the_bytes(flaky, connect):
     client = connect(flaky.address)
     flaky.script(*["UploadImage abort UNIMPLEMENTED"] * 20)

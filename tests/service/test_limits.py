@@ -78,13 +78,16 @@ def test_a_listing_from_anywhere(server):
         server.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_token=text))
 
 
-@pytest.mark.parametrize("count", [10, 1000, 100_000])
-def test_very_many_mistakes(server, count):
+@pytest.mark.parametrize(
+    ("count", "field"),
+    [(10, "style_layers[0].layer"), (200, "style_layers[0].layer"), (300, "style_layers")],
+)
+def test_very_many_mistakes(server, count, field):
     request = style_request()
     request.style_layers.extend([options_pb2.LayerWeight(layer="ü" * 40)] * count)
     error = error_of(server.style.EstimateJob, pb.EstimateJobRequest(style=request))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert violations(error)[0].field == "style_layers[0].layer"
+    assert violations(error)[0].field == field
 
 
 def test_names_stay_within_the_folder_of_models(tmp_path: Path):

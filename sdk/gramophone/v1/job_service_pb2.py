@@ -23,46 +23,53 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from gramophone.v1 import field_rules_pb2 as gramophone_dot_v1_dot_field__rules__pb2
 from gramophone.v1 import job_pb2 as gramophone_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/job_service.proto\x12\rgramophone.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17gramophone/v1/job.proto\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\xd7\x02\n\x0fListJobsRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.gramophone.v1.JobState\x12%\n\x05kinds\x18\x04 \x03(\x0e\x32\x16.gramophone.v1.JobKind\x12\r\n\x05model\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x31\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05order\x18\t \x01(\x0e\x32\x17.gramophone.v1.JobOrderH\x01\x88\x01\x01\x42\x0c\n\n_page_sizeB\x08\n\x06_order\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.gramophone.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\":\n\x10WatchJobResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\"\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteJobResponse\"G\n\x15\x44ownloadResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x06offset\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\t\n\x07_offset\"n\n\x16\x44ownloadResultResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.gramophone.v1.JobResult\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"2\n\x12UploadImageRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"3\n\x13UploadImageResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03*]\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16JOB_ORDER_NEWEST_FIRST\x10\x01\x12\x1a\n\x16JOB_ORDER_OLDEST_FIRST\x10\x02\x32\xc8\x04\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.gramophone.v1.GetJobRequest\x1a\x1d.gramophone.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.gramophone.v1.ListJobsRequest\x1a\x1f.gramophone.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.gramophone.v1.WatchJobRequest\x1a\x1f.gramophone.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.gramophone.v1.CancelJobRequest\x1a .gramophone.v1.CancelJobResponse\x12N\n\tDeleteJob\x12\x1f.gramophone.v1.DeleteJobRequest\x1a .gramophone.v1.DeleteJobResponse\x12_\n\x0e\x44ownloadResult\x12$.gramophone.v1.DownloadResultRequest\x1a%.gramophone.v1.DownloadResultResponse0\x01\x12V\n\x0bUploadImage\x12!.gramophone.v1.UploadImageRequest\x1a\".gramophone.v1.UploadImageResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/job_service.proto\x12\rgramophone.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fgramophone/v1/field_rules.proto\x1a\x17gramophone/v1/job.proto\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\xe7\x02\n\x0fListJobsRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\t\x12/\n\x06states\x18\x03 \x03(\x0e\x32\x17.gramophone.v1.JobStateB\x06\xaa\xbb\x18\x02\x08\x10\x12-\n\x05kinds\x18\x04 \x03(\x0e\x32\x16.gramophone.v1.JobKindB\x06\xaa\xbb\x18\x02\x08\x10\x12\r\n\x05model\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x31\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05order\x18\t \x01(\x0e\x32\x17.gramophone.v1.JobOrderH\x01\x88\x01\x01\x42\x0c\n\n_page_sizeB\x08\n\x06_order\"V\n\x10ListJobsResponse\x12)\n\x04jobs\x18\x01 \x03(\x0b\x32\x12.gramophone.v1.JobB\x07\xaa\xbb\x18\x03\x08\xe8\x07\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\":\n\x10WatchJobResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\"\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteJobResponse\"G\n\x15\x44ownloadResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x06offset\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\t\n\x07_offset\"n\n\x16\x44ownloadResultResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.gramophone.v1.JobResult\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"2\n\x12UploadImageRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"3\n\x13UploadImageResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03*]\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16JOB_ORDER_NEWEST_FIRST\x10\x01\x12\x1a\n\x16JOB_ORDER_OLDEST_FIRST\x10\x02\x32\xc8\x04\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.gramophone.v1.GetJobRequest\x1a\x1d.gramophone.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.gramophone.v1.ListJobsRequest\x1a\x1f.gramophone.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.gramophone.v1.WatchJobRequest\x1a\x1f.gramophone.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.gramophone.v1.CancelJobRequest\x1a .gramophone.v1.CancelJobResponse\x12N\n\tDeleteJob\x12\x1f.gramophone.v1.DeleteJobRequest\x1a .gramophone.v1.DeleteJobResponse\x12_\n\x0e\x44ownloadResult\x12$.gramophone.v1.DownloadResultRequest\x1a%.gramophone.v1.DownloadResultResponse0\x01\x12V\n\x0bUploadImage\x12!.gramophone.v1.UploadImageRequest\x1a\".gramophone.v1.UploadImageResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gramophone.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBORDER']._serialized_start=1197
-  _globals['_JOBORDER']._serialized_end=1290
-  _globals['_GETJOBREQUEST']._serialized_start=108
-  _globals['_GETJOBREQUEST']._serialized_end=139
-  _globals['_GETJOBRESPONSE']._serialized_start=141
-  _globals['_GETJOBRESPONSE']._serialized_end=190
-  _globals['_LISTJOBSREQUEST']._serialized_start=193
-  _globals['_LISTJOBSREQUEST']._serialized_end=536
-  _globals['_LISTJOBSRESPONSE']._serialized_start=538
-  _globals['_LISTJOBSRESPONSE']._serialized_end=615
-  _globals['_WATCHJOBREQUEST']._serialized_start=617
-  _globals['_WATCHJOBREQUEST']._serialized_end=698
-  _globals['_WATCHJOBRESPONSE']._serialized_start=700
-  _globals['_WATCHJOBRESPONSE']._serialized_end=758
-  _globals['_CANCELJOBREQUEST']._serialized_start=760
-  _globals['_CANCELJOBREQUEST']._serialized_end=794
-  _globals['_CANCELJOBRESPONSE']._serialized_start=796
-  _globals['_CANCELJOBRESPONSE']._serialized_end=848
-  _globals['_DELETEJOBREQUEST']._serialized_start=850
-  _globals['_DELETEJOBREQUEST']._serialized_end=884
-  _globals['_DELETEJOBRESPONSE']._serialized_start=886
-  _globals['_DELETEJOBRESPONSE']._serialized_end=905
-  _globals['_DOWNLOADRESULTREQUEST']._serialized_start=907
-  _globals['_DOWNLOADRESULTREQUEST']._serialized_end=978
-  _globals['_DOWNLOADRESULTRESPONSE']._serialized_start=980
-  _globals['_DOWNLOADRESULTRESPONSE']._serialized_end=1090
-  _globals['_UPLOADIMAGEREQUEST']._serialized_start=1092
-  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1142
-  _globals['_UPLOADIMAGERESPONSE']._serialized_start=1144
-  _globals['_UPLOADIMAGERESPONSE']._serialized_end=1195
-  _globals['_JOBSERVICE']._serialized_start=1293
-  _globals['_JOBSERVICE']._serialized_end=1877
+  _globals['_LISTJOBSREQUEST'].fields_by_name['states']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['states']._serialized_options = b'\252\273\030\002\010\020'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['kinds']._serialized_options = b'\252\273\030\002\010\020'
+  _globals['_LISTJOBSRESPONSE'].fields_by_name['jobs']._loaded_options = None
+  _globals['_LISTJOBSRESPONSE'].fields_by_name['jobs']._serialized_options = b'\252\273\030\003\010\350\007'
+  _globals['_JOBORDER']._serialized_start=1255
+  _globals['_JOBORDER']._serialized_end=1348
+  _globals['_GETJOBREQUEST']._serialized_start=141
+  _globals['_GETJOBREQUEST']._serialized_end=172
+  _globals['_GETJOBRESPONSE']._serialized_start=174
+  _globals['_GETJOBRESPONSE']._serialized_end=223
+  _globals['_LISTJOBSREQUEST']._serialized_start=226
+  _globals['_LISTJOBSREQUEST']._serialized_end=585
+  _globals['_LISTJOBSRESPONSE']._serialized_start=587
+  _globals['_LISTJOBSRESPONSE']._serialized_end=673
+  _globals['_WATCHJOBREQUEST']._serialized_start=675
+  _globals['_WATCHJOBREQUEST']._serialized_end=756
+  _globals['_WATCHJOBRESPONSE']._serialized_start=758
+  _globals['_WATCHJOBRESPONSE']._serialized_end=816
+  _globals['_CANCELJOBREQUEST']._serialized_start=818
+  _globals['_CANCELJOBREQUEST']._serialized_end=852
+  _globals['_CANCELJOBRESPONSE']._serialized_start=854
+  _globals['_CANCELJOBRESPONSE']._serialized_end=906
+  _globals['_DELETEJOBREQUEST']._serialized_start=908
+  _globals['_DELETEJOBREQUEST']._serialized_end=942
+  _globals['_DELETEJOBRESPONSE']._serialized_start=944
+  _globals['_DELETEJOBRESPONSE']._serialized_end=963
+  _globals['_DOWNLOADRESULTREQUEST']._serialized_start=965
+  _globals['_DOWNLOADRESULTREQUEST']._serialized_end=1036
+  _globals['_DOWNLOADRESULTRESPONSE']._serialized_start=1038
+  _globals['_DOWNLOADRESULTRESPONSE']._serialized_end=1148
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=1150
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1200
+  _globals['_UPLOADIMAGERESPONSE']._serialized_start=1202
+  _globals['_UPLOADIMAGERESPONSE']._serialized_end=1253
+  _globals['_JOBSERVICE']._serialized_start=1351
+  _globals['_JOBSERVICE']._serialized_end=1935
 # @@protoc_insertion_point(module_scope)

@@ -118,11 +118,11 @@ class ListJobsRequest(_message.Message):
     """In which order. Default JOB_ORDER_NEWEST_FIRST."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
-        """Only jobs in one of these states. Default: any state."""
+        """Only jobs in one of these states; at most 16. Default: any state."""
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobKind.ValueType]:
-        """Only jobs that make one of these. Default: any kind."""
+        """Only jobs that make one of these; at most 16. Default: any kind."""
 
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:

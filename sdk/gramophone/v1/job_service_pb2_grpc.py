@@ -123,6 +123,7 @@ class JobServiceServicer(object):
     def UploadImage(self, request_iterator, context):
         """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
         has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
+        A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,6 +50,7 @@ class JobServiceStub:
     UploadImage: _grpc.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]
     """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
     has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
+    A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
     """
 
 @_typing.type_check_only
@@ -74,6 +75,7 @@ class JobServiceAsyncStub(JobServiceStub):
     UploadImage: _aio.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]  # type: ignore[assignment]
     """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
     has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
+    A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,6 +139,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.UploadImageResponse, _abc.Awaitable[_job_service_pb2.UploadImageResponse]]:
         """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
         has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
+        A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

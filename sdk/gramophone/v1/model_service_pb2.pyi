@@ -189,7 +189,7 @@ class ExtractFeaturesRequest(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Layers to extract, each once. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
+        """Layers to extract, each once; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
 
     def __init__(
         self,

@@ -309,7 +309,8 @@ class Image(_message.Message):
     data: _builtins.bytes
     """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP or GIF (first frame). EXIF orientation is applied, alpha is
     composited over white, and every mode (grey, palette, CMYK, 16-bit) and embedded ICC profile is converted to 8-bit
-    sRGB. The server bounds the number of pixels, checked from the header before anything is decoded.
+    sRGB. The server bounds the number of pixels, checked from the header before anything is decoded. A request takes at
+    most 4 MiB in all, as gRPC does by default: send larger pictures with UploadImage and refer to them by `sha256`.
     """
     sha256: _builtins.str
     """SHA-256 of such a file that the same client sent with UploadImage, 64 hexadecimal digits."""

@@ -74,7 +74,7 @@ class ReconstructStyleRequest(_message.Message):
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose Gram matrices are matched, each once. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
+        """Layers whose Gram matrices are matched, each once; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
@@ -157,7 +157,7 @@ class ReconstructContentRequest(_message.Message):
 
     @_builtins.property
     def content_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose feature maps are matched, each once. Default conv4_2."""
+        """Layers whose feature maps are matched, each once; at most 256. Default conv4_2."""
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
@@ -254,11 +254,11 @@ class TransferStyleRequest(_message.Message):
 
     @_builtins.property
     def content_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose feature maps are matched, each once. Default conv4_2."""
+        """Layers whose feature maps are matched, each once; at most 256. Default conv4_2."""
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose Gram matrices are matched, each once. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
+        """Layers whose Gram matrices are matched, each once; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:

@@ -212,11 +212,19 @@ class Archive:
     def add_upload(self, owner: str, data: bytes) -> str:
         """Keeps a picture file of a client's; its SHA-256."""
         name = self._files.put(data)
+        self._add_upload(owner, name, len(data))
+        return name
+
+    def add_upload_file(self, owner: str, name: str, size: int, file: Path) -> None:
+        """Keeps a picture file of a client's, of so many bytes and with that SHA-256."""
+        self._files.adopt(name, file)
+        self._add_upload(owner, name, size)
+
+    def _add_upload(self, owner: str, name: str, size: int) -> None:
         with self._engine.begin() as connection:
-            self._count(connection, {name: len(data)})
+            self._count(connection, {name: size})
             if not self._touch(connection, owner, name):
                 connection.execute(uploads.insert().values(owner=owner, sha256=name, used=time.time()))
-        return name
 
     def has_upload(self, owner: str, name: str) -> int | None:
         """The size of a file that a client has uploaded, if it has; it counts as used now."""

@@ -189,6 +189,14 @@ class JobStore:
         """
         return await self._keep(partial(self._archive.add_upload, owner, data))
 
+    async def add_upload_file(self, owner: str, name: str, size: int, file: Path) -> None:
+        """Keeps a picture file of a client's that is on the disk: of so many bytes, with the SHA-256 `name`.
+
+        Raises:
+            StorageError: it cannot be kept.
+        """
+        await self._keep(partial(self._archive.add_upload_file, owner, name, size, file))
+
     async def has_upload(self, owner: str, name: str) -> int | None:
         """The size of a file that a client has uploaded, if it has."""
         return await self._keep(partial(self._archive.has_upload, owner, name))

@@ -18,17 +18,19 @@ from .auth import OPEN
 from .errors import Context
 from .handlers import Behavior, Handler, wrapped
 from .tracing import Tracing
-from .violations import InvalidRequestError, TooMuchError
+from .violations import BusyError, InvalidRequestError, MalformedRequestError, TooMuchError
 
 log = logging.getLogger(__name__)
 
 _REASONS: dict[type[BaseException], str] = {
     QueueFullError: "queue_full",
     TooMuchError: "too_many_streams",
+    BusyError: "busy",
     DoesNotFitError: "does_not_fit",
     StorageError: "storage",
     StoppingError: "stopping",
     InvalidRequestError: "invalid",
+    MalformedRequestError: "invalid",
     RequestIdReusedError: "invalid",
 }
 

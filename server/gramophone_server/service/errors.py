@@ -15,7 +15,7 @@ from ..decoding.decoders import DecodersError
 from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..jobs.scheduler import DoesNotFitError
 from ..jobs.store import StorageError
-from .violations import InvalidRequestError, NotFoundError, TooMuchError
+from .violations import InvalidRequestError, MalformedRequestError, NotFoundError, TooMuchError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,6 +38,8 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
         await abort(context, grpc.StatusCode.NOT_FOUND, str(error), resource, bad_request(*error.violations))
     except InvalidRequestError as error:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error), bad_request(*error.violations))
+    except MalformedRequestError as error:
+        await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except RequestIdReusedError as error:
         field = ("request_id", str(error))
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"request_id: {error}", bad_request(field))

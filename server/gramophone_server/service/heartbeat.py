@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +15,11 @@ _MEMORY, _LONG = 60.0, 0.5
 
 
 class Heartbeat:
-    """Beats on the event loop and measures how late each beat comes."""
+    """Beats on the event loop and measures how late each beat comes.
+
+    Where the system says it (Linux), time in which the loop could run but had no processor does not count: then not the
+    server is at fault, but the machine is busy.
+    """
 
     def __init__(self) -> None:
         # Stalls in falling order, each later than the one before: the first is the longest that is remembered.
@@ -39,10 +44,10 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         while True:
-            begun = time.monotonic()
+            begun, without_processor = time.monotonic(), _without_processor()
             await asyncio.sleep(_BEAT)
             now = time.monotonic()
-            self._note(now, now - begun - _BEAT)
+            self._note(now, now - begun - _BEAT - (_without_processor() - without_processor))
 
     def _note(self, now: float, seconds: float) -> None:
         while self._stalls and self._stalls[-1][1] <= seconds:
@@ -52,3 +57,12 @@ class Heartbeat:
         self._stalls.append((now, seconds))
         if seconds > _LONG:
             log.warning("the event loop stood still for %.2f s", seconds)
+
+
+def _without_processor() -> float:
+    """Seconds that this thread has waited for a processor in its life; 0 where the system does not say."""
+    try:
+        # Time on a processor, and time waiting for one; nanoseconds.
+        return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

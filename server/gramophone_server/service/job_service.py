@@ -1,7 +1,6 @@
 """JobService: finds, watches, cancels and forgets jobs; takes pictures in and gives results out."""
 
 import hashlib
-import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,15 +17,15 @@ from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import Kind
 from ..logs import mark
-from .caller import current_caller
+from .caller import client_of, current_caller
 from .errors import Context, abort, rich_errors
 from .limits import Limits
 from .render import render_job
 from .streams import Streams
+from .uploads import Uploads
 from .violations import Checker, NotFoundError
 
 _PIECE = 1 << 20
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class JobServicer(JobServiceServicer):
@@ -36,7 +35,7 @@ class JobServicer(JobServiceServicer):
         self._scheduler = scheduler
         self._store = scheduler.store
         self._streams = streams
-        self._limits = limits
+        self._uploads = Uploads(scheduler.store, limits.max_upload_bytes, limits.max_uploads)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """One job as it stands."""
@@ -117,31 +116,11 @@ class JobServicer(JobServiceServicer):
     ) -> pb.UploadImageResponse:
         """Keeps a picture file for requests to refer to."""
         async with rich_errors(context):
-            owner, name, data = current_caller().name, "", bytearray()
-            async for request in request_iterator:
-                if not name:
-                    name = request.sha256
-                    check = Checker()
-                    if not _SHA256.fullmatch(name):
-                        check.add("sha256", "must be the SHA-256 of the file, 64 lower-case hexadecimal digits")
-                    check.stop_if_wrong()
-                    if (size := await self._store.has_upload(owner, name)) is not None:
-                        return pb.UploadImageResponse(sha256=name, size=size)
-                data += request.data
-                if len(data) > self._limits.max_message_bytes:
-                    check = Checker()
-                    check.add(
-                        "data", f"is more than {self._limits.max_message_bytes:,} bytes, the most this server takes"
-                    )
-                    check.stop_if_wrong()
-            check = Checker()
-            if not name:
-                check.add("sha256", "is missing: there was no message")
-            elif (found := hashlib.sha256(data).hexdigest()) != name:
-                check.add("sha256", f"is {name}, but what came has the hash {found}; send the file again")
-            check.stop_if_wrong()
-            await self._store.add_upload(owner, bytes(data))
-            return pb.UploadImageResponse(sha256=name, size=len(data))
+            try:
+                return await self._uploads.take(request_iterator, current_caller().name, client_of(context))
+            except TimeoutError:
+                message = "the next piece of the file did not come in time; send it again, in pieces of about 1 MiB"
+                await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, message)
         raise AssertionError("unreachable")
 
     async def _find(self, job_id: str) -> Job:

@@ -18,7 +18,11 @@ class Limits:
         max_streams: streams of events and results open at once.
         max_reports: reports of progress a second, over all streams; whoever would get more gets the latest.
         max_features_bytes: of what one call for features returns.
-        max_message_bytes: of one gRPC message received, and of an uploaded picture file.
+        max_upload_bytes: of an uploaded picture file.
+        max_uploads: uploads under way.
+        max_connections: at once; fewer where the system gives fewer descriptors.
+        idle_timeout: seconds after which a connection without calls is closed.
+        max_calls: open at once, streams included.
     """
 
     max_pixels: int = 8192 * 8192
@@ -29,7 +33,11 @@ class Limits:
     max_streams: int = 4096
     max_reports: float = 200.0
     max_features_bytes: int = 256 << 20
-    max_message_bytes: int = 128 << 20
+    max_upload_bytes: int = 128 << 20
+    max_uploads: int = 16
+    max_connections: int = 8192
+    idle_timeout: float = 20.0
+    max_calls: int = 8192
 
     @property
     def max_request_pixels(self) -> int:

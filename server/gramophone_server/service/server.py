@@ -24,8 +24,11 @@ from ..jobs.scheduler import Bounds, Scheduler
 from ..jobs.store import JobStore, Retention
 from ..models.store import BUILTIN_MODEL, ModelStore
 from .auth import Authenticator
+from .connections import connection_options
+from .intake import MOST, Intake
 from .job_service import JobServicer
 from .limits import Limits
+from .memory import give_back_often
 from .model_service import ModelServicer
 from .readiness import Readiness
 from .requests import RequestReader
@@ -37,6 +40,12 @@ from .tls import Security
 from .tokens import TokenFile
 
 log = logging.getLogger(__name__)
+
+_WITH_PICTURES = (
+    *(f"/{method.containing_service.full_name}/{method.name}"
+      for method in style_transfer_service_pb2.DESCRIPTOR.services_by_name["StyleTransferService"].methods),
+    "/gramophone.v1.ModelService/ExtractFeatures",
+)  # fmt: skip
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -123,9 +132,15 @@ class GramophoneServer:
 
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
         self._server = grpc.aio.server(
-            interceptors=[self._instruments.interceptor, *([authenticator] if security.authenticates else [])],
+            interceptors=[
+                self._instruments.interceptor,
+                *([authenticator] if security.authenticates else []),
+                Intake(_WITH_PICTURES),
+            ],
+            maximum_concurrent_rpcs=limits.max_calls,
             options=[
-                ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+                *connection_options(limits.max_connections, limits.idle_timeout),
+                ("grpc.max_receive_message_length", MOST),
                 ("grpc.max_send_message_length", -1),
                 # A second server on the same port is a mistake, not load balancing.
                 ("grpc.so_reuseport", 0),
@@ -169,6 +184,7 @@ class GramophoneServer:
         self._instruments.serve(self._scheduler, self._streams)
         await self._server.start()
         await self._health.start()
+        self._giving_back = asyncio.create_task(give_back_often())
         return f"{host}:{port}"
 
     async def stop(self, grace: float) -> None:
@@ -178,6 +194,7 @@ class GramophoneServer:
         """
         log.info("stopping, with %g s for running jobs", grace)
         await self._health.enter_graceful_shutdown()
+        self._giving_back.cancel()
         await asyncio.to_thread(self._instruments.stop_serving)
         await self._decoders.close()
         await self._scheduler.stop(grace)

@@ -93,7 +93,7 @@ class Sources:
             DecodersError: no decoder can be had.
             StorageError: the disk is full, or cannot be used.
         """
-        with _on_disk():
+        with on_disk():
             await self._open(sources, check)
 
     async def _open(self, sources: list[Source], check: Checker) -> None:
@@ -124,7 +124,7 @@ class Sources:
     async def _cut(self, source: Source, cut: Cut, check: Checker) -> tuple[str, bool, bool]:
         assert source.file is not None and source.header is not None
         try:
-            with _on_disk():
+            with on_disk():
                 made = await self._decoders.cut(
                     source.file, source.header, cut, self.staging.path, self._client, durable=self._durable
                 )
@@ -167,11 +167,12 @@ class Sources:
 
 
 @contextmanager
-def _on_disk() -> Iterator[None]:
+def on_disk() -> Iterator[None]:
+    """Has what goes wrong on the disk in the block be a StorageError."""
     try:
         yield
     except OSError as error:
-        log.error("pictures of a request cannot be kept: %s", error)
+        log.error("a picture cannot be kept: %s", error)
         raise StorageError(f"The server cannot write to its disk: {error.strerror or error}.") from error
 
 

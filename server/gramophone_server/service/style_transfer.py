@@ -15,6 +15,7 @@ from ..jobs.spec import JobSpec
 from ..logs import mark
 from .caller import client_of
 from .errors import Context, abort, rich_errors
+from .intake import let_go
 from .render import render_estimate
 from .requests import RequestReader
 from .sources import MakeSources, Sources
@@ -36,21 +37,27 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         self, request: pb.ReconstructStyleRequest, context: Context
     ) -> AsyncIterator[pb.ReconstructStyleResponse]:
         """Makes a texture."""
-        async for event in self._run(request, context, self._reader.style):
+        events = self._run(request, context, self._reader.style)
+        del request  # which the stream does not need
+        async for event in events:
             yield pb.ReconstructStyleResponse(event=event)
 
     async def ReconstructContent(
         self, request: pb.ReconstructContentRequest, context: Context
     ) -> AsyncIterator[pb.ReconstructContentResponse]:
         """Makes a picture from feature maps."""
-        async for event in self._run(request, context, self._reader.content):
+        events = self._run(request, context, self._reader.content)
+        del request  # which the stream does not need
+        async for event in events:
             yield pb.ReconstructContentResponse(event=event)
 
     async def TransferStyle(
         self, request: pb.TransferStyleRequest, context: Context
     ) -> AsyncIterator[pb.TransferStyleResponse]:
         """Makes a picture of one picture's content in another's style."""
-        async for event in self._run(request, context, self._reader.transfer):
+        events = self._run(request, context, self._reader.transfer)
+        del request  # which the stream does not need
+        async for event in events:
             yield pb.TransferStyleResponse(event=event)
 
     async def EstimateJob(self, request: pb.EstimateJobRequest, context: Context) -> pb.EstimateJobResponse:
@@ -82,6 +89,9 @@ class StyleTransferServicer(StyleTransferServiceServicer):
                         await self._scheduler.check_fits(spec)
                         job = await self._scheduler.admission.submit(spec, submission, sources.staging)
                 mark(job_id=job.id)
+                # The stream may go on for hours, and needs nothing of it.
+                del request
+                let_go()
                 try:
                     async for event in self._streams.events(job, context):
                         yield event

@@ -13,6 +13,7 @@ from ..jobs.admission import Submission
 from .caller import current_caller
 from .violations import Checker
 
+M = TypeVar("M", bound=Message)
 PaintRequest = TypeVar(
     "PaintRequest", pb.ReconstructStyleRequest, pb.ReconstructContentRequest, pb.TransferStyleRequest
 )
@@ -35,19 +36,22 @@ def read_submission(request: PaintRequest, check: Checker) -> Submission:
 
 def _hash(request: PaintRequest) -> str:
     """A hash of what is asked for, the same whether a picture stands in it or is referred to."""
-    copy = type(request)()
-    copy.CopyFrom(request)
-    _refer(copy)
-    return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
+    return hashlib.sha256(_referring(request).SerializeToString(deterministic=True)).hexdigest()
 
 
-def _refer(message: Message) -> None:
-    if isinstance(message, options_pb2.Image):
-        if message.data:
-            message.sha256 = hashlib.sha256(message.data).hexdigest()
-            message.ClearField("data")
-        return
+def _referring(message: M) -> M:
+    """A copy of a message in which pictures are referred to; their bytes are not copied."""
+    made = type(message)()
+    if isinstance(message, options_pb2.Image) and isinstance(made, options_pb2.Image):
+        made.sha256 = hashlib.sha256(message.data).hexdigest() if message.data else message.sha256
+        return made
     for field, value in message.ListFields():
-        if field.message_type is not None:
-            for item in value if field.is_repeated else (value,):
-                _refer(item)
+        if field.message_type is None and field.is_repeated:
+            getattr(made, field.name).extend(value)
+        elif field.message_type is None:
+            setattr(made, field.name, value)
+        elif field.is_repeated:
+            getattr(made, field.name).extend([_referring(item) for item in value])
+        else:
+            getattr(made, field.name).CopyFrom(_referring(value))
+    return made

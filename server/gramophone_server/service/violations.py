@@ -31,6 +31,14 @@ class TooMuchError(Exception):
         self.retry_after = retry_after
 
 
+class BusyError(TooMuchError):
+    """The server reads as many requests as it can."""
+
+
+class MalformedRequestError(Exception):
+    """What came is no request that can be read at all; the message is a sentence."""
+
+
 class Checker:
     """Reads fields of a request, noting what is wrong with them.
 

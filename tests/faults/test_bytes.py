@@ -1,0 +1,237 @@
+"""Messages that are large, grow when they are parsed, or never end, while somebody else works."""
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+import psutil
+import pytest
+
+from gramophone.v1 import job_service_pb2, model_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from tests.harness import Calls, ServerProcess, png, run, style_request, wait_until
+
+from .bystander import WATCHED, Bystander, check_back_to_idle
+from .checks import check_unharmed
+from .http2 import Connection
+
+HEALTH = "/grpc.health.v1.Health/Check"
+PAINT = "/gramophone.v1.StyleTransferService/ReconstructStyle"
+Attack = Callable[[str, threading.Event], None]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess(*WATCHED) as running:
+        run(running, style_request())
+        yield running
+
+
+def attacked(server: ServerProcess, attack: Attack, seconds: float, threads: int = 4) -> Bystander:
+    """What somebody else sees of a server that is attacked by so many threads for so long."""
+    over, failures = threading.Event(), []
+
+    def work() -> None:
+        while not over.is_set():
+            try:
+                attack(server.address, over)
+            except Exception as error:
+                failures.append(error)
+                return
+
+    idle, workers = psutil.Process(server.process.pid).memory_info().rss, server.workers()
+    there = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
+    with Bystander(server) as client:
+        for thread in there:
+            thread.start()
+        time.sleep(seconds)
+        over.set()
+        for thread in there:
+            thread.join(30)
+    assert not failures
+    client.check()
+    check_back_to_idle(server, max(idle, 75 << 20))
+    check_unharmed(server, workers)
+    return client
+
+
+def code_of(call: Callable[[], object]) -> grpc.StatusCode:
+    """The code of a call that fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code()
+
+
+def field(number: int, content: bytes = b"") -> bytes:
+    """A field of a message, as it travels."""
+    size, made = len(content), bytearray([number << 3 | 2])
+    while size > 127:
+        made.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*made, size]) + content
+
+
+REPEATED: dict[str, tuple[str, bytes]] = {
+    "empty styles": (PAINT, field(1) * 2_000_000),
+    "layers": (PAINT, field(2, field(1, b"conv1_1")) * 300_000),
+    "layers of an estimate": (
+        "/gramophone.v1.StyleTransferService/EstimateJob", field(1, field(2, field(1, b"conv1_1")) * 300_000),
+    ),
+    "options again and again": (PAINT, field(3, field(24)) * 800_000),
+    "layers of features": ("/gramophone.v1.ModelService/ExtractFeatures", field(2, b"conv1_1") * 400_000),
+    "states": ("/gramophone.v1.JobService/ListJobs", field(3, b"\1" * 1_000_000)),
+    "unknown fields": ("/gramophone.v1.JobService/GetJob", field(15) * 500_000),
+}  # fmt: skip
+
+
+def test_no_field_comes_more_often_than_the_contract_says(server: ServerProcess) -> None:
+    """In the raw, as a client of another language may send it; by gzip, a few kilobytes of each."""
+    answers: dict[str, set[str]] = {name: set() for name in REPEATED}
+
+    def attack(address: str, over: threading.Event) -> None:
+        with Calls(address) as calls:
+            for name, (method, message) in REPEATED.items():
+                for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+                    call = calls.channel.unary_stream(method) if method == PAINT else calls.channel.unary_unary(method)
+                    try:
+                        answer = call(message, timeout=20, compression=compression)
+                        list(answer) if method == PAINT else None
+                        answers[name].add("OK")
+                    except grpc.RpcError as error:
+                        answers[name].add(error.code().name)
+
+    attacked(server, attack, 6)
+    print(answers)
+    assert all(found <= {"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"} for found in answers.values())
+    with Calls(server.address) as calls:
+        call = calls.channel.unary_unary("/gramophone.v1.StyleTransferService/EstimateJob")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(REPEATED["layers of an estimate"][1])
+        assert caught.value.details() == "style_layers: has more than 256 values"
+
+
+def test_a_message_that_grows_is_refused_by_its_size(server: ServerProcess) -> None:
+    """27 KB of gzip that hold 28 MB of styles."""
+
+    def attack(address: str, over: threading.Event) -> None:
+        with Calls(address) as calls:
+            call = calls.channel.unary_stream(PAINT)
+            for _ in range(5):
+                code = code_of(lambda: list(call(field(1) * 14_000_000, timeout=20, compression=grpc.Compression.Gzip)))
+                assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    attacked(server, attack, 4, threads=2)
+
+
+def test_messages_that_do_not_end(server: ServerProcess) -> None:
+    """By hundreds over some connections; each claims as much as may come, and sends a little or a windowful."""
+
+    def attack(address: str, over: threading.Event) -> None:
+        with contextlib.suppress(OSError), Connection(address) as connection:
+            for sent in (100, 60_000) * 10:
+                for method in (HEALTH, PAINT, "/gramophone.v1.JobService/GetJob"):
+                    connection.begin(method, 4_000_000, bytes(sent))
+            over.wait(2)
+
+    attacked(server, attack, 6)
+
+
+def test_messages_that_claim_too_much_are_refused_at_once(server: ServerProcess) -> None:
+    def attack(address: str, over: threading.Event) -> None:
+        with contextlib.suppress(OSError), Connection(address) as connection:
+            for _ in range(100):
+                connection.begin(HEALTH, 127 << 20, bytes(100))
+            over.wait(1)
+
+    attacked(server, attack, 3)
+
+
+def test_uploads_that_never_end(server: ServerProcess) -> None:
+    """120 MiB each, of which most comes at once and the rest never."""
+    seed = [0]
+
+    def attack(address: str, over: threading.Event) -> None:
+        seed[0] += 1
+        name = hashlib.sha256(b"%d" % seed[0]).hexdigest()
+
+        def pieces() -> Iterator[job_service_pb2.UploadImageRequest]:
+            yield job_service_pb2.UploadImageRequest(sha256=name)
+            for _ in range(60):
+                yield job_service_pb2.UploadImageRequest(data=bytes(1 << 20))
+            over.wait(20)
+
+        with Calls(address) as calls, contextlib.suppress(grpc.RpcError):
+            calls.jobs.UploadImage(pieces(), timeout=4)
+
+    attacked(server, attack, 6, threads=8)
+    folder = psutil.Process(server.process.pid)
+    wait_until(lambda: not [f for f in folder.open_files() if "staging" in f.path], "the files of uploads to be closed")
+
+
+def test_an_upload_gets_a_place_although_all_are_taken(server: ServerProcess) -> None:
+    over = threading.Event()
+
+    def stall(number: int) -> None:
+        def pieces() -> Iterator[job_service_pb2.UploadImageRequest]:
+            yield job_service_pb2.UploadImageRequest(sha256=hashlib.sha256(b"%d" % number).hexdigest())
+            yield job_service_pb2.UploadImageRequest(data=b"x")
+            over.wait(30)
+
+        with Calls(server.address) as calls, contextlib.suppress(grpc.RpcError):
+            calls.jobs.UploadImage(pieces(), timeout=30)
+
+    threads = [threading.Thread(target=stall, args=(number,), daemon=True) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    data = png(100, 100, seed=7)
+    name = hashlib.sha256(data).hexdigest()
+    begun = time.monotonic()
+    with Calls(server.address) as calls:
+        sent = [job_service_pb2.UploadImageRequest(sha256=name), job_service_pb2.UploadImageRequest(data=data)]
+        assert calls.jobs.UploadImage(iter(sent), timeout=30).size == len(data)
+    assert time.monotonic() - begun < 6
+    over.set()
+    for thread in threads:
+        thread.join(10)
+
+
+def test_what_is_read_before_anybody_is_known(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Nothing of a call without a token, and little of a health check."""
+    tokens = tmp_path / "tokens.json"
+    from gramophone_server.service.tokens import add_token
+
+    token = add_token(tokens, "alice", admin=False)
+    with ServerProcess("--tokens", str(tokens), *WATCHED) as server, Calls(server.address) as calls:
+        large = b"\x0a" + b"\xff\xff\x3f" + bytes((1 << 20) - 1)
+        assert code_of(lambda: calls.channel.unary_unary(HEALTH)(large)) == grpc.StatusCode.INVALID_ARGUMENT
+        request = pb.EstimateJobRequest(style=style_request())
+        request.style.styles[0].image.data = bytes(3_000_000)
+        assert code_of(lambda: calls.style.EstimateJob(request)) == grpc.StatusCode.UNAUTHENTICATED
+
+        def attack(address: str, over: threading.Event) -> None:
+            with contextlib.suppress(OSError), Connection(address) as connection:
+                for method in (HEALTH, PAINT) * 50:
+                    connection.begin(method, 4_000_000, bytes(60_000))
+                over.wait(2)
+
+        over = threading.Event()
+        threads = [threading.Thread(target=attack, args=(server.address, over), daemon=True) for _ in range(4)]
+        with Bystander(server, token) as client:
+            for thread in threads:
+                thread.start()
+            time.sleep(4)
+            over.set()
+        client.check()
+
+
+def test_ordinary_requests_by_gzip_are_answered(server: ServerProcess) -> None:
+    with Calls(server.address) as calls:
+        for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+            assert calls.models.ListModels(model_service_pb2.ListModelsRequest(), compression=compression).models
+            request = pb.EstimateJobRequest(style=style_request())
+            request.style.styles[0].image.CopyFrom(options_pb2.Image(data=png(300, 300)))
+            assert calls.style.EstimateJob(request, compression=compression).fits

@@ -19,6 +19,7 @@ from gramophone_server.service.limits import Limits
 from gramophone_server.service.requests import RequestReader
 from gramophone_server.service.sources import Sources
 from gramophone_server.service.violations import InvalidRequestError
+from gramophone_server.service.wire import WireError, check_wire
 from tests.faults.mutations import originals
 from tests.harness import options, png
 
@@ -48,9 +49,11 @@ def pictures(data: bytes) -> None:
 def requests(data: bytes) -> None:
     """A request is refused with the fields that are wrong, or is a job or a question for features."""
     kind = model_service_pb2.ExtractFeaturesRequest if data[:1] == b"\xff" else pb.EstimateJobRequest
+    data = data[data[:1] == b"\xff" :]
     try:
-        request = kind.FromString(data[data[:1] == b"\xff" :])
-    except DecodeError:
+        check_wire(data, kind.DESCRIPTOR)
+        request = kind.FromString(data)
+    except (InvalidRequestError, WireError, DecodeError):
         return
     loop, decoders = _outside()
     with tempfile.TemporaryDirectory() as name:

@@ -49,8 +49,11 @@ def test_what_the_contract_allows_passes(call):
 def test_a_repeated_field_has_its_bound():
     layer = options_pb2.LayerWeight(layer="conv1_1").SerializeToString()
     check_wire(field(NUMBER["style_layers"], layer) * 256, STYLE)
-    assert refused(field(NUMBER["style_layers"], layer) * 257) == ("style_layers", "has more than 256 values")
-    assert refused(field(NUMBER["styles"], b"") * 17) == ("styles", "has more than 16 values")
+    assert refused(field(NUMBER["style_layers"], layer) * 257) == (
+        "style_layers",
+        "has more than 256 values; it takes 1 to 256",
+    )
+    assert refused(field(NUMBER["styles"], b"") * 17) == ("styles", "has more than 16 values; it takes 1 to 16")
 
 
 def test_the_parts_of_one_message_are_counted_together():
@@ -64,7 +67,10 @@ def test_packed_values_are_counted():
     wanted = job_service_pb2.ListJobsRequest(states=[1] * 16)
     check_wire(wanted.SerializeToString(), wanted.DESCRIPTOR)
     wanted.states.append(1)
-    assert refused(wanted.SerializeToString(), wanted.DESCRIPTOR) == ("states", "has more than 16 values")
+    assert refused(wanted.SerializeToString(), wanted.DESCRIPTOR) == (
+        "states",
+        "has more than 16 values; it takes 1 to 16",
+    )
     assert refused(field(3, b"\1" * 4_000_000), wanted.DESCRIPTOR)[0] == "states"
     # Each alone is one value of the same field.
     assert refused(b"\x18\1" * 17, wanted.DESCRIPTOR)[0] == "states"

@@ -82,7 +82,7 @@ class _Walk:
                 packed = tag & 7 == _LENGTH and message is None and self._is_packed(descriptor, tag >> 3)
                 self._items[here] += self._count(begin, at) if packed else 1
                 if self._items[here] > most:
-                    _refuse(here, f"has more than {most} values")
+                    _refuse(here, f"has more than {most} values; it takes 1 to {most}")
                 here = f"{here}[{self._items[here] - 1}]"
             if message is not None and tag & 7 == _LENGTH:
                 self.message(begin, at, message, here, depth + 1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -226,6 +227,47 @@ def test_what_is_read_before_anybody_is_known(tmp_path) -> None:  # type: ignore
             time.sleep(4)
             over.set()
         client.check()
+
+
+def test_a_stop_waits_for_nobody() -> None:
+    """Neither for requests that do not come, nor for uploads that do not go on, nor for many that are refused."""
+    over = threading.Event()
+
+    def half(address: str) -> None:
+        with contextlib.suppress(OSError), Connection(address) as connection:
+            for method in (HEALTH, PAINT) * 20:
+                connection.begin(method, 4_000_000, bytes(60_000))
+            over.wait(30)
+
+    def upload(address: str) -> None:
+        def pieces() -> Iterator[job_service_pb2.UploadImageRequest]:
+            yield job_service_pb2.UploadImageRequest(sha256=hashlib.sha256(b"stop").hexdigest())
+            yield job_service_pb2.UploadImageRequest(data=bytes(1 << 20))
+            over.wait(30)
+
+        with Calls(address) as calls, contextlib.suppress(grpc.RpcError):
+            calls.jobs.UploadImage(pieces(), timeout=30)
+
+    def repeat(address: str) -> None:
+        with Calls(address) as calls:
+            while not over.is_set():
+                with contextlib.suppress(grpc.RpcError):
+                    list(calls.channel.unary_stream(PAINT)(REPEATED["empty styles"][1], timeout=5))
+
+    with ServerProcess("--grace", "2") as server:
+        threads = [
+            threading.Thread(target=work, args=(server.address,), daemon=True) for work in (half, upload, repeat)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(20)
+        assert time.monotonic() - begun < 7
+        over.set()
+        for thread in threads:
+            thread.join(10)
 
 
 def test_ordinary_requests_by_gzip_are_answered(server: ServerProcess) -> None:

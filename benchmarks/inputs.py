@@ -17,7 +17,8 @@ from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor, gram
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
-from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore
+from gramophone_server.models.model import Model
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.studio import Studio
 from gramophone_server.worker.targets import Targets
 from tests.reading import read_job

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gramophone_server.models.store import ModelStore, UnknownModelError, verify
+from gramophone_server.models.store import ModelStore, UnknownModelError
 
 if TYPE_CHECKING:
-    from gramophone_server.models.store import Model
+    from gramophone_server.models.model import Model
 
 _folder = click.option(
     "--models", "root", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.  [default: yours]"
@@ -88,7 +88,7 @@ def verify_models(names: tuple[str, ...], root: Path | None) -> None:
     try:
         for model in [store.get(name) for name in names] if names else store.list():
             try:
-                verify(model)
+                model.verify()
                 click.echo(f"{model.manifest.name}: good")
             except ValueError as error:
                 failed = True

@@ -12,7 +12,8 @@ from torch import nn
 from gramophone_server.models.graph import INPUT, build_vgg, kernel_stride
 from gramophone_server.models.layers import LossScaleName, PoolingName, position, stride
 from gramophone_server.models.manifest import LBFGS_HISTORY, Layer, Manifest, Preprocessing
-from gramophone_server.models.store import Model, write_model
+from gramophone_server.models.model import Model
+from gramophone_server.models.store import write_model
 
 TOLERANCE = 1e-4
 """Most relative error of a layer, ONNX Runtime against torch, with which a model is accepted."""

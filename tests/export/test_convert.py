@@ -9,7 +9,7 @@ from gramophone_export.convert import ParityError, convert, measure_parity
 from gramophone_export.weights import read_weights
 from gramophone_server.models.graph import build_vgg, load_weights
 from gramophone_server.models.layers import VGG19_LAYERS
-from gramophone_server.models.store import ModelStore, verify
+from gramophone_server.models.store import ModelStore
 
 POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
 
@@ -25,7 +25,7 @@ def make(folder, weights, name="mine"):
 
 def test_a_model_and_its_manifest(tmp_path, weights):
     model = make(tmp_path, weights)
-    verify(model)
+    model.verify()
     assert ModelStore(tmp_path).get("mine") == model
     assert list(model.manifest.parity) == [layer.name for layer in model.manifest.layers] == list(weights)
     assert max(model.manifest.parity.values()) < 1e-4

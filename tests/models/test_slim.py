@@ -7,7 +7,8 @@ import pytest
 from gramophone.requests import estimate_request
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
-from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT, Model, ModelStore, verify
+from gramophone_server.models.model import Model
+from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT, ModelStore
 from gramophone_server.service.server import ServerConfig
 from tests.harness import png
 from tests.reading import read_job
@@ -24,7 +25,7 @@ def test_it_is_the_default(model):
 
 def test_it_is_small_whole_and_ours(model):
     assert sum(file.stat().st_size for file in (BUILTIN_ROOT / "vgg19-slim").iterdir()) <= 4e6
-    verify(model)
+    model.verify()
     assert model.manifest.licence == "MIT"
     assert "seed" in model.manifest.source
 

@@ -1,9 +1,11 @@
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore, UnknownModelError, verify
+from gramophone_server.models.model import Model, ModelError
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore, UnknownModelError
 
 BUILTIN = ["vgg19-random", "vgg19-slim"]
 
@@ -30,29 +32,29 @@ def test_the_built_in_models_are_always_there_and_good(store):
     assert names(store) == BUILTIN
     assert BUILTIN_MODEL in BUILTIN
     for name in BUILTIN:
-        verify(store.get(name))
+        store.get(name).verify()
 
 
 def test_a_model_that_is_added_is_found(store, added):
     assert names(store) == ["mine", *BUILTIN]
     assert store.get("mine") == added
-    verify(added)
+    added.verify()
 
 
 def test_adding_again_replaces_and_leaves_nothing_behind(store, added):
     again = add(store, "mine", b"other")
     assert again.manifest.sha256 != added.manifest.sha256
-    verify(store.get("mine"))
+    store.get("mine").verify()
     assert [entry.name for entry in store.root.iterdir()] == ["mine"]
 
 
 def test_a_changed_or_missing_file_is_found_out(added):
     added.path.write_bytes(b"changed")
     with pytest.raises(ValueError, match="changed or damaged"):
-        verify(added)
+        added.verify()
     added.path.unlink()
     with pytest.raises(ValueError, match="missing"):
-        verify(added)
+        added.verify()
 
 
 @pytest.mark.parametrize("name", ["nobody", "../mine", "/etc", "", ".", "Mine", "a/b", "x" * 100])
@@ -94,3 +96,41 @@ def test_root_by_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("GRAMOPHONE_MODELS")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert ModelStore().root == Path("/data/gramophone/models")
+
+
+def test_a_model_is_found_whole_while_it_is_replaced_again_and_again(store, added):
+    done = threading.Event()
+
+    def replace_it() -> None:
+        for number in range(200):
+            add(store, "mine", b"onnx" * number)
+        done.set()
+
+    thread = threading.Thread(target=replace_it)
+    thread.start()
+    found = set()
+    while not done.is_set():
+        with store.opened("mine") as model:
+            found.add(len(model.read()))
+    thread.join()
+    assert len(found) > 3
+
+
+def test_an_open_model_stays_what_it_was(store, added):
+    with store.opened("mine") as model:
+        add(store, "mine", b"other")
+        assert model.read() == b"onnx"
+    with store.opened("mine") as model:
+        assert model.read() == b"other"
+
+
+def test_layers_that_it_has_not(store, added):
+    with pytest.raises(ModelError, match="no layer conv9_9 any more"), store.opened("mine", ["conv1_1", "conv9_9"]):
+        pass
+
+
+def test_a_damaged_model_is_said_once(store, added, caplog):
+    (store.root / "mine" / "manifest.json").write_bytes(b"\xff")
+    for _ in range(3):
+        assert names(store) == BUILTIN
+    assert caplog.text.count("is passed over") == 1

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gramophone_server.models.store import BUILTIN_MODEL, Model, ModelStore
+from gramophone_server.models.model import Model
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.speed import Speeds
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gramophone_server.models.store import Model
+from gramophone_server.models.model import Model
 
 from ..convert import convert
 from .networks import STUDENT_INPUT, Student

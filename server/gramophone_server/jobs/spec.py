@@ -204,6 +204,11 @@ class JobSpec:
     tile_size: int | None
     paced: bool = False
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of all layers that it needs."""
+        return tuple(layer.layer for layer in (*self.style_layers, *self.content_layers))
+
     def without_pixels(self) -> "JobSpec":
         """The job with the sizes and the blobs of its pictures and masks, but not their pixels."""
         return self.with_each(lambda part: part.without_pixels())

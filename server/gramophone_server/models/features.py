@@ -4,15 +4,16 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-import onnx
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 from PIL import Image
 
 from ..engine.device import release_free_memory
 from ..engine.tiling import Tile, cut
 from .graph import INPUT, truncate
 from .layers import PaddingName, PoolingName, position
-from .store import Model
+from .loading import load_graph
+from .model import Model, ModelError
 
 # Larger pictures are run in tiles of this many pixels a side, which bounds the memory.
 TILE = 512
@@ -24,10 +25,13 @@ class FeatureExtractor:
     Args:
         device: "cpu", or "cuda:0" for the CUDA provider where there is one.
         threads: CPU threads.
+
+    Attributes:
+        model: the model; may be replaced by one of the same hash.
     """
 
     def __init__(self, model: Model, *, device: str = "cpu", threads: int = 0) -> None:
-        self._model = model
+        self.model = model
         self._device = device
         self._threads = threads
         self._session = lru_cache(maxsize=2)(self._open)
@@ -44,8 +48,9 @@ class FeatureExtractor:
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
+            ModelError: the model's file is not what its manifest says.
         """
-        stride = self._model.manifest.stride
+        stride = self.model.manifest.stride
         maps: dict[str, np.ndarray] = {}
         for tile, layer, part in self._parts(picture, layers, pooling, padding):
             if layer not in maps:
@@ -71,8 +76,9 @@ class FeatureExtractor:
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
+            ModelError: the model's file is not what its manifest says.
         """
-        stride, (height, width) = self._model.manifest.stride, picture.shape[:2]
+        stride, (height, width) = self.model.manifest.stride, picture.shape[:2]
         of_mask = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
         matrices: dict[str, np.ndarray] = {}
         for tile, layer, part in self._parts(picture, layers, pooling, padding):
@@ -89,7 +95,7 @@ class FeatureExtractor:
 
         The features of one tile are let go before the next is run: whoever takes them is to do so too.
         """
-        deepest, manifest = max(layers, key=position), self._model.manifest
+        deepest, manifest = max(layers, key=position), self.model.manifest
         height, width, _ = picture.shape
         least = manifest.stride(deepest)
         if min(height, width) < least:
@@ -126,8 +132,15 @@ class FeatureExtractor:
             number = self._device.partition(":")[2] or "0"
             # TF32 would cost the targets three digits.
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}))
-        graph = truncate(onnx.load(self._model.path), layers, pooling=pooling, padding=padding).SerializeToString()
-        return onnxruntime.InferenceSession(graph, options, providers=providers)
+        graph = load_graph(self.model)
+        try:
+            graph = truncate(graph, layers, pooling=pooling, padding=padding)
+            return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
+        except (KeyError, ValueError, Fail, InvalidArgument, InvalidGraph, InvalidProtobuf) as error:
+            if "alloc" in str(error):
+                raise  # It is the memory, not the file.
+            reason = f"its file model.onnx cannot be run: {str(error).splitlines()[0][:200]}"
+            raise ModelError(self.model.manifest.name, reason) from error
 
 
 def gram(features: np.ndarray, share: np.ndarray | float | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from .layers import PaddingName, PoolingName, position, stride
@@ -16,6 +17,7 @@ _ACTIVATION = ".activation"
 # Old enough for every ONNX Runtime that is supported.
 OPSET = 17
 IR_VERSION = 8
+_OPERATORS = ("Cast", "Conv", "MaxPool", "Relu")
 
 Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Heads = Mapping[str, np.ndarray]
@@ -32,6 +34,14 @@ class Parameters:
 
     weights: dict[str, tuple[np.ndarray, np.ndarray]]
     heads: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of a graph's parameters: kernel and bias of each layer, and the head of each that has one."""
+
+    weights: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    heads: dict[str, tuple[int, ...]]
 
 
 def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = False) -> onnx.ModelProto:
@@ -107,22 +117,81 @@ def load_parameters(path: Path) -> Parameters:
     Raises:
         ValueError: it is not a graph that `build_vgg` makes.
     """
-    graph = onnx.load(path).graph
-    values = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32, copy=False) for tensor in graph.initializer}
-    values |= {node.output[0]: values[node.input[0]] for node in graph.node if node.op_type == "Cast"}
-    layers = {node.input[0]: node.output[0].removesuffix(_ACTIVATION) for node in graph.node if node.op_type == "Relu"}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
     try:
+        return parameters_of(parse(path.read_bytes()))
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from error
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """The graph in an ONNX file.
+
+    Raises:
+        ValueError: it is none, or has what `build_vgg` does not put there: other operators, or weights in other files.
+    """
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ValueError("not an ONNX file") from None
+    graph = model.graph
+    if len(model.functions) or len(graph.sparse_initializer) or any(i.data_location for i in graph.initializer):
+        raise ValueError("not a VGG as `gramophone export` writes it: it has functions, or weights in other files")
+    if other := [node.op_type for node in graph.node if node.op_type not in _OPERATORS or node.domain]:
+        raise ValueError(f"not a VGG as `gramophone export` writes it: it has the operator {other[0][:50]!r}")
+    return model
+
+
+def parameters_of(model: onnx.ModelProto) -> Parameters:
+    """The parameters of a graph, from its initialisers.
+
+    Raises:
+        ValueError: it is not a graph that `build_vgg` makes.
+    """
+    weights, heads = _initialisers(model)
+    try:
+        values = {t.name: numpy_helper.to_array(t).astype(np.float32, copy=False) for t in model.graph.initializer}
         return Parameters(
-            weights={
-                layers[node.output[0]]: (values[node.input[1]], values[node.input[2]])
-                for node in convolutions
-                if not _is_head(node)
-            },
-            heads={node.output[0]: values[node.input[1]][:, :, 0, 0] for node in convolutions if _is_head(node)},
+            weights={layer: (values[kernel], values[bias]) for layer, (kernel, bias) in weights.items()},
+            heads={layer: values[head][:, :, 0, 0] for layer, head in heads.items()},
         )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"not a VGG as `gramophone export` writes it: {error}") from error
+
+
+def shapes_of(model: onnx.ModelProto) -> Shapes:
+    """The shapes of a graph's parameters.
+
+    Raises:
+        ValueError: it is not a graph that `build_vgg` makes.
+    """
+    weights, heads = _initialisers(model)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    try:
+        return Shapes(
+            weights={layer: (shapes[kernel], shapes[bias]) for layer, (kernel, bias) in weights.items()},
+            heads={layer: shapes[head] for layer, head in heads.items()},
+        )
+    except KeyError as error:
+        raise ValueError(f"not a VGG as `gramophone export` writes it: {error}") from error
+
+
+def _initialisers(model: onnx.ModelProto) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """The names of the kernel and bias of each layer, and of the head of each that has one."""
+    nodes = model.graph.node
+    try:
+        stored = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Cast"}
+        layers = {node.input[0]: node.output[0].removesuffix(_ACTIVATION) for node in nodes if node.op_type == "Relu"}
+        convolutions = [node for node in nodes if node.op_type == "Conv"]
+        names = [[stored.get(name, name) for name in node.input[1:]] for node in convolutions]
+        weights = {
+            layers[node.output[0]]: (parts[0], parts[1])
+            for node, parts in zip(convolutions, names, strict=True)
+            if not _is_head(node)
+        }
+        heads = {node.output[0]: parts[0] for node, parts in zip(convolutions, names, strict=True) if _is_head(node)}
     except (KeyError, IndexError) as error:
-        raise ValueError(f"{path} is not a VGG as `gramophone export` writes it: {error}") from error
+        raise ValueError(f"not a VGG as `gramophone export` writes it: {error}") from error
+    return weights, heads
 
 
 def truncate(

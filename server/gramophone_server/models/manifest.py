@@ -1,18 +1,20 @@
 """What is known of a model without opening it. Standard library only: the front process reads manifests."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
-from .layers import LossScaleName, PoolingName
+from .layers import LossScaleName, PoolingName, position, stride
+from .values import Fields, ManifestError, parse
+
+__all__ = ["FORMAT", "LBFGS_HISTORY", "Layer", "Manifest", "ManifestError", "Preprocessing"]
 
 FORMAT = 1
 LBFGS_HISTORY = 20
 """Of networks that cost far more than to remember does."""
-
-
-class ManifestError(ValueError):
-    """A manifest cannot be understood; the message says why."""
+_MOST_LAYERS = 64
 
 
 @dataclass(frozen=True)
@@ -103,26 +105,74 @@ class Manifest:
         return json.dumps(values, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
+    def from_json(cls, text: str | bytes) -> "Manifest":
         """The manifest of a manifest.json.
 
         Raises:
             ManifestError: it is not one, or of a later format.
         """
-        try:
-            values: dict[str, Any] = json.loads(text)
-            if values.pop("format") != FORMAT:
-                raise ManifestError("is of a format that this version does not know; upgrade gramophone")
-            wants = values.pop("preprocessing")
-            if wants["order"] not in ("RGB", "BGR"):
-                raise ManifestError(f"has the channel order {wants['order']!r}, which is neither RGB nor BGR")
-            mean, std = (tuple(map(float, wants[key])) for key in ("mean", "std"))
-            if len(mean) != 3 or len(std) != 3 or not all(std):
-                raise ManifestError("needs a mean and a std, not 0, for each of three channels")
-            layers = tuple(Layer(**layer) for layer in values.pop("layers"))
-            preprocessing = Preprocessing(wants["order"], float(wants["range"]), mean, std)
-            return cls(layers=layers, preprocessing=preprocessing, **values)
-        except ManifestError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ManifestError(f"is not a model's manifest: {type(error).__name__}: {error}") from error
+        fields = Fields(parse(text), "it")
+        if fields.take("format") != FORMAT:
+            raise ManifestError("is of a format that this version does not know; upgrade gramophone")
+        layers = _layers(fields.take("layers"))
+        manifest = cls(
+            name=fields.text("name", 64),
+            layers=layers,
+            preprocessing=_preprocessing(fields.take("preprocessing")),
+            sha256=_sha256(fields.text("sha256", 64)),
+            description=fields.text("description"),
+            source=fields.text("source"),
+            licence=fields.text("licence"),
+            pooling=fields.choice("pooling", get_args(PoolingName), "max"),
+            loss_scale=fields.choice("loss_scale", get_args(LossScaleName), "paper"),
+            parity=fields.named_numbers("parity", [layer.name for layer in layers]),
+            lbfgs_history=fields.whole("lbfgs_history", 1, 200, LBFGS_HISTORY),
+            tv_weight=fields.number("tv_weight", 0.0, 1e6, 0.0),
+        )
+        fields.end()
+        return manifest
+
+
+def _layers(values: Any) -> tuple[Layer, ...]:
+    if not isinstance(values, list) or not 1 <= len(values) <= _MOST_LAYERS:
+        raise ManifestError(f"is not a model's manifest: layers is not a list of 1 to {_MOST_LAYERS} layers")
+    layers = tuple(_layer(value) for value in values)
+    positions = [position(layer.name) for layer in layers]
+    if any(before >= after for before, after in pairwise(positions)):
+        raise ManifestError("is not a model's manifest: its layers are not in order, or one is there twice")
+    return layers
+
+
+def _layer(value: Any) -> Layer:
+    fields = Fields(value, "a layer")
+    layer = Layer(
+        fields.text("name", 64),
+        fields.whole("channels", 1, 1 << 16),
+        fields.whole("stride", 1, 512),
+        fields.flag("head"),
+    )
+    fields.end()
+    try:
+        position(layer.name)
+    except ValueError as error:
+        raise ManifestError(f"is not a model's manifest: {error}") from None
+    if layer.stride not in (stride(layer.name), stride(layer.name, 2)):
+        raise ManifestError(f"is not a model's manifest: {layer.name} cannot have a stride of {layer.stride}")
+    return layer
+
+
+def _preprocessing(value: Any) -> Preprocessing:
+    fields = Fields(value, "preprocessing")
+    order = fields.take("order")
+    if order not in ("RGB", "BGR"):
+        raise ManifestError(f"has the channel order {str(order)[:20]!r}, which is neither RGB nor BGR")
+    wide = fields.number("range", 1e-3, 1e6)
+    mean, std = fields.numbers("mean", 3, -1e6, 1e6), fields.numbers("std", 3, 1e-6, 1e6)
+    fields.end()
+    return Preprocessing(order, wide, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ManifestError("is not a model's manifest: its sha256 is not 64 hexadecimal digits")
+    return text

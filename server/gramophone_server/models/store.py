@@ -6,10 +6,15 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from ..files import open_file, read_file
 from .manifest import Manifest, ManifestError
+from .model import MOST_BYTES, Model, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +23,9 @@ BUILTIN_MODEL = "vgg19-slim"
 BUILTIN_ROOT = Path(__file__).parent / "builtin"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_MOST_MANIFEST = 1 << 20
+# How often, and for how many seconds in between, a model is looked for that is being replaced: two renames.
+_LOOKS, _PAUSE = 5, 0.02
 
 
 class UnknownModelError(LookupError):
@@ -31,14 +39,6 @@ class UnknownModelError(LookupError):
         self.name = name
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model that is there: its manifest and its ONNX file."""
-
-    manifest: Manifest
-    path: Path
-
-
 class ModelStore:
     """The built-in models and those in a folder of the user's.
 
@@ -48,17 +48,17 @@ class ModelStore:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or _default_root()
+        # States of files that were found to have the hash, so that each is read for it once.
+        self._good: dict[tuple[int, ...], str] = {}
+        # What was said last of a folder that is no model, so that it is said once.
+        self._said: dict[Path, str] = {}
 
     def list(self) -> list[Model]:
         """All models, by name. A folder that is no model is passed over with a warning."""
         models: dict[str, Model] = {}
         for root in (self.root, BUILTIN_ROOT):
-            for folder in sorted(root.iterdir()) if root.is_dir() else ():
-                if (folder / "manifest.json").is_file() and _NAME.fullmatch(folder.name):
-                    try:
-                        models[folder.name] = _read(folder)
-                    except (ManifestError, OSError) as error:
-                        log.warning("model %s is passed over: its manifest %s", folder, error)
+            found = (self._read(folder) for folder in self._folders(root))
+            models |= {model.manifest.name: model for model in found if model is not None}
         return [models[name] for name in sorted(models)]
 
     def get(self, name: str) -> Model:
@@ -70,12 +70,30 @@ class ModelStore:
         if _NAME.fullmatch(name):
             # The built-in models first: a folder cannot take their place.
             for root in (BUILTIN_ROOT, self.root):
-                if (root / name / "manifest.json").is_file():
-                    try:
-                        return _read(root / name)
-                    except (ManifestError, OSError) as error:
-                        log.warning("model %s cannot be used: its manifest %s", root / name, error)
+                if (model := self._read(root / name)) is not None:
+                    return model
         raise UnknownModelError(name, [model.manifest.name for model in self.list()])
+
+    @contextmanager
+    def opened(self, name: str, layers: Collection[str] = ()) -> Iterator[Model]:
+        """The model of that name with its file open and verified, to be used within.
+
+        Args:
+            layers: those that it must have.
+
+        Raises:
+            UnknownModelError: there is none that can be read.
+            ModelError: its file is missing, unreadable or not the manifest's, or it lacks a layer.
+        """
+        model = self._open(name)
+        assert model.file is not None
+        with model.file:
+            known = {layer.name for layer in model.manifest.layers}
+            if missing := [layer for layer in layers if layer not in known]:
+                reason = f"it has no layer {missing[0]} any more, as it was replaced meanwhile"
+                raise ModelError(name, reason, "ask again for layers that it has")
+            self._verify(model)
+            yield model
 
     def add(self, manifest: Manifest, onnx: bytes) -> Model:
         """Puts a model into the folder, whole or not at all, in place of one of the same name.
@@ -84,6 +102,76 @@ class ModelStore:
             ValueError: its name is not lower-case letters, digits, dots and dashes, or belongs to a built-in model.
         """
         return write_model(self.root, manifest, onnx)
+
+    def _open(self, name: str) -> Model:
+        """A model with its file open, both of the same making although it may be replaced at that moment."""
+        for look in range(_LOOKS):
+            last = look == _LOOKS - 1
+            try:
+                model = self.get(name)
+                file = open_file(model.path, MOST_BYTES)
+            except UnknownModelError:
+                if last:
+                    raise
+            except OSError as error:
+                if last:
+                    raise model.unreadable(error) from error
+            else:
+                if last or self._is_still(model):
+                    return replace(model, file=file)
+                file.close()
+            time.sleep(_PAUSE)
+        raise AssertionError("unreachable")
+
+    def _is_still(self, model: Model) -> bool:
+        try:
+            return self.get(model.manifest.name) == model
+        except UnknownModelError:
+            return False
+
+    def _verify(self, model: Model) -> None:
+        assert model.file is not None
+        status = os.fstat(model.file.fileno())
+        state = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+        if self._good.get(state) != model.manifest.sha256:
+            model.read()
+            if len(self._good) > 1000:
+                self._good.clear()
+            self._good[state] = model.manifest.sha256
+
+    def _folders(self, root: Path) -> Sequence[Path]:
+        try:
+            if not root.is_dir():
+                return []
+            folders = sorted(folder for folder in root.iterdir() if _NAME.fullmatch(folder.name))
+        except OSError as error:
+            self._say(root, f"the folder of models {root} cannot be read: {error.strerror}")
+            return []
+        self._said.pop(root, None)
+        return folders
+
+    def _read(self, folder: Path) -> Model | None:
+        """The model in a folder; None if there is none, with a warning if there should be one."""
+        try:
+            text = read_file(folder / "manifest.json", _MOST_MANIFEST)
+            manifest = Manifest.from_json(text)
+            if manifest.name != folder.name:
+                raise ManifestError(f"names the model {manifest.name!r}, unlike its folder")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ManifestError as error:
+            self._say(folder, f"model {folder} is passed over: its manifest {error}")
+            return None
+        except OSError as error:
+            self._say(folder, f"model {folder} is passed over: its manifest cannot be read: {error.strerror}")
+            return None
+        self._said.pop(folder, None)
+        return Model(manifest, folder / "model.onnx")
+
+    def _say(self, folder: Path, what: str) -> None:
+        if self._said.get(folder) != what:
+            self._said[folder] = what
+            log.warning("%s", what)
 
 
 def write_model(root: Path, manifest: Manifest, onnx: bytes) -> Model:
@@ -117,31 +205,6 @@ def check_name(name: str, root: Path) -> None:
         raise ValueError(f"{name!r} cannot be a model's name: use lower-case letters, digits, dots, dashes")
     if root != BUILTIN_ROOT and (BUILTIN_ROOT / name).exists():
         raise ValueError(f"{name!r} is the name of a built-in model; choose another")
-
-
-def verify(model: Model) -> None:
-    """Compares a model's file with the checksum in its manifest.
-
-    Raises:
-        ValueError: they differ, or the file is missing.
-    """
-    try:
-        with model.path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise ValueError(f"{model.path} is missing; pull or import the model again") from None
-    if actual != model.manifest.sha256:
-        raise ValueError(
-            f"{model.path} has the SHA-256 {actual}, but its manifest says {model.manifest.sha256}: "
-            "the file was changed or damaged; pull or import the model again"
-        )
-
-
-def _read(folder: Path) -> Model:
-    manifest = Manifest.from_json((folder / "manifest.json").read_text())
-    if manifest.name != folder.name:
-        raise ManifestError(f"names the model {manifest.name!r}, unlike its folder")
-    return Model(manifest, folder / "model.onnx")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ import torch
 from ..engine.device import Memory
 from ..jobs.estimate import Estimate
 from ..jobs.spec import JobSpec
+from ..models.manifest import Manifest
 from ..models.store import ModelStore
 from .plan import Plan, plan
 from .speed import Speeds
@@ -26,17 +27,20 @@ class Estimator:
         self._idle = self._memory.resident()
         self._speeds = Speeds(device)
 
-    def plan(self, spec: JobSpec, squeeze: int = 0) -> Plan:
+    def plan(self, spec: JobSpec, manifest: Manifest, squeeze: int = 0) -> Plan:
         """How the job would run; with half of the memory there is, as often as `squeeze` says."""
         available = (self._available() - self._idle) >> squeeze
-        return plan(spec, self._store.get(spec.model).manifest, self._device, available)
+        return plan(spec, manifest, self._device, available)
 
     def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
-        """What the job would take; its time only if asked for, because that may have to be measured first."""
-        way = self.plan(spec)
-        speed = 0.0
-        if timed:
-            speed = self._speeds.flops_per_second(self._store.get(spec.model), precision_of(spec, self._device))
+        """What the job would take; its time only if asked for, because that may have to be measured first.
+
+        Raises:
+            UnknownModelError, ModelError: its model cannot be used.
+        """
+        with self._store.opened(spec.model, spec.layers) as model:
+            way = self.plan(spec, model.manifest)
+            speed = self._speeds.flops_per_second(model, precision_of(spec, self._device)) if timed else 0.0
         return Estimate(
             tile=way.tile,
             peak=self._idle + way.bytes,

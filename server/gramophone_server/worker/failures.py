@@ -6,6 +6,8 @@ import torch
 
 from ..jobs.estimate import Estimate
 from ..jobs.events import Failure
+from ..models.model import ModelError
+from ..models.store import UnknownModelError
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,9 @@ def failure_of(error: Exception) -> Failure:
         return Failure("OUT_OF_RANGE", message)
     if isinstance(error, DoesNotFitError):
         return Failure("FAILED_PRECONDITION", message)
+    if isinstance(error, ModelError | UnknownModelError):
+        log.error("a model cannot be used: %s", message)
+        return Failure("FAILED_PRECONDITION", message if message.endswith(".") else f"T{message[1:]}.")
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _tells_of_no_memory(message):
         return Failure(
             "RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers."

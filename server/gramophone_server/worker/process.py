@@ -128,9 +128,9 @@ class WorkerProcess:
     def _features(self, question: Extract) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
         try:
             extract = self._targets.grams if question.gram else self._targets.maps
-            model = self._store.get(question.model)
             picture = question.picture.with_pixels(lambda name: (question.pixels / name).read_bytes())
-            features = extract(model, picture, question.layers, question.pooling, "zeros")
+            with self._store.opened(question.model, question.layers) as model:
+                features = extract(model, picture, question.layers, question.pooling, "zeros")
             return tuple((name, f.shape, f.astype("<f4").tobytes()) for name, f in features.items())
         except Exception as error:
             return failure_of(error)

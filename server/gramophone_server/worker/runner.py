@@ -16,7 +16,8 @@ from ..engine.synthesis import Frame
 from ..jobs.events import Progress, Result
 from ..jobs.pipe import Outcome, Paused, Progressed, Run
 from ..jobs.spec import JobSpec
-from ..models.store import Model, ModelStore
+from ..models.model import Model
+from ..models.store import ModelStore
 from .checkpoint import Checkpoint, Checkpoints, fingerprint_of, load
 from .encode import encode_preview, encode_result
 from .estimator import Estimator
@@ -77,14 +78,15 @@ class JobRunner:
 
     def _run(self, job: Run, stack: ExitStack) -> Result | Paused | None:
         spec, begun = job.spec, time.monotonic()
-        model = self._store.get(spec.model)
+        model = stack.enter_context(self._store.opened(spec.model, spec.layers))
         fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device))
         before = load(job.checkpoint, fingerprint)
         if before is not None:
             begun -= before.elapsed
         # One that had room before runs in the same tiles again, whose rounding its bytes depend on.
         again = before is not None and before.squeeze == job.squeeze
-        way = self._estimator.plan(replace(spec, tile_size=before.tile) if again and before else spec, job.squeeze)
+        planned = replace(spec, tile_size=before.tile) if again and before else spec
+        way = self._estimator.plan(planned, model.manifest, job.squeeze)
         if not way.fits:
             # By the figures it fitted once, and then it did not.
             raise MemoryError if job.squeeze else DoesNotFitError(self._estimator.estimate(spec, timed=False))

@@ -14,9 +14,9 @@ from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS
 from ..engine.synthesis import Level, Synthesis
 from ..engine.vgg import TruncatedVGG
-from ..models.graph import load_parameters
 from ..models.layers import STYLE_LAYERS
-from ..models.store import Model
+from ..models.loading import load_network
+from ..models.model import Model
 
 # Large enough that the cost is the convolutions', small enough to be measured in some seconds on any device.
 _SIDE, _STEPS = 192, 3
@@ -49,7 +49,7 @@ class Speeds:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         known = {layer.name for layer in model.manifest.layers}
         layers = [layer for layer in STYLE_LAYERS if layer in known]
-        parameters = load_parameters(model.path)
+        parameters = load_network(model)
         network = TruncatedVGG(parameters.weights, layers, heads=parameters.heads, dtype=dtype, device=self._device)
         one = torch.ones(1, device=self._device)
         channels = {layer.name: layer.channels for layer in model.manifest.layers}

@@ -18,8 +18,8 @@ from ..engine.tiling import cut
 from ..engine.vgg import TruncatedVGG
 from ..jobs.events import LossTerm
 from ..jobs.spec import JobSpec, Kind, LevelSpec
-from ..models.graph import load_parameters
-from ..models.store import Model
+from ..models.loading import load_network
+from ..models.model import Model
 from .pictures import canvas_of
 from .targets import Targets
 from .terms import Terms
@@ -55,7 +55,7 @@ class Studio:
 
     Raises:
         ValueError: a picture is too small for the deepest layer.
-        KeyError: the model lacks a layer.
+        ModelError: the model's file is not what its manifest says.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Studio:
         spec = self._spec
         order, scale, shift = self._model.manifest.preprocessing.affine
         layers = [layer.layer for layer in (*spec.style_layers, *spec.content_layers)]
-        parameters = load_parameters(self._model.path)
+        parameters = load_network(self._model)
         return TruncatedVGG(
             parameters.weights, layers, heads=parameters.heads, order=order, scale=scale, shift=shift,
             pool=spec.pooling, padding=spec.padding, dtype=dtype, device=self._device,

@@ -9,7 +9,7 @@ import numpy as np
 from ..jobs.spec import Mask, Picture
 from ..models.features import FeatureExtractor
 from ..models.layers import PaddingName, PoolingName
-from ..models.store import Model
+from ..models.model import Model
 from .pictures import pixels, region
 
 _Key = tuple[str | int | bool | None, ...]
@@ -80,7 +80,10 @@ class Targets:
         sha256 = model.manifest.sha256
         if sha256 not in self._extractors:
             self._extractors[sha256] = FeatureExtractor(model, device=self._device, threads=self._threads)
-        return self._extractors[sha256]
+        extractor = self._extractors[sha256]
+        # The one that was here first may be closed by now.
+        extractor.model = model
+        return extractor
 
     def _shrink(self) -> None:
         while len(self._cache) > 1 and sum(a.nbytes for a in self._cache.values()) > self._capacity:

@@ -9,7 +9,7 @@ from ..engine.objective import Term
 from ..jobs.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import shares
 from ..models.layers import position
-from ..models.store import Model
+from ..models.model import Model
 from .pictures import in_content_colors, in_grey, region, scaled, scaled_style
 from .targets import Targets
 

@@ -1,0 +1,65 @@
+"""Reads files that others put there: never a pipe that nobody writes to, a device, or more than is wanted.
+
+Standard library only.
+"""
+
+import errno
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFIFO: "is a pipe",
+    stat.S_IFDIR: "is a folder",
+    stat.S_IFCHR: "is a device",
+    stat.S_IFBLK: "is a device",
+    stat.S_IFSOCK: "is a socket",
+}
+
+
+def open_file(path: Path, most: int) -> BufferedReader:
+    """Opens a regular file of at most `most` bytes for reading; does not wait for a pipe.
+
+    Raises:
+        OSError: there is none, or it is something else or larger; `strerror` says which.
+    """
+    # Looked at before it is opened, because opening alone does something to some devices.
+    _check(os.stat(path), path, most)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        _check(os.fstat(descriptor), path, most)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """What is in a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: see `open_file`.
+    """
+    with open_file(path, most) as file:
+        return read_up_to(file, most, path)
+
+
+def read_up_to(file: BufferedReader, most: int, path: Path) -> bytes:
+    """All that follows in a file, unless it has grown beyond `most` bytes, which is an OSError."""
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise _too_large(path, most)
+    return data
+
+
+def _check(status: os.stat_result, path: Path, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "is something else")
+        raise OSError(errno.EINVAL, f"it {kind}, not a file", str(path))
+    if status.st_size > most:
+        raise _too_large(path, most)
+
+
+def _too_large(path: Path, most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -138,7 +139,8 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
         )
     from torchvision.models import get_weight
 
-    official: str = get_weight(known.torchvision).url
+    weights = get_weight(known.torchvision)
+    official: str = weights.url
     url = url or official
     store = ModelStore(root)
     file = store.root / ".downloads" / Path(official).name
@@ -152,11 +154,16 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
                     bar.update(have - bar.pos)
 
                 # A mirror has to serve the very file that torchvision names by its checksum.
-                download(url, file, sha256=hash_prefix(official), progress=progress)
+                download(url, file, sha256=hash_prefix(official), progress=progress, most=_most(weights.meta))
         except DownloadError as error:
             raise click.ClickException(str(error)) from error
     _import(file, name, None, root)
     file.unlink()
+
+
+def _most(meta: Mapping[str, Any]) -> int:
+    """Bytes that a file may have whose size torchvision knows, in units of 2^20 bytes."""
+    return int(1.1 * 2**20 * meta["_file_size"])
 
 
 def _report(model: Model) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from gramophone_server.files import open_file
 from gramophone_server.models.layers import BLOCKS, VGG19_LAYERS
 
 # Positions of the convolutions in torchvision's `features`, where ReLUs and pools count too.
 _POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
 _CHANNELS = (64, 128, 256, 512, 512)
+MOST_BYTES = 4 << 30
+"""Of a file of weights: VGG-19 with its classifier has 0.6 GB, in float64 twice that."""
 
 
 class WeightsError(ValueError):
@@ -27,12 +30,15 @@ def read_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     `features.conv1_1.weight`. Only tensors are loaded from it, never code.
 
     Raises:
-        WeightsError: it is no such file, or lacks a layer, or a layer has another shape than VGG-19's.
+        WeightsError: it is no such file, has more than 4 GiB, lacks a layer, or has one of another shape than VGG-19's.
     """
     try:
+        open_file(path, MOST_BYTES).close()
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"there is no file {path}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(f"{path} is not a file of PyTorch weights: {reason}") from error

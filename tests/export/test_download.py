@@ -1,5 +1,6 @@
 """Downloads from a real HTTP server on this machine that can cut connections and resume."""
 
+import contextlib
 import hashlib
 import socket
 import threading
@@ -15,10 +16,14 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves DATA at /file; `cut` is after how many bytes the next connection is cut, `ranges` whether it resumes."""
+    """Serves DATA at /file; `cut` is after how many bytes the next connection is cut, `ranges` whether it resumes.
+
+    What comes from /endless has no end; `claim` is how many bytes it says that there will be.
+    """
 
     cut: int | None = None
     ranges = True
+    claim: int | None = None
     requests: list[str | None]
 
     @property
@@ -32,6 +37,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requests.append(wanted)
+        if self.path == "/endless":
+            self._send_without_end()
+            return
         if self.path != "/file":
             self.send_error(404)
             return
@@ -47,6 +55,15 @@ class Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _send_without_end(self) -> None:
+        self.send_response(200)
+        if self.server.claim is not None:
+            self.send_header("Content-Length", str(self.server.claim))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self.wfile.write(DATA)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -124,3 +141,12 @@ def test_nobody_there(tmp_path):
 )
 def test_hash_in_the_name(url, prefix):
     assert hash_prefix(url) == prefix
+
+
+@pytest.mark.parametrize("claim", [None, 10**13, -5])
+def test_a_download_without_end_is_given_up(mirror, tmp_path, claim):
+    mirror.claim = claim
+    url = mirror.url.replace("/file", "/endless")
+    with pytest.raises(DownloadError, match="has more than 3,000,000 bytes"):
+        download(url, tmp_path / "file", sha256=SHA256, most=3_000_000)
+    assert list(tmp_path.iterdir()) == []

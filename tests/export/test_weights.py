@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +84,17 @@ def test_no_file_and_no_weights(tmp_path):
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(WeightsError, match="not a file of PyTorch weights"):
         read_weights(tmp_path / "text.pth")
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(WeightsError, match="cannot be read: it is a pipe"):
+        read_weights(tmp_path / "pipe.pth")
+    with pytest.raises(WeightsError, match="cannot be read: it is a device"):
+        read_weights(Path("/dev/zero"))
+    with pytest.raises(WeightsError, match="cannot be read: it is a folder"):
+        read_weights(tmp_path)
+    with (tmp_path / "huge.pth").open("wb") as file:
+        file.truncate(10 << 30)
+    with pytest.raises(WeightsError, match="it has more than 4,294,967,296 bytes"):
+        read_weights(tmp_path / "huge.pth")

@@ -1,13 +1,11 @@
 """`gramophone serve`."""
 
 import asyncio
-import os
-import re
-import signal
 from pathlib import Path
 
 import click
 
+from .cli_values import Number, devices, memory, size, threads
 from .jobs.folder import DataFolderError, default_data_folder
 from .jobs.store import Retention
 from .logs import Format, configure
@@ -15,35 +13,31 @@ from .models.store import UnknownModelError
 from .service.connections import raise_descriptor_limit
 from .service.limits import Limits
 from .service.memory import set_up_allocator
-from .service.server import GramophoneServer, ServerConfig
+from .service.server import ServerConfig
 from .service.sight import Sight
 from .service.tls import Security, SecurityError
 from .service.tokens import TokenFileError
+from .serving import run
+from .stopping import Stopping
 
 _DEFAULT = ServerConfig()
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-
-def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
-    """A size such as 3GB, 1.5 GiB or 800000000."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"([\d.]+) *([KMGT]I?)?B?", value.strip().upper())
-    try:
-        if match is None:
-            raise ValueError(value)
-        return int(float(match[1]) * _UNITS[match[2] or ""])
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a size; write it as 3GB or 3GiB") from None
 
 
 @click.command()
 @click.option("--host", default=_DEFAULT.host, show_default=True, help="Address to listen on.")
 @click.option("--port", default=_DEFAULT.port, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
-@click.option("--device", "devices", multiple=True, help='"cpu", "cuda:0", …, one worker each.  [default: auto]')
-@click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads a worker.  [default: all]")
-@click.option("--memory", metavar="SIZE", callback=_bytes, help="Most a worker may hold, such as 3GB.  [default: all]")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    callback=devices,
+    help='"cpu", "cuda:0", …, one worker each.  [default: auto]',
+)
+@click.option(
+    "--threads", default=0, type=click.IntRange(0), callback=threads, help="CPU threads a worker.  [default: all]"
+)
+@click.option("--memory", metavar="SIZE", callback=memory, help="Most a worker may hold, such as 3GB.  [default: all]")
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.")
 @click.option("--default-model", default=_DEFAULT.default_model, show_default=True, help="For requests that name none.")
 @click.option(
@@ -54,7 +48,7 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     metavar="SIZE",
     default="720MiB",
     show_default=True,
-    callback=_bytes,
+    callback=size,
     help="For all pictures that are being decoded.",
 )
 @click.option(
@@ -74,14 +68,14 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     "--idle-timeout",
     default=Limits.idle_timeout,
     show_default=True,
-    type=click.FloatRange(1),
+    type=Number(1),
     help="Seconds after which a connection without calls is closed.",
 )
 @click.option(
     "--max-reports",
     default=Limits.max_reports,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="A second, over all streams. Where more are due, all watchers see fewer, always the latest.",
 )
 @click.option(
@@ -91,20 +85,20 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
     "or with --until-stdin-closes a temporary one]",
 )
 @click.option("--database", metavar="URL", help="Such as postgresql+psycopg://…  [default: SQLite in --data]")
-@click.option("--keep-days", default=30.0, show_default=True, type=click.FloatRange(0), help="Ended jobs are kept.")
-@click.option("--keep", metavar="SIZE", default="20GiB", show_default=True, callback=_bytes, help="Of files in all.")
+@click.option("--keep-days", default=30.0, show_default=True, type=Number(0), help="Ended jobs are kept.")
+@click.option("--keep", metavar="SIZE", default="20GiB", show_default=True, callback=size, help="Of files in all.")
 @click.option(
     "--checkpoint-every",
     default=_DEFAULT.checkpoint_every,
     show_default=True,
-    type=click.FloatRange(0),
+    type=Number(0),
     help="Least seconds between checkpoints of a job.",
 )
 @click.option(
     "--hang-timeout",
     default=_DEFAULT.hang_timeout,
     show_default=True,
-    type=click.FloatRange(3),
+    type=Number(3),
     help="Seconds of a worker's silence after which it is replaced.",
 )
 @click.option(
@@ -116,7 +110,13 @@ def _bytes(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--client-ca", type=_FILE, help="Ask clients for certificates of these authorities, PEM.")
 @click.option("--admin", "admins", multiple=True, metavar="NAME", help="A client that sees everybody's jobs.")
 @click.option("--insecure", is_flag=True, help="Let others in without TLS or without asking who they are.")
-@click.option("--grace", default=10.0, show_default=True, help="Seconds that running jobs get when the server stops.")
+@click.option(
+    "--grace",
+    default=10.0,
+    show_default=True,
+    type=Number(0, 86400),
+    help="Seconds that running jobs get when the server stops.",
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics here.  [default: none]")
 @click.option("--metrics-host", default=Sight.metrics_host, show_default=True)
 @click.option("--tensorboard", type=click.Path(file_okay=False, path_type=Path), help="Folder for event files of jobs.")
@@ -181,25 +181,15 @@ def serve(
         hang_timeout=hang_timeout, security=security,
         sight=Sight(metrics_host, metrics_port, log_format, log_level, tensorboard),
     )  # fmt: skip
+    if until_stdin_closes and config.data is None:
+        grace = 0.0  # Nobody is left to wait for what runs, and nobody will come back for it.
+    stopping = Stopping(grace, stdin=until_stdin_closes)
+    stopping.watch()
     try:
-        asyncio.run(_serve(config, grace, until_stdin_closes))
+        failure = asyncio.run(run(config, grace, stopping))
     except DataFolderError as error:
         raise click.ClickException(str(error)) from error
     except (RuntimeError, UnknownModelError, SecurityError, TokenFileError) as error:
         raise click.ClickException(f"cannot serve on {host}:{port}: {error}") from error
-
-
-async def _serve(config: ServerConfig, grace: float, until_stdin_closes: bool) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    if until_stdin_closes and config.data is None:
-        grace = 0.0  # Nobody is left to wait for what runs, and nobody will come back for it.
-    if until_stdin_closes:
-        loop.add_reader(0, lambda: None if os.read(0, 4096) else stopping.set())
-    server = GramophoneServer(config)
-    # A parent process and a person both read this line; nothing else goes to standard output.
-    print(f"serving on {await server.start()}", flush=True)
-    await stopping.wait()
-    await server.stop(grace)
+    if failure is not None:
+        raise click.ClickException(f"the server has stopped: {failure}")

@@ -9,6 +9,7 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+FileVersion = tuple[int, int, int, int, int]
 _KINDS = {
     stat.S_IFIFO: "is a pipe",
     stat.S_IFDIR: "is a folder",
@@ -51,6 +52,19 @@ def read_up_to(file: BufferedReader, most: int, path: Path) -> bytes:
     if len(data) > most:
         raise _too_large(path, most)
     return data
+
+
+def file_version(path: Path) -> FileVersion | None:
+    """Something that changes whenever the file does; None if there is none."""
+    try:
+        return version_of(path.stat())
+    except OSError:
+        return None
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """See `file_version`. The time of the change is in it because the other time can be set at will."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _check(status: os.stat_result, path: Path, most: int) -> None:

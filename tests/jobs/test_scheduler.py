@@ -14,6 +14,7 @@ from gramophone_server.jobs.folder import DataFolder
 from gramophone_server.jobs.job import Job
 from gramophone_server.jobs.pipe import Outcome, Paused, Run
 from gramophone_server.jobs.scheduler import Bounds, Scheduler
+from gramophone_server.jobs.spec import JobSpec
 from gramophone_server.jobs.store import JobStore
 
 from .specs import make_spec
@@ -25,7 +26,8 @@ OUT_OF_MEMORY = Failure("RESOURCE_EXHAUSTED", "The job ran out of memory.")
 class Scripted:
     """Ends each run as told; one that is to wait ends when it is cancelled or paused."""
 
-    ready = False
+    ready = True
+    trouble = None
 
     def __init__(self, *script: Outcome | Exception | str) -> None:
         self.script = list(script)
@@ -35,6 +37,12 @@ class Scripted:
 
     async def start(self) -> None:
         """Nothing to open."""
+
+    async def usable(self) -> None:
+        """Always."""
+
+    async def estimate(self, spec: JobSpec, *, timed: bool) -> Failure:
+        return Failure("UNAVAILABLE", "It is a script.")
 
     async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
         self.runs.append(task)

@@ -17,20 +17,42 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _SMALL_BLOCK = 1 << 20
 
 
+class DeviceError(Exception):
+    """A device cannot be used; the message says why."""
+
+
 def open_device(name: str) -> torch.device:
-    """The device of that name: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is one.
+    """The device of that name, "cpu", "cuda" or "cuda:1", which has computed something by then.
 
     Raises:
-        ValueError: there is no such device here.
+        DeviceError: there is no such device, or it does not compute.
     """
-    if name == "auto":
-        name = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
+        device = torch.device("cuda:0" if name == "cuda" else name)
+        if device.type == "cuda" and torch.cuda.is_available() and device.index >= torch.cuda.device_count():
+            raise DeviceError(f"there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
+        prove(device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise DeviceError((str(error) or type(error).__name__).splitlines()[0]) from error
     return device
+
+
+def prove(device: torch.device) -> None:
+    """Has a device compute, and looks at what it gives.
+
+    Raises:
+        DeviceError: it gives something else.
+        RuntimeError: it does not compute.
+    """
+    ones = torch.ones(1, 3, 8, 8, device=device)
+    found = ones.sum()
+    if device.type != "cpu":
+        # Libraries of their own do these two. On a CPU the first job loads them, and its memory is counted so.
+        kernel = torch.ones(3, 3, 3, 3, device=device)
+        found = (torch.conv2d(ones, kernel, padding=1) + ones @ torch.ones(8, 8, device=device)).amax()
+    expected = 192.0 if device.type == "cpu" else 35.0
+    if found.item() != expected:
+        raise DeviceError(f"it computes {found.item():g} where {expected:g} is right")
 
 
 def device_name(device: torch.device) -> str:

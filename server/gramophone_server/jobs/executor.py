@@ -33,6 +33,7 @@ from .pipe import (
     Ready,
     Run,
     ToWorker,
+    Unopened,
     WorkerConfig,
 )
 from .spec import JobSpec, Picture
@@ -49,10 +50,22 @@ Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
 
 # Seconds that a worker may take to open its device, and may need from one report to the next; after that it hangs.
 _OPENING, _STUCK = 180.0, 1800.0
+# Seconds between attempts to open a device that cannot be opened: the first pause, and the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+# Seconds in which a process leaves whose pipe has closed; after that it is killed.
+_LEAVING = 2.0
 
 
 class WorkerDiedError(Exception):
-    """The worker process died; the message says how, beginning with a verb."""
+    """The worker process died; the message says how, beginning with a verb.
+
+    Attributes:
+        begun: whether it had begun with the job.
+    """
+
+    def __init__(self, message: str, *, begun: bool = True) -> None:
+        super().__init__(message)
+        self.begun = begun
 
 
 class Executor(Protocol):
@@ -93,6 +106,15 @@ class Executor(Protocol):
         """Whether it can answer at once."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot be used for now; None if it can, or is about to open its device."""
+        ...
+
+    async def usable(self) -> None:
+        """Waits until it is ready."""
+        ...
+
     async def stop(self) -> None:
         """Closes it and ends what runs."""
         ...
@@ -103,18 +125,24 @@ class ProcessExecutor:
 
     It is started as a fresh interpreter, never forked (neither gRPC nor CUDA survives a fork), talks over a socket
     pair, and leaves by itself when its end closes. If it dies, or hangs and is killed for it, the job at hand can be
-    run again, and the next use starts another.
+    run again, and another is started: at once, or, if it could not open its device, after a pause that grows.
+
+    Args:
+        changed: is called when `ready`, `trouble` or `unopened` change, on the event loop.
 
     Attributes:
         device: what it runs on; empty until it has opened that.
         resident: bytes that it held there a moment ago.
         restarts: how often it was started anew.
+        trouble: why it cannot be used for now; None if it can, or is about to open its device.
+        unopened: why the device that it was told to open could not be opened, if it never was; else None.
     """
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, changed: Callable[[], None] = lambda: None) -> None:
         self._config = config
+        self._changed = changed
         self._heard = 0.0
-        self._watchdog: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._reader: threading.Thread | None = None
@@ -125,38 +153,65 @@ class ProcessExecutor:
         self._endings: dict[str, asyncio.Future[Outcome]] = {}
         self._stopping = False
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._ready = False
+        # One of the two once it is known how the device is, both while it is ready, neither while a process starts.
+        self._up, self._settled = asyncio.Event(), asyncio.Event()
+        self._gone = asyncio.Event()
+        # What the process said of its device before it left.
+        self._lost: str | None = None
+        self._opened = False
         self.device = ""
         self.resident = 0
         self.restarts = 0
+        self.trouble: str | None = None
+        self.unopened: str | None = None
 
     async def start(self) -> None:
-        """Starts the process unless one is alive; returns before it is ready."""
-        async with self._starting:
-            if self._process is not None and self._process.poll() is None:
-                return
-            if self._reader is not None:
-                # Its last act is to fail what the dead process was doing: let it, before anything new is registered.
-                await asyncio.to_thread(self._reader.join)
-            ours, theirs = socket.socketpair()
-            with theirs:
-                self.restarts += self._process is not None
+        """Has a process there from now on; returns before it is ready."""
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._keep_up()), asyncio.create_task(self._watch())]
+
+    async def _keep_up(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            self._gone.clear()
+            try:
+                async with self._starting:
+                    await self._launch()
+            except OSError as error:
+                self._say(f"no worker process can be started: {error.strerror or error}")
+            else:
+                await self._gone.wait()
+            if self.trouble is None:
+                pause = _FIRST_PAUSE
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            self.restarts += 1
+
+    async def _launch(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
                 self._process = await asyncio.to_thread(self._spawn, theirs.fileno())
-            self._connection = Connection(ours.detach())
-            self._heard = time.monotonic() + _OPENING
-            self._watchdog = self._watchdog or asyncio.create_task(self._watch())
-            self._reader = threading.Thread(
-                target=self._read, args=(self._connection, self._process, asyncio.get_running_loop()), daemon=True
-            )
-            self._reader.start()
+            except BaseException:
+                ours.close()
+                raise
+        self._connection = Connection(ours.detach())
+        self._heard = time.monotonic() + _OPENING
+        self._lost = None
+        self._reader = threading.Thread(
+            target=self._read, args=(self._connection, self._process, asyncio.get_running_loop()), daemon=True
+        )
+        self._reader.start()
 
     async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
         """Runs a job to its end.
 
         Raises:
-            WorkerDiedError: the process died.
+            WorkerDiedError: the process died, or is not there.
         """
-        await self.start()
+        if not self.ready:
+            raise WorkerDiedError("has left", begun=False)
         self._on_progress[task.job_id] = on_progress
         ending: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._endings[task.job_id] = ending
@@ -168,12 +223,10 @@ class ProcessExecutor:
 
     async def cancel(self, job_id: str) -> None:
         """Asks the job to stop at its next report; one that is about to be sent stops at its first."""
-        await self.start()
         await self._send(Cancel(job_id))
 
     async def pause(self, job_id: str) -> None:
         """Asks the job to save a checkpoint at its next report and end there."""
-        await self.start()
         await self._send(Pause(job_id))
 
     async def extract(
@@ -192,10 +245,16 @@ class ProcessExecutor:
     @property
     def ready(self) -> bool:
         """Whether the process has opened its device."""
-        return self._ready and self._process is not None and self._process.poll() is None
+        return self._up.is_set()
+
+    async def usable(self) -> None:
+        """Waits until the process has opened its device."""
+        await self._up.wait()
 
     async def _ask(self, question: Extract | Ask) -> Any:
-        await self.start()
+        await self._settled.wait()
+        if self.trouble is not None:
+            return Failure("UNAVAILABLE", f"No worker can answer: {self.trouble}. Ask again later.")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[question.request_id] = answer
         try:
@@ -209,8 +268,10 @@ class ProcessExecutor:
     async def stop(self) -> None:
         """Closes the pipe, which makes the process leave, and sees that it did."""
         self._stopping = True
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        # A process that is just being started has to be known before it can be ended.
+        async with self._starting:
+            for task in self._tasks:
+                task.cancel()
         process = self._process
         if process is None:
             return
@@ -219,8 +280,9 @@ class ProcessExecutor:
                 # Closing alone would not wake our own reader; shutting down wakes both ends.
                 socket.socket(fileno=os.dup(self._connection.fileno())).shutdown(socket.SHUT_RDWR)
         try:
-            await asyncio.to_thread(process.wait, 5)
+            await asyncio.to_thread(process.wait, _LEAVING)
         except subprocess.TimeoutExpired:
+            log.warning("worker %s does not leave and is killed", process.pid)
             process.kill()
             await asyncio.to_thread(process.wait)
 
@@ -247,7 +309,8 @@ class ProcessExecutor:
 
     async def _send_whole(self, message: ToWorker) -> None:
         async with self._sending:
-            assert self._connection is not None
+            if self._connection is None:
+                return
             # A broken pipe means that the process has just died; the reader reports it and fails what waits.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._connection.send, message)
@@ -272,9 +335,15 @@ class ProcessExecutor:
                     self._kill("its job has not moved", stuck)
             case Ready(device):
                 self.device = device
-                self._ready = True
                 self._heard = time.monotonic()
+                self.trouble = self.unopened = None
+                self._opened = True
+                self._up.set()
+                self._settled.set()
                 log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
+                self._changed()
+            case Unopened(device, reason):
+                self._lost = f"{device} cannot be used: {reason}"
             case Progressed(job_id, progress) if job_id in self._on_progress:
                 self._on_progress[job_id](progress)
             case Ended(job_id, outcome) if job_id in self._endings:
@@ -295,11 +364,29 @@ class ProcessExecutor:
         self._process.kill()
 
     def _died(self, code: int) -> None:
-        self._ready = False
         reason = f"was killed by signal {-code}" if code < 0 else f"left with status {code}"
-        if not self._stopping:
-            log.warning("a worker process %s", reason)
+        if self._lost is not None:
+            reason = f"has lost its device: {self._lost}"
+        if self._up.is_set():
+            self._up.clear()
+            self._settled.clear()
+            if not self._stopping:
+                log.warning("a worker process %s", reason)
+        elif not self._stopping:
+            if not self._opened and self._lost is not None and self._config.device != "auto":
+                self.unopened = self._lost
+            self._say(self._lost or f"a worker process for {self._config.device} {reason} before it was ready")
+        self._gone.set()
         waiting: list[asyncio.Future[Any]] = [*self._endings.values(), *self._answers.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(reason))
+        self._changed()
+
+    def _say(self, trouble: str) -> None:
+        """Has a trouble that lasts, and is said once."""
+        if trouble != self.trouble and self.unopened is None:
+            log.error("a worker cannot be used, and is tried again and again: %s", trouble)
+        self.trouble = trouble
+        self._settled.set()
+        self._changed()

@@ -76,6 +76,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Unopened:
+    """Worker to front, its last message: the device cannot be opened, or not be used any more."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Alive:
     """Worker to front, every few seconds: it is there, its job has not moved for so many seconds, and it holds so many
     bytes on its device.
@@ -153,4 +161,4 @@ class WorkerConfig:
 
 
 ToWorker = Run | Cancel | Pause | Extract | Ask
-FromWorker = Ready | Alive | Progressed | Ended | Extracted | Answered
+FromWorker = Ready | Unopened | Alive | Progressed | Ended | Extracted | Answered

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # A job that runs out of memory is tried with half of it so often.
 _SQUEEZES = 3
+# Seconds that a worker gets to say whether a job fits, before the job is accepted without.
+_PLANNING = 2.0
 
 
 class DoesNotFitError(Exception):
@@ -129,14 +131,18 @@ class Scheduler:
     async def check_fits(self, spec: JobSpec) -> None:
         """Sees that the job fits on some device.
 
-        Devices that are not open yet are not waited for: a worker looks for itself before it begins.
+        Devices that are not open yet, or do not answer at once, are not waited for: a worker looks for itself before
+        it begins.
 
         Raises:
             DoesNotFitError: it fits on none.
         """
         refused: Estimate | None = None
         for executor in self._executors:
-            answer = await executor.estimate(spec, timed=False) if executor.ready else None
+            answer = None
+            if executor.ready:
+                with contextlib.suppress(TimeoutError):
+                    answer = await asyncio.wait_for(executor.estimate(spec, timed=False), _PLANNING)
             if not isinstance(answer, Estimate) or answer.fits:
                 return
             refused = answer
@@ -169,8 +175,9 @@ class Scheduler:
         await self.store.close()
 
     def _free_executor(self) -> Executor:
+        """The one that would answer soonest."""
         busy = set(self._running.values())
-        return next((e for e in self._executors if e not in busy), self._executors[0])
+        return min(self._executors, key=lambda e: (e.trouble is not None, not e.ready, e in busy))
 
     def _admitted(self, job: Job) -> None:
         self._queue.push(job)
@@ -179,7 +186,12 @@ class Scheduler:
 
     async def _serve(self, executor: Executor) -> None:
         while True:
+            # Whoever is not ready takes no job from those that are.
+            await executor.usable()
             await self._work.acquire()
+            if not executor.ready:
+                self._work.release()
+                continue
             # A cancelled job leaves the queue but not the semaphore; and what is left waits for the next server.
             job = self._queue.pop() if self.admission.open else None
             if job is None:
@@ -217,7 +229,7 @@ class Scheduler:
             case Paused():
                 log.info("job %s is left at a checkpoint", job.id, extra=job.marks)
             case WorkerDiedError():
-                job.losses += 1
+                job.losses += outcome.begun
                 await self._again(job, f"The worker process {outcome} while it ran the job")
             case Failure(code="RESOURCE_EXHAUSTED") if job.squeeze < _SQUEEZES:
                 job.squeeze += 1

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..files import open_file, read_file
+from ..files import FileVersion, open_file, read_file, version_of
 from .manifest import Manifest, ManifestError
 from .model import MOST_BYTES, Model, ModelError
 
@@ -49,7 +49,7 @@ class ModelStore:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or _default_root()
         # States of files that were found to have the hash, so that each is read for it once.
-        self._good: dict[tuple[int, ...], str] = {}
+        self._good: dict[FileVersion, str] = {}
         # What was said last of a folder that is no model, so that it is said once.
         self._said: dict[Path, str] = {}
 
@@ -131,8 +131,7 @@ class ModelStore:
 
     def _verify(self, model: Model) -> None:
         assert model.file is not None
-        status = os.fstat(model.file.fileno())
-        state = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+        state = version_of(os.fstat(model.file.fileno()))
         if self._good.get(state) != model.manifest.sha256:
             model.read()
             if len(self._good) > 1000:

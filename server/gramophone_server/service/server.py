@@ -17,6 +17,7 @@ from gramophone.v1.style_transfer_service_pb2_grpc import add_StyleTransferServi
 
 from ..decoding.decoders import Decoders
 from ..decoding.staging import Staging
+from ..jobs.devices import check_devices
 from ..jobs.executor import ProcessExecutor
 from ..jobs.folder import DataFolder
 from ..jobs.pipe import WorkerConfig
@@ -99,8 +100,13 @@ class ServerConfig:
 class GramophoneServer:
     """A front process: serves gRPC on one event loop and leaves the numerics to worker processes.
 
+    Attributes:
+        address: where it serves, once it does.
+        failure: why it cannot do what it was started for, if so.
+
     Raises:
         UnknownModelError: there is no such default model.
+        DeviceNameError: there can be no such device.
         SecurityError, TokenFileError: it would be open to others, or its keys or tokens cannot be used.
         SightError: what is to be seen of it needs a package that is not installed.
     """
@@ -109,16 +115,20 @@ class GramophoneServer:
         self._config = config
         security = config.security
         security.check(config.host)
-        self._credentials = security.credentials()
+        self._certificates = security.certificates()
+        self._credentials = None if self._certificates is None else self._certificates.credentials()
+        self._tokens = TokenFile(security.tokens) if security.tokens else None
         authenticator = Authenticator(
-            TokenFile(security.tokens) if security.tokens else None,
+            self._tokens,
             certificates=security.client_ca is not None,
             admins=security.admins,
         )
         limits = config.limits
-        models = ModelStore(config.models)
+        self._models = models = ModelStore(config.models)
         models.get(config.default_model)  # A server whose default model is missing should not start.
-        executors = [ProcessExecutor(_worker(config, device)) for device in config.devices]
+        check_devices(config.devices)
+        self._executors = [ProcessExecutor(_worker(config, name), self._see_workers) for name in config.devices]
+        executors = self._executors
         store = JobStore(DataFolder(config.data), config.database, config.retention)
         bounds = Bounds(limits.max_queued, limits.max_queued_per_client, config.attempts)
         self._instruments = Instruments(config.sight, executors, store)
@@ -153,6 +163,10 @@ class GramophoneServer:
             ],
         )
         self._health = Readiness(SERVICES)
+        self._failed = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self.address = ""
+        self.failure: str | None = None
         add_StyleTransferServiceServicer_to_server(
             StyleTransferServicer(self._scheduler, reader, sources, streams), self._server
         )
@@ -185,7 +199,34 @@ class GramophoneServer:
         await self._server.start()
         await self._health.start()
         self._giving_back = asyncio.create_task(give_back_often())
-        return f"{host}:{port}"
+        self.address = f"{host}:{port}"
+        return self.address
+
+    async def failed(self) -> None:
+        """Waits until the server cannot do what it was started for, as `failure` then says."""
+        await self._failed.wait()
+
+    def reload_soon(self) -> None:
+        """Reads certificates, tokens and the folder of models again, in the background."""
+        task = asyncio.create_task(self._reload())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _reload(self) -> None:
+        for files in (self._certificates, self._tokens):
+            if files is not None:
+                await asyncio.to_thread(files.reload)
+        models = [model.manifest.name for model in await asyncio.to_thread(self._models.list)]
+        log.info("models read again: %s", ", ".join(models))
+
+    def _see_workers(self) -> None:
+        """Tells how the workers stand."""
+        if unopened := [executor.unopened for executor in self._executors if executor.unopened is not None]:
+            self.failure = "; ".join(unopened)
+            self._failed.set()
+        troubles = [executor.trouble for executor in self._executors if executor.trouble is not None]
+        lost = "no worker can be used: " + "; ".join(dict.fromkeys(troubles))
+        self._health.set_reason("workers", lost if len(troubles) == len(self._executors) else None)
 
     async def stop(self, grace: float) -> None:
         """Stops taking jobs, says so, lets running ones come to a checkpoint, ends streams, workers and the server.

@@ -9,9 +9,11 @@ import grpc
 
 from gramophone.credentials import is_loopback
 
-from .tokens import file_version
+from ..files import FileVersion, file_version, read_file
 
 log = logging.getLogger(__name__)
+
+_MOST_BYTES = 1 << 20
 
 
 class SecurityError(Exception):
@@ -75,34 +77,55 @@ class Security:
             )
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        """The credentials of an encrypted port; None for a plaintext one.
+        """The credentials of an encrypted port; None for a plaintext one. See `Certificates.credentials`."""
+        certificates = self.certificates()
+        return None if certificates is None else certificates.credentials()
 
-        New connections use the files as they are by then, so that a certificate can be renewed without a restart.
+    def certificates(self) -> "Certificates | None":
+        """The certificates of an encrypted port; None for a plaintext one.
 
         Raises:
             SecurityError: a file is missing or damaged, or the key is not the certificate's.
         """
         if self.certificate is None or self.key is None:
             return None
-        files = _Files(self.certificate, self.key, self.client_ca)
-        asks = self.client_ca is not None
-        # None for "as before" is what gRPC documents, if not what its type stubs say.
-        return grpc.dynamic_ssl_server_credentials(files.read(), files.changed, asks)  # type: ignore[arg-type]
+        return Certificates(self.certificate, self.key, self.client_ca)
 
 
-class _Files:
-    """The files of a server's certificate, which may be replaced while it runs."""
+class Certificates:
+    """The files of a server's certificate, which may be replaced while it runs.
+
+    Raises:
+        SecurityError: a file is missing or damaged, or the key is not the certificate's.
+    """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._certificate = certificate
         self._key = key
         self._client_ca = client_ca
-        self._version = self._stat()
+        self._version: list[FileVersion | None] | None = self._stat()
+        self._first = self.read()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """The credentials of a port. New connections use the files as they are by then."""
+        asks = self._client_ca is not None
+        # None for "as before" is what gRPC documents, if not what its type stubs say.
+        return grpc.dynamic_ssl_server_credentials(self._first, self.changed, asks)  # type: ignore[arg-type]
+
+    def reload(self) -> None:
+        """Has new connections use the files as they are, and says in the log whether they can be used. Blocks."""
+        try:
+            self.read()
+        except SecurityError as error:
+            log.warning("new connections still get the certificates from before: %s", error)
+        else:
+            self._version = None
+            log.info("certificates read again")
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """What is in them if they have changed since the last look; for gRPC's threads, at each new connection."""
-        version = self._stat()
-        if version == self._version:
+        version, known = self._stat(), self._version
+        if version == known:
             return None
         self._version = version
         try:
@@ -111,11 +134,12 @@ class _Files:
             # Perhaps one has been replaced and the other is about to be.
             log.warning("new connections still get the certificates from before: %s", error)
             return None
-        log.info("certificates read again")
+        if known is not None:
+            log.info("certificates read again")
         return configuration
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        """What is in them; raises SecurityError, see Security.credentials."""
+        """What is in them; raises SecurityError, see Certificates."""
         pair = (_read(self._key, "--tls-key"), _read(self._certificate, "--tls-certificate"))
         authorities = None if self._client_ca is None else _read(self._client_ca, "--client-ca")
         # gRPC says no more than that something is wrong; OpenSSL in the standard library says what.
@@ -135,13 +159,13 @@ class _Files:
                 raise SecurityError(f"{self._client_ca} has no PEM certificates in it") from error
         return grpc.ssl_server_certificate_configuration([pair], authorities)
 
-    def _stat(self) -> list[tuple[int, int, int] | None]:
+    def _stat(self) -> list[FileVersion | None]:
         return [file_version(path) for path in (self._certificate, self._key, self._client_ca) if path is not None]
 
 
 def _read(path: Path, option: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, _MOST_BYTES)
     except OSError as error:
         raise SecurityError(f"{option} {path} cannot be read: {error.strerror}") from error
 

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..files import file_version, open_file, read_up_to
 from .caller import Caller
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_MOST_BYTES = 16 << 20
 # Scanners that look for secrets in repositories and logs go by such prefixes.
 PREFIX = "gramophone_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -52,7 +54,7 @@ class TokenFile:
 
     def caller(self, token: str) -> Caller | None:
         """Whose token that is; None if it is nobody's."""
-        self._reload()
+        self._see()
         digest = _digest(token)
         found = None
         # Every entry is compared, each in constant time, so that how long it takes says nothing about the hashes.
@@ -61,11 +63,14 @@ class TokenFile:
                 found = Caller(entry.name, entry.admin)
         return found
 
-    def _reload(self) -> None:
+    def _see(self) -> None:
         version = file_version(self._path)
-        if version == self._version:
-            return
-        self._version = version
+        if version != self._version:
+            self._version = version
+            self.reload()
+
+    def reload(self) -> None:
+        """Takes the clients that are in the file now, and none if it cannot be used; the log says which. Blocks."""
         try:
             self._entries = read_tokens(self._path)
         except TokenFileError as error:
@@ -119,11 +124,11 @@ def read_tokens(path: Path) -> list[Entry]:
         TokenFileError: it is missing, not a file of tokens, or others may write to it.
     """
     try:
-        with path.open() as file:
+        with open_file(path, _MOST_BYTES) as file:
             # Whoever can write it can let themselves in. (Windows has no such bits.)
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o022:
                 raise TokenFileError(f"others than its owner may change {path}; run: chmod 600 {path}")
-            values = json.load(file)
+            values = json.loads(read_up_to(file, _MOST_BYTES, path))
         if values["format"] != FORMAT:
             raise TokenFileError(f"{path} is of a format that this version does not know; upgrade gramophone")
         return [_entry(value) for value in values["clients"]]
@@ -133,7 +138,7 @@ def read_tokens(path: Path) -> list[Entry]:
         ) from None
     except OSError as error:
         raise TokenFileError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TokenFileError(f"{path} is not a file of tokens as `gramophone tokens` writes them") from error
 
 
@@ -148,15 +153,6 @@ def _entry(value: object) -> Entry:
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def file_version(path: Path) -> tuple[int, int, int] | None:
-    """Something that changes whenever the file does; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _write(path: Path, entries: Sequence[Entry]) -> None:

@@ -19,6 +19,7 @@ class Outbox:
         self._connection = connection
         self._waiting: deque[tuple[bool, Callable[[], FromWorker]]] = deque()
         self._condition = threading.Condition()
+        self._last: threading.Event | None = None
         threading.Thread(target=self._run, name="outbox", daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
@@ -28,6 +29,14 @@ class Outbox:
     def send_progress(self, make: Callable[[], Progressed]) -> None:
         """Makes and sends progress, unless newer progress overtakes it."""
         self._put(True, make)
+
+    def flush(self, seconds: float) -> None:
+        """Waits until all is sent, for so many seconds at most."""
+        done = threading.Event()
+        with self._condition:
+            self._last = done
+            self._condition.notify()
+        done.wait(seconds)
 
     def _put(self, droppable: bool, make: Callable[[], FromWorker]) -> None:
         with self._condition:
@@ -40,6 +49,8 @@ class Outbox:
         while True:
             with self._condition:
                 while not self._waiting:
+                    if self._last is not None:
+                        self._last.set()
                     self._condition.wait()
                 _, make = self._waiting.popleft()
             try:

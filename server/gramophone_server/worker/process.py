@@ -1,15 +1,17 @@
 """The worker process: takes jobs off the pipe, runs them one at a time, reports back."""
 
+import logging
 import os
 import queue
 import signal
 import threading
 import time
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 import torch
 
-from ..engine.device import Memory, open_device, release_free_memory, set_up_cpu
+from ..engine.device import DeviceError, Memory, release_free_memory, set_up_cpu
 from ..jobs.estimate import Estimate
 from ..jobs.events import Failure
 from ..jobs.pipe import (
@@ -24,17 +26,23 @@ from ..jobs.pipe import (
     Ready,
     Run,
     ToWorker,
+    Unopened,
     WorkerConfig,
 )
 from ..jobs.spec import JobSpec
 from ..logs import marked
 from ..models.store import ModelStore
+from .device import open_named, trouble_of
 from .estimator import Estimator
 from .failures import failure_of
 from .outbox import Outbox
 from .runner import JobRunner
 from .targets import Targets
 
+log = logging.getLogger(__name__)
+
+# The status of a process that has no device to work on.
+_NO_DEVICE = 3
 # Seconds between signs of life.
 _BEAT = 2.0
 # Seconds without a job until the memory of the last one is given back.
@@ -64,7 +72,7 @@ class WorkerProcess:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         set_up_cpu(self._config.threads)
-        device = open_device(self._config.device)
+        self._device = device = self._open()
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), torch.get_num_threads())
         self._estimator = Estimator(self._store, device, self._config.memory)
@@ -73,6 +81,7 @@ class WorkerProcess:
             self._cancelled, self._paused, self._config.checkpoint_every, self._config.tensorboard,
         )  # fmt: skip
         self._memory = Memory(device)
+        self._check_limit()
         threading.Thread(target=self._answer, name="answer", daemon=True).start()
         self._outbox.send(Ready(str(device)))
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
@@ -82,9 +91,36 @@ class WorkerProcess:
             with marked(job.marks):
                 outcome = self._runner.run(job)
             self._busy = False
+            self._check_device(outcome)
             self._outbox.send(Ended(job.job_id, outcome))
             self._cancelled.discard(job.job_id)
             self._paused.discard(job.job_id)
+
+    def _open(self) -> torch.device:
+        """The device; the process ends if it cannot be used."""
+        try:
+            return open_named(self._config.device)
+        except DeviceError as error:
+            self._leave(self._config.device, str(error))
+
+    def _check_device(self, outcome: object) -> None:
+        """Ends the process if what went wrong is the device's fault: all that came later would go wrong, too."""
+        failed = isinstance(outcome, Failure) and outcome.code == "INTERNAL"
+        if failed and (reason := trouble_of(self._device)) is not None:
+            self._leave(str(self._device), reason)
+
+    def _leave(self, device: str, reason: str) -> NoReturn:
+        self._outbox.send(Unopened(device, reason))
+        self._outbox.flush(5.0)
+        os._exit(_NO_DEVICE)
+
+    def _check_limit(self) -> None:
+        limit, held = self._config.memory, self._memory.resident()
+        if limit is not None and limit <= held:
+            log.warning(
+                "no job will fit into --memory %s, as the worker alone takes %s on %s; give it more",
+                f"{limit:,}", f"{held:,}", self._device,
+            )  # fmt: skip
 
     def _next(self) -> Run:
         """The next job. What the last one has freed is kept for one that comes soon, and then given back."""
@@ -121,9 +157,13 @@ class WorkerProcess:
         while True:
             match self._questions.get():
                 case Extract() as question:
-                    self._outbox.send(Extracted(question.request_id, self._features(question)))
+                    features = self._features(question)
+                    self._check_device(features)
+                    self._outbox.send(Extracted(question.request_id, features))
                 case Ask(request_id, spec, timed):
-                    self._outbox.send(Answered(request_id, self._estimate(spec, timed=timed)))
+                    estimate = self._estimate(spec, timed=timed)
+                    self._check_device(estimate)
+                    self._outbox.send(Answered(request_id, estimate))
 
     def _features(self, question: Extract) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
         try:

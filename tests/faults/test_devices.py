@@ -1,0 +1,195 @@
+"""Devices that are not there, or are lost: the server says which and why, and no job ends because of it."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+import torch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone_server.service.readiness import REASON
+from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+
+
+def serve(*args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """A server that is to leave by itself."""
+    command = [sys.executable, "-m", "gramophone_server", "--port", "0", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def health(server: ServerProcess, service: str = "") -> tuple[int, str]:
+    """The status of a service and the reason beside it."""
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(service=service), timeout=10)
+    return answer.status, str(dict(call.trailing_metadata()).get(REASON, ""))
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        (["foo"], "'foo' cannot be a device: write auto, cpu, or cuda:0"),
+        (["cpu,cpu"], "'cpu,cpu' cannot be a device"),
+        (["cuda:x"], "'cuda:x' cannot be a device"),
+        (["cuda:-1"], "'cuda:-1' cannot be a device"),
+        (["cuda:01"], "'cuda:01' cannot be a device"),
+        ([""], "'' cannot be a device"),
+        (["cpu", "meta"], "'meta' cannot be a device"),
+        (["cuda", "cuda:0"], "cuda:0 is named twice"),
+        (["auto", "cuda:1"], "name each device instead"),
+    ],
+)
+def test_a_name_that_cannot_be_a_devices_is_refused_at_once(devices, words, tmp_path):
+    begun = time.monotonic()
+    done = serve("--data", str(tmp_path / "data"), *(part for name in devices for part in ("--device", name)))
+    assert done.returncode != 0
+    assert words in " ".join(done.stderr.split())
+    assert done.stdout == ""
+    assert time.monotonic() - begun < 10
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--threads", "100000", "are too many for the"),
+        ("--memory", "3", "less than a worker alone takes"),
+        ("--memory", "9" * 400, "is not a size"),
+        ("--grace", "nan", "is not a finite number"),
+        ("--grace", "-1", "not in the range"),
+        ("--hang-timeout", "inf", "is not a finite number"),
+    ],
+)
+def test_bounds_of_a_worker_beyond_reason(option, value, words):
+    done = serve(option, value)
+    assert done.returncode != 0
+    assert words in " ".join(done.stderr.split())
+
+
+@no_gpu
+@pytest.mark.parametrize("devices", [["cuda:0"], ["cpu", "cuda:3"]])
+def test_a_named_device_that_cannot_be_opened_ends_the_server(devices, tmp_path):
+    done = serve("--data", str(tmp_path), *(part for name in devices for part in ("--device", name)))
+    assert done.returncode == 1
+    assert done.stderr.count(f"{devices[-1]} cannot be used: ") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not psutil.Process().children()
+
+
+@no_gpu
+def test_jobs_of_before_are_kept_for_a_server_that_has_a_device(tmp_path):
+    with ServerProcess("--data", str(tmp_path), "--device", "cpu") as server:
+        request = endless_request()
+        request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+        stream = server.style.ReconstructStyle(request)
+        job_id = next(event.job_id for event in events(stream) if event.HasField("progress"))
+    assert serve("--data", str(tmp_path), "--device", "cuda:0").returncode == 1
+    with ServerProcess("--data", str(tmp_path), "--device", "cpu") as server:
+        watch = server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+        assert any(response.event.HasField("progress") for response in watch)
+
+
+@no_gpu
+def test_auto_takes_the_cpu_where_there_is_nothing_else_and_says_so(tmp_path):
+    with ServerProcess() as server:
+        assert run(server, style_request()).image.data
+        assert "this worker runs on the CPU" in server.read_log()
+
+
+# What a worker's interpreter runs first: it fails where a device would, as long as there is a file.
+BROKEN = """
+import os, sys
+if os.path.exists(os.environ.get("BREAK_WORKERS", "")) and "--fd" in " ".join(map(str, sys.orig_argv)):
+    {how}
+"""
+HOW = {
+    "leaves": "sys.stderr.write('no such driver\\n'); os._exit(7)",
+    "is killed": "os.kill(os.getpid(), 9)",
+    "has no library": "sys.modules['torch'] = None",
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_device_that_is_lost_is_waited_for(how, tmp_path, monkeypatch, long):
+    if how != "leaves" and not long:
+        pytest.skip("in the long form")
+    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(how=HOW[how]))
+    broken = tmp_path / "broken"
+    monkeypatch.setenv("BREAK_WORKERS", str(broken))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    with ServerProcess("--data", str(tmp_path / "data"), "--device", "cpu") as server:
+        before = run(server, style_request(iterations=100)).image.data
+        stream = server.style.ReconstructStyle(style_request(iterations=100))
+        running = next(event.job_id for event in events(stream) if event.HasField("progress"))
+        broken.touch()
+        for worker in server.workers():
+            worker.kill()
+        wait_until(lambda: health(server)[0] == NOT_SERVING, "a server that cannot paint")
+        for service in ("", "gramophone.v1.JobService"):
+            status, reason = health(server, service)
+            assert status == NOT_SERVING
+            assert re.match("no worker can be used: a worker process for cpu .* before it was ready", reason), reason
+        # Calls that need a worker are told; jobs wait, new ones and the one that ran.
+        begun = time.monotonic()
+        with pytest.raises(grpc.RpcError) as caught:
+            server.style.EstimateJob(pb.EstimateJobRequest(style=style_request()), timeout=20)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "before it was ready" in caught.value.details()
+        assert time.monotonic() - begun < 1
+        waiting = server.style.ReconstructStyle(style_request(1))
+        assert next(events(waiting)).state == job_pb2.JOB_STATE_QUEUED
+        job = server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=running)).job
+        assert job.state == job_pb2.JOB_STATE_QUEUED
+        time.sleep(2.5)  # In which it is tried more than once.
+        assert server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=running)).job.state == job_pb2.JOB_STATE_QUEUED
+        broken.unlink()
+        assert list(events(stream))[-1].result.image.data == before
+        assert list(events(waiting))[-1].state == job_pb2.JOB_STATE_SUCCEEDED
+        assert health(server) == (SERVING, "")
+        assert server.read_log().count("a worker cannot be used") == 1
+
+
+def test_of_two_workers_one_is_enough(tmp_path, monkeypatch):
+    """The one that is lost takes no job from the other, and no question."""
+    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(how=HOW["leaves"]))
+    broken = tmp_path / "broken"
+    monkeypatch.setenv("BREAK_WORKERS", str(broken))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    with ServerProcess("--device", "cpu", "--device", "cpu", "--threads", "1") as server:
+        wait_until(lambda: server.read_log().count("is ready on cpu") == 2, "both workers")
+        broken.touch()
+        server.workers()[0].kill()
+        wait_until(lambda: "a worker cannot be used" in server.read_log(), "the loss")
+        for seed in range(3):
+            assert run(server, style_request(seed)).image.data
+        assert server.style.EstimateJob(pb.EstimateJobRequest(style=style_request()), timeout=20)
+        assert health(server) == (SERVING, "")
+
+
+def test_a_worker_that_cannot_be_started_does_not_end_a_job(tmp_path, monkeypatch):
+    """Its interpreter is away for a while."""
+    python = tmp_path / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
+    monkeypatch.setattr(sys, "executable", str(python))
+    with ServerProcess() as server:
+        assert run(server, style_request()).image.data
+        python.rename(tmp_path / "away")
+        for worker in server.workers():
+            worker.kill()
+        wait_until(lambda: health(server)[0] == NOT_SERVING, "a server that cannot paint")
+        assert "no worker process can be started" in health(server)[1]
+        stream = server.style.ReconstructStyle(style_request(1))
+        assert next(events(stream)).state == job_pb2.JOB_STATE_QUEUED
+        (tmp_path / "away").rename(python)
+        assert list(events(stream))[-1].state == job_pb2.JOB_STATE_SUCCEEDED

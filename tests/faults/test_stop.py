@@ -1,0 +1,225 @@
+"""SIGTERM at any moment: the process is gone within its grace and five seconds, whatever stands still."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
+from tests.harness import Calls, endless_request, events, run, style_request, wait_until
+
+GRACE = 1.0
+
+
+class Server:
+    """A server as a process manager starts one: it is told by signals alone."""
+
+    def __init__(self, folder: Path, *args: str, grace: float = GRACE, stdin: int = subprocess.DEVNULL) -> None:
+        self.log = folder / "log"
+        command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--data", str(folder / "data")]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, "--grace", str(grace), *args], stdin=stdin, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        self.grace = grace
+
+    def address(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("serving on "), self.log.read_text()
+        return line.removeprefix("serving on ").strip()
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, *numbers: int) -> float:
+        """Seconds until it is gone, and all that it started with it."""
+        children, begun = self.children(), time.monotonic()
+        for number in numbers or (signal.SIGTERM,):
+            self.process.send_signal(number)
+            time.sleep(0.6 if len(numbers) > 1 else 0)
+        self.process.wait(self.grace + 10)
+        took = time.monotonic() - begun
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
+        return took
+
+
+@contextmanager
+def serving(folder: Path, *args: str, **options: float) -> Iterator[tuple[Server, Calls]]:
+    server = Server(folder, *args, **options)  # type: ignore[arg-type]
+    try:
+        with Calls(server.address()) as calls:
+            yield server, calls
+    finally:
+        if server.process.poll() is None:
+            for child in server.children():
+                child.kill()
+            server.process.kill()
+        server.process.wait()
+
+
+def begin(calls: Calls) -> str:
+    """A job that is running; its id."""
+    request = endless_request()
+    request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    return next(e.job_id for e in events(calls.style.ReconstructStyle(request)) if e.HasField("progress"))
+
+
+def test_with_nothing_to_do(tmp_path):
+    with serving(tmp_path) as (server, calls):
+        run(calls, style_request())
+        assert server.stop() < 4
+        assert server.process.returncode == 0
+
+
+def test_a_worker_that_stands_still(tmp_path):
+    with serving(tmp_path) as (server, calls):
+        job_id = begin(calls)
+        for child in server.children():
+            child.suspend()
+        assert server.stop() < GRACE + 5
+    with serving(tmp_path) as (server, calls):
+        job = calls.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job
+        assert job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
+
+
+def test_a_locked_database(tmp_path):
+    with serving(tmp_path) as (server, calls):
+        begin(calls)
+        with sqlite3.connect(tmp_path / "data" / "jobs.sqlite", isolation_level=None) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            assert server.stop() < GRACE + 5
+            lock.execute("ROLLBACK")
+
+
+def test_a_database_that_is_locked_at_the_start(tmp_path):
+    with serving(tmp_path) as (server, _):
+        server.stop()
+    with sqlite3.connect(tmp_path / "data" / "jobs.sqlite", isolation_level=None) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        server = Server(tmp_path)
+        time.sleep(2)
+        if server.process.poll() is None:
+            assert server.stop() < GRACE + 5
+        lock.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("option", ["--tokens", "--tls-certificate"])
+def test_a_pipe_in_place_of_a_file(option, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    others = ["--tls-key", str(tmp_path / "pipe")] if option == "--tls-certificate" else []
+    server = Server(tmp_path, option, str(tmp_path / "pipe"), *others)
+    assert server.process.wait(20) == 1
+    assert "it is a pipe, not a file" in server.log.read_text()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3, 0.6, 0.9, 1.5, 3.0])
+def test_at_any_moment_of_its_start(tmp_path, delay):
+    server = Server(tmp_path)
+    time.sleep(delay)
+    assert server.stop() < GRACE + 5
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("what", ["log", "threads", "loop"])
+def test_a_front_that_stands_still(tmp_path, what, monkeypatch):
+    """Its log is read by nobody, a thread waits for a pipe, or its event loop does."""
+    (tmp_path / "sitecustomize.py").write_text(STUCK[what])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("STUCK_PIPE", str(tmp_path / "pipe"))
+    with serving(tmp_path, "--log-level", "debug") as (server, calls):
+        begin(calls)
+        server.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)
+        assert server.stop() < GRACE + 5
+
+
+STUCK = {
+    # What it would write waits for ever, as in a pipe that is full.
+    "log": """
+import os, signal, sys
+def stick(*_):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    os.dup2(writing, 2)
+signal.signal(signal.SIGUSR1, stick)
+""",
+    "threads": """
+import asyncio, os, signal
+def stick(*_):
+    loop = asyncio.get_running_loop()
+    for _ in range(40):
+        loop.run_in_executor(None, open, os.environ["STUCK_PIPE"])
+signal.signal(signal.SIGUSR1, lambda *_: asyncio.get_running_loop().call_soon(stick))
+""",
+    "loop": """
+import os, signal
+signal.signal(signal.SIGUSR1, lambda *_: open(os.environ["STUCK_PIPE"]))
+""",
+}
+
+
+def test_a_second_signal_is_for_the_impatient(tmp_path):
+    with serving(tmp_path, grace=30) as (server, calls):
+        begin(calls)
+        for child in server.children():
+            child.suspend()
+        assert server.stop(signal.SIGINT, signal.SIGINT) < 4
+
+
+def test_standard_input_closes_while_a_worker_stands_still(tmp_path):
+    with serving(tmp_path, "--until-stdin-closes", stdin=subprocess.PIPE) as (server, calls):
+        begin(calls)
+        for child in server.children():
+            child.suspend()
+        begun = time.monotonic()
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        server.process.wait(20)
+        assert time.monotonic() - begun < GRACE + 5
+
+
+def test_sighup_reads_again_and_goes_on(tmp_path):
+    with serving(tmp_path) as (server, calls):
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "models read again: vgg19-random, vgg19-slim" in server.log.read_text(), "the reload")
+        run(calls, style_request())
+
+
+def loading(server: Server) -> None:
+    """As soon as its worker is there, which loads its libraries then."""
+    wait_until(lambda: bool(server.children()), "a worker")
+
+
+def painting(server: Server) -> None:
+    with Calls(server.address()) as calls:
+        begin(calls)
+
+
+@pytest.mark.parametrize("when", [loading, painting])
+def test_workers_leave_when_the_front_is_killed(tmp_path, when: Callable[[Server], None]):
+    server = Server(tmp_path)
+    when(server)
+    children = server.children()
+    assert children
+    threading.Event().wait(0.2)
+    server.process.kill()
+    server.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive

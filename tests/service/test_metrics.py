@@ -1,10 +1,13 @@
 """Metrics, scraped over HTTP and compared with what really happened."""
 
+import gzip
 import re
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +175,85 @@ def test_what_is_not_asked_for_is_not_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def ask(server: ServerProcess, request: bytes) -> bytes:
+    """What the metrics' port answers to bytes."""
+    with socket.create_connection(port_of(server), timeout=10) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def port_of(server: ServerProcess) -> tuple[str, int]:
+    found = re.search(r"http://127\.0\.0\.1:(\d+)/metrics", server.read_log())
+    assert found
+    return "127.0.0.1", int(found[1])
+
+
+@pytest.fixture(scope="module")
+def measured() -> Iterator[ServerProcess]:
+    with ServerProcess("--metrics-port", "0") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /metrics HTTP/1.1\r\n\r\n", b"200 OK"),
+        (b"GET /metrics?x=1 HTTP/1.0\r\nHost: x\r\n\r\n", b"200 OK"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"404 Not Found"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405 Method Not Allowed"),
+        (b"\xff\x00\r\n\r\n", b"400 Bad Request"),
+        (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 100_000, b"400 Bad Request"),
+    ],
+)
+def test_what_is_answered_to_what(measured, request_, status):
+    try:
+        answer = ask(measured, request_)
+    except ConnectionResetError:
+        assert status.startswith(b"400")  # It was refused before all of it had been sent.
+        return
+    assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
+
+
+def test_formats(measured):
+    plain = ask(measured, b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in plain
+    wishes = b"Accept: application/openmetrics-text; version=1.0.0\r\nAccept-Encoding: gzip\r\n"
+    modern = ask(measured, b"GET /metrics HTTP/1.1\r\n" + wishes + b"\r\n")
+    head, _, body = modern.partition(b"\r\n\r\n")
+    assert b"application/openmetrics-text" in head
+    assert gzip.decompress(body).endswith(b"# EOF\n")
+    head = ask(measured, b"HEAD /metrics HTTP/1.1\r\n\r\n")
+    assert head.endswith(b"\r\n\r\n")
+
+
+def test_hundreds_of_idle_connections_take_no_threads_and_stop_no_scrape(measured):
+    front = psutil.Process(measured.process.pid)
+    Scrape(measured)
+    threads, descriptors = front.num_threads(), front.num_fds()
+    idle = [socket.create_connection(port_of(measured), timeout=10) for _ in range(300)]
+    try:
+        for _ in range(5):
+            begun = time.monotonic()
+            assert Scrape(measured).value("jobs_waiting") == 0
+            assert time.monotonic() - begun < 1
+            idle.append(socket.create_connection(port_of(measured), timeout=10))
+        assert front.num_threads() <= threads + 2
+        assert front.num_fds() <= descriptors + 70
+        # They are told to go, although they never say anything.
+        wait_until(lambda: front.num_fds() <= descriptors + 2, "their end", timeout=8)
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_scrape_that_is_never_read_is_given_up(measured):
+    front = psutil.Process(measured.process.pid)
+    descriptors = front.num_fds()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        slow.connect(port_of(measured))
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        Scrape(measured)
+        wait_until(lambda: front.num_fds() <= descriptors, "its end", timeout=15)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..jobs.events import Progress
 from ..jobs.job import Job
 from ..jobs.observer import Observer
+from .exposition import Exposition
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,11 @@ _KINDS = ("style", "content", "transfer")
 
 
 class Watched(Protocol):
-    """What is looked at when the metrics are asked for; from another thread, so it must be quick and safe there."""
+    """What is looked at when the metrics are asked for; on the event loop, so it must be quick."""
+
+    async def look(self) -> None:
+        """Looks at what takes a while, before anything is asked."""
+        ...
 
     def jobs_waiting(self) -> int:
         """Jobs in the queue."""
@@ -93,6 +98,7 @@ class Metrics(Observer):
 
     def __init__(self, watched: Watched, methods: Collection[str]) -> None:
         self.registry = CollectorRegistry()
+        self._watched = watched
         self._methods = frozenset(methods)
         self._clocks: dict[str, tuple[str, _Clock]] = {}
 
@@ -129,21 +135,16 @@ class Metrics(Observer):
             for family in (self._running, self._speed, self._iterations, self._resumes):
                 family.labels(kind)
 
-    def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Serves them over HTTP from a thread; returns what ends that.
+    async def serve(self, host: str, port: int) -> Callable[[], None]:
+        """Serves them over HTTP; returns what ends that.
 
         Raises:
             OSError: the port cannot be had.
         """
-        server, thread = start_http_server(port, host, self.registry)
-        log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, server.server_port)
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return stop
+        exposition = Exposition(self.registry, self._watched.look)
+        port = await exposition.start(host, port)
+        log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
+        return exposition.stop
 
     def queued(self, job: Job) -> None:
         """Its waiting begins."""

@@ -164,6 +164,7 @@ class GramophoneServer:
         )
         self._health = Readiness(SERVICES)
         self._failed = asyncio.Event()
+        self._giving_back: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self.address = ""
         self.failure: str | None = None
@@ -195,7 +196,7 @@ class GramophoneServer:
         else:
             port = self._server.add_insecure_port(address)
         await self._scheduler.start()
-        self._instruments.serve(self._scheduler, self._streams)
+        await self._instruments.serve(self._scheduler, self._streams)
         await self._server.start()
         await self._health.start()
         self._giving_back = asyncio.create_task(give_back_often())
@@ -235,8 +236,9 @@ class GramophoneServer:
         """
         log.info("stopping, with %g s for running jobs", grace)
         await self._health.enter_graceful_shutdown()
-        self._giving_back.cancel()
-        await asyncio.to_thread(self._instruments.stop_serving)
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+        self._instruments.stop_serving()
         await self._decoders.close()
         await self._scheduler.stop(grace)
         # What is left to streams is to say how their jobs stand.

@@ -1,5 +1,6 @@
 """What can be seen of a server from outside: its metrics, its traces and its logs, put together."""
 
+import asyncio
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .metrics import WorkerState
 
 log = logging.getLogger(__name__)
+
+# Seconds that metrics wait for the database.
+_LOOKING = 0.5
 
 
 class SightError(RuntimeError):
@@ -74,6 +78,8 @@ class Instruments:
         self._stop_serving: Callable[[], None] = lambda: None
         self._tracing = Tracing(open_provider())
         self._heartbeat = Heartbeat()
+        self._stored = 0
+        self._looking: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
         self._streams: Streams | None = None
         observers: list[Observer] = [self._tracing]
@@ -88,7 +94,7 @@ class Instruments:
         self.observer = Observers(observers)
         self.interceptor = CallWatcher(self._tracing, meter)
 
-    def serve(self, scheduler: Scheduler, streams: Streams) -> None:
+    async def serve(self, scheduler: Scheduler, streams: Streams) -> None:
         """Serves the metrics, if they are wanted, and begins to watch the event loop.
 
         Raises:
@@ -100,12 +106,12 @@ class Instruments:
             return
         host, port = self._sight.metrics_host, self._sight.metrics_port
         try:
-            self._stop_serving = self._metrics.serve(host, port)
+            self._stop_serving = await self._metrics.serve(host, port)
         except OSError as error:
             raise SightError(f"there can be no metrics on {host}:{port}: {error.strerror or error}") from error
 
     def stop_serving(self) -> None:
-        """Serves no metrics any more. Blocks."""
+        """Serves no metrics any more."""
         self._stop_serving()
 
     def close(self) -> None:
@@ -121,8 +127,17 @@ class Instruments:
         return self._streams.open if self._streams else 0
 
     def stored_bytes(self) -> int:
-        """Of all files of jobs and uploads."""
-        return self._store.size() if self._scheduler else 0
+        """Of all files of jobs and uploads, when that was last looked at."""
+        return self._stored
+
+    async def look(self) -> None:
+        """Looks how much is stored, unless the database takes its time to say."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._measure())
+        await asyncio.wait({self._looking}, timeout=_LOOKING)
+
+    async def _measure(self) -> None:
+        self._stored = await asyncio.to_thread(self._store.size)
 
     def longest_stall(self) -> float:
         """Of the event loop within the last minute; seconds."""

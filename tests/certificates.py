@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,18 +46,35 @@ class Authority:
         )
         self.certificate = certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str | None, *, dns: str | None = None, days: int = 1) -> Pair:
-        """A certificate for loopback addresses or for `dns`, good until that many days from now."""
+    def issue(
+        self,
+        name: str | None,
+        *,
+        dns: str | None = None,
+        days: int = 1,
+        usages: Sequence[x509.ObjectIdentifier] = (),
+        authority: bool = False,
+    ) -> Pair:
+        """A certificate for loopback addresses or for `dns`, good until that many days from now.
+
+        Args:
+            usages: what its extended key usage says that it is for; it has none if that is empty.
+            authority: whether it may vouch for others.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         hosts = _LOOPBACK if dns is None else [x509.DNSName(dns)]
-        certificate = (
+        builder = (
             x509.CertificateBuilder(self._name, _name(name), key.public_key(), x509.random_serial_number())
             .not_valid_before(now - 9 * _DAY)
             .not_valid_after(now + days * _DAY)
             .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if usages:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        if authority:
+            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        certificate = builder.sign(self._key, hashes.SHA256())
         return Pair(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
     def trust(self, pair: Pair | None = None) -> grpc.ChannelCredentials:

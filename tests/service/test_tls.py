@@ -1,6 +1,8 @@
 """Encrypted connections, certificates of clients, and where a server refuses to do without."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
 from gramophone_server.service.tls import Security, SecurityError
@@ -254,3 +257,99 @@ def test_a_server_that_may_not_start_says_why(args, words):
 def test_insecure_is_told_and_noted():
     with ServerProcess("--host", "0.0.0.0", "--insecure") as server:
         assert "anybody who reaches" in server.read_log()
+
+
+CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+
+
+@pytest.mark.parametrize(
+    ("usages", "authority", "reason"),
+    [
+        ((SERVER,), False, ""),
+        ((ExtendedKeyUsageOID.CODE_SIGNING,), False, ""),
+        ((), True, "is an authority's"),
+        ((CLIENT,), True, "is an authority's"),
+    ],
+    ids=["a server's", "a program's", "an authority's", "an authority's for clients"],
+)
+def test_certificates_that_are_no_clients(mutual, usages, authority, reason):
+    pair = OURS.issue("mallory", usages=usages, authority=authority)
+    error = outcome(mutual.server.address, OURS.trust(pair))
+    if reason:
+        assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert reason in error.details()
+    else:
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("usages", [(CLIENT,), (CLIENT, SERVER)])
+def test_certificates_for_clients(mutual, usages):
+    with Calls(mutual.server.address, OURS.trust(OURS.issue("carol", usages=usages))) as calls:
+        assert calls.models.ListModels(model_service_pb2.ListModelsRequest(), timeout=20).models
+
+
+@pytest.mark.parametrize("usages", [(), (CLIENT, SERVER)])
+def test_the_servers_own_certificates_are_no_clients(tmp_path, usages):
+    before, after = (OURS.issue(name, usages=usages) for name in ("first", "second"))
+    certificate, key = before.write(tmp_path, "server")
+    (tmp_path / "ca.pem").write_bytes(OURS.certificate)
+    tls = ["--tls-certificate", certificate, "--tls-key", key, "--client-ca", str(tmp_path / "ca.pem")]
+    with ServerProcess(*tls, credentials=OURS.trust(ALICE)) as server:
+        for pair in (before, after):
+            pair.write(tmp_path, "server")
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: "models read again" in server.read_log(), "the reload")
+            error = outcome(server.address, OURS.trust(pair))
+            assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+            assert "is the server's own" in error.details()
+        # One that it had before stays one.
+        assert "is the server's own" in outcome(server.address, OURS.trust(before)).details()
+        assert server.models.ListModels(model_service_pb2.ListModelsRequest(), timeout=20).models
+
+
+def test_authorities_and_tokens_are_taken_anew(tmp_path):
+    certificate, key = OURS.issue("server").write(tmp_path, "server")
+    authorities, tokens = tmp_path / "ca.pem", tmp_path / "tokens.json"
+    authorities.write_bytes(OURS.certificate)
+    token = add_token(tokens, "bob", admin=False)
+    tls = ["--tls-certificate", certificate, "--tls-key", key, "--client-ca", str(authorities)]
+    other = Authority("Another authority")
+    newcomer = other.issue("newcomer")
+    with ServerProcess(*tls, "--tokens", str(tokens), credentials=OURS.trust(ALICE)) as server:
+
+        def reload() -> None:
+            before = server.read_log().count("models read again")
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: server.read_log().count("models read again") > before, "the reload")
+
+        def code(pair: Pair, *metadata: tuple[str, str]) -> grpc.StatusCode:
+            trust = grpc.ssl_channel_credentials(OURS.certificate, pair.key, pair.certificate)
+            with Calls(server.address, trust) as calls:
+                request = model_service_pb2.ListModelsRequest()
+                return calls.models.ListModels.future(request, timeout=20, metadata=metadata).code()
+
+        assert code(newcomer) == grpc.StatusCode.UNAVAILABLE
+        authorities.write_bytes(OURS.certificate + other.certificate)
+        reload()
+        assert code(newcomer) == grpc.StatusCode.OK
+        authorities.write_bytes(other.certificate)
+        assert code(newcomer) == grpc.StatusCode.OK
+        assert code(ALICE) == grpc.StatusCode.UNAVAILABLE
+        # What cannot be used is not taken: a pipe, a damaged file. The server waits for neither.
+        for damage in (lambda: os.mkfifo(authorities), lambda: authorities.write_text("no certificate")):
+            authorities.unlink()
+            damage()
+            reload()
+            assert "new connections still get the certificates from before" in server.read_log()
+            assert code(newcomer) == grpc.StatusCode.OK
+        bearer = ("authorization", f"Bearer {token}")
+        assert code(newcomer, bearer) == grpc.StatusCode.OK
+        tokens.unlink()
+        os.mkfifo(tokens)
+        reload()
+        assert code(newcomer, bearer) == grpc.StatusCode.UNAUTHENTICATED
+        tokens.unlink()
+        fresh = add_token(tokens, "bob", admin=False)
+        assert code(newcomer, bearer) == grpc.StatusCode.UNAUTHENTICATED
+        assert code(newcomer, ("authorization", f"Bearer {fresh}")) == grpc.StatusCode.OK
+        assert "tokens read again: 1 clients" in server.read_log()

@@ -119,7 +119,7 @@ def test_what_is_not_a_file_of_tokens(path, text):
 def test_files_that_cannot_be_read(path, tmp_path):
     with pytest.raises(TokenFileError, match=r"there is no file .*tokens add NAME --file"):
         TokenFile(path)
-    with pytest.raises(TokenFileError, match="cannot be read: Is a directory"):
+    with pytest.raises(TokenFileError, match="cannot be read: it is a folder"):
         TokenFile(tmp_path)
     path.parent.mkdir()
     path.write_text('{"format": 2, "clients": []}')

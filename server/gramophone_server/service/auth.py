@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -13,6 +13,9 @@ from .caller import Caller, set_caller
 from .errors import Context, abort
 from .handlers import Behavior, Handler, wrapped
 from .tokens import TokenFile
+
+if TYPE_CHECKING:
+    from .certificates import ClientCertificates
 
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # What load balancers ask, who have no credentials, and which tells nothing of any client.
@@ -27,11 +30,13 @@ class Authenticator(grpc.aio.ServerInterceptor):
 
     Args:
         tokens: whose tokens are whose; None if there are none.
-        certificates: whether connections carry certificates that were verified.
+        certificates: judges the certificates that connections carry; None if they carry none.
         admins: names of clients that are administrators, beside those that the tokens say are.
     """
 
-    def __init__(self, tokens: TokenFile | None, *, certificates: bool, admins: Collection[str] = ()) -> None:
+    def __init__(
+        self, tokens: TokenFile | None, *, certificates: ClientCertificates | None, admins: Collection[str] = ()
+    ) -> None:
         self._tokens = tokens
         self._certificates = certificates
         self._admins = frozenset(admins)
@@ -55,7 +60,7 @@ class Authenticator(grpc.aio.ServerInterceptor):
             # The handler runs in the same context as its interceptor, and each call in one of its own.
             set_caller(self._with_role(caller))
             return await continuation(handler_call_details)
-        if self._certificates:
+        if self._certificates is not None:
             handler = await continuation(handler_call_details)
             return None if handler is None else self._by_certificate(handler)
         return _refusal("this server asks who calls: send a token as the metadata `authorization: Bearer TOKEN`")
@@ -65,6 +70,11 @@ class Authenticator(grpc.aio.ServerInterceptor):
             return None
         scheme, _, token = given[0].partition(" ")
         return self._tokens.caller(token.strip()) if scheme.lower() == "bearer" else None
+
+    def _refusal_of(self, context: Context) -> str | None:
+        """Why the connection's certificate is no client's; None if it is one."""
+        (pem,) = context.auth_context().get("x509_pem_cert") or (b"",)
+        return None if self._certificates is None else self._certificates.refusal(pem)
 
     def _of_certificate(self, context: Context) -> Caller | None:
         properties = context.auth_context()
@@ -80,6 +90,8 @@ class Authenticator(grpc.aio.ServerInterceptor):
         """The handler behind one that sets the caller by the certificate, which only a handler gets to see."""
 
         async def identify(context: Context) -> None:
+            if (refusal := self._refusal_of(context)) is not None:
+                await _refuse(context, refusal)
             caller = self._of_certificate(context)
             if caller is None:
                 await _refuse(

@@ -120,7 +120,7 @@ class GramophoneServer:
         self._tokens = TokenFile(security.tokens) if security.tokens else None
         authenticator = Authenticator(
             self._tokens,
-            certificates=security.client_ca is not None,
+            certificates=self._certificates.of_clients() if self._certificates else None,
             admins=security.admins,
         )
         limits = config.limits

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,9 @@ class Instruments:
         try:
             self._stop_serving = await self._metrics.serve(host, port)
         except OSError as error:
-            raise SightError(f"there can be no metrics on {host}:{port}: {error.strerror or error}") from error
+            raise SightError(
+                f"there can be no metrics on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+            ) from error
 
     def stop_serving(self) -> None:
         """Serves no metrics any more."""

@@ -4,12 +4,16 @@ import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from gramophone.credentials import is_loopback
 
 from ..files import FileVersion, file_version, read_file
+
+if TYPE_CHECKING:
+    from .certificates import ClientCertificates
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +108,8 @@ class Certificates:
         self._key = key
         self._client_ca = client_ca
         self._version: list[FileVersion | None] | None = self._stat()
+        # All that it has shown as its own.
+        self._served: frozenset[bytes] = frozenset()
         self._first = self.read()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -111,6 +117,21 @@ class Certificates:
         asks = self._client_ca is not None
         # None for "as before" is what gRPC documents, if not what its type stubs say.
         return grpc.dynamic_ssl_server_credentials(self._first, self.changed, asks)  # type: ignore[arg-type]
+
+    def of_clients(self) -> "ClientCertificates | None":
+        """What judges the certificates of clients; None if they are not asked for any.
+
+        Raises:
+            SecurityError: the package for it is not installed.
+        """
+        if self._client_ca is None:
+            return None
+        try:
+            # Only whoever asks for certificates pays for it.
+            from .certificates import ClientCertificates
+        except ImportError as error:
+            raise SecurityError("--client-ca needs cryptography: pip install 'gramophone[server]'") from error
+        return ClientCertificates(lambda: self._served)
 
     def reload(self) -> None:
         """Has new connections use the files as they are, and says in the log whether they can be used. Blocks."""
@@ -157,6 +178,7 @@ class Certificates:
                 context.load_verify_locations(cadata=authorities.decode())
             except (ssl.SSLError, ValueError) as error:
                 raise SecurityError(f"{self._client_ca} has no PEM certificates in it") from error
+        self._served |= {_leaf(pair[1])}
         return grpc.ssl_server_certificate_configuration([pair], authorities)
 
     def _stat(self) -> list[FileVersion | None]:
@@ -168,6 +190,11 @@ def _read(path: Path, option: str) -> bytes:
         return read_file(path, _MOST_BYTES)
     except OSError as error:
         raise SecurityError(f"{option} {path} cannot be read: {error.strerror}") from error
+
+
+def _leaf(chain: bytes) -> bytes:
+    """The first certificate in a PEM file."""
+    return chain[chain.find(b"-----BEGIN CERTIFICATE") :]
 
 
 def _no_password() -> str:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -82,7 +81,6 @@ def test_a_named_device_that_cannot_be_opened_ends_the_server(devices, tmp_path)
     assert done.returncode == 1
     assert done.stderr.count(f"{devices[-1]} cannot be used: ") == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert not psutil.Process().children()
 
 
 @no_gpu

@@ -43,7 +43,8 @@ class BlobStore:
         try:
             os.stat(self._folder / _SENTINEL)
         except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(errno.ENOENT, f"the folder {self._folder} is away, or another one") from None
+            reason = "the folder of blobs is away, or another is in its place"
+            raise FileNotFoundError(errno.ENOENT, reason, str(self._folder)) from None
 
     def probe(self) -> None:
         """Sees that the folder is there and can be written.
@@ -133,7 +134,8 @@ class BlobStore:
         """Sees that what was written is in the folder, not in one that stood in its place for a moment."""
         self.check()
         if not path.exists():
-            raise FileNotFoundError(errno.ENOENT, f"the folder {self._folder} was changed for another")
+            reason = "the folder of blobs was exchanged for another"
+            raise FileNotFoundError(errno.ENOENT, reason, str(self._folder))
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name if _NAME.fullmatch(name) else self._folder / name

@@ -100,15 +100,17 @@ class StorageCondition:
             self._task.cancel()
 
     async def _wait_out(self) -> None:
-        pause = _FIRST_PAUSE
-        while not await self._recovered():
-            await asyncio.sleep(pause)
-            pause = min(1.5 * pause, _LONGEST_PAUSE)
+        pause, reports = _FIRST_PAUSE, -1
+        # What was reported during an attempt may be of something that it has not seen.
+        while reports != self._reports:
+            reports = self._reports
+            while not await self._recovered():
+                await asyncio.sleep(pause)
+                pause = min(1.5 * pause, _LONGEST_PAUSE)
         self._task = None
         self._set(None)
 
     async def _recovered(self) -> bool:
-        reports = self._reports
         try:
             await self._recover()
         except Exception as error:
@@ -116,8 +118,7 @@ class StorageCondition:
                 log.exception("the storage could not be put right")
             self._set(trouble or Trouble(f"{type(error).__name__}: {error}"))
             return False
-        # What was reported meanwhile may be of something that this attempt has not seen.
-        return reports == self._reports
+        return True
 
     def _set(self, trouble: Trouble | None) -> None:
         before, self.trouble = self.trouble, trouble
@@ -129,7 +130,7 @@ class StorageCondition:
             self._good.clear()
             if trouble.reason not in self._logged:
                 self._logged.add(trouble.reason)
-                log.warning("the storage cannot be used, and jobs wait for it: %s", trouble.reason)
+                log.warning("the storage cannot be used, and jobs wait for it: %s", trouble.detail or trouble.reason)
         if before != trouble:
             for listener in self._listeners:
                 listener(trouble)

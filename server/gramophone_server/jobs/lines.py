@@ -84,7 +84,7 @@ class Lines:
                 parameters.setdefault("connect_timeout", _CONNECT_PATIENCE)
                 parameters["application_name"] = self._name
         elif self.made and not os.path.exists(self._file):
-            raise sqlite3.OperationalError(f"the database file {self._file} is not there")
+            raise sqlite3.OperationalError("the file of the database is not there")
 
     def _connected(self, connection: Any, record: Any) -> None:
         if self._file is not None:
@@ -98,7 +98,7 @@ class Lines:
 
     def _taken(self, connection: Any, record: Any, proxy: Any) -> None:
         if self._file is not None and record.info.get("file") != _identity(self._file):
-            raise sa.exc.DisconnectionError(f"the database file {self._file} is not there, or another one")
+            raise sa.exc.DisconnectionError("the file of the database is not there, or another one")
 
 
 def _identity(file: str) -> tuple[int, int] | None:

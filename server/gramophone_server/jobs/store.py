@@ -119,6 +119,14 @@ class JobStore:
             with contextlib.suppress(StorageError):
                 return await self._access.read(self._archive.check_files)
 
+    def check(self) -> None:
+        """Sees that a new job can be kept, as far as is known without trying.
+
+        Raises:
+            StorageAwayError: the storage is away, and not only since a moment.
+        """
+        self.condition.check()
+
     async def add(self, job: Job, spec: JobSpec, staged: Path | None = None) -> None:
         """Keeps a new job; it is safe when this returns.
 

@@ -1,7 +1,7 @@
 """What an error of the storage means: that there is no room, that it is away for now, or a mistake of the program."""
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -17,11 +17,14 @@ class Trouble:
     """Why the storage cannot be used for now.
 
     Attributes:
+        reason: for clients, who have no business with paths and addresses.
         full: whether it lacks nothing but room; then it can still be read.
+        detail: for the log.
     """
 
     reason: str
     full: bool = False
+    detail: str = field(default="", compare=False)
 
 
 class StorageError(Exception):
@@ -49,7 +52,7 @@ def trouble_of(error: BaseException) -> Trouble | None:
     if isinstance(error, StorageFullError | StorageAwayError):
         return error.trouble
     if isinstance(error, OSError):
-        return Trouble(reason_of(error), full=error.errno in _NO_ROOM)
+        return Trouble(reason_of(error), full=error.errno in _NO_ROOM, detail=str(error))
     if isinstance(error, sa.exc.DBAPIError):
         return _trouble_of_database(error)
     # The pool has no connection left; the transaction went with its connection.
@@ -72,4 +75,7 @@ def _trouble_of_database(error: sa.exc.DBAPIError) -> Trouble | None:
     if isinstance(error, sa.exc.ProgrammingError) and state not in _UNDER_REPAIR:
         return None
     full = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_FULL or state == _POSTGRES_FULL
-    return Trouble(reason_of(error), full=full)
+    # What a server's driver says of a connection names addresses, and the server's own words have a code.
+    unreachable = state is None and not hasattr(error.orig, "sqlite_errorcode")
+    reason = "the database cannot be reached" if unreachable else reason_of(error)
+    return Trouble(reason, full=full, detail=str(error.orig))

@@ -124,6 +124,10 @@ class Instruments:
         """Of all files of jobs and uploads."""
         return self._store.size() if self._scheduler else 0
 
+    def storage_up(self) -> float:
+        """1 if the storage can be used, else 0."""
+        return float(self._store.condition.trouble is None)
+
     def longest_stall(self) -> float:
         """Of the event loop within the last minute; seconds."""
         return self._heartbeat.longest()

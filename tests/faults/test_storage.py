@@ -1,0 +1,191 @@
+"""Storage that is away for some time: nobody's job is lost, and what is asked meanwhile is answered at once."""
+
+import concurrent.futures
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import gramophone
+from gramophone.v1 import job_pb2, job_service_pb2
+from tests.harness import ServerProcess, events, wait_until
+from tests.postgres import Postgres
+
+from . import outages
+from .checks import check_error, detail_of
+from .outages import Outage
+from .recovery import OFTEN, request, undisturbed
+
+FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
+# The first job's is over when the storage is away.
+ITERATIONS = 300
+# A call's: it does not wait for the storage; and the test's machine is slow.
+AT_ONCE = 1.5
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[bytes]:
+    """What the jobs of the seeds 0 to 3 make in peace."""
+    return undisturbed([request(seed, iterations=ITERATIONS) for seed in range(4)])
+
+
+@pytest.fixture(
+    params=["a lock", "blobs moved", "blobs a file", "blobs empty", "data moved", "data unmounted", "a full disk"]
+)
+def in_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[list[str], Outage]]:
+    """A server's arguments, and an outage of what is in its folder."""
+    with contextlib.ExitStack() as stack:
+        if request.param in ("data unmounted", "a full disk"):
+            data = stack.enter_context(outages.small_disk(tmp_path / "disk"))
+        else:
+            data = tmp_path / "data"
+        known: dict[str, Outage] = {
+            "a lock": lambda: outages.lock_held(data / "jobs.sqlite"),
+            "blobs moved": lambda: outages.moved_away(data / "blobs"),
+            "blobs a file": lambda: outages.replaced_by_a_file(data / "blobs"),
+            "blobs empty": lambda: outages.replaced_by_an_empty_folder(data / "blobs"),
+            "data moved": lambda: outages.moved_away(data),
+            "data unmounted": lambda: outages.unmounted(data),
+            "a full disk": lambda: outages.full(data),
+        }
+        yield ["--data", str(data)], known[request.param]
+
+
+@pytest.fixture(params=["stopped", "crashed", "frozen", "read-only", "a table locked", "connections killed"])
+def in_postgres(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) -> tuple[list[str], Outage]:
+    """A server's arguments, and an outage of its PostgreSQL."""
+    known: dict[str, Outage] = {
+        "stopped": lambda: outages.stopped(postgres, "fast"),
+        "crashed": lambda: outages.stopped(postgres, "immediate"),
+        "frozen": lambda: outages.frozen(postgres),
+        "read-only": lambda: outages.read_only(postgres),
+        "a table locked": lambda: outages.table_locked(postgres),
+        "connections killed": lambda: outages.connections_killed(postgres),
+    }
+    return ["--data", str(tmp_path), "--database", postgres.url], known[request.param]
+
+
+def test_jobs_outlive_what_happens_to_their_folder(in_folder, expected):
+    ride_out(*in_folder, expected)
+
+
+def test_jobs_outlive_what_happens_to_postgresql(in_postgres, expected):
+    ride_out(*in_postgres, expected)
+
+
+def ride_out(args: list[str], outage: Outage, expected: list[bytes]) -> None:
+    """Has the storage away at every moment of a job's life: before it runs, while it does, at its end, at its
+    submission and when it is cancelled."""
+    with ServerProcess(*args, *OFTEN) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        streams, ids = [], []
+        for seed in range(4):
+            streams.append(events(server.style.ReconstructStyle(request(seed, iterations=ITERATIONS))))
+            ids.append(next(streams[-1]).job_id)
+        next(event for event in streams[0] if event.HasField("progress"))
+        watched = [pool.submit(last_of, server, stream) for stream in streams]
+        with outage():
+            begun = time.monotonic()
+            there = is_serving(server)
+            cancelled = timed(server.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=ids[2])).job
+            assert cancelled.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_CANCELLED)
+            refused = submit_refused(server)
+            through_sdk = pool.submit(paint_through_sdk, server)
+            while time.monotonic() - begun < 5:
+                states = [state_of(server, job_id) for job_id in ids]
+                there = is_serving(server)
+                time.sleep(0.05)
+            if refused:
+                assert not there
+                assert why_not_serving(server)
+                # The end that is to be written, or those that wait: none is anything else by the time it can be.
+                assert all(state not in FINAL for state in states[1:] if state), states
+        wait_until(lambda: is_serving(server), "health", 10)
+        ends = [one.result(60) for one in watched]
+        assert [end.state for end in ends] == [
+            job_pb2.JOB_STATE_CANCELLED if i == 2 else job_pb2.JOB_STATE_SUCCEEDED for i in range(4)
+        ], (ends, server.read_log())
+        assert [end.result.image.data for end in ends if end.HasField("result")] == [
+            expected[i] for i in range(4) if i != 2
+        ]
+        assert get(server, ids[2]).attempts == 0
+        assert through_sdk.result(60) == expected[3]
+        assert len(jobs_of(server)) == 5 + (not refused), "a refused job is there, or one is there twice"
+        wait_until(lambda: all(job.state in FINAL for job in jobs_of(server)), "all ends")
+        log = server.read_log()
+        assert "Traceback" not in log, log
+
+
+def last_of(server: ServerProcess, stream: Iterator[job_pb2.JobEvent]) -> job_pb2.JobEvent:
+    """The last event of a stream, of whose news GetJob knows by then."""
+    for event in stream:
+        if event.state in FINAL:
+            assert state_of(server, event.job_id) in (event.state, None)
+            return event
+    raise AssertionError("the stream ended before its job")
+
+
+def paint_through_sdk(server: ServerProcess) -> bytes:
+    source = request(3).styles[0].image.data
+    with gramophone.Client(server.address) as client:
+        job = client.style(source, size=32, iterations=ITERATIONS, report_every=5, preview_every=0, seed=3)
+        return job.result().data
+
+
+def submit_refused(server: ServerProcess) -> bool:
+    """Submits a job whose refusal is an error that says when to come again; whether it was refused."""
+    begun, refusal = time.monotonic(), None
+    try:
+        next(server.style.ReconstructStyle(request(9, iterations=3)))
+    except grpc.RpcError as error:
+        refusal = error
+    assert time.monotonic() - begun < AT_ONCE
+    if refusal is not None:
+        check_error(refusal, request(9), {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+        assert detail_of(refusal, error_details_pb2.RetryInfo()).retry_delay.seconds >= 1
+    return refusal is not None
+
+
+def timed(call: Callable[[Any], Any], message: Any) -> Any:
+    """The answer to a call, which comes at once."""
+    begun = time.monotonic()
+    answer = call(message)
+    assert time.monotonic() - begun < AT_ONCE
+    return answer
+
+
+def state_of(server: ServerProcess, job_id: str) -> int | None:
+    """A job's state, which comes at once; None if it has ended and cannot be read."""
+    begun = time.monotonic()
+    try:
+        return server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job.state
+    except grpc.RpcError as error:
+        check_error(error, job_service_pb2.GetJobRequest(), {grpc.StatusCode.UNAVAILABLE})
+        return None
+    finally:
+        assert time.monotonic() - begun < AT_ONCE
+
+
+def get(server: ServerProcess, job_id: str) -> job_pb2.Job:
+    return server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job
+
+
+def jobs_of(server: ServerProcess) -> list[job_pb2.Job]:
+    return list(server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs)
+
+
+def is_serving(server: ServerProcess) -> bool:
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    return stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def why_not_serving(server: ServerProcess) -> str:
+    """The reason in the metadata of the health check."""
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    _, call = stub.Check.with_call(health_pb2.HealthCheckRequest())
+    return str(dict(call.trailing_metadata()).get("gramophone-reason", ""))

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness import ServerProcess
+from tests.postgres import postgres
+
+__all__ = ["postgres"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

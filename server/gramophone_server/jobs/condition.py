@@ -19,8 +19,6 @@ PATIENCE = 0.8
 class StorageCondition:
     """How the storage stands. While it is troubled, it is tried again and again until it can be used.
 
-    It is of the event loop that is running when it is made.
-
     Args:
         recover: uses the storage, and puts right what the trouble has left open. Raises what `trouble_of` knows if that
             cannot be done yet.
@@ -39,7 +37,6 @@ class StorageCondition:
         self._logged: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self._loop = asyncio.get_running_loop()
         self.trouble: Trouble | None = None
 
     @property
@@ -58,10 +55,6 @@ class StorageCondition:
         if self._task is None and not self._closed:
             self._since = time.monotonic()
             self._task = asyncio.create_task(self._wait_out())
-
-    def report_from_thread(self, trouble: Trouble) -> None:
-        """As `report`, from any thread."""
-        self._loop.call_soon_threadsafe(self.report, trouble)
 
     async def good(self) -> None:
         """Waits until the storage can be used."""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from .access import LOCAL_ANSWER, REMOTE_ANSWER, Access
 from .archive import Archive, Query
-from .blobs import BlobStore, DamagedBlobError
+from .blobs import BlobStore
 from .condition import StorageCondition
 from .database import SchemaError, migrate, open_engine
 from .events import Event, Failure, Progress, Result

@@ -61,6 +61,12 @@ def trouble_of(error: BaseException) -> Trouble | None:
     return None
 
 
+def storage_error(error: OSError) -> StorageError:
+    """What a client is told of an error of a file."""
+    trouble = trouble_of(error) or Trouble(reason_of(error))
+    return StorageFullError(trouble) if trouble.full else StorageAwayError(trouble)
+
+
 def reason_of(error: BaseException) -> str:
     """What went wrong, in a line without a full stop."""
     cause = getattr(error, "orig", None) or error

@@ -138,7 +138,7 @@ def last_of(server: ServerProcess, stream: Iterator[job_pb2.JobEvent]) -> job_pb
 
 def paint_through_sdk(server: ServerProcess) -> bytes:
     source = request(3).styles[0].image.data
-    with gramophone.Client(server.address) as client:
+    with gramophone.Client(server.address, retry_overload=True) as client:
         job = client.style(source, size=32, iterations=ITERATIONS, report_every=5, preview_every=0, seed=3)
         return job.result().data
 

@@ -59,7 +59,15 @@ class Access:
             StorageAwayError: the storage is away.
             StorageError: it cannot be written for another reason.
         """
-        return await self._patiently(self._writer, write, in_doubt, "written")
+        return await self._patiently(self._writer, write, in_doubt, "written", PATIENCE)
+
+    async def write_once(self, write: Callable[[], _T]) -> _T:
+        """What `write` gives, without patience: for what waits elsewhere.
+
+        Raises:
+            StorageError: as of `write`.
+        """
+        return await self._patiently(self._writer, write, None, "written", 0.0)
 
     async def read(self, read: Callable[[], _T]) -> _T:
         """What `read` gives, likewise.
@@ -67,7 +75,7 @@ class Access:
         Raises:
             StorageError: as of `write`.
         """
-        return await self._patiently(self._readers, read, None, "read")
+        return await self._patiently(self._readers, read, None, "read", PATIENCE)
 
     async def force(self, write: Callable[[], _T]) -> _T:
         """What `write` gives, tried once, even while the storage is away.
@@ -91,9 +99,14 @@ class Access:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _patiently(
-        self, pool: ThreadPoolExecutor, work: Callable[[], _T], in_doubt: Callable[[], None] | None, done: str
+        self,
+        pool: ThreadPoolExecutor,
+        work: Callable[[], _T],
+        in_doubt: Callable[[], None] | None,
+        done: str,
+        patience: float,
     ) -> _T:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             await self._condition.good_soon(deadline)
             try:

@@ -11,9 +11,11 @@ from .trouble import StorageAwayError, Trouble, trouble_of
 log = logging.getLogger(__name__)
 
 # Seconds between attempts to use the storage again: at first, and when it has been away for long.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 PATIENCE = 0.8
 """Seconds for which a call waits for a storage that is away, before it says so."""
+# Trouble that lasts longer is not waited for.
+_BRIEF = 2.0
 
 
 class StorageCondition:
@@ -71,19 +73,22 @@ class StorageCondition:
         """
         if self.away is None:
             return
-        left = min(deadline, self._since + PATIENCE) - time.monotonic()
+        left = min(deadline, self._since + _BRIEF) - time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, left)):
                 await self.good()
         self.check()
 
-    def check(self) -> None:
+    def check(self, *, brief: bool = True) -> None:
         """Sees that the storage is not away.
+
+        Args:
+            brief: whether trouble counts that is only a moment old.
 
         Raises:
             StorageAwayError: it is.
         """
-        if self.away is not None:
+        if self.away is not None and (brief or time.monotonic() > self._since + _BRIEF):
             raise StorageAwayError(self.away)
 
     def close(self) -> None:
@@ -99,7 +104,7 @@ class StorageCondition:
             reports = self._reports
             while not await self._recovered():
                 await asyncio.sleep(pause)
-                pause = min(1.5 * pause, _LONGEST_PAUSE)
+                pause = min(1.3 * pause, _LONGEST_PAUSE)
         self._task = None
         self._set(None)
 

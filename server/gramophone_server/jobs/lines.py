@@ -68,14 +68,15 @@ class Lines:
         self._old_names.append(self._name)
         self._name = _new_name()
         old = _sessions.c.application_name.in_(self._old_names)
+        end = sa.select(sa.func.pg_terminate_backend(_sessions.c.pid)).where(old)
         deadline = time.monotonic() + _END_PATIENCE
         with self._engine.connect() as connection:
-            connection.execute(sa.select(sa.func.pg_terminate_backend(_sessions.c.pid)).where(old))
-            while connection.execute(sa.select(_sessions.c.pid).where(old)).first() is not None:
+            # Again and again: one may be about to be opened.
+            while connection.execute(end).first() is not None:
                 connection.rollback()
                 if time.monotonic() > deadline:
                     raise TimeoutError("the database still holds connections that were lost")
-                time.sleep(0.02)
+                time.sleep(0.01)
         self._old_names.clear()
 
     def _before(self, dialect: Any, record: Any, args: list[Any], parameters: dict[str, Any]) -> None:

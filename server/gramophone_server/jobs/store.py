@@ -38,6 +38,10 @@ _MOST_NEWS = 8192
 _START = 10.0
 
 
+Write = Callable[[Callable[[], None]], Awaitable[None]]
+"""What writes by calling a function in the thread for that."""
+
+
 @dataclass(frozen=True)
 class Retention:
     """How long ended jobs are kept: so many seconds, and as long as all files together are at most so many bytes."""
@@ -125,7 +129,7 @@ class JobStore:
         Raises:
             StorageAwayError: the storage is away, and not only since a moment.
         """
-        self.condition.check()
+        self.condition.check(brief=False)
 
     async def add(self, job: Job, spec: JobSpec, staged: Path | None = None) -> None:
         """Keeps a new job; it is safe when this returns.
@@ -161,7 +165,7 @@ class JobStore:
         self._endings[job.id] = ending
         await self.flush()
         try:
-            await self._write_end(ending, self._access.write)
+            await self._write_end(ending, self._access.write_once)
         except (StorageFullError, StorageAwayError) as error:
             log.warning("the end of job %s waits for the storage: %s", job.id, error.trouble.reason, extra=job.marks)
             self.condition.report(error.trouble)
@@ -276,7 +280,7 @@ class JobStore:
 
     async def flush(self) -> None:
         """Writes the events that wait; those that cannot be written now wait on."""
-        await self._flush(self._access.write)
+        await self._flush(self._access.write_once)
 
     async def forget(self) -> None:
         """Forgets ended jobs beyond what is to be kept, and pictures that nobody has used for a day.
@@ -327,7 +331,7 @@ class JobStore:
             self._archive.disown(doubted)
             self._doubted -= doubted
 
-    async def _flush(self, write: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+    async def _flush(self, write: Write) -> None:
         async with self._flushing:
             news, self._news = self._news, []
             if not news:
@@ -345,7 +349,7 @@ class JobStore:
                     return
                 raise
 
-    async def _write_end(self, ending: _Ending, write: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+    async def _write_end(self, ending: _Ending, write: Write) -> None:
         job = ending.job
         try:
             await write(partial(self._archive.end, job, ending.event))

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +19,10 @@ from tests.harness import ServerProcess, events, wait_until
 from tests.postgres import Postgres
 
 from . import outages
+from .bystander import WATCHED, Bystander
 from .checks import check_error, detail_of
 from .outages import Outage
-from .recovery import OFTEN, request, undisturbed
+from .recovery import OFTEN, in_background, request, undisturbed
 
 FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 # The first job's is over when the storage is away.
@@ -195,3 +197,55 @@ def why_not_serving(server: ServerProcess) -> str:
     stub = health_pb2_grpc.HealthStub(server.channel)
     _, call = stub.Check.with_call(health_pb2.HealthCheckRequest())
     return str(dict(call.trailing_metadata()).get("gramophone-reason", ""))
+
+
+@pytest.mark.parametrize("kind", ["a lock", "frozen", "blobs moved"])
+def test_a_server_that_stops_meanwhile_leaves_its_jobs_to_the_next(kind, postgres, expected, tmp_path):
+    data = tmp_path / "data"
+    outage, args = {
+        "a lock": (lambda: outages.lock_held(data / "jobs.sqlite"), []),
+        "frozen": (lambda: outages.frozen(postgres), ["--database", postgres.url]),
+        "blobs moved": (lambda: outages.moved_away(data / "blobs"), []),
+    }[kind]
+    args = ["--data", str(data), *OFTEN, "--grace", "3", *args]
+    with ServerProcess(*args) as server:
+        ids = []
+        for seed in range(2):
+            stream = events(server.style.ReconstructStyle(request(seed, iterations=ITERATIONS)))
+            ids.append(next(stream).job_id)
+        with outage():
+            wait_until(lambda: not is_serving(server), "the trouble to be noticed")
+            begun = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 0
+            assert time.monotonic() - begun < 3 + 5
+        assert "Traceback" not in server.read_log(), server.read_log()
+    with ServerProcess(*args) as server:
+        for job_id, data_expected in zip(ids, expected, strict=False):
+            watched = server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+            assert list(events(watched))[-1].result.image.data == data_expected
+
+
+def test_a_server_that_starts_too_early_waits_a_little_and_then_says_why(postgres, tmp_path):
+    args = ["--data", str(tmp_path / "data"), "--database", postgres.url]
+    postgres.stop()
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match="the database of jobs cannot be used"):
+        ServerProcess(*args)
+    assert time.monotonic() - begun < 20
+    starting = in_background(lambda: (time.sleep(4), postgres.start()))
+    with ServerProcess(*args) as server:
+        assert is_serving(server)
+    starting.join()
+
+
+def test_calls_of_others_are_answered_meanwhile(postgres, tmp_path):
+    """While the database answers nothing at all, which takes longest to be noticed."""
+    with ServerProcess("--data", str(tmp_path), "--database", postgres.url, *WATCHED) as server:
+        with Bystander(server) as bystander:
+            for _ in range(2):
+                with outages.frozen(postgres):
+                    time.sleep(4)
+                time.sleep(3)
+        bystander.check(errors=True)
+        assert set(bystander.report.errors) <= {"UNAVAILABLE"}

@@ -69,13 +69,16 @@ class Access:
         """
         return await self._patiently(self._writer, write, None, "written", 0.0)
 
-    async def read(self, read: Callable[[], _T]) -> _T:
+    async def read(self, read: Callable[[], _T], patience: float = PATIENCE) -> _T:
         """What `read` gives, likewise.
+
+        Args:
+            patience: seconds for which a storage that is away is waited for.
 
         Raises:
             StorageError: as of `write`.
         """
-        return await self._patiently(self._readers, read, None, "read", PATIENCE)
+        return await self._patiently(self._readers, read, None, "read", patience)
 
     async def force(self, write: Callable[[], _T]) -> _T:
         """What `write` gives, tried once, even while the storage is away.

@@ -1,5 +1,6 @@
 """Jobs as the database and the blobs hold them. Everything here blocks; one thread writes, any may read."""
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from .database import blobs, events, job_blobs, jobs, reading, schema, uploads
 from .events import Event, Failure, Progress, Result, State
 from .job import Job
 from .spec import JobSpec, Kind, Mask, Picture
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,10 @@ class Archive:
     def end(self, job: Job, event: Event) -> None:
         """Keeps the end of a job, with the file of its result; once, if it is called again. The first end stays."""
         with self._engine.begin() as connection:
-            if not self._is_live(connection, job.id):
+            ended = connection.execute(sa.select(jobs.c.end_time).where(jobs.c.id == job.id)).first()
+            if ended is None:
+                log.error("job %s is not in the database any more, and its end is not kept", job.id)
+            if ended is None or ended[0] is not None:
                 return
             if isinstance(event.detail, Result):
                 data = event.detail.image.data
@@ -196,6 +202,11 @@ class Archive:
         """Looks at the database: quick, if it answers at all."""
         with self._engine.connect() as connection:
             connection.execute(sa.select(schema.c.version)).first()
+
+    def has_files(self) -> bool:
+        """Whether any file should be there."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(blobs.c.sha256).limit(1)).first() is not None
 
     def check_files(self) -> None:
         """Sees that the folder of files is there."""
@@ -305,11 +316,6 @@ class Archive:
         wanted = sa.select(events.c.job_id, events.c.sequence).where(events.c.job_id.in_(ids))
         found = connection.execute(wanted.where(events.c.sequence >= least))
         return {(str(row[0]), int(row[1])) for row in found}
-
-    def _is_live(self, connection: sa.Connection, job_id: str) -> bool:
-        """Whether a job is there and has not ended."""
-        wanted = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.end_time.is_(None))
-        return connection.execute(wanted).first() is not None
 
     def _count(self, connection: sa.Connection, sizes: dict[str, int]) -> None:
         """Sees that blobs have a row."""

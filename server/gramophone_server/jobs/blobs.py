@@ -34,6 +34,10 @@ class BlobStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / _SENTINEL).touch(mode=0o600)
 
+    def empty(self) -> bool:
+        """Whether there is nothing in the folder, not even the file by which it is known."""
+        return not any(self._folder.iterdir())
+
     def check(self) -> None:
         """Sees that the folder is there, and not another in its place.
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from .access import LOCAL_ANSWER, REMOTE_ANSWER, Access
 from .archive import Archive, Query
 from .blobs import BlobStore
-from .condition import StorageCondition
+from .condition import PATIENCE, StorageCondition
 from .database import SchemaError, migrate, open_engine
 from .events import Event, Failure, Progress, Result
 from .folder import DataFolder, DataFolderError, remove_leftovers
@@ -207,8 +207,8 @@ class JobStore:
         Raises:
             StorageError: the archive cannot be read.
         """
-        await self.flush()
-        found = await self._access.read(partial(self._archive.find, query))
+        patience = await self._flush_first()
+        found = await self._access.read(partial(self._archive.find, query), patience)
         return [self._live.get(job.id, job) for job in found]
 
     async def replay(self, job: Job, after: int) -> AsyncIterator[Event]:
@@ -220,9 +220,9 @@ class JobStore:
             StorageError: the job has ended, and the archive cannot be read.
         """
         if not job.holds_all_after(after):
-            await self.flush()
+            patience = await self._flush_first()
             try:
-                while page := await self._access.read(partial(self._archive.events, job.id, after, _PAGE)):
+                while page := await self._access.read(partial(self._archive.events, job.id, after, _PAGE), patience):
                     # The end the job itself holds.
                     for event in (event for event in page if not event.state.final):
                         yield event
@@ -331,6 +331,12 @@ class JobStore:
             self._archive.disown(doubted)
             self._doubted -= doubted
 
+    async def _flush_first(self) -> float:
+        """Writes the events that wait, for what is about to be read; the patience that is left for reading."""
+        begun = time.monotonic()
+        await self.flush()
+        return max(0.0, PATIENCE - (time.monotonic() - begun))
+
     async def _flush(self, write: Write) -> None:
         async with self._flushing:
             news, self._news = self._news, []
@@ -420,6 +426,11 @@ class JobStore:
                 raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
         migrate(self._engine)
         self._lines.made = True
+        if self._archive.has_files() and self._files.empty():
+            raise DataFolderError(
+                f"the pictures of the jobs in the database are not in {self.folder.blobs}, which is empty; bring them "
+                "back (is it a mount?), or put any file there to go on without them"
+            )
         self._files.make()
         jobs = self._archive.unfinished()
         remove_leftovers(self.folder, frozenset(job.id for job in jobs))

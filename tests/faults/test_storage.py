@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gramophone
 from gramophone.v1 import job_pb2, job_service_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.harness import ServerProcess, events, wait_until
 from tests.postgres import Postgres
 
@@ -86,6 +88,43 @@ def test_connections_that_are_killed_are_not_noticed(postgres, expected, tmp_pat
     assert ride_out(args, lambda: outages.connections_killed(postgres), expected, brief=True) is None
 
 
+def test_outages_of_every_kind_one_after_the_other(postgres, long, tmp_path):
+    """Four clients paint one picture after the other through the SDK, and see no error."""
+    times, count = (10, 20) if long else (1, 4)
+    requests = [request(seed, iterations=600 if long else 300) for seed in range(count)]
+    expected = undisturbed(requests)
+    with outages.small_disk(tmp_path / "disk", "32m") as data:
+        kinds: list[Outage] = [
+            lambda: outages.stopped(postgres, "fast"),
+            lambda: outages.moved_away(data / "blobs"),
+            lambda: outages.full(data),
+        ]
+        with ServerProcess("--data", str(data), "--database", postgres.url, *OFTEN) as server:
+            ended = False
+
+            def disturb() -> int:
+                rng, done = random.Random(3), 0
+                for outage in times * kinds:
+                    time.sleep(rng.uniform(0.5, 2))
+                    if ended:
+                        break
+                    with outage():
+                        time.sleep(rng.uniform(1, 3))
+                    done += 1
+                return done
+
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                disturbing = pool.submit(disturb)
+                with concurrent.futures.ThreadPoolExecutor(4) as clients:
+                    made = list(clients.map(lambda one: paint_through_sdk(server, one), requests))
+                ended = True
+                print(f"{disturbing.result()} outages of {3 * times} while {count} jobs were painted")
+            assert made == expected
+            assert {job.state for job in jobs_of(server)} == {job_pb2.JOB_STATE_SUCCEEDED}
+            assert len(jobs_of(server)) == count
+            assert "Traceback" not in server.read_log(), server.read_log()
+
+
 def ride_out(args: list[str], outage: Outage, expected: list[bytes], *, brief: bool = False) -> grpc.StatusCode | None:
     """Has the storage away at every moment of a job's life: before it runs, while it does, at its end, at its
     submission and when it is cancelled."""
@@ -102,7 +141,7 @@ def ride_out(args: list[str], outage: Outage, expected: list[bytes], *, brief: b
             cancelled = timed(server.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=ids[2])).job
             assert cancelled.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_CANCELLED)
             refused = submit_refused(server)
-            through_sdk = pool.submit(paint_through_sdk, server)
+            through_sdk = pool.submit(paint_through_sdk, server, request(3, iterations=ITERATIONS))
             while time.monotonic() - begun < 5:
                 states = [state_of(server, job_id) for job_id in ids]
                 there = is_serving(server)
@@ -138,10 +177,13 @@ def last_of(server: ServerProcess, stream: Iterator[job_pb2.JobEvent]) -> job_pb
     raise AssertionError("the stream ended before its job")
 
 
-def paint_through_sdk(server: ServerProcess) -> bytes:
-    source = request(3).styles[0].image.data
+def paint_through_sdk(server: ServerProcess, one: pb.ReconstructStyleRequest) -> bytes:
+    """The picture of a job, as a client gets it that does not know of any trouble."""
+    source, options = one.styles[0].image.data, one.options
     with gramophone.Client(server.address, retry_overload=True) as client:
-        job = client.style(source, size=32, iterations=ITERATIONS, report_every=5, preview_every=0, seed=3)
+        job = client.style(
+            source, size=32, iterations=options.iterations, report_every=5, preview_every=0, seed=options.seed
+        )
         return job.result().data
 
 

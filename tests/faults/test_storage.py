@@ -74,12 +74,12 @@ def postgres_outage(request: pytest.FixtureRequest, postgres: Postgres, tmp_path
     return ["--data", str(tmp_path), "--database", postgres.url], known[request.param]
 
 
-def test_jobs_outlive_what_happens_to_their_folder(folder_outage, expected):
-    ride_out(*folder_outage, expected)
+def test_jobs_outlive_what_happens_to_their_folder(folder_outage, expected, long):
+    ride_out(*folder_outage, expected, seconds=45 if long else 5)
 
 
-def test_jobs_outlive_what_happens_to_postgresql(postgres_outage, expected):
-    ride_out(*postgres_outage, expected)
+def test_jobs_outlive_what_happens_to_postgresql(postgres_outage, expected, long):
+    ride_out(*postgres_outage, expected, seconds=45 if long else 5)
 
 
 def test_connections_that_are_killed_are_not_noticed(postgres, expected, tmp_path):
@@ -125,7 +125,9 @@ def test_outages_of_every_kind_one_after_the_other(postgres, long, tmp_path):
             assert "Traceback" not in server.read_log(), server.read_log()
 
 
-def ride_out(args: list[str], outage: Outage, expected: list[bytes], *, brief: bool = False) -> grpc.StatusCode | None:
+def ride_out(
+    args: list[str], outage: Outage, expected: list[bytes], *, seconds: float = 5, brief: bool = False
+) -> grpc.StatusCode | None:
     """Has the storage away at every moment of a job's life: before it runs, while it does, at its end, at its
     submission and when it is cancelled."""
     with ServerProcess(*args, *OFTEN) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -142,7 +144,7 @@ def ride_out(args: list[str], outage: Outage, expected: list[bytes], *, brief: b
             assert cancelled.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_CANCELLED)
             refused = submit_refused(server)
             through_sdk = pool.submit(paint_through_sdk, server, request(3, iterations=ITERATIONS))
-            while time.monotonic() - begun < 5:
+            while time.monotonic() - begun < seconds:
                 states = [state_of(server, job_id) for job_id in ids]
                 there = is_serving(server)
                 time.sleep(0.05)

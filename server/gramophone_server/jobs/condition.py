@@ -112,9 +112,12 @@ class StorageCondition:
         try:
             await self._recover()
         except Exception as error:
-            if (trouble := trouble_of(error)) is None:
-                log.exception("the storage could not be put right")
-            self._set(trouble or Trouble(f"{type(error).__name__}: {error}"))
+            trouble = trouble_of(error)
+            if trouble is None:
+                trouble = Trouble(f"{type(error).__name__}: {error}")
+                if trouble.reason not in self._logged:
+                    log.exception("the storage could not be put right")
+            self._set(trouble)
             return False
         return True
 

@@ -369,8 +369,17 @@ class JobStore:
             else:
                 log.exception("the end of job %s cannot be kept", job.id, extra=job.marks)
                 ending.event = job.ending(Failure("INTERNAL", f"The end of the job could not be kept: {error}"))
-            await write(partial(self._archive.end, job, ending.event))
+            await self._write_end_again(ending, write)
         self._ended(ending)
+
+    async def _write_end_again(self, ending: _Ending, write: Write) -> None:
+        try:
+            await write(partial(self._archive.end, ending.job, ending.event))
+        except Exception as error:
+            if trouble_of(error) is not None:
+                raise
+            # Its watchers are told; the next server will run it again.
+            log.exception("the end of job %s cannot be kept at all", ending.job.id, extra=ending.job.marks)
 
     def _ended(self, ending: _Ending) -> None:
         """Has a job ended whose end is written."""

@@ -128,8 +128,7 @@ def test_outages_of_every_kind_one_after_the_other(postgres, long, tmp_path):
 def ride_out(
     args: list[str], outage: Outage, expected: list[bytes], *, seconds: float = 5, brief: bool = False
 ) -> grpc.StatusCode | None:
-    """Has the storage away at every moment of a job's life: before it runs, while it does, at its end, at its
-    submission and when it is cancelled."""
+    """Has the storage away while jobs wait, run, end, are submitted and are cancelled; how a submission was refused."""
     with ServerProcess(*args, *OFTEN) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
         streams, ids = [], []
         for seed in range(4):

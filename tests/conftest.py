@@ -1,10 +1,17 @@
 import os
+
+# Programs are started here while calls are under way, and gRPC's own handlers of a fork may wait for those for ever.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness import ServerProcess
+from tests.postgres import postgres
+
+__all__ = ["postgres"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,6 @@
 """Disks that fill up while the server runs: small file systems in memory, really full."""
 
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,31 +12,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
 
+from . import outages
+from .outages import fill
 from .recovery import ALONE, OFTEN, picture, request, undisturbed
 
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """A file system of 8 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs Linux and root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Takes all the room there is."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
-    return filler
+    with outages.small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 def is_well(server: ServerProcess) -> bool:
@@ -60,17 +44,30 @@ def test_a_full_disk_refuses_jobs_and_room_lets_them_in_again(small_disk):
         assert run(server, style_request(1)).iterations == 4
 
 
-def test_a_disk_that_fills_up_under_a_job_fails_it_with_the_reason(small_disk):
+def test_a_job_whose_disk_fills_up_waits_for_room(small_disk):
+    # A result that has no room even where a checkpoint was.
+    one = style_request(size=128, scales=1, iterations=40, report_every=2)
+    (expected,) = undisturbed([one])
     # Without checkpoints: one would be given up to make room for the result.
     with ServerProcess("--data", str(small_disk), *ALONE, "--checkpoint-every", "1000") as server:
-        stream = events(server.style.ReconstructStyle(style_request(size=64, iterations=600, report_every=5)))
-        next(e for e in stream if e.HasField("progress"))
+        stream = events(server.style.ReconstructStyle(one))
+        first = next(e for e in stream if e.HasField("progress"))
         filler = fill(small_disk)
-        last = list(stream)[-1]
-        assert last.state == job_pb2.JOB_STATE_FAILED
-        assert "could not be kept" in last.error.message
-        assert is_well(server)
+        wait_until(lambda: not is_well(server), "the end that cannot be written")
+        # Neither its watchers nor anybody else is told of an end that is not on the disk.
+        assert get(server, first.job_id).state == job_pb2.JOB_STATE_RUNNING
+        with pytest.raises(grpc.RpcError) as caught:
+            server.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(job_id=first.job_id))
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        cancelled = server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=first.job_id)).job
+        assert cancelled.state == job_pb2.JOB_STATE_RUNNING
+        time.sleep(1.0)
+        assert not is_well(server)
         filler.unlink()
+        last = list(stream)[-1]
+        assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last.error
+        assert last.result.image.data == expected
+        wait_until(lambda: is_well(server), "health")
         # Nothing half-written is left, and nothing of it is served.
         assert not list(small_disk.rglob("*.part"))
         run(server, style_request(2))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gramophone_server.jobs.blobs import BlobStore
 from gramophone_server.jobs.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result
 from gramophone_server.jobs.folder import DataFolder
 from gramophone_server.jobs.job import Job
@@ -53,6 +54,11 @@ async def run(store: JobStore, job: Job, reports: int, outcome: Result | Failure
     for i in range(1, reports + 1):
         store.record(job, job.report(progress(i)))
     await store.end(job, outcome)
+
+
+def pixels_of(store: JobStore, job: Job) -> bytes:
+    """Those of the job's style, as a worker reads them."""
+    return job.spec.with_pixels(BlobStore(store.folder.blobs).get).styles[0].picture.rgb
 
 
 async def events(store: JobStore, job: Job, after: int = 0) -> list[Event]:

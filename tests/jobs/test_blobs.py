@@ -7,6 +7,7 @@ from gramophone_server.jobs.blobs import BlobStore, DamagedBlobError, atomic_fil
 
 def test_what_is_put_is_got_by_its_hash(tmp_path):
     store = BlobStore(tmp_path)
+    store.make()
     name = store.put(b"a picture")
     assert name == hashlib.sha256(b"a picture").hexdigest()
     assert store.get(name) == b"a picture"
@@ -17,6 +18,7 @@ def test_what_is_put_is_got_by_its_hash(tmp_path):
 @pytest.mark.parametrize("damage", ["truncated", "changed", "gone"])
 def test_a_damaged_blob_is_not_given_out(tmp_path, damage):
     store = BlobStore(tmp_path)
+    store.make()
     name = store.put(b"a picture")
     (path,) = tmp_path.glob("*/*")
     match damage:
@@ -54,6 +56,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
 def test_forgetting(tmp_path):
     store = BlobStore(tmp_path)
+    store.make()
     name = store.put(b"a picture")
     store.delete(name)
     store.delete(name)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from gramophone_server.jobs.blobs import DamagedBlobError
 from gramophone_server.jobs.events import State
-from gramophone_server.jobs.store import StorageError
+from gramophone_server.jobs.trouble import StorageError
 
-from .stores import make, of_sqlite, opened, result, run, spec_of
+from .stores import make, of_sqlite, opened, pixels_of, result, run, spec_of
 
 
 def damage(folder: Path, what: Callable[[bytes], bytes], content: bytes) -> None:
@@ -35,8 +36,8 @@ async def test_damaged_pixels_are_said_so(tmp_path):
         job = make(1)
         await store.add(job, spec_of(b"abc"))
         damage(tmp_path, lambda data: data[::-1], b"abc")
-        with pytest.raises(StorageError, match="lost or damaged"):
-            await store.spec(job)
+        with pytest.raises(DamagedBlobError, match="damaged"):
+            pixels_of(store, job)
 
 
 @of_sqlite
@@ -64,7 +65,7 @@ async def test_what_a_cut_off_write_left_is_removed(tmp_path):
     async with opened(tmp_path):
         left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and "sqlite" not in p.name}
         digest = hashlib.sha256(b"abc").hexdigest()
-        assert left == {"lock", "checkpoints/0001.pt", f"blobs/{digest[:2]}/{digest}"}
+        assert left == {"lock", "checkpoints/0001.pt", "blobs/.gramophone", f"blobs/{digest[:2]}/{digest}"}
 
 
 async def test_a_job_that_cannot_be_kept_is_not_known(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from gramophone_server.jobs.archive import Query
 from gramophone_server.jobs.events import Progress
 from gramophone_server.jobs.store import Retention
 
-from .stores import events, make, opened, progress, result, run, spec_of, stored
+from .stores import events, make, opened, pixels_of, progress, result, run, spec_of, stored
 
 
 async def test_deleting_removes_the_files_that_nothing_else_needs(tmp_path):
@@ -25,7 +25,7 @@ async def test_deleting_removes_the_files_that_nothing_else_needs(tmp_path):
             await store.delete(job)
             assert await store.get(job.id) is None
         assert stored(tmp_path) == {b"two", b"result of 3"}
-        assert (await store.spec(make(3))).styles[0].picture.rgb == b"two"
+        assert pixels_of(store, await store.get("0003")) == b"two"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from gramophone_server.jobs.archive import Query
 from gramophone_server.jobs.database import metadata, open_engine
 from gramophone_server.jobs.events import Failure, Progress, State
 from gramophone_server.jobs.folder import DataFolder, DataFolderError
-from gramophone_server.jobs.store import StorageError
+from gramophone_server.jobs.trouble import StorageError
 from tests.harness import wait_until
 
-from .stores import DATABASE, events, make, of_sqlite, opened, progress, result, run, spec_of
+from .stores import DATABASE, events, make, of_sqlite, opened, pixels_of, progress, result, run, spec_of
 
 
 def kept(engine: sa.Engine) -> list[sa.Row]:
@@ -61,7 +61,7 @@ async def test_unfinished_jobs_are_handed_on_those_that_ran_first(tmp_path):
         assert running.attempts == 1
         assert running.progress is not None and running.progress.iteration == 5
         assert running.queue().sequence > seen
-        assert (await store.spec(running)).styles[0].picture.rgb == b"abc"
+        assert pixels_of(store, running) == b"abc"
         assert await store.get("0002") is running
 
 

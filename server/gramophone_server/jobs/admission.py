@@ -98,9 +98,11 @@ class Admission:
         Raises:
             QueueFullError: it may not.
             StoppingError: the server is shutting down.
+            StorageAwayError: it could not be kept now.
         """
         if not self.open:
             raise StoppingError("the server is shutting down")
+        self._store.check()
         waiting = len(self._queue) + self._adding.total()
         if waiting >= self._most:
             raise QueueFullError(

@@ -1,5 +1,6 @@
 """Jobs as the database and the blobs hold them. Everything here blocks; one thread writes, any may read."""
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +11,12 @@ import sqlalchemy as sa
 
 from . import codec
 from .blobs import BlobStore, DamagedBlobError
-from .database import blobs, events, job_blobs, jobs, reading, uploads
+from .database import blobs, events, job_blobs, jobs, reading, schema, uploads
 from .events import Event, Failure, Progress, Result, State
 from .job import Job
 from .spec import JobSpec, Kind, Mask, Picture
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Archive:
     def __init__(self, engine: sa.Engine, files: BlobStore) -> None:
         self._engine = engine
         self._files = files
+        # Names of files that may be there without a row.
+        self._left: set[str] = set()
 
     def add(self, job: Job, spec: JobSpec, event: Event, staged: Path | None = None) -> JobSpec:
         """Keeps a new job with its pixels; its spec with the names of their blobs.
@@ -52,26 +57,30 @@ class Archive:
         Args:
             staged: folder with the pixels that the spec names but does not hold, each in a file of its blob's name.
         """
-        with self._engine.begin() as connection:
-            # The files first: a row never names what is not there.
-            sizes: dict[str, int] = {}
+        sizes: dict[str, int] = {}
 
-            def keep(part: Picture | Mask) -> Picture | Mask:
-                # One picture may stand in two places at one size.
-                kept = part if part.blob in sizes else self._keep_pixels(part, staged)
-                sizes[kept.blob] = len(kept.pixels) or kept.size
-                return kept
+        def keep(part: Picture | Mask) -> Picture | Mask:
+            # One picture may stand in two places at one size.
+            kept = part if part.blob in sizes else self._keep_pixels(part, staged)
+            sizes[kept.blob] = len(kept.pixels) or kept.size
+            return kept
 
-            kept = spec.with_each(keep).without_pixels()
-            connection.execute(
-                jobs.insert().values(
-                    id=job.id, owner=job.owner, request_id=job.request_id, request_sha256=job.request_sha256,
-                    priority=job.priority, kind=spec.kind, model=spec.model, state=job.state.value,
-                    attempts=job.attempts, create_time=job.create_time, spec=codec.encode_spec(kept),
-                )
-            )  # fmt: skip
-            self._refer(connection, job.id, sizes, is_result=False)
-            connection.execute(events.insert().values(_row(job.id, event)))
+        try:
+            with self._engine.begin() as connection:
+                # The files first: a row never names what is not there.
+                kept = spec.with_each(keep).without_pixels()
+                connection.execute(
+                    jobs.insert().values(
+                        id=job.id, owner=job.owner, request_id=job.request_id, request_sha256=job.request_sha256,
+                        priority=job.priority, kind=spec.kind, model=spec.model, state=job.state.value,
+                        attempts=job.attempts, create_time=job.create_time, spec=codec.encode_spec(kept),
+                    )
+                )  # fmt: skip
+                self._refer(connection, job.id, sizes, is_result=False)
+                connection.execute(events.insert().values(_row(job.id, event)))
+        except BaseException:
+            self._left.update(sizes)
+            raise
         return kept
 
     def _keep_pixels(self, part: Picture | Mask, staged: Path | None) -> Picture | Mask:
@@ -81,10 +90,14 @@ class Archive:
         return part
 
     def record(self, news: Sequence[tuple[Job, Event]]) -> None:
-        """Keeps events of jobs, none of them final, and where the jobs stand. Of a job that was deleted, nothing."""
+        """Keeps events of jobs, none of them final, and where the jobs stand; once, if it is called again with them.
+
+        Of a job that was deleted it keeps nothing.
+        """
         with self._engine.begin() as connection:
             known = self._known(connection, {job.id for job, _ in news})
-            rows = [_row(job.id, event) for job, event in news if job.id in known]
+            there = self._there(connection, known, min(event.sequence for _, event in news))
+            rows = [_row(job.id, e) for job, e in news if job.id in known and (job.id, e.sequence) not in there]
             if rows:
                 connection.execute(events.insert(), rows)
             for job in {job.id: job for job, event in news if event.detail is None and job.id in known}.values():
@@ -95,8 +108,13 @@ class Archive:
                 )
 
     def end(self, job: Job, event: Event) -> None:
-        """Keeps the end of a job, with the file of its result."""
+        """Keeps the end of a job, with the file of its result; once, if it is called again. The first end stays."""
         with self._engine.begin() as connection:
+            ended = connection.execute(sa.select(jobs.c.end_time).where(jobs.c.id == job.id)).first()
+            if ended is None:
+                log.error("job %s is not in the database any more, and its end is not kept", job.id)
+            if ended is None or ended[0] is not None:
+                return
             if isinstance(event.detail, Result):
                 data = event.detail.image.data
                 self._refer(connection, job.id, {self._files.put(data): len(data)}, is_result=True)
@@ -106,16 +124,6 @@ class Archive:
                 .where(jobs.c.id == job.id)
                 .values(state=event.state.value, end_time=event.time, start_time=job.start_time, attempts=job.attempts)
             )
-
-    def spec(self, job_id: str) -> JobSpec:
-        """A job's spec with its pixels.
-
-        Raises:
-            DamagedBlobError: they are lost.
-        """
-        with self._engine.connect() as connection:
-            text: str = connection.execute(sa.select(jobs.c.spec).where(jobs.c.id == job_id)).scalar_one()
-        return codec.decode_spec(text).with_pixels(self._files.get)
 
     def load(self, job_id: str, *, with_result: bool = True) -> Job | None:
         """A job with its states and its latest progress; without the bytes of its result unless they are wanted.
@@ -177,8 +185,38 @@ class Archive:
                 connection.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.not_in(used))).scalars().all()
             )
             connection.execute(blobs.delete().where(blobs.c.sha256.in_(names)))
-        for name in names:
-            self._files.delete(name)
+        self._left.update(names)
+        self._remove_left()
+
+    def probe(self) -> None:
+        """Sees that the database and the folder of files can be written."""
+        with self._engine.begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                # Whoever works on a table keeps us from it, and not from the others.
+                names = ", ".join(table.name for table in (jobs, events, blobs, job_blobs, uploads))
+                connection.execute(sa.text(f"LOCK TABLE {names} IN ROW EXCLUSIVE MODE"))
+            connection.execute(schema.update().values(version=schema.c.version))
+        self._files.probe()
+
+    def look(self) -> None:
+        """Looks at the database: quick, if it answers at all."""
+        with self._engine.connect() as connection:
+            connection.execute(sa.select(schema.c.version)).first()
+
+    def has_files(self) -> bool:
+        """Whether any file should be there."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(blobs.c.sha256).limit(1)).first() is not None
+
+    def check_files(self) -> None:
+        """Sees that the folder of files is there."""
+        self._files.check()
+
+    def disown(self, job_ids: Iterable[str]) -> None:
+        """Removes jobs that were never acknowledged, if they are there, and their files."""
+        with self._engine.begin() as connection:
+            connection.execute(jobs.delete().where(jobs.c.id.in_(list(job_ids)), jobs.c.end_time.is_(None)))
+        self.sweep()
 
     def remove_strays(self) -> None:
         """Removes files that no row names: those of a write that was cut off before its row."""
@@ -187,6 +225,18 @@ class Archive:
         for name in list(self._files.names()):
             if name not in known:
                 self._files.delete(name)
+
+    def _remove_left(self) -> None:
+        """Removes the files that have been left without a row."""
+        if not self._left:
+            return
+        with self._engine.connect() as connection:
+            wanted = sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(self._left))
+            self._left -= set(connection.execute(wanted).scalars())
+        self._files.check()
+        for name in list(self._left):
+            self._files.delete(name)
+            self._left.discard(name)
 
     def expired(self, *, ended_before: float, most_bytes: int) -> list[str]:
         """The ended jobs that are to go: those that ended before a time, and the oldest beyond so many bytes in all."""
@@ -260,6 +310,12 @@ class Archive:
 
     def _known(self, connection: sa.Connection, ids: set[str]) -> set[str]:
         return set(connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars())
+
+    def _there(self, connection: sa.Connection, ids: set[str], least: int) -> set[tuple[str, int]]:
+        """The events of jobs, from a sequence on, that are kept already."""
+        wanted = sa.select(events.c.job_id, events.c.sequence).where(events.c.job_id.in_(ids))
+        found = connection.execute(wanted.where(events.c.sequence >= least))
+        return {(str(row[0]), int(row[1])) for row in found}
 
     def _count(self, connection: sa.Connection, sizes: dict[str, int]) -> None:
         """Sees that blobs have a row."""

@@ -1,6 +1,7 @@
 """Files named by the SHA-256 of what is in them: pictures that come in, results that go out."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import IO
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+# By this file the folder is known from an empty one in its place, such as below a mount that is away.
+_SENTINEL = ".gramophone"
 
 
 class DamagedBlobError(Exception):
@@ -21,7 +24,42 @@ class BlobStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def make(self) -> None:
+        """Makes the folder, and the file by which it is known, if they are not there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / _SENTINEL).touch(mode=0o600)
+
+    def empty(self) -> bool:
+        """Whether there is nothing in the folder, not even the file by which it is known."""
+        return not any(self._folder.iterdir())
+
+    def check(self) -> None:
+        """Sees that the folder is there, and not another in its place.
+
+        Raises:
+            OSError: it is away.
+        """
+        try:
+            os.stat(self._folder / _SENTINEL)
+        except (FileNotFoundError, NotADirectoryError):
+            reason = "the folder of blobs is away, or another is in its place"
+            raise FileNotFoundError(errno.ENOENT, reason, str(self._folder)) from None
+
+    def probe(self) -> None:
+        """Sees that the folder is there and can be written.
+
+        Raises:
+            OSError: it cannot.
+        """
+        self.check()
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            file.write(bytes(4096))
+            file.flush()
 
     def put(self, data: bytes) -> str:
         """Keeps bytes, on the disk itself by the time it returns; their name.
@@ -31,10 +69,12 @@ class BlobStore:
         """
         name = hashlib.sha256(data).hexdigest()
         path = self._path(name)
+        self.check()
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             with atomic_file(path) as file:
                 file.write(data)
+        self._check_there(path)
         return name
 
     def adopt(self, name: str, file: Path) -> None:
@@ -44,22 +84,30 @@ class BlobStore:
             OSError: the folder of blobs cannot be written.
         """
         path = self._path(name)
+        self.check()
         path.parent.mkdir(exist_ok=True)
-        file.replace(path)
+        # The file stays where it was, so that this can be done again.
+        fresh = path.with_name(f".{name}.part")
+        fresh.unlink(missing_ok=True)
+        os.link(file, fresh)
+        fresh.replace(path)
         _sync_folder(path.parent)
+        self._check_there(path)
 
     def get(self, name: str) -> bytes:
         """The bytes of a blob.
 
         Raises:
             DamagedBlobError: they are gone, or are not those that were put.
+            OSError: the folder is away, or the file cannot be read for now.
         """
         if not _NAME.fullmatch(name):
             raise DamagedBlobError(f"{name!r} is not the name of a blob")
         try:
             data = self._path(name).read_bytes()
-        except OSError as error:
-            raise DamagedBlobError(f"{name} cannot be read: {error.strerror}") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self.check()
+            raise DamagedBlobError(f"{name} is not there") from error
         if hashlib.sha256(data).hexdigest() != name:
             raise DamagedBlobError(f"{name} is damaged")
         return data
@@ -85,6 +133,13 @@ class BlobStore:
         """The names of all blobs, and what a write that was cut off has left, by its path below the folder."""
         for path in self._folder.glob("*/*"):
             yield path.name if _NAME.fullmatch(path.name) else str(path.relative_to(self._folder))
+
+    def _check_there(self, path: Path) -> None:
+        """Sees that what was written is in the folder, not in one that stood in its place for a moment."""
+        self.check()
+        if not path.exists():
+            reason = "the folder of blobs was exchanged for another"
+            raise FileNotFoundError(errno.ENOENT, reason, str(self._folder))
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name if _NAME.fullmatch(name) else self._folder / name

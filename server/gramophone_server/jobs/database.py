@@ -7,6 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+LOCK_PATIENCE = 500
+"""Milliseconds that a statement waits for a lock that another process holds on the database."""
+
 metadata = sa.MetaData()
 
 jobs = sa.Table(
@@ -96,7 +99,7 @@ def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute(f"PRAGMA synchronous = {'FULL' if safe else 'OFF'}")
             cursor.execute("PRAGMA foreign_keys = ON")
-            cursor.execute("PRAGMA busy_timeout = 10000")
+            cursor.execute(f"PRAGMA busy_timeout = {LOCK_PATIENCE}")
             cursor.close()
 
     return engine

@@ -16,14 +16,19 @@ class Run:
     """Front to worker: run this job.
 
     Attributes:
+        spec: without its pixels, which the worker reads from their blobs.
+        blobs: the folder of those.
         checkpoint: the file from which it goes on, if there is one, and in which its checkpoints are kept.
+        resumes: whether there should be a checkpoint: a worker has had the job before.
         squeeze: how often it has run out of memory; the worker plans with half of what is there each time.
         marks: what lines of the log that are about it say.
     """
 
     job_id: str
     spec: JobSpec
+    blobs: Path
     checkpoint: Path
+    resumes: bool = False
     squeeze: int = 0
     marks: Mapping[str, str] = field(default_factory=dict)
 
@@ -99,6 +104,13 @@ class Paused:
 
 
 @dataclass(frozen=True)
+class StorageAway:
+    """How a job ends whose files cannot be read for now: it has not begun."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Progressed:
     """Worker to front: the job is that far."""
 
@@ -106,7 +118,7 @@ class Progressed:
     progress: Progress
 
 
-Outcome = Result | Failure | Paused | None
+Outcome = Result | Failure | Paused | StorageAway | None
 """How a run ends; None means that it was cancelled."""
 
 

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..models.layers import PoolingName
 from .admission import Admission
@@ -15,10 +16,11 @@ from .events import Failure, Progress
 from .executor import Executor, Features, WorkerDiedError
 from .job import Job
 from .observer import Observer
-from .pipe import Outcome, Paused, Run
+from .pipe import Outcome, Paused, Run, StorageAway
 from .queue import FairQueue
 from .spec import JobSpec, Picture
-from .store import JobStore, StorageError
+from .store import JobStore
+from .trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ log = logging.getLogger(__name__)
 _SQUEEZES = 3
 # Seconds that a worker gets to say whether a job fits, before the job is accepted without.
 _PLANNING = 2.0
+# A job whose pictures cannot be read is tried anew when the storage is good; so often if that is at once, with so many
+# seconds between.
+_READINGS, _AT_ONCE, _PAUSE = 5, 1.0, 2.0
+# Seconds for which a call that cancels waits for the end to be written, and for which a server that stops does.
+_CANCELLING, _ENDING = 0.4, 2.0
 
 
 class DoesNotFitError(Exception):
@@ -101,22 +108,25 @@ class Scheduler:
         await asyncio.gather(*(executor.start() for executor in self._executors))
 
     async def cancel(self, job: Job) -> None:
-        """Cancels a job: at once if it waits, at its next report if it runs."""
+        """Cancels a job: at once if it waits, at its next report if it runs.
+
+        If its end cannot be written for now, this comes back all the same; the job does not run any more.
+        """
         if job in self._queue:
             self._queue.remove(job)
-            await self._end(job, None)
+            await asyncio.wait([self._in_background(self._end(job, None))], timeout=_CANCELLING)
+        elif self.store.is_ending(job):
+            return  # As it ends, it ends.
         elif job.id in self._running:
             self._cancelled.add(job.id)
             await self._running[job.id].cancel(job.id)
-        elif not job.state.final:
+        else:
             # It has been found in the store before it was in the queue.
             self._cancelled.add(job.id)
 
     def cancel_soon(self, job: Job) -> None:
         """Cancels a job from where nothing can be awaited, such as a call that is itself being cancelled."""
-        task = asyncio.create_task(self.cancel(job))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._in_background(self.cancel(job))
 
     async def extract(
         self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
@@ -160,8 +170,10 @@ class Scheduler:
         if self.store.lasting:
             await asyncio.gather(*(executor.pause(job_id) for job_id, executor in list(self._running.items())))
         else:
-            while (job := self._queue.pop()) is not None:
-                await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job began."))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ENDING):
+                    while (job := self._queue.pop()) is not None:
+                        await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job began."))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
         for loop in self._loops:
@@ -170,9 +182,16 @@ class Scheduler:
             for job_id in list(self._running):
                 if (running := await self.store.get(job_id)) is not None:
                     failure = Failure("UNAVAILABLE", "The server was shut down before the job was done.")
-                    await self._end(running, failure)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._end(running, failure), _ENDING)
         await asyncio.gather(*(executor.stop() for executor in self._executors))
         await self.store.close()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     def _free_executor(self) -> Executor:
         """The one that would answer soonest."""
@@ -189,6 +208,8 @@ class Scheduler:
             # Whoever is not ready takes no job from those that are.
             await executor.usable()
             await self._work.acquire()
+            # Until then all jobs keep their places.
+            await self.store.ready()
             if not executor.ready:
                 self._work.release()
                 continue
@@ -240,17 +261,38 @@ class Scheduler:
                 self.admission.retry_after = self._mean_seconds / len(self._executors)
 
     async def _attempt(self, job: Job, executor: Executor) -> Outcome:
-        try:
-            spec = await self.store.spec(job)
-        except StorageError as error:
-            return Failure("DATA_LOSS", f"{error}; submit the job again.")
-        task = Run(job.id, spec, self.store.folder.checkpoint(job.id), job.squeeze, dict(job.marks))
+        """Has the job run; as long as its pictures cannot be read because the storage is away, again and again."""
+        folder, readings = self.store.folder, 0
+        task = Run(
+            job.id, job.spec, folder.blobs, folder.checkpoint(job.id), job.attempts > 1, job.squeeze, dict(job.marks)
+        )
 
         def report(progress: Progress) -> None:
             self.store.record(job, job.report(progress))
             self._observer.progressed(job, progress)
 
-        return await executor.run(task, report)
+        while isinstance(outcome := await executor.run(task, report), StorageAway):
+            self.store.condition.report(Trouble(outcome.reason))
+            readings = readings + 1 if await self._waited() < _AT_ONCE else 0
+            if job.id in self._cancelled:
+                return None
+            if not self.admission.open:
+                return Paused()
+            if readings >= _READINGS:
+                message = f"The job's pictures cannot be read from the server's disk: {outcome.reason}"
+                return Failure("DATA_LOSS", f"{message}; submit the job again.")
+            await asyncio.sleep(_PAUSE * readings)
+        return outcome
+
+    async def _waited(self) -> float:
+        """Waits until the storage is good, or the server stops; the seconds that this took."""
+        begun = time.monotonic()
+        while self.admission.open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self.store.condition.good()
+                    break
+        return time.monotonic() - begun
 
     async def _again(self, job: Job, why: str) -> None:
         """Has a job that was interrupted run again, or fail if that has happened too often."""
@@ -268,7 +310,7 @@ class Scheduler:
         self._admitted(job)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
-        assert not isinstance(outcome, Paused)
+        assert not isinstance(outcome, Paused | StorageAway)
         if job.state.final:
             return
         await self.store.end(job, outcome)

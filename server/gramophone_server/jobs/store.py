@@ -4,37 +4,42 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 
+from .access import LOCAL_ANSWER, REMOTE_ANSWER, Access
 from .archive import Archive, Query
-from .blobs import BlobStore, DamagedBlobError
+from .blobs import BlobStore
+from .condition import PATIENCE, StorageCondition
 from .database import SchemaError, migrate, open_engine
 from .events import Event, Failure, Progress, Result
 from .folder import DataFolder, DataFolderError, remove_leftovers
 from .job import Job
+from .lines import Lines
 from .spec import JobSpec
+from .trouble import StorageAwayError, StorageError, StorageFullError, reason_of, trouble_of
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 # Seconds that figures may wait to be written; how many are read at once; how many of a job are all kept, before only as
 # many more are as keep a curve smooth.
 _FLUSH_EVERY, _PAGE, _DENSE = 2.0, 500, 4096
 # After a crash a client may have seen events that were not written yet: new ones are numbered from well beyond those.
 _SEQUENCE_GAP = 100_000
 _UPLOADS_LAST = 24 * 3600.0
+# Events that may wait to be written; of more, every other report goes.
+_MOST_NEWS = 8192
+# Seconds for which a server that starts waits for its database.
+_START = 10.0
 
 
-class StorageError(Exception):
-    """The store cannot keep or find something; the message is for the client."""
+Write = Callable[[Callable[[], None]], Awaitable[None]]
+"""What writes by calling a function in the thread for that."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +50,52 @@ class Retention:
     bytes: int = 20 << 30
 
 
+@dataclass
+class _Ending:
+    """An end of a job that is on its way to the archive."""
+
+    job: Job
+    event: Event
+    written: asyncio.Future[None]
+
+
 class JobStore:
     """Keeps jobs. A job that has been added, and an ending that watchers have seen, are on the disk.
+
+    While the storage is away (see `condition`) nothing is lost: ends and events wait here until they can be written,
+    live jobs are answered for from memory, and everything else is refused with StorageAwayError.
 
     Args:
         folder: where the files are.
         database: URL of the database; by default SQLite in the folder.
+
+    Attributes:
+        condition: whether the storage can be used.
     """
 
     def __init__(self, folder: DataFolder, database: str | None = None, retention: Retention | None = None) -> None:
         self.folder = folder
-        self._url = database or sa.URL.create("sqlite", database=str(folder.database))
         self._in_folder = database is None
         self._retention = retention or Retention()
-        # One thread writes, so that things are kept in the order in which they happened.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
+        self._files = BlobStore(folder.blobs)
+        self._engine = open_engine(
+            database or sa.URL.create("sqlite", database=str(folder.database)), safe=folder.lasting
+        )
+        self._lines = Lines(self._engine)
+        self._archive = Archive(self._engine, self._files)
+        self.condition = StorageCondition(self._recover)
+        answer = LOCAL_ANSWER if self._engine.dialect.name == "sqlite" else REMOTE_ANSWER
+        self._access = Access(self.condition, self._archive.look, self._lines.cut, answer)
         self._live: dict[str, Job] = {}
         self._watched: WeakValueDictionary[str, Job] = WeakValueDictionary()
         self._news: list[tuple[Job, Event]] = []
+        self._flushing = asyncio.Lock()
         self._urgent = asyncio.Event()
         self._kept: dict[str, tuple[int, int]] = {}
+        self._endings: dict[str, _Ending] = {}
+        # Jobs whose submission was refused and that may be in the database all the same.
+        self._doubted: set[str] = set()
+        self._size = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -78,12 +109,27 @@ class JobStore:
         Raises:
             DataFolderError: the database cannot be used.
         """
-        jobs = await self._write(self._open)
+        jobs = await asyncio.to_thread(self._open)
         for job in jobs:
             job.sequence += _SEQUENCE_GAP
             self._live[job.id] = job
         self._tasks = [asyncio.create_task(self._flush_often()), asyncio.create_task(self._forget_often())]
         return jobs
+
+    async def ready(self) -> None:
+        """Waits until the storage can be used, and a job's pictures can be read."""
+        while True:
+            await self.condition.good()
+            with contextlib.suppress(StorageError):
+                return await self._access.read(self._archive.check_files)
+
+    def check(self) -> None:
+        """Sees that a new job can be kept, as far as is known without trying.
+
+        Raises:
+            StorageAwayError: the storage is away, and not only since a moment.
+        """
+        self.condition.check(brief=False)
 
     async def add(self, job: Job, spec: JobSpec, staged: Path | None = None) -> None:
         """Keeps a new job; it is safe when this returns.
@@ -92,13 +138,14 @@ class JobStore:
             staged: folder with the pixels that the spec names but does not hold, each in a file of its blob's name.
 
         Raises:
-            StorageError: it cannot be kept.
+            StorageError: it cannot be kept, and will not run.
         """
         event = job.queue()
         # Known before it is in the archive, or whoever finds it there would get a copy that never changes.
         self._live[job.id] = job
+        add = partial(self._archive.add, job, spec, event, staged)
         try:
-            job.spec = await self._keep(partial(self._archive.add, job, spec, event, staged))
+            job.spec = await self._access.write(add, partial(self._doubted.add, job.id))
         except BaseException:
             del self._live[job.id]
             raise
@@ -106,71 +153,89 @@ class JobStore:
     def record(self, job: Job, event: Event | None) -> None:
         """Has an event of a job that is not its end kept: a change of its state at once, its figures soon."""
         if event is not None and self._is_worth_keeping(job, event):
+            if isinstance(event.detail, Progress):
+                event = replace(event, detail=replace(event.detail, preview=None))
             self._news.append((job, event))
             if event.detail is None:
                 self._urgent.set()
 
     async def end(self, job: Job, outcome: Result | Failure | None) -> None:
-        """Ends a job: first in the archive, then for its watchers."""
+        """Ends a job: first in the archive, however long that takes, then for its watchers."""
+        ending = _Ending(job, job.ending(outcome), asyncio.get_running_loop().create_future())
+        self._endings[job.id] = ending
         await self.flush()
-        event = job.ending(outcome)
         try:
-            await self._keep(partial(self._archive.end, job, event))
-        except StorageError:
-            # The checkpoint is no longer worth the room it takes.
-            self._forget_checkpoint(job)
-            event = await self._end_again(job, event)
-        job.end(event)
-        self._watched[job.id] = self._live.pop(job.id, job)
-        self._kept.pop(job.id, None)
-        self._forget_checkpoint(job)
+            await self._write_end(ending, self._access.write_once)
+        except (StorageFullError, StorageAwayError) as error:
+            log.warning("the end of job %s waits for the storage: %s", job.id, error.trouble.reason, extra=job.marks)
+            self.condition.report(error.trouble)
+            await ending.written
 
-    async def spec(self, job: Job) -> JobSpec:
-        """The job's spec with its pixels.
-
-        Raises:
-            StorageError: they are lost.
-        """
-        try:
-            return await asyncio.to_thread(self._archive.spec, job.id)
-        except (DamagedBlobError, sa.exc.SQLAlchemyError, OSError, ValueError) as error:
-            log.exception("job %s cannot be read", job.id, extra=job.marks)
-            raise StorageError(f"The job's pictures were lost or damaged on the server's disk: {error}") from error
+    def is_ending(self, job: Job) -> bool:
+        """Whether the job has come to its end, be it written or not."""
+        return job.state.final or job.id in self._endings
 
     async def get(self, job_id: str, *, with_result: bool = True) -> Job | None:
-        """The job of that id."""
+        """The job of that id.
+
+        Raises:
+            StorageError: it is not live, and the archive cannot be read.
+        """
         if (job := self._live.get(job_id) or self._watched.get(job_id)) is not None:
             return job
-        job = await self._read(partial(self._archive.load, job_id, with_result=with_result))
+        job = await self._access.read(partial(self._archive.load, job_id, with_result=with_result))
         if job is not None and with_result:
             # Many watchers of an old job share one copy of it.
             job = self._watched.setdefault(job.id, job)
         return job
 
     async def submitted_as(self, owner: str, request_id: str) -> Job | None:
-        """The job that its client submitted under a name."""
-        job_id = await self._read(partial(self._archive.submitted_as, owner, request_id))
+        """The job that its client submitted under a name.
+
+        Raises:
+            StorageError: none that is live was, and the archive cannot be read.
+        """
+        for job in self._live.values():
+            if (job.owner, job.request_id) == (owner, request_id):
+                return job
+        job_id = await self._access.read(partial(self._archive.submitted_as, owner, request_id))
         return await self.get(job_id) if job_id else None
 
     async def find(self, query: Query) -> list[Job]:
-        """The jobs of a query, as they stand, without their results."""
-        await self.flush()
-        found = await self._read(partial(self._archive.find, query))
+        """The jobs of a query, as they stand, without their results.
+
+        Raises:
+            StorageError: the archive cannot be read.
+        """
+        patience = await self._flush_first()
+        found = await self._access.read(partial(self._archive.find, query), patience)
         return [self._live.get(job.id, job) for job in found]
 
     async def replay(self, job: Job, after: int) -> AsyncIterator[Event]:
-        """All events of a job with a higher sequence than `after` that there have been so far."""
+        """All events of a job with a higher sequence than `after` that there have been so far.
+
+        Of a live job whose storage is away, those that are held in memory: reports of long ago are left out.
+
+        Raises:
+            StorageError: the job has ended, and the archive cannot be read.
+        """
         if not job.holds_all_after(after):
-            await self.flush()
-            while page := await self._read(partial(self._archive.events, job.id, after, _PAGE)):
-                # The end the job itself holds.
-                for event in (event for event in page if not event.state.final):
-                    yield event
-                after = page[-1].sequence - page[-1].state.final
-                if page[-1].state.final:
-                    break
-        for event in job.history(after):
-            yield event
+            patience = await self._flush_first()
+            try:
+                while page := await self._access.read(partial(self._archive.events, job.id, after, _PAGE), patience):
+                    # The end the job itself holds.
+                    for event in (event for event in page if not event.state.final):
+                        yield event
+                    after = page[-1].sequence - page[-1].state.final
+                    if page[-1].state.final:
+                        break
+            except StorageAwayError:
+                if job.id not in self._live:
+                    raise
+        unwritten = [event for known, event in self._news if known is job and event.sequence > after]
+        held = {event.sequence: event for event in (*unwritten, *job.history(after))}
+        for sequence in sorted(held):
+            yield held[sequence]
 
     async def delete(self, job: Job) -> None:
         """Forgets a job that has ended.
@@ -178,8 +243,8 @@ class JobStore:
         Raises:
             StorageError: it cannot be forgotten.
         """
+        await self._access.write(partial(self._archive.delete, [job.id]))
         self._watched.pop(job.id, None)
-        await self._keep(partial(self._archive.delete, [job.id]))
 
     async def add_upload(self, owner: str, data: bytes) -> str:
         """Keeps a picture file of a client's; its SHA-256.
@@ -187,7 +252,7 @@ class JobStore:
         Raises:
             StorageError: it cannot be kept.
         """
-        return await self._keep(partial(self._archive.add_upload, owner, data))
+        return await self._access.write(partial(self._archive.add_upload, owner, data))
 
     async def add_upload_file(self, owner: str, name: str, size: int, file: Path) -> None:
         """Keeps a picture file of a client's that is on the disk: of so many bytes, with the SHA-256 `name`.
@@ -195,11 +260,15 @@ class JobStore:
         Raises:
             StorageError: it cannot be kept.
         """
-        await self._keep(partial(self._archive.add_upload_file, owner, name, size, file))
+        await self._access.write(partial(self._archive.add_upload_file, owner, name, size, file))
 
     async def has_upload(self, owner: str, name: str) -> int | None:
-        """The size of a file that a client has uploaded, if it has."""
-        return await self._keep(partial(self._archive.has_upload, owner, name))
+        """The size of a file that a client has uploaded, if it has.
+
+        Raises:
+            StorageError: that cannot be said.
+        """
+        return await self._access.write(partial(self._archive.has_upload, owner, name))
 
     async def upload_file(self, owner: str, name: str) -> Path | None:
         """The file that a client has uploaded, if it has; it may have been damaged since.
@@ -207,72 +276,150 @@ class JobStore:
         Raises:
             StorageError: the store cannot be read.
         """
-        return await self._read(partial(self._archive.upload_file, owner, name))
+        return await self._access.read(partial(self._archive.upload_file, owner, name))
 
     async def flush(self) -> None:
-        """Writes the events that wait."""
-        news, self._news = self._news, []
-        if news:
-            try:
-                await self._write(partial(self._archive.record, news))
-            except (sa.exc.SQLAlchemyError, OSError) as error:
-                # Losing figures is no reason to lose jobs.
-                log.warning("%d events could not be kept: %s", len(news), _reason(error))
+        """Writes the events that wait; those that cannot be written now wait on."""
+        await self._flush(self._access.write_once)
 
     async def forget(self) -> None:
-        """Forgets ended jobs beyond what is to be kept, and pictures that nobody has used for a day."""
+        """Forgets ended jobs beyond what is to be kept, and pictures that nobody has used for a day.
+
+        Raises:
+            StorageError: that cannot be done now.
+        """
         now, keep = time.time(), self._retention
         expired = partial(self._archive.expired, ended_before=now - keep.seconds, most_bytes=keep.bytes)
-        for_good = await self._write(expired)
+        for_good = await self._access.write(expired)
         if for_good:
             log.info("forgetting %d ended jobs", len(for_good))
-            await self._write(partial(self._archive.delete, for_good))
-        await self._write(partial(self._archive.forget_uploads, unused_since=now - _UPLOADS_LAST))
+            await self._access.write(partial(self._archive.delete, for_good))
+        await self._access.write(partial(self._archive.forget_uploads, unused_since=now - _UPLOADS_LAST))
 
     def size(self) -> int:
-        """Bytes of all files of jobs and uploads. Blocks; 0 if the database cannot say."""
-        try:
-            return self._archive.size()
-        except sa.exc.SQLAlchemyError:
-            return 0
+        """Bytes of all files of jobs and uploads. Blocks; what it was last if the database cannot say."""
+        if self.condition.away is None:
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                self._size = self._archive.size()
+        return self._size
 
     async def close(self) -> None:
-        """Writes what waits and lets the folder go."""
+        """Writes what waits and can be written, and lets the folder go."""
+        self.condition.close()
         for task in self._tasks:
             task.cancel()
         for job in self._live.values():
             job.close()
         await self.flush()
-        await asyncio.to_thread(self._writer.shutdown)
+        if self._news:
+            log.warning("%d events could not be written any more", len(self._news))
+        await asyncio.to_thread(self._access.close)
         self._engine.dispose()
         self.folder.close()
 
-    async def _end_again(self, job: Job, event: Event) -> Event:
-        """Keeps the end of a job once more; the event that ends it, which may have become a failure."""
+    async def _recover(self) -> None:
+        """Uses the storage again: undoes what may have been written after it was refused, writes what waits."""
+        await self._access.force(self._put_right)
+        await self._flush(self._access.force)
+        for ending in list(self._endings.values()):
+            await self._write_end(ending, self._access.force)
+
+    def _put_right(self) -> None:
+        self._lines.renew()
+        self._archive.probe()
+        if doubted := set(self._doubted):
+            self._archive.disown(doubted)
+            self._doubted -= doubted
+
+    async def _flush_first(self) -> float:
+        """Writes the events that wait, for what is about to be read; the patience that is left for reading."""
+        begun = time.monotonic()
+        await self.flush()
+        return max(0.0, PATIENCE - (time.monotonic() - begun))
+
+    async def _flush(self, write: Write) -> None:
+        async with self._flushing:
+            news, self._news = self._news, []
+            if not news:
+                return
+            try:
+                await write(partial(self._archive.record, news))
+            except BaseException as error:
+                self._news = _thinned(news + self._news)
+                if isinstance(error, StorageFullError | StorageAwayError):
+                    return
+                if isinstance(error, Exception) and trouble_of(error) is None:
+                    # Something is wrong with them; losing figures is no reason to lose jobs.
+                    log.exception("%d events cannot be kept", len(self._news))
+                    self._news = []
+                    return
+                raise
+
+    async def _write_end(self, ending: _Ending, write: Write) -> None:
+        job = ending.job
         try:
-            await self._keep(partial(self._archive.end, job, event))
-        except StorageError as error:
-            if isinstance(event.detail, Result):
-                # A failure takes little room, and if there is none even for that, the next server runs the job again.
-                event = job.ending(Failure("RESOURCE_EXHAUSTED", f"The result could not be kept. {error}"))
-                with contextlib.suppress(StorageError):
-                    await self._keep(partial(self._archive.end, job, event))
-        return event
+            await write(partial(self._archive.end, job, ending.event))
+        except Exception as error:
+            trouble = trouble_of(error)
+            if trouble is not None and not trouble.full:
+                raise
+            if trouble is not None:
+                # The checkpoint is no longer worth the room it takes.
+                self._forget_checkpoint(job)
+            else:
+                log.exception("the end of job %s cannot be kept", job.id, extra=job.marks)
+                ending.event = job.ending(Failure("INTERNAL", f"The end of the job could not be kept: {error}"))
+            await self._write_end_again(ending, write)
+        self._ended(ending)
+
+    async def _write_end_again(self, ending: _Ending, write: Write) -> None:
+        try:
+            await write(partial(self._archive.end, ending.job, ending.event))
+        except Exception as error:
+            if trouble_of(error) is not None:
+                raise
+            # Its watchers are told; the next server will run it again.
+            log.exception("the end of job %s cannot be kept at all", ending.job.id, extra=ending.job.marks)
+
+    def _ended(self, ending: _Ending) -> None:
+        """Has a job ended whose end is written."""
+        job = ending.job
+        job.end(ending.event)
+        self._watched[job.id] = self._live.pop(job.id, job)
+        self._endings.pop(job.id, None)
+        self._kept.pop(job.id, None)
+        self._forget_checkpoint(job)
+        if not ending.written.done():
+            ending.written.set_result(None)
 
     def _forget_checkpoint(self, job: Job) -> None:
         with contextlib.suppress(OSError):
             self.folder.checkpoint(job.id).unlink(missing_ok=True)
 
     def _open(self) -> list[Job]:
+        """Opens the database, and waits a little for one that is about to be started or is locked."""
+        deadline = time.monotonic() + _START
+        while True:
+            try:
+                return self._open_or_put_aside()
+            except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+                if time.monotonic() > deadline:
+                    raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
+                log.warning("the database of jobs cannot be used yet: %s", reason_of(error))
+            time.sleep(1.0)
+
+    def _open_or_put_aside(self) -> list[Job]:
         try:
             return self._open_database()
         except (sa.exc.DatabaseError, SchemaError) as error:
-            if isinstance(error, SchemaError | sa.exc.OperationalError) or not self._in_folder:
-                raise DataFolderError(f"the database of jobs cannot be used: {_reason(error)}") from error
+            if isinstance(error, sa.exc.OperationalError):
+                raise
+            if isinstance(error, SchemaError) or not self._in_folder:
+                raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
             # The file is no database any more. It is put aside, not thrown away, and the server goes on without.
             aside = self.folder.database.with_suffix(f".damaged-{int(time.time())}")
             log.error(
-                "the database of jobs is damaged (%s): it is now %s, and a new one is begun", _reason(error), aside
+                "the database of jobs is damaged (%s): it is now %s, and a new one is begun", reason_of(error), aside
             )
             self._engine.dispose()
             self.folder.database.rename(aside)
@@ -281,14 +428,19 @@ class JobStore:
             return self._open_database()
 
     def _open_database(self) -> list[Job]:
-        self._engine = open_engine(self._url, safe=self.lasting)
         if self._engine.dialect.name == "sqlite":
             with self._engine.connect() as connection:
                 found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if found != "ok":
                 raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
         migrate(self._engine)
-        self._archive = Archive(self._engine, BlobStore(self.folder.blobs))
+        self._lines.made = True
+        if self._archive.has_files() and self._files.empty():
+            raise DataFolderError(
+                f"the pictures of the jobs in the database are not in {self.folder.blobs}, which is empty; bring them "
+                "back (is it a mount?), or put any file there to go on without them"
+            )
+        self._files.make()
         jobs = self._archive.unfinished()
         remove_leftovers(self.folder, frozenset(job.id for job in jobs))
         self._archive.remove_strays()
@@ -314,30 +466,13 @@ class JobStore:
 
     async def _forget_often(self) -> None:
         while True:
-            try:
+            with contextlib.suppress(StorageError):
                 await self.forget()
-            except (sa.exc.SQLAlchemyError, OSError) as error:
-                log.warning("old jobs could not be forgotten: %s", _reason(error))
             await asyncio.sleep(60)
 
-    async def _keep(self, write: Callable[[], _T]) -> _T:
-        try:
-            return await self._write(write)
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            log.error("the store cannot be written: %s", _reason(error))
-            raise StorageError(f"The server cannot write to its disk: {_reason(error)}.") from error
 
-    async def _write(self, write: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, write)
-
-    async def _read(self, read: Callable[[], _T]) -> _T:
-        try:
-            return await asyncio.to_thread(read)
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            log.error("the store cannot be read: %s", _reason(error))
-            raise StorageError(f"The server cannot read its disk: {_reason(error)}.") from error
-
-
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "orig", None) or error
-    return (getattr(cause, "strerror", None) or str(cause).splitlines()[0]).rstrip(".")
+def _thinned(news: list[tuple[Job, Event]]) -> list[tuple[Job, Event]]:
+    """Events that wait for long; of too many, all changes of state and every other report."""
+    if len(news) <= _MOST_NEWS:
+        return news
+    return [(job, event) for i, (job, event) in enumerate(news) if i % 2 or event.detail is None]

@@ -13,7 +13,7 @@ import grpc
 
 from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..jobs.scheduler import DoesNotFitError
-from ..jobs.store import StorageError
+from ..jobs.trouble import StorageAwayError, StorageError, StorageFullError
 from .auth import OPEN
 from .errors import Context
 from .handlers import Behavior, Handler, wrapped
@@ -28,6 +28,8 @@ _REASONS: dict[type[BaseException], str] = {
     BusyError: "busy",
     DoesNotFitError: "does_not_fit",
     StorageError: "storage",
+    StorageFullError: "storage",
+    StorageAwayError: "storage",
     StoppingError: "stopping",
     InvalidRequestError: "invalid",
     MalformedRequestError: "invalid",

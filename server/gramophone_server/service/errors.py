@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from ..decoding.decoders import DecodersError
 from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..jobs.scheduler import DoesNotFitError
-from ..jobs.store import StorageError
+from ..jobs.trouble import StorageAwayError, StorageError
 from .violations import InvalidRequestError, MalformedRequestError, NotFoundError, TooMuchError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -50,6 +50,10 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
         violation = details.PreconditionFailure.Violation(type="MEMORY", subject=error.device, description=str(error))
         failure = details.PreconditionFailure(violations=[violation])
         await abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error), failure)
+    except StorageAwayError as error:
+        # Soon it is there again, or somebody has to see to it.
+        retry = details.RetryInfo(retry_delay=Duration(seconds=2))
+        await abort(context, grpc.StatusCode.UNAVAILABLE, str(error), retry)
     except StorageError as error:
         # Most likely its disk is full, and somebody will see to that.
         retry = details.RetryInfo(retry_delay=Duration(seconds=30))

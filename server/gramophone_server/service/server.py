@@ -23,6 +23,7 @@ from ..jobs.folder import DataFolder
 from ..jobs.pipe import WorkerConfig
 from ..jobs.scheduler import Bounds, Scheduler
 from ..jobs.store import JobStore, Retention
+from ..jobs.trouble import Trouble
 from ..models.store import BUILTIN_MODEL, ModelStore
 from .auth import Authenticator
 from .connections import connection_options
@@ -168,6 +169,7 @@ class GramophoneServer:
         self._background: set[asyncio.Task[None]] = set()
         self.address = ""
         self.failure: str | None = None
+        store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
         add_StyleTransferServiceServicer_to_server(
             StyleTransferServicer(self._scheduler, reader, sources, streams), self._server
         )
@@ -244,6 +246,10 @@ class GramophoneServer:
         # What is left to streams is to say how their jobs stand.
         await self._server.stop(1.0)
         await asyncio.to_thread(self._instruments.close)
+
+
+def _storage_reason(trouble: Trouble | None) -> str | None:
+    return None if trouble is None else f"the storage cannot be used: {trouble.reason}"
 
 
 def _worker(config: ServerConfig, device: str) -> WorkerConfig:

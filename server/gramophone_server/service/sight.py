@@ -142,6 +142,10 @@ class Instruments:
     async def _measure(self) -> None:
         self._stored = await asyncio.to_thread(self._store.size)
 
+    def storage_up(self) -> float:
+        """1 if the storage can be used, else 0."""
+        return float(self._store.condition.trouble is None)
+
     def longest_stall(self) -> float:
         """Of the event loop within the last minute; seconds."""
         return self._heartbeat.longest()

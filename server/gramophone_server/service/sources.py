@@ -14,7 +14,7 @@ from ..decoding.decoders import Decoders
 from ..decoding.messages import Cut, Header, PictureError
 from ..decoding.staging import Staging
 from ..jobs.spec import FitName, Mask, Picture
-from ..jobs.store import StorageError
+from ..jobs.trouble import storage_error
 from .caller import current_caller
 from .limits import Limits
 from .violations import Checker
@@ -172,8 +172,8 @@ def on_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.error("a picture cannot be kept: %s", error)
-        raise StorageError(f"The server cannot write to its disk: {error.strerror or error}.") from error
+        log.warning("a picture cannot be kept: %s", error)
+        raise storage_error(error) from error
 
 
 class MakeSources(Protocol):

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 _FORMAT = 2
 # Least time between checkpoints, in units of what the last one took: a third of a percent of the job's time at most.
 _REST = 300.0
+# Seconds for which a checkpoint that cannot be read is waited for: without it the job begins anew, to the same bytes.
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,18 @@ def save(path: Path, checkpoint: Checkpoint, fingerprint: str) -> None:
         file.write(hashing.sha256.digest())
 
 
-def load(path: Path, fingerprint: str) -> Checkpoint | None:
-    """The checkpoint in a file; None if there is none, or it is damaged, or another job's. Tensors are on the CPU."""
+def load(path: Path, fingerprint: str, *, patient: bool = False) -> Checkpoint | None:
+    """The checkpoint in a file; None if there is none, or it is damaged, or another job's. Tensors are on the CPU.
+
+    Args:
+        patient: whether to wait some seconds for a folder that is away, or a file that cannot be read for now.
+    """
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
+        data = _read(path, _PATIENCE if patient else 0.0)
     except OSError as error:
         log.warning("the checkpoint %s cannot be read (%s): the job begins anew", path.name, error.strerror)
+        return None
+    if data is None:
         return None
     content, digest = memoryview(data)[:-32], data[-32:]
     if hashlib.sha256(content).digest() != digest:
@@ -76,6 +82,20 @@ def load(path: Path, fingerprint: str) -> Checkpoint | None:
         log.warning("the checkpoint %s is of another job or version: the job begins anew", path.name)
         return None
     return Checkpoint(**values)
+
+
+def _read(path: Path, patience: float) -> bytes | None:
+    """What is in a file; None if its folder is there and it is not."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and path.parent.is_dir():
+                return None
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 class _Hashing:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from ..engine.synthesis import Frame
-from ..jobs.events import Progress, Result
-from ..jobs.pipe import Outcome, Paused, Progressed, Run
+from ..jobs.blobs import BlobStore, DamagedBlobError
+from ..jobs.events import Failure, Progress, Result
+from ..jobs.pipe import Outcome, Paused, Progressed, Run, StorageAway
 from ..jobs.spec import JobSpec
 from ..models.model import Model
 from ..models.store import ModelStore
@@ -76,11 +77,14 @@ class JobRunner:
         except Exception as error:
             return failure_of(error)
 
-    def _run(self, job: Run, stack: ExitStack) -> Result | Paused | None:
-        spec, begun = job.spec, time.monotonic()
+    def _run(self, job: Run, stack: ExitStack) -> Outcome:
+        begun = time.monotonic()
+        spec = _with_pixels(job)
+        if isinstance(spec, StorageAway | Failure):
+            return spec
         model = stack.enter_context(self._store.opened(spec.model, spec.layers))
         fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device))
-        before = load(job.checkpoint, fingerprint)
+        before = load(job.checkpoint, fingerprint, patient=job.resumes)
         if before is not None:
             begun -= before.elapsed
         # One that had room before runs in the same tiles again, whose rounding its bytes depend on.
@@ -181,3 +185,16 @@ class JobRunner:
         packages = ("gramophone", "torch", "numpy")
         recipe["versions"] = {package: version(package) for package in packages}
         return recipe
+
+
+def _with_pixels(job: Run) -> JobSpec | StorageAway | Failure:
+    """The job's spec with its pixels; or that they cannot be read for now, or are lost."""
+    try:
+        return job.spec.with_pixels(BlobStore(job.blobs).get)
+    except DamagedBlobError as error:
+        log.error("job %s cannot be read: %s", job.job_id, error)
+        reason = f"The job's pictures were lost or damaged on the server's disk: {error}"
+        return Failure("DATA_LOSS", f"{reason}; submit the job again.")
+    except OSError as error:
+        log.warning("job %s cannot be read for now: %s", job.job_id, error)
+        return StorageAway(error.strerror or str(error))

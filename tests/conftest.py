@@ -8,17 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from tests import databases
+from tests.databases import each_database, in_folder, postgres_of_session  # noqa: F401 - fixtures
 from tests.harness import ServerProcess
-from tests.postgres import postgres
-
-__all__ = ["postgres"]
+from tests.postgres import Postgres, postgres  # noqa: F401 - a fixture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the fault suite; here because pytest reads only the outermost conftest before it parses them."""
     group = parser.getgroup("faults")
     group.addoption("--long", action="store_true", help="Run the fault suite in its long form.")
+    group.addoption("--postgres", action="store_true", help="Run servers and stores on a PostgreSQL of the tests' own.")
     group.addoption("--soak", type=float, metavar="MINUTES", help="Length of the soak.  [default: 3 with --long]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Starts the PostgreSQL of --postgres."""
+    if config.getoption("--postgres"):
+        running = Postgres()
+        config.add_cleanup(running.close)
+        databases.use(running.url)
 
 
 @pytest.fixture(scope="session")

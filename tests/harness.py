@@ -24,6 +24,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.job_service_pb2_grpc import JobServiceStub
 from gramophone.v1.model_service_pb2_grpc import ModelServiceStub
 from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
+from tests import databases
 
 
 class ServerProcess:
@@ -41,6 +42,7 @@ class ServerProcess:
     ) -> None:
         # Appended to: the server shares the position at which it is read.
         self.log = tempfile.TemporaryFile("a+")  # noqa: SIM115 - closed in __exit__
+        args = (*args, *databases.of_arguments(args))
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *args]
         pipe = subprocess.PIPE
         limit = None if files is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, files)

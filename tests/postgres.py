@@ -48,6 +48,10 @@ class Postgres:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends it and removes its folder."""
         self.thaw()
         with contextlib.suppress(subprocess.CalledProcessError):
             self.stop("immediate")

@@ -7,7 +7,7 @@ import click
 
 from .cli_values import Number, devices, memory, size, threads
 from .jobs.folder import DataFolderError, default_data_folder
-from .jobs.store import Retention
+from .jobs.room import Retention
 from .logs import Format, configure
 from .models.store import UnknownModelError
 from .service.connections import raise_descriptor_limit
@@ -55,7 +55,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--max-queued", default=Limits.max_queued, show_default=True, type=click.IntRange(1), help="Jobs waiting."
 )
 @click.option(
-    "--max-queued-per-client", default=Limits.max_queued_per_client, show_default=True, type=click.IntRange(1)
+    "--max-queued-per-client",
+    type=click.IntRange(1),
+    help="Jobs of one client waiting.  [default: 3/4 of --max-queued, or all without --tokens or --client-ca]",
+)
+@click.option(
+    "--max-running-per-client", type=click.IntRange(1), help="Jobs of one client running at once.  [default: no bound]"
 )
 @click.option("--max-iterations", default=Limits.max_iterations, show_default=True, type=click.IntRange(1))
 @click.option(
@@ -85,8 +90,22 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "or with --until-stdin-closes a temporary one]",
 )
 @click.option("--database", metavar="URL", help="Such as postgresql+psycopg://…  [default: SQLite in --data]")
+@click.option("--take-database", is_flag=True, help="Take a database that belongs to another --data, for good.")
 @click.option("--keep-days", default=30.0, show_default=True, type=Number(0), help="Ended jobs are kept.")
 @click.option("--keep", metavar="SIZE", default="20GiB", show_default=True, callback=size, help="Of files in all.")
+@click.option(
+    "--keep-per-client",
+    metavar="SIZE",
+    callback=size,
+    help="Of files of one client.  [default: half of --keep, or all without --tokens or --client-ca]",
+)
+@click.option(
+    "--max-uploads-per-client",
+    default=Retention.uploads_per_client,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Uploaded pictures of one client that are kept.",
+)
 @click.option(
     "--checkpoint-every",
     default=_DEFAULT.checkpoint_every,
@@ -134,7 +153,8 @@ def serve(
     max_pixels: int,
     decode_memory: int,
     max_queued: int,
-    max_queued_per_client: int,
+    max_queued_per_client: int | None,
+    max_running_per_client: int | None,
     max_iterations: int,
     max_streams: int,
     max_connections: int,
@@ -142,8 +162,11 @@ def serve(
     max_reports: float,
     data: Path | None,
     database: str | None,
+    take_database: bool,
     keep_days: float,
     keep: int,
+    keep_per_client: int | None,
+    max_uploads_per_client: int,
     checkpoint_every: float,
     hang_timeout: float,
     attempts: int,
@@ -167,17 +190,18 @@ def serve(
     set_up_allocator()
     limits = Limits(
         max_pixels=max_pixels, decode_memory=decode_memory, max_queued=max_queued,
-        max_queued_per_client=max_queued_per_client, max_iterations=max_iterations, max_streams=max_streams,
-        max_connections=max_connections, idle_timeout=idle_timeout,
-        max_reports=max_reports,
+        max_queued_per_client=max_queued_per_client, max_running_per_client=max_running_per_client,
+        max_iterations=max_iterations, max_streams=max_streams, max_connections=max_connections,
+        idle_timeout=idle_timeout, max_reports=max_reports,
     )  # fmt: skip
     security = Security(tokens, tls_certificate, tls_key, client_ca, admins, insecure)
     # A parent that starts a child for itself comes back to none of its jobs.
     folder = data if data or until_stdin_closes else default_data_folder()
+    retention = Retention(keep_days * 24 * 3600, keep, keep_per_client, max_uploads_per_client)
     config = ServerConfig(
         host=host, port=port, devices=devices or _DEFAULT.devices, threads=threads, models=models,
         default_model=default_model, limits=limits, memory=memory, data=folder, database=database,
-        retention=Retention(keep_days * 24 * 3600, keep), attempts=attempts, checkpoint_every=checkpoint_every,
+        retention=retention, take_database=take_database, attempts=attempts, checkpoint_every=checkpoint_every,
         hang_timeout=hang_timeout, security=security,
         sight=Sight(metrics_host, metrics_port, log_format, log_level, tensorboard),
     )  # fmt: skip

@@ -1,11 +1,8 @@
-"""Stores of jobs, for tests: in SQLite, or in the database of the URL in GRAMOPHONE_TEST_DATABASE."""
+"""Stores of jobs, for tests."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest
 
 from gramophone_server.jobs.blobs import BlobStore
 from gramophone_server.jobs.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result
@@ -13,12 +10,9 @@ from gramophone_server.jobs.folder import DataFolder
 from gramophone_server.jobs.job import Job
 from gramophone_server.jobs.spec import JobSpec, Picture, StylePicture
 from gramophone_server.jobs.store import JobStore
+from tests import databases
 
 from .specs import make_spec
-
-DATABASE = os.environ.get("GRAMOPHONE_TEST_DATABASE")
-
-of_sqlite = pytest.mark.skipif(bool(DATABASE), reason="is about the database in the folder")
 
 TERMS = (LossTerm("style", "conv1_1", 0.5, 1.0),)
 
@@ -41,7 +35,7 @@ def make(number: int, **fields: object) -> Job:
 
 @asynccontextmanager
 async def opened(folder: Path | None, **options: object) -> AsyncIterator[tuple[JobStore, list[Job]]]:
-    store = JobStore(DataFolder(folder), DATABASE, **options)  # type: ignore[arg-type]
+    store = JobStore(DataFolder(folder), databases.of_folder(folder), **options)  # type: ignore[arg-type]
     try:
         unfinished = await store.open()
         yield store, unfinished

@@ -10,7 +10,9 @@ from gramophone_server.jobs.blobs import DamagedBlobError
 from gramophone_server.jobs.events import State
 from gramophone_server.jobs.trouble import StorageError
 
-from .stores import make, of_sqlite, opened, pixels_of, result, run, spec_of
+from .stores import make, opened, pixels_of, result, run, spec_of
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def damage(folder: Path, what: Callable[[bytes], bytes], content: bytes) -> None:
@@ -40,7 +42,7 @@ async def test_damaged_pixels_are_said_so(tmp_path):
             pixels_of(store, job)
 
 
-@of_sqlite
+@pytest.mark.usefixtures("in_folder")
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
 async def test_a_damaged_database_is_put_aside(tmp_path, content):
     async with opened(tmp_path) as (store, _):
@@ -65,7 +67,9 @@ async def test_what_a_cut_off_write_left_is_removed(tmp_path):
     async with opened(tmp_path):
         left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and "sqlite" not in p.name}
         digest = hashlib.sha256(b"abc").hexdigest()
-        assert left == {"lock", "checkpoints/0001.pt", "blobs/.gramophone", f"blobs/{digest[:2]}/{digest}"}
+        assert left == {
+            "lock", "identity.json", "checkpoints/0001.pt", "blobs/.gramophone", f"blobs/{digest[:2]}/{digest}",
+        }  # fmt: skip
 
 
 async def test_a_job_that_cannot_be_kept_is_not_known(tmp_path, monkeypatch):

@@ -77,3 +77,21 @@ def test_counting_and_taking_out():
     assert first not in queue
     assert list(queue) == [second]
     assert drain(queue) == ["0002"]
+
+
+def test_a_client_at_his_bound_is_passed_over_until_one_is_done():
+    queue = FairQueue(most_running=2)
+    jobs = [make(n, "loud") for n in range(1, 6)]
+    for job in (*jobs, make(9, "quiet")):
+        queue.push(job)
+    assert drain(queue) == ["0001", "0002", "0009"]
+    assert queue.pop() is None and len(queue) == 3
+    assert queue.done(jobs[0])
+    assert drain(queue) == ["0003"]
+    # Whoever was not held up by it need not be woken.
+    assert not queue.done(make(9, "quiet"))
+    queue.remove(jobs[3])
+    queue.remove(jobs[4])
+    assert not queue.done(jobs[1])
+    queue.push(make(7, "loud"))
+    assert drain(queue) == ["0007"]

@@ -8,9 +8,11 @@ import pytest
 
 from gramophone_server.jobs.archive import Query
 from gramophone_server.jobs.events import Progress
-from gramophone_server.jobs.store import Retention
+from gramophone_server.jobs.room import Retention
 
 from .stores import events, make, opened, pixels_of, progress, result, run, spec_of, stored
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 async def test_deleting_removes_the_files_that_nothing_else_needs(tmp_path):

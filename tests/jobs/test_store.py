@@ -13,9 +13,12 @@ from gramophone_server.jobs.database import metadata, open_engine
 from gramophone_server.jobs.events import Failure, Progress, State
 from gramophone_server.jobs.folder import DataFolder, DataFolderError
 from gramophone_server.jobs.trouble import StorageError
+from tests import databases
 from tests.harness import wait_until
 
-from .stores import DATABASE, events, make, of_sqlite, opened, pixels_of, progress, result, run, spec_of
+from .stores import events, make, opened, pixels_of, progress, result, run, spec_of
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def kept(engine: sa.Engine) -> list[sa.Row]:
@@ -72,7 +75,7 @@ async def test_a_start_is_kept_at_once_and_figures_when_they_have_gathered(tmp_p
         job = make(1)
         await store.add(job, spec_of(b"abc"))
         store.record(job, job.start())
-        engine = open_engine(DATABASE or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+        engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
         try:
             await asyncio.to_thread(wait_until, lambda: len(kept(engine)) == 2, "the start to be kept")
             store.record(job, job.report(progress(5)))
@@ -84,7 +87,7 @@ async def test_a_start_is_kept_at_once_and_figures_when_they_have_gathered(tmp_p
             engine.dispose()
 
 
-@of_sqlite
+@pytest.mark.usefixtures("in_folder")
 async def test_numbers_go_on_beyond_what_was_seen_but_never_written(tmp_path):
     """As after a kill: what waits to be written is lost with the process."""
     async with opened(tmp_path) as (store, _):

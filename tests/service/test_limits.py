@@ -74,8 +74,16 @@ def test_names_that_are_none(server, name):
 
 
 def test_a_listing_from_anywhere(server):
-    for text in NAMES.values():
-        server.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_token=text))
+    for name, text in NAMES.items():
+        if name != "NUL":
+            server.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_token=text))
+
+
+@pytest.mark.parametrize("field", ["model", "owner", "page_token"])
+def test_a_listing_of_what_no_name_can_be(server, field):
+    error = error_of(server.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: "a\0b"}))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert field in [violation.field for violation in violations(error)]
 
 
 @pytest.mark.parametrize(

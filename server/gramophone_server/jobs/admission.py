@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import secrets
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -146,7 +144,7 @@ class Admission:
 
     async def _add(self, spec: JobSpec, submission: Submission, staging: Staging | None) -> Job:
         job = Job(
-            _new_id(),
+            self._store.ids.next(),
             spec.without_pixels(),
             owner=submission.owner,
             request_id=submission.request_id,
@@ -168,8 +166,3 @@ def _same(job: Job, submission: Submission) -> Job:
     if job.request_sha256 != submission.request_sha256:
         raise RequestIdReusedError(f"is {submission.request_id!r}, under which another request was submitted already")
     return job
-
-
-def _new_id() -> str:
-    """An id that sorts by age and cannot be guessed: microseconds in hexadecimal, then 64 random bits."""
-    return f"{time.time_ns() // 1000:014x}{secrets.token_hex(8)}"

@@ -1,8 +1,10 @@
 """Jobs as the database and the blobs hold them. Everything here blocks; one thread writes, any may read."""
 
+import hashlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import codec
-from .blobs import BlobStore, DamagedBlobError
+from .blobs import BlobStore, is_blob_name
+from .clock import Reading
 from .database import blobs, events, job_blobs, jobs, reading, schema, uploads
 from .events import Event, Failure, Progress, Result, State
+from .holdings import all_bytes
 from .job import Job
+from .ownership import Claim
+from .records import Records, is_numbered
+from .room import Retention, forget_old, make_room
 from .spec import JobSpec, Kind, Mask, Picture
 
 log = logging.getLogger(__name__)
@@ -45,9 +52,13 @@ class Archive:
         OSError, sqlalchemy.exc.SQLAlchemyError: the disk is full, or what is on it cannot be used.
     """
 
-    def __init__(self, engine: sa.Engine, files: BlobStore) -> None:
+    def __init__(self, engine: sa.Engine, files: BlobStore, retention: Retention) -> None:
         self._engine = engine
+        self._retention = retention
         self._files = files
+        self._records = Records(files)
+        self.claim: Claim | None = None
+        """That the database is this server's; until it is set nothing is checked."""
         # Names of files that may be there without a row.
         self._left: set[str] = set()
 
@@ -56,8 +67,12 @@ class Archive:
 
         Args:
             staged: folder with the pixels that the spec names but does not hold, each in a file of its blob's name.
+
+        Raises:
+            QuotaExceededError: there is no room for it beside what has to stay.
         """
         sizes: dict[str, int] = {}
+        self.make_room(job.owner, {part.blob: part.size for part in spec.pictures() if part.blob}, is_upload=False)
 
         def keep(part: Picture | Mask) -> Picture | Mask:
             # One picture may stand in two places at one size.
@@ -66,7 +81,7 @@ class Archive:
             return kept
 
         try:
-            with self._engine.begin() as connection:
+            with self._writing() as connection:
                 # The files first: a row never names what is not there.
                 kept = spec.with_each(keep).without_pixels()
                 connection.execute(
@@ -94,7 +109,7 @@ class Archive:
 
         Of a job that was deleted it keeps nothing.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             known = self._known(connection, {job.id for job, _ in news})
             there = self._there(connection, known, min(event.sequence for _, event in news))
             rows = [_row(job.id, e) for job, e in news if job.id in known and (job.id, e.sequence) not in there]
@@ -109,7 +124,7 @@ class Archive:
 
     def end(self, job: Job, event: Event) -> None:
         """Keeps the end of a job, with the file of its result; once, if it is called again. The first end stays."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             ended = connection.execute(sa.select(jobs.c.end_time).where(jobs.c.id == job.id)).first()
             if ended is None:
                 log.error("job %s is not in the database any more, and its end is not kept", job.id)
@@ -132,14 +147,22 @@ class Archive:
         """
         with reading(self._engine) as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
-            return self._job(connection, row, with_result=with_result) if row else None
+            return self._records.job(connection, row, with_result=with_result) if row else None
 
     def unfinished(self) -> list[Job]:
-        """The jobs that have not ended, those that ran before those that waited, the oldest first."""
-        wanted = sa.select(jobs).where(jobs.c.state.in_([State.RUNNING.value, State.QUEUED.value]))
+        """The jobs that have not ended, those that ran before those that waited, the oldest first.
+
+        One whose record cannot be read ends here, as failed.
+        """
+        final = [state.value for state in State if state.final]
+        wanted = sa.select(jobs).where(jobs.c.end_time.is_(None) | jobs.c.state.not_in(final))
         with reading(self._engine) as connection:
             rows = connection.execute(wanted.order_by(jobs.c.attempts == 0, jobs.c.id)).mappings().all()
-            return [self._job(connection, row, with_result=False) for row in rows]
+            found = [self._records.job(connection, row, with_result=False) for row in rows]
+        for job in found:
+            if job.state.final:
+                self._mend(job)
+        return [job for job in found if not job.state.final]
 
     def find(self, query: Query) -> list[Job]:
         """The jobs of a query, without their results."""
@@ -156,7 +179,12 @@ class Archive:
         wanted = wanted.order_by(jobs.c.id if query.oldest_first else jobs.c.id.desc()).limit(query.limit)
         with reading(self._engine) as connection:
             rows = connection.execute(wanted).mappings().all()
-            return [self._job(connection, row, with_result=False) for row in rows]
+            return [self._records.job(connection, row, with_result=False) for row in rows]
+
+    def latest(self) -> str | None:
+        """The highest id of a job."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.max(jobs.c.id))).scalar()
 
     def submitted_as(self, owner: str, request_id: str) -> str | None:
         """The id of the job that its client submitted under a name."""
@@ -169,17 +197,17 @@ class Archive:
         wanted = sa.select(events).where(events.c.job_id == job_id, events.c.sequence > after)
         with self._engine.connect() as connection:
             rows = connection.execute(wanted.order_by(events.c.sequence).limit(limit)).mappings().all()
-            return [self._event(connection, row, with_result=True) for row in rows]
+            return [self._records.event(connection, row, with_result=True) for row in rows if is_numbered(row)]
 
     def delete(self, job_ids: Iterable[str]) -> None:
         """Forgets jobs, and the files that nothing refers to any more."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(jobs.delete().where(jobs.c.id.in_(list(job_ids))))
         self.sweep()
 
     def sweep(self) -> None:
         """Forgets the files that nothing refers to."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             used = sa.union(sa.select(job_blobs.c.sha256), sa.select(uploads.c.sha256))
             names: Sequence[str] = (
                 connection.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.not_in(used))).scalars().all()
@@ -190,7 +218,7 @@ class Archive:
 
     def probe(self) -> None:
         """Sees that the database and the folder of files can be written."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             if self._engine.dialect.name == "postgresql":
                 # Whoever works on a table keeps us from it, and not from the others.
                 names = ", ".join(table.name for table in (jobs, events, blobs, job_blobs, uploads))
@@ -214,7 +242,7 @@ class Archive:
 
     def disown(self, job_ids: Iterable[str]) -> None:
         """Removes jobs that were never acknowledged, if they are there, and their files."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(jobs.delete().where(jobs.c.id.in_(list(job_ids)), jobs.c.end_time.is_(None)))
         self.sweep()
 
@@ -238,75 +266,97 @@ class Archive:
             self._files.delete(name)
             self._left.discard(name)
 
-    def expired(self, *, ended_before: float, most_bytes: int) -> list[str]:
-        """The ended jobs that are to go: those that ended before a time, and the oldest beyond so many bytes in all."""
-        ended = jobs.c.end_time.is_not(None)
-        with self._engine.connect() as connection:
-            total = self._bytes(connection)
-            rows: Sequence[Any] = connection.execute(
-                sa.select(jobs.c.id, jobs.c.end_time, sa.func.coalesce(sa.func.sum(blobs.c.size), 0))
-                .select_from(jobs.outerjoin(job_blobs, job_blobs.c.job_id == jobs.c.id).outerjoin(blobs))
-                .where(ended)
-                .group_by(jobs.c.id, jobs.c.end_time)
-                .order_by(jobs.c.end_time)
-            ).all()
-        found: list[str] = []
-        for job_id, end_time, size in rows:
-            if end_time >= ended_before and total <= most_bytes:
-                break
-            # What is shared with another job stays; counting it as gone only means that the next round goes on.
-            total -= size
-            found.append(job_id)
-        return found
+    def make_room(self, owner: str, sizes: Mapping[str, int], *, is_upload: bool) -> None:
+        """Has there be room for files of a client, by their sizes in bytes.
+
+        Raises:
+            QuotaExceededError: there is none beside what has to stay.
+        """
+        with self._writing() as connection:
+            made = make_room(connection, owner, sizes, self._retention, is_upload=is_upload)
+        if made:
+            self.sweep()
+
+    def forget(self, now: Reading, uploads_last: float) -> None:
+        """Forgets what is old at a time and more than there is room for. Keeps the time.
+
+        Args:
+            uploads_last: seconds after their last use for which uploads are kept.
+        """
+        with self._writing() as connection:
+            if self.claim is not None:
+                self.claim.note(connection, now)
+            forget_old(connection, now.time, self._retention, uploads_last)
+        self.sweep()
 
     def add_upload(self, owner: str, data: bytes) -> str:
-        """Keeps a picture file of a client's; its SHA-256."""
-        name = self._files.put(data)
-        self._add_upload(owner, name, len(data))
+        """Keeps a picture file of a client's; its SHA-256.
+
+        Raises:
+            QuotaExceededError: there is no room for it beside what has to stay.
+        """
+        name = hashlib.sha256(data).hexdigest()
+        self._add_upload(owner, name, len(data), lambda: self._files.put(data))
         return name
 
     def add_upload_file(self, owner: str, name: str, size: int, file: Path) -> None:
-        """Keeps a picture file of a client's, of so many bytes and with that SHA-256."""
-        self._files.adopt(name, file)
-        self._add_upload(owner, name, size)
+        """Keeps a picture file of a client's, of so many bytes and with that SHA-256.
 
-    def _add_upload(self, owner: str, name: str, size: int) -> None:
-        with self._engine.begin() as connection:
-            self._count(connection, {name: size})
-            if not self._touch(connection, owner, name):
-                connection.execute(uploads.insert().values(owner=owner, sha256=name, used=time.time()))
+        Raises:
+            QuotaExceededError: there is no room for it beside what has to stay.
+        """
+        self._add_upload(owner, name, size, lambda: self._files.adopt(name, file))
+
+    def _add_upload(self, owner: str, name: str, size: int, keep: Callable[[], object]) -> None:
+        self.make_room(owner, {name: size}, is_upload=True)
+        try:
+            keep()
+            with self._writing() as connection:
+                self._count(connection, {name: size})
+                if not self._touch(connection, owner, name):
+                    connection.execute(uploads.insert().values(owner=owner, sha256=name, used=time.time()))
+        except BaseException:
+            self._left.add(name)
+            raise
+
+    def use_upload(self, owner: str, name: str) -> None:
+        """Counts a file that a client has uploaded as used now."""
+        with self._writing() as connection:
+            self._touch(connection, owner, name)
 
     def has_upload(self, owner: str, name: str) -> int | None:
-        """The size of a file that a client has uploaded, if it has; it counts as used now."""
-        with self._engine.begin() as connection:
-            if not self._touch(connection, owner, name):
-                return None
-            return connection.execute(sa.select(blobs.c.size).where(blobs.c.sha256 == name)).scalar_one()
+        """The size of a file that a client has uploaded, if it has, and if it is as it was."""
+        mine = sa.select(uploads.c.sha256).where(uploads.c.owner == owner, uploads.c.sha256 == name)
+        with self._engine.connect() as connection:
+            size = connection.execute(sa.select(blobs.c.size).where(blobs.c.sha256.in_(mine))).scalar()
+        return size if size is not None and self._files.is_good(name) else None
 
     def upload_file(self, owner: str, name: str) -> Path | None:
         """The file that a client has uploaded, if it has; it may have been damaged since."""
+        if not is_blob_name(name):
+            return None
         wanted = sa.select(uploads.c.sha256).where(uploads.c.owner == owner, uploads.c.sha256 == name)
         with self._engine.connect() as connection:
             found = connection.execute(wanted).scalar()
         return self._files.file(found) if found else None
 
-    def forget_uploads(self, *, unused_since: float) -> None:
-        """Forgets files that were last used before a time, but for those of jobs."""
-        with self._engine.begin() as connection:
-            connection.execute(uploads.delete().where(uploads.c.used < unused_since))
-        self.sweep()
-
     def size(self) -> int:
         """Bytes of all files together."""
         with self._engine.connect() as connection:
-            return self._bytes(connection)
-
-    def _bytes(self, connection: sa.Connection) -> int:
-        return int(connection.execute(sa.select(sa.func.coalesce(sa.func.sum(blobs.c.size), 0))).scalar_one())
+            return all_bytes(connection)
 
     def _touch(self, connection: sa.Connection, owner: str, name: str) -> bool:
         where = (uploads.c.owner == owner, uploads.c.sha256 == name)
         return connection.execute(uploads.update().where(*where).values(used=time.time())).rowcount > 0
+
+    def _mend(self, job: Job) -> None:
+        """Keeps the end of a job whose rows do not agree about it, or of whose end there is none."""
+        end = next(event for event in reversed(job.history()) if event.state.final)
+        with self._writing() as connection:
+            if not self._there(connection, {job.id}, end.sequence):
+                connection.execute(events.insert().values(_row(job.id, end)))
+            ended = jobs.update().where(jobs.c.id == job.id)
+            connection.execute(ended.values(state=end.state.value, end_time=end.time))
 
     def _known(self, connection: sa.Connection, ids: set[str]) -> set[str]:
         return set(connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars())
@@ -332,51 +382,17 @@ class Archive:
         if rows:
             connection.execute(job_blobs.insert(), rows)
 
-    def _job(self, connection: sa.Connection, row: Any, *, with_result: bool) -> Job:
-        job = Job(
-            row["id"],
-            codec.decode_spec(row["spec"]),
-            owner=row["owner"],
-            request_id=row["request_id"],
-            request_sha256=row["request_sha256"],
-            priority=row["priority"],
-            create_time=row["create_time"],
-        )
-        job.attempts, job.start_time, job.end_time = row["attempts"], row["start_time"], row["end_time"]
-        of_job = events.c.job_id == job.id
-        states = sa.select(events).where(of_job, events.c.state != State.RUNNING.value)
-        running = sa.select(events).where(of_job, events.c.state == State.RUNNING.value)
-        bare = running.where(events.c.detail.is_(None))
-        latest = running.where(events.c.detail.is_not(None)).order_by(events.c.sequence.desc()).limit(1)
-        rows = [found for query in (states, bare, latest) for found in connection.execute(query).mappings()]
-        for found in sorted(rows, key=lambda found: found["sequence"]):
-            job.restore(self._event(connection, found, with_result=with_result))
-        job.partial = True
-        return job
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction in which the database is this server's.
 
-    def _event(self, connection: sa.Connection, row: Any, *, with_result: bool) -> Event:
-        state, text = State(row["state"]), row["detail"]
-        detail: Progress | Result | Failure | None = None
-        if text is not None:
-            match state:
-                case State.SUCCEEDED:
-                    try:
-                        detail = codec.decode_result(text, self._result(connection, row["job_id"], with_result))
-                    except DamagedBlobError as error:
-                        state = State.FAILED
-                        reason = f"The file of the result was lost or damaged on the server's disk ({error})"
-                        detail = Failure("DATA_LOSS", f"{reason}; submit the job again.")
-                case State.FAILED:
-                    detail = codec.decode_failure(text)
-                case _:
-                    detail = codec.decode_progress(text)
-        return Event(row["sequence"], row["time"], state, detail)
-
-    def _result(self, connection: sa.Connection, job_id: str, wanted: bool) -> bytes:
-        if not wanted:
-            return b""
-        query = sa.select(job_blobs.c.sha256).where(job_blobs.c.job_id == job_id, job_blobs.c.is_result)
-        return self._files.get(connection.execute(query).scalar_one())
+        Raises:
+            TakenOverError: it is another's.
+        """
+        with self._engine.begin() as connection:
+            if self.claim is not None:
+                self.claim.check(connection)
+            yield connection
 
 
 def _row(job_id: str, event: Event) -> dict[str, Any]:

@@ -1,14 +1,23 @@
 """Specs, progress, results and failures as JSON, in which the name of a blob stands for pixels."""
 
 import json
+import math
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from cattrs import Converter
 
 from .events import Failure, Progress, Result
 from .spec import JobSpec, Mask, Picture
+
+_T = TypeVar("_T")
+# Of a duration and of a count in the contract: seconds of 10,000 years, and what 32 bits hold.
+_LONGEST, _MOST = 315_576_000_000, 2**31 - 1
+
+
+class UnreadableError(Exception):
+    """What is stored is not what this version writes; the message says where."""
 
 
 def encode_spec(spec: JobSpec) -> str:
@@ -17,8 +26,14 @@ def encode_spec(spec: JobSpec) -> str:
 
 
 def decode_spec(text: str) -> JobSpec:
-    """The spec of its JSON, with the names of its blobs but without its pixels."""
-    return _converter.structure(json.loads(text), JobSpec)
+    """The spec of its JSON, with the names of its blobs but without its pixels.
+
+    A field that is missing has its default, if it has one. One that is not known may mean another picture.
+
+    Raises:
+        UnreadableError: it lacks a field, has one more, or is not JSON.
+    """
+    return _decode(_strict, text, JobSpec)
 
 
 def encode_progress(progress: Progress) -> str:
@@ -27,8 +42,15 @@ def encode_progress(progress: Progress) -> str:
 
 
 def decode_progress(text: str) -> Progress:
-    """The progress of its JSON."""
-    return _converter.structure(json.loads(text), Progress)
+    """The progress of its JSON.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    progress = _decode(_converter, text, Progress)
+    _check_counts(progress.iteration, progress.iterations)
+    _check_times(progress.elapsed, progress.remaining)
+    return progress
 
 
 def encode_result(result: Result) -> str:
@@ -37,8 +59,14 @@ def encode_result(result: Result) -> str:
 
 
 def decode_result(text: str, data: bytes) -> Result:
-    """The result of its JSON, with the bytes of its picture."""
-    result = _converter.structure(json.loads(text), Result)
+    """The result of its JSON, with the bytes of its picture.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    result = _decode(_converter, text, Result)
+    _check_counts(result.iterations, result.image.width, result.image.height)
+    _check_times(result.queued, result.prepare, result.optimize)
     return replace(result, image=replace(result.image, data=data))
 
 
@@ -48,13 +76,44 @@ def encode_failure(failure: Failure) -> str:
 
 
 def decode_failure(text: str) -> Failure:
-    """The failure of its JSON."""
-    return _converter.structure(json.loads(text), Failure)
+    """The failure of its JSON.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    return _decode(_converter, text, Failure)
 
 
-def _make_converter() -> Converter:
-    """A converter that writes the name of a blob in place of pixels."""
-    converter = Converter(detailed_validation=False)
+def _decode(converter: Converter, text: Any, kind: type[_T]) -> _T:
+    try:
+        return converter.structure(json.loads(text), kind)
+    except KeyError as error:
+        raise UnreadableError(f"it has no {error.args[0]!r}") from error
+    except RecursionError as error:
+        raise UnreadableError("it is nested too deep") from error
+    except Exception as error:  # The errors of the converter and of JSON have no base in common.
+        raise UnreadableError(str(error) or type(error).__name__) from error
+
+
+def _check_counts(*counts: int) -> None:
+    for count in counts:
+        if not 0 <= count <= _MOST:
+            raise UnreadableError(f"{count} is no count")
+
+
+def _check_times(*seconds: float) -> None:
+    for value in seconds:
+        if not (math.isfinite(value) and abs(value) <= _LONGEST):
+            raise UnreadableError(f"{value} is no time")
+
+
+def _make_converter(*, strict: bool) -> Converter:
+    """A converter that writes the name of a blob in place of pixels.
+
+    Args:
+        strict: whether it refuses fields that it does not know.
+    """
+    converter = Converter(detailed_validation=False, forbid_extra_keys=strict)
     for kind, pixels in ((Picture, "rgb"), (Mask, "levels")):
         converter.register_unstructure_hook(kind, partial(_unstructured, pixels))
         converter.register_structure_hook(kind, partial(_structured, pixels))
@@ -72,4 +131,5 @@ def _structured(pixels: str, values: dict[str, Any], kind: type[Picture | Mask])
     return kind(int(values["width"]), int(values["height"]), b"", str(values["sha256"]), str(values[pixels]))
 
 
-_converter = _make_converter()
+_converter = _make_converter(strict=False)
+_strict = _make_converter(strict=True)

@@ -11,6 +11,8 @@ LOCK_PATIENCE = 500
 """Milliseconds that a statement waits for a lock that another process holds on the database."""
 
 metadata = sa.MetaData()
+# Any number, as long as all servers lock the same one.
+_LOCK = 0x6772616D6F
 
 jobs = sa.Table(
     "jobs",
@@ -38,7 +40,7 @@ events = sa.Table(
     "events",
     metadata,
     sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True),
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     # Progress, result or failure as jobs.codec writes it; null for a bare change of state.
@@ -69,6 +71,26 @@ uploads = sa.Table(
     sa.Column("used", sa.Float, nullable=False),
 )
 
+# One row: whose the database is, and when its server was last seen.
+ownership = sa.Table(
+    "ownership",
+    metadata,
+    # Always 1, so that there cannot be two rows.
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    # Of the database itself.
+    sa.Column("database_id", sa.String(64), nullable=False),
+    # Of the data folder that it belongs to.
+    sa.Column("folder_id", sa.String(128), nullable=False),
+    # Higher each time a server begins: one that was begun before may write no more.
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    # As jobs.clock has it.
+    sa.Column("seen", sa.Float, nullable=False),
+    sa.Column("doubted", sa.Float, nullable=False),
+)
+
 schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, nullable=False))
 
 sa.Index("jobs_by_state", jobs.c.state)
@@ -76,8 +98,22 @@ sa.Index("jobs_by_end", jobs.c.end_time)
 sa.Index("blobs_of_jobs", job_blobs.c.sha256)
 
 Migration = Callable[[sa.Connection], None]
+
+
+def _belong_to_a_folder(connection: sa.Connection) -> None:
+    """→ 2: a database belongs to a folder, and sequences may be as high as in the contract."""
+    connection.exec_driver_sql(
+        "CREATE TABLE ownership (one INTEGER NOT NULL PRIMARY KEY, database_id VARCHAR(64) NOT NULL, "
+        "folder_id VARCHAR(128) NOT NULL, fence BIGINT NOT NULL, host TEXT NOT NULL, folder TEXT NOT NULL, "
+        "since DOUBLE PRECISION NOT NULL, seen DOUBLE PRECISION NOT NULL, "
+        "doubted DOUBLE PRECISION NOT NULL)"
+    )
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ALTER TABLE events ALTER COLUMN sequence TYPE BIGINT")
+
+
 # Number n brings a database of version n + 1 to n + 2. The tables above are those of the latest version.
-MIGRATIONS: tuple[Migration, ...] = ()
+MIGRATIONS: tuple[Migration, ...] = (_belong_to_a_folder,)
 
 
 class SchemaError(Exception):
@@ -90,7 +126,9 @@ def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
     Args:
         safe: whether SQLite is to put every commit on the disk; off for what nobody will come back to.
     """
-    engine = sa.create_engine(url)
+    # One thread writes, some read, one looks whether the database answers, and metrics ask for its size.
+    pooling = {} if sa.make_url(url).get_backend_name() == "sqlite" else {"pool_pre_ping": True, "pool_size": 8}
+    engine = sa.create_engine(url, **pooling)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -117,6 +155,19 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+@contextmanager
+def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction during which no other server makes tables or takes the database."""
+    with engine.begin() as connection:
+        match engine.dialect.name:
+            case "sqlite":
+                # Python's driver would begin a transaction only to write rows.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            case "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        yield connection
+
+
 def migrate(engine: sa.Engine, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
     """Makes the tables, or brings those of an older version up to date.
 
@@ -124,7 +175,7 @@ def migrate(engine: sa.Engine, migrations: tuple[Migration, ...] = MIGRATIONS) -
         SchemaError: they are of a later version.
     """
     latest = 1 + len(migrations)
-    with engine.begin() as connection:
+    with alone(engine) as connection:
         inspector = sa.inspect(connection)
         if not inspector.has_table(schema.name):
             metadata.create_all(connection)

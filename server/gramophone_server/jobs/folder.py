@@ -23,6 +23,7 @@ class DataFolder:
         blobs/          pictures and results by their SHA-256
         checkpoints/    of running jobs, by their ids; one folder each
         staging/        pictures of requests that are being read
+        identity.json   which folder it is, and whose its files are
         lock            held by the server
 
     Args:
@@ -42,7 +43,7 @@ class DataFolder:
             self.blobs.mkdir(exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
             self.staging.mkdir(exist_ok=True)
-            self._lock = (self.path / "lock").open("w")
+            self._lock = self.lock.open("w")
             if os.name == "posix":
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -73,6 +74,16 @@ class DataFolder:
     def database(self) -> Path:
         """Where the database is."""
         return self.path / "jobs.sqlite"
+
+    @property
+    def identity(self) -> Path:
+        """What the folder says of itself."""
+        return self.path / "identity.json"
+
+    @property
+    def lock(self) -> Path:
+        """What the server of the folder holds locked; it is never made anew."""
+        return self.path / "lock"
 
     def checkpoint(self, job_id: str) -> Path:
         """The file of a job's latest checkpoint."""

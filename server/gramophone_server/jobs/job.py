@@ -97,7 +97,8 @@ class Job:
         now = time.time()
         match outcome:
             case Result():
-                queued = (self.start_time or now) - self.create_time
+                # Not negative, though the clock may have been put back.
+                queued = max(0.0, (self.start_time or now) - self.create_time)
                 return Event(self.sequence + 1, now, State.SUCCEEDED, replace(outcome, queued=queued))
             case Failure():
                 return Event(self.sequence + 1, now, State.FAILED, outcome)

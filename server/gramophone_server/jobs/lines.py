@@ -15,8 +15,14 @@ from sqlalchemy import event
 
 from .database import LOCK_PATIENCE
 
-# Seconds that a server may take to let us in; no driver takes less. And to end connections that were lost.
-_CONNECT_PATIENCE, _END_PATIENCE = 2, 2.0
+# Seconds that a server may take to end connections that were lost.
+_END_PATIENCE = 2.0
+# Of libpq, in seconds but for the last: that a server is gone of which nothing comes any more is to be noticed, also
+# while nothing is sent to it.
+_TIMES = {
+    "connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}  # fmt: skip
 
 _sessions = sa.table("pg_stat_activity", sa.column("pid", sa.Integer), sa.column("application_name", sa.String))
 
@@ -82,7 +88,8 @@ class Lines:
     def _before(self, dialect: Any, record: Any, args: list[Any], parameters: dict[str, Any]) -> None:
         if self._file is None:
             if self._engine.dialect.name == "postgresql":
-                parameters.setdefault("connect_timeout", _CONNECT_PATIENCE)
+                for name, value in _TIMES.items() if self._engine.dialect.driver.startswith("psycopg") else ():
+                    parameters.setdefault(name, value)
                 parameters["application_name"] = self._name
         elif self.made and not os.path.exists(self._file):
             raise sqlite3.OperationalError("the file of the database is not there")

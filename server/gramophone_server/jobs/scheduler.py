@@ -45,11 +45,19 @@ class DoesNotFitError(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many jobs may wait, of all clients and of one; and how many workers one may lose before it has failed."""
+    """How many jobs there may be, and how much they may cost.
+
+    Attributes:
+        queued: waiting, of all clients.
+        queued_per_client: waiting, of one client.
+        attempts: workers that one job may lose before it has failed.
+        running_per_client: running at once, of one client; None for no bound.
+    """
 
     queued: int = 64
     queued_per_client: int = 64
     attempts: int = 5
+    running_per_client: int | None = None
 
 
 class Scheduler:
@@ -75,7 +83,7 @@ class Scheduler:
         self._executors = list(executors)
         self._bounds = bounds or Bounds()
         self._observer = observer or Observer()
-        self._queue = FairQueue()
+        self._queue = FairQueue(self._bounds.running_per_client)
         self.admission = Admission(
             store, self._queue, self._bounds.queued, self._bounds.queued_per_client, self._admitted
         )
@@ -172,7 +180,8 @@ class Scheduler:
         else:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ENDING):
-                    while (job := self._queue.pop()) is not None:
+                    for job in list(self._queue):
+                        self._queue.remove(job)
                         await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job began."))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
@@ -230,6 +239,9 @@ class Scheduler:
             finally:
                 self._running.pop(job.id, None)
                 self._cancelled.discard(job.id)
+                if self._queue.done(job):
+                    # Passed over before, it has no permit any more.
+                    self._work.release()
                 if not self._running:
                     self._idle.set()
                 # Not held while the next one is waited for: with it goes its result.
@@ -256,6 +268,8 @@ class Scheduler:
                 job.squeeze += 1
                 await self._again(job, outcome.message.rstrip("."))
             case _:
+                if isinstance(outcome, Failure) and outcome.code == "DATA_LOSS":
+                    await self.store.look_over(job)
                 await self._end(job, outcome)
                 self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
                 self.admission.retry_after = self._mean_seconds / len(self._executors)

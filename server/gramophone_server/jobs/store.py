@@ -15,12 +15,16 @@ import sqlalchemy as sa
 from .access import LOCAL_ANSWER, REMOTE_ANSWER, Access
 from .archive import Archive, Query
 from .blobs import BlobStore
+from .clock import AgeClock
 from .condition import PATIENCE, StorageCondition
 from .database import SchemaError, migrate, open_engine
 from .events import Event, Failure, Progress, Result
 from .folder import DataFolder, DataFolderError, remove_leftovers
+from .ids import JobIds
 from .job import Job
 from .lines import Lines
+from .ownership import claim, release
+from .room import Retention
 from .spec import JobSpec
 from .trouble import StorageAwayError, StorageError, StorageFullError, reason_of, trouble_of
 
@@ -42,14 +46,6 @@ Write = Callable[[Callable[[], None]], Awaitable[None]]
 """What writes by calling a function in the thread for that."""
 
 
-@dataclass(frozen=True)
-class Retention:
-    """How long ended jobs are kept: so many seconds, and as long as all files together are at most so many bytes."""
-
-    seconds: float = 30 * 24 * 3600.0
-    bytes: int = 20 << 30
-
-
 @dataclass
 class _Ending:
     """An end of a job that is on its way to the archive."""
@@ -68,21 +64,43 @@ class JobStore:
     Args:
         folder: where the files are.
         database: URL of the database; by default SQLite in the folder.
+        retention: how long jobs are kept, and how much of them.
+        take_database: whether to take a database that belongs to another folder.
+
+    Raises:
+        DataFolderError: the URL is none, or the database's driver is not installed.
 
     Attributes:
         condition: whether the storage can be used.
+        files: pictures and results.
+        ids: makes those of new jobs.
     """
 
-    def __init__(self, folder: DataFolder, database: str | None = None, retention: Retention | None = None) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        database: str | None = None,
+        retention: Retention | None = None,
+        *,
+        take_database: bool = False,
+    ) -> None:
         self.folder = folder
+        self.ids = JobIds()
+        self.files = BlobStore(folder.blobs)
         self._in_folder = database is None
-        self._retention = retention or Retention()
-        self._files = BlobStore(folder.blobs)
-        self._engine = open_engine(
-            database or sa.URL.create("sqlite", database=str(folder.database)), safe=folder.lasting
-        )
+        self._take = take_database
+        self._clock = AgeClock()
+        url = database or sa.URL.create("sqlite", database=str(folder.database))
+        try:
+            self._engine = open_engine(url, safe=folder.lasting)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            folder.close()
+            raise DataFolderError(
+                f"the database cannot be used: {reason_of(error)}; give a URL such as "
+                "postgresql+psycopg://user@host/name, and install what it needs: pip install 'gramophone[postgres]'"
+            ) from error
         self._lines = Lines(self._engine)
-        self._archive = Archive(self._engine, self._files)
+        self._archive = Archive(self._engine, self.files, retention or Retention())
         self.condition = StorageCondition(self._recover)
         answer = LOCAL_ANSWER if self._engine.dialect.name == "sqlite" else REMOTE_ANSWER
         self._access = Access(self.condition, self._archive.look, self._lines.cut, answer)
@@ -246,10 +264,20 @@ class JobStore:
         await self._access.write(partial(self._archive.delete, [job.id]))
         self._watched.pop(job.id, None)
 
+    async def check_room(self, owner: str) -> None:
+        """Sees that a client may keep more, be it little.
+
+        Raises:
+            QuotaExceededError: the client's jobs that have not ended take all that one may have.
+            StorageError: that cannot be said.
+        """
+        await self._access.write(partial(self._archive.make_room, owner, {"": 1}, is_upload=False))
+
     async def add_upload(self, owner: str, data: bytes) -> str:
         """Keeps a picture file of a client's; its SHA-256.
 
         Raises:
+            QuotaExceededError: there is no room for it beside the client's jobs that have not ended.
             StorageError: it cannot be kept.
         """
         return await self._access.write(partial(self._archive.add_upload, owner, data))
@@ -258,25 +286,34 @@ class JobStore:
         """Keeps a picture file of a client's that is on the disk: of so many bytes, with the SHA-256 `name`.
 
         Raises:
+            QuotaExceededError: there is no room for it beside the client's jobs that have not ended.
             StorageError: it cannot be kept.
         """
         await self._access.write(partial(self._archive.add_upload_file, owner, name, size, file))
 
     async def has_upload(self, owner: str, name: str) -> int | None:
-        """The size of a file that a client has uploaded, if it has.
+        """The size of a file that a client has uploaded, if it has, and if it is as it was; it counts as used now.
 
         Raises:
             StorageError: that cannot be said.
         """
-        return await self._access.write(partial(self._archive.has_upload, owner, name))
+        size = await self._access.read(partial(self._archive.has_upload, owner, name))
+        if size is not None:
+            await self._access.write(partial(self._archive.use_upload, owner, name))
+        return size
 
     async def upload_file(self, owner: str, name: str) -> Path | None:
-        """The file that a client has uploaded, if it has; it may have been damaged since.
+        """The file that a client has uploaded, if it has; it counts as used now. It may have been damaged since.
 
         Raises:
             StorageError: the store cannot be read.
         """
-        return await self._access.read(partial(self._archive.upload_file, owner, name))
+        file = await self._access.read(partial(self._archive.upload_file, owner, name))
+        if file is not None:
+            # A disk that is full does not keep it from being read.
+            with contextlib.suppress(StorageError):
+                await self._access.write(partial(self._archive.use_upload, owner, name))
+        return file
 
     async def flush(self) -> None:
         """Writes the events that wait; those that cannot be written now wait on."""
@@ -288,13 +325,13 @@ class JobStore:
         Raises:
             StorageError: that cannot be done now.
         """
-        now, keep = time.time(), self._retention
-        expired = partial(self._archive.expired, ended_before=now - keep.seconds, most_bytes=keep.bytes)
-        for_good = await self._access.write(expired)
-        if for_good:
-            log.info("forgetting %d ended jobs", len(for_good))
-            await self._access.write(partial(self._archive.delete, for_good))
-        await self._access.write(partial(self._archive.forget_uploads, unused_since=now - _UPLOADS_LAST))
+        await self._access.write(partial(self._archive.forget, self._clock.read(), _UPLOADS_LAST))
+
+    async def look_over(self, job: Job) -> None:
+        """Has it counted and logged which of a job's pictures are damaged, whoever has found that out."""
+        for name in {part.blob for part in job.spec.pictures()}:
+            with contextlib.suppress(StorageError):
+                await self._access.read(partial(self.files.is_good, name))
 
     def size(self) -> int:
         """Bytes of all files of jobs and uploads. Blocks; what it was last if the database cannot say."""
@@ -314,6 +351,7 @@ class JobStore:
         if self._news:
             log.warning("%d events could not be written any more", len(self._news))
         await asyncio.to_thread(self._access.close)
+        await asyncio.to_thread(self._release)
         self._engine.dispose()
         self.folder.close()
 
@@ -434,17 +472,31 @@ class JobStore:
             if found != "ok":
                 raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
         migrate(self._engine)
+        # Before anything is touched that may be another server's.
+        mine = claim(self._engine, self.folder, in_folder=self._in_folder, take=self._take, check=self._check_pictures)
+        self._archive.claim = mine
+        self._clock = AgeClock(mine.last)
         self._lines.made = True
-        if self._archive.has_files() and self._files.empty():
-            raise DataFolderError(
-                f"the pictures of the jobs in the database are not in {self.folder.blobs}, which is empty; bring them "
-                "back (is it a mount?), or put any file there to go on without them"
-            )
-        self._files.make()
+        self.files.make()
+        self.ids.follow(self._archive.latest())
         jobs = self._archive.unfinished()
         remove_leftovers(self.folder, frozenset(job.id for job in jobs))
         self._archive.remove_strays()
         return jobs
+
+    def _check_pictures(self) -> None:
+        """Sees that the files of a database that is not taken from elsewhere are there."""
+        if not self._take and self._archive.has_files() and self.files.empty():
+            raise DataFolderError(
+                f"the pictures of the jobs in the database are not in {self.folder.blobs}, which is empty; bring them "
+                "back (is it a mount?), or put any file there to go on without them"
+            )
+
+    def _release(self) -> None:
+        """Gives up a database that outlives its folder."""
+        if self._archive.claim is not None and not (self.lasting or self._in_folder):
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                release(self._engine, self._archive.claim)
 
     def _is_worth_keeping(self, job: Job, event: Event) -> bool:
         """Keeps the figures of a long job sparse enough that they do not grow with it for ever."""

@@ -21,6 +21,9 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # What load balancers ask, who have no credentials, and which tells nothing of any client.
 OPEN = frozenset({f"/{_HEALTH}/Check", f"/{_HEALTH}/Watch"})
 
+# Characters, as many as the database of jobs keeps.
+_LONGEST_NAME = 256
+
 
 class Authenticator(grpc.aio.ServerInterceptor):
     """Authenticates every call but health checks, by its bearer token or else by its connection's certificate.
@@ -80,8 +83,9 @@ class Authenticator(grpc.aio.ServerInterceptor):
         properties = context.auth_context()
         names = [*properties.get("x509_common_name", ()), *properties.get("peer_dns", ())]
         name = next((value.decode(errors="replace") for value in names if value), "")
-        # What cannot be printed could pass for another name, or break a line of the log.
-        return Caller(name, admin=False) if name.isprintable() and name and "\ufffd" not in name else None
+        # What cannot be printed could pass for another name, or break a line of the log; what is longer is not kept.
+        is_name = name.isprintable() and 0 < len(name) <= _LONGEST_NAME and "\ufffd" not in name
+        return Caller(name, admin=False) if is_name else None
 
     def _with_role(self, caller: Caller) -> Caller:
         return Caller(caller.name, caller.admin or caller.name in self._admins)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import grpc
 
 from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
+from ..jobs.room import QuotaExceededError
 from ..jobs.scheduler import DoesNotFitError
 from ..jobs.trouble import StorageAwayError, StorageError, StorageFullError
 from .auth import OPEN
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _REASONS: dict[type[BaseException], str] = {
     QueueFullError: "queue_full",
+    QuotaExceededError: "quota",
     TooMuchError: "too_many_streams",
     BusyError: "busy",
     DoesNotFitError: "does_not_fit",

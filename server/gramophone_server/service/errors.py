@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 
 from ..decoding.decoders import DecodersError
 from ..jobs.admission import QueueFullError, RequestIdReusedError, StoppingError
+from ..jobs.room import QuotaExceededError
 from ..jobs.scheduler import DoesNotFitError
 from ..jobs.trouble import StorageAwayError, StorageError
 from .violations import InvalidRequestError, MalformedRequestError, NotFoundError, TooMuchError
@@ -43,7 +44,7 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
     except RequestIdReusedError as error:
         field = ("request_id", str(error))
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"request_id: {error}", bad_request(field))
-    except (QueueFullError, TooMuchError) as error:
+    except (QueueFullError, TooMuchError, QuotaExceededError) as error:
         retry = details.RetryInfo(retry_delay=Duration(seconds=max(1, round(error.retry_after))))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
     except DoesNotFitError as error:

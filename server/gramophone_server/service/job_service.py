@@ -13,6 +13,7 @@ from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
 
 from ..jobs.archive import Query
 from ..jobs.events import Result, State
+from ..jobs.ids import is_job_id
 from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import Kind
@@ -128,7 +129,7 @@ class JobServicer(JobServiceServicer):
         if not job_id:
             check.add("job_id", "is empty; it is the job_id of the job's events")
         check.stop_if_wrong()
-        job = await self._store.get(job_id)
+        job = await self._store.get(job_id) if is_job_id(job_id) else None
         # What a caller may not see is to him as if it were not there.
         if job is None or not current_caller().may_see(job.owner):
             reason = f"is {job_id!r}, which is not known; it may be long over and forgotten"
@@ -139,7 +140,7 @@ class JobServicer(JobServiceServicer):
 
 def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
     caller = current_caller()
-    owner = request.owner or None
+    owner = check.text(request, "owner") or None
     if not caller.admin:
         if owner not in (None, caller.name):
             check.add("owner", f"is {owner!r}, but only an administrator may list the jobs of others")
@@ -148,12 +149,12 @@ def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
         limit=check.integer(request, "page_size", 100, 1, 1000),
         states=tuple(State[name] for name in _names(request.states, "states", job_pb2.JobState, check)),
         kinds=tuple(_kind(name) for name in _names(request.kinds, "kinds", job_pb2.JobKind, check)),
-        model=request.model,
+        model=check.text(request, "model"),
         owner=owner,
         created_after=_moment(request, "created_after", check),
         created_before=_moment(request, "created_before", check),
         oldest_first=check.choice(request, "order", pb.JobOrder, "newest_first") == "oldest_first",
-        after=request.page_token,
+        after=check.text(request, "page_token"),
     )
 
 

@@ -13,7 +13,9 @@ class Limits:
         max_pixels: of a picture sent in, and of a canvas.
         decode_memory: bytes that all pictures that are being decoded may take together.
         max_queued: jobs waiting.
-        max_queued_per_client: jobs of one client waiting.
+        max_queued_per_client: jobs of one client waiting; None for three quarters of `max_queued`, or for all of it
+            where clients are not told apart.
+        max_running_per_client: jobs of one client running at once; None for no bound.
         max_iterations: of a job.
         max_streams: streams of events and results open at once.
         max_reports: reports of progress a second, over all streams; whoever would get more gets the latest.
@@ -28,7 +30,8 @@ class Limits:
     max_pixels: int = 8192 * 8192
     decode_memory: int = MEMORY
     max_queued: int = 64
-    max_queued_per_client: int = 64
+    max_queued_per_client: int | None = None
+    max_running_per_client: int | None = None
     max_iterations: int = 1_000_000
     max_streams: int = 4096
     max_reports: float = 200.0
@@ -38,6 +41,12 @@ class Limits:
     max_connections: int = 8192
     idle_timeout: float = 20.0
     max_calls: int = 8192
+
+    def queued_per_client(self, *, told_apart: bool) -> int:
+        """Jobs of one client that may wait, if clients are told apart or not."""
+        if self.max_queued_per_client is not None:
+            return self.max_queued_per_client
+        return max(1, 3 * self.max_queued // 4) if told_apart else self.max_queued
 
     @property
     def max_request_pixels(self) -> int:

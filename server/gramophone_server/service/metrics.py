@@ -51,6 +51,14 @@ class Watched(Protocol):
         """1 if the storage can be used, else 0."""
         ...
 
+    def damaged_blobs(self) -> int:
+        """Files found to be damaged or lost since the start."""
+        ...
+
+    def repaired_blobs(self) -> int:
+        """Those of them that were sent again."""
+        ...
+
     def workers(self) -> "Sequence[WorkerState]":
         """The workers, always in the same order."""
         ...
@@ -135,6 +143,7 @@ class Metrics(Observer):
         self._open = gauge("rpcs_open", "Calls under way.", "method")
         self._latency = histogram("rpc_seconds", "Time of calls that stream no responses.", _CALL_BUCKETS, "method")
         self.registry.register(_Workers(watched))
+        self.registry.register(_Blobs(watched))
         for kind in _KINDS:
             # There from the start, so that a rate over the first job is one.
             for family in (self._running, self._speed, self._iterations, self._resumes):
@@ -243,6 +252,22 @@ class _Workers(Collector):
             if worker.device and worker.ready:
                 resident.add_metric([name, worker.device], worker.resident)
         return up, restarts, resident
+
+
+class _Blobs(Collector):
+    """How many files were damaged, looked up when asked."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+
+    def collect(self) -> Iterable[Metric]:
+        """The families of the files."""
+        watched = self._watched
+        damaged, repaired = "Files found to be damaged or lost.", "Damaged files that were sent again."
+        return (
+            CounterMetricFamily("gramophone_blobs_damaged_total", damaged, value=watched.damaged_blobs()),
+            CounterMetricFamily("gramophone_blobs_repaired_total", repaired, value=watched.repaired_blobs()),
+        )
 
 
 def _look(gauge: Gauge, value: Callable[[], Any]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -21,8 +21,9 @@ from ..jobs.devices import check_devices
 from ..jobs.executor import ProcessExecutor
 from ..jobs.folder import DataFolder
 from ..jobs.pipe import WorkerConfig
+from ..jobs.room import Retention
 from ..jobs.scheduler import Bounds, Scheduler
-from ..jobs.store import JobStore, Retention
+from ..jobs.store import JobStore
 from ..jobs.trouble import Trouble
 from ..models.store import BUILTIN_MODEL, ModelStore
 from .auth import Authenticator
@@ -72,7 +73,9 @@ class ServerConfig:
         memory: most bytes that a worker may hold; None for what there is.
         data: folder in which jobs are kept; None for a temporary one, whose jobs end with the server.
         database: URL of their database; None for SQLite in that folder.
-        retention: how long ended jobs are kept.
+        take_database: whether to take the database even if it belongs to another folder.
+        retention: how long ended jobs are kept, and how much of clients' files; what is None there for one client is
+            half of all, or all where clients are not told apart.
         attempts: how many workers one job may lose.
         checkpoint_every: least seconds between checkpoints of a job.
         hang_timeout: seconds of a worker's silence after which it is replaced.
@@ -90,6 +93,7 @@ class ServerConfig:
     memory: int | None = None
     data: Path | None = None
     database: str | None = None
+    take_database: bool = False
     retention: Retention = field(default_factory=Retention)
     attempts: int = Bounds.attempts
     checkpoint_every: float = WorkerConfig.checkpoint_every
@@ -130,8 +134,14 @@ class GramophoneServer:
         check_devices(config.devices)
         self._executors = [ProcessExecutor(_worker(config, name), self._see_workers) for name in config.devices]
         executors = self._executors
-        store = JobStore(DataFolder(config.data), config.database, config.retention)
-        bounds = Bounds(limits.max_queued, limits.max_queued_per_client, config.attempts)
+        retention = config.retention
+        if retention.bytes_per_client is None and security.authenticates:
+            retention = replace(retention, bytes_per_client=retention.bytes // 2)
+        store = JobStore(DataFolder(config.data), config.database, retention, take_database=config.take_database)
+        bounds = Bounds(
+            limits.max_queued, limits.queued_per_client(told_apart=security.authenticates), config.attempts,
+            limits.max_running_per_client,
+        )  # fmt: skip
         self._instruments = Instruments(config.sight, executors, store)
         self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
         reader = RequestReader(models, config.default_model, limits)

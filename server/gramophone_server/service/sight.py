@@ -146,6 +146,14 @@ class Instruments:
         """1 if the storage can be used, else 0."""
         return float(self._store.condition.trouble is None)
 
+    def damaged_blobs(self) -> int:
+        """Files found to be damaged or lost since the start."""
+        return self._store.files.damaged
+
+    def repaired_blobs(self) -> int:
+        """Those of them that were sent again."""
+        return self._store.files.repaired
+
     def longest_stall(self) -> float:
         """Of the event loop within the last minute; seconds."""
         return self._heartbeat.longest()

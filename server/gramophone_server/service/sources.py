@@ -1,5 +1,7 @@
 """The picture files of one request: from their bytes, or from what was uploaded, to pixels."""
 
+import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -149,9 +151,9 @@ class Sources:
         return file
 
     async def _accept(self, source: Source, header: Header | PictureError, check: Checker) -> None:
-        if isinstance(header, PictureError):
+        if isinstance(header, PictureError) and not await _is_damaged(source):
             check.add(source.data_field, str(header))
-        elif source.image.sha256 and source.image.sha256 != header.sha256:
+        elif isinstance(header, PictureError) or source.image.sha256 not in ("", header.sha256):
             log.error("the uploaded picture %s is damaged on the disk", source.image.sha256)
             self._miss(source, check)
         elif check.pixels >= (most := self._limits.max_request_pixels):
@@ -164,6 +166,18 @@ class Sources:
     def _miss(self, source: Source, check: Checker) -> None:
         name = source.image.sha256[:80]
         check.add(f"{source.field}.sha256", f"is {name!r}, of which no file is here; upload it first")
+
+
+async def _is_damaged(source: Source) -> bool:
+    """Whether an uploaded file is not what it was."""
+
+    def hash_of(file: Path) -> str:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+
+    if source.file is None or not source.image.sha256:
+        return False
+    return await asyncio.to_thread(hash_of, source.file) != source.image.sha256
 
 
 @contextmanager

@@ -60,6 +60,7 @@ class Uploads:
         Raises:
             InvalidRequestError: they bring none, or another than they say.
             TooMuchError: too many uploads are under way.
+            QuotaExceededError: the client keeps as much as one may.
             StorageError: it cannot be kept.
             TimeoutError: the client pauses for too long.
         """
@@ -83,6 +84,7 @@ class Uploads:
                     name = _name(request, check)
                     if (size := await self._store.has_upload(owner, name)) is not None:
                         return pb.UploadImageResponse(sha256=name, size=size)
+                    await self._store.check_room(owner)
                 self._count(upload, len(request.data), check)
                 with on_disk():
                     await asyncio.to_thread(file.write, staging, name, request.data)

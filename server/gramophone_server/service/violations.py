@@ -63,6 +63,14 @@ class Checker:
         if self.violations:
             raise InvalidRequestError(self.violations)
 
+    def text(self, message: Message, name: str) -> str:
+        """A text that a database can be asked about."""
+        value: str = getattr(message, name)
+        if "\0" in value:
+            self.add(name, "has a NUL character, which no name has")
+            return ""
+        return value
+
     def integer(self, message: Message, name: str, default: int, low: int, high: int, *, at: str = "") -> int:
         """An integer of low to high."""
         if not message.HasField(name):

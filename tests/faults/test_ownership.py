@@ -1,0 +1,147 @@
+"""A database belongs to one data folder, and a folder's files to one database: nobody takes another's jobs."""
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from tests import databases
+from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+
+from .recovery import ALONE, picture, request, undisturbed
+
+State = job_pb2.JobState
+
+
+@pytest.fixture
+def database(tmp_path: Path, each_database: str) -> str:
+    """The URL of a database that is in nobody's data folder."""
+    return databases.of_folder(tmp_path / "of nobody") or f"sqlite:///{tmp_path / 'shared.sqlite'}"
+
+
+def refused(why: str, *args: str) -> None:
+    """Expects that a server does not start, soon, and says why in one line."""
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match=why) as caught:
+        ServerProcess(*args)
+    assert time.monotonic() - begun < 10
+    assert "Traceback" not in str(caught.value)
+
+
+def states(server: ServerProcess) -> list[int]:
+    return [job.state for job in server.jobs.ListJobs(job_service_pb2.ListJobsRequest(order=2)).jobs]
+
+
+def wait_for(server: ServerProcess, job_id: str) -> job_pb2.JobEvent:
+    return list(server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id)))[-1].event
+
+
+def starts(server: ServerProcess, one: pb.ReconstructStyleRequest) -> str:
+    """The id of a job that has been submitted, and goes on without its stream."""
+    one.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    return next(events(server.style.ReconstructStyle(one))).job_id
+
+
+def health(server: ServerProcess) -> int:
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    return stub.Check(health_pb2.HealthCheckRequest()).status
+
+
+def test_a_second_server_takes_nothing_from_the_first(tmp_path, database):
+    mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ALONE)
+    other = ("--data", str(tmp_path / "other"), "--database", database)
+    (expected,) = undisturbed([request(7, iterations=60)])
+    with ServerProcess(*mine) as server:
+        done = run(server, style_request(3))
+        ids = [starts(server, request(7, iterations=60)), starts(server, request(8))]
+        for _ in range(2):
+            refused("belongs to the server of the folder .*mine on .* --take-database", *other)
+        copy = tmp_path / "copy"
+        shutil.copytree(tmp_path / "mine", copy)
+        refused("belongs to the server of the folder .*mine", "--data", str(copy), "--database", database)
+        last = wait_for(server, ids[0])
+        assert last.state == State.JOB_STATE_SUCCEEDED and last.result.image.data == expected
+        assert wait_for(server, ids[1]).state == State.JOB_STATE_SUCCEEDED
+        found = server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=ids[0])).job
+        assert found.result.image.data == expected
+        assert len(states(server)) == 3
+        assert done.image.data
+
+
+def test_of_servers_that_start_at_once_one_gets_an_empty_database(tmp_path, database):
+    def start(number: int) -> ServerProcess | str:
+        try:
+            return ServerProcess("--data", str(tmp_path / str(number)), "--database", database, "--grace", "1", *ALONE)
+        except RuntimeError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(start, range(3)))
+    serving = [one for one in results if isinstance(one, ServerProcess)]
+    try:
+        assert len(serving) == 1
+        assert all("belongs to" in one for one in results if isinstance(one, str))
+        assert run(serving[0], style_request()).iterations == 4
+    finally:
+        for server in serving:
+            server.__exit__(None, None, None)
+
+
+def test_a_database_that_is_taken_over_is_written_by_the_new_server_only(tmp_path, database):
+    mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ALONE)
+    other = ("--data", str(tmp_path / "other"), "--database", database, "--grace", "1", *ALONE)
+    with ServerProcess(*mine) as old:
+        starts(old, endless_request())
+        run_id = starts(old, style_request(1))
+        old.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=run_id))
+        with ServerProcess(*other, "--take-database") as new:
+            assert "is taken from the server of" in new.read_log()
+            with pytest.raises(grpc.RpcError) as caught:
+                list(old.style.ReconstructStyle(style_request(2)))
+            assert "taken over by another server" in caught.value.details()
+            wait_until(lambda: health(old) == health_pb2.HealthCheckResponse.NOT_SERVING, "the old one to say so")
+            # The files of the job are in the other folder.
+            wait_until(lambda: states(new)[0] == State.JOB_STATE_FAILED, "the new server to find that")
+            before = states(new)
+            time.sleep(1)
+            assert states(new) == before == [State.JOB_STATE_FAILED, State.JOB_STATE_CANCELLED]
+            assert picture(new, request(1, iterations=5))
+    refused("belongs to the server of the folder .*other", *mine)
+    with ServerProcess(*other) as again:
+        assert len(states(again)) == 3
+
+
+@pytest.mark.parametrize("wrong", ["another database", "the folder's own", "a new one"])
+def test_a_wrong_database_does_not_cost_a_folder_its_files(tmp_path, in_folder, wrong):
+    """Files without a row are removed at the start: those of another database's jobs would be."""
+    data = ("--data", str(tmp_path / "mine"), *ALONE)
+    one, other = (("--database", f"sqlite:///{tmp_path / name}.sqlite") for name in ("one", "other"))
+    right, given = {"another database": (one, other), "the folder's own": (one, ()), "a new one": ((), other)}[wrong]
+    with ServerProcess(*data, *right) as server:
+        run(server, style_request())
+    files = sorted((tmp_path / "mine" / "blobs").glob("*/*"))
+    refused("belong to jobs of", *data, *given)
+    assert files and sorted((tmp_path / "mine" / "blobs").glob("*/*")) == files
+    with ServerProcess(*data, *right) as server:
+        assert states(server) == [State.JOB_STATE_SUCCEEDED]
+
+
+def test_a_copy_of_a_folder_with_its_database_is_a_backup(tmp_path, in_folder):
+    with ServerProcess("--data", str(tmp_path / "mine"), *ALONE) as server:
+        run(server, style_request())
+    shutil.copytree(tmp_path / "mine", tmp_path / "copy")
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    for folder in ("copy", "moved"):
+        with ServerProcess("--data", str(tmp_path / folder), *ALONE) as server:
+            assert states(server) == [State.JOB_STATE_SUCCEEDED]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "foo://bar", "postgresql+nodriver://a/b", "mysql+none://a/b"])
+def test_a_url_that_is_of_no_database_is_told(tmp_path, url):
+    refused("the database cannot be used", "--data", str(tmp_path), "--database", url)

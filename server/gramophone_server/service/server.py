@@ -199,7 +199,7 @@ class GramophoneServer:
         else:
             port = self._server.add_insecure_port(address)
         await self._scheduler.start()
-        await self._instruments.serve(self._scheduler, self._streams)
+        await self._instruments.serve(self._scheduler, self._streams, self._health)
         await self._server.start()
         await self._health.start()
         self._giving_back = asyncio.create_task(give_back_often())

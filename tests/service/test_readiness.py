@@ -49,3 +49,45 @@ async def test_serving_until_something_speaks_against_it(checked):
     readiness.set_reason("workers", None)
     await settled()
     assert await look(stub, "painter") == (SERVING, "")
+
+
+async def test_all_who_watch_are_told_although_one_of_them_leaves(checked):
+    readiness, stub = checked
+    watchers = [stub.Watch(health_pb2.HealthCheckRequest(service="painter")) for _ in range(3)]
+    assert [(await watcher.read()).status for watcher in watchers] == [SERVING] * 3
+    watchers.pop(0).cancel()
+    await settled()
+    readiness.set_reason("workers", "cuda:0 is lost")
+    assert [(await watcher.read()).status for watcher in watchers] == [NOT_SERVING] * 2
+    await readiness.enter_graceful_shutdown()
+    readiness.set_reason("workers", None)
+    assert await look(stub) == (NOT_SERVING, "")
+    for watcher in watchers:
+        watcher.cancel()
+
+
+async def test_services_that_there_are_none(checked):
+    _, stub = checked
+    with pytest.raises(grpc.RpcError) as caught:
+        await look(stub, "nobody")
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    watcher = stub.Watch(health_pb2.HealthCheckRequest(service="nobody"))
+    assert (await watcher.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watcher.cancel()
+
+
+async def test_a_reason_of_any_text_can_be_sent(checked):
+    readiness, stub = checked
+    readiness.set_reason("storage", "Ärger\nwith\x00 two lines " + "x" * 5000)
+    status, reason = await look(stub)
+    assert status == NOT_SERVING
+    assert reason.startswith("?rger with two lines xxx")
+    assert len(reason) < 600
+
+
+async def test_changes_are_in_the_log(checked, caplog):
+    readiness, _ = checked
+    with caplog.at_level("INFO"):
+        for reason in ("cuda:0 is lost", "cuda:0 is lost", None, None):
+            readiness.set_reason("workers", reason)
+    assert [record.message for record in caplog.records] == ["not serving: cuda:0 is lost", "serving again"]

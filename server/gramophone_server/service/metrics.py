@@ -47,6 +47,10 @@ class Watched(Protocol):
         """Of the event loop within the last minute; seconds."""
         ...
 
+    def ready(self) -> bool:
+        """Whether health says SERVING."""
+        ...
+
     def storage_up(self) -> float:
         """1 if the storage can be used, else 0."""
         ...
@@ -137,6 +141,7 @@ class Metrics(Observer):
         self._refusals = counter("refusals_total", "Calls that the server did not want.", "reason")
         _look(gauge("streams_open", "Streams of events and results to clients."), watched.streams_open)
         _look(gauge("stored_bytes", "Files of jobs and uploads on the disk."), watched.stored_bytes)
+        _look(gauge("ready", "1 if health says SERVING, else 0."), watched.ready)
         _look(gauge("storage_up", "1 if jobs can be stored and read, else 0."), watched.storage_up)
         _look(gauge("loop_stall_seconds", "Longest stall of the event loop in a minute."), watched.longest_stall)
         self._calls = counter("rpcs_total", "Calls that have ended.", "method", "code")

@@ -176,7 +176,8 @@ class GramophoneServer:
         self._health = Readiness(SERVICES)
         self._failed = asyncio.Event()
         self._giving_back: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_due = False
         self.address = ""
         self.failure: str | None = None
         store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
@@ -208,7 +209,7 @@ class GramophoneServer:
         else:
             port = self._server.add_insecure_port(address)
         await self._scheduler.start()
-        await self._instruments.serve(self._scheduler, self._streams)
+        await self._instruments.serve(self._scheduler, self._streams, self._health)
         await self._server.start()
         await self._health.start()
         self._giving_back = asyncio.create_task(give_back_often())
@@ -221,16 +222,19 @@ class GramophoneServer:
 
     def reload_soon(self) -> None:
         """Reads certificates, tokens and the folder of models again, in the background."""
-        task = asyncio.create_task(self._reload())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._reload_due = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
 
     async def _reload(self) -> None:
-        for files in (self._certificates, self._tokens):
-            if files is not None:
-                await asyncio.to_thread(files.reload)
-        models = [model.manifest.name for model in await asyncio.to_thread(self._models.list)]
-        log.info("models read again: %s", ", ".join(models))
+        # What is asked for meanwhile, however often, is one more time.
+        while self._reload_due:
+            self._reload_due = False
+            for files in (self._certificates, self._tokens):
+                if files is not None:
+                    await asyncio.to_thread(files.reload)
+            models = [model.manifest.name for model in await asyncio.to_thread(self._models.list)]
+            log.info("models read again: %s", ", ".join(models))
 
     def _see_workers(self) -> None:
         """Tells how the workers stand."""

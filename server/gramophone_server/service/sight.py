@@ -16,6 +16,7 @@ from ..jobs.store import JobStore
 from ..logs import Format
 from .calls import CallMeter, CallWatcher
 from .heartbeat import Heartbeat
+from .readiness import Readiness
 from .streams import Streams
 from .tracing import Tracing, open_provider
 
@@ -83,6 +84,7 @@ class Instruments:
         self._looking: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
         self._streams: Streams | None = None
+        self._readiness: Readiness | None = None
         observers: list[Observer] = [self._tracing]
         meter: CallMeter | None = None
         self._metrics = None
@@ -95,13 +97,13 @@ class Instruments:
         self.observer = Observers(observers)
         self.interceptor = CallWatcher(self._tracing, meter)
 
-    async def serve(self, scheduler: Scheduler, streams: Streams) -> None:
+    async def serve(self, scheduler: Scheduler, streams: Streams, readiness: Readiness) -> None:
         """Serves the metrics, if they are wanted, and begins to watch the event loop.
 
         Raises:
             SightError: their port cannot be had.
         """
-        self._scheduler, self._streams = scheduler, streams
+        self._scheduler, self._streams, self._readiness = scheduler, streams, readiness
         self._heartbeat.start()
         if self._metrics is None or self._sight.metrics_port is None:
             return
@@ -141,6 +143,10 @@ class Instruments:
 
     async def _measure(self) -> None:
         self._stored = await asyncio.to_thread(self._store.size)
+
+    def ready(self) -> bool:
+        """Whether health says SERVING."""
+        return self._readiness is not None and self._readiness.serving
 
     def storage_up(self) -> float:
         """1 if the storage can be used, else 0."""

@@ -53,6 +53,8 @@ async def test_a_damaged_database_is_put_aside(tmp_path, content):
         await store.add(make(2), spec_of(b"abc"))
     (aside,) = tmp_path.glob("jobs.damaged-*")
     assert aside.read_bytes() == content
+    # With the files of its jobs, for whoever can mend it.
+    assert b"abc" in {path.read_bytes() for path in tmp_path.glob("blobs.damaged-*/*/*")}
 
 
 async def test_what_a_cut_off_write_left_is_removed(tmp_path):

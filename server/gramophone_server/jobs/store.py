@@ -454,13 +454,17 @@ class JobStore:
                 raise
             if isinstance(error, SchemaError) or not self._in_folder:
                 raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
-            # The file is no database any more. It is put aside, not thrown away, and the server goes on without.
-            aside = self.folder.database.with_suffix(f".damaged-{int(time.time())}")
+            # The file is no database any more. It is put aside with the files that it names, not thrown away.
+            suffix = f".damaged-{int(time.time())}"
+            aside = self.folder.database.with_suffix(suffix)
             log.error(
-                "the database of jobs is damaged (%s): it is now %s, and a new one is begun", reason_of(error), aside
-            )
+                "the database of jobs is damaged (%s): it is now %s, its files are in %s, and a new one is begun",
+                reason_of(error), aside, self.folder.blobs.with_suffix(suffix),
+            )  # fmt: skip
             self._engine.dispose()
             self.folder.database.rename(aside)
+            self.folder.blobs.rename(self.folder.blobs.with_suffix(suffix))
+            self.folder.blobs.mkdir()
             for name in ("-wal", "-shm"):
                 self.folder.database.with_name(self.folder.database.name + name).unlink(missing_ok=True)
             return self._open_database()

@@ -47,10 +47,14 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def read_up_to(file: BufferedReader, most: int, path: Path) -> bytes:
-    """All that follows in a file, unless it has grown beyond `most` bytes, which is an OSError."""
-    data = file.read(most + 1)
-    if len(data) > most:
-        raise _too_large(path, most)
+    """All that follows in a file; an OSError if that is more than `most` bytes, or it grows meanwhile."""
+    status = os.fstat(file.fileno())
+    _check(status, path, most)
+    # Not `most`, which would be allocated before it is read.
+    left = max(0, status.st_size - file.tell())
+    data = file.read(left + 1)
+    if len(data) > left:
+        raise OSError(errno.EBUSY, "it is being written", str(path))
     return data
 
 
@@ -72,8 +76,4 @@ def _check(status: os.stat_result, path: Path, most: int) -> None:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "is something else")
         raise OSError(errno.EINVAL, f"it {kind}, not a file", str(path))
     if status.st_size > most:
-        raise _too_large(path, most)
-
-
-def _too_large(path: Path, most: int) -> OSError:
-    return OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))

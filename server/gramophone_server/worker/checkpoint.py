@@ -12,6 +12,7 @@ from typing import IO, Any, cast
 
 import torch
 
+from ..files import read_file
 from ..jobs.blobs import atomic_file
 from ..jobs.spec import JobSpec
 
@@ -22,6 +23,7 @@ _FORMAT = 2
 _REST = 300.0
 # Seconds for which a checkpoint that cannot be read is waited for: without it the job begins anew, to the same bytes.
 _PATIENCE = 10.0
+_MOST_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _read(path: Path, patience: float) -> bytes | None:
     deadline = time.monotonic() + patience
     while True:
         try:
-            return path.read_bytes()
+            return read_file(path, _MOST_BYTES)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and path.parent.is_dir():
                 return None

@@ -14,12 +14,14 @@ from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS
 from ..engine.synthesis import Level, Synthesis
 from ..engine.vgg import TruncatedVGG
+from ..files import read_file
 from ..models.layers import STYLE_LAYERS
 from ..models.loading import load_network
 from ..models.model import Model
 
 # Large enough that the cost is the convolutions', small enough to be measured in some seconds on any device.
 _SIDE, _STEPS = 192, 3
+_MOST_BYTES = 1 << 20
 
 
 class Speeds:
@@ -67,8 +69,8 @@ class Speeds:
 
     def _read(self) -> dict[str, float]:
         try:
-            known = json.loads(self._path.read_text())
-        except (OSError, ValueError):
+            known = json.loads(read_file(self._path, _MOST_BYTES))
+        except (OSError, ValueError, RecursionError):
             return {}
         # Whatever else stands there is no speed.
         entries = known.items() if isinstance(known, dict) else ()

@@ -20,6 +20,7 @@ from .checks import check_unharmed
 from .http2 import Connection
 
 HEALTH = "/grpc.health.v1.Health/Check"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 PAINT = "/gramophone.v1.StyleTransferService/ReconstructStyle"
 Attack = Callable[[str, threading.Event], None]
 
@@ -138,6 +139,20 @@ def test_messages_that_do_not_end(server: ServerProcess) -> None:
             over.wait(2)
 
     attacked(server, attack, 6)
+
+
+@pytest.mark.parametrize("sent", [0, 60_000])
+def test_very_many_calls_of_which_nothing_comes(server: ServerProcess, sent: int) -> None:
+    """Hundreds on each of some connections, reflection among them."""
+    methods = (HEALTH, "/gramophone.v1.JobService/GetJob", REFLECTION, PAINT)
+
+    def attack(address: str, over: threading.Event) -> None:
+        with contextlib.suppress(OSError), Connection(address) as connection:
+            for number in range(250 if sent == 0 else 150):
+                connection.begin(methods[number % len(methods)], 4_000_000, bytes(sent))
+            over.wait(2)
+
+    attacked(server, attack, 5, threads=8)
 
 
 def test_messages_that_claim_too_much_are_refused_at_once(server: ServerProcess) -> None:

@@ -100,3 +100,36 @@ async def test_a_lane_whose_requests_are_all_at_work_says_so_in_the_end():
         await Reader(lane, "b").task
     first.left.set()
     await first.task
+
+
+async def test_clients_that_were_slow_come_last_and_leave_half_to_others():
+    lane = Lane(400, 100, 10)
+    slow = [Reader(lane, client) for client in "abcd"]
+    await settle()
+    more = [Reader(lane, client) for client in "abcd"]
+    await asyncio.wait([reader.task for reader in slow], timeout=5)
+    assert sum(reader.task.done() for reader in slow) == 4
+    await settle()
+    # Two of the slow are in again; there is always a place for somebody else.
+    assert sum(reader.inside for reader in more) == 2
+    good = Reader(lane, "e")
+    await settle()
+    assert good.inside
+    for reader in (*more, good):
+        reader.task.cancel()
+    await asyncio.gather(*(reader.task for reader in (*slow, *more, good)), return_exceptions=True)
+
+
+async def test_of_very_many_the_greediest_is_refused(monkeypatch):
+    monkeypatch.setattr("gramophone_server.service.lanes._MOST_WAITING", 4)
+    lane = Lane(100, 100, 10)
+    readers = [Reader(lane, client) for client in "xaaaa"]
+    await settle()
+    late = Reader(lane, "b")
+    await settle()
+    with pytest.raises(BusyError, match="as many requests as it can"):
+        await readers[-1].task
+    assert not late.task.done()
+    for reader in (*readers, late):
+        reader.task.cancel()
+    await asyncio.gather(*(reader.task for reader in (*readers, late)), return_exceptions=True)

@@ -72,6 +72,8 @@ def test_packed_values_are_counted():
         "has more than 16 values; it takes 1 to 16",
     )
     assert refused(field(3, b"\1" * 4_000_000), wanted.DESCRIPTOR)[0] == "states"
+    # Without an end of any, again and again.
+    assert refused(field(3, b"\xff" * 100) * 30, wanted.DESCRIPTOR)[0] == "states"
     # Each alone is one value of the same field.
     assert refused(b"\x18\1" * 17, wanted.DESCRIPTOR)[0] == "states"
 

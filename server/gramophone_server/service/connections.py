@@ -48,5 +48,7 @@ def connection_options(wanted: int, idle: float) -> list[tuple[str, Any]]:
         ("grpc.server_handshake_timeout_ms", 1000 * _HANDSHAKE),
         ("grpc.max_connection_idle_ms", round(1000 * idle)),
         ("grpc.max_concurrent_streams", _STREAMS),
+        # Else the window of calls that nobody reads yet would grow with the speed of the network.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_metadata_size", 16 << 10),
     ]

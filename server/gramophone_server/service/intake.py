@@ -55,6 +55,7 @@ class Intake(grpc.aio.ServerInterceptor):
             "open": Lane(_OPEN_ROOM, MOST, _OPEN_PATIENCE),
             "plain": Lane(_ROOM, MOST, _PATIENCE),
             "pictures": Lane(_ROOM, MOST, _PATIENCE),
+            "conversations": Lane(_OPEN_ROOM, MOST, _PATIENCE),
         }
 
     async def intercept_service(
@@ -62,10 +63,14 @@ class Intake(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The call's handler, with its request read within bounds; one of a stream of requests as it is."""
+        """The call's handler, with its request read within bounds."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
-            return handler
+        if handler is None:
+            return None
+        if handler.request_streaming and handler.response_streaming:
+            return _conversing(handler, self._lanes["conversations"])
+        if handler.request_streaming:
+            return _uploading(handler)
         lane, most = self._lane(handler_call_details.method)
         return _answering(handler, lane, most) if not handler.response_streaming else _streaming(handler, lane, most)
 
@@ -104,6 +109,40 @@ def _streaming(handler: Handler, lane: Lane, most: int) -> Handler:
                     yield response
 
     return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
+
+
+def _uploading(handler: Handler) -> Handler:
+    """Uploads have bounds of their own; here each message is checked before it is parsed."""
+    behavior: Any = handler.stream_unary
+    kind = _kind(handler)
+
+    async def parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for data in requests:
+            made = _parse(kind, data, MOST)
+            if isinstance(made, Exception):
+                raise made
+            yield made
+
+    async def answer(requests: AsyncIterator[bytes], context: Context) -> Any:
+        return await behavior(parsed(requests), context)
+
+    return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+
+def _conversing(handler: Handler, lane: Lane) -> Handler:
+    """A conversation, as that about the contract itself (reflection), takes a place as long as it lasts."""
+    behavior: Any = handler.stream_stream
+
+    async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        async with rich_errors(context), lane.place(client_of(context)) as place:
+            try:
+                async with lane.reading(place), aclosing(behavior(requests, context)) as responses:
+                    async for response in responses:
+                        yield response
+            except TimeoutError:
+                await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the conversation took too long")
+
+    return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
 
 
 def _kind(handler: Handler) -> type[Message]:

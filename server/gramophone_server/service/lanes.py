@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,9 +11,15 @@ from .violations import BusyError
 
 # Seconds that a reader has in any case, and how often it is looked whether somebody waits for its place.
 _SURE, _LOOK = 0.25, 0.05
+# Seconds for which a client counts as slow after a request of his was ended.
+_REMEMBERED = 10.0
+# Calls that wait for a place in a lane. Each may hold a window of what its client has sent, 64 KiB.
+_MOST_WAITING = 512
 
 EVICTED = "the server is busy, and this request was slow to come; send it again"
 """Why a request was ended for the sake of another."""
+FULL = "the server reads as many requests as it can at the moment"
+"""Why a request was not read."""
 
 
 @dataclass(eq=False)
@@ -21,8 +27,11 @@ class Place:
     """A call's part of a lane.
 
     Attributes:
+        number: rises with each.
         bytes: that it holds or may be about to hold.
+        since: when its reading began, by the loop's clock; seconds.
         evicted: whether it was ended for the sake of another.
+        deadline: by which it has to be read.
     """
 
     client: str
@@ -33,12 +42,20 @@ class Place:
     deadline: asyncio.Timeout | None = None
 
 
+@dataclass(eq=False)
+class _Waiter:
+    place: Place
+    turn: asyncio.Future[None]
+    until: float
+
+
 class Lane:
     """A bound on the bytes of requests of one kind.
 
     A request that is being read counts with the most that it can be, later with what it is. A client has at most half
-    of the lane. Of those that wait, the client with the fewest bytes comes first. While somebody waits, the request
-    that has been read for longest is ended.
+    of the lane. Of those that wait, the client with the fewest bytes comes first. While others wait, those requests are
+    ended that have been read for longest. Clients of such requests come last for a while, and have half of the lane
+    together.
 
     Args:
         room: bytes of all requests.
@@ -55,7 +72,9 @@ class Lane:
         self._patience = patience
         self._held: Counter[str] = Counter()
         self._reading: set[Place] = set()
-        self._waiting: list[tuple[Place, asyncio.Future[None]]] = []
+        self._waiting: dict[str, deque[_Waiter]] = {}
+        self._slow: dict[str, float] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
         self.parsing = asyncio.Lock()
 
@@ -64,7 +83,7 @@ class Lane:
         """A place for a client's request, once there is one.
 
         Raises:
-            BusyError: there is none within the lane's patience.
+            BusyError: there is none within the lane's patience, or too many wait.
         """
         place = Place(client, next(self._numbers), self._most)
         await self._enter(place)
@@ -81,8 +100,7 @@ class Lane:
             BusyError: it was ended for the sake of another.
             TimeoutError: it took too long.
         """
-        loop = asyncio.get_running_loop()
-        place.since = loop.time()
+        place.since = asyncio.get_running_loop().time()
         self._reading.add(place)
         try:
             async with asyncio.timeout(self._patience) as place.deadline:
@@ -104,38 +122,82 @@ class Lane:
 
     async def _enter(self, place: Place) -> None:
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((place, turn))
+        waiter = _Waiter(place, loop.create_future(), loop.time() + self._patience)
+        self._line_up(waiter)
         self._admit()
-        deadline = loop.time() + self._patience
+        if not waiter.turn.done() and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look())
         try:
-            while not turn.done():
-                if loop.time() > deadline:
-                    raise BusyError("the server reads as many requests as it can at the moment", 1.0)
-                self._evict(loop.time())
-                await asyncio.wait([turn], timeout=_LOOK)
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.shrink(place, 0)
+            await waiter.turn
+        except asyncio.CancelledError:
+            if waiter.turn.done() and not waiter.turn.cancelled():
+                self.shrink(place, 0)  # It was let in and went in the same moment.
             raise
         finally:
-            if (place, turn) in self._waiting:
-                self._waiting.remove((place, turn))
+            self._step_out(waiter)
+
+    def _line_up(self, waiter: _Waiter) -> None:
+        """Has a call wait. If too many do, the last of the client that has the most is refused instead."""
+        client = waiter.place.client
+        if sum(map(len, self._waiting.values())) >= _MOST_WAITING:
+            greediest = max(self._waiting, key=lambda name: len(self._waiting[name]))
+            if len(self._waiting[greediest]) <= len(self._waiting.get(client, ())) + 1:
+                raise BusyError(FULL, 1.0)
+            self._refuse(self._waiting[greediest][-1])
+        self._waiting.setdefault(client, deque()).append(waiter)
+
+    def _step_out(self, waiter: _Waiter) -> None:
+        line = self._waiting.get(waiter.place.client)
+        if line is not None and waiter in line:
+            line.remove(waiter)
+            if not line:
+                del self._waiting[waiter.place.client]
+
+    def _refuse(self, waiter: _Waiter) -> None:
+        self._step_out(waiter)
+        if not waiter.turn.done():
+            waiter.turn.set_exception(BusyError(FULL, 1.0))
 
     def _admit(self) -> None:
-        for waiter in sorted(self._waiting, key=lambda w: (self._held[w[0].client], w[0].number)):
-            place, turn = waiter
-            total, own = self._held.total(), self._held[place.client]
-            if total + place.bytes > self._room:
-                return
-            if own and own + place.bytes > self._room // 2:
-                continue
-            self._waiting.remove(waiter)
-            self._held[place.client] += place.bytes
-            turn.set_result(None)
+        while (waiter := self._next()) is not None:
+            self._step_out(waiter)
+            if not waiter.turn.done():
+                self._held[waiter.place.client] += waiter.place.bytes
+                waiter.turn.set_result(None)
+
+    def _next(self) -> _Waiter | None:
+        """Who comes next, if there is room."""
+        room, half = self._room - self._held.total(), self._room // 2
+        slow = {name for name in self._waiting if name in self._slow}
+        may = [
+            name
+            for name in self._waiting
+            # Nobody has more than half, but everybody one.
+            if (not (held := self._held[name]) or held + self._most <= half)
+            and room - (half if slow and name in slow else 0) >= self._most
+        ]
+        if not may:
+            return None
+        first = min(may, key=lambda name: (name in slow, self._held[name], self._waiting[name][0].place.number))
+        return self._waiting[first][0]
+
+    async def _look(self) -> None:
+        """While somebody waits: ends who is slow, and refuses who has waited for too long."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            now = loop.time()
+            for waiter in [line[0] for line in self._waiting.values() if line[0].until < now]:
+                self._refuse(waiter)
+            self._slow = {name: until for name, until in self._slow.items() if until > now}
+            self._admit()
+            self._evict(now)
+            await asyncio.sleep(_LOOK)
 
     def _evict(self, now: float) -> None:
-        oldest = min((p for p in self._reading if not p.evicted), key=lambda place: place.since, default=None)
-        if oldest is not None and now - oldest.since > _SURE and oldest.deadline is not None:
-            oldest.evicted = True
-            oldest.deadline.reschedule(now)
+        """Ends the requests that have been read for longest: as many as there are clients that wait."""
+        old = [place for place in self._reading if not place.evicted and now - place.since > _SURE]
+        for place in sorted(old, key=lambda place: place.since)[: len(self._waiting)]:
+            place.evicted = True
+            self._slow[place.client] = now + _REMEMBERED
+            if place.deadline is not None:
+                place.deadline.reschedule(now)

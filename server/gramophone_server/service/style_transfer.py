@@ -77,7 +77,7 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         async with rich_errors(context):
             check = Checker()
             on_disconnect = check.choice(request, "on_disconnect", options_pb2.OnDisconnect, "cancel")
-            submission = read_submission(request, check)
+            submission = await read_submission(request, check)
             check.stop_if_wrong()
             with self._streams.one():
                 job = await self._scheduler.admission.known(submission)

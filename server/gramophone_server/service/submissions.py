@@ -1,5 +1,6 @@
 """What a request says of the submission itself: whose, under which name, how urgent."""
 
+import asyncio
 import hashlib
 import re
 from typing import TypeVar
@@ -18,10 +19,12 @@ PaintRequest = TypeVar(
     "PaintRequest", pb.ReconstructStyleRequest, pb.ReconstructContentRequest, pb.TransferStyleRequest
 )
 
+# Bytes from which on a request is hashed on a thread.
+_LARGE = 256 << 10
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-def read_submission(request: PaintRequest, check: Checker) -> Submission:
+async def read_submission(request: PaintRequest, check: Checker) -> Submission:
     """The submission of a request, noting what is wrong with it."""
     request_id = request.request_id or None
     if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
@@ -29,9 +32,13 @@ def read_submission(request: PaintRequest, check: Checker) -> Submission:
     return Submission(
         owner=current_caller().name,
         request_id=request_id,
-        request_sha256=_hash(request),
+        request_sha256=await _hash_of(request),
         priority=check.integer(request, "priority", 0, -10, 10),
     )
+
+
+async def _hash_of(request: PaintRequest) -> str:
+    return _hash(request) if request.ByteSize() < _LARGE else await asyncio.to_thread(_hash, request)
 
 
 def _hash(request: PaintRequest) -> str:

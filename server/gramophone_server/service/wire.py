@@ -80,7 +80,8 @@ class _Walk:
             here = ".".join(part for part in (path, "" if in_oneof else name) if part)
             if repeated:
                 packed = tag & 7 == _LENGTH and message is None and self._is_packed(descriptor, tag >> 3)
-                self._items[here] += self._count(begin, at) if packed else 1
+                too_long = packed and at - begin > _VARINT_BYTES * most
+                self._items[here] += most + 1 if too_long else self._count(begin, at) if packed else 1
                 if self._items[here] > most:
                     _refuse(here, f"has more than {most} values; it takes 1 to {most}")
                 here = f"{here}[{self._items[here] - 1}]"
@@ -116,10 +117,8 @@ class _Walk:
         return descriptor.fields_by_number[number].type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
     def _count(self, begin: int, end: int) -> int:
-        """At least how many packed values there are: by their bytes, as each takes ten at most."""
-        if end - begin > _VARINT_BYTES * MOST_FIELDS:
-            return MOST_FIELDS
-        return sum(byte < _MORE for byte in self._data[begin:end])
+        """How many packed values there are; one that does not end counts, too."""
+        return (end > begin and self._data[end - 1] >= _MORE) + sum(byte < _MORE for byte in self._data[begin:end])
 
 
 def _refuse(field: str, reason: str) -> NoReturn:

@@ -12,7 +12,7 @@ DEMO := demo
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz lint fmt bench proto
+.PHONY: help setup demo test slow faults fuzz lint fmt bench proto
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -40,8 +40,11 @@ demo: setup ## Draw pictures, start a server, paint three pictures into demo/
 test: setup ## Run the tests; make test ARGS="-k gram" runs some
 	$(PY) -m pytest --durations=10 $(ARGS)
 
+slow: setup ## Run the tests that take minutes: faults beside a client at work
+	$(PY) -m pytest --durations=10 -m slow $(ARGS)
+
 faults: setup ## Run the fault suite in its long form; make faults ARGS="--soak 30" soaks for 30 minutes
-	$(PY) -m pytest -s tests/faults --long $(ARGS)
+	$(PY) -m pytest -s tests/faults -m "" --long $(ARGS)
 
 fuzz: setup ## Fuzz what reads the bytes of strangers; make fuzz ARGS="--seconds 600" does it for longer
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'

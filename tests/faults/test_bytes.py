@@ -19,6 +19,8 @@ from .bystander import WATCHED, Bystander, check_back_to_idle
 from .checks import check_unharmed
 from .http2 import Connection
 
+pytestmark = pytest.mark.slow
+
 HEALTH = "/grpc.health.v1.Health/Check"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 PAINT = "/gramophone.v1.StyleTransferService/ReconstructStyle"

@@ -18,6 +18,8 @@ from .checks import check_unharmed
 from .http2 import PREFACE
 from .recovery import request, undisturbed
 
+pytestmark = pytest.mark.slow
+
 MANY = 1150
 
 

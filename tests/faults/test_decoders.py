@@ -19,6 +19,8 @@ from tests.decoding.test_decoders import large_scans
 from tests.faults.bystander import WATCHED, Bystander, check_back_to_idle, decoders
 from tests.harness import Calls, ServerProcess, encode, options, png_header, run, style_request, wait_until
 
+pytestmark = pytest.mark.slow
+
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "JPEG of 4,000 scans": lambda: jpeg_of_scans(4000),
     "JPEG of 30 MB of fill bytes": lambda: jpeg_with(b"\xff" * 30_000_000),

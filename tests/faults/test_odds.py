@@ -19,6 +19,8 @@ from tests.harness import ServerProcess, events, png, style_request
 from .bystander import WATCHED, Bystander
 from .test_models import Folder, flip
 
+pytestmark = pytest.mark.slow
+
 PICTURE = options_pb2.Image(data=png())
 
 

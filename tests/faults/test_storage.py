@@ -26,6 +26,8 @@ from .checks import check_error, detail_of
 from .outages import Outage
 from .recovery import OFTEN, in_background, request, undisturbed
 
+pytestmark = pytest.mark.slow
+
 FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 # The first job's is over when the storage is away.
 ITERATIONS = 300

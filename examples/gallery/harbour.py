@@ -121,7 +121,7 @@ def _water(scene: Array, ripple: Array, x: Array, y: Array) -> Array:
 
 
 def _moor(scene: Array, ripple: Array, x: Array, y: Array, left: float, base: float, long: float, paint: str) -> Array:
-    """Moor a boat: its left end and waterline, its length, its colour; and its reflection under it."""
+    """Moor a boat: its left end and waterline, its length, its color; and its reflection under it."""
     width = x.shape[1]
     layer = Image.new("RGBA", (width, x.shape[0]))
     draw = ImageDraw.Draw(layer)

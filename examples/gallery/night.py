@@ -58,7 +58,7 @@ def _follow(flow: Array, start: Array, length: float, steps: int) -> Array:
 
 
 def _sky(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array]:
-    """Colour and direction of the wind."""
+    """Color and direction of the wind."""
     bend = noise(rng, x.shape, (3, 4), 2)
     tilt = 0.35 * np.sin(5.2 * x + 1.0) + 0.25 * bend
     flow = np.stack([np.cos(tilt), np.sin(tilt)], -1)
@@ -106,7 +106,7 @@ def _land(rng: np.random.Generator, x: Array, y: Array) -> Array:
 
 
 def _earth(rng: np.random.Generator, x: Array, y: Array, land: Array, plan: Array, flow: Array) -> tuple[Array, Array]:
-    """Add the hills and the bay to the colours and directions of the sky."""
+    """Add the hills and the bay to the colors and directions of the sky."""
     mottle = noise(rng, x.shape, (12, 14), 3)
     far = mix(colour("274b8f"), colour("12265c"), ramp(-0.9, 0.9, mottle))
     water = mix(colour("2a66ad"), colour("13357c"), ramp(-0.7, 0.8, noise(rng, x.shape, (50, 4), 2)))

@@ -1,4 +1,4 @@
-"""A painter's tools: noise, broken colour, and an easel on which dabs and bristled strokes leave a relief of paint.
+"""A painter's tools: noise, broken color, and an easel on which dabs and bristled strokes leave a relief of paint.
 
 Everything is placed in units of the picture's width, so a seed gives the same picture at every size.
 """
@@ -10,18 +10,18 @@ from PIL import Image, ImageDraw
 Array = NDArray[np.float64]
 
 OVERSAMPLE = 3  # drawn larger and scaled down: ImageDraw does not antialias
-# Lightness, yellow-blue, red-green: divided colour strays more along the last two than along the first.
+# Lightness, yellow-blue, red-green: divided color strays more along the last two than along the first.
 OPPONENT = np.array([[1.0, 1.0, 1.0], [0.8, 0.7, -1.5], [1.0, -0.9, -0.1]])
 ROUND = np.linspace(0.0, 2.0 * np.pi, 11, endpoint=False)
 
 
 def colour(code: str) -> Array:
-    """An "rrggbb" colour as three numbers from 0 to 1."""
+    """An "rrggbb" color as three numbers from 0 to 1."""
     return np.frombuffer(bytes.fromhex(code), np.uint8) / 255.0
 
 
 def mix(a: Array, b: Array, share: Array | float) -> Array:
-    """`a` where `share` is 0, `b` where it is 1; `share` lacks the colour axis of `a` and `b`."""
+    """`a` where `share` is 0, `b` where it is 1; `share` lacks the color axis of `a` and `b`."""
     share = np.clip(np.asarray(share, float), 0.0, 1.0)[..., None]
     return a * (1.0 - share) + b * share
 
@@ -63,7 +63,7 @@ def scatter(rng: np.random.Generator, aspect: float, spacing: float) -> tuple[Ar
 
 
 def broken(rng: np.random.Generator, colours: Array, hue: float, light: float) -> Array:
-    """Colours (n, 3) made to stray, their mean kept: the optical mixture of the divisionists."""
+    """Colors (n, 3) made to stray, their mean kept: the optical mixture of the divisionists."""
     stray = rng.standard_normal((len(colours), 3)) * [light, hue, hue]
     return np.asarray(np.clip(colours + stray @ OPPONENT, 0.0, 1.0))
 
@@ -72,7 +72,7 @@ class Easel:
     """A picture being painted, and the thickness of its paint."""
 
     def __init__(self, size: int, aspect: float, ground: str) -> None:
-        """`size` is the width in pixels; `ground` the colour ("rrggbb") that shows between the strokes."""
+        """`size` is the width in pixels; `ground` the color ("rrggbb") that shows between the strokes."""
         self.extent = (size, round(size * aspect))
         self._scale = size * OVERSAMPLE
         large = (self.extent[0] * OVERSAMPLE, self.extent[1] * OVERSAMPLE)
@@ -90,7 +90,7 @@ class Easel:
         self._polygon(outline, rgb, height)
 
     def stroke(self, path: Array, width: float, bristles: Array, heights: Array) -> None:
-        """A stroke along `path` (n, 2), tapered at its ends, side by side in the colours `bristles` (k, 3)."""
+        """A stroke along `path` (n, 2), tapered at its ends, side by side in the colors `bristles` (k, 3)."""
         along = np.gradient(path, axis=0)
         normal = np.stack([-along[:, 1], along[:, 0]], 1) / (np.hypot(*along.T)[:, None] + 1e-9)
         taper = normal * np.sqrt(np.sin(np.linspace(0.12, np.pi - 0.12, len(path)))[:, None]) * width

@@ -1,4 +1,4 @@
-"""A beach, sails and a cliff in dots of broken colour, after the manner of Théo van Rysselberghe."""
+"""A beach, sails and a cliff in dots of broken color, after the manner of Théo van Rysselberghe."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from PIL import Image
 from .painting import Array, Easel, broken, colour, grid, mix, noise, ramp, sample, scatter
 
 ASPECT = 0.8
-SKETCH = 640  # pixels across the sketch from which the brushes take their colour, whatever the size of the picture
+SKETCH = 640  # pixels across the sketch from which the brushes take their color, whatever the size of the picture
 
 
 def seascape(size: int = 640, seed: int = 0) -> Image.Image:
@@ -24,7 +24,7 @@ def seascape(size: int = 640, seed: int = 0) -> Image.Image:
         near = sample(detail, x, y) >= focus
         x, y = x[near], y[near]
         tints = broken(rng, sample(plan, x, y), hue, 0.05)
-        # A few touches of the opposite colour, as light as their neighbours, make the rest shine.
+        # A few touches of the opposite color, as light as their neighbors, make the rest shine.
         spark = rng.random(len(x)) < 0.05 * (focus == 0.0)
         tints[spark] = np.clip(1.9 * tints[spark].mean(1, keepdims=True) - 0.9 * tints[spark], 0.0, 1.0)
         turn = sample(angles, x, y) + rng.normal(0.0, 0.25, len(x))
@@ -36,7 +36,7 @@ def seascape(size: int = 640, seed: int = 0) -> Image.Image:
 
 
 def _coast(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
-    """Colour, direction of the brush, length of its touch, and where a fine brush is needed, over the seascape."""
+    """Color, direction of the brush, length of its touch, and where a fine brush is needed, over the seascape."""
     x, y = grid(SKETCH, ASPECT)
     horizon = 0.315
     sun = np.hypot(x - 0.36, (y - horizon + 0.055) * 1.25)

@@ -2,7 +2,7 @@
 
 Random filters in VGG-19's topology carry texture surprisingly well (Ustyuzhaninov et al. 2016; He, Wang & Hopcroft
 2016), so this model needs no download and no training. It is a quarter as wide as VGG-19. Like the network of Gatys et
-al., it is normalised: every filter has the same mean activation over pictures and positions, so that every layer
+al., it is normalized: every filter has the same mean activation over pictures and positions, so that every layer
 carries weight.
 """
 
@@ -30,7 +30,7 @@ DESCRIPTION = (
 
 
 def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernel and bias of each layer: orthogonal random filters, normalised layer by layer on drawn pictures.
+    """Kernel and bias of each layer: orthogonal random filters, normalized layer by layer on drawn pictures.
 
     Before ReLU each filter has mean 0 and deviation 1, or the constant part of what the layer before it lets through
     would drown the picture; after ReLU it is scaled to a mean of ACTIVATION.
@@ -91,7 +91,7 @@ def main() -> None:
         description=DESCRIPTION,
         source=f"gramophone_export.random_vgg, seed {SEED}",
         licence="MIT",
-        # Normalised with the maximum, used with the average, which leaves the deep layers a smaller say: paints best.
+        # Normalized with the maximum, used with the average, which leaves the deep layers a smaller say: paints best.
         pooling="average",
         half=True,
     )

@@ -76,7 +76,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Timings:
-    """Where a job's time went, in seconds: waiting, preparing (model and targets), optimising."""
+    """Where a job's time went, in seconds: waiting, preparing (model and targets), optimizing."""
 
     queued: float
     prepare: float

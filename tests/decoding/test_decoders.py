@@ -106,6 +106,15 @@ async def test_a_picture_that_needs_more_than_there_is_for_all_is_refused_by_its
     await decoders.close()
 
 
+async def test_a_picture_whose_scaling_needs_more_than_there_is_for_all_is_refused(decoders, tmp_path):
+    """A narrow one is as wide as the canvas at its full height for a moment: here 1.8 GB."""
+    (tmp_path / "narrow.png").write_bytes(encode(Image.new("L", (10, 60_000)), "PNG"))
+    header = await header_of(decoders, tmp_path / "narrow.png")
+    with pytest.raises(PictureError, match="to scale from 10x60000 to 8000x8000"):
+        await decoders.cut(tmp_path / "narrow.png", header, Cut(8000, 8000), tmp_path, "me")
+    assert (await decoders.cut(tmp_path / "narrow.png", header, Cut(100, 100), tmp_path, "me")).blob
+
+
 async def test_a_killed_decoder_is_replaced_unseen(decoders, picture, tmp_path):
     header = await header_of(decoders, picture)
     (child,) = children()

@@ -1,4 +1,4 @@
-"""Every kind of picture file, in one colour whose right value is known."""
+"""Every kind of picture file, in one color whose right value is known."""
 
 import hashlib
 import io

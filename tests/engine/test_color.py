@@ -1,4 +1,4 @@
-"""Colours against numpy in float64."""
+"""Colors against numpy in float64."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def content() -> torch.Tensor:
 
 
 def pixels(canvas: torch.Tensor) -> np.ndarray:
-    """The colours (M, 3) in float64."""
+    """The colors (M, 3) in float64."""
     return canvas.double().permute(0, 2, 3, 1).reshape(-1, 3).numpy()
 
 

@@ -1,4 +1,4 @@
-"""Optimisers on problems whose answers are known, and canvas by canvas."""
+"""Optimizers on problems whose answers are known, and canvas by canvas."""
 
 from collections.abc import Callable
 
@@ -107,7 +107,7 @@ def test_a_history_in_the_hosts_memory_changes_nothing():
 
 
 def test_lbfgs_starts_on_negative_curvature():
-    """−cos has negative curvature at the start: the first curvature pair is useless, and the optimiser must go on."""
+    """−cos has negative curvature at the start: the first curvature pair is useless, and the optimizer must go on."""
 
     def evaluate(canvas: torch.Tensor) -> Evaluation:
         angle = torch.pi * (canvas - 0.9)

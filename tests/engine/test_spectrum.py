@@ -20,7 +20,7 @@ def band(row: int, column: int, height: int, width: int) -> int:
 
 
 def spectra(values: torch.Tensor) -> np.ndarray:
-    """The full spectrum (3, H, W) of a canvas (1, 3, H, W) along the axes of colour."""
+    """The full spectrum (3, H, W) of a canvas (1, 3, H, W) along the axes of color."""
     return np.fft.fft2(np.einsum("ac,chw->ahw", AXES, values[0].double().numpy()))
 
 

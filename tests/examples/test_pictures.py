@@ -26,14 +26,14 @@ def pixels(image: Image.Image) -> NDArray[np.float64]:
 
 
 def colourfulness(image: Image.Image) -> float:
-    """Hasler & Süsstrunk (2003), pixels from 0 to 255: 0 is grey, 33 moderately, 82 highly colourful."""
+    """Hasler & Süsstrunk (2003), pixels from 0 to 255: 0 is grey, 33 moderately, 82 highly colorful."""
     red, green, blue = np.moveaxis(pixels(image) * 255, -1, 0)
     rg, yb = red - green, (red + green) / 2 - blue
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
 def texture(image: Image.Image) -> float:
-    """Mean difference of neighbouring pixels, 0 to 1: what is left when the large forms are not counted."""
+    """Mean difference of neighboring pixels, 0 to 1: what is left when the large forms are not counted."""
     p = pixels(image)
     return float((np.abs(np.diff(p, axis=0)).mean() + np.abs(np.diff(p, axis=1)).mean()) / 2)
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime against the engine's torch network, which loads the ONNX file's initialisers."""
+"""ONNX Runtime against the engine's torch network, which loads the ONNX file's initializers."""
 
 import io
 

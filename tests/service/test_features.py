@@ -193,7 +193,7 @@ def test_several_styles_each_at_its_own_scale(server):
     assert plain.image.data != scaled.image.data
 
 
-# Colours
+# Colors
 
 MUTED = image(np.clip(pixels(png(SIZE, SIZE)) // 4 + [60, 90, 130], 0, 255))
 WARM = image(np.clip(pixels(png(SIZE, SIZE, seed=1)) // 2 + [120, 60, 0], 0, 255))
@@ -203,7 +203,7 @@ def test_luminance_keeps_the_colours_of_the_content(server):
     content = pixels(MUTED.data)
 
     def change(color: o.Color.ValueType) -> tuple[np.ndarray, np.ndarray]:
-        """How far the result's colours and its brightness are from the content's."""
+        """How far the result's colors and its brightness are from the content's."""
         result = pixels(transfer(server, MUTED, WARM, color=color, iterations=20, model="vgg19-random").image.data)
         colours = (result - luma(result)[..., None]) - (content - luma(content)[..., None])
         return np.abs(colours), np.abs(luma(result) - luma(content))
@@ -225,7 +225,7 @@ def test_matched_styles_have_the_colours_of_the_content(server, color):
     assert np.abs(plain.mean((0, 1)) - wanted).max() > 24
 
 
-# The course of an optimisation
+# The course of an optimization
 
 
 def test_averaging_delivers_the_mean_of_the_iterates(server):
@@ -282,7 +282,7 @@ def test_the_usual_pyramid_depends_on_the_kind_and_the_optimiser(server):
 def test_a_time_limit_at_a_coarse_level_still_delivers_the_full_size(server):
     how = {"size": 64, "scales": 2, "report_every": 2}
     start = run(server, style_request(**(how | STAY))).loss
-    # Short: the more a level of 32 pixels is optimised, the less it is of the whole's statistics.
+    # Short: the more a level of 32 pixels is optimized, the less it is of the whole's statistics.
     limit = Duration(nanos=300_000_000)
     result = run(server, style_request(iterations=1_000_000, time_limit=limit, **how))
     assert result.iterations < 125_000  # an eighth: the coarse level was not done
@@ -338,7 +338,7 @@ def test_a_tiff(server, bit_depth):
 
 
 def icc(profile: bytes) -> str:
-    """What a colour profile calls itself."""
+    """What a color profile calls itself."""
     from PIL import ImageCms
 
     return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))

@@ -54,7 +54,7 @@ def test_a_result_says_its_format_and_size(format, bit_depth):
         assert (image.format.lower(), image.size) == (format, (21, 13))
 
 
-# Pillow does not read TIFFs of 16-bit colours.
+# Pillow does not read TIFFs of 16-bit colors.
 @pytest.mark.parametrize(("format", "bit_depth"), [("png", 8), ("png", 16), ("tiff", 8)])
 def test_a_result_carries_the_srgb_profile(format, bit_depth):
     with Image.open(io.BytesIO(result(format, bit_depth))) as image:
@@ -109,7 +109,7 @@ def test_the_chunks_of_a_16_bit_png_are_in_the_order_of_the_standard():
 
 
 def smooth() -> np.ndarray:
-    """40 rows of 64 pixels, whose colours lossy formats keep."""
+    """40 rows of 64 pixels, whose colors lossy formats keep."""
     y, x = np.mgrid[:40, :64]
     return np.stack([4 * x, 6 * y, 255 - 2 * x - 3 * y], axis=2).astype(np.uint8)
 

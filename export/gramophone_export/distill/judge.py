@@ -26,7 +26,7 @@ class Judgement:
 
     Attributes:
         photos: median of ‖P G Pᵀ − G_t‖ / ‖G_t‖ on photographs.
-        iterates: the same on pictures optimised through the student from noise to each photograph's style, relative to
+        iterates: the same on pictures optimized through the student from noise to each photograph's style, relative to
             the photograph's matrix.
         reached: median of ‖G_t − A_t‖ / ‖A_t‖ of those, A_t the photograph's: how near they are, says the teacher.
         correlation: of √E_l over all pairs of photographs, student against teacher.
@@ -64,7 +64,7 @@ def judge(student: Student, teacher: Teacher, paths: Sequence[Path], layers: Seq
         grams.append(theirs)
         ours.append(mapped)
         photos.append({name: _relative(mapped[name], theirs[name], theirs[name]) for name in layers})
-        made = _optimised(student, teacher, picture)
+        made = _optimized(student, teacher, picture)
         known, guessed = _grams(teacher.features(made)), _mapped(student, made)
         iterates.append({name: _relative(guessed[name], known[name], theirs[name]) for name in layers})
         reached.append({name: _relative(known[name], theirs[name], theirs[name]) for name in layers})
@@ -94,7 +94,7 @@ def _mapped(student: Student, picture: Tensor) -> dict[str, Tensor]:
         return {name: student.maps[name] @ found[name] @ student.maps[name].T for name in student.layers}
 
 
-def _optimised(student: Student, teacher: Teacher, picture: Tensor) -> Tensor:
+def _optimized(student: Student, teacher: Teacher, picture: Tensor) -> Tensor:
     """A picture made from noise to the style of `picture` through the student, with relative losses, its default."""
     network = student.network(STYLE_LAYERS, teacher.scales)
     with torch.no_grad():

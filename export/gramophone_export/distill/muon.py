@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
     """Muon for kernels (C_out, C_in, 3, 3) and matrices.
 
     Args:
-        parameters: as of any optimiser of torch; a group's `lr` is the root mean square of a step's numbers.
+        parameters: as of any optimizer of torch; a group's `lr` is the root mean square of a step's numbers.
         momentum: of the average of gradients; Nesterov's.
     """
 

@@ -63,7 +63,7 @@ class Student(nn.Module):
         self._scale, self._shift = (torch.tensor(values).view(1, 3, 1, 1) for values in (scale, shift))
 
     def groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Kernels and maps, and biases, for optimisers; each with the `deviation` that it was drawn with."""
+        """Kernels and maps, and biases, for optimizers; each with the `deviation` that it was drawn with."""
         matrices: list[dict[str, Any]] = []
         for name in self.layers:
             fan = self.kernels[name][0].numel()

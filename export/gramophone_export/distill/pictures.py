@@ -39,7 +39,7 @@ def crop(image: Image.Image, side: int, generator: torch.Generator) -> Tensor:
 
 
 def disturbed(picture: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
-    """A picture (3, S, S) that an optimiser could meet: blurred, noisy, mixed with another, tiled, in other colours."""
+    """A picture (3, S, S) that an optimizer could meet: blurred, noisy, mixed with another, tiled, in other colors."""
     amount, choice = torch.rand(2, generator=generator).tolist()
     noise = torch.randn(picture.shape, generator=generator)
     side = picture.shape[-1]

@@ -8,7 +8,7 @@ from pathlib import Path
 from gramophone_server.models.layers import STYLE_LAYERS
 
 WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT = 720, 320, 48, 36, 84
-_COLOURS = ("#888888", "#4269d0", "#3ca951", "#efb118", "#ff725c")
+_COLORS = ("#888888", "#4269d0", "#3ca951", "#efb118", "#ff725c")
 
 
 def plot(log: Path) -> str:
@@ -33,10 +33,10 @@ def plot(log: Path) -> str:
             parts.append(_text(LEFT - 6, y(tick) + 4, f"{tick:g}", "end"))
     for share in (0, 0.25, 0.5, 0.75, 1):
         parts.append(_text(x(share * steps[-1]), HEIGHT - BOTTOM + 16, f"{share * steps[-1]:.0f}"))
-    for (name, curve), colour in zip(curves.items(), _COLOURS, strict=True):
+    for (name, curve), color in zip(curves.items(), _COLORS, strict=True):
         points = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in zip(steps, curve, strict=True))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts.append(_text(WIDTH - RIGHT + 6, y(curve[-1]) + 4, name, "start", colour))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+        parts.append(_text(WIDTH - RIGHT + 6, y(curve[-1]) + 4, name, "start", color))
     box = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     style = 'font-family="sans-serif" font-size="12"'
     background = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
@@ -48,5 +48,5 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [sorted(values[max(0, i - 2) : i + 3])[len(values[max(0, i - 2) : i + 3]) // 2] for i in range(len(values))]
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle", colour: str = "#333") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{colour}">{text}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "middle", color: str = "#333") -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{color}">{text}</text>'

@@ -35,10 +35,10 @@ class Recipe:
             `gradient_every`th batch.
         silence: what it counts, channel by channel, how far those that are 0 all over a batch are from speaking up.
         begin: updates before the first walk, and before gradients count: a beginner's walks teach nothing.
-        walkers: canvases that are optimised at a time.
+        walkers: canvases that are optimized at a time.
         fresh: photographs that are taken in beside every stretch of a walk.
         refresh: updates of the student between two stretches of the walks.
-        stretch: least and most optimiser steps of a stretch.
+        stretch: least and most optimizer steps of a stretch.
         ages: stretches until a canvas begins anew.
         capacity: pictures that the pool remembers.
         held_out: every so many photographs, one is kept for judging.

@@ -1,4 +1,4 @@
-"""Canvases that are being optimised through the student, as jobs will be, and what they pass on their way."""
+"""Canvases that are being optimized through the student, as jobs will be, and what they pass on their way."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -61,11 +61,11 @@ class Walks:
         network, steps = (teacher.network, 6) if led < _LED else (student.network(_LAYERS, teacher.scales), steps)
         if walk.age == 0:
             coarse = resized(walk.canvas, walk.canvas.shape[2] // 2, walk.canvas.shape[3] // 2)
-            coarse = self._optimised(coarse, walk, network, even < _EVEN, steps)
+            coarse = self._optimized(coarse, walk, network, even < _EVEN, steps)
             canvas = resized(coarse, *walk.canvas.shape[2:])
             seeds = torch.randint(2**31, (len(canvas),), generator=generator).tolist()
             walk.canvas = (canvas + fine_detail(seeds, *canvas.shape[2:], deviation=0.05)).clamp_(0, 1)
-        walk.canvas = self._optimised(walk.canvas, walk, network, even < _EVEN, steps)
+        walk.canvas = self._optimized(walk.canvas, walk, network, even < _EVEN, steps)
         walk.age += 1
         self._walks[number] = walk
         return [Pair(Entry.of(c), style) for c, style in zip(walk.canvas, walk.styles, strict=True)]
@@ -94,7 +94,7 @@ class Walks:
         other = self._photos.crop(self._recipe.side, generator)
         return Pair(Entry.of(disturbed(style.picture.float(), other, generator)), style)
 
-    def _optimised(self, canvas: Tensor, walk: Walk, network: TruncatedVGG, even: bool, steps: int) -> Tensor:
+    def _optimized(self, canvas: Tensor, walk: Walk, network: TruncatedVGG, even: bool, steps: int) -> Tensor:
         styles = torch.stack([style.picture.float() for style in walk.styles])
         with torch.no_grad():
             features = network(resized(styles, *canvas.shape[2:]) if styles.shape != canvas.shape else styles)

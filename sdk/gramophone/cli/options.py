@@ -63,7 +63,7 @@ _OPTIONS = [
     click.option("--pooling", type=click.Choice(["max", "average", "average_rescaled"])),
     click.option("--padding", type=click.Choice(["zeros", "replicate"])),
     click.option("--scales", type=int, metavar="N", help="Levels of the pyramid, coarse to fine."),
-    click.option("--color", type=click.Choice(["style", "luminance", "match", "histogram"]), help="Whose colours."),
+    click.option("--color", type=click.Choice(["style", "luminance", "match", "histogram"]), help="Whose colors."),
     click.option("--loss-scale", type=click.Choice(["paper", "relative"]), help="Units of the layers' losses."),
     click.option("--averaging", type=float, metavar="DECAY", help="Deliver an average of the iterates."),
     click.option("--plateau", type=float, metavar="FRACTION", help="End when 50 iterations gain less than this."),

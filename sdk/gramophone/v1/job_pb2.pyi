@@ -265,7 +265,7 @@ class Timings(_message.Message):
 
     @_builtins.property
     def optimize(self) -> _duration_pb2.Duration:
-        """Optimising."""
+        """Optimizing."""
 
     def __init__(
         self,

@@ -81,7 +81,7 @@ class _InitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Init.ValueType],
     INIT_IMAGE: _Init.ValueType  # 3
     """The picture in `init_image`."""
     INIT_STYLE_STATISTICS: _Init.ValueType  # 4
-    """Noise with the mean colour and the colour covariance of the styles. Not for content reconstruction, which has none."""
+    """Noise with the mean color and the color covariance of the styles. Not for content reconstruction, which has none."""
     INIT_BLEND: _Init.ValueType  # 5
     """The content picture (for style reconstruction: the first style) mixed with noise, see `init_noise`."""
 
@@ -97,7 +97,7 @@ INIT_CONTENT: Init.ValueType  # 2
 INIT_IMAGE: Init.ValueType  # 3
 """The picture in `init_image`."""
 INIT_STYLE_STATISTICS: Init.ValueType  # 4
-"""Noise with the mean colour and the colour covariance of the styles. Not for content reconstruction, which has none."""
+"""Noise with the mean color and the color covariance of the styles. Not for content reconstruction, which has none."""
 INIT_BLEND: Init.ValueType  # 5
 """The content picture (for style reconstruction: the first style) mixed with noise, see `init_noise`."""
 Global___Init: _TypeAlias = Init  # noqa: Y015
@@ -118,7 +118,7 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
-    """The arithmetic of the network. Gram matrices, losses, the canvas and the optimiser are float32 in every case."""
+    """The arithmetic of the network. Gram matrices, losses, the canvas and the optimizer are float32 in every case."""
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 """The default: bfloat16 where the device has units for it (GPUs since Ampere, CPUs with AMX), else float32."""
@@ -197,12 +197,12 @@ class _ColorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Color.ValueType
     Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
     """
     COLOR_MATCH: _Color.ValueType  # 3
-    """The styles' pixels are first given the content's mean colour and covariance (same paper, section 3)."""
+    """The styles' pixels are first given the content's mean color and covariance (same paper, section 3)."""
     COLOR_HISTOGRAM: _Color.ValueType  # 4
     """The styles' channels are first given the content's histograms."""
 
 class Color(_Color, metaclass=_ColorEnumTypeWrapper):
-    """Whose colours a style transfer has."""
+    """Whose colors a style transfer has."""
 
 COLOR_UNSPECIFIED: Color.ValueType  # 0
 """The default: COLOR_STYLE."""
@@ -213,7 +213,7 @@ COLOR_LUMINANCE: Color.ValueType  # 2
 Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
 """
 COLOR_MATCH: Color.ValueType  # 3
-"""The styles' pixels are first given the content's mean colour and covariance (same paper, section 3)."""
+"""The styles' pixels are first given the content's mean color and covariance (same paper, section 3)."""
 COLOR_HISTOGRAM: Color.ValueType  # 4
 """The styles' channels are first given the content's histograms."""
 Global___Color: _TypeAlias = Color  # noqa: Y015
@@ -493,7 +493,7 @@ Global___ResultOptions: _TypeAlias = ResultOptions  # noqa: Y015
 
 @_typing.final
 class SynthesisOptions(_message.Message):
-    """How a picture is optimised. A field left unset means its default; the job's recipe shows what was used."""
+    """How a picture is optimized. A field left unset means its default; the job's recipe shows what was used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -529,7 +529,7 @@ class SynthesisOptions(_message.Message):
     iterations: _builtins.int
     """Number of updates of the canvas, each one gradient evaluation; 1 to 1,000,000. Default 300."""
     optimizer: Global___Optimizer.ValueType
-    """The optimiser. Default OPTIMIZER_LBFGS."""
+    """The optimizer. Default OPTIMIZER_LBFGS."""
     learning_rate: _builtins.float
     """Step size; for Adam in units of the 0-255 pixel range, for L-BFGS a factor on the quasi-Newton step. Finite,
     > 0, at most 1000. Default 10 for Adam, 1 for L-BFGS.
@@ -545,7 +545,7 @@ class SynthesisOptions(_message.Message):
     pooling: Global___Pooling.ValueType
     """Pooling of the network. Default: the model's own, see Pooling."""
     tv_weight: _builtins.float
-    """Weight of the total variation of the canvas (mean squared difference of neighbouring pixels, 0-255 range), which
+    """Weight of the total variation of the canvas (mean squared difference of neighboring pixels, 0-255 range), which
     smooths; unitless, finite, >= 0. Default 0, but for models that ask for a little beside relative losses of content.
     """
     report_every: _builtins.int
@@ -573,7 +573,7 @@ class SynthesisOptions(_message.Message):
     with a pyramid, each level does. 0 to 1. Default 0, which never happens.
     """
     color: Global___Color.ValueType
-    """Whose colours the result has; only for style transfer. Default COLOR_STYLE."""
+    """Whose colors the result has; only for style transfer. Default COLOR_STYLE."""
     loss_scale: Global___LossScale.ValueType
     """Units of the layers' losses. Default: the model's own."""
     lbfgs_history: _builtins.int

@@ -78,7 +78,7 @@ class ReconstructStyleRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
-        """How to optimise."""
+        """How to optimize."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class ReconstructContentRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
-        """How to optimise."""
+        """How to optimize."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ class TransferStyleRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
-        """How to optimise."""
+        """How to optimize."""
 
     def __init__(
         self,

@@ -84,7 +84,14 @@ class Decoders:
         seconds = _SECONDS + _SECONDS_A_MILLION * (header.pixels + made) / 1e6
         # Scaled along one axis it is there beside what it is scaled from, and beside what it becomes.
         between = 4 * max(header.pixels + cut.width * header.height, cut.width * header.height + made)
-        values = await self._ask(question, client, seconds, max(header.memory, between))
+        memory = max(header.memory, between)
+        if memory > self._memory:
+            raise PictureError(
+                f"would take {memory / 2**20:,.0f} MiB to scale from {header.width}x{header.height} to "
+                f"{cut.width}x{cut.height}, but this server gives a picture at most {self._memory / 2**20:,.0f}; scale "
+                "it first, or cut it to the shape that is wanted"
+            )
+        values = await self._ask(question, client, seconds, memory)
         return Pixels(str(values["blob"]), bool(values["black"]), bool(values["source_black"]))
 
     async def close(self) -> None:

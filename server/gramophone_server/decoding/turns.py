@@ -28,7 +28,7 @@ class Turns:
 
     Args:
         places: how many decode at once; 2 or more.
-        memory: bytes of all large pictures that are being decoded.
+        memory: bytes of all large pictures that are being decoded; one alone has to fit.
     """
 
     def __init__(self, places: int, memory: int) -> None:
@@ -72,9 +72,7 @@ class Turns:
             return False
         if waiter.memory <= SMALL:
             return self._small + waiter.memory <= _SMALL_TOGETHER
-        return self._large_count < self._places - 1 and (
-            self._large + waiter.memory <= self._memory or not self._large_count
-        )
+        return self._large_count < self._places - 1 and self._large + waiter.memory <= self._memory
 
     def _count(self, waiter: _Waiter, change: int) -> None:
         self._running[waiter.client] += change

@@ -25,7 +25,7 @@ def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0
 
 
 def colored_noise(seeds: Sequence[int], height: int, width: int, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Gaussian noise of that mean colour (3,) and covariance (3, 3), (N, 3, height, width) of 0 to 1."""
+    """Gaussian noise of that mean color (3,) and covariance (3, 3), (N, 3, height, width) of 0 to 1."""
     values, vectors = torch.linalg.eigh(covariance)
     root = (vectors * values.clamp_min(0).sqrt()).float()
     canvases = []

@@ -1,4 +1,4 @@
-"""Colours of one picture given to another. Pictures are (N, 3, H, W), RGB, 0 to 1.
+"""Colors of one picture given to another. Pictures are (N, 3, H, W), RGB, 0 to 1.
 
 After Gatys, Bethge, Hertzmann & Shechtman 2016, "Preserving Color in Neural Artistic Style Transfer".
 """
@@ -16,12 +16,12 @@ def luminance(picture: Tensor) -> Tensor:
 
 
 def grey(picture: Tensor) -> Tensor:
-    """A picture without its colours, (N, 3, H, W)."""
+    """A picture without its colors, (N, 3, H, W)."""
     return luminance(picture).expand(-1, 3, -1, -1)
 
 
 def with_luminance(picture: Tensor, light: Tensor) -> Tensor:
-    """A picture with another's brightness `light` (N, 1, H, W) and its own colours (I and Q of YIQ)."""
+    """A picture with another's brightness `light` (N, 1, H, W) and its own colors (I and Q of YIQ)."""
     # Y's weights sum to 1: adding the same to all channels changes Y by as much, and neither I nor Q.
     return (picture + (light - luminance(picture))).clamp(0, 1)
 
@@ -36,7 +36,7 @@ def match_luminance(style: Tensor, content: Tensor) -> Tensor:
 
 
 def match_covariance(style: Tensor, content: Tensor) -> Tensor:
-    """The style with the content's mean colour and covariance: x ↦ Σc^½ Σs^-½ (x − μs) + μc (section 3)."""
+    """The style with the content's mean color and covariance: x ↦ Σc^½ Σs^-½ (x − μs) + μc (section 3)."""
     mean, covariance = color_statistics(style)
     wanted_mean, wanted = color_statistics(content)
     # A picture of one hue has a singular covariance.
@@ -59,7 +59,7 @@ def match_histogram(style: Tensor, content: Tensor) -> Tensor:
 
 
 def color_statistics(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (3,) and covariance (3, 3) of the colours of a picture, float64 on the CPU."""
+    """Mean (3,) and covariance (3, 3) of the colors of a picture, float64 on the CPU."""
     pixels = picture.double().permute(0, 2, 3, 1).reshape(-1, 3).cpu()
     return pixels.mean(0), torch.cov(pixels.T, correction=0)
 

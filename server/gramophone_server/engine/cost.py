@@ -1,4 +1,4 @@
-"""What an optimisation costs, in bytes and operations, before anything is allocated. Arithmetic only: no torch."""
+"""What an optimization costs, in bytes and operations, before anything is allocated. Arithmetic only: no torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Workload:
-    """A batch of canvases and how they are optimised.
+    """A batch of canvases and how they are optimized.
 
     Attributes:
         convolutions: up to the deepest layer needed.
@@ -119,7 +119,7 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
     The tensors that torch holds, step by step: forwards what is saved grows, backwards each layer's is let go after it.
     """
     size, pixels = work.itemsize, height * width * work.batch
-    # What the network is shown, and the neighbours' differences.
+    # What the network is shown, and the neighbors' differences.
     saved = pixels * 3 * (4 + size) + (pixels * 3 * 4 * 6 if work.variation else 0)
     peak = saved
     backwards: list[int] = []
@@ -197,10 +197,10 @@ def _winograd_bytes(c: Convolution, rows: int, columns: int, batch: int) -> int:
 
 
 def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = False) -> int:
-    """The canvas and all that is as large as it: gradient, optimiser, best and averaged iterates.
+    """The canvas and all that is as large as it: gradient, optimizer, best and averaged iterates.
 
     Args:
-        stepping: the peak of the optimiser's step rather than what is held while the gradient is computed.
+        stepping: the peak of the optimizer's step rather than what is held while the gradient is computed.
     """
     if work.pairs is None:
         tensors = 7 if stepping else 6

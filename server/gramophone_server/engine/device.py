@@ -78,7 +78,7 @@ def available_threads() -> int:
 
 
 def set_up_cpu(threads: int = 0) -> None:
-    """Sets this process up for optimising: its threads, and to keep what it frees for the next step.
+    """Sets this process up for optimizing: its threads, and to keep what it frees for the next step.
 
     By default the C library gives each freed block of a megabyte or more back to the system, and gets every next one in
     pages that must be cleared and mapped one by one: a sixth of a step at 512x512. `release_free_memory` still gives

@@ -170,13 +170,13 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
 
 def squared_differences(canvas: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared differences of pixels that are neighbours in a column, and in a row, in 0–255 units."""
+    """Squared differences of pixels that are neighbors in a column, and in a row, in 0–255 units."""
     levels = 255 * canvas
     return (levels[:, :, 1:] - levels[:, :, :-1]).square(), (levels[..., 1:] - levels[..., :-1]).square()
 
 
 def total_variation(canvas: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels in 0–255 units, rows and columns added; (N,) of (N, 3, H, W).
+    """Mean squared difference of neighboring pixels in 0–255 units, rows and columns added; (N,) of (N, 3, H, W).
 
     The anisotropic quadratic form (β = 2) of Mahendran & Vedaldi 2015, averaged so as not to grow with the picture.
     """

@@ -1,4 +1,4 @@
-"""What a batch of canvases is optimised for: a weighted sum of losses against constant targets."""
+"""What a batch of canvases is optimized for: a weighted sum of losses against constant targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -101,7 +101,7 @@ class Objective:
         loss = self.total(terms)
         # Summed over the batch: no term mixes canvases, so each canvas gets the gradient of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), canvas)
-        # As the canvas lies in memory, not with channels last, which would make an optimiser's every sum slow.
+        # As the canvas lies in memory, not with channels last, which would make an optimizer's every sum slow.
         return Evaluation(terms.detach(), loss.detach(), gradient.contiguous())
 
     def _evaluate_tiles(self, canvas: Tensor, tiles: Sequence[Tile]) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Optimisers over a batch of canvases whose pixels stay in the displayable box, 0 to 1.
+"""Optimizers over a batch of canvases whose pixels stay in the displayable box, 0 to 1.
 
 torch.optim.LBFGS would couple the canvases of a batch through its dot products and step lengths; these keep every
 canvas to itself. A step is one gradient evaluation, and nothing here makes the host wait for the device.
@@ -15,7 +15,7 @@ from .objective import Evaluation
 from .spectrum import SpectralScale
 
 State = dict[str, Any]
-"""What an optimiser has learned: tensors, numbers, and lists and dicts of them."""
+"""What an optimizer has learned: tensors, numbers, and lists and dicts of them."""
 
 
 class Optimizer(Protocol):

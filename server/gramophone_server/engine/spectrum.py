@@ -1,6 +1,6 @@
-"""The initial inverse Hessian of L-BFGS, learned by spatial frequency and colour.
+"""The initial inverse Hessian of L-BFGS, learned by spatial frequency and color.
 
-The loss of a picture is far stiffer in mid frequencies than in coarse ones, and than in fine colour; a single number,
+The loss of a picture is far stiffer in mid frequencies than in coarse ones, and than in fine color; a single number,
 the usual initial inverse Hessian, fits none of them. Bands of the Fourier plane are as good a coordinate system as
 there is for a loss that is almost the same wherever a picture is shifted, and what each needs can be read off the
 curvature pairs themselves.
@@ -21,12 +21,12 @@ _LARGE = 1 << 21
 # Most frequencies that are summed at a time.
 _STRIP = 1 << 16
 
-# Rows: brightness, then two opponent colours; orthonormal.
+# Rows: brightness, then two opponent colors; orthonormal.
 _AXES = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, -(2**-0.5), 0.0), (6**-0.5, 6**-0.5, -2 * 6**-0.5))
 
 
 class SpectralScale:
-    """A positive definite matrix P for each canvas, diagonal in frequency bands of three colour axes.
+    """A positive definite matrix P for each canvas, diagonal in frequency bands of three color axes.
 
     Each band's factor is the root of (mean square step / mean square change of the gradient) over the latest pairs,
     the geometric mean of the two usual secant estimates, relative to the whole picture's.
@@ -163,12 +163,12 @@ def _axes(like: Tensor) -> Tensor:
 
 
 def _at_once(values: Tensor) -> int:
-    """Of how many axes of colour spectra are made at a time: of large canvases of one, which takes less memory."""
+    """Of how many axes of color spectra are made at a time: of large canvases of one, which takes less memory."""
     return 3 if values[0].numel() < _LARGE else 1
 
 
 def _turned(values: Tensor, axes: Tensor) -> Tensor:
-    """Values (N, C, H, W) in other coordinates of colour, the rows of `axes` (K, C)."""
+    """Values (N, C, H, W) in other coordinates of color, the rows of `axes` (K, C)."""
     # A product for each canvas: one for all of them would round otherwise for a canvas alone than in a batch.
     turned = torch.bmm(axes.expand(len(values), *axes.shape), values.flatten(2))
     return turned.view(len(values), len(axes), *values.shape[2:])

@@ -1,4 +1,4 @@
-"""The optimisation itself: an iterable of frames that can be stopped, saved and taken up again."""
+"""The optimization itself: an iterable of frames that can be stopped, saved and taken up again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Level:
         iterations: most updates at this level.
         open: makes the level's objective; called when the level begins.
         detail: (N, 3, height, width) added to the canvas that comes up from a coarser level, which has no fine detail
-            for the optimiser to work on; None for nothing.
+            for the optimizer to work on; None for nothing.
     """
 
     height: int
@@ -81,10 +81,10 @@ class Frame:
 
 
 class Synthesis:
-    """Optimises a batch of canvases level by level, one gradient evaluation an update.
+    """Optimizes a batch of canvases level by level, one gradient evaluation an update.
 
     Iterating yields a frame every `report_every` updates and after the last of each level; between frames nothing waits
-    for the device. Leaving the iteration ends the optimisation; at a frame `state` says all that is needed to go on
+    for the device. Leaving the iteration ends the optimization; at a frame `state` says all that is needed to go on
     from it, and gives the same bytes as if it had never been left.
 
     Args:
@@ -134,7 +134,7 @@ class Synthesis:
         return Frame(self._iteration, self._number, self._canvas, self._terms, self._loss, self._best, average)
 
     def state(self) -> dict[str, Any]:
-        """Where the optimisation stands: tensors, numbers, and lists and dicts of them."""
+        """Where the optimization stands: tensors, numbers, and lists and dicts of them."""
         return {
             "iteration": self._iteration,
             "number": self._number,
@@ -151,7 +151,7 @@ class Synthesis:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state` of an optimisation that was set up like this one; its tensors are on the device."""
+        """Goes on from a `state` of an optimization that was set up like this one; its tensors are on the device."""
         self._iteration, self._number, self._done = state["iteration"], state["number"], state["done"]
         self._canvas, self._best = state["canvas"], Best(*state["best"])
         self._terms, self._loss = state["terms"], state["loss"]

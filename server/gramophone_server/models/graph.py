@@ -57,7 +57,7 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
     """
     heads = heads or {}
     nodes: list[onnx.NodeProto] = []
-    initialisers: list[onnx.TensorProto] = []
+    initializers: list[onnx.TensorProto] = []
     outputs: list[onnx.ValueInfoProto] = []
     x, reached = INPUT, 1
     for name in sorted(weights, key=position):
@@ -73,7 +73,7 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
         for part, array in arrays.items():
             parameter = f"{name}.{part}"
             stored = array.astype(np.float16 if half else np.float32)
-            initialisers.append(numpy_helper.from_array(stored, parameter))
+            initializers.append(numpy_helper.from_array(stored, parameter))
             if half:
                 nodes.append(helper.make_node("Cast", [parameter], [f"{parameter}.float32"], to=TensorProto.FLOAT))
                 parameter += ".float32"
@@ -95,7 +95,7 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dimensions))
         x = activation
     picture = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, "height", "width"])
-    graph = helper.make_graph(nodes, "vgg", [picture], outputs, initialisers)
+    graph = helper.make_graph(nodes, "vgg", [picture], outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     return model
@@ -112,7 +112,7 @@ def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def load_parameters(path: Path) -> Parameters:
-    """The parameters of an ONNX file, from its initialisers.
+    """The parameters of an ONNX file, from its initializers.
 
     Raises:
         ValueError: it is not a graph that `build_vgg` makes.
@@ -142,12 +142,12 @@ def parse(data: bytes) -> onnx.ModelProto:
 
 
 def parameters_of(model: onnx.ModelProto) -> Parameters:
-    """The parameters of a graph, from its initialisers.
+    """The parameters of a graph, from its initializers.
 
     Raises:
         ValueError: it is not a graph that `build_vgg` makes.
     """
-    weights, heads = _initialisers(model)
+    weights, heads = _initializers(model)
     try:
         values = {t.name: numpy_helper.to_array(t).astype(np.float32, copy=False) for t in model.graph.initializer}
         return Parameters(
@@ -164,7 +164,7 @@ def shapes_of(model: onnx.ModelProto) -> Shapes:
     Raises:
         ValueError: it is not a graph that `build_vgg` makes.
     """
-    weights, heads = _initialisers(model)
+    weights, heads = _initializers(model)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     try:
         return Shapes(
@@ -175,7 +175,7 @@ def shapes_of(model: onnx.ModelProto) -> Shapes:
         raise ValueError(f"not a VGG as `gramophone export` writes it: {error}") from error
 
 
-def _initialisers(model: onnx.ModelProto) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+def _initializers(model: onnx.ModelProto) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """The names of the kernel and bias of each layer, and of the head of each that has one."""
     nodes = model.graph.node
     try:

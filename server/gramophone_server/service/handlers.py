@@ -16,7 +16,7 @@ Behavior = Callable[[Any, Context], Any]
 def wrapped(
     handler: Handler, answering: Callable[[Behavior], Behavior], streaming: Callable[[Behavior], Behavior]
 ) -> Handler:
-    """The handler with its behaviour wrapped, by `streaming` if it streams responses and else by `answering`."""
+    """The handler with its behavior wrapped, by `streaming` if it streams responses and else by `answering`."""
     make: Any
     behavior: Any
     wrap = streaming if handler.response_streaming else answering

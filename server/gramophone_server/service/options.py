@@ -136,7 +136,7 @@ def _result(result: pb.ResultOptions, check: Checker) -> ResultSpec:
 def _color(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> ColorName:
     color: ColorName = check.choice(options, "color", pb.Color, "style", at=AT)
     if color != "style" and kind != "transfer":
-        reason = f"is COLOR_{color.upper()}, but only a style transfer has a content picture to take colours from"
+        reason = f"is COLOR_{color.upper()}, but only a style transfer has a content picture to take colors from"
         check.add(AT + "color", reason)
     return color
 

@@ -136,7 +136,7 @@ def fingerprint_of(spec: JobSpec, model_sha256: str, precision: str) -> str:
 class Checkpoints:
     """Writes a job's checkpoints now and then, in a thread of its own, so that steps go on meanwhile.
 
-    The state's tensors are never changed in place by the optimisation, so what is being written stays as it was.
+    The state's tensors are never changed in place by the optimization, so what is being written stays as it was.
 
     Args:
         every: least seconds between two.

@@ -12,7 +12,7 @@ class Outbox:
     """A thread that makes and sends messages in order.
 
     A message is given as a function that makes it, so that encoding happens here. Progress that has not been begun when
-    newer progress comes is dropped: neither a slow encoder nor a slow front holds the optimisation up.
+    newer progress comes is dropped: neither a slow encoder nor a slow front holds the optimization up.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a spec as arrays, at other sizes, and in other colours."""
+"""Pictures of a spec as arrays, at other sizes, and in other colors."""
 
 import hashlib
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def scaled_mask(mask: Mask, width: int, height: int) -> Mask:
 
 
 def in_content_colors(style: StylePicture, content: Picture, how: ColorName) -> StylePicture:
-    """A style in the content's colours."""
+    """A style in the content's colors."""
     if how == "style":
         return style
     matched = _MATCH[how](canvas_of(style.picture), canvas_of(content))
@@ -74,5 +74,5 @@ def in_content_colors(style: StylePicture, content: Picture, how: ColorName) -> 
 
 
 def in_grey(picture: Picture) -> Picture:
-    """A picture without its colours."""
+    """A picture without its colors."""
     return picture_of(color.grey(canvas_of(picture)))

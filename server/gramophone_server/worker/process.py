@@ -52,7 +52,7 @@ _IDLE = 5.0
 class WorkerProcess:
     """Owns one device until the pipe to the front closes.
 
-    Three threads: this one optimises, one receives (so that a cancel is seen while a job runs), one sends. Questions
+    Three threads: this one optimizes, one receives (so that a cancel is seen while a job runs), one sends. Questions
     about features and costs are answered on a fourth, beside the job.
     """
 

@@ -1,4 +1,4 @@
-"""Runs one job: prepare, optimise, report, finish."""
+"""Runs one job: prepare, optimize, report, finish."""
 
 import itertools
 import logging
@@ -139,7 +139,7 @@ class JobRunner:
         frame = studio.synthesis.frame()
         optimized = time.monotonic()
         checkpoints.finish()
-        # What the optimiser has learned would be held while the picture is judged.
+        # What the optimizer has learned would be held while the picture is judged.
         studio.close()
         judged = studio.finish(frame)
         recipe = self._recipe(spec, model, studio, frame.iteration, way.tile)

@@ -1,4 +1,4 @@
-"""From a job's spec to what the engine needs: network, levels, canvas, optimiser; and from its canvas to a picture."""
+"""From a job's spec to what the engine needs: network, levels, canvas, optimizer; and from its canvas to a picture."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +24,8 @@ from .pictures import canvas_of
 from .targets import Targets
 from .terms import Terms
 
-# Strong noise has the colours of a texture within its reach from the start. In a content reconstruction it would stay
-# wherever a layer is nearly blind, in fine colour above all: conv1_2 comes back at 34 dB from 0.01, 22 from 0.15.
+# Strong noise has the colors of a texture within its reach from the start. In a content reconstruction it would stay
+# wherever a layer is nearly blind, in fine color above all: conv1_2 comes back at 34 dB from 0.01, 22 from 0.15.
 _NOISE: dict[Kind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
 # Added on the way up the pyramid where a picture grows from noise: a quarter off the time to a given loss.
 _DETAIL: dict[Kind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
@@ -50,7 +50,7 @@ class Studio:
         host_history: keep the curvature pairs of L-BFGS in the host's memory.
 
     Attributes:
-        synthesis: the optimisation.
+        synthesis: the optimization.
         precision: "float32" or "bfloat16", as chosen.
 
     Raises:
@@ -137,7 +137,7 @@ class Studio:
         return Judged(picture, exact.total(terms).item(), _named(exact.terms, terms))
 
     def _painted(self, canvas: Tensor) -> Tensor:
-        """The canvas with the colours it is to have."""
+        """The canvas with the colors it is to have."""
         if self._content is None:
             return canvas
         content = self._content

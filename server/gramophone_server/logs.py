@@ -58,6 +58,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def _without_ended_calls(record: logging.LogRecord) -> bool:
+    """False for what gRPC writes, with a traceback, of an answer that comes after the end of its call.
+
+    Its client left, or gRPC refused a message that is too long. Neither is a fault of the server.
+    """
+    return not (record.exc_info and type(record.exc_info[1]).__name__ == "ExecuteBatchError")
+
+
 def configure(format: Format, level: str) -> None:
     """Has this process log to standard error, from `level` ("debug", …, "error") on."""
     handler = logging.StreamHandler()
@@ -65,4 +73,5 @@ def configure(format: Format, level: str) -> None:
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_without_ended_calls)
     logging.basicConfig(level=level.upper(), handlers=[handler])

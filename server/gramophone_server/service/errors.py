@@ -1,5 +1,6 @@
 """From what can go wrong to google.rpc rich errors (https://google.aip.dev/193)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
@@ -96,5 +97,9 @@ async def abort(context: Context, code: grpc.StatusCode, message: str, *extra: M
         packed = AnyMessage()
         packed.Pack(detail)
         status.details.append(packed)
-    await context.abort(code, message, ((_STATUS_KEY, status.SerializeToString()),))
+    try:
+        await context.abort(code, message, ((_STATUS_KEY, status.SerializeToString()),))
+    except grpc.aio.InternalError as error:
+        # The call has ended already: its client left, or gRPC refused a message that is too long.
+        raise asyncio.CancelledError from error
     raise AssertionError("abort raises")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import IO, TYPE_CHECKING, Any
+
+from .image_files import from_bytes, from_file, from_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,34 +15,50 @@ if TYPE_CHECKING:
 
     from .uploads import Uploaded
 
-    ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Uploaded
-    """A picture: the path of a file, a file's bytes, a PIL image, an array, see `encode`, or one uploaded before."""
+    ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray[Any, Any] | Uploaded
+    """A picture: a path, a file's bytes, an open file, a PIL image, an array, see `encode`, or one uploaded before."""
 
 
 def encode(image: ImageLike) -> bytes:
     """The bytes of a picture file.
 
     Args:
-        image: a path or a file's bytes, which are sent as they are; a PIL image; or an array of shape (H, W, 3) RGB,
-            (H, W, 4) RGBA or (H, W) grey, either uint8 or floating point of 0 to 1.
+        image: one of these:
+
+            - the path of a file, or a file's bytes, which are sent as they are.
+            - a file open for reading bytes. It is read from its beginning, as `PIL.Image.open` does; one that cannot
+              seek, such as a response of `urllib`, from where it stands.
+            - a PIL image of any mode but F. The server makes of it what it makes of its file: it is turned as its EXIF
+              or XMP data say, its ICC profile and its transparency go along, and of several frames the current one is
+              taken. Modes I and I;16 are grey of 0 to 65535.
+            - an array of shape (H, W, 3) RGB, (H, W, 4) RGBA, (H, W) or (H, W, 1) grey: uint8, uint16, bool, or
+              floating point of 0 to 1.
 
     Raises:
         FileNotFoundError: there is no such file.
+        IsADirectoryError: it is a folder.
         TypeError: it is none of these.
-        ValueError: an array of another shape, type or range.
+        ValueError: it is an address, an empty or a closed file, a PIL image of another mode or that cannot be loaded,
+            or an array of another shape, type or range.
     """
     if isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
+        return from_bytes(image)
     if isinstance(image, str | os.PathLike):
-        return Path(image).expanduser().read_bytes()
-    # Loaded only when needed, so that importing the package stays fast.
-    from PIL import Image
+        return from_path(image)
+    # Who has no PIL image has perhaps not loaded Pillow, which takes a while.
+    if "PIL.Image" in sys.modules and isinstance(image, sys.modules["PIL.Image"].Image):
+        from .image_objects import from_pil
 
-    if isinstance(image, Image.Image):
-        return _png(image)
+        return from_pil(image)
     if hasattr(image, "__array__"):
-        return _png(Image.fromarray(_levels(image)))
-    raise TypeError(f"a picture must be a path, bytes, a PIL image or an array, not {type(image).__name__}")
+        from .image_arrays import from_array
+
+        return from_array(image)
+    if hasattr(image, "read"):
+        return from_file(image)
+    raise TypeError(
+        f"a picture must be a path, bytes, an open file, a PIL image or an array, not {type(image).__name__}"
+    )
 
 
 def decode(data: bytes) -> Image.Image:
@@ -50,38 +68,3 @@ def decode(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
-
-
-def _png(image: Image.Image) -> bytes:
-    if image.mode not in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):  # all that PNG has
-        image = image.convert("RGB")
-    buffer = io.BytesIO()
-    # Over a socket a little size costs less than the time to save it.
-    image.save(buffer, format="PNG", compress_level=1, icc_profile=image.info.get("icc_profile"))
-    return buffer.getvalue()
-
-
-def _levels(image: Any) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    array = np.asarray(image)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ValueError(
-            f"an array must have the shape (height, width, 3), (height, width, 4) or (height, width), not {array.shape}"
-        )
-    if 0 in array.shape:
-        raise ValueError(f"an array of shape {array.shape} has no pixels")
-    if array.dtype == np.uint8:
-        return array
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"an array must be uint8 (0 to 255) or floating point (0 to 1), not {array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError("a floating-point array must be finite; this one has NaN or infinite values")
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"a floating-point array must be of 0 to 1, but this one is of {low:g} to {high:g}; "
-            "divide by 255, or use uint8"
-        )
-    levels: np.ndarray[Any, Any] = (array * 255).round().astype(np.uint8)
-    return levels

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from PIL import Image
+
+from gramophone_server.decoding.header import read_header
+from gramophone_server.decoding.pictures import decode
+
 
 @contextmanager
 def opened(data: bytes) -> Iterator[Any]:
@@ -15,6 +20,17 @@ def opened(data: bytes) -> Iterator[Any]:
         file.write(data)
         file.seek(0)
         yield file
+
+
+def decoded(data: bytes, max_pixels: int = 1 << 20) -> Image.Image:
+    """What the server makes of a picture file, whose header says the same size."""
+    with opened(data) as file:
+        header = read_header(file, max_pixels)
+    with opened(data) as file:
+        image = decode(file, max_pixels)
+    assert image.size == (header.width, header.height)
+    assert image.mode == "RGB"
+    return image
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

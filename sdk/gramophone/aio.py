@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Unpack, overload
 
 import grpc
 
+from .brief import Rooted
 from .channel import channel_options, traced
 from .client import arrays
 from .connection import AsyncConnection
@@ -42,8 +43,11 @@ if TYPE_CHECKING:
     from .requests import Layers, Style
 
 
-class Job:
+class Job(Rooted):
     """A job on the server; made by a Client. See gramophone.Job."""
+
+    _instead = "send job.id, and call client.job(id) there"
+    _shown = ("id", "state")
 
     def __init__(self, connection: AsyncConnection, job_id: str, stream: Any = None) -> None:
         self._connection = connection
@@ -146,8 +150,11 @@ class Job:
         self._history.result()
 
 
-class Client:
+class Client(Rooted):
     """A connection to a server, used in an `async with` block or closed with `close`. See gramophone.Client."""
+
+    _instead = "make another from the same target and options there"
+    _shown = ("target",)
 
     def __init__(
         self,

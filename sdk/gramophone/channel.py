@@ -37,6 +37,9 @@ class MetadataChannel:
         self._metadata = metadata
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_channel" not in self.__dict__:
+            # Asked of one that is being copied.
+            raise AttributeError(name)
         attribute = getattr(self._channel, name)
         if name not in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             return attribute

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
+from .brief import Rooted
 from .channel import channel_options, traced
 from .connection import Connection
 from .credentials import Credentials, Pem
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from .requests import Layers, Style
 
 
-class Client:
+class Client(Rooted):
     """A connection to a server, used in a `with` block or closed with `close`.
 
     The three calls that paint return a Job as soon as the server has accepted it. They take the keyword options of
@@ -67,6 +68,9 @@ class Client:
         ValueError: a token would travel unencrypted, or a certificate comes without its key.
         FileNotFoundError: there is no such file.
     """
+
+    _instead = "make another from the same target and options there"
+    _shown = ("target",)
 
     def __init__(
         self,

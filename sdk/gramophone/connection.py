@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from .brief import Rooted
 from .errors import InvalidRequestError, ServerError
 from .retry import Attempts, RetryPolicy, StreamEndedError
 from .uploads import Library, Parcel, pieces, sha256_of
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class _Terms:
+class _Terms(Rooted):
     """What both kinds of connection have.
 
     Args:
         target: the server's address.
         policy: how patient calls are.
     """
+
+    _instead = "make another client there"
+    _shown = ("target",)
 
     def __init__(self, target: str, policy: RetryPolicy) -> None:
         self.target = target

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import grpc
 
+from .brief import Value
 from .channel import MetadataChannel
 
 _Channel = TypeVar("_Channel", grpc.Channel, grpc.aio.Channel)
@@ -19,13 +20,16 @@ Pem = str | os.PathLike[str] | bytes
 
 
 @dataclass(frozen=True, repr=False)
-class Credentials:
+class Credentials(Value):
     """What a client shows, and whom it trusts; see gramophone.Client.
 
     Raises:
         ValueError: the parts do not fit together.
         FileNotFoundError: there is no such file.
     """
+
+    # Neither the token nor a key.
+    _shown = ("tls", "insecure")
 
     token: str | None = None
     tls: bool = False

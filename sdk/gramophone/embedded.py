@@ -8,13 +8,14 @@ import sys
 import tempfile
 from types import TracebackType
 
+from .brief import Rooted
 from .errors import UnavailableError
 
 _NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection")
 _GREETING = "serving on "
 
 
-class EmbeddedServer:
+class EmbeddedServer(Rooted):
     """Starts a server on a free loopback port for the length of a `with` block; `address` says where.
 
     It runs in a process of its own and leaves when the block does, or this process, however it ends.
@@ -25,6 +26,9 @@ class EmbeddedServer:
     Raises:
         UnavailableError: the server's packages are not installed, or it did not start.
     """
+
+    _instead = "send its address, and connect a gramophone.Client to it there"
+    _shown = ("address",)
 
     def __init__(self, *args: str) -> None:
         self._args = args

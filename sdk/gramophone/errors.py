@@ -6,13 +6,23 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from .brief import Value
+
 
 class GramophoneError(Exception):
-    """The base of all errors of this package that the service causes."""
+    """The base of all errors of this package that the service causes. They can be pickled and copied."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is otherwise made again from its message alone, which not all of them are made from.
+        return _remade, (type(self), self.args), self.__dict__
 
 
-@dataclass(frozen=True)
-class FieldViolation:
+def _remade(kind: type[GramophoneError], args: tuple[Any, ...]) -> GramophoneError:
+    return kind.__new__(kind, *args)
+
+
+@dataclass(frozen=True, repr=False)
+class FieldViolation(Value):
     """A field of the request and what is wrong with it."""
 
     field: str

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, overload
 
 import grpc
 
+from .brief import Rooted
 from .connection import Connection
 from .downloads import Download, contents, destination
 from .errors import NotFoundError
@@ -18,7 +19,7 @@ from .v1 import job_service_pb2
 from .values import Frame, JobInfo, Result
 
 
-class Job:
+class Job(Rooted):
     """A job on the server; made by a Client.
 
     Iterating gives its frames as they come, to its end; a frame that is overtaken by a newer one before it was sent is
@@ -27,6 +28,9 @@ class Job:
     that was restarted, whose job may have gone back some iterations. Leaving the loop leaves the job running: `cancel`
     stops it.
     """
+
+    _instead = "send job.id, and call client.job(id) there"
+    _shown = ("id", "state")
 
     def __init__(self, connection: Connection, job_id: str, stream: Any = None) -> None:
         self._connection = connection

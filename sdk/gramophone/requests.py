@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
+from .brief import Value
 from .images import encode
 from .uploads import Uploaded
 from .v1 import model_service_pb2, options_pb2
@@ -63,8 +64,8 @@ class Options(TypedDict, total=False):
     priority: int
 
 
-@dataclass(frozen=True)
-class Style:
+@dataclass(frozen=True, repr=False)
+class Style(Value):
     """A picture whose style is painted with.
 
     Attributes:

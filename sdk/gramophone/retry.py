@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from .brief import Value
 from .errors import DeadlineError, from_rpc, retry_delay
 
 _FIRST_PAUSE = 0.1
@@ -37,8 +38,8 @@ class StreamEndedError(grpc.RpcError):
         return ()
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
+@dataclass(frozen=True, repr=False)
+class RetryPolicy(Value):
     """How patient a client is.
 
     Attributes:

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from .brief import Value
 from .errors import InvalidRequestError, ServerError
 from .v1 import job_service_pb2, options_pb2
 
@@ -26,8 +27,8 @@ _TOGETHER = 2 << 20
 _Request = TypeVar("_Request", bound=Message)
 
 
-@dataclass(frozen=True)
-class Uploaded:
+@dataclass(frozen=True, repr=False)
+class Uploaded(Value):
     """A picture that the server has already: pass it wherever a picture goes.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from .brief import Value, described
 from .images import decode
 from .v1 import job_pb2, model_service_pb2, style_transfer_service_pb2
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@dataclass(frozen=True)
-class LayerLoss:
+@dataclass(frozen=True, repr=False)
+class LayerLoss(Value):
     """A term of a loss: "style", "content" or "total_variation" at a layer, before its weight, and the weight.
 
     `region` is the number of the style whose mask it belongs to; None for styles without one.
@@ -32,8 +34,8 @@ class LayerLoss:
     region: int | None = None
 
 
-@dataclass(frozen=True)
-class Frame:
+@dataclass(frozen=True, repr=False)
+class Frame(Value):
     """How far a running job is.
 
     Attributes:
@@ -44,6 +46,8 @@ class Frame:
         elapsed, remaining: seconds since it began to run, and until it ends as far as can be told.
         preview_bytes: the preview's file, empty if this frame has none.
     """
+
+    _shown = ("iteration", "iterations", "loss", "remaining", "preview_bytes")
 
     iteration: int
     iterations: int
@@ -74,8 +78,8 @@ class Frame:
         )
 
 
-@dataclass(frozen=True)
-class Timings:
+@dataclass(frozen=True, repr=False)
+class Timings(Value):
     """Where a job's time went, in seconds: waiting, preparing (model and targets), optimizing."""
 
     queued: float
@@ -83,8 +87,8 @@ class Timings:
     optimize: float
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Value):
     """What a job made.
 
     Attributes:
@@ -104,6 +108,12 @@ class Result:
     model: str
     recipe: dict[str, Any]
     timings: Timings
+
+    def _parts(self) -> Iterator[str]:
+        if {"width", "height"} <= self.recipe.keys():
+            yield f"{self.recipe['width']}x{self.recipe['height']}"
+        for name in ("loss", "iterations", "model", "data"):
+            yield f"{name}={described(getattr(self, name))}"
 
     @cached_property
     def image(self) -> Image.Image:
@@ -125,8 +135,8 @@ class Result:
         )
 
 
-@dataclass(frozen=True)
-class JobInfo:
+@dataclass(frozen=True, repr=False)
+class JobInfo(Value):
     """A job as it stands.
 
     Attributes:
@@ -152,6 +162,14 @@ class JobInfo:
     priority: int = 0
     attempts: int = 0
 
+    def _parts(self) -> Iterator[str]:
+        for name in ("id", "kind", "state", "model"):
+            yield f"{name}={described(getattr(self, name))}"
+        if self.frame is not None:
+            yield f"iteration={self.frame.iteration}/{self.frame.iterations}, loss={described(self.frame.loss)}"
+        if self.error is not None:
+            yield f"error={described(self.error)}"
+
     @classmethod
     def of(cls, message: job_pb2.Job) -> JobInfo:
         """The info of a message."""
@@ -171,8 +189,8 @@ class JobInfo:
         )
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Value):
     """What a job would take.
 
     Attributes:
@@ -184,6 +202,8 @@ class Estimate:
         seconds, seconds_per_iteration: to the end of the job, and of one iteration at full size.
         device: what it would run on.
     """
+
+    _shown = ("width", "height", "tile_size", "peak_memory", "available_memory", "fits", "seconds", "device")
 
     width: int
     height: int
@@ -213,9 +233,11 @@ class Estimate:
         )
 
 
-@dataclass(frozen=True)
-class ModelInfo:
+@dataclass(frozen=True, repr=False)
+class ModelInfo(Value):
     """A model of the server: its name, its layers from shallow to deep, what it is and whose."""
+
+    _shown = ("name", "is_default", "layers", "description")
 
     name: str
     layers: tuple[str, ...]

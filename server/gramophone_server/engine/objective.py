@@ -27,6 +27,7 @@ class Term:
         weight: (N,) factor of the term in the total, >= 0.
         share: for style, what each position of the layer counts, (1 or N, H, W) summing to 1; None for all the same.
         region: number of the masked region a style term belongs to; None for the whole canvas.
+        stated: the weight as a report states it, where the loss is optimized in another unit; None for `weight`.
     """
 
     kind: TermKind
@@ -35,6 +36,7 @@ class Term:
     weight: Tensor
     share: Tensor | None = None
     region: int | None = None
+    stated: float | None = None
 
 
 @dataclass(frozen=True)

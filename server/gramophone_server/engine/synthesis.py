@@ -80,6 +80,12 @@ class Frame:
     average: Tensor | None
 
 
+def climbed(canvas: Tensor, height: int, width: int, detail: Tensor | None) -> Tensor:
+    """A canvas (N, 3, H, W) brought up to a finer level, with the level's `detail` added."""
+    canvas = resized(canvas, height, width)
+    return canvas if detail is None else (canvas + detail).clamp_(0, 1)
+
+
 class Synthesis:
     """Optimizes a batch of canvases level by level, one gradient evaluation an update.
 
@@ -172,8 +178,7 @@ class Synthesis:
 
     def _climb(self, level: Level) -> None:
         """Goes up to a finer level, from the best canvas of the last."""
-        canvas = resized(self._best.canvas, level.height, level.width)
-        self._begin(canvas if level.detail is None else (canvas + level.detail).clamp_(0, 1))
+        self._begin(climbed(self._best.canvas, level.height, level.width, level.detail))
         self._optimizer.resize(level.height, level.width)
 
     def _update(self, objective: Objective) -> None:

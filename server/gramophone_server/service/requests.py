@@ -1,6 +1,7 @@
 """From a request to a JobSpec: every check a job passes before it is accepted."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
@@ -133,6 +134,11 @@ class RequestReader:
         if kind != "content":
             of_style = _layers(style_layers, "style_layers", STYLE_LAYERS, None, manifest, check)
             _check_styles(styles, check)
+        if not options.HasField("tv_weight"):
+            smoothing = _smoothing(
+                read.tv_weight, content_weight, of_content, style_weight, STYLE_WEIGHT[read.loss_scale]
+            )
+            read = replace(read, tv_weight=smoothing)
         check.stop_if_wrong()
 
         files = _Files(content, styles, options.init_image if read.init == "image" else None)
@@ -192,13 +198,13 @@ class RequestReader:
         async def mask(source: Source | None, size: tuple[int, int]) -> Mask | None:
             return None if source is None else await sources.mask(source, *size, check)
 
-        total = sum(s.weight if s.HasField("weight") else 1.0 for s in styles)
+        shares = _shares([s.weight if s.HasField("weight") else 1.0 for s in styles])
         pictures = []
-        for i, (style, size) in enumerate(zip(styles, sizes, strict=True)):
+        for i, (size, share) in enumerate(zip(sizes, shares, strict=True)):
             pictures.append(
                 StylePicture(
                     await sources.picture(files.styles[i], *size, check),
-                    (style.weight if style.HasField("weight") else 1.0) / total,
+                    share,
                     await mask(files.masks[i], canvas),
                     await mask(files.source_masks[i], size),
                 )
@@ -311,12 +317,27 @@ def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> 
         check.add("styles", f"has {len(styles)} pictures, but must have 1 to {MAX_STYLES}")
         return
     weights = [check.number(s, "weight", 1.0, 0.0, at=f"styles[{i}].") for i, s in enumerate(styles)]
-    if not sum(weights):
+    if not any(weights):
         check.add("styles", "have weights that sum to 0; give at least one a weight greater than 0")
-    elif not math.isfinite(sum(weights)):
-        check.add("styles", "have weights whose sum overflows; make them smaller")
     for i, style in enumerate(styles):
         check.number(style, "scale", 1.0, 0.1, 8.0, at=f"styles[{i}].")
+
+
+def _shares(weights: Sequence[float]) -> list[float]:
+    """Each weight's part of their sum, which may be beyond a float."""
+    _, exponent = math.frexp(max(weights, default=0.0))
+    # Times a power of two, which rounds nothing.
+    small = [math.ldexp(weight, -exponent) for weight in weights]
+    return [weight / sum(small) for weight in small]
+
+
+def _smoothing(
+    default: float, content_weight: float, of_content: Sequence[LayerWeight], style_weight: float, usual: float
+) -> float:
+    """The default weight of the total variation beside these weights: it was chosen beside a content weight of 1."""
+    largest = content_weight * max((w.weight for w in of_content), default=0.0)
+    factor = largest / CONTENT_WEIGHT if largest else style_weight / usual
+    return min(default * factor, sys.float_info.max)
 
 
 def _scaled(style: options_pb2.StyleSource, source: Source, options: Options) -> tuple[int, int]:

@@ -25,7 +25,7 @@ class DivergedError(Exception):
     """The loss is no longer a finite number."""
 
     def __init__(self, iteration: int, precision: str) -> None:
-        remedy = "lower options.learning_rate or the weights"
+        remedy = "lower options.learning_rate"
         if precision == "bfloat16":
             remedy += ", or set options.precision to PRECISION_FLOAT32"
         super().__init__(f"The loss has not been a finite number once by iteration {iteration}; {remedy}.")

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from .event_file import EventFile
 from .failures import DivergedError, DoesNotFitError, failure_of
 from .outbox import Outbox
 from .pace import Speedometer, pause
+from .remarks import remarks
 from .studio import Studio, precision_of
 from .targets import Targets
 
@@ -143,6 +145,9 @@ class JobRunner:
         studio.close()
         judged = studio.finish(frame)
         recipe = self._recipe(spec, model, studio, frame.iteration, way.tile)
+        if warnings := remarks(judged, frame.iteration):
+            recipe["warnings"] = [*recipe.get("warnings", []), *warnings]
+            log.warning("job %s: %s", job.job_id, " ".join(warnings))
         image, recipe_json = encode_result(judged.picture, spec.result, recipe)
         result = Result(
             image, judged.loss, judged.terms, frame.iteration, spec.model, recipe_json,
@@ -153,7 +158,7 @@ class JobRunner:
 
     def _progress(self, spec: JobSpec, studio: Studio, frame: Frame, begun: float, speed: Speedometer) -> Progress:
         # The one place where the host waits for the device.
-        terms, loss = studio.loss_terms(frame), frame.loss.item()
+        terms, loss = studio.loss_terms(frame), studio.loss(frame)
         now = time.monotonic()
         rate = speed.at(frame.iteration, now)
         remaining = (spec.iterations - frame.iteration) / rate
@@ -171,9 +176,7 @@ class JobRunner:
 
         self._outbox.send_progress(make)
 
-    def _recipe(
-        self, spec: JobSpec, model: Model, studio: Studio, iterations: int, tile: int | None
-    ) -> dict[str, object]:
+    def _recipe(self, spec: JobSpec, model: Model, studio: Studio, iterations: int, tile: int | None) -> dict[str, Any]:
         recipe = spec.recipe()
         # What ran, where the clock or the device decided it.
         recipe["iterations"] = iterations

@@ -1,6 +1,6 @@
 """From a job's spec to what the engine needs: network, levels, canvas, optimizer; and from its canvas to a picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
 from ..engine.objective import Objective, Term
 from ..engine.optimizers import LBFGS, Adam, Optimizer
-from ..engine.synthesis import Frame, Level, Plateau, Synthesis
+from ..engine.synthesis import Frame, Level, Plateau, Synthesis, climbed
 from ..engine.tiling import cut
 from ..engine.vgg import TruncatedVGG
 from ..jobs.events import LossTerm
@@ -35,11 +35,16 @@ JUDGING_TILE = 512
 
 @dataclass(frozen=True)
 class Judged:
-    """A finished picture (H, W, 3), uint8 or uint16, its loss in float32 and the terms of that."""
+    """A finished picture (H, W, 3), uint8 or uint16, its loss in float32 and the terms of that.
+
+    Attributes:
+        moved: whether it differs from the picture that the job began with.
+    """
 
     picture: np.ndarray
     loss: float
     terms: tuple[LossTerm, ...]
+    moved: bool = True
 
 
 class Studio:
@@ -108,7 +113,8 @@ class Studio:
         """
         # What the steps have freed would be held beside what loading takes, and that beside what judging does.
         with lean_memory():
-            return self._finish(frame)
+            judged = self._finish(frame)
+            return replace(judged, moved=not np.array_equal(judged.picture, self._unmoved()))
 
     def _finish(self, frame: Frame) -> Judged:
         terms = self._terms.at(self._spec.levels[-1])
@@ -118,23 +124,39 @@ class Studio:
             return self._judge(exact, frame.average)
         last = self._judge(exact, frame.canvas)
         # Not <: a loss that is no number is worse than any. A coarser level's losses cannot be compared.
-        if frame.level == len(self._spec.levels) - 1 and last.loss <= frame.best.loss.item():
+        if frame.level == len(self._spec.levels) - 1 and last.loss <= self._terms.stated(frame.best.loss.item()):
             return last
         return min(last, self._judge(exact, frame.best.canvas), key=lambda judged: judged.loss)
+
+    def loss(self, frame: Frame) -> float:
+        """A frame's loss, in the units of the request."""
+        return self._terms.stated(frame.loss.item())
 
     def loss_terms(self, frame: Frame) -> tuple[LossTerm, ...]:
         """The terms of a frame's loss, named."""
         return _named(self._current, frame.terms)
+
+    def _unmoved(self) -> np.ndarray:
+        """The picture of a job whose updates change nothing."""
+        canvas = self._start(self._spec.levels[0]).to(self._device)
+        for number, level in list(enumerate(self._spec.levels))[1:]:
+            canvas = climbed(canvas, level.height, level.width, self._detail(level, number))
+        return self._picture(canvas)
+
+    def _picture(self, canvas: Tensor) -> np.ndarray:
+        """The picture of a canvas of full size, as the result has it."""
+        picture: np.ndarray = canvases.to_pictures(self._painted(canvas), bit_depth=self._spec.result.bit_depth)[0]
+        return picture
 
     def _judge(self, exact: Objective, canvas: Tensor) -> Judged:
         size = self._spec.height, self._spec.width
         if canvas.shape[2:] != size:
             # The time was up at a coarse level.
             canvas = canvases.resized(canvas, *size)
-        picture = canvases.to_pictures(self._painted(canvas), bit_depth=self._spec.result.bit_depth)[0]
+        picture = self._picture(canvas)
         with torch.no_grad():
             terms = exact.losses(canvases.from_pictures([picture]).to(canvas.device))
-        return Judged(picture, exact.total(terms).item(), _named(exact.terms, terms))
+        return Judged(picture, self._terms.stated(exact.total(terms).item()), _named(exact.terms, terms))
 
     def _painted(self, canvas: Tensor) -> Tensor:
         """The canvas with the colors it is to have."""
@@ -146,12 +168,15 @@ class Studio:
         return color.with_luminance(content, color.luminance(canvas))
 
     def _level(self, level: LevelSpec, number: int) -> Level:
-        deviation = _DETAIL[self._spec.kind] if number and self._spec.init == "noise" else 0.0
-        detail = None
-        if deviation:
-            detail = canvases.fine_detail([self._spec.seed], level.height, level.width, deviation=deviation)
-            detail = detail.to(self._device)
+        detail = self._detail(level, number)
         return Level(level.height, level.width, level.iterations, partial(self._open, level), detail)
+
+    def _detail(self, level: LevelSpec, number: int) -> Tensor | None:
+        deviation = _DETAIL[self._spec.kind] if number and self._spec.init == "noise" else 0.0
+        if not deviation:
+            return None
+        detail = canvases.fine_detail([self._spec.seed], level.height, level.width, deviation=deviation)
+        return detail.to(self._device)
 
     def _open(self, level: LevelSpec) -> Objective:
         if level is not self._spec.levels[0]:
@@ -222,9 +247,14 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 def _named(terms: tuple[Term, ...], values: Tensor) -> tuple[LossTerm, ...]:
     return tuple(
-        LossTerm(term.kind, term.layer, value, term.weight[0].item(), term.region)
+        LossTerm(term.kind, term.layer, value, _stated(term), term.region)
         for term, value in zip(terms, values[0].tolist(), strict=True)
     )
+
+
+def _stated(term: Term) -> float:
+    weight: float = term.weight[0].item() if term.stated is None else term.stated
+    return weight
 
 
 def _optimizer(spec: JobSpec, *, host_history: bool) -> Optimizer:

@@ -1,0 +1,52 @@
+"""Jobs as a worker runs them, without a server or a worker process; in one thread, as small ones are quickest."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+
+from gramophone.requests import estimate_request
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
+from gramophone_server.worker.studio import Judged, Studio
+from gramophone_server.worker.targets import Targets
+from tests.harness import png
+from tests.reading import read_job
+
+
+def studio(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 32, **options: Any) -> Studio:
+    """A job of drawn pictures, ready to run; `options` are those of `estimate_request`."""
+    pictures = [png(seed=1), options.pop("styles", png(seed=2))] if kind == "transfer" else [png(seed=1)]
+    options = {"iterations": 6, "report_every": 6, **options}
+    spec = read_job(estimate_request(kind, pictures, model=model, size=size, **options), model)
+    return Studio(spec, ModelStore().get(model), _targets(), torch.device("cpu"), tile=spec.tile_size)
+
+
+def paint(kind: str = "transfer", **options: Any) -> Judged:
+    """What such a job makes."""
+    return finished(studio(kind, **options))
+
+
+def finished(job: Studio) -> Judged:
+    """What a job makes."""
+    with one_thread():
+        for _ in job.synthesis:
+            pass
+        return job.finish(job.synthesis.frame())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Computes in one thread, which gives other bytes than two do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _targets() -> Targets:
+    return Targets("cpu", 1)

@@ -23,14 +23,21 @@ def opened(data: bytes) -> Iterator[Any]:
 
 
 def decoded(data: bytes, max_pixels: int = 1 << 20) -> Image.Image:
-    """What the server makes of a picture file, whose header says the same size."""
+    """What the server makes of a picture file that is whole, whose header says the same size."""
+    image, warning = salvaged(data, max_pixels)
+    assert not warning
+    return image
+
+
+def salvaged(data: bytes, max_pixels: int = 1 << 20) -> tuple[Image.Image, str]:
+    """What the server makes of a picture file, whose header says the same size, and what it says is wrong with it."""
     with opened(data) as file:
         header = read_header(file, max_pixels)
     with opened(data) as file:
-        image = decode(file, max_pixels)
+        image, warning = decode(file, max_pixels)
     assert image.size == (header.width, header.height)
     assert image.mode == "RGB"
-    return image
+    return image, warning
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

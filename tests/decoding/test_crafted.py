@@ -6,6 +6,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 from PIL import Image
@@ -25,7 +26,7 @@ MEGABYTE = 1_000_000
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
     with opened(data) as file:
-        return pictures.decode(file, max_pixels)
+        return pictures.decode(file, max_pixels)[0]
 
 
 def png_with(*chunks: bytes) -> bytes:
@@ -127,6 +128,43 @@ def rle_bmp(width: int, height: int, codes: bytes) -> bytes:
     return b"BM" + struct.pack("<IHHI", start + len(codes), 0, 0, start) + header + palette + codes
 
 
+def avif_of_items(count: int) -> bytes:
+    """An AVIF that says it has so many items."""
+    data = bytearray(encode(Image.new("RGB", (64, 64)), "AVIF"))
+    at = data.index(b"iinf") + 8
+    data[at : at + 2] = count.to_bytes(2, "big")
+    return bytes(data)
+
+
+def avif_of_extents(size: int) -> bytes:
+    """An AVIF whose item is so many bytes, by its location."""
+    data = bytearray(encode(Image.new("RGB", (64, 64)), "AVIF"))
+    at = data.index(b"iloc") + 4
+    assert data[at + 4] == 0x44  # offsets and lengths of four bytes
+    data[at + 18 : at + 22] = size.to_bytes(4, "big")
+    return bytes(data)
+
+
+def avif_that_claims(width: int, height: int) -> bytes:
+    """An AVIF whose picture is larger or smaller, by its properties, than by its data."""
+    data = encode(Image.new("RGB", (64, 64)), "AVIF")
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+
+def heic(**options: object) -> bytes:
+    """A HEIC of tiles."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    return encode(Image.new("RGB", (1024, 1024)), "HEIF", **options)
+
+
+def heic_that_claims(width: int, height: int) -> bytes:
+    data = heic()
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+
 TEXT = zlib.compress(b"x" * 50 * MEGABYTE, 9)
 COMMENT = b"!\xfe" + (b"\xff" + b"c" * 255) * 4000 + b"\0"
 BOMBS: dict[str, Callable[[], bytes]] = {
@@ -156,7 +194,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "JPEG of markers": lambda: jpeg_with(b"\xff\xe5\0\2" * 10_000_000),
     "PNG of chunks": lambda: png_with(chunk(b"abCd", b"") * (MAX_PARTS + 1)),
     "WEBP of chunks": webp_of_chunks,
+    "AVIF of items": lambda: avif_of_items(60_000),
+    "AVIF of one vast item": lambda: avif_of_extents(1 << 30),
+    "AVIF": lambda: avif_that_claims(16_000, 16_000),
+    "AVIF of boxes": lambda: encode(Image.new("RGB", (64, 64)), "AVIF") + (b"\0\0\0\x08free" * 30_000),
 }
+HEIF_BOMBS = {"HEIF": lambda: heic_that_claims(16_000, 16_000), "HEIF of tiles": lambda: heic_that_claims(1, 60_000)}
+if find_spec("pillow_heif"):
+    BOMBS.update(HEIF_BOMBS)
 HARMLESS: dict[str, Callable[[], bytes]] = {
     "PNG pixels": png_of_zeros,
     "JPEG EXIF": lambda: jpeg_with_exif(tiff(300, MEGABYTE)),
@@ -165,6 +210,8 @@ HARMLESS: dict[str, Callable[[], bytes]] = {
     "JPEG with something behind it": lambda: encode(Image.new("RGB", (8, 8)), "JPEG") + b"\xff\xe5\0\2" * 1_000_000,
     "PNG with something behind it": lambda: png(32, 32) + bytes(1_000_000),
     "WEBP with something behind it": lambda: encode(Image.new("RGB", (8, 8)), "WEBP") + bytes(1_000_000),
+    "AVIF with something behind it": lambda: encode(Image.new("RGB", (64, 64)), "AVIF") + bytes(1_000_000),
+    "AVIF larger than it says": lambda: avif_that_claims(2, 2),
     "BMP of runs": lambda: rle_bmp(255, 100, b"\xff\1\0\0" * 100),
 }
 

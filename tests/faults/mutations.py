@@ -5,7 +5,7 @@ import random
 import struct
 from collections.abc import Iterator
 
-from PIL import Image
+from PIL import Image, features
 
 from tests.harness import encode, png, png_header
 
@@ -16,6 +16,7 @@ MODES = {
     "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "F", "CMYK", "LAB"),
     "BMP": ("1", "L", "P", "RGB", "RGBA"),
     "GIF": ("1", "L", "P", "RGB"),
+    **({"AVIF": ("L", "RGB", "RGBA")} if features.check("avif") else {}),
 }
 
 

@@ -35,6 +35,13 @@ def test_a_spec_names_the_blobs_of_its_pixels(spec):
     assert codec.decode_spec(json.dumps(values)).with_pixels(pixels.__getitem__) == spec
 
 
+def test_a_spec_keeps_what_is_wrong_with_its_pictures():
+    spec = make_spec()
+    assert spec.warnings == [] and "warning" not in codec.encode_spec(spec)
+    damaged = spec.with_each(lambda part: replace(part, warning="content.data is damaged."))
+    assert codec.decode_spec(codec.encode_spec(damaged)).warnings == ["content.data is damaged."]
+
+
 def test_progress_without_its_preview():
     progress = Progress(3, 9, 0.1, TERMS, 2.5, 1.0, 2.0, EncodedPicture(b"preview", "jpeg", 1, 1))
     assert codec.decode_progress(codec.encode_progress(progress)) == replace(progress, preview=None)

@@ -92,7 +92,7 @@ class Decoders:
                 "it first, or cut it to the shape that is wanted"
             )
         values = await self._ask(question, client, seconds, memory)
-        return Pixels(str(values["blob"]), bool(values["black"]), bool(values["source_black"]))
+        return Pixels(str(values["blob"]), bool(values["black"]), bool(values["source_black"]), str(values["warning"]))
 
     async def close(self) -> None:
         """Ends all decoders, whatever they are at."""

@@ -2,15 +2,21 @@
 
 import hashlib
 import warnings
+from dataclasses import replace
 from io import BufferedReader
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from . import heif, kinds
 from .messages import Header, PictureError
 from .metadata import guard_pillow
-from .structure import MAX_SIDE, StructureError, check_structure, trailing_exif
+from .salvage import Opened, open_damaged
+from .structure import MAX_SIDE, check_structure, trailing_exif
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_PLAIN = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = (*_PLAIN, *(["AVIF"] if heif.has_avif() else []), *(["HEIF"] if heif.has_heic() else []))
+"""Names of Pillow's of the formats that are read here."""
+_SHOWN = {"WEBP": "WebP", "HEIF": "HEIC"}
 # The bound is the server's own, with a message that names the field; Pillow's only warns at first.
 Image.MAX_IMAGE_PIXELS = None
 guard_pillow()
@@ -19,7 +25,10 @@ guard_pillow()
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
 # Bytes a pixel that a decoder holds beside the picture: coefficients of a progressive JPEG, canvases of a WebP.
 _PROGRESSIVE, _WEBP = 8, 12
+# Of AVIF and HEIC: planes of 16 bits, and pixels as bytes.
+_PLANES = 10
 _SLACK = 4 << 20
+_START = 4096
 
 
 def read_header(file: BufferedReader, max_pixels: int) -> Header:
@@ -31,7 +40,7 @@ def read_header(file: BufferedReader, max_pixels: int) -> Header:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does no harm.
-        image = open_image(file, max_pixels)
+        image = open_image(file, max_pixels).image
         try:
             turned = orientation(image, file) >= 5
         except Exception as error:
@@ -43,22 +52,25 @@ def read_header(file: BufferedReader, max_pixels: int) -> Header:
     return Header(height, width, memory, digest) if turned else Header(width, height, memory, digest)
 
 
-def open_image(file: BufferedReader, max_pixels: int) -> Image.Image:
-    """Opens a picture file, without decoding it; see `read_header`."""
+def open_image(file: BufferedReader, max_pixels: int, *, damaged: bool = False) -> Opened:
+    """Opens a picture file, without decoding it; see `read_header`.
+
+    Args:
+        damaged: whether it is known that Pillow does not decode it as it is; see `salvage`.
+    """
     try:
-        if not file.read(1):
+        start = file.read(_START)
+        if not start:
             raise PictureError("is empty; send the bytes of a picture file")
-        check_structure(file)
-        file.seek(0)
-        image = Image.open(file, formats=FORMATS)
+        has_end = check_structure(file)
+        opened = open_damaged(file) if damaged else _open(file, start)
     except (PictureError, MemoryError):
         raise
-    except StructureError as error:
-        raise PictureError(str(error)) from error
-    except UnidentifiedImageError:
-        raise PictureError(f"is not a picture this server reads; it reads {', '.join(FORMATS)}") from None
     except Exception as error:
         raise PictureError(f"has a damaged header: {reason_of(error)}") from error
+    image = opened.image
+    if image.format == "TIFF" and kinds.is_raw(dict(getattr(image, "tag_v2", {}))):
+        raise PictureError(_not_read("a camera's raw file"))
     width, height = image.size
     if width * height > max_pixels:
         raise PictureError(
@@ -67,7 +79,36 @@ def open_image(file: BufferedReader, max_pixels: int) -> Image.Image:
         )
     if max(width, height) > MAX_SIDE:
         raise PictureError(f"is {width}x{height}, but this server takes at most {MAX_SIDE:,} pixels a side")
-    return image
+    return replace(opened, has_end=has_end)
+
+
+def _open(file: BufferedReader, start: bytes) -> Opened:
+    if (brand := kinds.brand_of(start)) in heif.BRANDS:
+        if lacking := heif.lacking(brand):
+            raise PictureError(lacking)
+        heif.prepare()
+    formats = FORMATS if brand in heif.BRANDS else _PLAIN
+    file.seek(0)
+    try:
+        return Opened(Image.open(file, formats=formats))
+    except (UnidentifiedImageError, OSError) as error:
+        unidentified, reason = isinstance(error, UnidentifiedImageError), reason_of(error)
+    try:
+        return open_damaged(file)
+    except (MemoryError, PictureError):
+        raise
+    except Exception:
+        if not unidentified:
+            raise PictureError(f"has a damaged header: {reason}") from None
+        if found := kinds.format_of(start):
+            raise PictureError(f"is a damaged {found} picture, of which nothing can be read") from None
+        raise PictureError(_not_read(kinds.kind_of(start))) from None
+
+
+def _not_read(kind: str) -> str:
+    names = [_SHOWN.get(name, name) for name in FORMATS]
+    reads = f"it reads {', '.join(names[:-1])} and {names[-1]}"
+    return f"is {f'{kind}, ' if kind else ''}not a picture this server reads; {reads}"
 
 
 def orientation(image: Image.Image, file: BufferedReader) -> int:
@@ -98,6 +139,8 @@ def _memory(image: Image.Image, *, turned: bool) -> int:
         beside = _PROGRESSIVE
     elif image.format == "WEBP":
         beside = _WEBP
+    elif image.format in ("AVIF", "HEIF"):
+        beside = _PLANES
     elif image.format == "TIFF":
         beside = held  # A picture may be one strip.
     later = max(held if turned else 0, 4)

@@ -10,6 +10,10 @@ class PictureError(ValueError):
     """Why a file cannot be used as a picture, as a sentence that begins with a verb."""
 
 
+class StructureError(PictureError):
+    """A file is built to cost far more than its size."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a picture file says of itself.
@@ -48,8 +52,10 @@ class Pixels:
         blob: SHA-256 of the pixels, which is the name of their file.
         black: whether all of them are 0.
         source_black: whether the picture was black all over before it was scaled.
+        warning: what is wrong with the file, as a sentence that begins with a verb; empty if nothing is.
     """
 
     blob: str
     black: bool
     source_black: bool
+    warning: str = ""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
+from . import salvage
 from .header import open_image, orientation, reason_of
 from .messages import PictureError, Pixels, Region
 
@@ -18,20 +19,21 @@ from .messages import PictureError, Pixels, Region
 _STRIP = 1 << 20
 
 
-def decode(file: BufferedReader, max_pixels: int) -> Image.Image:
-    """Decodes a picture file, whatever its mode: 8-bit sRGB, turned as its EXIF data says, alpha over white.
+def decode(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
+    """Decodes a picture file, whatever its mode: 8-bit sRGB, turned as its EXIF data say, alpha over white.
+
+    Returns:
+        the picture, and what is wrong with its file, see `salvage`; empty if nothing is.
 
     Raises:
         PictureError: see `read_header`; or it cannot be decoded.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = open_image(file, max_pixels)
         try:
-            orientation(image, file)  # which reads EXIF data that stand behind the pixels
-            image.load()
+            image, warning = _loaded(file, max_pixels)
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_srgb(image)
+            return _to_srgb(image), warning
         except (PictureError, MemoryError):
             raise
         except Exception as error:
@@ -39,13 +41,43 @@ def decode(file: BufferedReader, max_pixels: int) -> Image.Image:
             raise PictureError(f"cannot be decoded: {reason_of(error)}") from error
 
 
-def cut(image: Image.Image, width: int, height: int, region: Region, folder: Path, *, durable: bool) -> Pixels:
+def _loaded(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
+    opened, reason = open_image(file, max_pixels), ""
+    if not opened.damaged:
+        try:
+            warning = "" if opened.has_end else f"{salvage.LACKS_END}: all of its rows are there"
+            return _whole(opened.image, file), warning
+        except salvage.DAMAGE as error:
+            if opened.image.format not in salvage.FORMATS:
+                raise
+            reason = reason_of(error)
+        # What was loaded goes before there is another: the error has held it until here.
+        del opened
+        file.seek(0)
+        opened = open_image(file, max_pixels, damaged=True)
+    orientation(opened.image, file)
+    return opened.image, salvage.load(opened, reason)
+
+
+def _whole(image: Image.Image, file: BufferedReader) -> Image.Image:
+    size = image.size
+    orientation(image, file)  # which reads EXIF data that stand behind the pixels
+    image.load()
+    if image.format == "HEIF" and image.size != size:
+        raise PictureError("has other pixels than its header says; save it anew")
+    return image
+
+
+def cut(
+    image: Image.Image, width: int, height: int, region: Region, folder: Path, *, durable: bool, warning: str = ""
+) -> Pixels:
     """Squeezes a picture to width x height and writes its pixels into a folder, in a file named by their SHA-256.
 
     Bilinear, averaging over all pixels that fall into one; as a mask, its brightness.
 
     Args:
         durable: whether the file is on the disk itself when this returns.
+        warning: of the picture; see `decode`.
 
     Raises:
         OSError: the disk is full, or cannot be written.
@@ -69,7 +101,7 @@ def cut(image: Image.Image, width: int, height: int, region: Region, folder: Pat
             os.fsync(file.fileno())
     blob = hashing.hexdigest()
     part.replace(folder / blob)
-    return Pixels(blob, image.getbbox() is None, source_black)
+    return Pixels(blob, image.getbbox() is None, source_black, warning)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from . import heif
 from .header import read_header
 from .messages import Header, PictureError
 from .pictures import cut, decode
@@ -46,6 +47,8 @@ class DecoderProcess:
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """The answer to a question of `Decoders`, within the bounds that it sets."""
     try:
+        # Before the bounds: what libraries take is none of a file's doing.
+        heif.prepare_for([question["file"]] if "file" in question else question["files"])
         with _bounded(question["seconds"], question["memory"]):
             if question["ask"] == "headers":
                 return {"headers": _headers(question["files"], question["max_pixels"])}
@@ -72,10 +75,10 @@ def _headers(files: Sequence[str], max_pixels: int) -> list[dict[str, Any]]:
 
 def _cut(question: dict[str, Any]) -> dict[str, Any]:
     with open(question["file"], "rb") as file:
-        image = decode(file, question["max_pixels"])
+        image, warning = decode(file, question["max_pixels"])
+    size, durable = (question["width"], question["height"]), question["durable"]
     folder = Path(question["folder"])
-    pixels = cut(image, question["width"], question["height"], question["region"], folder, durable=question["durable"])
-    return asdict(pixels)
+    return asdict(cut(image, *size, question["region"], folder, durable=durable, warning=warning))
 
 
 @contextmanager

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 
+from .boxes import check_boxes
+from .messages import StructureError
+
 MAX_SIDE = 65_535
 """Most pixels along a side, as in JPEG: each row of a picture costs memory of its own."""
 MAX_SCANS = 100
@@ -25,20 +28,23 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _RLE, _MOST_RUN = (1, 2), 255
 
 
-class StructureError(ValueError):
-    """A file is built to cost far more than its size, as a sentence that begins with a verb."""
-
-
-def check_structure(file: BufferedReader) -> None:
+def check_structure(file: BufferedReader) -> bool:
     """Checks how a picture file is built, whatever its format.
+
+    Returns:
+        whether it has its end, as far as can be told.
 
     Raises:
         StructureError: it has more parts than any honest file.
     """
     with _mapped(file) as data:
+        if data[4:8] == b"ftyp":
+            check_boxes(data)
+            return True
         for magic, check in _CHECKS:
             if data[: len(magic)] == magic:
-                check(data)
+                return check(data)
+    return True
 
 
 def trailing_exif(file: BufferedReader) -> bytes | None:
@@ -56,7 +62,7 @@ def _mapped(file: BufferedReader) -> Iterator[mmap.mmap]:
         yield data
 
 
-def _check_jpeg(data: mmap.mmap) -> None:
+def _check_jpeg(data: mmap.mmap) -> bool:
     at, parts, scans, padding = 2, 0, 0, 0
     while (found := _MARKER.match(data, at)) is not None:
         marker = found[2][0]
@@ -71,36 +77,42 @@ def _check_jpeg(data: mmap.mmap) -> None:
         if parts > MAX_PARTS:
             raise StructureError(f"has more than {MAX_PARTS:,} segments; save it anew")
         if marker == _EOI:
-            return
+            return True
         at = found.end()
         if marker not in (_SOI, _TEM):
             size = data[at : at + 2]
             at += struct.unpack(">H", size)[0] if len(size) == 2 else 2
+    return False
 
 
-def _check_png(data: mmap.mmap) -> None:
-    for number, _ in enumerate(_chunks(data)):
+def _check_png(data: mmap.mmap) -> bool:
+    has_end = False
+    for number, (kind, _, _) in enumerate(_chunks(data)):
+        has_end = kind == b"IEND"
         if number > MAX_PARTS:
             raise StructureError(f"has more than {MAX_PARTS:,} chunks; save it anew")
+    return has_end
 
 
-def _check_webp(data: mmap.mmap) -> None:
+def _check_webp(data: mmap.mmap) -> bool:
     if len(data) < 12:
-        return
+        return False
     at, number, end = 12, 0, min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
     while at + 8 <= end:
         at += 8 + (size := struct.unpack_from("<I", data, at + 4)[0]) + size % 2
         number += 1
         if number > MAX_PARTS:
             raise StructureError(f"has more than {MAX_PARTS:,} chunks; save one picture of it")
+    return at <= len(data)
 
 
-def _check_bmp(data: mmap.mmap) -> None:
+def _check_bmp(data: mmap.mmap) -> bool:
     if len(data) < 34 or struct.unpack_from("<I", data, 14)[0] < 40:
-        return
+        return True
     width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
     if compression in _RLE and abs(width * height) > len(data) * _MOST_RUN:
         raise StructureError(f"is {width}x{abs(height)}, but has run-length codes for far fewer pixels; save it anew")
+    return True
 
 
 def _chunks(data: mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
@@ -114,7 +126,7 @@ def _chunks(data: mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
         at += 12 + size
 
 
-_CHECKS: tuple[tuple[bytes, Callable[[mmap.mmap], None]], ...] = (
+_CHECKS: tuple[tuple[bytes, Callable[[mmap.mmap], bool]], ...] = (
     (b"\xff\xd8", _check_jpeg),
     (_PNG, _check_png),
     (b"RIFF", _check_webp),

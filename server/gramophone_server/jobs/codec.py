@@ -124,11 +124,13 @@ def _make_converter(*, strict: bool) -> Converter:
 
 
 def _unstructured(pixels: str, part: Picture | Mask) -> dict[str, Any]:
-    return {"width": part.width, "height": part.height, pixels: part.blob, "sha256": part.sha256}
+    values = {"width": part.width, "height": part.height, pixels: part.blob, "sha256": part.sha256}
+    return {**values, "warning": part.warning} if part.warning else values
 
 
 def _structured(pixels: str, values: dict[str, Any], kind: type[Picture | Mask]) -> Picture | Mask:
-    return kind(int(values["width"]), int(values["height"]), b"", str(values["sha256"]), str(values[pixels]))
+    size, warning = (int(values["width"]), int(values["height"])), str(values.get("warning", ""))
+    return kind(*size, b"", str(values["sha256"]), str(values[pixels]), warning)
 
 
 _converter = _make_converter(strict=False)

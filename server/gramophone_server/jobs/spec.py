@@ -24,6 +24,7 @@ class Picture:
         rgb: height · width · 3 bytes, sRGB, row by row; empty where they have not been read.
         sha256: of the file it came from, hexadecimal.
         blob: SHA-256 of `rgb`, which names the stored file of the pixels; empty if they are in no file.
+        warning: what is wrong with the file it came from, as a sentence; empty if nothing is.
     """
 
     width: int
@@ -31,6 +32,7 @@ class Picture:
     rgb: bytes
     sha256: str
     blob: str = ""
+    warning: str = ""
 
     @property
     def pixels(self) -> bytes:
@@ -64,6 +66,7 @@ class Mask:
         levels: height · width bytes, 0 outside to 255 inside; empty where they have not been read.
         sha256: of the file it came from, hexadecimal.
         blob: SHA-256 of `levels`, which names their stored file; empty if they are in no file.
+        warning: what is wrong with the file it came from, as a sentence; empty if nothing is.
     """
 
     width: int
@@ -71,6 +74,7 @@ class Mask:
     levels: bytes
     sha256: str
     blob: str = ""
+    warning: str = ""
 
     @property
     def pixels(self) -> bytes:
@@ -208,6 +212,11 @@ class JobSpec:
     def layers(self) -> tuple[str, ...]:
         """The names of all layers that it needs."""
         return tuple(layer.layer for layer in (*self.style_layers, *self.content_layers))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the files of its pictures and masks, each thing once."""
+        return list(dict.fromkeys(part.warning for part in self.pictures() if part.warning))
 
     def without_pixels(self) -> "JobSpec":
         """The job with the sizes and the blobs of its pictures and masks, but not their pixels."""

@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 from gramophone.v1 import options_pb2
 
 from ..decoding.decoders import Decoders
-from ..decoding.messages import Cut, Header, PictureError
+from ..decoding.messages import Cut, Header, PictureError, Pixels
 from ..decoding.staging import Staging
 from ..jobs.spec import FitName, Mask, Picture
 from ..jobs.trouble import storage_error
@@ -110,20 +110,21 @@ class Sources:
 
     async def picture(self, source: Source, width: int, height: int, check: Checker) -> Picture:
         """A picture squeezed to width x height, or one of no pixels if it cannot be decoded, which is noted."""
-        blob, _, _ = await self._cut(source, Cut(width, height), check)
-        return Picture(width, height, b"", source.header.sha256 if source.header else "", blob)
+        made = await self._cut(source, Cut(width, height), check)
+        return Picture(width, height, b"", source.header.sha256 if source.header else "", made.blob, made.warning)
 
     async def mask(self, source: Source, width: int, height: int, check: Checker) -> Mask:
         """A picture's brightness squeezed to width x height, likewise; noting if nothing is inside."""
-        blob, black, source_black = await self._cut(source, Cut(width, height, "mask"), check)
-        if source_black:
+        made = await self._cut(source, Cut(width, height, "mask"), check)
+        if made.source_black:
             check.add(source.field, "is black all over, so nothing is inside; paint its region white")
-        elif black:
+        elif made.black:
             reason = f"is black all over at {width}x{height}, so nothing is inside; make it larger"
             check.add(source.field, reason)
-        return Mask(width, height, b"", source.header.sha256 if source.header else "", blob)
+        return Mask(width, height, b"", source.header.sha256 if source.header else "", made.blob, made.warning)
 
-    async def _cut(self, source: Source, cut: Cut, check: Checker) -> tuple[str, bool, bool]:
+    async def _cut(self, source: Source, cut: Cut, check: Checker) -> Pixels:
+        """The pixels, with the warning of the file as a sentence about its field."""
         assert source.file is not None and source.header is not None
         try:
             with on_disk():
@@ -132,8 +133,8 @@ class Sources:
                 )
         except PictureError as error:
             check.add(source.data_field, str(error))
-            return "", False, False
-        return made.blob, made.black, made.source_black
+            return Pixels("", black=False, source_black=False)
+        return replace(made, warning=f"{source.data_field} {made.warning}.") if made.warning else made
 
     async def _file(self, source: Source, check: Checker) -> Path | None:
         image = source.image

@@ -187,6 +187,8 @@ class JobRunner:
         recipe["threads"] = torch.get_num_threads()
         packages = ("gramophone", "torch", "numpy")
         recipe["versions"] = {package: version(package) for package in packages}
+        if spec.warnings:
+            recipe["warnings"] = spec.warnings
         return recipe
 
 

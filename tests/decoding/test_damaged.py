@@ -1,0 +1,162 @@
+"""Damaged files: what browsers show of them is read, with a warning, and what is missing is gray."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gramophone_server.decoding import salvage
+from gramophone_server.decoding.messages import PictureError
+from tests.harness import encode
+
+from .files import chunk, decoded, salvaged
+
+GRAY = (128, 128, 128)
+# Busy, and with no gray row of its own.
+NOISE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+PHOTO = Image.fromarray(NOISE).resize((320, 240), Image.Resampling.BICUBIC)
+# Pillow draws interlaced GIFs unless told otherwise.
+PLAIN = {"GIF": {"interlace": 0}}
+FROM_THE_TOP = [
+    ("JPEG", "RGB", {}), ("JPEG", "L", {}), ("PNG", "RGB", {}), ("PNG", "L", {}), ("PNG", "RGBA", {}),
+    ("WEBP", "RGB", {}), ("WEBP", "RGB", {"lossless": True}), ("WEBP", "RGBA", {"lossless": True}),
+]  # fmt: skip
+OTHERS = [
+    ("JPEG", "RGB", {"progressive": True}), ("JPEG", "CMYK", {}), ("PNG", "P", {}), ("PNG", "I;16", {}),
+    ("PNG", "1", {}), ("GIF", "P", {"interlace": 0}), ("GIF", "P", {}), ("GIF", "L", {}), ("BMP", "RGB", {}),
+    ("BMP", "P", {}), ("WEBP", "RGB", {"save_all": True}),
+]  # fmt: skip
+
+
+def photo(format: str, mode: str, options: dict) -> bytes:
+    image = PHOTO.convert("L").convert(mode) if mode in ("1", "I;16") else PHOTO.convert(mode)
+    return encode(image, format, **options)
+
+
+def cut(data: bytes, share: float) -> bytes:
+    """A file without its last part."""
+    return data[: len(data) - max(2, round(len(data) * share))]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.7])
+@pytest.mark.parametrize(("format", "mode", "options"), FROM_THE_TOP)
+def test_the_rows_that_are_there_are_read(format, mode, options, share):
+    data = photo(format, mode, options)
+    whole = np.asarray(decoded(data))
+    image, warning = salvaged(cut(data, share))
+    rows = np.asarray(image)
+    missing = round(240 * int(warning.split("the last ")[1].split(" %")[0]) / 100)
+    assert "lacks its end" in warning and "gray here" in warning
+    # A lossy format has headers, and parts that are all at its beginning.
+    assert missing == pytest.approx(240 * share, abs=60)
+    assert (rows[-missing + 3 :] == GRAY).all()
+    # The rows of the last block that was decoded are cut somewhere.
+    good = 240 - missing - 22
+    assert np.array_equal(rows[:good], whole[:good])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize(("format", "mode", "options"), OTHERS)
+def test_other_kinds_are_read_too(format, mode, options, share):
+    data = photo(format, mode, options)
+    whole = np.asarray(decoded(data)).astype(int)
+    image, warning = salvaged(cut(data, share))
+    assert "lacks its end" in warning
+    assert np.abs(np.asarray(image).astype(int) - whole).mean() < 150 * share
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_file_that_lacks_its_last_bytes_is_read_whole(format):
+    data = photo(format, "RGB", {})
+    # Of a PNG, its last chunk.
+    image, warning = salvaged(data[: -12 if format == "PNG" else -2])
+    assert np.array_equal(np.asarray(image), np.asarray(decoded(data)))
+    assert "lacks its end" in warning and "gray" not in warning
+
+
+def test_a_damaged_picture_is_turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(PHOTO, "JPEG", exif=exif)
+    image, warning = salvaged(cut(data, 0.5))
+    assert image.size == (240, 320)
+    assert warning
+    # What is below in the file is at the left.
+    assert (np.asarray(image)[:, :40] == GRAY).all()
+
+
+def test_an_animation_that_lacks_its_later_pictures_is_read_as_its_first():
+    frames = [PHOTO, PHOTO.rotate(90), PHOTO.rotate(180)]
+    for format in ("WEBP", "GIF", "PNG"):
+        data = encode(frames[0], format, save_all=True, append_images=frames[1:], duration=100)
+        image, _ = salvaged(cut(data, 0.4))
+        assert np.array_equal(np.asarray(image), np.asarray(decoded(data)))
+
+
+def test_a_picture_with_several_in_one_file_is_read_as_its_first():
+    data = encode(PHOTO, "MPO", save_all=True, append_images=[PHOTO.rotate(90)])
+    image, _ = salvaged(cut(data, 0.3))
+    assert np.array_equal(np.asarray(image), np.asarray(decoded(data)))
+
+
+def with_chunk(data: bytes, made: bytes) -> bytes:
+    at = data.index(b"IDAT") - 4
+    return data[:at] + made + data[at:]
+
+
+def test_a_wrong_checksum_of_metadata_is_passed_over():
+    data = encode(PHOTO)
+    wrong = chunk(b"tEXt", b"key\0value")[:-1] + b"!"
+    image, warning = salvaged(with_chunk(data, wrong))
+    assert np.array_equal(np.asarray(image), np.asarray(decoded(data)))
+    assert "is damaged (a wrong checksum)" in warning
+
+
+def test_a_wrong_checksum_of_the_header_is_not():
+    data = encode(PHOTO)
+    with pytest.raises(PictureError, match="damaged PNG picture"):
+        salvaged(data[:29] + bytes(4) + data[33:])
+
+
+def test_broken_data_are_read_up_to_where_they_break():
+    data = bytearray(encode(PHOTO))
+    for at in range(len(data) // 2, len(data) // 2 + 40):
+        data[at] ^= 0x5A
+    image, warning = salvaged(bytes(data))
+    assert "data stream" in warning
+    assert np.array_equal(np.asarray(image)[:60], np.asarray(PHOTO)[:60])
+
+
+def test_bytes_behind_the_end_are_no_damage():
+    for format in ("JPEG", "PNG", "GIF", "WEBP", "BMP"):
+        assert decoded(encode(PHOTO, format) + bytes(999)).size == PHOTO.size
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
+def test_a_file_of_which_nothing_is_there_is_refused(format):
+    data = encode(PHOTO, format)
+    start = {"JPEG": data.find(b"\xff\xda") + 14, "PNG": 50, "GIF": 13 + 768 + 20, "WEBP": 40, "BMP": 54}[format]
+    for size in (start, start // 2, 12, 3):
+        with pytest.raises(PictureError, match=r"nothing of it can be read|damaged|not a picture|cannot be decoded"):
+            salvaged(data[:size])
+
+
+@pytest.mark.parametrize("format", ["TIFF", "AVIF"])
+def test_what_browsers_do_not_show_in_part_is_refused(format):
+    with pytest.raises(PictureError, match=r"damaged|cannot be decoded"):
+        salvaged(cut(encode(PHOTO, format), 0.3))
+
+
+def test_a_webp_that_says_it_is_vast_is_not_padded():
+    data = bytearray(encode(PHOTO, "WEBP"))
+    data[4:8] = data[16:20] = (1 << 31).to_bytes(4, "little")
+    with pytest.raises(PictureError, match=r"damaged WebP|damaged header"):
+        salvaged(bytes(data))
+
+
+def test_pillow_is_strict_again_afterwards():
+    salvaged(cut(encode(PHOTO, "PNG"), 0.5))
+    assert not salvage.ImageFile.LOAD_TRUNCATED_IMAGES
+    with pytest.raises(OSError, match="truncated"):
+        Image.open(io.BytesIO(cut(encode(PHOTO, "PNG"), 0.5))).load()

@@ -1,0 +1,32 @@
+"""Damaged pictures are painted, and the recipe says what is wrong with them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gramophone
+from tests.harness import ServerProcess, encode
+
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)).resize((160, 120))
+GOOD, HALF = encode(PHOTO, "JPEG"), encode(PHOTO, "JPEG")[:-1200]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_recipe_says_what_is_wrong_with_its_pictures(server: ServerProcess, ahead):
+    with gramophone.Client(server.address) as client:
+        cut = gramophone.Uploaded(client.upload(HALF)) if ahead else HALF
+        style = gramophone.Style(GOOD, mask=cut)
+        result = client.transfer(cut, style, size=32, iterations=1, model="vgg19-random").result()
+        field = "sha256" if ahead else "data"
+        first, second = result.recipe["warnings"]
+        assert first == f"styles[0].mask.{field} is damaged, it lacks its end" + first.partition("its end")[2]
+        assert second.startswith(f"content.{field} is damaged, it lacks its end: the last ")
+        whole = client.style(GOOD, size=32, iterations=1, model="vgg19-random").result()
+        assert "damaged" not in str(whole.recipe)
+
+
+def test_a_picture_that_cannot_be_read_is_refused_with_its_field(server: ServerProcess):
+    with gramophone.Client(server.address) as client, pytest.raises(gramophone.InvalidRequestError) as caught:
+        client.transfer(GOOD, b"%PDF-1.7 of no use", size=32, iterations=1)
+    assert "styles[0].image.data" in str(caught.value)
+    assert "is a PDF file, not a picture this server reads" in str(caught.value)

@@ -57,15 +57,15 @@ def test_previews(server, picture, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words", "status"),
     [
-        (["style", "PICTURE", "--size", "7"], ["options.size", "16 to 8192"], 2),
+        (["style", "PICTURE", "--size", "7"], ["--size is 7", "16 to 8192"], 2),
         (["style", "nowhere.png"], ["no file nowhere.png"], 2),
         (["style", "PICTURE", "--model", "vgg99"], ["vgg99", "models pull"], 2),
-        (["content", "PICTURE", "--layer", "conv9_1"], ["content_layers[0].layer", "conv9_1"], 2),
+        (["content", "PICTURE", "--layer", "conv9_1"], ["--layer is", "conv9_1"], 2),
         (["style", "PICTURE", "--layers", "9"], ["1 to 5"], 2),
         (["style", "PICTURE", "--layers", "conv1_1=x"], ["not a number"], 2),
         (["style", "PICTURE", *SMALL, "-o", "out.xyz"], [".xyz", "use .png"], 2),
         (["style", "PICTURE", "--optimizer", "sgd"], ["sgd"], 2),
-        (["jobs", "show", "nobody"], ["job_id", "nobody"], 2),
+        (["jobs", "show", "nobody"], ["JOB_ID", "'nobody' is no job"], 2),
     ],
 )
 def test_mistakes_are_told_in_sentences(server, picture, args, words, status):

@@ -36,7 +36,7 @@ def test_delete(flaky):
     assert flaky.jobs() == []
     done = gramophone("jobs", "delete", "one", "--server", flaky.address)
     assert done.returncode == 2
-    assert "job_id is 'one', which is not known" in done.stderr
+    assert "'one' is no job that is known here" in done.stderr
 
 
 def test_filters(flaky):

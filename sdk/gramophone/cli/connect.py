@@ -1,21 +1,20 @@
-"""What commands share: a client, errors as sentences, a progress bar."""
+"""What commands share: which server is meant, and a client of it."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import signal
-import sys
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from .. import Client, EmbeddedServer, GramophoneError, InvalidRequestError, Job, JobCancelledError
-from ..values import Frame, Result
+from .. import Client, EmbeddedServer
+from .sentences import errors_as_sentences
 
+_FILE = click.Path(exists=True, dir_okay=False)
 _CREDENTIALS = [
     click.option(
         "--token",
@@ -24,10 +23,15 @@ _CREDENTIALS = [
         help="For a server that asks who calls; others can see it here, but not in $GRAMOPHONE_TOKEN.",
     ),
     click.option("--tls", is_flag=True, help="Encrypt the connection."),
-    click.option("--ca", metavar="FILE", help="Authorities of the server's certificate, PEM.  [default: public ones]"),
-    click.option("--cert", metavar="FILE", help="This client's certificate, PEM."),
-    click.option("--key", metavar="FILE", help="Its private key, PEM."),
+    click.option(
+        "--ca", metavar="FILE", type=_FILE, help="Authorities of the server's certificate, PEM.  [default: public ones]"
+    ),
+    click.option("--cert", metavar="FILE", type=_FILE, help="This client's certificate, PEM."),
+    click.option("--key", metavar="FILE", type=_FILE, help="Its private key, PEM."),
 ]
+# Seconds after which a server is taken for one that is not there, when there is no reason to hope for it.
+_IMPATIENT = 3.0
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar, and no word on how to come back.")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,20 @@ class Server:
 
     address: str | None
     credentials: dict[str, Any]
+
+    def options(self) -> list[str]:
+        """The options that mean this server, without the token, which is a secret."""
+        options = [] if self.address is None else ["--server", self.address]
+        if self.credentials["tls"]:
+            options.append("--tls")
+        for name, argument in (("--ca", "root_certificates"), ("--cert", "certificate"), ("--key", "private_key")):
+            if self.credentials[argument] is not None:
+                options += [name, self.credentials[argument]]
+        return options
+
+    def command(self, *words: str) -> str:
+        """A command for this server, for a person to copy."""
+        return shlex.join(["gramophone", *words, *self.options()])
 
 
 def server_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,6 +64,12 @@ def server_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def running_server_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same for commands that make no sense without a running server."""
     return _server(command, "The running server.", "localhost:50051")
+
+
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty; write the server's address, such as localhost:50051")
+    return value
 
 
 def _server(command: Callable[..., Any], help: str, default: str | None) -> Callable[..., Any]:
@@ -60,94 +84,37 @@ def _server(command: Callable[..., Any], help: str, default: str | None) -> Call
         key: str | None,
         **others: Any,
     ) -> Any:
+        if (cert is None) != (key is None):
+            raise click.UsageError("--cert and --key go together: give both or neither")
         credentials = {"token": token, "tls": tls, "root_certificates": ca, "certificate": cert, "private_key": key}
         return command(*args, server=Server(server, credentials), **others)
 
     address = click.option(
-        "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", default=default, show_default=True, help=help
-    )
+        "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", default=default, show_default=True, help=help,
+        callback=_address,
+    )  # fmt: skip
     for option in (*reversed(_CREDENTIALS), address):
         gathered = option(gathered)
     return gathered
 
 
-# Seconds after which a server is taken for one that is not there, when there is no reason to hope for it.
-_IMPATIENT = 3.0
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
-
-
 @contextlib.contextmanager
 def connect(server: Server) -> Iterator[Client]:
     """A client of that server, or else of one that is started for the length of the block; errors become sentences."""
+    with reach(server) as (client, _):
+        yield client
+
+
+@contextlib.contextmanager
+def reach(server: Server) -> Iterator[tuple[Client, Server | None]]:
+    """The same, and how other commands reach that server: None for one that ends with this command."""
     with errors_as_sentences(), contextlib.ExitStack() as stack:
         if server.address is None:
             address = stack.enter_context(EmbeddedServer("--log-level", "warning")).address
             # Nobody would start it again.
-            yield stack.enter_context(Client(address, retry_for=_IMPATIENT))
+            yield stack.enter_context(Client(address, retry_for=_IMPATIENT)), None
             return
         # Who mistypes an address should not have to wait for as long as a restart is waited for.
         with Client(server.address, **server.credentials, retry_for=_IMPATIENT) as first:
             first.models()
-        yield stack.enter_context(Client(server.address, **server.credentials))
-
-
-@contextlib.contextmanager
-def errors_as_sentences() -> Iterator[None]:
-    """Ends the command with a sentence instead of a traceback: status 2 for bad requests, else 1."""
-    try:
-        yield
-    except InvalidRequestError as error:
-        lines = [f"{violation.field} {violation.description}" for violation in error.violations]
-        _fail("\n".join(lines) or str(error), 2)
-    except FileNotFoundError as error:
-        _fail(f"there is no file {error.filename}", 2)
-    except (ValueError, TypeError) as error:
-        _fail(str(error), 2)
-    except JobCancelledError as error:
-        _fail(str(error), 130)
-    except (GramophoneError, OSError) as error:
-        _fail(str(error), 1)
-
-
-def watch(job: Job, *, quiet: bool, description: str = "") -> Iterator[Frame]:
-    """The frames of a job, drawn as a progress bar while they pass. Ctrl-C cancels the job."""
-    from tqdm import tqdm
-
-    with (
-        _cancel_on_interrupt(job),
-        tqdm(desc=description or None, unit="it", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True) as bar,
-    ):
-        for frame in job:
-            bar.total = frame.iterations
-            bar.set_postfix(loss=f"{frame.loss:.4g}", refresh=False)
-            bar.update(frame.iteration - bar.n)
-            yield frame
-
-
-def summary(result: Result, path: str) -> str:
-    """One line on what a job made."""
-    image = result.image
-    return (
-        f"{path}: {image.width}x{image.height}, loss {result.loss:.4g} after {result.iterations} iterations, "
-        f"{result.timings.optimize:.1f} s, model {result.model}"
-    )
-
-
-@contextlib.contextmanager
-def _cancel_on_interrupt(job: Job) -> Iterator[None]:
-    def cancel(number: int, frame: FrameType | None) -> None:
-        # A second Ctrl-C ends the command at once.
-        signal.signal(signal.SIGINT, before)
-        click.echo("\ncancelling …", err=True)
-        job.cancel()
-
-    before = signal.signal(signal.SIGINT, cancel)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(status)
+        yield stack.enter_context(Client(server.address, **server.credentials)), server

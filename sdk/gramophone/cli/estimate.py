@@ -8,31 +8,51 @@ import click
 
 from ..values import Estimate
 from .connect import Server, connect, server_option
+from .console import say
+from .files import PICTURE, Picture, shown
 from .options import LAYERS, given, synthesis_options
+from .paint import contents_and_styles
+from .sentences import name_pictures
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(["style", "content", "transfer"]))
-@click.argument("pictures", nargs=-1, required=True)
+@click.argument("pictures", nargs=-1, required=True, type=PICTURE)
+@click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style of a transfer, as there.")
 @click.option("--layers", type=LAYERS, help="Of a style or content reconstruction.")
 @click.option("--content-layers", type=LAYERS, help="Of a transfer.")
 @click.option("--style-layers", type=LAYERS, help="Of a transfer.")
 @synthesis_options
 @server_option
-def estimate(kind: str, pictures: tuple[str, ...], server: Server, **options: Any) -> None:
+def estimate(
+    kind: str, pictures: tuple[Picture, ...], styles: tuple[Picture, ...], server: Server, **options: Any
+) -> None:
     """Say what a job would take, without running it.
 
     PICTURES and options are those of `gramophone style`, `content` or `transfer`.
     """
-    wanted: list[Any] = list(pictures)
-    if kind == "content" and len(wanted) != 1:
-        raise click.UsageError("a content reconstruction takes one picture")
-    if kind == "transfer" and len(wanted) < 2:
-        raise click.UsageError("a transfer takes a picture and at least one style")
-    arguments = {"style": [wanted], "content": wanted, "transfer": [wanted[0], wanted[1:]]}[kind]
+    arguments: list[Any] = [list(pictures)]
+    if kind != "transfer" and styles:
+        raise click.UsageError(f"--style is of a transfer; the pictures of {kind} are arguments")
+    if kind == "content":
+        if len(pictures) != 1:
+            raise click.UsageError("a content reconstruction takes one picture")
+        arguments = [pictures[0]]
+    elif kind == "transfer":
+        contents, sources = contents_and_styles(pictures, styles, "gramophone estimate transfer")
+        if len(contents) != 1:
+            raise click.UsageError("an estimate is of one picture; further styles are given with --style")
+        arguments = [contents[0], sources]
+    _name(kind, arguments)
     with connect(server) as client:
         for line in lines(client.estimate(kind, *arguments, **given(options))):
-            click.echo(line)
+            say(line)
+
+
+def _name(kind: str, arguments: list[Any]) -> None:
+    styles = [] if kind == "content" else arguments[-1]
+    names = {f"styles[{i}].image": shown(picture) for i, picture in enumerate(styles)}
+    name_pictures(names if kind == "style" else names | {"content": shown(arguments[0])})
 
 
 def lines(estimate: Estimate) -> list[str]:

@@ -9,15 +9,24 @@ from typing import Any
 
 import click
 
-from .. import JobInfo
-from .connect import Server, connect, quiet_option, running_server_option, summary, watch
-from .options import given, write
+from .connect import Server, connect, quiet_option, running_server_option
+from .console import note, say
+from .files import check_output, save, shown
+from .leaving import Vigil
+from .options import given
 from .top import top
+from .watching import farewell, find, line, summary, watch
+
+_output = click.option("-o", "--output", metavar="FILE", help="Save the result here; - for standard output.")
+_job_id = click.argument("job_id", metavar="JOB_ID")
 
 
 @click.group()
 def jobs() -> None:
-    """List, show, watch, cancel, download and delete the jobs of a running server."""
+    """List, show, watch, cancel, download and delete the jobs of a running server.
+
+    The beginning of an id will do for JOB_ID where no other job's begins so.
+    """
 
 
 jobs.add_command(top)
@@ -68,69 +77,75 @@ def list_jobs(server: Server, limit: int, **filters: Any) -> None:
     """List jobs, the newest first."""
     with connect(server) as client:
         for job in client.jobs(limit=limit, **given(filters)):
-            click.echo(_line(job))
+            say(line(job))
 
 
 @jobs.command()
-@click.argument("job_id")
+@_job_id
 @running_server_option
 def show(job_id: str, server: Server) -> None:
     """Show a job."""
     with connect(server) as client:
-        job = client.job(job_id).info()
-        click.echo(_line(job))
+        job = find(client, job_id).info()
+        say(line(job))
         for name in ("created", "started", "ended"):
             if (moment := getattr(job, name)) is not None:
-                click.echo(f"  {name:8} {moment.astimezone():%Y-%m-%d %H:%M:%S}")
+                say(f"  {name:8} {moment.astimezone():%Y-%m-%d %H:%M:%S}")
         if job.frame is not None:
-            click.echo(f"  loss     {job.frame.loss:.4g}")
+            say(f"  loss     {job.frame.loss:.4g}")
             for term in job.frame.layer_losses:
-                click.echo(f"    {term.kind} {term.layer}: {term.loss:.4g} x {term.weight:g}")
+                say(f"    {term.kind} {term.layer}: {term.loss:.4g} x {term.weight:g}")
         if job.owner:
-            click.echo(f"  owner    {job.owner}")
+            say(f"  owner    {job.owner}")
         if job.priority:
-            click.echo(f"  priority {job.priority}")
+            say(f"  priority {job.priority}")
         if job.attempts > 1:
-            click.echo(f"  attempts {job.attempts}")
+            say(f"  attempts {job.attempts}")
         if job.error:
-            click.echo(f"  error    {job.error}")
+            say(f"  error    {job.error}")
 
 
 @jobs.command("watch")
-@click.argument("job_id")
+@_job_id
 @running_server_option
 @quiet_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Save the result here.")
-def watch_job(job_id: str, server: Server, quiet: bool, output: Path | None) -> None:
-    """Watch a job to its end, and save its result."""
+@_output
+def watch_job(job_id: str, server: Server, quiet: bool, output: str | None) -> None:
+    """Watch a job to its end, and save its result. Ctrl-C ends the watching, not the job."""
+    if output is not None:
+        check_output(Path(output), [])
     with connect(server) as client:
-        job = client.job(job_id)
-        for _ in watch(job, quiet=quiet):
-            pass
-        result = job.result()
-        if output is not None:
-            write(output, result.data)
-        click.echo(summary(result, str(output or job_id)))
+        job = find(client, job_id)
+        with Vigil(cancels=False, farewell=lambda job: farewell(server, job, output)) as vigil:
+            for _ in watch(job, vigil, quiet=quiet):
+                pass
+            result = job.result()
+            if output is not None:
+                save(Path(output), result.data)
+        (note if output == "-" else say)(summary(result, shown(output or job.id)))
 
 
 @jobs.command()
-@click.argument("job_id")
+@_job_id
 @running_server_option
 def cancel(job_id: str, server: Server) -> None:
     """Cancel a job."""
     with connect(server) as client:
-        client.job(job_id).cancel()
+        find(client, job_id).cancel()
 
 
 @jobs.command()
-@click.argument("job_id")
+@_job_id
 @running_server_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
-def download(job_id: str, server: Server, output: Path) -> None:
+@click.option("-o", "--output", metavar="FILE", required=True, help="Save the result here; - for standard output.")
+def download(job_id: str, server: Server, output: str) -> None:
     """Save the result of a job that has succeeded."""
+    check_output(Path(output), [])
     with connect(server) as client:
-        write(output, client.job(job_id).download())
-        click.echo(f"{output}: {output.stat().st_size} bytes")
+        data = find(client, job_id).download()
+        save(Path(output), data)
+        if output != "-":
+            say(f"{shown(output)}: {Path(output).stat().st_size} bytes")
 
 
 @jobs.command()
@@ -139,10 +154,6 @@ def download(job_id: str, server: Server, output: Path) -> None:
 def delete(job_ids: tuple[str, ...], server: Server) -> None:
     """Have the server forget jobs that have ended, and their results."""
     with connect(server) as client:
-        for job_id in job_ids:
-            client.job(job_id).delete()
-
-
-def _line(job: JobInfo) -> str:
-    progress = f"{job.frame.iteration}/{job.frame.iterations}" if job.frame else ""
-    return f"{job.id}  {job.kind:8}  {job.state:9}  {progress:>13}  {job.model}"
+        # All are found before the first is gone.
+        for job in {job.id: job for job in (find(client, job_id) for job_id in job_ids)}.values():
+            job.delete()

@@ -1,9 +1,12 @@
 """The group of all commands; those that need more than the SDK are loaded when they are called."""
 
+from functools import partial
 from importlib.metadata import entry_points, version
+from typing import Any
 
 import click
 
+from . import console
 from .estimate import estimate
 from .jobs import jobs
 from .paint import content, style, transfer
@@ -15,6 +18,11 @@ _EXTRAS = {"serve": "server", "models": "export", "export": "export"}
 
 class _Commands(click.Group):
     """The SDK's commands, and those registered in the entry-point group "gramophone.commands"."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Runs a command, and ends the process with its status."""
+        command = partial(super().main, *args, standalone_mode=False, **extra)
+        return console.run(command) if standalone_mode else command()
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The names of all commands."""
@@ -33,12 +41,24 @@ class _Commands(click.Group):
         return None
 
 
-@click.group(cls=_Commands)
+_STATUS = """
+\b
+Exit status:
+  0    done
+  1    it failed: the job, the server, or a file
+  2    the command or the request is wrong
+  129, 130, 143    ended by a lost terminal, Ctrl-C, SIGTERM
+  141  nobody reads what is printed
+"""
+
+
+@click.group(cls=_Commands, epilog=_STATUS)
 @click.version_option(version("gramophone"), prog_name="gramophone")
 def main() -> None:
     """Neural style as a service.
 
     style, content, transfer and sweep paint: on the server given by --server, or else on one started for the command.
+    Ctrl-C cancels what they paint; a lost terminal does not, where the server stays.
     """
 
 

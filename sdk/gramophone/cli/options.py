@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ..downloads import whole
+from .files import INIT
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -56,7 +57,7 @@ _OPTIONS = [
     click.option("--iterations", type=int, metavar="N", help="Updates of the canvas."),
     click.option("--optimizer", type=click.Choice(["lbfgs", "adam"])),
     click.option("--learning-rate", type=float, metavar="RATE"),
-    click.option("--init", metavar="noise|content|style_statistics|blend|FILE", help="What the canvas starts from."),
+    click.option("--init", type=INIT, help="What the canvas starts from."),
     click.option("--init-noise", type=float, metavar="SHARE", help="Share of noise in --init blend."),
     click.option("--seed", type=int, metavar="N", help="Seed of the noise."),
     click.option("--precision", type=click.Choice(["float32", "bfloat16"])),

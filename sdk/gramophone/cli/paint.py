@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from .. import Client, Job, Style
-from .connect import connect, quiet_option, server_option, summary, watch
-from .options import LAYERS, given, output_format, priority_option, synthesis_options, write
+from .. import Client, Job, JobCancelledError, JobFailedError, Style
+from .connect import Server, quiet_option, reach, server_option
+from .console import StandardOutputError, note, say
+from .files import MASK, PICTURE, Picture, check_output, plan, save, shown
+from .leaving import Vigil
+from .options import LAYERS, given, output_format, priority_option, synthesis_options
+from .sentences import name_pictures
+from .watching import farewell, greet, summary, watch, way_back
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _output = click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("out.png"), show_default=True
+    "-o", "--output", metavar="FILE", default="out.png", show_default=True, help="The picture; - for standard output."
+)
+_outputs = click.option(
+    "-o",
+    "--output",
+    metavar="FILE|FOLDER/",
+    default="out.png",
+    show_default=True,
+    help="The picture; of several contents a folder, or a pattern such as '{stem}-painted.png'; - for standard output.",
 )
 _previews = click.option("--previews", type=click.Path(file_okay=False, path_type=Path), help="Save previews here.")
+_detach = click.option("--detach", is_flag=True, help="Print the job's id, and leave the job to the server.")
 
 
 def _masks(command: _Command) -> _Command:
     """Adds the options that give styles their regions."""
-    region = click.option("--mask", multiple=True, metavar="FILE", help="White where a style is painted; one a style.")
-    source = click.option("--source-mask", multiple=True, metavar="FILE", help="White where a style is taken from.")
+    region = click.option("--mask", type=MASK, multiple=True, help="White where a style is painted; one a style.")
+    source = click.option("--source-mask", type=MASK, multiple=True, help="White where a style is taken from.")
     return region(source(command))
 
 
-def with_masks(pictures: Sequence[str], masks: Sequence[str], source_masks: Sequence[str]) -> list[Style]:
+def with_masks(pictures: Sequence[Picture], masks: Sequence[Picture], source_masks: Sequence[Picture]) -> list[Style]:
     """Styles with their masks, the first mask for the first style and so on; "-" for none."""
     for name, given_masks in (("--mask", masks), ("--source-mask", source_masks)):
         if len(given_masks) > len(pictures):
@@ -36,39 +52,75 @@ def with_masks(pictures: Sequence[str], masks: Sequence[str], source_masks: Sequ
     return [Style(p, mask=None if m == "-" else m, source_mask=None if s == "-" else s) for p, m, s in rows]
 
 
+def contents_and_styles(
+    pictures: Sequence[Picture], styles: Sequence[Picture], command: str = "gramophone transfer"
+) -> tuple[list[Picture], list[Picture]]:
+    """Tells contents and styles apart: two pictures are one of each; with --style, all others are contents.
+
+    Raises:
+        click.UsageError: it cannot be told which are which.
+    """
+    if styles:
+        return list(pictures), list(styles)
+    if len(pictures) == 2:
+        return [pictures[0]], [pictures[1]]
+    first, last = shown(pictures[0]), shown(pictures[-1])
+    if len(pictures) == 1:
+        raise click.UsageError(f"a style is missing: {command} {first} STYLE, or {command} {first} --style STYLE")
+    raise click.UsageError(
+        f"which of the {len(pictures)} pictures are styles? Write styles with --style:\n"
+        f"  several styles for one picture:   {command} {first} --style {shown(pictures[1])} --style {last}\n"
+        f"  several pictures in one style:    {command} {first} {shown(pictures[1])} --style {last} -o painted/"
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A job to submit, where its result goes, and what its pictures are called, by the fields of the request."""
+
+    submit: Callable[[Client, dict[str, Any]], Job]
+    output: Path
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    previews: Path | None = None
+
+
 @click.command()
-@click.argument("pictures", nargs=-1, required=True)
+@click.argument("pictures", nargs=-1, required=True, type=PICTURE)
 @click.option("--layers", type=LAYERS, help="1 to 5, or names, or name=weight, separated by commas.")
 @_masks
 @synthesis_options
 @priority_option
 @_output
 @_previews
+@_detach
 @server_option
 @quiet_option
-def style(pictures: tuple[str, ...], **options: Any) -> None:
+def style(pictures: tuple[Picture, ...], output: str, previews: Path | None, **options: Any) -> None:
     """Make a texture with the style of PICTURES."""
     styles = with_masks(pictures, options.pop("mask"), options.pop("source_mask"))
-    _paint(lambda client, chosen: client.style(styles, **chosen), options)
+    submit: Callable[[Client, dict[str, Any]], Job] = lambda client, chosen: client.style(styles, **chosen)  # noqa: E731
+    _paint([_Task(submit, Path(output), _names(styles), previews)], options)
 
 
 @click.command()
-@click.argument("picture")
+@click.argument("picture", type=PICTURE)
 @click.option("--layer", "--layers", "layers", type=LAYERS, help="Names, or name=weight, separated by commas.")
 @synthesis_options
 @priority_option
 @_output
 @_previews
+@_detach
 @server_option
 @quiet_option
-def content(picture: str, **options: Any) -> None:
+def content(picture: Picture, output: str, previews: Path | None, **options: Any) -> None:
     """Make a picture from what a layer knows of PICTURE."""
-    _paint(lambda client, chosen: client.content(picture, **chosen), options)
+    submit: Callable[[Client, dict[str, Any]], Job] = lambda client, chosen: client.content(picture, **chosen)  # noqa: E731
+    _paint([_Task(submit, Path(output), {"content": picture}, previews)], options)
 
 
 @click.command()
-@click.argument("picture")
-@click.argument("styles", nargs=-1, required=True)
+@click.argument("pictures", nargs=-1, required=True, type=PICTURE, metavar="CONTENT... [STYLE]")
+@click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style; may be given again for more.")
 @click.option("--content-layers", type=LAYERS, help="Names, or name=weight, separated by commas.")
 @click.option("--style-layers", type=LAYERS, help="1 to 5, or names, or name=weight, separated by commas.")
 @click.option("--content-weight", type=float, metavar="ALPHA", help="Weight of the content.")
@@ -76,33 +128,103 @@ def content(picture: str, **options: Any) -> None:
 @_masks
 @synthesis_options
 @priority_option
-@_output
+@_outputs
 @_previews
+@_detach
 @server_option
 @quiet_option
-def transfer(picture: str, styles: tuple[str, ...], **options: Any) -> None:
-    """Paint PICTURE in the style of STYLES."""
-    sources = with_masks(styles, options.pop("mask"), options.pop("source_mask"))
-    _paint(lambda client, chosen: client.transfer(picture, sources, **chosen), options)
+def transfer(
+    pictures: tuple[Picture, ...], styles: tuple[Picture, ...], output: str, previews: Path | None, **options: Any
+) -> None:
+    """Paint CONTENT in the style of STYLE.
+
+    \b
+    One content and one style:  gramophone transfer CONTENT STYLE
+    Several styles:             gramophone transfer CONTENT --style A --style B
+    Several contents:           gramophone transfer A B C --style STYLE -o FOLDER/
+    """
+    contents, chosen_styles = contents_and_styles(pictures, styles)
+    sources = with_masks(chosen_styles, options.pop("mask"), options.pop("source_mask"))
+    tasks = []
+    for picture, path in zip(contents, plan(contents, output), strict=True):
+        folder = previews / path.stem if previews is not None and len(contents) > 1 else previews
+        submit = _transfer(picture, sources)
+        tasks.append(_Task(submit, path, {"content": picture} | _names(sources), folder))
+    _paint(tasks, options)
 
 
-def _paint(submit: Callable[[Client, dict[str, Any]], Job], options: dict[str, Any]) -> None:
-    output: Path = options.pop("output")
-    previews: Path | None = options.pop("previews")
-    server, quiet = options.pop("server"), options.pop("quiet")
-    with connect(server) as client:
-        # The command is its job's only watcher: without it nobody would come for the result.
-        chosen = {
-            "preview_every": 1 if previews else 0,
-            "on_disconnect": "cancel",
-            **output_format(output),
-            **given(options),
-        }
-        job = submit(client, chosen)
-        for frame in watch(job, quiet=quiet):
-            if previews and frame.preview_bytes:
-                previews.mkdir(parents=True, exist_ok=True)
-                (previews / f"{frame.iteration:06}.jpg").write_bytes(frame.preview_bytes)
-        result = job.result()
-        write(output, result.data)
-        click.echo(summary(result, str(output)))
+def _transfer(picture: Picture, sources: list[Style]) -> Callable[[Client, dict[str, Any]], Job]:
+    return lambda client, chosen: client.transfer(picture, sources, **chosen)
+
+
+def _names(styles: Sequence[Style]) -> dict[str, Picture]:
+    parts = ("mask", "source_mask", "image")
+    return {
+        f"styles[{i}].{part}": picture
+        for i, style in enumerate(styles)
+        for part in parts
+        if isinstance(picture := getattr(style, part), str | bytes)
+    }
+
+
+def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
+    server, quiet, detach = options.pop("server"), options.pop("quiet"), options.pop("detach")
+    _check(tasks, options, detach=detach)
+    with reach(server) as (client, place):
+        if detach and place is None:
+            raise click.UsageError("--detach needs a server that stays: give --server ADDRESS (`gramophone serve`)")
+        for task in tasks:
+            name_pictures({at: shown(picture) for at, picture in task.pictures.items()})
+            chosen = {
+                "preview_every": 1 if task.previews else 0,
+                **output_format(task.output),
+                **given(options),
+            }
+            if detach:
+                _leave(task.submit(client, chosen), task, place, quiet=quiet)
+            else:
+                _wait(client, chosen, task, place, quiet=quiet)
+
+
+def _check(tasks: Sequence[_Task], options: dict[str, Any], *, detach: bool) -> None:
+    if detach and any(task.previews for task in tasks):
+        raise click.UsageError("--detach leaves before there are previews; leave --previews out")
+    inputs = [picture for task in tasks for picture in (*task.pictures.values(), options.get("init"))]
+    for task in tasks:
+        check_output(task.output, [picture for picture in inputs if picture is not None])
+
+
+def _leave(job: Job, task: _Task, place: Server | None, *, quiet: bool) -> None:
+    assert place is not None
+    # Alone on standard output, so that a script can take it from there.
+    say(job.id)
+    if not quiet:
+        note(f"to save its result:  {way_back(place, job, str(task.output))}")
+
+
+def _wait(client: Client, chosen: dict[str, Any], task: _Task, place: Server | None, *, quiet: bool) -> None:
+    output = str(task.output)
+    with Vigil(cancels=True, farewell=lambda job: farewell(place, job, output)) as vigil:
+        job = task.submit(client, chosen)
+        greet(place, job, output, quiet=quiet)
+        with _kept(place, job, output):
+            for frame in watch(job, vigil, quiet=quiet):
+                if task.previews and frame.preview_bytes:
+                    task.previews.mkdir(parents=True, exist_ok=True)
+                    (task.previews / f"{frame.iteration:06}.jpg").write_bytes(frame.preview_bytes)
+            result = job.result()
+            save(task.output, result.data)
+    (note if output == "-" else say)(summary(result, shown(task.output)))
+
+
+@contextlib.contextmanager
+def _kept(place: Server | None, job: Job, output: str) -> Iterator[None]:
+    """Says how to come back to the job when something goes wrong at this end."""
+    try:
+        yield
+    except (JobFailedError, JobCancelledError, StandardOutputError):
+        raise
+    except Exception:
+        if place is not None:
+            note(f"job {job.id} is not lost:  {way_back(place, job, output)}")
+        raise

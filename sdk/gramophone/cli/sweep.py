@@ -9,8 +9,13 @@ from typing import Any
 import click
 
 from ..contact_sheet import contact_sheet
-from .connect import Server, connect, quiet_option, server_option, watch
-from .options import given, priority_option, synthesis_options, write
+from .connect import Server, quiet_option, reach, server_option
+from .console import say
+from .files import PICTURE, Picture, check_output, save, shown
+from .leaving import Vigil
+from .options import given, priority_option, synthesis_options
+from .sentences import name_pictures
+from .watching import farewell, watch
 
 
 class _Numbers(click.ParamType[list[int]]):
@@ -29,21 +34,21 @@ class _Numbers(click.ParamType[list[int]]):
 
 
 @click.command()
-@click.argument("picture")
+@click.argument("picture", type=PICTURE)
 @click.option("--layers", type=_Numbers(), default=[1, 2, 3, 4, 5], help="Numbers of layers.  [default: 1,2,3,4,5]")
 @click.option("--seeds", type=_Numbers(), default=[0], help="Seeds.  [default: 0]")
 @click.option("--sizes", type=_Numbers(), default=[224], help="Sizes.  [default: 224]")
 @synthesis_options
 @priority_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("sweep.png"))
+@click.option("-o", "--output", metavar="FILE", default="sweep.png", show_default=True, help="The contact sheet.")
 @server_option
 @quiet_option
 def sweep(
-    picture: str,
+    picture: Picture,
     layers: list[int],
     seeds: list[int],
     sizes: list[int],
-    output: Path,
+    output: str,
     server: Server,
     quiet: bool,
     **options: Any,
@@ -51,24 +56,28 @@ def sweep(
     """Reconstruct the style of PICTURE for every combination, on one contact sheet.
 
     Each picture is also saved on its own, in a folder beside the sheet. A row is a size and a seed, a column is a
-    number of layers.
+    number of layers. Ctrl-C cancels the picture that is being painted and ends the sweep.
     """
     chosen = given({name: value for name, value in options.items() if name not in ("size", "seed")})
-    folder = output.with_suffix("")
-    with connect(server) as client:
+    sheet = Path(output)
+    if output == "-":
+        raise click.BadParameter("a sweep makes several files; name the sheet's", param_hint="'-o' / '--output'")
+    check_output(sheet, [picture])
+    folder = sheet.with_suffix("")
+    check_output(folder / "1.png", [picture])
+    name_pictures({"styles[0]": shown(picture)})
+    with reach(server) as (client, place), Vigil(cancels=True, farewell=lambda job: farewell(place, job)) as vigil:
         rows = []
         for size, seed in itertools.product(sizes, seeds):
             row = []
             for count in layers:
                 caption = f"{count} layers, {size} px, seed {seed}"
-                job = client.style(
-                    picture, layers=count, size=size, seed=seed, preview_every=0, on_disconnect="cancel", **chosen
-                )
-                for _ in watch(job, quiet=quiet, description=caption):
+                job = client.style(picture, layers=count, size=size, seed=seed, preview_every=0, **chosen)
+                for _ in watch(job, vigil, quiet=quiet, description=caption):
                     pass
                 result = job.result()
-                write(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.data)
+                save(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.data)
                 row.append((result.image, f"{caption}: {result.loss:.3g}"))
             rows.append(row)
-        contact_sheet(rows).save(output)
-        click.echo(f"{output}: {len(rows) * len(layers)} pictures, which are in {folder}/ too")
+        contact_sheet(rows).save(sheet)
+        say(f"{shown(sheet)}: {len(rows) * len(layers)} pictures, which are in {shown(folder)}/ too")

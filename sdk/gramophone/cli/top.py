@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -16,10 +17,14 @@ from types import FrameType
 import click
 
 from .. import Client, GramophoneError, JobInfo
-from .connect import Server, errors_as_sentences, running_server_option
+from .connect import Server, running_server_option
+from .console import say
+from .sentences import errors_as_sentences
 
 # Jobs of a kind shown at most, seconds that a call may take, and how wide the parts of the table are.
 _MOST, _ENDED, _PATIENCE, _BAR = 200, 8, 5.0, 16
+# Of an id, which begins with the microsecond of its job.
+_BEGINNING = 14
 _HEADINGS = ("ID", "KIND", "STATE", "PROGRESS", "IT/S", "LOSS", "TIME", "LEFT", "OWNER", "TRY", "")
 _RIGHT = {"IT/S", "LOSS", "TIME", "LEFT", "TRY"}
 
@@ -35,8 +40,8 @@ def top(server: Server, once: bool, every: float) -> None:
         # A server that is away shows as such; waiting for it in silence would look like a standstill.
         with Client(server.address, **server.credentials, retry_for=0, timeout=_PATIENCE) as client:
             snapshot = Snapshot.of(client)
-            if once or not sys.stdout.isatty():
-                click.echo("\n".join(table(snapshot, None)))
+            if once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+                say("\n".join(table(snapshot, None)))
                 return
             _live(client, snapshot, server.address, every)
 
@@ -79,8 +84,9 @@ def table(snapshot: Snapshot, width: int | None) -> list[str]:
     jobs = [*snapshot.running, *snapshot.waiting, *snapshot.ended]
     rows = [_HEADINGS, *(_cells(job, snapshot.time) for job in jobs)]
     if width is not None and width < 132:
-        # The end of an id tells jobs apart; its beginning says when they came.
-        rows = [_HEADINGS, *((f"…{cells[0][-8:]}", *cells[1:]) for cells in rows[1:])]
+        # As much of the ids as tells these jobs apart, and, being the time when they came, all others of their server.
+        length = max(_BEGINNING, _telling([job.id for job in jobs]))
+        rows = [_HEADINGS, *((job_id[:length], *rest) for job_id, *rest in rows[1:])]
     # What no job has takes no room; the last column is as wide as it is.
     kept = [i for i in range(len(_HEADINGS)) if i < 4 or any(cells[i] for cells in rows[1:])]
     widths = {i: max(len(cells[i]) for cells in rows) for i in kept}
@@ -93,6 +99,12 @@ def table(snapshot: Snapshot, width: int | None) -> list[str]:
         line = "  ".join(parts).rstrip()
         lines.append(line if width is None or len(line) <= width else line[: max(width - 1, 0)] + "…")
     return lines
+
+
+def _telling(ids: list[str]) -> int:
+    """How much of ids tells them apart."""
+    pairs = itertools.pairwise(sorted(set(ids)))
+    return 1 + max((len(os.path.commonprefix(pair)) for pair in pairs), default=0)
 
 
 def _cells(job: JobInfo, now: datetime) -> tuple[str, ...]:

@@ -1,0 +1,213 @@
+"""Pictures that commands read and write; what cannot be read or written is refused before anything is painted."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from .console import deliver
+
+Picture = str | bytes
+"""The path of a picture, or its bytes if they came through a pipe."""
+
+STDIO = "-"
+INITS = ("noise", "content", "style_statistics", "blend")
+# Bytes that come through a pipe at most: as many as a server takes by default.
+_MOST = 128 << 20
+
+
+class PictureType(click.ParamType[Picture]):
+    """A file that can be read, or `-` for standard input."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Picture:
+        """The path, or the bytes of what is no regular file."""
+        if isinstance(value, bytes):
+            return value
+        try:
+            return _from_standard_input() if value == STDIO else _readable(value)
+        except _UnusableError as error:
+            self.fail(str(error), param, context)
+
+
+class MaskType(PictureType):
+    """A picture, or `-` for no mask."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Picture:
+        """The same, but for `-`."""
+        return value if value == STDIO else super().convert(value, param, context)
+
+
+class InitType(PictureType):
+    """One of the ways to start, or a picture."""
+
+    name = "|".join((*INITS, "FILE"))
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Picture:
+        """The word, or the picture."""
+        return str(value) if value in INITS else super().convert(value, param, context)
+
+    def fail(self, message: str, param: click.Parameter | None = None, ctx: click.Context | None = None) -> NoReturn:
+        """Says what else can be given."""
+        super().fail(f"{message}; give a picture, or one of {', '.join(INITS)}", param, ctx)
+
+
+PICTURE, MASK, INIT = PictureType(), MaskType(), InitType()
+
+
+class _UnusableError(Exception):
+    """A file cannot be used; the message is a sentence."""
+
+
+def shown(path: str | Path | bytes) -> str:
+    """A path for a person: what cannot be printed does not steer the terminal."""
+    if isinstance(path, bytes):
+        return "standard input"
+    text = str(path)
+    return text if text.isprintable() and text else repr(text)
+
+
+def plan(contents: Sequence[Picture], output: str) -> list[Path]:
+    """Where the results of these contents go: to `output`, into it if it is a folder, or by its `{stem}`.
+
+    Raises:
+        click.BadParameter: that does not give each a file of its own.
+    """
+    name = output
+    if output.endswith(("/", os.sep)) or (len(contents) > 1 and Path(output).is_dir()):
+        name = os.path.join(output, "{stem}.png")
+    if "{stem}" not in name:
+        if len(contents) > 1:
+            _refuse(
+                f"{len(contents)} pictures cannot all be written to {shown(output)}; give a folder, such as "
+                "-o painted/, or a pattern, such as -o '{stem}-painted.png'"
+            )
+        return [Path(name)]
+    paths = [Path(name.replace("{stem}", Path(shown(content)).stem)) for content in contents]
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        _refuse(f"several pictures would be written to {shown(twice[0])}; their names must differ, or paint them apart")
+    return paths
+
+
+def check_output(output: Path, inputs: Iterable[Picture]) -> None:
+    """Sees that a result can be written there.
+
+    Raises:
+        click.BadParameter: it cannot, or would replace one of the inputs.
+    """
+    if str(output) == STDIO:
+        if sys.stdout.isatty():
+            _refuse("a picture does not go to a terminal; redirect it: -o - > out.png")
+        return
+    try:
+        _check_place(output, list(inputs))
+    except (OSError, ValueError) as error:
+        _refuse(f"{shown(output)} cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def save(output: Path, data: bytes) -> None:
+    """Writes a result to a file, or to standard output for `-`.
+
+    Raises:
+        click.ClickException: the file cannot be written.
+        StandardOutputError: standard output cannot.
+    """
+    from .options import write
+
+    if str(output) == STDIO:
+        deliver(data)
+        return
+    try:
+        write(output, data)
+    except OSError as error:
+        raise click.ClickException(f"{shown(output)} cannot be written: {error.strerror or error}") from error
+
+
+def _readable(value: str) -> Picture:
+    path = Path(value).expanduser()
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            example = shown(os.path.join(value, "photo.png"))
+            raise _UnusableError(f"{shown(value)} is a folder, not a picture; name a file in it, such as {example}")
+        with path.open("rb") as file:
+            if stat.S_ISREG(mode) and file.read(1):
+                return value
+            # What comes through a pipe comes once.
+            data = b"" if stat.S_ISREG(mode) else _bounded(file.read(_MOST + 1), shown(value))
+    except FileNotFoundError:
+        if any(sign in value for sign in "*?["):
+            raise _UnusableError(f"no file matches {shown(value)}; there is no file {shown(value)} either") from None
+        raise _UnusableError(f"there is no file {shown(value)}") from None
+    except (OSError, ValueError) as error:
+        raise _UnusableError(f"{shown(value)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not data:
+        raise _UnusableError(f"{shown(value)} is empty: it has no bytes, so it is no picture")
+    return data
+
+
+def _from_standard_input() -> bytes:
+    if sys.stdin is None:
+        raise _UnusableError("standard input is closed, so no picture can come from it")
+    if sys.stdin.isatty():
+        raise _UnusableError("standard input is a terminal; have a picture come from it: gramophone … - < photo.png")
+    try:
+        data = _bounded(sys.stdin.buffer.read(_MOST + 1), "standard input")
+    except OSError as error:
+        raise _UnusableError(f"standard input cannot be read: {error.strerror}") from None
+    if not data:
+        raise _UnusableError("nothing came from standard input (it can be read once)")
+    return data
+
+
+def _bounded(data: bytes, name: str) -> bytes:
+    if len(data) > _MOST:
+        raise _UnusableError(f"{name} has more than {_MOST >> 20} MiB, which is too much for a picture")
+    return data
+
+
+def _check_place(output: Path, inputs: Sequence[Picture]) -> None:
+    path = output.expanduser()
+    if path.is_dir() or str(output).endswith(os.sep):
+        _refuse(f"{shown(output)} is a folder; name the file in it, such as {shown(output / 'out.png')}")
+    if path.exists() and not path.is_file():
+        _refuse(f"{shown(output)} is no regular file; write to one, or to standard output with -o -")
+    for picture in inputs:
+        if isinstance(picture, str) and path.exists() and path.samefile(Path(picture).expanduser()):
+            _refuse(f"{shown(output)} is a picture to paint from, and would be overwritten; name another file")
+    _check_suffix(path)
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        _refuse(f"{shown(output)} cannot be written: {shown(folder)} is no folder")
+    # Whether a folder takes files is known when it has taken one; whether it takes this name, by its length.
+    with tempfile.TemporaryFile(dir=folder, prefix=".gramophone-"):
+        longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if len(os.fsencode(path.name)) + len("..part") > longest:
+        _refuse(f"{shown(path.name)} is too long a name for a file")
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() == ".png":
+        return
+    from PIL import Image
+
+    Image.init()
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
+        suffix = path.suffix or "a file without a suffix"
+        _refuse(f"{shown(path)}: pictures cannot be written as {suffix}; use .png")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise click.BadParameter(message, param_hint="'-o' / '--output'")

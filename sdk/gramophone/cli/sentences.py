@@ -1,0 +1,112 @@
+"""Errors as sentences that speak of the command's own options and arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+
+import click
+
+from .. import (
+    GramophoneError,
+    InvalidRequestError,
+    JobCancelledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from .console import fail
+
+_PICTURES = "gramophone.pictures"
+# Fields and arguments whose option has another name.
+_OTHERWISE = {
+    "init_image": "init",
+    "created_after": "since",
+    "page_size": "limit",
+    "states": "state",
+    "kinds": "kind",
+    "format": "output",
+    "target": "server",
+    "root_certificates": "ca",
+    "certificate": "cert",
+    "private_key": "key",
+}
+_JOB = re.compile(r"(style|content|transfer)\.(?=options|styles|content|style_|content_)")
+
+
+def name_pictures(names: Mapping[str, str]) -> None:
+    """Has errors about pictures name their files, by the field that the request has them in."""
+    click.get_current_context().meta[_PICTURES] = dict(names)
+
+
+@contextlib.contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """Ends the command with a sentence instead of a traceback: status 2 for bad requests, else 1."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        lines = [f"{option_of(violation.field)} {violation.description}" for violation in error.violations]
+        fail("\n".join(lines) or str(error), 2)
+    except FileNotFoundError as error:
+        fail(f"there is no file {error.filename}", 2)
+    except UnicodeError:
+        fail("an option or argument has bytes that are no text (UTF-8)", 2)
+    except (ValueError, TypeError) as error:
+        fail(_with_options(str(error)), 2)
+    except JobCancelledError as error:
+        fail(str(error), 130)
+    except UnauthenticatedError as error:
+        fail(_unauthenticated(error), 1)
+    except UnavailableError as error:
+        fail(f"{error} `gramophone serve` starts a server; --server says where it is.", 1)
+    except BrokenPipeError:
+        # Nobody reads on; there is nothing to say, and nobody to say it to.
+        raise
+    except (GramophoneError, OSError) as error:
+        fail(str(error), 1)
+
+
+def option_of(field: str) -> str:
+    """What the running command calls a field of a request: an option, an argument, or the picture in it."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return field
+    path = _JOB.sub("", field).removeprefix("options.")
+    for place, name in context.meta.get(_PICTURES, {}).items():
+        if path == place or path.startswith(f"{place}."):
+            return str(name)
+    parts = re.sub(r"\[\d+\]", "", path).split(".")
+    # The innermost name that the command knows: `style_layers[0].weight` is of --style-layers.
+    for part in (*reversed(parts), *(part.partition("_")[2] for part in parts)):
+        if (option := _option(context.command, part)) is not None:
+            return option
+    return field
+
+
+def _option(command: click.Command, name: str) -> str | None:
+    for parameter in command.params:
+        if parameter.name in (name, _OTHERWISE.get(name)):
+            if isinstance(parameter, click.Option):
+                return next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
+            return parameter.human_readable_name
+    return None
+
+
+def _with_options(message: str) -> str:
+    """The message with the argument it begins with, as the SDK calls it, as the option that it came from."""
+    word, space, rest = message.partition(" ")
+    context = click.get_current_context(silent=True)
+    option = _option(context.command, word) if context is not None else None
+    return f"{option or word}{space}{rest}"
+
+
+def _unauthenticated(error: UnauthenticatedError) -> str:
+    context = click.get_current_context(silent=True)
+    given = {} if context is None else context.params
+    if given.get("token") or given.get("cert"):
+        return f"{error}. --token or $GRAMOPHONE_TOKEN gives another token, --cert and --key another certificate"
+    server = given.get("server")
+    return (
+        f"the server{f' at {server}' if server else ''} asks who calls: give --token TOKEN, or set $GRAMOPHONE_TOKEN, "
+        "which others cannot see; or --cert FILE and --key FILE, if it asks for certificates"
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .cli_values import Number, devices, memory, size, threads
+from .cli_values import Number, devices, host, memory, size, threads
 from .jobs.folder import DataFolderError, default_data_folder
 from .jobs.room import Retention
 from .logs import Format, configure
@@ -25,7 +25,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--host", default=_DEFAULT.host, show_default=True, help="Address to listen on.")
+@click.option("--host", default=_DEFAULT.host, show_default=True, callback=host, help="Address to listen on.")
 @click.option("--port", default=_DEFAULT.port, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option(
     "--device",
@@ -38,7 +38,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--threads", default=0, type=click.IntRange(0), callback=threads, help="CPU threads a worker.  [default: all]"
 )
 @click.option("--memory", metavar="SIZE", callback=memory, help="Most a worker may hold, such as 3GB.  [default: all]")
-@click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.")
+@click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of models.")
 @click.option("--default-model", default=_DEFAULT.default_model, show_default=True, help="For requests that name none.")
 @click.option(
     "--max-pixels", default=Limits.max_pixels, show_default=True, type=click.IntRange(1), help="Of a picture."

@@ -26,6 +26,20 @@ def size(context: click.Context, option: click.Parameter, value: str | None) -> 
         raise click.BadParameter(f"{value!r} is not a size; write it as 3GB or 3GiB") from None
 
 
+def host(context: click.Context, option: click.Parameter, value: str) -> str:
+    """A name or an address, and nothing around it."""
+    if "://" in value or "/" in value:
+        raise click.BadParameter(f"{value!r} is a URL; write the host alone, such as {_host_in(value)}")
+    if re.fullmatch(r"[^:\[\]]+:\d*|\[.*\]:\d*", value):
+        name, _, port = value.rpartition(":")
+        raise click.BadParameter(f"{value!r} has a port in it; write --host {name} --port {port or 50051}")
+    return value
+
+
+def _host_in(url: str) -> str:
+    return re.sub(r"^\w*:?//|/.*$|:\d*(/.*)?$", "", url) or "127.0.0.1"
+
+
 def memory(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
     """The memory of a worker."""
     number = size(context, option, value)

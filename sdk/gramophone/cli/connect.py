@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import Client, EmbeddedServer
+from .files import shown
 from .sentences import errors_as_sentences
 
-_FILE = click.Path(exists=True, dir_okay=False)
+
+class _PemType(click.Path):
+    """A file of keys or certificates."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Its path. gRPC would not say which file it cannot use."""
+        path = str(super().convert(value, param, ctx))
+        try:
+            if b"-----BEGIN " not in Path(path).read_bytes():
+                self.fail(f"{shown(path)} is no PEM file: it has no line that begins with -----BEGIN", param, ctx)
+        except OSError as error:
+            self.fail(f"{shown(path)} cannot be read: {error.strerror}", param, ctx)
+        return path
+
+
+_FILE = _PemType(exists=True, dir_okay=False)
 _CREDENTIALS = [
     click.option(
         "--token",
@@ -108,6 +126,8 @@ def connect(server: Server) -> Iterator[Client]:
 @contextlib.contextmanager
 def reach(server: Server) -> Iterator[tuple[Client, Server | None]]:
     """The same, and how other commands reach that server: None for one that ends with this command."""
+    # What goes wrong with a connection is told in a sentence, not in gRPC's own log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with errors_as_sentences(), contextlib.ExitStack() as stack:
         if server.address is None:
             address = stack.enter_context(EmbeddedServer("--log-level", "warning")).address

@@ -47,7 +47,8 @@ def with_masks(pictures: Sequence[Picture], masks: Sequence[Picture], source_mas
     """Styles with their masks, the first mask for the first style and so on; "-" for none."""
     for name, given_masks in (("--mask", masks), ("--source-mask", source_masks)):
         if len(given_masks) > len(pictures):
-            raise click.UsageError(f"{name} is given {len(given_masks)} times, but there are {len(pictures)} styles")
+            styles = "is 1 style" if len(pictures) == 1 else f"are {len(pictures)} styles"
+            raise click.UsageError(f"{name} is given {len(given_masks)} times, but there {styles}")
     rows = itertools.zip_longest(pictures, masks, source_masks)
     return [Style(p, mask=None if m == "-" else m, source_mask=None if s == "-" else s) for p, m, s in rows]
 

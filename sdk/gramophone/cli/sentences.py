@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 import click
 
 from .. import (
+    FieldViolation,
     GramophoneError,
     InvalidRequestError,
     JobCancelledError,
     UnauthenticatedError,
     UnavailableError,
 )
+from ..v1 import options_pb2
 from .console import fail
 
 _PICTURES = "gramophone.pictures"
@@ -31,6 +33,20 @@ _OTHERWISE = {
     "certificate": "cert",
     "private_key": "key",
 }
+_ARGUMENTS = {
+    " (on the command line: --tls, --ca)": "",
+    "tls=True": "--tls",
+    "root_certificates": "--ca",
+    "private_key": "--key",
+}
+_NOBODY = "cannot be reached"
+# Values of the contract, as the command line has them.
+_CONSTANT = re.compile("[A-Z]+(?:_[A-Z0-9]+)+")
+_WORDS = {
+    name: name.removeprefix(enum.values[0].name.removesuffix("UNSPECIFIED")).lower()
+    for enum in options_pb2.DESCRIPTOR.enum_types_by_name.values()
+    for name in enum.values_by_name
+}
 _JOB = re.compile(r"(style|content|transfer)\.(?=options|styles|content|style_|content_)")
 
 
@@ -45,20 +61,21 @@ def errors_as_sentences() -> Iterator[None]:
     try:
         yield
     except InvalidRequestError as error:
-        lines = [f"{option_of(violation.field)} {violation.description}" for violation in error.violations]
+        lines = [_sentence(violation) for violation in error.violations]
         fail("\n".join(lines) or str(error), 2)
     except FileNotFoundError as error:
         fail(f"there is no file {error.filename}", 2)
     except UnicodeError:
         fail("an option or argument has bytes that are no text (UTF-8)", 2)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         fail(_with_options(str(error)), 2)
     except JobCancelledError as error:
         fail(str(error), 130)
     except UnauthenticatedError as error:
         fail(_unauthenticated(error), 1)
     except UnavailableError as error:
-        fail(f"{error} `gramophone serve` starts a server; --server says where it is.", 1)
+        hint = " `gramophone serve` starts a server; --server says where it is." if _NOBODY in str(error) else ""
+        fail(f"{error}{hint}", 1)
     except BrokenPipeError:
         # Nobody reads on; there is nothing to say, and nobody to say it to.
         raise
@@ -83,9 +100,16 @@ def option_of(field: str) -> str:
     return field
 
 
+def _sentence(violation: FieldViolation) -> str:
+    description = _CONSTANT.sub(lambda match: _WORDS.get(match[0], match[0]), violation.description)
+    # Most go on where the name of the field ends.
+    colon = ":" if description.startswith(("there ", "the ")) else ""
+    return f"{option_of(violation.field)}{colon} {description}"
+
+
 def _option(command: click.Command, name: str) -> str | None:
     for parameter in command.params:
-        if parameter.name in (name, _OTHERWISE.get(name)):
+        if parameter.name in (name, _OTHERWISE.get(name), f"{name}s"):
             if isinstance(parameter, click.Option):
                 return next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
             return parameter.human_readable_name
@@ -97,6 +121,8 @@ def _with_options(message: str) -> str:
     word, space, rest = message.partition(" ")
     context = click.get_current_context(silent=True)
     option = _option(context.command, word) if context is not None else None
+    for argument, name in _ARGUMENTS.items():
+        rest = rest.replace(argument, name)
     return f"{option or word}{space}{rest}"
 
 

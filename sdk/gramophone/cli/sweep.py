@@ -13,9 +13,11 @@ from .connect import Server, quiet_option, reach, server_option
 from .console import say
 from .files import PICTURE, Picture, check_output, save, shown
 from .leaving import Vigil
-from .options import given, priority_option, synthesis_options
+from .options import WholeType, given, priority_option, synthesis_options_of_many
 from .sentences import name_pictures
 from .watching import farewell, watch
+
+_NUMBER = WholeType()
 
 
 class _Numbers(click.ParamType[list[int]]):
@@ -28,9 +30,9 @@ class _Numbers(click.ParamType[list[int]]):
         if isinstance(value, list):
             return value
         try:
-            return [int(part) for part in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 0,1,2", param, context)
+            return [_NUMBER.convert(part, param, context) for part in value.split(",")]
+        except click.BadParameter as error:
+            self.fail(f"{error.message}; write numbers with commas between them, such as 0,1,2", param, context)
 
 
 @click.command()
@@ -38,7 +40,7 @@ class _Numbers(click.ParamType[list[int]]):
 @click.option("--layers", type=_Numbers(), default=[1, 2, 3, 4, 5], help="Numbers of layers.  [default: 1,2,3,4,5]")
 @click.option("--seeds", type=_Numbers(), default=[0], help="Seeds.  [default: 0]")
 @click.option("--sizes", type=_Numbers(), default=[224], help="Sizes.  [default: 224]")
-@synthesis_options
+@synthesis_options_of_many
 @priority_option
 @click.option("-o", "--output", metavar="FILE", default="sweep.png", show_default=True, help="The contact sheet.")
 @server_option
@@ -58,7 +60,7 @@ def sweep(
     Each picture is also saved on its own, in a folder beside the sheet. A row is a size and a seed, a column is a
     number of layers. Ctrl-C cancels the picture that is being painted and ends the sweep.
     """
-    chosen = given({name: value for name, value in options.items() if name not in ("size", "seed")})
+    chosen = given(options)
     sheet = Path(output)
     if output == "-":
         raise click.BadParameter("a sweep makes several files; name the sheet's", param_hint="'-o' / '--output'")

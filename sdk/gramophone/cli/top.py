@@ -35,6 +35,7 @@ _RIGHT = {"IT/S", "LOSS", "TIME", "LEFT", "TRY"}
 @click.option("--every", default=1.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two looks.")
 def top(server: Server, once: bool, every: float) -> None:
     """Show a server's jobs as they go; q leaves."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with errors_as_sentences():
         assert server.address is not None
         # A server that is away shows as such; waiting for it in silence would look like a standstill.

@@ -11,6 +11,9 @@ import click
 from gramophone_server.models.store import ModelStore, UnknownModelError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from gramophone_server.models.manifest import Preprocessing
     from gramophone_server.models.model import Model
 
 _folder = click.option(
@@ -90,6 +93,7 @@ def verify_models(names: tuple[str, ...], root: Path | None) -> None:
         for model in [store.get(name) for name in names] if names else store.list():
             try:
                 model.verify()
+                _verify_origin(model)
                 click.echo(f"{model.manifest.name}: good")
             except ValueError as error:
                 failed = True
@@ -100,9 +104,11 @@ def verify_models(names: tuple[str, ...], root: Path | None) -> None:
         raise SystemExit(1)
 
 
-def _import(file: Path, name: str, preprocessing: str | None, root: Path | None) -> None:
+def _import(file: Path, name: str, preprocessing: str | None, root: Path | None, *, checked: bool = False) -> None:
+    """Makes a model of a file; `checked` if it is known to have the weights of that name."""
     from .catalogue import CATALOGUE, PREPROCESSING
     from .convert import ParityError, convert
+    from .origin import catalogued
     from .weights import WeightsError, read_weights
 
     known = CATALOGUE.get(name)
@@ -113,9 +119,16 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None)
             "ImageNet's mean and deviation) or --preprocessing caffe (BGR, 0 to 255, the mean subtracted)"
         )
     try:
+        weights = read_weights(file)
+        kernel, _ = weights["conv1_1"]
+        if not checked:
+            _check_origin(file, kernel, wanted, name)
+        if known is not None and not checked and not catalogued(name, kernel):
+            click.echo(f"note: these are not the weights that {name} is known for, and its manifest says so", err=True)
+            known = None
         model = convert(
             ModelStore(root).root,
-            read_weights(file),
+            weights,
             name=name,
             preprocessing=wanted,
             description=known.description if known else "VGG-19 with weights imported from a file.",
@@ -157,8 +170,34 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
                 download(url, file, sha256=hash_prefix(official), progress=progress, most=_most(weights.meta))
         except DownloadError as error:
             raise click.ClickException(str(error)) from error
-    _import(file, name, None, root)
+    _import(file, name, None, root, checked=True)
     file.unlink()
+
+
+def _verify_origin(model: Model) -> None:
+    """Raises ValueError if a model has the weights of a published network, and wants its input otherwise."""
+    from gramophone_server.models.graph import load_weights
+
+    from .origin import objection
+
+    manifest = model.manifest
+    kernel, _ = load_weights(model.path)[manifest.layers[0].name]
+    if reason := objection(kernel, manifest.preprocessing, manifest.name):
+        raise ValueError(f"its weights {reason}, and import it again")
+
+
+def _check_origin(file: Path, kernel: np.ndarray, wanted: Preprocessing, name: str) -> None:
+    """Sees that weights with this kernel of conv1_1 want their input so; of another name, a doubt is but a note."""
+    from .catalogue import CATALOGUE
+    from .origin import doubt, objection
+    from .weights import WeightsError
+
+    if reason := objection(kernel, wanted, name):
+        raise WeightsError(f"{file}: the weights {reason}")
+    if reason := doubt(kernel, wanted, name):
+        if name in CATALOGUE:
+            raise WeightsError(f"{file}: the weights {reason}")
+        click.echo(f"note: the weights {reason}", err=True)
 
 
 def _most(meta: Mapping[str, Any]) -> int:

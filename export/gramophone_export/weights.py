@@ -1,7 +1,7 @@
 """Reads VGG-19's convolutions from files of weights in the layouts that are around."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,69 +11,193 @@ import torch
 from gramophone_server.files import open_file
 from gramophone_server.models.layers import BLOCKS, VGG19_LAYERS
 
+from .kinds import WANTED, is_safetensors, kind_of
+
 # Positions of the convolutions in torchvision's `features`, where ReLUs and pools count too.
 _POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
 _CHANNELS = (64, 128, 256, 512, 512)
+_PATTERNS = ("{index}", "{name}")
+# How deep state dicts lie in checkpoints.
+_DEPTH = 4
+# Names of the others of the family, by the number of their convolutions.
+_FAMILY = {8: "VGG-11", 10: "VGG-13", 13: "VGG-16"}
 MOST_BYTES = 4 << 30
 """Of a file of weights: VGG-19 with its classifier has 0.6 GB, in float64 twice that."""
 
+State = Mapping[str, Any]
+
 
 class WeightsError(ValueError):
-    """A file of weights cannot be used; the message says why and what to do."""
+    """A file of weights cannot be used; the message is a sentence that says why and what to do."""
 
 
 def read_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Kernel (C_out, C_in, 3, 3) and bias (C_out,) of VGG-19's 16 convolutions, float32.
 
-    The file is a PyTorch state dict with one of these keys for conv1_1: `features.0.weight` (torchvision and
-    neural-style-pt; with or without a classifier), `0.weight` (torchvision's features alone), `conv1_1.weight` (Gatys),
-    `features.conv1_1.weight`. Only tensors are loaded from it, never code.
+    The file is a PyTorch state dict, alone or in a checkpoint, or a safetensors file. The keys of conv1_1 are
+    `0.weight` and `0.bias` (torchvision and neural-style-pt) or `conv1_1.weight` and `conv1_1.bias` (Gatys), after any
+    prefix such as `features.` or `module.`; there may be others beside them, as of a classifier. Any floating type is
+    taken. Only tensors are loaded from it, never code.
 
     Raises:
         WeightsError: it is no such file, has more than 4 GiB, lacks a layer, or has one of another shape than VGG-19's.
     """
+    contents = _load(path)
+    if not isinstance(contents, Mapping):
+        raise WeightsError(f"{path} holds a {type(contents).__name__}, not a state dict; save model.state_dict()")
+    state, pattern = _layout(path, contents)
+    keys = [f"{_fill(pattern, name)}.{part}" for name in VGG19_LAYERS for part in ("weight", "bias")]
+    if not all(key in state for key in keys):
+        raise WeightsError(_lacking(path, state, pattern))
+    return {name: _layer(path, state, name, pattern) for name in VGG19_LAYERS}
+
+
+def _load(path: Path) -> Any:
+    """What a file holds.
+
+    Raises:
+        WeightsError: it cannot be read, or is no file of weights.
+    """
     try:
         open_file(path, MOST_BYTES).close()
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if (kind := kind_of(path)) is not None:
+            raise WeightsError(f"{path} is {kind}; {WANTED}")
+        with path.open("rb") as file:
+            safe = is_safetensors(file.read(16))
+        return _safetensors(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except FileNotFoundError:
         raise WeightsError(f"there is no file {path}") from None
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} is not a file of PyTorch weights: {reason}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"{path} holds a {type(state).__name__}, not a state dict; save model.state_dict()")
-    pattern = _layout(path, state)
-    return {name: _layer(path, state, name, pattern) for name in VGG19_LAYERS}
+        raise WeightsError(_unloadable(path, error)) from error
 
 
-def _layout(path: Path, state: Mapping[str, Any]) -> str:
-    """The pattern of the layers' keys, with {name} or {index} in it."""
-    for pattern in ("features.{index}", "{index}", "{name}", "features.{name}"):
-        if f"{_fill(pattern, 'conv1_1')}.weight" in state:
-            return pattern
-    keys = ", ".join(list(state)[:4])
-    raise WeightsError(
-        f"{path} has no layer conv1_1 by any name that is known (features.0.weight, 0.weight, conv1_1.weight); "
-        f"its keys begin with {keys or 'nothing'}"
+def _safetensors(path: Path) -> State:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise WeightsError(f"{path} is a safetensors file; to read it, pip install 'gramophone[export]'") from None
+    state: State = load_file(path)
+    return state
+
+
+def _unloadable(path: Path, error: Exception) -> str:
+    """Why a file that looked like weights is none."""
+    text = str(error)
+    named = re.search(r"(?:GLOBAL|Unsupported global:?|Unsupported class)\s+(?:GLOBAL\s+)?([\w.]+)", text)
+    if named is not None:
+        made_of = named[1]
+        if "numpy" in made_of:
+            return f"{path} holds NumPy arrays rather than tensors; {WANTED}"
+        return (
+            f"{path} holds a whole Python object ({made_of}), which could run code when it is loaded; load it where it "
+            "was made, and save model.state_dict()"
+        )
+    if "weights_only" in text or "Unsupported operand" in text or "Weights only load failed" in text:
+        return f"{path} is a pickle of Python objects, not of tensors; {WANTED}"
+    return f"{path} is cut off or damaged; download it again"
+
+
+def _layout(path: Path, contents: State) -> tuple[State, str]:
+    """The state dict among the contents that has most of VGG-19's layers, and the pattern of its layers' keys."""
+    found: list[tuple[int, State, str]] = []
+    for state in _states(contents):
+        for pattern in _patterns(state):
+            found.append((sum(f"{_fill(pattern, name)}.weight" in state for name in VGG19_LAYERS), state, pattern))
+    if not found:
+        raise WeightsError(_unknown(path, contents))
+    _, state, pattern = max(found, key=lambda entry: entry[0])
+    return state, pattern
+
+
+def _states(contents: State, depth: int = _DEPTH) -> Iterator[State]:
+    """All mappings in a checkpoint, itself first."""
+    yield contents
+    for value in contents.values():
+        if depth and isinstance(value, Mapping):
+            yield from _states(value, depth - 1)
+
+
+def _patterns(state: State) -> Iterator[str]:
+    """The patterns, with {name} or {index} in them, by which a state dict has a conv1_1 like VGG's."""
+    for key, value in state.items():
+        for pattern in _PATTERNS:
+            prefix, dot, own = _split(key, f"{_fill(pattern, 'conv1_1')}.weight")
+            if own and isinstance(value, torch.Tensor) and value.shape[1:] == (3, 3, 3):
+                yield f"{prefix}{dot}".replace("{", "{{").replace("}", "}}") + pattern
+
+
+def _split(key: Any, suffix: str) -> tuple[str, str, bool]:
+    """A key's prefix, the dot behind it, and whether it ends in a suffix of whole parts."""
+    if not isinstance(key, str) or not (key == suffix or key.endswith(f".{suffix}")):
+        return "", "", False
+    prefix = key[: -len(suffix)]
+    return prefix[:-1], prefix[-1:], True
+
+
+def _unknown(path: Path, contents: State) -> str:
+    """Why contents have no conv1_1."""
+    for state in _states(contents):
+        firsts = [value for key, value in state.items() if _split(key, "0.weight")[2]]
+        if any(getattr(value, "shape", ()) == (3, 3, 1, 1) for value in firsts):
+            reason = "whose first convolution is of 1x1, and whose activations are scaled"
+            return f"{path} holds the normalized VGG-19 of AdaIN, {reason}; {WANTED}"
+    keys = ", ".join(map(str, list(contents)[:4]))
+    return (
+        f"{path} has no layer conv1_1 by any name that is known (features.0.weight, 0.weight, conv1_1.weight), so "
+        f"it is another network's; its keys begin with {keys or 'nothing'}"
     )
 
 
-def _layer(path: Path, state: Mapping[str, Any], name: str, pattern: str) -> tuple[np.ndarray, np.ndarray]:
+def _lacking(path: Path, state: State, pattern: str) -> str:
+    """Why a state dict that has a conv1_1 is not VGG-19's."""
+    if normalized := [key for key in state if isinstance(key, str) and key.endswith("running_mean")]:
+        return (
+            f"{path} holds a VGG with batch normalization ({normalized[0]}), whose activations are others; "
+            "VGG-19 without it is wanted"
+        )
+    prefix = pattern.rpartition("{")[0].replace("{{", "{").replace("}}", "}")
+    kernels = [
+        key for key, value in state.items()
+        if isinstance(key, str) and key.startswith(prefix) and isinstance(value, torch.Tensor) and value.ndim == 4
+    ]  # fmt: skip
+    if (other := _FAMILY.get(len(kernels))) is not None:
+        return f"{path} holds {other}, with {len(kernels)} convolutions; VGG-19, which has 16, is wanted"
+    keys = [(f"{_fill(pattern, name)}.{part}", name) for name in VGG19_LAYERS for part in ("weight", "bias")]
+    missing = [(key, name) for key, name in keys if key not in state]
+    names = list(dict.fromkeys(name for _, name in missing))
+    some = ", ".join(key for key, _ in missing[:4]) + (", and more" if len(missing) > 4 else "")
+    layers = ", ".join(names[:4]) + (", and more" if len(names) > 4 else "")
+    return f"{path} lacks {some}, which is {layers} of VGG-19; all of its 16 convolutions are needed"
+
+
+def _layer(path: Path, state: State, name: str, pattern: str) -> tuple[np.ndarray, np.ndarray]:
     key = _fill(pattern, name)
-    missing = [f"{key}.{part}" for part in ("weight", "bias") if f"{key}.{part}" not in state]
-    if missing:
-        raise WeightsError(f"{path} lacks {', '.join(missing)}, which is {name} of VGG-19")
-    kernel, bias = (state[f"{key}.{part}"].float().numpy() for part in ("weight", "bias"))
+    kernel, bias = (_values(path, state[f"{key}.{part}"], f"{key}.{part}") for part in ("weight", "bias"))
     expected = _shape(name)
-    if kernel.shape != expected or bias.shape != expected[:1]:
+    if kernel.shape != expected:
         raise WeightsError(f"{path}: {key}.weight has the shape {kernel.shape}, but {name} of VGG-19 has {expected}")
+    if bias.shape != expected[:1]:
+        raise WeightsError(f"{path}: {key}.bias has the shape {bias.shape}, but {name} of VGG-19 has {expected[:1]}")
     if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
         raise WeightsError(f"{path}: {name} has weights that are not finite numbers; the file is damaged")
     return kernel, bias
+
+
+def _values(path: Path, value: Any, key: str) -> np.ndarray:
+    """A tensor's values in float32."""
+    if not isinstance(value, torch.Tensor):
+        raise WeightsError(f"{path}: {key} is a {type(value).__name__}, not a tensor")
+    if value.is_meta:
+        raise WeightsError(f"{path}: {key} has a shape but no values; save the weights from a network that has them")
+    if not value.is_floating_point() or value.is_sparse:
+        kind = "sparse" if value.is_sparse else str(value.dtype).removeprefix("torch.")
+        raise WeightsError(f"{path}: {key} is {kind}; floating-point weights are needed, such as float32 or float16")
+    values: np.ndarray = value.detach().to("cpu", torch.float32).contiguous().numpy()
+    return values
 
 
 def _fill(pattern: str, name: str) -> str:

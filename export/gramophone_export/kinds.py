@@ -1,0 +1,146 @@
+"""What a file is that is no file of PyTorch weights, by its first bytes."""
+
+import json
+import string
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+WANTED = "a PyTorch state dict (.pth or .pt) or a safetensors file of VGG-19's convolutions is wanted"
+_HEAD = 4096
+_PRINTABLE = frozenset(string.printable.encode()) - {0x0B, 0x0C}
+_UNZIPPED = "unpack it and give the file of weights in it"
+
+# What a file begins with: plain bytes, at an offset.
+_SIGNS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"version https://git-lfs", "a pointer of Git LFS in place of the file: run `git lfs pull`"),
+    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file (.mat), as MatConvNet has them"),
+    (0, b"MATLAB 7.3 MAT-file", "a MATLAB file (.mat), as MatConvNet has them"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (.h5), as Keras has them"),
+    (0, b"\x93NUMPY", "a NumPy array (.npy)"),
+    (0, b"\x1f\x8b", f"compressed with gzip: {_UNZIPPED}"),
+    (0, b"BZh", f"compressed with bzip2: {_UNZIPPED}"),
+    (0, b"\xfd7zXZ\x00", f"compressed with xz: {_UNZIPPED}"),
+    (0, b"\x28\xb5\x2f\xfd", f"compressed with Zstandard: {_UNZIPPED}"),
+    (0, b"7z\xbc\xaf\x27\x1c", f"a 7-Zip archive: {_UNZIPPED}"),
+    (0, b"Rar!", f"a RAR archive: {_UNZIPPED}"),
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (0, b"GGUF", "a GGUF file"),
+    (0, b"\x89PNG", "a picture"),
+    (0, b"\xff\xd8\xff", "a picture"),
+    (0, b"GIF8", "a picture"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"\x04\x00\x00\x00\x01\x00\x00\x00", "a file of Lua Torch (.t7)"),
+    (257, b"ustar", f"a tar archive: {_UNZIPPED}"),
+)
+_TENSORFLOW = struct.pack("<Q", 0xDB4775248B80FB57)
+"""What the table of a TensorFlow checkpoint ends with."""
+
+
+def kind_of(path: Path) -> str | None:
+    """What a file is, as in "it is …"; None if it may hold PyTorch weights or safetensors.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head, size = file.read(_HEAD), path.stat().st_size
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+    if not head:
+        return "an empty file"
+    if zipfile.is_zipfile(path):
+        return _archive(path)
+    if head.startswith(b"PK\x03\x04"):
+        return "cut off, as its end is missing: download it again"
+    for offset, sign, kind in _SIGNS:
+        if head[offset : offset + len(sign)] == sign:
+            return _legacy(path) or kind
+    if tail == _TENSORFLOW or ".ckpt.data-" in path.name or ".data-0000" in path.name:
+        return "a part of a TensorFlow checkpoint"
+    if is_safetensors(head) or head.startswith(b"\x80"):
+        return None
+    return _text(head) or _message(head, path) or "of a kind that is not known, or damaged"
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins so is one of safetensors: the length of a JSON object, and that."""
+    return len(head) > 8 and int.from_bytes(head[:8], "little") < 1 << 32 and head[8:9] == b"{"
+
+
+def _archive(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return "a damaged ZIP archive: download it again"
+    # All files of PyTorch lie in one folder.
+    inside = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
+        return "a TorchScript program: load it where it was made, and save its state_dict()"
+    if any(name.endswith("data.pkl") for name in inside):
+        return None
+    if names and all(name.endswith(".npy") for name in names):
+        return "an archive of NumPy arrays (.npz)"
+    if "model.weights.h5" in names:
+        return "a Keras model (.keras)"
+    if any(name.startswith("archive/") or name.endswith("saved_model.pb") for name in names):
+        return "an archive of another program"
+    return f"a ZIP archive: {_UNZIPPED}"
+
+
+def _legacy(path: Path) -> str | None:
+    """What a tar archive is that PyTorch wrote before 0.1.10."""
+    try:
+        with tarfile.open(path) as archive:
+            if {"pickle", "storages", "tensors"} <= {name.removeprefix("./") for name in archive.getnames()}:
+                return "a file of a PyTorch of 2016, a tar archive: load it with such a one, and save it with a new one"
+    except (tarfile.TarError, OSError, EOFError):
+        pass
+    return None
+
+
+def _text(head: bytes) -> str | None:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    start = text[:200].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<script", b"<body")) or b"<html" in start:
+        return "a web page, such as a login page or an error in place of a download: download the file itself"
+    # A character that the end of what was read has cut is no matter.
+    if any(byte < 0x80 and byte not in _PRINTABLE for byte in head):
+        return None
+    if start.startswith(b"<"):
+        return "an XML document"
+    if start.startswith((b"{", b"[")):
+        return "a JSON document" if _is_json(text) else "a text"
+    if start.startswith(b"model_checkpoint_path"):
+        return "a part of a TensorFlow checkpoint"
+    if b"layer" in text and b"bottom:" in text:
+        return "a description of a Caffe network (.prototxt), without weights"
+    return "a text"
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except RecursionError:
+        return False
+    except ValueError:
+        return len(text) > _HEAD // 2  # Only its beginning was read.
+    return True
+
+
+def _message(head: bytes, path: Path) -> str | None:
+    """What a message of Protocol Buffers is, by the field that it begins with."""
+    suffix = path.suffix.lower()
+    if suffix == ".onnx" or (head[0] == 0x08 and head[1] < 0x20 and head[2:3] in (b"\x12", b"\x1a", b"\x3a")):
+        if suffix in (".pb", ".pbtxt") or (head[2:3] == b"\x12" and suffix != ".onnx" and b"tensorflow" in head):
+            return "a TensorFlow model (.pb)"
+        return "an ONNX model: it is the PyTorch weights it was made from that are needed"
+    if suffix == ".pb":
+        return "a TensorFlow model (.pb)"
+    named = head[0] == 0x0A and 0 < head[1] < 0x80 and all(byte in _PRINTABLE for byte in head[2 : 2 + head[1]])
+    if suffix in (".caffemodel", ".binaryproto") or named:
+        return "a Caffe model (.caffemodel): it has to be converted to PyTorch's layout first"
+    return None

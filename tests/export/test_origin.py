@@ -1,0 +1,155 @@
+"""Whose weights these are: published ones are known in any file, and refused where they are wrong."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from gramophone.cli import main
+from gramophone_export.catalogue import CAFFE, TORCHVISION
+from gramophone_export.origin import _CAFFE_CHANNELS, _CAFFE_NORM, _CAFFE_SPECTRUM, _TORCHVISION_RED, doubt, objection
+
+DEVIATION = np.array(TORCHVISION.std).reshape(1, 3, 1, 1)
+
+
+@cache
+def caffe() -> np.ndarray:
+    """A kernel with the singular values and the channels' norms that Caffe's has, and nothing else of it."""
+    generator = np.random.default_rng(1)
+    values = np.zeros(27)
+    values[:6] = _CAFFE_SPECTRUM
+    values[6:] = np.sqrt((1 - np.square(values).sum()) / 21)
+    left, _ = np.linalg.qr(generator.normal(size=(64, 27)))
+    # Rotations of pairs of columns give each channel its norm, and change no singular value.
+    matrix = left * values
+    wanted = np.square(_CAFFE_CHANNELS)
+    for _ in range(400):
+        norms = np.square(matrix).reshape(64, 3, 9).sum((0, 2))
+        low, high = np.argmin(norms - wanted), np.argmax(norms - wanted)
+        i, j = 9 * low + generator.integers(9), 9 * high + generator.integers(9)
+        best, least = 0.0, np.inf
+        for angle in np.linspace(0, np.pi / 2, 91):
+            turned = np.cos(angle) * matrix[:, i] + np.sin(angle) * matrix[:, j]
+            other = np.cos(angle) * matrix[:, j] - np.sin(angle) * matrix[:, i]
+            gained = turned @ turned - matrix[:, i] @ matrix[:, i]
+            lost = matrix[:, j] @ matrix[:, j] - other @ other
+            off = abs(norms[low] + gained - wanted[low]) + abs(norms[high] - lost - wanted[high])
+            if off < least:
+                best, least = angle, off
+        turned = np.cos(best) * matrix[:, i] + np.sin(best) * matrix[:, j]
+        matrix[:, j] = np.cos(best) * matrix[:, j] - np.sin(best) * matrix[:, i]
+        matrix[:, i] = turned
+    return (_CAFFE_NORM * matrix).reshape(64, 3, 3, 3).astype(np.float32)
+
+
+@cache
+def torchvisions() -> np.ndarray:
+    """A kernel of torchvision's scale that has what is known of its first filter."""
+    kernel = np.random.default_rng(2).normal(0, 0.25, (64, 3, 3, 3)).astype(np.float32)
+    kernel[0, 0] = np.reshape(_TORCHVISION_RED, (3, 3))
+    return kernel
+
+
+def rounded(kernel: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    return torch.from_numpy(kernel).to(dtype).float().numpy()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_published_weights_are_known_and_told_from_each_other(dtype):
+    ours, theirs = rounded(caffe(), dtype), rounded(torchvisions(), dtype)
+    assert objection(ours, CAFFE, "vgg19-caffe") is None
+    assert objection(ours, CAFFE, "mine") is None
+    assert objection(theirs, TORCHVISION, "vgg19") is None
+    assert objection(theirs, TORCHVISION, "mine") is None
+    assert "use --name vgg19-caffe" in str(objection(ours, TORCHVISION, "vgg19"))
+    assert "use --name vgg19-caffe" in str(objection(ours, CAFFE, "vgg19"))
+    assert "use --name vgg19, " in str(objection(theirs, CAFFE, "vgg19-caffe"))
+    assert str(objection(ours, TORCHVISION, "mine")).endswith("; say --preprocessing caffe")
+    assert str(objection(theirs, CAFFE, "mine")).endswith("; say --preprocessing torchvision")
+
+
+@pytest.mark.parametrize(("kernel", "own"), [(caffe, CAFFE), (torchvisions, TORCHVISION)])
+def test_channels_in_the_other_order_are_noticed(kernel, own):
+    name = "vgg19-caffe" if own is CAFFE else "vgg19"
+    for preprocessing in (CAFFE, TORCHVISION):
+        reason = objection(kernel()[:, ::-1], preprocessing, name)
+        assert f"in the order {'RGB' if own is CAFFE else 'BGR'}" in str(reason)
+        assert "weight.flip(1)" in str(reason)
+
+
+def test_weights_converted_to_the_other_input_are_no_longer_the_published_ones():
+    converted = caffe()[:, ::-1] * 255 * DEVIATION
+    assert "--preprocessing torchvision" in str(objection(converted, TORCHVISION, "vgg19"))
+    assert "--preprocessing torchvision" in str(objection(converted, CAFFE, "vgg19-caffe"))
+    assert objection(converted, TORCHVISION, "mine") is None
+    assert "255 times" in str(objection(255 * caffe(), CAFFE, "vgg19-caffe"))
+
+
+def test_unknown_weights_are_judged_by_their_scale_alone():
+    kernel = np.random.default_rng(3).normal(0, 1, (64, 3, 3, 3)).astype(np.float32)
+    for scale in (0.03, 0.06, 0.25, 1.0):  # From an untrained network's to large ones.
+        assert objection(scale * kernel, TORCHVISION, "vgg19") is doubt(scale * kernel, TORCHVISION, "vgg19") is None
+        assert objection(scale * kernel, CAFFE, "mine") is doubt(scale * kernel, CAFFE, "mine") is None
+    assert "vgg19-caffe" in str(doubt(0.25 / 57 * kernel, TORCHVISION, "vgg19"))
+    assert "use --name vgg19, " in str(doubt(15 * kernel, CAFFE, "vgg19-caffe"))
+    assert doubt(0.25 / 57 * kernel, CAFFE, "mine") is doubt(15 * kernel, TORCHVISION, "mine") is None
+
+
+def gramophone(*arguments: object) -> Result:
+    """A command, in this process: to load torch takes longer than to run it."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def write(path: Path, kernel: np.ndarray) -> Path:
+    """An untrained VGG-19 with that first layer."""
+    from torchvision.models import vgg19
+
+    torch.manual_seed(0)
+    features = vgg19(weights=None).features.state_dict()
+    torch.save(features | {"0.weight": torch.from_numpy(kernel.copy())}, path)
+    return path
+
+
+def test_the_command_line_refuses_wrong_weights_and_says_what_to_write(tmp_path):
+    file, models = write(tmp_path / "vgg19-d01eb7cb.pth", caffe()), tmp_path / "models"
+    for command in (("models", "import", file, "--name", "vgg19"), ("export", "--model", "vgg19", "--from", file)):
+        refused = gramophone(*command, "--models", models)
+        assert refused.exit_code == 1
+        assert refused.stderr.count("\n") == 1
+        assert f"{file}: the weights are those of the paper's VGG-19" in refused.stderr
+        assert "use --name vgg19-caffe" in refused.stderr
+    assert not models.exists()
+    assert gramophone("models", "import", file, "--name", "vgg19-caffe", "--models", models).exit_code == 0
+    # A model that an earlier version made of them.
+    manifest = models / "vgg19-caffe" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"BGR"', '"RGB"').replace("255.0", "1.0"))
+    told = gramophone("models", "verify", "vgg19-caffe", "--models", models)
+    assert told.exit_code == 1
+    assert "its weights are those of the paper's VGG-19" in told.stderr
+
+
+def test_weights_of_ones_own_are_taken_with_a_note(tmp_path):
+    kernel = np.random.default_rng(3).normal(0, 0.004, (64, 3, 3, 3)).astype(np.float32)
+    file, models = write(tmp_path / "own.pth", kernel), tmp_path / "models"
+    refused = gramophone("models", "import", file, "--name", "vgg19", "--models", models)
+    assert refused.exit_code == 1 and "look like Caffe's" in refused.stderr
+    taken = gramophone("models", "import", file, "--name", "own", "--preprocessing", "torchvision", "--models", models)
+    assert taken.exit_code == 0 and "note: the weights look like Caffe's" in taken.stderr
+    named = gramophone("models", "import", file, "--name", "vgg19-caffe", "--models", models)
+    assert named.exit_code == 0 and "not the weights that vgg19-caffe is known for" in named.stderr
+    manifest = (models / "vgg19-caffe" / "manifest.json").read_text()
+    assert "imported from own.pth" in manifest and "Visual Geometry Group" not in manifest
+
+
+def test_the_papers_own_weights(assets, tmp_path):
+    """As they are, and as the real file of them is imported by mistake."""
+    from gramophone_export.weights import read_weights
+
+    kernel, _ = read_weights(assets / "weights/vgg19-caffe-conv.pth")["conv1_1"]
+    assert objection(kernel, CAFFE, "vgg19-caffe") is None
+    assert "use --name vgg19-caffe" in str(objection(kernel, TORCHVISION, "vgg19"))
+    assert "in the order RGB" in str(objection(kernel[:, ::-1], CAFFE, "vgg19-caffe"))
+    assert objection(kernel[:, ::-1] * 255 * DEVIATION, TORCHVISION, "mine") is None

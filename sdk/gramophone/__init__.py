@@ -4,7 +4,7 @@
         job = client.transfer("harbour.jpg", "starry.jpg", size=512, iterations=300, seed=0)
         for frame in job:
             print(frame.iteration, frame.loss)
-        job.result().image.save("out.png")
+        job.result().save("out.png")
 
 `gramophone.aio.Client` is the same with `await`.
 """
@@ -27,6 +27,7 @@ from .errors import (
 )
 from .job import Job
 from .requests import Style
+from .saving import read_recipe
 from .uploads import Uploaded
 from .values import Estimate, Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
 
@@ -55,4 +56,5 @@ __all__ = [
     "UnavailableError",
     "Uploaded",
     "aio",
+    "read_recipe",
 ]

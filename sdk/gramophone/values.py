@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from .brief import Value, described
 from .images import decode
+from .saving import save
 from .v1 import job_pb2, model_service_pb2, style_transfer_service_pb2
 
 if TYPE_CHECKING:
@@ -119,6 +121,18 @@ class Result(Value):
     def image(self) -> Image.Image:
         """The picture as a PIL image, RGB, decoded when first asked for."""
         return decode(self.data)
+
+    def save(self, path: str | os.PathLike[str], quality: int | None = None) -> None:
+        """Writes the picture in the format that the suffix says, with its profile and its recipe; see `saving.save`.
+
+        Args:
+            quality: 1 to 100, of a .jpg, .avif or .webp. Default 95; a .webp is lossless.
+
+        Raises:
+            OSError: it cannot be written.
+            ValueError: the suffix is of no format that can be written, or of one that has fewer bits than the result.
+        """
+        save(path, self.data, quality)
 
     @classmethod
     def of(cls, message: job_pb2.JobResult) -> Result:

@@ -77,7 +77,7 @@ ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.Emb
 
 def classes() -> set[type]:
     """All public classes of the package but those of the command line and the stubs."""
-    found: set[type] = {getattr(gramophone, name) for name in gramophone.__all__ if name != "aio"}
+    found: set[type] = {cls for name in gramophone.__all__ if inspect.isclass(cls := getattr(gramophone, name))}
     for module in pkgutil.iter_modules(gramophone.__path__, "gramophone."):
         if module.name.rpartition(".")[2] in ("cli", "v1", "__main__"):
             continue

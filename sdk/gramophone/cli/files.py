@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from .. import saving
 from .console import deliver
 
 Picture = str | bytes
@@ -115,20 +116,18 @@ def check_output(output: Path, inputs: Iterable[Picture]) -> None:
         _refuse(f"{shown(output)} cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
-def save(output: Path, data: bytes) -> None:
-    """Writes a result to a file, or to standard output for `-`.
+def save(output: Path, data: bytes, quality: int | None = None) -> None:
+    """Writes a result to a file as its suffix says, see `saving.save`, or to standard output for `-`.
 
     Raises:
         click.ClickException: the file cannot be written.
         StandardOutputError: standard output cannot.
     """
-    from .options import write
-
     if str(output) == STDIO:
         deliver(data)
         return
     try:
-        write(output, data)
+        saving.save(output, data, quality)
     except OSError as error:
         raise click.ClickException(f"{shown(output)} cannot be written: {error.strerror or error}") from error
 
@@ -185,7 +184,10 @@ def _check_place(output: Path, inputs: Sequence[Picture]) -> None:
     for picture in inputs:
         if isinstance(picture, str) and path.exists() and path.samefile(Path(picture).expanduser()):
             _refuse(f"{shown(output)} is a picture to paint from, and would be overwritten; name another file")
-    _check_suffix(path)
+    try:
+        saving.check(path)
+    except ValueError as error:
+        _refuse(str(error))
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -196,17 +198,6 @@ def _check_place(output: Path, inputs: Sequence[Picture]) -> None:
         longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     if len(os.fsencode(path.name)) + len("..part") > longest:
         _refuse(f"{shown(path.name)} is too long a name for a file")
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() == ".png":
-        return
-    from PIL import Image
-
-    Image.init()
-    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
-        suffix = path.suffix or "a file without a suffix"
-        _refuse(f"{shown(path)}: pictures cannot be written as {suffix}; use .png")
 
 
 def _refuse(message: str) -> NoReturn:

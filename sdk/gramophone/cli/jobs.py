@@ -11,11 +11,12 @@ import click
 
 from .connect import Server, connect, quiet_option, running_server_option
 from .console import note, say
+from .encoding import check_encoding, quality_option
 from .files import check_output, save, shown
 from .leaving import Vigil
 from .options import given
 from .top import top
-from .watching import farewell, find, line, summary, watch
+from .watching import farewell, find, line, summary, warn, watch
 
 _output = click.option("-o", "--output", metavar="FILE", help="Save the result here; - for standard output.")
 _job_id = click.argument("job_id", metavar="JOB_ID")
@@ -110,10 +111,12 @@ def show(job_id: str, server: Server) -> None:
 @running_server_option
 @quiet_option
 @_output
-def watch_job(job_id: str, server: Server, quiet: bool, output: str | None) -> None:
+@quality_option
+def watch_job(job_id: str, server: Server, quiet: bool, output: str | None, quality: int | None) -> None:
     """Watch a job to its end, and save its result. Ctrl-C ends the watching, not the job."""
     if output is not None:
         check_output(Path(output), [])
+        check_encoding(Path(output), quality)
     with connect(server) as client:
         job = find(client, job_id)
         with Vigil(cancels=False, farewell=lambda job: farewell(server, job, output)) as vigil:
@@ -121,7 +124,8 @@ def watch_job(job_id: str, server: Server, quiet: bool, output: str | None) -> N
                 pass
             result = job.result()
             if output is not None:
-                save(Path(output), result.data)
+                save(Path(output), result.data, quality)
+        warn(result)
         (note if output == "-" else say)(summary(result, shown(output or job.id)))
 
 
@@ -138,12 +142,14 @@ def cancel(job_id: str, server: Server) -> None:
 @_job_id
 @running_server_option
 @click.option("-o", "--output", metavar="FILE", required=True, help="Save the result here; - for standard output.")
-def download(job_id: str, server: Server, output: str) -> None:
+@quality_option
+def download(job_id: str, server: Server, output: str, quality: int | None) -> None:
     """Save the result of a job that has succeeded."""
     check_output(Path(output), [])
+    check_encoding(Path(output), quality)
     with connect(server) as client:
         data = find(client, job_id).download()
-        save(Path(output), data)
+        save(Path(output), data, quality)
         if output != "-":
             say(f"{shown(output)}: {Path(output).stat().st_size} bytes")
 

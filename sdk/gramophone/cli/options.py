@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from ..downloads import whole
 from .files import INIT
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -76,7 +75,6 @@ class SecondsType(click.ParamType[float]):
 
 
 LAYERS, WHOLE = LayersType(), WholeType()
-_SIGNATURES = {".png": b"\x89PNG", ".tif": b"II*\0", ".tiff": b"II*\0"}
 
 
 def _number(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
@@ -141,22 +139,3 @@ priority_option = click.option(
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def write(path: Path, data: bytes) -> None:
-    """Writes a result, whole or not at all: a .png or .tiff as it came, with its recipe; others by Pillow."""
-    with whole(path) as fresh:
-        if data.startswith(_SIGNATURES.get(path.suffix.lower(), b"none")):
-            fresh.write_bytes(data)
-        else:
-            from PIL import Image
-
-            from ..images import decode
-
-            Image.init()
-            image_format = Image.EXTENSION.get(path.suffix.lower())
-            if image_format is None:
-                raise ValueError(
-                    f"{path}: pictures cannot be written as {path.suffix or 'a file without a suffix'}; use .png"
-                )
-            decode(data).save(fresh, format=image_format)

@@ -14,11 +14,12 @@ import click
 from .. import Client, Job, JobCancelledError, JobFailedError, Style
 from .connect import Server, quiet_option, reach, server_option
 from .console import StandardOutputError, note, say
+from .encoding import check_encoding, quality_option
 from .files import MASK, PICTURE, Picture, check_output, plan, save, shown
 from .leaving import Vigil
 from .options import LAYERS, given, output_format, priority_option, synthesis_options
 from .sentences import name_pictures
-from .watching import farewell, greet, summary, watch, way_back
+from .watching import farewell, greet, summary, warn, watch, way_back
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _output = click.option(
@@ -92,6 +93,7 @@ class _Task:
 @synthesis_options
 @priority_option
 @_output
+@quality_option
 @_previews
 @_detach
 @server_option
@@ -109,6 +111,7 @@ def style(pictures: tuple[Picture, ...], output: str, previews: Path | None, **o
 @synthesis_options
 @priority_option
 @_output
+@quality_option
 @_previews
 @_detach
 @server_option
@@ -130,6 +133,7 @@ def content(picture: Picture, output: str, previews: Path | None, **options: Any
 @synthesis_options
 @priority_option
 @_outputs
+@quality_option
 @_previews
 @_detach
 @server_option
@@ -170,7 +174,8 @@ def _names(styles: Sequence[Style]) -> dict[str, Picture]:
 
 def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
     server, quiet, detach = options.pop("server"), options.pop("quiet"), options.pop("detach")
-    _check(tasks, options, detach=detach)
+    quality = options.pop("quality")
+    _check(tasks, options, quality, detach=detach)
     with reach(server) as (client, place):
         if detach and place is None:
             raise click.UsageError("--detach needs a server that stays: give --server ADDRESS (`gramophone serve`)")
@@ -184,15 +189,19 @@ def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
             if detach:
                 _leave(task.submit(client, chosen), task, place, quiet=quiet)
             else:
-                _wait(client, chosen, task, place, quiet=quiet)
+                _wait(client, chosen, task, place, quality, quiet=quiet)
 
 
-def _check(tasks: Sequence[_Task], options: dict[str, Any], *, detach: bool) -> None:
+def _check(tasks: Sequence[_Task], options: dict[str, Any], quality: int | None, *, detach: bool) -> None:
+    if detach and quality is not None:
+        raise click.UsageError("--detach leaves before there is a picture; give --quality to `gramophone jobs watch`")
     if detach and any(task.previews for task in tasks):
         raise click.UsageError("--detach leaves before there are previews; leave --previews out")
     inputs = [picture for task in tasks for picture in (*task.pictures.values(), options.get("init"))]
     for task in tasks:
         check_output(task.output, [picture for picture in inputs if picture is not None])
+    # All have the same suffix.
+    check_encoding(tasks[0].output, quality, options.get("bit_depth"))
 
 
 def _leave(job: Job, task: _Task, place: Server | None, *, quiet: bool) -> None:
@@ -203,7 +212,9 @@ def _leave(job: Job, task: _Task, place: Server | None, *, quiet: bool) -> None:
         note(f"to save its result:  {way_back(place, job, str(task.output))}")
 
 
-def _wait(client: Client, chosen: dict[str, Any], task: _Task, place: Server | None, *, quiet: bool) -> None:
+def _wait(
+    client: Client, chosen: dict[str, Any], task: _Task, place: Server | None, quality: int | None, *, quiet: bool
+) -> None:
     output = str(task.output)
     with Vigil(cancels=True, farewell=lambda job: farewell(place, job, output)) as vigil:
         job = task.submit(client, chosen)
@@ -214,7 +225,8 @@ def _wait(client: Client, chosen: dict[str, Any], task: _Task, place: Server | N
                     task.previews.mkdir(parents=True, exist_ok=True)
                     (task.previews / f"{frame.iteration:06}.jpg").write_bytes(frame.preview_bytes)
             result = job.result()
-            save(task.output, result.data)
+            save(task.output, result.data, quality)
+    warn(result)
     (note if output == "-" else say)(summary(result, shown(task.output)))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from ..contact_sheet import contact_sheet
+from ..downloads import whole
+from ..saving import encode_image
 from .connect import Server, quiet_option, reach, server_option
 from .console import say
 from .files import PICTURE, Picture, check_output, save, shown
@@ -81,5 +83,6 @@ def sweep(
                 save(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.data)
                 row.append((result.image, f"{caption}: {result.loss:.3g}"))
             rows.append(row)
-        contact_sheet(rows).save(sheet)
+        with whole(sheet.expanduser()) as fresh:
+            fresh.write_bytes(encode_image(contact_sheet(rows), sheet))
         say(f"{shown(sheet)}: {len(rows) * len(layers)} pictures, which are in {shown(folder)}/ too")

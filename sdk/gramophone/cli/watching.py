@@ -12,6 +12,7 @@ from ..values import Frame, Result
 from .connect import Server
 from .console import note
 from .leaving import Vigil
+from .sentences import option_of
 
 # Candidates that are shown for the beginning of an id that several have.
 _SHOWN = 5
@@ -35,11 +36,19 @@ def watch(job: Job, vigil: Vigil, *, quiet: bool, description: str = "") -> Iter
 
 def summary(result: Result, path: str) -> str:
     """One line on what a job made."""
-    image = result.image
+    # Not of the picture, if the recipe has it: Pillow does not decode a TIFF of 16 bits a channel.
+    width, height = (result.recipe.get(side) or getattr(result.image, side) for side in ("width", "height"))
     return (
-        f"{path}: {image.width}x{image.height}, loss {result.loss:.4g} after {result.iterations} iterations, "
+        f"{path}: {width}x{height}, loss {result.loss:.4g} after {result.iterations} iterations, "
         f"{result.timings.optimize:.1f} s, model {result.model}"
     )
+
+
+def warn(result: Result) -> None:
+    """Says what the recipe warns of, on standard error, with the names of the files that the command was given."""
+    for warning in result.recipe.get("warnings", []):
+        field, space, rest = str(warning).partition(" ")
+        note(f"warning: {option_of(field) if '.' in field else field}{space}{rest}")
 
 
 def way_back(server: Server, job: Job, output: str | None = None) -> str:

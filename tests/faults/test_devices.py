@@ -1,5 +1,6 @@
 """Devices that are not there, or are lost: the server says which and why, and no job ends because of it."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -40,7 +41,13 @@ def health(server: ServerProcess, service: str = "") -> tuple[int, str]:
         (["cpu,cpu"], "'cpu,cpu' cannot be a device"),
         (["cuda:x"], "'cuda:x' cannot be a device"),
         (["cuda:-1"], "'cuda:-1' cannot be a device"),
-        (["cuda:01"], "'cuda:01' cannot be a device"),
+        (["cuda:01"], "'cuda:01' cannot be a device: write cuda:1"),
+        (["cuda0"], "'cuda0' cannot be a device: write cuda:0"),
+        (["CUDA:2"], "'CUDA:2' cannot be a device: write cuda:2"),
+        (["gpu"], "'gpu' cannot be a device: write cuda:0"),
+        (["1"], "'1' cannot be a device: write cuda:1"),
+        (["mps"], "'mps' cannot be a device: only CPUs and GPUs of NVIDIA's are supported: write cpu"),
+        (["xpu:0"], "'xpu:0' cannot be a device: only CPUs"),
         ([""], "'' cannot be a device"),
         (["cpu", "meta"], "'meta' cannot be a device"),
         (["cuda", "cuda:0"], "cuda:0 is named twice"),
@@ -75,12 +82,25 @@ def test_bounds_of_a_worker_beyond_reason(option, value, words):
 
 
 @no_gpu
-@pytest.mark.parametrize("devices", [["cuda:0"], ["cpu", "cuda:3"]])
+@pytest.mark.parametrize("devices", [["cuda"], ["cuda:0"], ["cuda:7"], ["cpu", "cuda:3"]])
 def test_a_named_device_that_cannot_be_opened_ends_the_server(devices, tmp_path):
     done = serve("--data", str(tmp_path), *(part for name in devices for part in ("--device", name)))
     assert done.returncode == 1
     assert f"Error: the server has stopped: {devices[-1]} cannot be used: " in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith("; write --device cpu, or leave --device out for what is there\n")
     assert "Traceback" not in done.stderr
+
+
+@no_gpu
+def test_a_server_does_not_say_that_it_serves_before_its_gpu_is_there(tmp_path):
+    """Jobs would be sent to it that it cannot paint."""
+    server = ServerProcess("--data", str(tmp_path), "--device", "cuda:0")
+    with contextlib.suppress(RuntimeError, grpc.RpcError), server:
+        while True:
+            status, reason = health(server)
+            assert status == NOT_SERVING
+            assert "cuda:0" in reason
+            time.sleep(0.05)
 
 
 @no_gpu

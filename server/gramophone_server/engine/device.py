@@ -29,12 +29,19 @@ def open_device(name: str) -> torch.device:
     """
     try:
         device = torch.device("cuda:0" if name == "cuda" else name)
-        if device.type == "cuda" and torch.cuda.is_available() and device.index >= torch.cuda.device_count():
-            raise DeviceError(f"there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
+        if device.type == "cuda" and torch.cuda.is_available() and device.index >= (count := torch.cuda.device_count()):
+            last = f"to cuda:{count - 1}" if count > 1 else "alone"
+            raise DeviceError(f"this machine has cuda:0 {last}")
         prove(device)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError((str(error) or type(error).__name__).splitlines()[0]) from error
+        raise DeviceError(_first_sentence(error)) from error
     return device
+
+
+def _first_sentence(error: Exception) -> str:
+    """What went wrong, without torch's advice to install things."""
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    return line.split(". ")[0].rstrip(".")
 
 
 def prove(device: torch.device) -> None:

@@ -134,7 +134,7 @@ class ProcessExecutor:
         device: what it runs on; empty until it has opened that.
         resident: bytes that it held there a moment ago.
         restarts: how often it was started anew.
-        trouble: why it cannot be used for now; None if it can, or is about to open its device.
+        trouble: why it cannot be used for now; None if it can, or is about to open a device that is sure to be there.
         unopened: why the device that it was told to open could not be opened, if it never was; else None.
     """
 
@@ -164,6 +164,9 @@ class ProcessExecutor:
         self.restarts = 0
         self.trouble: str | None = None
         self.unopened: str | None = None
+        # A CUDA device that was named may not be there; a CPU is.
+        if config.device.startswith("cuda"):
+            self.trouble = f"{config.device} has not been opened yet"
 
     async def start(self) -> None:
         """Has a process there from now on; returns before it is ready."""

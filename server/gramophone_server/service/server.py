@@ -211,6 +211,7 @@ class GramophoneServer:
         await self._scheduler.start()
         await self._instruments.serve(self._scheduler, self._streams, self._health)
         await self._server.start()
+        self._see_workers()
         await self._health.start()
         self._giving_back = asyncio.create_task(give_back_often())
         self.address = f"{host}:{port}"
@@ -239,7 +240,7 @@ class GramophoneServer:
     def _see_workers(self) -> None:
         """Tells how the workers stand."""
         if unopened := [executor.unopened for executor in self._executors if executor.unopened is not None]:
-            self.failure = "; ".join(unopened)
+            self.failure = f"{'; '.join(unopened)}; write --device cpu, or leave --device out for what is there"
             self._failed.set()
         troubles = [executor.trouble for executor in self._executors if executor.trouble is not None]
         lost = "no worker can be used: " + "; ".join(dict.fromkeys(troubles))

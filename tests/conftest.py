@@ -3,6 +3,9 @@ import os
 # Programs are started here while calls are under way, and gRPC's own handlers of a fork may wait for those for ever.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
+# Commands of tests neither use a server of whoever runs them nor leave one behind, but where that is what is tested.
+os.environ["GRAMOPHONE_KEEP"] = "0"
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -11,8 +11,8 @@ from types import TracebackType
 from .brief import Rooted
 from .errors import UnavailableError
 
-_NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection")
-_GREETING = "serving on "
+NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection")
+GREETING = "serving on "
 
 
 class EmbeddedServer(Rooted):
@@ -35,7 +35,7 @@ class EmbeddedServer(Rooted):
         self.address = ""
 
     def __enter__(self) -> EmbeddedServer:
-        missing = [name for name in _NEEDED if not importlib.util.find_spec(name)]
+        missing = [name for name in NEEDED if not importlib.util.find_spec(name)]
         if missing:
             raise UnavailableError(
                 f"a server cannot run here without {', '.join(missing)}: pip install 'gramophone[server]', "
@@ -49,13 +49,13 @@ class EmbeddedServer(Rooted):
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        if not line.startswith(_GREETING):
+        if not line.startswith(GREETING):
             self._process.wait()
             self._log.seek(0)
             last = "".join(self._log.readlines()[-5:]).strip()
             self._log.close()
             raise UnavailableError(f"the server did not start: {last}")
-        self.address = line.removeprefix(_GREETING).strip()
+        self.address = line.removeprefix(GREETING).strip()
         return self
 
     def __exit__(

@@ -1,9 +1,12 @@
 """`gramophone serve`."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
+
+from gramophone.credentials import is_loopback
 
 from .cli_values import Number, devices, host, memory, size, threads
 from .jobs.folder import DataFolderError, default_data_folder
@@ -15,9 +18,9 @@ from .service.limits import Limits
 from .service.memory import set_up_allocator
 from .service.server import ServerConfig
 from .service.sight import Sight
-from .service.tls import Security, SecurityError
+from .service.tls import Security, SecurityError, is_unix
 from .service.tokens import TokenFileError
-from .serving import run
+from .serving import Stay, run
 from .stopping import Stopping
 
 _DEFAULT = ServerConfig()
@@ -25,7 +28,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--host", default=_DEFAULT.host, show_default=True, callback=host, help="Address to listen on.")
+@click.option(
+    "--host", default=_DEFAULT.host, show_default=True, callback=host, help="Address to listen on, or unix:PATH."
+)
 @click.option("--port", default=_DEFAULT.port, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option(
     "--device",
@@ -141,6 +146,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--tensorboard", type=click.Path(file_okay=False, path_type=Path), help="Folder for event files of jobs.")
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--leave-after", type=Number(1), metavar="SECONDS", help="Stop when there was no work for so long.")
+@click.option("--kept-for", default="", hidden=True, help="The environment of the commands that it is kept for.")
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input closes: for a parent's child.")
 def serve(
     host: str,
@@ -182,6 +189,8 @@ def serve(
     tensorboard: Path | None,
     log_format: Format,
     log_level: str,
+    leave_after: float | None,
+    kept_for: str,
     until_stdin_closes: bool,
 ) -> None:
     """Serve Gramophone over gRPC."""
@@ -207,13 +216,19 @@ def serve(
     )  # fmt: skip
     if until_stdin_closes and config.data is None:
         grace = 0.0  # Nobody is left to wait for what runs, and nobody will come back for it.
+    # Commands of this user find it unless it is a parent's, has other models, or asks who calls.
+    commands = not until_stdin_closes and models is None and config.security == Security() and _is_found(host)
     stopping = Stopping(grace, stdin=until_stdin_closes)
     stopping.watch()
     try:
-        failure = asyncio.run(run(config, grace, stopping))
+        failure = asyncio.run(run(config, grace, stopping, Stay(leave_after, commands, kept_for)))
     except DataFolderError as error:
         raise click.ClickException(str(error)) from error
     except (RuntimeError, UnknownModelError, SecurityError, TokenFileError) as error:
         raise click.ClickException(f"cannot serve on {host}:{port}: {error}") from error
     if failure is not None:
         raise click.ClickException(f"the server has stopped: {failure}")
+
+
+def _is_found(host: str) -> bool:
+    return os.environ.get("GRAMOPHONE_KEEP") != "0" and (is_loopback(host) or is_unix(host))

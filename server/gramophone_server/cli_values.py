@@ -11,6 +11,7 @@ from .jobs.devices import DeviceNameError, check_devices
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _LEAST_MEMORY = 64 << 20
+_LONGEST_SOCKET = 105
 
 
 def size(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
@@ -28,6 +29,10 @@ def size(context: click.Context, option: click.Parameter, value: str | None) -> 
 
 def host(context: click.Context, option: click.Parameter, value: str) -> str:
     """A name or an address, and nothing around it."""
+    if value.startswith("unix:"):
+        if len(os.fsencode(value)) > _LONGEST_SOCKET:
+            raise click.BadParameter(f"{value!r} is too long: the path of a socket has at most 100 bytes")
+        return value
     if "://" in value or "/" in value:
         raise click.BadParameter(f"{value!r} is a URL; write the host alone, such as {_host_in(value)}")
     if re.fullmatch(r"[^:\[\]]+:\d*|\[.*\]:\d*", value):

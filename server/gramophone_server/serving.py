@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
+
+from gramophone.runtime import Record, registered, setting
 
 from .service.server import GramophoneServer, ServerConfig
 from .stopping import Stopping
@@ -12,13 +16,28 @@ from .stopping import Stopping
 _HALF_STARTED = 2.0
 
 
-async def run(config: ServerConfig, grace: float, stopping: Stopping) -> str | None:
-    """Serves until it is told to stop, or cannot go on; a sentence on why it cannot.
+@dataclass(frozen=True)
+class Stay:
+    """How long a server stays, and who finds it.
+
+    Attributes:
+        leave_after: seconds without work after which it leaves; None for never.
+        found: whether commands of this user find it.
+        kept_for: the environment of the commands that it is kept for; empty for any.
+    """
+
+    leave_after: float | None = None
+    found: bool = False
+    kept_for: str = ""
+
+
+async def run(config: ServerConfig, grace: float, stopping: Stopping, stay: Stay | None = None) -> str | None:
+    """Serves until it is told to stop, has had no work for long, or cannot go on; a sentence on why it cannot.
 
     Raises:
         RuntimeError, DataFolderError, UnknownModelError, SecurityError, TokenFileError: see GramophoneServer.
     """
-    told, loop, status = asyncio.Event(), asyncio.get_running_loop(), 1
+    told, loop, status, stay = asyncio.Event(), asyncio.get_running_loop(), 1, stay or Stay()
     server = GramophoneServer(config)
     stopping.listen(lambda: _call(loop, told.set), lambda: _call(loop, server.reload_soon))
     try:
@@ -27,17 +46,38 @@ async def run(config: ServerConfig, grace: float, stopping: Stopping) -> str | N
                 await asyncio.wait_for(server.stop(0.0), _HALF_STARTED)
             status = 0
             return None
-        # A parent process and a person both read this line; nothing else goes to standard output.
-        print(f"serving on {server.address}", flush=True)
-        if await _is_first(server.failed(), told):
+        with _registered(server.address, stay):
+            # A parent process and a person both read this line; nothing else goes to standard output.
+            print(f"serving on {server.address}", flush=True)
+            is_first = await _is_first(_at_end(server, stay.leave_after), told)
+        if is_first:
             stopping.begin()
             await server.stop(0.0)
+            status = 1 if server.failure else 0
             return server.failure
         await server.stop(grace)
         status = 0
         return None
     finally:
         stopping.finish(status)
+
+
+async def _at_end(server: GramophoneServer, leave_after: float | None) -> None:
+    """Waits until the server cannot go on, or has nothing to go on for."""
+    waiting = [asyncio.create_task(server.failed())]
+    if leave_after is not None:
+        waiting.append(asyncio.create_task(server.idle(leave_after)))
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+def _registered(address: str, stay: Stay) -> contextlib.AbstractContextManager[None]:
+    if not stay.found:
+        return contextlib.nullcontext()
+    return registered(Record(address, os.getpid(), setting(), stay.kept_for))
 
 
 async def _is_first(work: Awaitable[Any], told: asyncio.Event) -> bool:

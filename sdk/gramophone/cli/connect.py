@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import shlex
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import click
 
-from .. import Client, EmbeddedServer
+from .. import Client, EmbeddedServer, GramophoneError
+from . import kept
 from .files import shown
 from .sentences import errors_as_sentences
 
@@ -49,15 +51,22 @@ _CREDENTIALS = [
 ]
 # Seconds after which a server is taken for one that is not there, when there is no reason to hope for it.
 _IMPATIENT = 3.0
+# Seconds for which one that was there is waited for, as while it is restarted.
+_PATIENT = 60.0
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar, and no word on how to come back.")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, None for none, and the Client's arguments that say who calls it."""
+    """A running server, None for one of this user's own, and the Client's arguments that say who calls it.
+
+    Attributes:
+        otherwise: the address for a command that starts no server, where this user has none.
+    """
 
     address: str | None
     credentials: dict[str, Any]
+    otherwise: str | None = None
 
     def options(self) -> list[str]:
         """The options that mean this server, without the token, which is a secret."""
@@ -81,7 +90,7 @@ def server_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def running_server_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same for commands that make no sense without a running server."""
-    return _server(command, "The running server.", "localhost:50051")
+    return _server(command, "The running server.  [default: one of yours, or localhost:50051]", "localhost:50051")
 
 
 def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -90,7 +99,7 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     return value
 
 
-def _server(command: Callable[..., Any], help: str, default: str | None) -> Callable[..., Any]:
+def _server(command: Callable[..., Any], help: str, otherwise: str | None) -> Callable[..., Any]:
     @functools.wraps(command)
     def gathered(
         *args: Any,
@@ -105,10 +114,10 @@ def _server(command: Callable[..., Any], help: str, default: str | None) -> Call
         if (cert is None) != (key is None):
             raise click.UsageError("--cert and --key go together: give both or neither")
         credentials = {"token": token, "tls": tls, "root_certificates": ca, "certificate": cert, "private_key": key}
-        return command(*args, server=Server(server, credentials), **others)
+        return command(*args, server=Server(server, credentials, otherwise), **others)
 
     address = click.option(
-        "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", default=default, show_default=True, help=help,
+        "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", help=help,
         callback=_address,
     )  # fmt: skip
     for option in (*reversed(_CREDENTIALS), address):
@@ -118,23 +127,75 @@ def _server(command: Callable[..., Any], help: str, default: str | None) -> Call
 
 @contextlib.contextmanager
 def connect(server: Server) -> Iterator[Client]:
-    """A client of that server, or else of one that is started for the length of the block; errors become sentences."""
+    """A client of that server, or of one of this user's own; errors become sentences."""
     with reach(server) as (client, _):
         yield client
 
 
 @contextlib.contextmanager
-def reach(server: Server) -> Iterator[tuple[Client, Server | None]]:
+def reach(server: Server, *, quiet: bool = True) -> Iterator[tuple[Client, Server | None]]:
     """The same, and how other commands reach that server: None for one that ends with this command."""
     # What goes wrong with a connection is told in a sentence, not in gRPC's own log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with errors_as_sentences(), contextlib.ExitStack() as stack:
-        if server.address is None:
+        address = server.address
+        if address is None and (address := _own(server, quiet=quiet)) is None:
             address = stack.enter_context(EmbeddedServer("--log-level", "warning")).address
             # Nobody would start it again.
             yield stack.enter_context(Client(address, retry_for=_IMPATIENT)), None
             return
-        # Who mistypes an address should not have to wait for as long as a restart is waited for.
-        with Client(server.address, **server.credentials, retry_for=_IMPATIENT) as first:
-            first.models()
-        yield stack.enter_context(Client(server.address, **server.credentials)), server
+        credentials = server.credentials if server.address or address == server.otherwise else {}
+        if server.address is not None or address == server.otherwise:
+            # Who mistypes an address should not have to wait for as long as a restart is waited for.
+            with Client(address, **credentials, retry_for=_IMPATIENT) as first:
+                first.models()
+        # A server that is kept for commands does not come back to its address.
+        comes_back = server.address is not None or not address.startswith("unix:")
+        client = Client(address, **credentials, retry_for=_PATIENT if comes_back else _IMPATIENT)
+        yield stack.enter_context(client), server
+
+
+def resolve(server: Server) -> str:
+    """The address of the server that a command means which needs one that runs."""
+    address = server.address or _own(server, quiet=True) or server.otherwise
+    assert address is not None
+    return address
+
+
+def _own(server: Server, *, quiet: bool) -> str | None:
+    """The address of a server that answers, when none was given; None for none."""
+    if server.otherwise is None:
+        return _answering(quiet=quiet)
+    if any(server.credentials.values()):
+        return server.otherwise
+    if (found := kept.find()) is not None and _answers(found):
+        return found
+    # What was left to a server that has left is had by the next.
+    if kept.has_jobs() and not _listens(server.otherwise):
+        return _answering(quiet=quiet) or server.otherwise
+    return server.otherwise
+
+
+def _answering(*, quiet: bool) -> str | None:
+    # A server that is about to leave may have been found.
+    for _ in range(3):
+        address = kept.find_or_start(quiet=quiet)
+        if address is None or _answers(address):
+            return address
+    return None
+
+
+def _answers(address: str) -> bool:
+    try:
+        with Client(address, retry_for=_IMPATIENT) as client:
+            client.models()
+    except GramophoneError:
+        return False
+    return True
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1.0):
+        return True
+    return False

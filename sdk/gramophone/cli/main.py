@@ -10,6 +10,7 @@ from . import console
 from .estimate import estimate
 from .jobs import jobs
 from .paint import content, style, transfer
+from .server import server
 from .sweep import sweep
 
 # What to install for a command of another package of ours that lacks something.
@@ -57,8 +58,8 @@ Exit status:
 def main() -> None:
     """Neural style as a service.
 
-    style, content, transfer and sweep paint: on the server given by --server, or else on one started for the command.
-    Ctrl-C cancels what they paint; a lost terminal does not, where the server stays.
+    style, content, transfer and sweep paint: on the server given by --server, or else on one of your own, which stays
+    for some minutes; see `gramophone server`. Ctrl-C cancels what they paint; a lost terminal does not.
     """
 
 
@@ -68,6 +69,7 @@ main.add_command(transfer)
 main.add_command(sweep)
 main.add_command(jobs)
 main.add_command(estimate)
+main.add_command(server)
 
 
 def _not_installed(name: str, module: str) -> click.Command:

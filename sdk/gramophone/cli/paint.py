@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from .. import Client, Job, JobCancelledError, JobFailedError, Style
+from . import kept
 from .connect import Server, quiet_option, reach, server_option
 from .console import StandardOutputError, note, say
 from .encoding import check_encoding, quality_option
@@ -175,8 +176,10 @@ def _names(styles: Sequence[Style]) -> dict[str, Picture]:
 def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
     server, quiet, detach = options.pop("server"), options.pop("quiet"), options.pop("detach")
     quality = options.pop("quality")
+    if detach and server.address is None and not kept.keep_seconds():
+        raise click.UsageError("--detach needs a server that stays: give --server ADDRESS (`gramophone serve`)")
     _check(tasks, options, quality, detach=detach)
-    with reach(server) as (client, place):
+    with reach(server, quiet=quiet) as (client, place):
         if detach and place is None:
             raise click.UsageError("--detach needs a server that stays: give --server ADDRESS (`gramophone serve`)")
         for task in tasks:

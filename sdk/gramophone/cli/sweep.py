@@ -70,7 +70,10 @@ def sweep(
     folder = sheet.with_suffix("")
     check_output(folder / "1.png", [picture])
     name_pictures({"styles[0]": shown(picture)})
-    with reach(server) as (client, place), Vigil(cancels=True, farewell=lambda job: farewell(place, job)) as vigil:
+    with (
+        reach(server, quiet=quiet) as (client, place),
+        Vigil(cancels=True, farewell=lambda job: farewell(place, job)) as vigil,
+    ):
         rows = []
         for size, seed in itertools.product(sizes, seeds):
             row = []

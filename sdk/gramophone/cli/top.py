@@ -17,7 +17,7 @@ from types import FrameType
 import click
 
 from .. import Client, GramophoneError, JobInfo
-from .connect import Server, running_server_option
+from .connect import Server, resolve, running_server_option
 from .console import say
 from .sentences import errors_as_sentences
 
@@ -37,14 +37,14 @@ def top(server: Server, once: bool, every: float) -> None:
     """Show a server's jobs as they go; q leaves."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with errors_as_sentences():
-        assert server.address is not None
+        address = resolve(server)
         # A server that is away shows as such; waiting for it in silence would look like a standstill.
-        with Client(server.address, **server.credentials, retry_for=0, timeout=_PATIENCE) as client:
+        with Client(address, **server.credentials, retry_for=0, timeout=_PATIENCE) as client:
             snapshot = Snapshot.of(client)
             if once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
                 say("\n".join(table(snapshot, None)))
                 return
-            _live(client, snapshot, server.address, every)
+            _live(client, snapshot, address, every)
 
 
 @dataclass(frozen=True)

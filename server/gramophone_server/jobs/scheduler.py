@@ -102,6 +102,11 @@ class Scheduler:
         """How many jobs wait."""
         return len(self._queue)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any job waits or runs."""
+        return bool(self.waiting or self._running)
+
     async def start(self) -> None:
         """Takes up what an earlier server has left, starts the executors and hands them jobs from now on.
 

@@ -28,6 +28,7 @@ from ..jobs.trouble import Trouble
 from ..models.store import BUILTIN_MODEL, ModelStore
 from .auth import Authenticator
 from .connections import connection_options
+from .idleness import Idleness
 from .intake import MOST, Intake
 from .job_service import JobServicer
 from .limits import Limits
@@ -39,7 +40,7 @@ from .sight import Instruments, Sight
 from .sources import Sources
 from .streams import Streams
 from .style_transfer import StyleTransferServicer
-from .tls import Security
+from .tls import Security, is_unix
 from .tokens import TokenFile
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class ServerConfig:
     """How a server is set up.
 
     Attributes:
-        host, port: where it listens; port 0 takes a free one.
+        host, port: where it listens; port 0 takes a free one, and a host such as "unix:/path" is a socket without one.
         devices: one worker process each: "auto", "cpu", "cuda:0".
         threads: CPU threads of a worker; 0 means as many as it may use.
         models: folder of models; None means the user's.
@@ -152,9 +153,11 @@ class GramophoneServer:
             return Sources(self._decoders, limits, store.upload_file, staging, client, durable=durable)
 
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
+        self._idleness = Idleness(lambda: self._scheduler.busy)
         self._server = grpc.aio.server(
             interceptors=[
                 self._instruments.interceptor,
+                self._idleness,
                 *([authenticator] if security.authenticates else []),
                 Intake(_WITH_PICTURES),
             ],
@@ -201,9 +204,12 @@ class GramophoneServer:
             RuntimeError: the port, or that of the metrics, cannot be had.
             DataFolderError: the folder of jobs cannot be used.
         """
-        # An IPv6 address has colons of its own.
-        host = f"[{self._config.host}]" if re.fullmatch("[^[].*:.*", self._config.host) else self._config.host
-        address = f"{host}:{self._config.port}"
+        host = self._config.host
+        is_socket = is_unix(host)
+        if not is_socket and re.fullmatch("[^[].*:.*", host):
+            # An IPv6 address has colons of its own.
+            host = f"[{host}]"
+        address = host if is_socket else f"{host}:{self._config.port}"
         if self._credentials is not None:
             port = self._server.add_secure_port(address, self._credentials)
         else:
@@ -214,8 +220,12 @@ class GramophoneServer:
         self._see_workers()
         await self._health.start()
         self._giving_back = asyncio.create_task(give_back_often())
-        self.address = f"{host}:{port}"
+        self.address = address if is_socket else f"{host}:{port}"
         return self.address
+
+    async def idle(self, seconds: float) -> None:
+        """Waits until the server has had neither a call nor a job for so long."""
+        await self._idleness.lasts(seconds)
 
     async def failed(self) -> None:
         """Waits until the server cannot do what it was started for, as `failure` then says."""

@@ -65,7 +65,8 @@ class Security:
             )
         if self.admins and not self.authenticates:
             raise SecurityError("--admin needs --tokens or --client-ca: without them every client may do everything")
-        if is_loopback(host):
+        # Who may use a socket is for the permissions of its folder to say.
+        if is_loopback(host) or is_unix(host):
             return
         wanted = []
         if not self.authenticates:
@@ -94,6 +95,11 @@ class Security:
         if self.certificate is None or self.key is None:
             return None
         return Certificates(self.certificate, self.key, self.client_ca)
+
+
+def is_unix(host: str) -> bool:
+    """Whether that is a socket in the file system."""
+    return host.startswith("unix:")
 
 
 class Certificates:

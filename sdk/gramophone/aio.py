@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
@@ -18,7 +19,7 @@ from .connection import AsyncConnection
 from .credentials import Credentials, Pem
 from .downloads import Download, contents, destination
 from .errors import NotFoundError
-from .history import History
+from .history import History, Reading
 from .images import encode
 from .listing import JobFilters, Pages
 from .requests import (
@@ -29,11 +30,8 @@ from .requests import (
     style_request,
     transfer_request,
 )
-from .retry import RetryPolicy, StreamEndedError
+from .retry import Attempts, RetryPolicy, StreamEndedError
 from .v1 import job_service_pb2, model_service_pb2
-from .v1.job_service_pb2_grpc import JobServiceStub
-from .v1.model_service_pb2_grpc import ModelServiceStub
-from .v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
 from .values import Estimate, Frame, JobInfo, ModelInfo, Result
 
 if TYPE_CHECKING:
@@ -44,16 +42,19 @@ if TYPE_CHECKING:
 
 
 class Job(Rooted):
-    """A job on the server; made by a Client. See gramophone.Job."""
+    """A job on the server; made by a Client. Any number of tasks and event loops may read it; see gramophone.Job."""
 
     _instead = "send job.id, and call client.job(id) there"
     _shown = ("id", "state")
 
     def __init__(self, connection: AsyncConnection, job_id: str, stream: Any = None) -> None:
         self._connection = connection
-        self._stream = stream
-        # Kept open whatever else is watched: the server may take its end for the client's leaving.
-        self._submission = stream
+        # Kept open for as long as the job is: the server takes its end for the client's leaving.
+        self._submission = None if stream is None else _Submission(stream)
+        self._home = connection.home if stream is not None else None
+        # The same while nobody reads it.
+        self._unread = self._submission
+        self._lock = threading.Lock()
         self._history = History(job_id)
 
     @classmethod
@@ -127,31 +128,84 @@ class Job(Rooted):
             return contents(path_or_file, file)
 
     async def _frames(self, deadline: float | None) -> AsyncIterator[Frame]:
-        attempts = self._connection.attempts(deadline, self._history.late())
-        while not self._history.ended:
-            try:
-                if self._stream is None or deadline is not None:
-                    self._stream = self._connection.jobs.WatchJob(self._history.request(), timeout=attempts.left)
-                async for response in self._stream:
-                    attempts.progress()
-                    frame = self._history.take(response.event)
-                    if frame is not None:
-                        yield frame
-                self._stream = None
-                if not self._history.ended:
-                    raise StreamEndedError
-            except grpc.RpcError as error:
-                self._stream = None
-                await asyncio.sleep(attempts.pause(error))
-            except asyncio.CancelledError:
-                # gRPC ends the stream together with the task that reads it; the next reader needs another.
-                self._stream = None
-                raise
+        reading, attempts = Reading(self._history), self._connection.attempts(deadline, self._history.late())
+        stream = None
+        try:
+            while not reading.ended:
+                try:
+                    stream = self._open(reading, attempts)
+                    async for response in stream:
+                        attempts.progress()
+                        frame = reading.take(response.event)
+                        if frame is not None:
+                            yield frame
+                    stream = None
+                    if not reading.ended:
+                        raise StreamEndedError
+                except grpc.RpcError as error:
+                    stream = None
+                    reading.lost()
+                    if not reading.ended:
+                        await asyncio.sleep(attempts.pause(error))
+        except asyncio.CancelledError:
+            if (reason := self._connection.cut_off()) is not None:
+                raise reason from None
+            raise
+        finally:
+            self._leave(stream)
+        for frame in reading.rest():
+            yield frame
         self._history.result()
+
+    def _open(self, reading: Reading, attempts: Attempts) -> Any:
+        """A stream for one reader; see gramophone.Job."""
+        if attempts.left is None and self._home == self._connection.home:
+            with self._lock:
+                stream, self._unread = self._unread, None
+            if stream is not None:
+                return stream
+        return self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
+
+    def _leave(self, stream: Any) -> None:
+        if stream is None:
+            return
+        if stream is self._submission:
+            self._unread = stream
+        else:
+            stream.cancel()
+
+
+class _Submission:
+    """The stream of a submission, which outlives its readers: gRPC ends others with the task that reads them."""
+
+    def __init__(self, stream: Any) -> None:
+        self._responses = aiter(stream)
+        self._read: asyncio.Task[Any] | None = None
+
+    def __aiter__(self) -> _Submission:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._read is None:
+            self._read = asyncio.create_task(self._next())
+            # What it fails of is for its reader, if there is one.
+            self._read.add_done_callback(lambda read: read.cancelled() or read.exception())
+        response = await asyncio.shield(self._read)
+        self._read = None
+        if response is None:
+            raise StopAsyncIteration
+        return response
+
+    async def _next(self) -> Any:
+        return await anext(self._responses, None)
 
 
 class Client(Rooted):
-    """A connection to a server, used in an `async with` block or closed with `close`. See gramophone.Client."""
+    """A connection to a server, used in an `async with` block or closed with `close`. See gramophone.Client.
+
+    It may be made anywhere, also in a module, and be used in any number of event loops, at once or in turn: each has a
+    connection of its own, made at its first call.
+    """
 
     _instead = "make another from the same target and options there"
     _shown = ("target",)
@@ -172,12 +226,10 @@ class Client(Rooted):
         options: Iterable[tuple[str, Any]] = (),
     ) -> None:
         self.target = target
-        credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
-        self._channel = traced(credentials.aio_channel(target, channel_options(options)))
-        self._style = StyleTransferServiceStub(self._channel)
-        self._jobs = JobServiceStub(self._channel)
-        self._models = ModelServiceStub(self._channel)
-        self._connection = AsyncConnection(target, RetryPolicy(timeout, retry_for, retry_overload), self._jobs)
+        parts = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
+        credentials, chosen = parts.loaded(target), channel_options(options)
+        policy = RetryPolicy(timeout, retry_for, retry_overload)
+        self._connection = AsyncConnection(target, policy, lambda: traced(credentials.aio_channel(target, chosen)))
 
     async def __aenter__(self) -> Client:
         return self
@@ -189,7 +241,7 @@ class Client(Rooted):
 
     async def close(self) -> None:
         """Closes the connection. Jobs go on, unless they were submitted with on_disconnect="cancel"."""
-        await self._channel.close()
+        await self._connection.close()
 
     async def style(
         self,
@@ -200,7 +252,7 @@ class Client(Rooted):
     ) -> Job:
         """Makes a texture with the Gram matrices of one or more pictures; see gramophone.Client.style."""
         request = await asyncio.to_thread(style_request, styles, layers, options)
-        return await Job.submit(self._connection, self._style.ReconstructStyle, request)
+        return await Job.submit(self._connection, self._connection.style.ReconstructStyle, request)
 
     async def content(
         self,
@@ -212,7 +264,7 @@ class Client(Rooted):
     ) -> Job:
         """Makes a picture with the feature maps of another; see gramophone.Client.content."""
         request = await asyncio.to_thread(content_request, image, layers if layer is None else layer, options)
-        return await Job.submit(self._connection, self._style.ReconstructContent, request)
+        return await Job.submit(self._connection, self._connection.style.ReconstructContent, request)
 
     async def transfer(
         self,
@@ -229,7 +281,7 @@ class Client(Rooted):
         request = await asyncio.to_thread(
             transfer_request, content, styles, content_layers, style_layers, content_weight, style_weight, options
         )
-        return await Job.submit(self._connection, self._style.TransferStyle, request)
+        return await Job.submit(self._connection, self._connection.style.TransferStyle, request)
 
     async def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
@@ -239,7 +291,7 @@ class Client(Rooted):
             pictures, options: what the method of that name takes.
         """
         request = await asyncio.to_thread(estimate_request, kind, pictures, **options)
-        return Estimate.of(await self._connection.call_with_pictures(self._style.EstimateJob, request))
+        return Estimate.of(await self._connection.call_with_pictures(self._connection.style.EstimateJob, request))
 
     async def upload(self, image: ImageLike) -> str:
         """Has the server keep a picture for some time; see gramophone.Client.upload."""
@@ -255,12 +307,12 @@ class Client(Rooted):
         """Jobs that one may see, the newest first, at most `limit`; see gramophone.listing.JobFilters for which."""
         pages = Pages(limit, filters)
         while (request := pages.next()) is not None:
-            for job in pages.take(await self._connection.call(self._jobs.ListJobs, request)):
+            for job in pages.take(await self._connection.call(self._connection.jobs.ListJobs, request)):
                 yield job
 
     async def models(self) -> list[ModelInfo]:
         """The models of the server, its default first."""
-        reply = await self._connection.call(self._models.ListModels, model_service_pb2.ListModelsRequest())
+        reply = await self._connection.call(self._connection.models.ListModels, model_service_pb2.ListModelsRequest())
         return [ModelInfo.of(model) for model in reply.models]
 
     async def features(
@@ -275,4 +327,4 @@ class Client(Rooted):
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Features of a picture by layer, float32; see gramophone.Client.features."""
         request = await asyncio.to_thread(features_request, image, layers, kind, size, pooling, model)
-        return arrays(await self._connection.call_with_pictures(self._models.ExtractFeatures, request))
+        return arrays(await self._connection.call_with_pictures(self._connection.models.ExtractFeatures, request))

@@ -23,9 +23,6 @@ from .requests import (
 )
 from .retry import RetryPolicy
 from .v1 import model_service_pb2
-from .v1.job_service_pb2_grpc import JobServiceStub
-from .v1.model_service_pb2_grpc import ModelServiceStub
-from .v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
 from .values import Estimate, JobInfo, ModelInfo
 
 if TYPE_CHECKING:
@@ -46,6 +43,9 @@ class Client(Rooted):
     A server that is away, as while it is restarted, is tried again for `retry_for` seconds before a call or a job's
     stream raises UnavailableError; the time starts anew with everything that comes. No job is submitted twice by that.
     Pictures of more than a megabyte are sent ahead and once, see `upload`.
+
+    Making a client connects to nothing: the first call does. So it may be made in a module. Threads share it, and a
+    process that is forked off connects by itself.
 
     Args:
         target: the server's address, such as "localhost:50051".
@@ -88,12 +88,10 @@ class Client(Rooted):
         options: Iterable[tuple[str, Any]] = (),
     ) -> None:
         self.target = target
-        credentials = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
-        self._channel = traced(credentials.channel(target, channel_options(options)))
-        self._style = StyleTransferServiceStub(self._channel)
-        self._jobs = JobServiceStub(self._channel)
-        self._models = ModelServiceStub(self._channel)
-        self._connection = Connection(target, RetryPolicy(timeout, retry_for, retry_overload), self._jobs)
+        parts = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
+        credentials, chosen = parts.loaded(target), channel_options(options)
+        policy = RetryPolicy(timeout, retry_for, retry_overload)
+        self._connection = Connection(target, policy, lambda: traced(credentials.channel(target, chosen)))
 
     def __enter__(self) -> Client:
         return self
@@ -105,7 +103,7 @@ class Client(Rooted):
 
     def close(self) -> None:
         """Closes the connection. Jobs go on, unless they were submitted with on_disconnect="cancel"."""
-        self._channel.close()
+        self._connection.close()
 
     def style(
         self,
@@ -121,7 +119,7 @@ class Client(Rooted):
             layers: 1 to 5 for the first so many of the paper's layers, or names, or names with weights.
         """
         request = style_request(styles, layers, options)
-        return Job.submit(self._connection, self._style.ReconstructStyle, request)
+        return Job.submit(self._connection, self._connection.style.ReconstructStyle, request)
 
     def content(
         self,
@@ -133,7 +131,7 @@ class Client(Rooted):
     ) -> Job:
         """Makes a picture with the feature maps of another, at one `layer` or several `layers`."""
         request = content_request(image, layers if layer is None else layer, options)
-        return Job.submit(self._connection, self._style.ReconstructContent, request)
+        return Job.submit(self._connection, self._connection.style.ReconstructContent, request)
 
     def transfer(
         self,
@@ -152,7 +150,7 @@ class Client(Rooted):
             content_weight, style_weight: alpha and beta of the paper's equation 7.
         """
         request = transfer_request(content, styles, content_layers, style_layers, content_weight, style_weight, options)
-        return Job.submit(self._connection, self._style.TransferStyle, request)
+        return Job.submit(self._connection, self._connection.style.TransferStyle, request)
 
     def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
@@ -162,7 +160,7 @@ class Client(Rooted):
             pictures, options: what the method of that name takes.
         """
         request = estimate_request(kind, pictures, **options)
-        return Estimate.of(self._connection.call_with_pictures(self._style.EstimateJob, request))
+        return Estimate.of(self._connection.call_with_pictures(self._connection.style.EstimateJob, request))
 
     def upload(self, image: ImageLike) -> str:
         """Has the server keep a picture for some time; returns the SHA-256 of its file.
@@ -186,11 +184,11 @@ class Client(Rooted):
         """Jobs that one may see, the newest first, at most `limit`; see gramophone.listing.JobFilters for which."""
         pages = Pages(limit, filters)
         while (request := pages.next()) is not None:
-            yield from pages.take(self._connection.call(self._jobs.ListJobs, request))
+            yield from pages.take(self._connection.call(self._connection.jobs.ListJobs, request))
 
     def models(self) -> list[ModelInfo]:
         """The models of the server, its default first."""
-        reply = self._connection.call(self._models.ListModels, model_service_pb2.ListModelsRequest())
+        reply = self._connection.call(self._connection.models.ListModels, model_service_pb2.ListModelsRequest())
         return [ModelInfo.of(model) for model in reply.models]
 
     def features(
@@ -212,7 +210,7 @@ class Client(Rooted):
             size: longest side to which the picture is scaled first, in pixels.
         """
         request = features_request(image, layers, kind, size, pooling, model)
-        return arrays(self._connection.call_with_pictures(self._models.ExtractFeatures, request))
+        return arrays(self._connection.call_with_pictures(self._connection.models.ExtractFeatures, request))
 
 
 def arrays(reply: model_service_pb2.ExtractFeaturesResponse) -> dict[str, np.ndarray[Any, Any]]:

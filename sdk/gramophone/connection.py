@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
 from .brief import Rooted
-from .errors import InvalidRequestError, ServerError
+from .errors import InvalidRequestError, ServerError, UnavailableError, closed_meanwhile
 from .retry import Attempts, RetryPolicy, StreamEndedError
+from .stubs import LoopStubs, ProcessStubs
 from .uploads import Library, Parcel, pieces, sha256_of
-
-if TYPE_CHECKING:
-    from .v1.job_service_pb2_grpc import JobServiceAsyncStub, JobServiceStub
 
 _T = TypeVar("_T")
 
@@ -27,15 +26,32 @@ class _Terms(Rooted):
     Args:
         target: the server's address.
         policy: how patient calls are.
+        stubs: the services.
     """
 
     _instead = "make another client there"
     _shown = ("target",)
 
-    def __init__(self, target: str, policy: RetryPolicy) -> None:
+    def __init__(self, target: str, policy: RetryPolicy, stubs: ProcessStubs | LoopStubs) -> None:
         self.target = target
         self.policy = policy
         self._library = Library()
+        self._stubs = stubs
+
+    @property
+    def style(self) -> Any:
+        """The StyleTransferService, over the channel of this process or event loop."""
+        return self._stubs.here().style
+
+    @property
+    def jobs(self) -> Any:
+        """The JobService, likewise."""
+        return self._stubs.here().jobs
+
+    @property
+    def models(self) -> Any:
+        """The ModelService, likewise."""
+        return self._stubs.here().models
 
     def attempts(self, deadline: float | None = None, late: str | None = None) -> Attempts:
         """The tries of a stream, until `deadline` in the time of time.monotonic()."""
@@ -50,9 +66,18 @@ class _Terms(Rooted):
 class Connection(_Terms):
     """Calls of the synchronous client."""
 
-    def __init__(self, target: str, policy: RetryPolicy, jobs: JobServiceStub) -> None:
-        super().__init__(target, policy)
-        self.jobs = jobs
+    def __init__(self, target: str, policy: RetryPolicy, dial: Callable[[], Any]) -> None:
+        self._channels = ProcessStubs(dial)
+        super().__init__(target, policy, self._channels)
+
+    @property
+    def home(self) -> object:
+        """Where streams begun now can be read."""
+        return os.getpid()
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channels.close()
 
     def call(self, method: Callable[..., Any], request: Any, attempts: Attempts | None = None) -> Any:
         """The answer to a call that is not a stream."""
@@ -114,9 +139,18 @@ class Connection(_Terms):
 class AsyncConnection(_Terms):
     """Calls of the asynchronous client; see Connection."""
 
-    def __init__(self, target: str, policy: RetryPolicy, jobs: JobServiceAsyncStub) -> None:
-        super().__init__(target, policy)
-        self.jobs = jobs
+    def __init__(self, target: str, policy: RetryPolicy, dial: Callable[[], Any]) -> None:
+        self._channels = LoopStubs(dial)
+        super().__init__(target, policy, self._channels)
+
+    @property
+    def home(self) -> object:
+        """Where streams begun now can be read."""
+        return asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """Closes the channels."""
+        await self._channels.close()
 
     async def call(self, method: Callable[..., Any], request: Any, attempts: Attempts | None = None) -> Any:
         """The answer to a call that is not a stream."""
@@ -167,9 +201,20 @@ class AsyncConnection(_Terms):
         except ServerError as error:
             parcel.refused(error)
 
+    def cut_off(self) -> UnavailableError | None:
+        """What a CancelledError stands for in a task that nobody cancels: a call ended by closing the client."""
+        task = asyncio.current_task()
+        if not self._channels.closed or (task is not None and task.cancelling()):
+            return None
+        return closed_meanwhile(self.target)
+
     async def _retry(self, call: Callable[[], Awaitable[_T]], attempts: Attempts) -> _T:
         while True:
             try:
                 return await call()
+            except asyncio.CancelledError:
+                if (error := self.cut_off()) is not None:
+                    raise error from None
+                raise
             except grpc.RpcError as error:
                 await asyncio.sleep(attempts.pause(error))

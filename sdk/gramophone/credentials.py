@@ -38,35 +38,47 @@ class Credentials(Value):
     private_key: Pem | None = None
     insecure: bool = False
 
+    def loaded(self, target: str) -> Credentials:
+        """The same with the bytes of its files, checked for a server at `target`."""
+        self._check(target)
+        roots, certificate, key = map(_pem, (self.root_certificates, self.certificate, self.private_key))
+        return Credentials(self.token, self.tls, roots, certificate, key, self.insecure)
+
     def channel(self, target: str, options: Options) -> grpc.Channel:
         """A connection to the server at `target` with those channel options."""
-        credentials = self._check(target)
+        credentials = self._of_channel()
         if credentials is not None:
             return grpc.secure_channel(target, credentials, options=options)
         return self._with_token(grpc.insecure_channel(target, options=_plaintext_options(target, options)))
 
     def aio_channel(self, target: str, options: Options) -> grpc.aio.Channel:
-        """The same for asyncio."""
-        credentials = self._check(target)
+        """The same for asyncio, of the running loop."""
+        credentials = self._of_channel()
         if credentials is not None:
             return grpc.aio.secure_channel(target, credentials, options=options)
         return self._with_token(grpc.aio.insecure_channel(target, options=_plaintext_options(target, options)))
 
-    def _check(self, target: str) -> grpc.ChannelCredentials | None:
-        """The channel's credentials; None for plaintext."""
+    def _check(self, target: str) -> None:
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise ValueError("token is not one that `gramophone tokens add` has printed")
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together: give both or neither")
-        given = (self.root_certificates, self.certificate, self.private_key)
-        if not self.tls and all(part is None for part in given):
-            if self.token is not None and not self.insecure and not is_loopback(_host(target)):
-                raise ValueError(
-                    f"the token would travel to {target} unencrypted; give tls=True, or root_certificates if the "
-                    "server's certificate is of an authority of your own (on the command line: --tls, --ca)"
-                )
+        if self._plaintext and self.token is not None and not self.insecure and not is_loopback(_host(target)):
+            raise ValueError(
+                f"the token would travel to {target} unencrypted; give tls=True, or root_certificates if the "
+                "server's certificate is of an authority of your own (on the command line: --tls, --ca)"
+            )
+
+    @property
+    def _plaintext(self) -> bool:
+        parts = (self.root_certificates, self.certificate, self.private_key)
+        return not self.tls and all(part is None for part in parts)
+
+    def _of_channel(self) -> grpc.ChannelCredentials | None:
+        """The channel's credentials; None for plaintext."""
+        if self._plaintext:
             return None
-        roots, certificate, key = map(_pem, given)
+        roots, certificate, key = map(_pem, (self.root_certificates, self.certificate, self.private_key))
         credentials = grpc.ssl_channel_credentials(roots, key, certificate)
         if self.token is None:
             return credentials

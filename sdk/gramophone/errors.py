@@ -110,12 +110,19 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
             # So ends plaintext to a server with TLS, and TLS without a certificate that the server accepts.
             hint = " Does it want TLS, or a certificate?" if "Socket closed" in message else ""
             return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?{hint}")
+        case grpc.StatusCode.CANCELLED if "Channel closed!" in message:
+            return closed_meanwhile(target)
         case grpc.StatusCode.CANCELLED:
             return UnavailableError(f"the call to the server at {target} was cut off: {message}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"the server at {target} did not answer in time")
         case _:
             return ServerError(message, code.name)
+
+
+def closed_meanwhile(target: str) -> UnavailableError:
+    """For a call that was under way when its client was closed."""
+    return UnavailableError(f"the call to the server at {target} was cut off: this client was closed (Channel closed)")
 
 
 def retry_delay(error: grpc.RpcError) -> float | None:

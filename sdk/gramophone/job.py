@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, overload
@@ -13,8 +14,8 @@ from .brief import Rooted
 from .connection import Connection
 from .downloads import Download, contents, destination
 from .errors import NotFoundError
-from .history import History
-from .retry import StreamEndedError
+from .history import History, Reading
+from .retry import Attempts, StreamEndedError
 from .v1 import job_service_pb2
 from .values import Frame, JobInfo, Result
 
@@ -23,10 +24,15 @@ class Job(Rooted):
     """A job on the server; made by a Client.
 
     Iterating gives its frames as they come, to its end; a frame that is overtaken by a newer one before it was sent is
-    left out. Of a job that `Client.job` came back to, the first iteration begins with the frames of the past: all their
-    figures, which is the loss curve, and the latest preview. A broken connection is picked up again, and so is a server
-    that was restarted, whose job may have gone back some iterations. Leaving the loop leaves the job running: `cancel`
-    stops it.
+    left out. A broken connection is picked up again, and so is a server that was restarted, whose job may have gone
+    back some iterations. Leaving the loop leaves the job running: `cancel` stops it.
+
+    Any number of threads may read one job. Each iteration begins where the job is then, with the frames that this
+    object has not had yet, and gives the last frame at least. Of a job that `Client.job` came back to, the first begins
+    with the frames of the past: all their figures, which is the loss curve, and the latest preview. Of a job that has
+    ended, each gives the frames that this object has had, without their previews but the latest, and asks no server.
+
+    A job submitted with on_disconnect="cancel" goes on for as long as this object is there, and its client open.
     """
 
     _instead = "send job.id, and call client.job(id) there"
@@ -34,9 +40,12 @@ class Job(Rooted):
 
     def __init__(self, connection: Connection, job_id: str, stream: Any = None) -> None:
         self._connection = connection
-        self._stream = stream
-        # Kept open whatever else is watched: the server may take its end for the client's leaving.
+        # Kept open for as long as the job is: the server takes its end for the client's leaving.
         self._submission = stream
+        self._home = connection.home if stream is not None else None
+        # The same while nobody reads it.
+        self._unread = self._submission
+        self._lock = threading.Lock()
         self._history = History(job_id)
 
     @classmethod
@@ -130,20 +139,44 @@ class Job(Rooted):
             return contents(path_or_file, file)
 
     def _frames(self, deadline: float | None) -> Iterator[Frame]:
-        attempts = self._connection.attempts(deadline, self._history.late())
-        while not self._history.ended:
-            try:
-                if self._stream is None or deadline is not None:
-                    self._stream = self._connection.jobs.WatchJob(self._history.request(), timeout=attempts.left)
-                for response in self._stream:
-                    attempts.progress()
-                    frame = self._history.take(response.event)
-                    if frame is not None:
-                        yield frame
-                self._stream = None
-                if not self._history.ended:
-                    raise StreamEndedError
-            except grpc.RpcError as error:
-                self._stream = None
-                time.sleep(attempts.pause(error))
+        reading, attempts = Reading(self._history), self._connection.attempts(deadline, self._history.late())
+        stream = None
+        try:
+            while not reading.ended:
+                try:
+                    stream = self._open(reading, attempts)
+                    for response in stream:
+                        attempts.progress()
+                        frame = reading.take(response.event)
+                        if frame is not None:
+                            yield frame
+                    stream = None
+                    if not reading.ended:
+                        raise StreamEndedError
+                except grpc.RpcError as error:
+                    stream = None
+                    reading.lost()
+                    if not reading.ended:
+                        time.sleep(attempts.pause(error))
+        finally:
+            self._leave(stream)
+        yield from reading.rest()
         self._history.result()
+
+    def _open(self, reading: Reading, attempts: Attempts) -> Any:
+        """A stream for one reader: the submission's for the first, which has all, and one of its own for any other."""
+        if attempts.left is None and self._home == self._connection.home:
+            with self._lock:
+                stream, self._unread = self._unread, None
+            if stream is not None:
+                return stream
+        return self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
+
+    def _leave(self, stream: Any) -> None:
+        """A reader leaves its stream, if it has not ended: the submission's is for the next one."""
+        if stream is None:
+            return
+        if stream is self._submission:
+            self._unread = stream
+        else:
+            stream.cancel()

@@ -238,7 +238,7 @@ def test_waiting_does_not_end_a_job_that_ends_with_its_client(server):
         for _ in range(2):
             with pytest.raises(gramophone.DeadlineError):
                 job.result(timeout=0.3)
-        assert job.info().state == "running"
+        assert job.info().state in ("queued", "running")
         job.cancel()
 
 

@@ -26,6 +26,7 @@ from gramophone.brief import Brief, Rooted, Value, described
 from gramophone.credentials import Credentials
 from gramophone.errors import FieldViolation, GramophoneError
 from gramophone.retry import RetryPolicy
+from gramophone.runtime import Record
 from tests.harness import png
 
 PICTURE = png(24, 16) + bytes(81_000)
@@ -50,6 +51,7 @@ VALUES: list[Any] = [
     gramophone.Style(PICTURE, source_mask=Path("mask.png")),
     *VIOLATIONS,
     RetryPolicy(1.0, 2.0, True),
+    Record("127.0.0.1:50051", 4711, "ab" * 8),
     Credentials(SECRET, True, private_key=SECRET.encode(), certificate="cert.pem"),
 ]
 # Not equal to a copy of themselves by `==`, being or holding pictures.
@@ -69,8 +71,9 @@ ERRORS: list[GramophoneError] = [
 ]
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
-    "Attempts", "AsyncConnection", "Brief", "Connection", "Download", "History", "JobFilters", "Library",
-    "MetadataChannel", "Options", "Pages", "Parcel", "Rooted", "StreamEndedError", "Value",
+    "Attempts", "AsyncConnection", "Brief", "Connection", "Download", "History", "JobFilters", "Library", "LoopStubs",
+    "MetadataChannel", "Options", "Pages", "Parcel", "ProcessStubs", "Reading", "Rooted", "StreamEndedError", "Stubs",
+    "Value",
 }  # fmt: skip
 ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.EmbeddedServer}
 

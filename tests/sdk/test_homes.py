@@ -1,0 +1,296 @@
+"""Clients that are made in one place and used in others: event loops, threads, forked processes."""
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from typing import Any
+
+import pytest
+
+import gramophone
+from gramophone import aio
+from tests.harness import png
+
+SMALL = {"size": 32, "iterations": 6, "report_every": 2}
+_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
+
+
+def program(server: Any, text: str, **environment: str) -> str:
+    """What a program prints that has `address` and `picture`; warnings of what it leaves open are errors."""
+    code = f"""
+import asyncio, faulthandler, os, sys, threading, time
+import gramophone
+from gramophone import aio
+address, picture = sys.argv[1], bytes.fromhex(sys.argv[2])
+small, endless = {SMALL!r}, {ENDLESS!r}
+faulthandler.dump_traceback_later(30, exit=True)
+{textwrap.dedent(text)}
+"""
+    command = [sys.executable, "-X", "dev", "-c", code, server.address, png().hex()]
+    # As programs are that know nothing of it; the tests themselves have it off.
+    environment = {name: value for name, value in os.environ.items() if name != _SUPPORT} | environment
+    # Not by pipes, which a forked process that hangs would keep open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        status = subprocess.run(command, stdout=out, stderr=err, env=environment, timeout=60, check=False).returncode
+        out.seek(0), err.seek(0)
+        printed, logged = out.read(), err.read()
+    assert status == 0, logged
+    for word in ("Error", "Warning", "never"):
+        assert word not in logged, logged
+    return printed
+
+
+def test_a_client_made_in_a_module_is_used_in_one_loop_after_another(server):
+    out = program(
+        server,
+        """
+        client = aio.Client(address)
+        async def main():
+            job = await client.style(picture, **small)
+            frames = [frame.iteration async for frame in job]
+            print(len(await client.models()), frames[-1], (await job.result()).iterations)
+        for _ in range(3):
+            asyncio.run(main())
+        assert len(client._connection._stubs._stubs) == 1
+        async def close():
+            await client.close()
+        asyncio.run(close())
+        """,
+    )
+    assert out.split("\n")[:3] == ["2 6 6"] * 3
+
+
+def test_no_loop_is_kept_alive(server):
+    client = aio.Client(server.address)
+    for _ in range(3):
+        asyncio.run(client.models())
+    gc.collect()
+    assert len(client._connection._stubs._stubs) == 1
+
+
+def test_loops_of_several_threads_share_a_client(server):
+    client = aio.Client(server.address)
+    done: list[int] = []
+
+    async def paint(seed: int) -> None:
+        job = await client.style(png(), seed=seed, **SMALL)
+        done.append((await job.result()).iterations)
+
+    threads = [threading.Thread(target=asyncio.run, args=(paint(seed),)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert done == [6] * 4
+
+
+def test_a_job_made_in_one_loop_is_read_in_another(server):
+    client = aio.Client(server.address)
+
+    async def begin() -> aio.Job:
+        job = await client.style(png(), **ENDLESS)
+        async for _ in job:
+            break
+        return job
+
+    async def end(job: aio.Job) -> list[int]:
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for frame in job:
+                seen.append(frame.iteration)
+                if len(seen) == 3:
+                    await job.cancel()
+
+        with pytest.raises(gramophone.JobCancelledError):
+            await read()
+        assert (await job.info()).state == "cancelled"
+        await client.close()
+        return seen
+
+    job = asyncio.run(begin())
+    seen = asyncio.run(end(job))
+    assert seen == sorted(set(seen))
+
+
+def test_a_job_is_read_in_two_loops_at_once(server):
+    client = aio.Client(server.address)
+    seen: list[int] = []
+    reading = threading.Event()
+
+    async def read(job: aio.Job) -> None:
+        async for frame in job:
+            seen.append(frame.iteration)
+            reading.set()
+
+    async def main() -> None:
+        job = await client.style(png(), size=32, iterations=200, report_every=2)
+        thread = threading.Thread(target=asyncio.run, args=(read(job),))
+        thread.start()
+        mine = [frame.iteration async for frame in job]
+        await asyncio.to_thread(thread.join, 60)
+        assert mine[-1] == seen[-1] == 200
+        await client.close()
+
+    asyncio.run(main())
+
+
+def test_closing_in_one_loop_closes_in_all(server):
+    client = aio.Client(server.address)
+    used, closed = threading.Event(), threading.Event()
+    after: list[BaseException] = []
+
+    async def use() -> None:
+        await client.models()
+        used.set()
+        await asyncio.to_thread(closed.wait)
+        try:
+            await client.models()
+        except RuntimeError as error:
+            after.append(error)
+
+    async def close() -> None:
+        await client.models()
+        await client.close()
+        await client.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(use(),))
+    thread.start()
+    used.wait(20)
+    asyncio.run(close())
+    closed.set()
+    thread.join(20)
+    assert "closed" in str(after[0])
+
+
+def test_a_closed_client_says_so(server, connect):
+    client = connect(server.address)
+    job = client.style(png(), **SMALL)
+    result = job.result()
+    client.close()
+    client.close()
+    assert job.result() == result
+    for call in (client.models, job.info, lambda: client.style(png()), lambda: client.upload(png())):
+        with pytest.raises(RuntimeError, match="this client is closed; make a new one"):
+            call()
+    unused = connect(server.address)
+    unused.close()
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        unused.models()
+
+
+@pytest.mark.parametrize("kind", [gramophone.Client, aio.Client])
+def test_arguments_are_checked_where_the_client_is_made(kind, tmp_path):
+    with pytest.raises(ValueError, match="unencrypted"):
+        kind("example.com:50051", token="abc")
+    with pytest.raises(ValueError, match="go together"):
+        kind("localhost:50051", certificate=b"x")
+    with pytest.raises(FileNotFoundError):
+        kind("localhost:50051", root_certificates=tmp_path / "none.pem")
+
+
+def test_threads_share_a_client(server):
+    client = gramophone.Client(server.address)
+    done: list[int] = []
+
+    def paint(seed: int) -> None:
+        done.append(client.style(png(), seed=seed, **SMALL).result().iterations)
+
+    threads = [threading.Thread(target=paint, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    client.close()
+    assert done == [6] * 8
+
+
+FORK = """
+    def child():
+        print(len(client.models()), flush=True)
+        if job is None:
+            print(client.style(picture, **small).result().iterations, flush=True)
+        else:
+            print(job.state in ("queued", "running"), job.info().state, next(iter(job)).iterations, flush=True)
+        client.close()
+        os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.parametrize("when", ["unused", "used", "streaming"])
+def test_a_forked_process_connects_by_itself(server, when):
+    """As under a web server that loads a program and then forks its workers."""
+    out = program(
+        server,
+        "    client, job = gramophone.Client(address, timeout=10), None\n"
+        + {
+            "unused": "",
+            "used": "    client.models()\n",
+            "streaming": """
+    job = client.style(picture, **endless)
+    reads = iter(job)
+    next(reads)
+    seen = []
+    def read():
+        try:
+            for frame in job:
+                seen.append(frame)
+        except gramophone.JobCancelledError:
+            pass
+    thread = threading.Thread(target=read)
+    thread.start()
+""",
+        }[when]
+        + FORK
+        + """
+    import warnings
+    warnings.simplefilter("ignore")
+    pid = os.fork()
+    if pid == 0:
+        child()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    print("parent", len(client.models()))
+    if job is not None:
+        many = len(seen)
+        while len(seen) == many:
+            time.sleep(0.01)
+        job.cancel()
+        thread.join()
+    client.close()
+""",
+    )
+    lines = out.split("\n")
+    assert lines[:2] == ["2", "True running 1000000" if when == "streaming" else "6"]
+    assert "parent 2" in lines
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_fork_that_grpc_is_not_to_survive_is_an_error_and_no_hang(server):
+    out = program(
+        server,
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        client = gramophone.Client(address)
+        client.models()
+        pid = os.fork()
+        if pid == 0:
+            for each in (client, gramophone.Client(address)):
+                try:
+                    each.models()
+                except RuntimeError as error:
+                    print(error, flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        client.close()
+        """,
+        **{_SUPPORT: "false"},
+    )
+    assert out.count("unset that, start processes with the method 'spawn'") == 2

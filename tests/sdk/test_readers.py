@@ -1,0 +1,285 @@
+"""One job and several readers: threads, tasks, readers that leave early and readers that come late."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import gramophone
+from gramophone import aio
+from tests.harness import png
+from tests.sdk.flaky_server import ITERATIONS, FlakyServer
+
+ALL = list(range(1, ITERATIONS + 1))
+ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
+
+
+@pytest.fixture
+def slow(tmp_path) -> Iterator[FlakyServer]:
+    """A server whose jobs take about half a second."""
+    with FlakyServer(tmp_path / "slow", pace=0.04) as server:
+        yield server
+
+
+def iterations(job: Any) -> list[int]:
+    return [frame.iteration for frame in job]
+
+
+def at_once(works: list[Callable[[], Any]]) -> list[Any]:
+    """What each of them returns, all begun together."""
+    gate = threading.Barrier(len(works))
+
+    def run(work: Callable[[], Any]) -> Any:
+        gate.wait(20)
+        return work()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))
+
+
+def is_a_view(seen: list[int]) -> bool:
+    """Whether a reader saw frames in their order, to the last."""
+    return seen == sorted(set(seen)) and seen[-1] == ITERATIONS
+
+
+def test_one_reads_frames_and_another_waits_for_the_result(slow, connect):
+    job = connect(slow.address).style(b"picture")
+    seen, result, late = at_once([lambda: iterations(job), job.result, lambda: job.result(timeout=20)])
+    assert is_a_view(seen)
+    assert result == late == job.result()
+    assert job.state == "succeeded"
+
+
+def test_eight_threads_of_eight_jobs(slow, connect):
+    client = connect(slow.address)
+    jobs = [client.style(b"picture") for _ in range(8)]
+    for seen in at_once([lambda job=job: iterations(job) for _ in range(8) for job in jobs]):
+        assert is_a_view(seen)
+    assert all(job.result() for job in jobs)
+
+
+async def test_eight_tasks_of_eight_jobs(slow):
+    async with aio.Client(slow.address) as client:
+        jobs = await asyncio.gather(*(client.style(b"picture") for _ in range(8)))
+
+        async def read(job: aio.Job) -> list[int]:
+            return [frame.iteration async for frame in job]
+
+        for seen in await asyncio.gather(*(read(job) for job in jobs for _ in range(8))):
+            assert is_a_view(seen)
+        assert len({(await job.result()).data for job in jobs}) == 8
+
+
+def test_eight_threads_with_loops_of_eight_tasks(slow):
+    """All in one asynchronous client and one job."""
+    client = aio.Client(slow.address)
+
+    async def main() -> None:
+        job = await client.style(b"picture")
+
+        async def read() -> list[int]:
+            return [frame.iteration async for frame in job]
+
+        async def eight() -> list[list[int]]:
+            return list(await asyncio.gather(*(read() for _ in range(8))))
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(asyncio.to_thread(asyncio.run, eight())) for _ in range(7)]
+            mine = await eight()
+        for seen in [*mine, *(seen for task in tasks for seen in task.result())]:
+            assert is_a_view(seen)
+        await client.close()
+
+    asyncio.run(main())
+
+
+def test_a_single_reader_needs_no_other_stream(flaky, connect):
+    job = connect(flaky.address).style(b"picture")
+    assert iterations(job) == ALL
+    assert flaky.calls("WatchJob") == []
+
+
+def test_an_ended_job_tells_its_frames_again(flaky, connect):
+    client = connect(flaky.address)
+    job = client.style(b"picture")
+    result = job.result()
+    assert iterations(job) == iterations(job) == ALL
+    flaky.leave()
+    client.close()
+    assert iterations(job) == ALL
+    assert job.result() == result
+
+
+def test_an_ended_job_has_its_latest_preview(server, connect):
+    job = connect(server.address).style(png(), size=32, iterations=20, report_every=5)
+    list(job)
+    frames = list(job)
+    assert [bool(frame.preview_bytes) for frame in frames] == [False] * (len(frames) - 1) + [True]
+    assert frames[-1].preview.size == (32, 32)
+
+
+def test_a_late_reader_sees_the_rest_and_at_least_the_last_frame(slow, connect):
+    job = connect(slow.address).style(b"picture")
+    seen = []
+    others = []
+    with ThreadPoolExecutor(ITERATIONS) as pool:
+        for frame in job:
+            others.append(pool.submit(iterations, job))
+            seen.append(frame.iteration)
+    assert seen == ALL
+    for begun, other in enumerate(others, 1):
+        views = other.result()
+        assert is_a_view(views)
+        assert views[0] >= begun
+
+
+def test_leaving_the_loop_is_of_no_matter_to_others(slow, connect):
+    job = connect(slow.address).style(b"picture")
+
+    def glance() -> int:
+        for frame in job:
+            return frame.iteration
+        return 0
+
+    *views, first, second = at_once([lambda: iterations(job), lambda: iterations(job), glance, glance])
+    assert first and second
+    assert all(is_a_view(view) for view in views)
+
+
+def test_ended_readers_leave_no_streams_behind(slow, connect):
+    client = connect(slow.address)
+    job = client.style(b"picture")
+    readers = [iter(job) for _ in range(3)]
+    for reader in readers:
+        next(reader)
+    del readers, reader
+    gc.collect()
+    assert is_a_view(iterations(job))
+
+
+def test_all_readers_hear_of_the_cancelling(server, connect):
+    client = connect(server.address)
+    job = client.style(png(), **ENDLESS)
+
+    seen = threading.Event()
+
+    def read() -> BaseException:
+        try:
+            for _ in job:
+                seen.set()
+        except gramophone.JobCancelledError as error:
+            return error
+        raise AssertionError("it ended otherwise")
+
+    def cancel() -> None:
+        seen.wait(30)
+        job.cancel()
+
+    # Each has one of its own, with its own traceback.
+    assert len({id(error) for error in at_once([read, read, read, cancel])[:3]}) == 3
+    assert job.state == "cancelled"
+
+
+def test_a_stream_that_breaks_is_taken_up_by_each_reader(slow, connect):
+    slow.script("ReconstructStyle end 5", "WatchJob end 3", "WatchJob end 2")
+    job = connect(slow.address).style(b"picture")
+    for seen in at_once([lambda: iterations(job)] * 4):
+        assert is_a_view(seen)
+
+
+def test_what_one_reader_knows_of_the_end_is_enough_for_all(slow, connect):
+    """The stream of another breaks after that, and the server has left."""
+    client = connect(slow.address, retry_for=0)
+    job = client.style(b"picture")
+    reader = iter(job)
+    assert next(reader).iteration == 1
+    assert job.result(timeout=20)
+    slow.leave()
+    assert is_a_view([1, *(frame.iteration for frame in reader)])
+
+
+async def test_a_cancelled_task_is_of_no_matter_to_others(server):
+    async with aio.Client(server.address) as client:
+        job = await client.style(png(), on_disconnect="cancel", **ENDLESS)
+
+        async def read() -> int:
+            return len([frame async for frame in job])
+
+        readers = [asyncio.create_task(read()) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        # The first one has the stream of the submission, whose end would be the job's.
+        for reader in readers[:2]:
+            reader.cancel()
+        await asyncio.wait(readers[:2])
+        assert all(reader.cancelled() for reader in readers[:2])
+        async for _ in job:
+            break
+        frames = aiter(job)
+        await anext(frames)
+        await frames.aclose()
+        await asyncio.sleep(0.3)
+        assert (await job.info()).state in ("queued", "running")
+        assert not readers[2].done()
+        await job.cancel()
+        with pytest.raises(gramophone.JobCancelledError):
+            await readers[2]
+
+
+async def test_a_client_closed_under_a_task_is_an_error_of_that_task(server):
+    """And no cancelling of it, which it would take for its own."""
+    client = aio.Client(server.address)
+    job = await client.style(png(), **ENDLESS)
+    id_ = job.id
+
+    async def read() -> None:
+        async for _ in job:
+            pass
+
+    readers = [asyncio.create_task(read()) for _ in range(2)]
+    await asyncio.sleep(0.5)
+    await client.close()
+    for reader in readers:
+        with pytest.raises(gramophone.UnavailableError, match="client was closed"):
+            await reader
+    async with aio.Client(server.address) as other:
+        await (await other.job(id_)).cancel()
+
+
+def test_a_client_closed_under_a_thread_is_an_error_of_that_thread(server):
+    client = gramophone.Client(server.address)
+    job = client.style(png(), **ENDLESS)
+
+    def read() -> str:
+        with pytest.raises(gramophone.UnavailableError) as caught:
+            job.result()
+        return str(caught.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        time.sleep(0.5)
+        client.close()
+        assert [reader.result() for reader in readers] == [
+            f"the call to the server at {server.address} was cut off: this client was closed (Channel closed)"
+        ] * 2
+    with gramophone.Client(server.address) as other:
+        other.job(job.id).cancel()
+
+
+def test_the_state_never_goes_back(slow, connect):
+    job = connect(slow.address).style(b"picture")
+    order = {"queued": 0, "running": 1, "succeeded": 2}
+    states: list[str] = []
+
+    def watch() -> None:
+        while job.state != "succeeded":
+            states.append(job.state)
+            time.sleep(0.001)
+
+    at_once([watch, *[lambda: iterations(job)] * 4])
+    ranks = [order[state] for state in states]
+    assert ranks == sorted(ranks)

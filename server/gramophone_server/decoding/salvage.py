@@ -22,6 +22,8 @@ _GRAY: dict[str, int | tuple[int, ...]] = {
     "1": 255, "L": 128, "LA": (128, 255), "RGB": (128,) * 3, "RGBA": (128, 128, 128, 255), "CMYK": (0, 0, 0, 127),
     "YCbCr": (128,) * 3, "I;16": 128 * 257,
 }  # fmt: skip
+# Pixels looked at together.
+_STRIP = 1 << 18
 # Rows of a block of a JPEG.
 _BLOCK = 16
 # Bytes that a WebP may lack.
@@ -65,9 +67,11 @@ def load(opened: Opened, reason: str) -> str:
         if opened.cut:
             _clear_padded(image, opened.cut)
     what = LACKS_END if opened.cut or "truncated" in reason else f"is damaged ({reason or 'a wrong checksum'})"
-    missing = _missing(image, filled)
+    last = image.getpixel((0, image.height - 1))
+    alike = _rows_alike(image, last)
+    missing = alike if last == filled else 0
     # Of a JPEG, the first block comes out of nothing.
-    if _is_flat(image.getextrema()) or (image.format == "JPEG" and missing >= max(1, image.height - _BLOCK)):
+    if alike == image.height or (image.format == "JPEG" and missing >= max(1, image.height - _BLOCK)):
         raise PictureError(f"{what}: nothing of it can be read")
     share = f"the last {max(1, round(100 * missing / image.height))} % of its rows are missing, and gray here"
     return f"{what}: {share if missing else 'parts or details of it may be missing'}"
@@ -104,7 +108,7 @@ def _lenient() -> Iterator[None]:
 def _fill(image: Image.Image) -> int | tuple[int, ...] | None:
     """Makes an image gray before it is loaded; what stands in it for gray."""
     gray = _nearest_gray(image) if image.mode == "P" else _GRAY.get(image.mode)
-    if gray is not None and image.format != "WEBP":
+    if gray is not None and image.format not in ("JPEG", "WEBP"):  # whose decoders write all pixels
         image.im = Image.new(image.mode, image.size, gray).im
     return gray
 
@@ -118,20 +122,23 @@ def _nearest_gray(image: Image.Image) -> int:
     return distances.index(min(distances)) if distances else 0
 
 
-def _missing(image: Image.Image, filled: int | tuple[int, ...] | None) -> int:
-    """The number of rows at the bottom that are of the filling alone."""
-    flat = tuple((level, level) for level in filled) if isinstance(filled, tuple) else (filled, filled)
-    least, most = 0, image.height
-    while least < most:
-        middle = (least + most + 1) // 2
-        strip = image.crop((0, image.height - middle, image.width, image.height))
-        least, most = (middle, most) if strip.getextrema() == flat else (least, middle - 1)
-    return least
+def _rows_alike(image: Image.Image, color: object) -> int:
+    """The number of rows at the bottom that are of one color alone."""
+    bottom, rows = image.height, max(1, _STRIP // image.width)
+    # A strip after the other, and the rows of the last one by halves, so that little is held.
+    while bottom and rows:
+        strip = image.crop((0, max(0, bottom - rows), image.width, bottom))
+        if _is_of(strip.getextrema(), color):
+            bottom -= strip.height
+        else:
+            rows = strip.height // 2
+    return image.height - bottom
 
 
-def _is_flat(extrema: object) -> bool:
-    bands = extrema if isinstance(extrema, tuple) and isinstance(extrema[0], tuple) else (extrema,)
-    return all(low == high for low, high in bands)
+def _is_of(extrema: object, color: object) -> bool:
+    levels = color if isinstance(color, tuple) else (color,)
+    bands = extrema if isinstance(color, tuple) else (extrema,)
+    return bands == tuple((level, level) for level in levels)
 
 
 def _first_picture(data: bytes) -> bytes:

@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from .brief import Value
+
 if os.name == "posix":
     import fcntl
 
@@ -22,8 +24,8 @@ _MODELS = ("GRAMOPHONE_MODELS", "XDG_DATA_HOME", "HOME")
 _DEVICES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYTORCH", "ORT_", "LD_", "PYTHONPATH", "GRAMOPHONE_DEVICE")
 
 
-@dataclass(frozen=True)
-class Record:
+@dataclass(frozen=True, repr=False)
+class Record(Value):
     """A server that runs.
 
     Attributes:

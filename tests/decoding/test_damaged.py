@@ -142,6 +142,14 @@ def test_a_file_of_which_nothing_is_there_is_refused(format):
             salvaged(data[:size])
 
 
+def test_a_small_jpeg_is_read_as_far_as_it_goes():
+    """With blocks that are as large as what is there of it."""
+    data = encode(PHOTO.resize((48, 32)), "JPEG", quality=95)
+    image, warning = salvaged(data[: data.index(b"\xff\xda") + 14 + 400])
+    assert "gray here" in warning
+    assert np.abs(np.asarray(image)[:8, :8].astype(int) - np.asarray(decoded(data))[:8, :8]).max() < 30
+
+
 @pytest.mark.parametrize("format", ["TIFF", "AVIF"])
 def test_what_browsers_do_not_show_in_part_is_refused(format):
     with pytest.raises(PictureError, match=r"damaged|cannot be decoded"):

@@ -24,7 +24,7 @@ _GRAY: dict[str, int | tuple[int, ...]] = {
 }  # fmt: skip
 # Pixels looked at together.
 _STRIP = 1 << 18
-# Rows of a block of a JPEG.
+# Side of a block of a JPEG.
 _BLOCK = 16
 # Bytes that a WebP may lack.
 _MOST_LACKING = 32 << 20
@@ -70,8 +70,7 @@ def load(opened: Opened, reason: str) -> str:
     last = image.getpixel((0, image.height - 1))
     alike = _rows_alike(image, last)
     missing = alike if last == filled else 0
-    # Of a JPEG, the first block comes out of nothing.
-    if alike == image.height or (image.format == "JPEG" and missing >= max(1, image.height - _BLOCK)):
+    if alike == image.height or (missing and image.format == "JPEG" and _is_one_block(image, missing, last)):
         raise PictureError(f"{what}: nothing of it can be read")
     share = f"the last {max(1, round(100 * missing / image.height))} % of its rows are missing, and gray here"
     return f"{what}: {share if missing else 'parts or details of it may be missing'}"
@@ -133,6 +132,12 @@ def _rows_alike(image: Image.Image, color: object) -> int:
         else:
             rows = strip.height // 2
     return image.height - bottom
+
+
+def _is_one_block(image: Image.Image, missing: int, color: object) -> bool:
+    """Whether a JPEG has its first block alone, which comes out of nothing."""
+    rest = (min(_BLOCK, image.width - 1), 0, image.width, image.height - missing)
+    return missing >= image.height - _BLOCK and _is_of(image.crop(rest).getextrema(), color)
 
 
 def _is_of(extrema: object, color: object) -> bool:

@@ -162,6 +162,10 @@ def test_one_that_was_killed_is_replaced_and_its_jobs_are_not_lost(fresh: Home) 
     assert job_id in fresh.run("jobs", "list").stdout
     (successor,) = fresh.servers()
     assert successor != server
+    # It is gone when the command that stops it ends, and the next one has the job.
+    assert fresh.run("server", "stop").returncode == 0
+    assert not psutil.pid_exists(successor) or psutil.Process(successor).status() == "zombie"
+    wait_until(lambda: fresh.run("jobs", "show", job_id).stdout.split()[2] == "running", "the job that goes on")
     assert len(list((fresh.path / "run" / "gramophone").glob("*.sock"))) == 1
     assert fresh.run("jobs", "cancel", job_id).returncode == 0
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import click
 
@@ -38,15 +39,24 @@ def status() -> None:
 @server.command()
 def stop() -> None:
     """Stop the servers that are kept for commands. Jobs that run go on when the next one starts."""
-    for record in _kept():
+    processes = [record.pid for record in runtime.running() if record.kept]
+    for process in processes:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGTERM)
+            os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE
-    while left := _kept():
+    # Its record is gone at once, so that no command comes any more; its jobs have to be put away first.
+    while left := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > deadline:
-            fail(f"process {left[0].pid} does not leave", 1)
+            fail(f"process {left[0]} does not leave", 1)
         time.sleep(0.1)
 
 
-def _kept() -> list[runtime.Record]:
-    return [record for record in runtime.running() if record.kept]
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        # One that has ended, and that nobody has waited for (Linux).
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return os.name == "posix" and not Path("/proc/self").exists()
+    except ProcessLookupError:
+        return False

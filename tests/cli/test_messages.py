@@ -97,6 +97,14 @@ OF_OTHERS = [
     ("jobs list --ca a.png", "'--ca': a.png is no PEM file"),
     ("jobs list --ca nowhere", "'--ca': File 'nowhere' does not exist"),
     ("jobs list --server= ", "'--server': it is empty; write the server's address"),
+    ("jobs list --server http://localhost:50051", "is a URL; write localhost:50051\n"),
+    ("jobs list --server https://there.example/x", "is a URL; write there.example:50051 with --tls"),
+    ("style a.png --server localhost", "'localhost' is not a host and a port; write localhost:50051"),
+    ("jobs list --server :7", "write localhost:7"),
+    ("jobs list --server localhost:99999", "write localhost:50051"),
+    ("jobs list --server localhost:abc", "write localhost:50051"),
+    ("jobs top --server [::1]", "write [::1]:50051"),
+    ("jobs top --server ::1", "write [::1]:50051"),
 ]
 
 

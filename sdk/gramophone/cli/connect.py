@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import shlex
 import socket
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from .. import Client, EmbeddedServer, GramophoneError
 from . import kept
 from .files import shown
 from .sentences import errors_as_sentences
+
+# Addresses of gRPC's other kinds.
+_TARGET = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds):(?!\d+$)")
+_HOST_AND_PORT = re.compile(r"(\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d+)", re.ASCII)
 
 
 class _PemType(click.Path):
@@ -94,9 +99,22 @@ def running_server_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not value.strip():
+    if value is None or _TARGET.match(value):
+        return value
+    if not value.strip():
         raise click.BadParameter("it is empty; write the server's address, such as localhost:50051")
-    return value
+    if (match := _HOST_AND_PORT.fullmatch(value)) and 0 < int(match["port"]) < 65536:
+        return value
+    scheme, separator, rest = value.rpartition("://")
+    if rest.count(":") > 1 and "[" not in rest:
+        # An IPv6 address, which needs brackets to have a port.
+        rest = f"[{rest}]"
+    host = re.sub(r"/.*$|:[^:\]]*$", "", rest) or "localhost"
+    given = re.search(r":(\d{1,5})(/|$)", rest)
+    port = given[1] if given and 0 < int(given[1]) < 65536 else "50051"
+    tls = " with --tls" if scheme == "https" else ""
+    what = "is a URL" if separator else "is not a host and a port"
+    raise click.BadParameter(f"{value!r} {what}; write {host}:{port}{tls}")
 
 
 def _server(command: Callable[..., Any], help: str, otherwise: str | None) -> Callable[..., Any]:

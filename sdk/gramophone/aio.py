@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Unpack, overload
@@ -18,7 +20,7 @@ from .client import arrays
 from .connection import AsyncConnection
 from .credentials import Credentials, Pem
 from .downloads import Download, contents, destination
-from .errors import NotFoundError
+from .errors import GramophoneError, NotFoundError
 from .history import History, Reading
 from .images import encode
 from .listing import JobFilters, Pages
@@ -31,7 +33,7 @@ from .requests import (
     transfer_request,
 )
 from .retry import Attempts, RetryPolicy, StreamEndedError
-from .v1 import job_service_pb2, model_service_pb2
+from .v1 import job_service_pb2, model_service_pb2, options_pb2
 from .values import Estimate, Frame, JobInfo, ModelInfo, Result
 
 if TYPE_CHECKING:
@@ -49,12 +51,14 @@ class Job(Rooted):
 
     def __init__(self, connection: AsyncConnection, job_id: str, stream: Any = None) -> None:
         self._connection = connection
-        # Kept open for as long as the job is: the server takes its end for the client's leaving.
+        # Kept open for as long as this object is there, and opened again by whoever reads next: the server takes its
+        # end for the client's leaving.
         self._submission = None if stream is None else _Submission(stream)
         self._home = connection.home if stream is not None else None
         # The same while nobody reads it.
         self._unread = self._submission
         self._lock = threading.Lock()
+        self._coming_back: asyncio.Task[None] | None = None
         self._history = History(job_id)
 
     @classmethod
@@ -63,6 +67,9 @@ class Job(Rooted):
         stream, first = await connection.submit(method, request)
         job = cls(connection, first.job_id, stream)
         job._history.take(first)
+        if request.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL:
+            connection.ends_with_client(job)
+            job._stay()
         return job
 
     @property
@@ -139,10 +146,12 @@ class Job(Rooted):
                         frame = reading.take(response.event)
                         if frame is not None:
                             yield frame
+                    self._lose(stream)
                     stream = None
                     if not reading.ended:
                         raise StreamEndedError
                 except grpc.RpcError as error:
+                    self._lose(stream)
                     stream = None
                     reading.lost()
                     if not reading.ended:
@@ -158,27 +167,65 @@ class Job(Rooted):
         self._history.result()
 
     def _open(self, reading: Reading, attempts: Attempts) -> Any:
-        """A stream for one reader; see gramophone.Job."""
-        if attempts.left is None and self._home == self._connection.home:
-            with self._lock:
+        """A stream for one reader: the submission's for the first, which has all, and one of its own for any other."""
+        lasting = attempts.left is None and self._home == self._connection.home
+        with self._lock:
+            if lasting and self._unread is not None:
                 stream, self._unread = self._unread, None
-            if stream is not None:
                 return stream
-        return self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
+            stream = self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
+            if lasting and self._submission is None:
+                stream = self._submission = _Submission(stream)
+            return stream
 
     def _leave(self, stream: Any) -> None:
+        """A reader leaves its stream, if it has not ended: the submission's is for the next one."""
         if stream is None:
             return
-        if stream is self._submission:
-            self._unread = stream
-        else:
-            stream.cancel()
+        with self._lock:
+            if stream is self._submission:
+                self._unread = stream
+                return
+        stream.cancel()
+
+    def _lose(self, stream: Any) -> None:
+        """A stream has ended."""
+        with self._lock:
+            if stream is not None and stream is self._submission:
+                self._submission = self._unread = None
+
+    def _stay(self, attempts: Attempts | None = None) -> None:
+        """Has the stream of the submission opened again if it breaks while nobody reads it."""
+        stream, job = self._submission, weakref.ref(self)
+        if stream is not None:
+            stream.call.add_done_callback(lambda _: _come_back_soon(job, stream, attempts))
+
+    async def _come_back(self, lost: _Submission, attempts: Attempts | None) -> None:
+        chosen = attempts or self._connection.attempts()
+        with contextlib.suppress(GramophoneError, RuntimeError):
+            if await lost.call.code() is grpc.StatusCode.OK:
+                return
+            await asyncio.sleep(chosen.pause(StreamEndedError()))
+            with self._lock:
+                if self._unread is not lost:
+                    return
+                stream = self._connection.jobs.WatchJob(Reading(self._history).request())
+                self._unread = self._submission = _Submission(stream)
+            self._stay(chosen)
+
+
+def _come_back_soon(ref: weakref.ref[Job], lost: _Submission, attempts: Attempts | None) -> None:
+    job = ref()
+    if job is not None and job._unread is lost and not job._connection.closed:
+        # The job has it, lest it be collected.
+        job._coming_back = asyncio.get_running_loop().create_task(job._come_back(lost, attempts))
 
 
 class _Submission:
     """The stream of a submission, which outlives its readers: gRPC ends others with the task that reads them."""
 
     def __init__(self, stream: Any) -> None:
+        self.call = stream
         self._responses = aiter(stream)
         self._read: asyncio.Task[Any] | None = None
 

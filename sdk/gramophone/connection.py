@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import grpc
 
@@ -16,8 +18,11 @@ from .errors import InvalidRequestError, ServerError, UnavailableError, closed_m
 from .retry import Attempts, RetryPolicy, StreamEndedError
 from .stubs import LoopStubs, ProcessStubs
 from .uploads import Library, Parcel, pieces, sha256_of
+from .v1 import job_service_pb2
 
 _T = TypeVar("_T")
+# Seconds that closing a client may take to cancel the jobs that end with it; the server does it too, a little later.
+_LEAVING = 2.0
 
 
 class _Terms(Rooted):
@@ -37,6 +42,20 @@ class _Terms(Rooted):
         self.policy = policy
         self._library = Library()
         self._stubs = stubs
+        # Jobs that are to end with the client, and the process that they are of.
+        self._ending: tuple[int, WeakSet[Any]] = os.getpid(), WeakSet()
+
+    def ends_with_client(self, job: Any) -> None:
+        """Notes a job, of either kind, that is cancelled when the client is closed."""
+        if self._ending[0] != os.getpid():
+            self._ending = os.getpid(), WeakSet()
+        self._ending[1].add(job)
+
+    def _left_over(self) -> list[Any]:
+        """The requests that cancel those jobs, but for what is known to have ended."""
+        process, jobs = self._ending
+        ids = [job.id for job in list(jobs) if job.state in ("queued", "running")] if process == os.getpid() else []
+        return [job_service_pb2.CancelJobRequest(job_id=job_id) for job_id in ids]
 
     @property
     def style(self) -> Any:
@@ -76,7 +95,11 @@ class Connection(_Terms):
         return os.getpid()
 
     def close(self) -> None:
-        """Closes the channel."""
+        """Closes the channel, once the jobs that end with it are cancelled."""
+        deadline = time.monotonic() + _LEAVING
+        with contextlib.suppress(grpc.RpcError, RuntimeError):
+            for request in self._left_over():
+                self.jobs.CancelJob(request, timeout=max(deadline - time.monotonic(), 0))
         self._channels.close()
 
     def call(self, method: Callable[..., Any], request: Any, attempts: Attempts | None = None) -> Any:
@@ -149,7 +172,11 @@ class AsyncConnection(_Terms):
         return asyncio.get_running_loop()
 
     async def close(self) -> None:
-        """Closes the channels."""
+        """Closes the channels, once the jobs that end with them are cancelled."""
+        deadline = time.monotonic() + _LEAVING
+        with contextlib.suppress(grpc.RpcError, RuntimeError):
+            for request in self._left_over():
+                await self.jobs.CancelJob(request, timeout=max(deadline - time.monotonic(), 0))
         await self._channels.close()
 
     async def call(self, method: Callable[..., Any], request: Any, attempts: Attempts | None = None) -> Any:
@@ -200,6 +227,11 @@ class AsyncConnection(_Terms):
                 await self._upload(sha256, data)
         except ServerError as error:
             parcel.refused(error)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client is closed."""
+        return self._channels.closed
 
     def cut_off(self) -> UnavailableError | None:
         """What a CancelledError stands for in a task that nobody cancels: a call ended by closing the client."""

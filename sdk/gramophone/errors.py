@@ -1,5 +1,6 @@
 """What can go wrong, as exceptions that carry what the server said of it."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,10 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from .brief import Value
+
+_DETAILS = "grpc-status-details-bin"
+# How gRPC libraries report a handler that failed, and messages that one side cannot read.
+_BUGS = re.compile("Unexpected <class|Exception (calling|iterating|(de)?serializing)|[Ff]ailed to (de)?serialize")
 
 
 class GramophoneError(Exception):
@@ -90,6 +95,8 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
     """The exception for a failed call to the server at `target`."""
     code = error.code()
     message = error.details() or code.name
+    if (status := http_status(error)) is not None:
+        return _from_http(status, code, target)
     bad_request, retry = _details(error)
     violations = tuple(FieldViolation(v.field, v.description) for v in bad_request.field_violations)
     match code:
@@ -114,10 +121,46 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
             return closed_meanwhile(target)
         case grpc.StatusCode.CANCELLED:
             return UnavailableError(f"the call to the server at {target} was cut off: {message}")
+        case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN if is_of_transport(error):
+            return UnavailableError(f"the connection to the server at {target} was broken off: {message}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"the server at {target} did not answer in time")
         case _:
             return ServerError(message, code.name)
+
+
+def is_of_transport(error: grpc.RpcError) -> bool:
+    """Whether a call was ended on its way, by a proxy or gRPC itself; the service gives its reasons."""
+    metadata: Any = error.trailing_metadata()
+    if any(key == _DETAILS for key, _ in metadata or ()) or _BUGS.search(error.details() or ""):
+        return False
+    status = http_status(error)
+    return status is None or status == 429 or status >= 500
+
+
+def http_status(error: grpc.RpcError) -> int | None:
+    """The status of an answer that was no gRPC, such as a proxy gives; None for other errors."""
+    found = re.search(r"[Rr]eceived http2 header with status: (\d+)", error.details() or "")
+    return int(found[1]) if found else None
+
+
+def _from_http(status: int, code: grpc.StatusCode, target: str) -> GramophoneError:
+    who = f"the proxy or web server at {target}"
+    match status:
+        case 413:
+            return InvalidRequestError(
+                f"{who} takes no call as large as this one (HTTP 413): let it take more, as nginx does with "
+                "`client_max_body_size 128m;`"
+            )
+        case 401 | 403:
+            return UnauthenticatedError(f"{who} refuses this client (HTTP {status})")
+        case 404 | 405:
+            return ServerError(f"{who} knows no such call (HTTP {status}): is this a Gramophone server's?", code.name)
+        case 429:
+            return OverloadedError(f"{who} takes no more calls for now (HTTP 429)")
+        case _ if status >= 500:
+            return UnavailableError(f"{who} does not reach the server (HTTP {status}). Is it running?")
+    return ServerError(f"{who} answered with HTTP {status}, and no gRPC", code.name)
 
 
 def closed_meanwhile(target: str) -> UnavailableError:
@@ -138,7 +181,7 @@ def _details(error: grpc.RpcError) -> tuple[error_details_pb2.BadRequest, error_
     bad_request, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     metadata: Any = error.trailing_metadata()
     for key, value in metadata or ():
-        if key == "grpc-status-details-bin":
+        if key == _DETAILS:
             for detail in status_pb2.Status.FromString(value).details:
                 # Each unpacks only what it is.
                 detail.Unpack(bad_request)

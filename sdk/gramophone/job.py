@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any, BinaryIO, overload
 
@@ -13,10 +15,10 @@ import grpc
 from .brief import Rooted
 from .connection import Connection
 from .downloads import Download, contents, destination
-from .errors import NotFoundError
+from .errors import GramophoneError, NotFoundError
 from .history import History, Reading
 from .retry import Attempts, StreamEndedError
-from .v1 import job_service_pb2
+from .v1 import job_service_pb2, options_pb2
 from .values import Frame, JobInfo, Result
 
 
@@ -40,7 +42,8 @@ class Job(Rooted):
 
     def __init__(self, connection: Connection, job_id: str, stream: Any = None) -> None:
         self._connection = connection
-        # Kept open for as long as the job is: the server takes its end for the client's leaving.
+        # Kept open for as long as this object is there, and opened again by whoever reads next: the server takes its
+        # end for the client's leaving.
         self._submission = stream
         self._home = connection.home if stream is not None else None
         # The same while nobody reads it.
@@ -54,6 +57,9 @@ class Job(Rooted):
         stream, first = connection.submit(method, request)
         job = cls(connection, first.job_id, stream)
         job._history.take(first)
+        if request.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL:
+            connection.ends_with_client(job)
+            job._stay()
         return job
 
     @property
@@ -150,10 +156,12 @@ class Job(Rooted):
                         frame = reading.take(response.event)
                         if frame is not None:
                             yield frame
+                    self._lose(stream)
                     stream = None
                     if not reading.ended:
                         raise StreamEndedError
                 except grpc.RpcError as error:
+                    self._lose(stream)
                     stream = None
                     reading.lost()
                     if not reading.ended:
@@ -165,18 +173,51 @@ class Job(Rooted):
 
     def _open(self, reading: Reading, attempts: Attempts) -> Any:
         """A stream for one reader: the submission's for the first, which has all, and one of its own for any other."""
-        if attempts.left is None and self._home == self._connection.home:
-            with self._lock:
+        lasting = attempts.left is None and self._home == self._connection.home
+        with self._lock:
+            if lasting and self._unread is not None:
                 stream, self._unread = self._unread, None
-            if stream is not None:
                 return stream
-        return self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
+            stream = self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
+            if lasting and self._submission is None:
+                self._submission = stream
+            return stream
 
     def _leave(self, stream: Any) -> None:
         """A reader leaves its stream, if it has not ended: the submission's is for the next one."""
         if stream is None:
             return
-        if stream is self._submission:
-            self._unread = stream
-        else:
-            stream.cancel()
+        with self._lock:
+            if stream is self._submission:
+                self._unread = stream
+                return
+        stream.cancel()
+
+    def _lose(self, stream: Any) -> None:
+        """A stream has ended."""
+        with self._lock:
+            if stream is not None and stream is self._submission:
+                self._submission = self._unread = None
+
+    def _stay(self, attempts: Attempts | None = None) -> None:
+        """Has the stream of the submission opened again if it breaks while nobody reads it."""
+        stream, job = self._submission, weakref.ref(self)
+        if stream is not None and not stream.add_callback(lambda: _come_back_soon(job, stream, attempts)):
+            _come_back_soon(job, stream, attempts)
+
+    def _come_back(self, lost: Any, attempts: Attempts | None) -> None:
+        chosen = attempts or self._connection.attempts()
+        with contextlib.suppress(GramophoneError, RuntimeError):
+            time.sleep(chosen.pause(StreamEndedError()))
+            with self._lock:
+                if self._unread is not lost:
+                    return
+                self._unread = self._submission = self._connection.jobs.WatchJob(Reading(self._history).request())
+            self._stay(chosen)
+
+
+def _come_back_soon(ref: weakref.ref[Job], lost: Any, attempts: Attempts | None) -> None:
+    """A stream has ended; this is gRPC's thread, which must not wait."""
+    job = ref()
+    if job is not None and job._unread is lost and lost.code() is not grpc.StatusCode.OK:
+        threading.Thread(target=job._come_back, args=(lost, attempts), daemon=True).start()

@@ -14,12 +14,16 @@ from typing import Any
 import grpc
 
 from .brief import Value
-from .errors import DeadlineError, from_rpc, retry_delay
+from .errors import DeadlineError, from_rpc, is_of_transport, retry_delay
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 # A try that lasted longer than connecting may take (channel.py) was connected.
 _LASTING = 10.0
+
+
+# What gRPC says of the calls that its own side cancels.
+_CANCELLED_HERE = ("Channel closed!", "ancelled by application", "Channel is closed")
 
 
 class StreamEndedError(grpc.RpcError):
@@ -126,11 +130,10 @@ class Attempts:
                 # Certificates that do not fit will not fit later.
                 return "handshake" not in (error.details() or "").lower()
             case grpc.StatusCode.CANCELLED:
-                # So says a server that stops in the middle of a call; what this side cancels has other words.
-                return error.details() == "CANCELLED"
-            case grpc.StatusCode.INTERNAL:
-                # grpc.aio loses an upload's refusal that comes while a piece is being written; the next try gets it.
-                return error.details() == "Internal error from Core"
+                # So says a server that stops in the middle of a call, or a proxy; this side has other words.
+                return not any(words in (error.details() or "") for words in _CANCELLED_HERE)
+            case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
+                return is_of_transport(error)
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
                 return self._policy.overload
         return False

@@ -93,7 +93,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone.
+        """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
+        ON_DISCONNECT_CANCEL whose own stream is closed too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class JobServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Jobs, without their results."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone."""
+    """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
+    ON_DISCONNECT_CANCEL whose own stream is closed too.
+    """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]
@@ -65,7 +67,9 @@ class JobServiceAsyncStub(JobServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Jobs, without their results."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone."""
+    """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
+    ON_DISCONNECT_CANCEL whose own stream is closed too.
+    """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
@@ -105,7 +109,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone."""
+        """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
+        ON_DISCONNECT_CANCEL whose own stream is closed too.
+        """
 
     @_abc_1.abstractmethod
     def CancelJob(

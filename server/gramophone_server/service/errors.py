@@ -23,11 +23,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 # The metadata key in which gRPC libraries of all languages look for a google.rpc.Status.
 _STATUS_KEY = "grpc-status-details-bin"
-# An error travels in HTTP/2 headers, of which peers take 8 KiB: the message in two encodings, up to 3 and 4/3 bytes for
-# one, and the details. A longer one would reach the client as another error, RESOURCE_EXHAUSTED.
-_MOST_OF_MESSAGE = 900
+# An error travels in HTTP/2 headers, of which peers take 8 KiB, and nginx 4 KiB (grpc_buffer_size): the message in two
+# encodings, up to 3 and 4/3 bytes for one, and the details. A longer one would reach the client as another error,
+# RESOURCE_EXHAUSTED or an HTTP 502.
+_MOST_OF_MESSAGE = 600
 _MOST_OF_VIOLATION = 500
-_MOST_OF_VIOLATIONS = 2400
+_MOST_OF_VIOLATIONS = 1200
 
 
 @asynccontextmanager

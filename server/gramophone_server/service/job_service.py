@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import Kind
 from ..logs import mark
+from .attendance import Attendance
 from .caller import client_of, current_caller
 from .errors import Context, abort, rich_errors
 from .limits import Limits
@@ -32,10 +34,11 @@ _PIECE = 1 << 20
 class JobServicer(JobServiceServicer):
     """Answers the calls about jobs."""
 
-    def __init__(self, scheduler: Scheduler, streams: Streams, limits: Limits) -> None:
+    def __init__(self, scheduler: Scheduler, streams: Streams, attendance: Attendance, limits: Limits) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
         self._streams = streams
+        self._attendance = attendance
         self._uploads = Uploads(scheduler.store, limits.max_upload_bytes, limits.max_uploads)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -64,8 +67,10 @@ class JobServicer(JobServiceServicer):
             check.stop_if_wrong()
             with self._streams.one():
                 job = await self._find(request.job_id)
-                async for event in self._streams.events(job, context, after):
-                    yield pb.WatchJobResponse(event=event)
+                mine = current_caller().name == job.owner
+                with self._attendance.one(job, context) if mine else nullcontext():
+                    async for event in self._streams.events(job, context, after):
+                        yield pb.WatchJobResponse(event=event)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Asks a job to stop."""

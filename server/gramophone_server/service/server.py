@@ -20,12 +20,14 @@ from ..decoding.staging import Staging
 from ..jobs.devices import check_devices
 from ..jobs.executor import ProcessExecutor
 from ..jobs.folder import DataFolder
+from ..jobs.job import Job
 from ..jobs.pipe import WorkerConfig
 from ..jobs.room import Retention
 from ..jobs.scheduler import Bounds, Scheduler
 from ..jobs.store import JobStore
 from ..jobs.trouble import Trouble
 from ..models.store import BUILTIN_MODEL, ModelStore
+from .attendance import Attendance
 from .auth import Authenticator
 from .connections import connection_options
 from .idleness import Idleness
@@ -152,6 +154,7 @@ class GramophoneServer:
             staging = Staging(store.folder.staging)
             return Sources(self._decoders, limits, store.upload_file, staging, client, durable=durable)
 
+        attendance = Attendance(self._end_with_client)
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
         self._idleness = Idleness(lambda: self._scheduler.busy)
         self._server = grpc.aio.server(
@@ -185,9 +188,9 @@ class GramophoneServer:
         self.failure: str | None = None
         store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
         add_StyleTransferServiceServicer_to_server(
-            StyleTransferServicer(self._scheduler, reader, sources, streams), self._server
+            StyleTransferServicer(self._scheduler, reader, sources, streams, attendance), self._server
         )
-        add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, limits), self._server)
+        add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, attendance, limits), self._server)
         add_ModelServiceServicer_to_server(
             ModelServicer(self._scheduler, reader, sources, models, config.default_model), self._server
         )
@@ -246,6 +249,12 @@ class GramophoneServer:
                     await asyncio.to_thread(files.reload)
             models = [model.manifest.name for model in await asyncio.to_thread(self._models.list)]
             log.info("models read again: %s", ", ".join(models))
+
+    def _end_with_client(self, job: Job) -> None:
+        # A server that leaves has closed the streams itself.
+        if self._scheduler.admission.open:
+            log.info("job %s is cancelled: its client has left", job.id, extra=job.marks)
+            self._scheduler.cancel_soon(job)
 
     def _see_workers(self) -> None:
         """Tells how the workers stand."""

@@ -9,10 +9,10 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceServicer
 
 from ..jobs.events import Failure
-from ..jobs.job import Job
 from ..jobs.scheduler import Scheduler
 from ..jobs.spec import JobSpec
 from ..logs import mark
+from .attendance import Attendance
 from .caller import client_of
 from .errors import Context, abort, rich_errors
 from .intake import let_go
@@ -27,11 +27,19 @@ from .violations import Checker
 class StyleTransferServicer(StyleTransferServiceServicer):
     """Answers the three calls that paint, and says what they would take."""
 
-    def __init__(self, scheduler: Scheduler, reader: RequestReader, sources: MakeSources, streams: Streams) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        reader: RequestReader,
+        sources: MakeSources,
+        streams: Streams,
+        attendance: Attendance,
+    ) -> None:
         self._scheduler = scheduler
         self._reader = reader
         self._sources = sources
         self._streams = streams
+        self._attendance = attendance
 
     async def ReconstructStyle(
         self, request: pb.ReconstructStyleRequest, context: Context
@@ -92,15 +100,6 @@ class StyleTransferServicer(StyleTransferServiceServicer):
                 # The stream may go on for hours, and needs nothing of it.
                 del request
                 let_go()
-                try:
+                with self._attendance.one(job, context, ends=on_disconnect == "cancel"):
                     async for event in self._streams.events(job, context):
                         yield event
-                finally:
-                    if on_disconnect == "cancel" and self._has_left(context, job):
-                        self._scheduler.cancel_soon(job)
-
-    def _has_left(self, context: Context, job: Job) -> bool:
-        """Whether the client has closed the stream of a job that has not ended: itself, or with its connection."""
-        left = context.time_remaining()
-        ran_out = left is not None and left <= 0.05
-        return self._scheduler.admission.open and not (job.state.final or ran_out)

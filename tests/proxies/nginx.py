@@ -1,0 +1,112 @@
+"""A real nginx before a server, in a folder of its own."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+
+_CONFIG = """
+daemon off;
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log info;
+{main}
+events {{ worker_connections 256; }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen {address} http2;
+        {server}
+        location / {{
+            {location}
+            grpc_pass grpc://{backend};
+        }}
+    }}
+}}
+"""
+
+
+class Nginx:
+    """nginx with its defaults but for some lines; stopped with its `with` block.
+
+    Args:
+        folder: an empty one.
+        backend: address of the server.
+        main, server, location: more lines of these parts of its configuration.
+    """
+
+    def __init__(self, folder: Path, backend: str, main: str = "", server: str = "", location: str = "") -> None:
+        if PROGRAM is None:
+            pytest.skip("nginx is not installed")
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._parts = {"main": main, "server": server, "location": location, "backend": backend}
+        self.configure()
+        self.start()
+
+    def __enter__(self) -> "Nginx":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def configure(self, **parts: str) -> None:
+        """Writes the configuration, with some parts changed."""
+        self._parts |= parts
+        text = _CONFIG.format(folder=self.folder, address=self.address, **self._parts)
+        (self.folder / "nginx.conf").write_text(text)
+
+    def start(self) -> None:
+        """Starts it."""
+        command = [str(PROGRAM), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", "error.log"]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        host, port = self.address.split(":")
+        for _ in range(500):
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()
+                return
+            except ConnectionRefusedError:
+                assert self._process.poll() is None, (self.folder / "error.log").read_text()
+                time.sleep(0.02)
+        raise AssertionError("nginx did not start")
+
+    def kill(self) -> None:
+        """Ends all its processes at once, as when its machine is lost."""
+        workers = self._workers()
+        for pid in (self._process.pid, *workers):
+            _signal(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def reload(self) -> None:
+        """New processes take over; the old ones leave when their streams end, or at worker_shutdown_timeout."""
+        self._process.send_signal(signal.SIGHUP)
+
+    def quit(self) -> None:
+        """Ends it once its streams have ended, or at worker_shutdown_timeout."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(60)
+
+    def _workers(self) -> list[int]:
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()] if children.exists() else []
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,211 @@
+"""Behind a real nginx, which is restarted, drained, reloaded, killed and too strict while jobs run."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gramophone
+from gramophone import aio
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from tests.harness import ServerProcess, options, png, wait_until
+from tests.proxies.nginx import Nginx
+from tests.sdk.conftest import connect  # noqa: F401 - a fixture
+from tests.sdk.flaky_server import ITERATIONS, FlakyServer
+
+ALL = list(range(1, ITERATIONS + 1))
+ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 60}
+
+
+@pytest.fixture
+def slow(tmp_path) -> Iterator[FlakyServer]:
+    """A server whose jobs take about a second."""
+    with FlakyServer(tmp_path / "slow", pace=0.08) as server:
+        yield server
+
+
+@pytest.fixture
+def nginx(tmp_path, slow) -> Iterator[Nginx]:
+    """nginx before it, which is quick to drain."""
+    with Nginx(tmp_path / "nginx", slow.address, main="worker_shutdown_timeout 200ms;") as running:
+        yield running
+
+
+def kill(nginx: Nginx) -> None:
+    nginx.kill()
+    time.sleep(0.3)
+    nginx.start()
+
+
+def drain(nginx: Nginx) -> None:
+    nginx.quit()
+    nginx.start()
+
+
+HARMS: dict[str, Callable[[Nginx], None]] = {"killed": kill, "drained": drain, "reloaded": Nginx.reload}
+
+
+def during(act: Callable[[], None], work: Callable[[], Any]) -> Any:
+    """What the work returns, while something is done to it."""
+    timer = threading.Timer(0.4, act)
+    timer.start()
+    result = work()
+    timer.join()
+    return result
+
+
+@pytest.mark.parametrize("harm", [*HARMS, "its server killed"])
+def test_a_job_is_read_on(slow, nginx, connect, harm):  # noqa: F811
+    client = connect(nginx.address)
+    job = client.style(b"picture")
+    act = slow.kill if harm == "its server killed" else lambda: HARMS[harm](nginx)
+    assert during(act, lambda: [frame.iteration for frame in job]) == ALL
+    assert job.result().data.endswith(job.id.encode())
+    assert slow.jobs() == [job.id]
+    # And all else works as before.
+    assert job.info().id == job.id
+    assert len(job.download()) > 3_000_000
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_what_a_proxy_answers_by_itself_is_tried_again(slow, tmp_path, connect, status):  # noqa: F811
+    with Nginx(tmp_path / "nginx", slow.address, location=f"return {status};") as nginx:
+        client = connect(nginx.address)
+
+        def heal() -> None:
+            nginx.configure(location="")
+            nginx.reload()
+
+        job = during(heal, lambda: client.style(b"picture"))
+        assert job.result()
+        assert len(slow.jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        (400, gramophone.ServerError, "HTTP 400"),
+        (401, gramophone.UnauthenticatedError, "HTTP 401"),
+        (403, gramophone.UnauthenticatedError, "HTTP 403"),
+        (404, gramophone.ServerError, "is this a Gramophone server's"),
+        (413, gramophone.InvalidRequestError, "client_max_body_size"),
+        # An answer that comes before the request has been sent may be lost behind its end.
+        (502, gramophone.UnavailableError, "does not reach the server|broken off"),
+        (429, (gramophone.OverloadedError, gramophone.UnavailableError), "no more calls for now|broken off"),
+    ],
+)
+def test_what_a_proxy_goes_on_to_answer_is_said(slow, tmp_path, connect, status, error, words):  # noqa: F811
+    with Nginx(tmp_path / "nginx", slow.address, location=f"return {status};") as nginx:
+        client = connect(nginx.address, retry_for=0.3)
+        for call in (client.models, lambda: client.style(b"picture"), lambda: client.upload(b"picture")):
+            began = time.monotonic()
+            with pytest.raises(error, match=words) as caught:
+                call()
+            assert nginx.address in str(caught.value)
+            assert time.monotonic() - began < 5
+
+
+def test_ordinary_pictures_pass_a_proxy_with_its_defaults(slow, nginx, connect):  # noqa: F811
+    client = connect(nginx.address)
+    for sizes in ((1_000_000,), (999_000, 998_000), (600_000, 500_000, 400_000, 300_000)):
+        first, *others = [bytes([number]) * size for number, size in enumerate(sizes)]
+        assert client.transfer(first, others or [b"style"]).result()
+        assert client.estimate("style", [first, *others]).fits
+
+
+def test_a_picture_that_is_too_large_for_a_proxy_names_its_setting(slow, nginx, tmp_path, connect):  # noqa: F811
+    client = connect(nginx.address)
+    for call in (client.upload, client.style, lambda picture: client.estimate("style", picture)):
+        with pytest.raises(gramophone.InvalidRequestError, match="`client_max_body_size 128m;`"):
+            call(bytes(3_000_000))
+    with Nginx(tmp_path / "other", slow.address, server="client_max_body_size 128m;") as wide:
+        assert connect(wide.address).style(bytes(3_000_000)).result()
+
+
+def test_the_longest_refusal_fits_the_buffers_of_a_proxy(server, tmp_path):
+    """Not HTTP 502, which says nothing."""
+    with Nginx(tmp_path / "nginx", server.address) as nginx, gramophone.Client(nginx.address, retry_for=0) as client:
+        for model in ("nobody" * 900, "é" * 5000, "名" * 5000):
+            with pytest.raises(gramophone.NotFoundError):
+                client.style(png(), model=model)
+        request = pb.ReconstructStyleRequest(options=options(size=1, iterations=-1, seed=-1, scales=99, tile_size=1))
+        request.options.tv_weight = request.options.plateau = request.options.averaging = -1
+        request.options.preview.size = request.options.preview.every = -1
+        request.style_layers.add(layer="名" * 900)
+        for _ in range(15):
+            request.styles.add(weight=-1, scale=99)
+        with pytest.raises(gramophone.InvalidRequestError) as caught:
+            client._connection.submit(client._connection.style.ReconstructStyle, request)
+        assert len(caught.value.violations) > 3
+
+
+@pytest.fixture(scope="module")
+def attended(tmp_path_factory) -> Iterator[tuple[ServerProcess, Path]]:
+    """A real server, and a folder for what stands before it."""
+    with ServerProcess() as running:
+        yield running, tmp_path_factory.mktemp("nginx")
+
+
+def running(server: ServerProcess, job_id: str) -> bool:
+    with gramophone.Client(server.address) as client:
+        return client.job(job_id).info().state in ("queued", "running")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_proxy_does_not_cancel_a_job_that_ends_with_its_client(attended, connect, harm, read):  # noqa: F811
+    """The client comes back by itself, whether or not anybody reads at that moment; and the job ends when it leaves."""
+    server, folder = attended
+    with Nginx(folder / f"{harm}{read}", server.address, main="worker_shutdown_timeout 200ms;") as nginx:
+        client = connect(nginx.address)
+        job = client.style(png(), on_disconnect="cancel", **ENDLESS)
+        if read:
+            frames = iter(job)
+            next(frames)
+            during(lambda: HARMS[harm](nginx), lambda: [next(frames) for _ in range(20)])
+            assert next(frames)
+        else:
+            HARMS[harm](nginx)
+        began = time.monotonic()
+        while time.monotonic() - began < 12:
+            if read:
+                next(frames)
+            else:
+                time.sleep(0.1)
+        assert running(server, job.id)
+        client.close()
+        wait_until(lambda: not running(server, job.id), "the end of the job", timeout=5)
+
+
+def test_a_quiet_job_outlasts_the_patience_of_a_proxy(attended, connect):  # noqa: F811
+    """Which takes a stream for dead in which nothing comes: that of a job which waits for another."""
+    server, folder = attended
+    with (
+        gramophone.Client(server.address) as other,
+        Nginx(folder / "impatient", server.address, location="grpc_read_timeout 500ms;") as nginx,
+    ):
+        busy = other.style(png(), **ENDLESS)
+        job = connect(nginx.address).style(png(), size=32, iterations=6, report_every=2, on_disconnect="cancel")
+        during(lambda: (time.sleep(2), busy.cancel()), lambda: job.result())  # type: ignore[arg-type, return-value]
+        assert job.result().iterations == 6
+
+
+async def test_a_quiet_job_that_nobody_reads_is_kept(attended):
+    server, folder = attended
+    with (
+        gramophone.Client(server.address) as other,
+        Nginx(folder / "impatient2", server.address, location="grpc_read_timeout 500ms;") as nginx,
+    ):
+        busy = other.style(png(), **ENDLESS)
+        async with aio.Client(nginx.address) as client:
+            job = await client.style(png(), size=32, iterations=6, report_every=2, on_disconnect="cancel")
+            import asyncio
+
+            await asyncio.sleep(13)
+            assert (await job.info()).state == "queued"
+            busy.cancel()
+            assert (await job.result()).iterations == 6

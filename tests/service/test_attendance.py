@@ -1,0 +1,92 @@
+"""Jobs that are cancelled when their client leaves: what is taken for leaving, and what is not."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gramophone_server.jobs.job import Job
+from gramophone_server.service.attendance import Attendance
+from tests.jobs.specs import make_spec
+
+GRACE = 0.2
+
+
+class Call:
+    """A call with so much time left; None for no deadline."""
+
+    def __init__(self, left: float | None = None) -> None:
+        self._left = left
+
+    def time_remaining(self) -> float | None:
+        return self._left
+
+
+class Desk:
+    """An attendance of one job, and what it cancels."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+        self.attendance = Attendance(lambda job: self.cancelled.append(job.id), GRACE)
+        self.job = Job("one", make_spec())
+        self.job.queue()
+
+    def stream(self, *, ends: bool = False, left: float | None = None) -> Any:
+        call: Any = Call(left)
+        return self.attendance.one(self.job, call, ends=ends)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_a_client_that_leaves_has_its_job_cancelled_after_a_while(desk):
+    with desk.stream(ends=True):
+        await asyncio.sleep(2 * GRACE)
+    await asyncio.sleep(GRACE / 2)
+    assert desk.cancelled == []
+    await asyncio.sleep(GRACE)
+    assert desk.cancelled == ["one"]
+
+
+async def test_one_that_comes_back_in_time_has_not_left(desk):
+    with desk.stream(ends=True):
+        pass
+    await asyncio.sleep(GRACE / 2)
+    with desk.stream():
+        await asyncio.sleep(2 * GRACE)
+        assert desk.cancelled == []
+    await asyncio.sleep(2 * GRACE)
+    assert desk.cancelled == ["one"]
+
+
+async def test_one_of_several_streams_is_enough(desk):
+    """A stream that is lost may be noticed long after the client has come back."""
+    with desk.stream():
+        with desk.stream(ends=True):
+            pass
+        await asyncio.sleep(2 * GRACE)
+        assert desk.cancelled == []
+
+
+async def test_a_job_that_goes_on_does(desk):
+    with desk.stream():
+        pass
+    await asyncio.sleep(2 * GRACE)
+    assert desk.cancelled == []
+
+
+async def test_a_stream_that_runs_out_of_time_is_no_leaving(desk):
+    with desk.stream(ends=True, left=0.0):
+        pass
+    await asyncio.sleep(2 * GRACE)
+    assert desk.cancelled == []
+
+
+async def test_a_job_that_has_ended_meanwhile_is_left_alone(desk):
+    with desk.stream(ends=True):
+        pass
+    desk.job.end(desk.job.ending(None))
+    await asyncio.sleep(2 * GRACE)
+    assert desk.cancelled == []

@@ -33,6 +33,7 @@ from .requests import (
     transfer_request,
 )
 from .retry import Attempts, RetryPolicy, StreamEndedError
+from .targets import checked
 from .v1 import job_service_pb2, model_service_pb2, options_pb2
 from .values import Estimate, Frame, JobInfo, ModelInfo, Result
 
@@ -272,7 +273,7 @@ class Client(Rooted):
         retry_overload: bool = False,
         options: Iterable[tuple[str, Any]] = (),
     ) -> None:
-        self.target = target
+        self.target = target = checked(target)
         parts = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
         credentials, chosen = parts.loaded(target), channel_options(options)
         policy = RetryPolicy(timeout, retry_for, retry_overload)

@@ -22,6 +22,7 @@ from .requests import (
     transfer_request,
 )
 from .retry import RetryPolicy
+from .targets import checked
 from .v1 import model_service_pb2
 from .values import Estimate, JobInfo, ModelInfo
 
@@ -48,7 +49,8 @@ class Client(Rooted):
     process that is forked off connects by itself.
 
     Args:
-        target: the server's address, such as "localhost:50051".
+        target: the server's address, such as "localhost:50051": a host and a port, or one of gRPC's other kinds of
+            names, such as "unix:/run/gramophone.sock".
         token: what `gramophone tokens add` printed, for a server that asks who calls.
         tls: whether to encrypt the connection; implied by the three that follow.
         root_certificates: authorities that the server's certificate may be of; by default those that gRPC comes with.
@@ -65,7 +67,7 @@ class Client(Rooted):
     shows in the first call: as UnauthenticatedError or UnavailableError.
 
     Raises:
-        ValueError: a token would travel unencrypted, or a certificate comes without its key.
+        ValueError: the target is no address, a token would travel unencrypted, or a certificate comes without its key.
         FileNotFoundError: there is no such file.
     """
 
@@ -87,7 +89,7 @@ class Client(Rooted):
         retry_overload: bool = False,
         options: Iterable[tuple[str, Any]] = (),
     ) -> None:
-        self.target = target
+        self.target = target = checked(target)
         parts = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
         credentials, chosen = parts.loaded(target), channel_options(options)
         policy = RetryPolicy(timeout, retry_for, retry_overload)

@@ -107,7 +107,9 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return OverloadedError(message, _seconds(retry))
         case grpc.StatusCode.UNAUTHENTICATED:
-            return UnauthenticatedError(f"the server at {target} refuses this client: {message}")
+            # Named as clients have it, not as it travels.
+            how = " (Client(token=...); on the command line --token or $GRAMOPHONE_TOKEN)" if "token" in message else ""
+            return UnauthenticatedError(f"the server at {target} refuses this client: {message}{how}")
         case grpc.StatusCode.UNAVAILABLE if "handshake" in message.lower():
             return UnavailableError(
                 f"no encrypted connection to {target} could be agreed on: {message}. Is TLS on at both ends, is the "

@@ -5,11 +5,13 @@ An option that is not given is not set in the request: the defaults are the serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
+from .arguments import integer, known, number, text
 from .brief import Value
 from .images import encode
 from .uploads import Uploaded
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     Layers = int | str | Sequence[str] | Mapping[str, float]
     """1 to 5 for the first so many of the paper's style layers, a name, names, or names with their weights."""
 
+# Options that are numbers, each with one that may be written.
+_INTEGERS = {
+    "size": 512, "iterations": 300, "seed": 0, "report_every": 10, "scales": 3, "lbfgs_history": 20, "tile_size": 512,
+}  # fmt: skip
+_NUMBERS = {"learning_rate": 1.0, "tv_weight": 0.1, "init_noise": 0.5, "averaging": 0.99, "plateau": 0.001}
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
@@ -96,7 +103,7 @@ def style_request(
 
 def content_request(image: ImageLike, layers: Layers | None, options: Options) -> pb.ReconstructContentRequest:
     """The request for a content reconstruction."""
-    if isinstance(layers, int):
+    if isinstance(layers, numbers.Number):
         raise ValueError("layers must be names for a content reconstruction, such as 'conv4_2'; a number is for styles")
     return pb.ReconstructContentRequest(
         content=_image(image),
@@ -121,8 +128,8 @@ def transfer_request(
         styles=_styles(styles),
         content_layers=_layers(content_layers),
         style_layers=_layers(style_layers),
-        content_weight=content_weight,
-        style_weight=style_weight,
+        content_weight=number("content_weight", content_weight, 1),
+        style_weight=number("style_weight", style_weight, 1000),
         options=_options(options),
         **_submission(options),
     )
@@ -167,22 +174,17 @@ def features_request(
         image=_image(image),
         layers=layers,
         kind=choice(model_service_pb2.FeatureKind, "FEATURE_KIND_", "kind", kind),
-        size=size,
+        size=integer("size", size, 512),
         pooling=choice(options_pb2.Pooling, "POOLING_", "pooling", pooling),
-        model=model,
+        model=text("model", model),
     )
 
 
 def _options(options: Options) -> options_pb2.SynthesisOptions:
-    unknown = set(options) - Options.__annotations__.keys()
-    if unknown:
-        known = ", ".join(sorted(Options.__annotations__))
-        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; the options are {known}")
-    plain = (
-        "size", "iterations", "learning_rate", "seed", "tv_weight", "report_every", "model", "scales", "init_noise",
-        "averaging", "plateau", "lbfgs_history", "tile_size",
-    )  # fmt: skip
-    fields: dict[str, Any] = {name: options.get(name) for name in plain}
+    known(options, Options.__annotations__)
+    fields: dict[str, Any] = {name: integer(name, options.get(name), example) for name, example in _INTEGERS.items()}
+    fields |= {name: number(name, options.get(name), example) for name, example in _NUMBERS.items()}
+    fields["model"] = text("model", options.get("model"))
     for name, enum in (
         ("fit", options_pb2.Fit),
         ("optimizer", options_pb2.Optimizer),
@@ -194,28 +196,32 @@ def _options(options: Options) -> options_pb2.SynthesisOptions:
     ):
         fields[name] = choice(enum, f"{name.upper()}_", name, cast(str | None, options.get(name)))
     init = options.get("init")
-    if init in ("noise", "content", "style_statistics", "blend"):
-        fields["init"] = choice(options_pb2.Init, "INIT_", "init", cast(str, init))
+    if isinstance(init, str) and init in ("noise", "content", "style_statistics", "blend"):
+        fields["init"] = choice(options_pb2.Init, "INIT_", "init", init)
     elif init is not None:
         fields["init_image"] = _image(init)
-    if (limit := options.get("time_limit")) is not None:
-        fields["time_limit"] = timedelta(seconds=limit)
-    preview = {name: options.get(f"preview_{name}") for name in ("every", "size")}
+    if (limit := number("time_limit", options.get("time_limit"), 60)) is not None:
+        fields["time_limit"] = _duration("time_limit", limit)
+    preview = {
+        name: integer(f"preview_{name}", options.get(f"preview_{name}"), example)
+        for name, example in (("every", 1), ("size", 256))
+    }
     image_format = choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "preview_format", options.get("preview_format"))
-    fields["preview"] = options_pb2.PreviewOptions(format=image_format, **preview)  # type: ignore[arg-type]
+    fields["preview"] = options_pb2.PreviewOptions(format=image_format, **preview)
     if "result_format" in options or "bit_depth" in options:
         result_format = choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "result_format", options.get("result_format"))
-        fields["result"] = options_pb2.ResultOptions(format=result_format, bit_depth=options.get("bit_depth"))
+        bit_depth = integer("bit_depth", options.get("bit_depth"), 8)
+        fields["result"] = options_pb2.ResultOptions(format=result_format, bit_depth=bit_depth)
     return options_pb2.SynthesisOptions(**fields)
 
 
 def _submission(options: Options) -> dict[str, Any]:
     # The wire's default is to cancel, for clients that would not know how to come back; a Job does.
-    on_disconnect = options.get("on_disconnect", "continue")
+    on_disconnect = options.get("on_disconnect") or "continue"
     return {
         "on_disconnect": choice(options_pb2.OnDisconnect, "ON_DISCONNECT_", "on_disconnect", on_disconnect),
-        "request_id": options.get("request_id"),
-        "priority": options.get("priority"),
+        "request_id": text("request_id", options.get("request_id")),
+        "priority": integer("priority", options.get("priority"), 0),
     }
 
 
@@ -236,22 +242,44 @@ def _styles(styles: ImageLike | Style | Sequence[ImageLike | Style]) -> list[opt
             if mask is not None
         }
         image = _image(style.image)
-        sources.append(options_pb2.StyleSource(image=image, weight=style.weight, scale=style.scale, **masks))
+        weight, scale = number("weight of a Style", style.weight, 2), number("scale of a Style", style.scale, 0.5)
+        sources.append(options_pb2.StyleSource(image=image, weight=weight, scale=scale, **masks))
     return sources
 
 
-def _layers(layers: Layers | None) -> list[options_pb2.LayerWeight]:
+def _duration(name: str, seconds: float) -> timedelta:
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{name} must be seconds, and not as many as {seconds:g}; write {name}=60") from None
+
+
+def _layers(layers: Any) -> list[options_pb2.LayerWeight]:
     if layers is None:
         return []
-    if isinstance(layers, int):
+    if isinstance(layers, numbers.Number) or getattr(layers, "shape", None) == ():
+        layers = integer("layers", layers, len(STYLE_LAYERS))
+        assert layers is not None
         if not 1 <= layers <= len(STYLE_LAYERS):
             raise ValueError(f"layers must be 1 to {len(STYLE_LAYERS)}, or names, not {layers}")
         layers = STYLE_LAYERS[:layers]
     if isinstance(layers, str):
         layers = [layers]
     if isinstance(layers, Mapping):
-        return [options_pb2.LayerWeight(layer=name, weight=weight) for name, weight in layers.items()]
-    return [options_pb2.LayerWeight(layer=name) for name in layers]
+        return [
+            options_pb2.LayerWeight(layer=_layer(name), weight=number(f"weight of layer {name}", weight, 1))
+            for name, weight in layers.items()
+        ]
+    if isinstance(layers, bytes) or not isinstance(layers, Iterable):
+        kind = type(layers).__name__
+        raise TypeError(f"layers must be 1 to {len(STYLE_LAYERS)}, a name, names, or names with weights, not {kind}")
+    return [options_pb2.LayerWeight(layer=_layer(name)) for name in layers]
+
+
+def _layer(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"layers must be names such as 'conv4_1'; {name!r} is none")
+    return name
 
 
 def choice(enum: Any, prefix: str, name: str, value: str | None) -> Any:
@@ -259,6 +287,6 @@ def choice(enum: Any, prefix: str, name: str, value: str | None) -> Any:
     if value is None:
         return None
     choices = {key.removeprefix(prefix).lower(): number for key, number in enum.items() if number}
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return choices[value]

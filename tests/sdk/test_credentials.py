@@ -190,10 +190,10 @@ def test_the_command_line(places, tmp_path):
 
 def test_the_command_line_refused(places):
     for args, words in (
-        (["--server", places.plain.address], "refuses this client: this server asks who calls"),
+        (["--server", places.plain.address], "asks who calls: give --token TOKEN"),
         (["--server", places.tls.address, "--tls"], "no encrypted connection"),
         (["--server", "example.org:50051", "--token", places.token], "unencrypted"),
-        (["--server", places.tls.address, "--ca", "nowhere.pem"], "there is no file nowhere.pem"),
+        (["--server", places.tls.address, "--ca", "nowhere.pem"], "'nowhere.pem' does not exist"),
     ):
         done = gramophone_command("jobs", "list", *args)
         assert done.returncode in (1, 2)

@@ -66,7 +66,10 @@ class Authenticator(grpc.aio.ServerInterceptor):
         if self._certificates is not None:
             handler = await continuation(handler_call_details)
             return None if handler is None else self._by_certificate(handler)
-        return _refusal("this server asks who calls: send a token as the metadata `authorization: Bearer TOKEN`")
+        return _refusal(
+            "this server asks who calls: give the token that `gramophone tokens add` printed, which travels as the "
+            "metadata `authorization: Bearer TOKEN`"
+        )
 
     def _of_token(self, given: list[str | bytes]) -> Caller | None:
         if len(given) != 1 or not isinstance(given[0], str) or self._tokens is None:

@@ -10,6 +10,7 @@
 """
 
 from . import aio
+from .batches import Outcome
 from .client import Client
 from .embedded import EmbeddedServer
 from .errors import (
@@ -47,6 +48,7 @@ __all__ = [
     "LayerLoss",
     "ModelInfo",
     "NotFoundError",
+    "Outcome",
     "OverloadedError",
     "Result",
     "ServerError",

@@ -8,12 +8,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Unpack, overload
 
 import grpc
 
+from .batches import PATIENCE, Outcome, arguments
 from .brief import Rooted
 from .channel import channel_options, traced
 from .client import arrays
@@ -32,7 +34,7 @@ from .requests import (
     style_request,
     transfer_request,
 )
-from .retry import Attempts, RetryPolicy, StreamEndedError
+from .retry import Attempts, RetryPolicy, StreamEndedError, patient
 from .targets import checked
 from .v1 import job_service_pb2, model_service_pb2, options_pb2
 from .values import Estimate, Frame, JobInfo, ModelInfo, Result
@@ -331,6 +333,37 @@ class Client(Rooted):
         )
         return await Job.submit(self._connection, self._connection.style.TransferStyle, request)
 
+    def map(
+        self, method: Callable[..., Awaitable[Job]], *iterables: Iterable[Any], at_once: int = 8, **options: Any
+    ) -> AsyncIterator[Outcome]:
+        """Runs many jobs, some at a time, and gives what became of each, in their order; see gramophone.Client.map."""
+        return self._map(method, arguments(iterables, at_once), at_once, options)
+
+    async def _map(
+        self,
+        method: Callable[..., Awaitable[Job]],
+        each: Iterable[tuple[Any, ...]],
+        at_once: int,
+        options: dict[str, Any],
+    ) -> AsyncIterator[Outcome]:
+        under_way: deque[tuple[int, Job | Exception]] = deque()
+        try:
+            for number, given in enumerate(each):
+                if len(under_way) == at_once:
+                    yield await _outcome(*under_way.popleft())
+                try:
+                    with patient(PATIENCE):
+                        under_way.append((number, await method(*given, **options)))
+                except Exception as error:
+                    under_way.append((number, error))
+            while under_way:
+                yield await _outcome(*under_way.popleft())
+        finally:
+            for _, job in under_way:
+                if isinstance(job, Job):
+                    with contextlib.suppress(GramophoneError, RuntimeError):
+                        await job.cancel()
+
     async def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
 
@@ -376,3 +409,12 @@ class Client(Rooted):
         """Features of a picture by layer, float32; see gramophone.Client.features."""
         request = await asyncio.to_thread(features_request, image, layers, kind, size, pooling, model)
         return arrays(await self._connection.call_with_pictures(self._connection.models.ExtractFeatures, request))
+
+
+async def _outcome(number: int, job: Job | Exception) -> Outcome:
+    if isinstance(job, Exception):
+        return Outcome(number, None, None, job)
+    try:
+        return Outcome(number, job.id, await job.result(), None)
+    except GramophoneError as error:
+        return Outcome(number, job.id, None, error)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
+from .batches import PATIENCE, Outcome, arguments
 from .brief import Rooted
 from .channel import channel_options, traced
 from .connection import Connection
 from .credentials import Credentials, Pem
+from .errors import GramophoneError
 from .images import encode
 from .job import Job
 from .listing import JobFilters, Pages
@@ -21,7 +25,7 @@ from .requests import (
     style_request,
     transfer_request,
 )
-from .retry import RetryPolicy
+from .retry import RetryPolicy, patient
 from .targets import checked
 from .v1 import model_service_pb2
 from .values import Estimate, JobInfo, ModelInfo
@@ -46,7 +50,7 @@ class Client(Rooted):
     Pictures of more than a megabyte are sent ahead and once, see `upload`.
 
     Making a client connects to nothing: the first call does. So it may be made in a module. Threads share it, and a
-    process that is forked off connects by itself.
+    process that is forked off while no job is being watched connects by itself.
 
     Args:
         target: the server's address, such as "localhost:50051": a host and a port, or one of gRPC's other kinds of
@@ -154,6 +158,46 @@ class Client(Rooted):
         request = transfer_request(content, styles, content_layers, style_layers, content_weight, style_weight, options)
         return Job.submit(self._connection, self._connection.style.TransferStyle, request)
 
+    def map(
+        self, method: Callable[..., Job], *iterables: Iterable[Any], at_once: int = 8, **options: Any
+    ) -> Iterator[Outcome]:
+        """Runs many jobs, some at a time, and gives what became of each, in their order.
+
+            for photo, outcome in zip(photos, client.map(client.transfer, photos, repeat("night.jpg"), size=512)):
+                print(photo, outcome.error or outcome.result().loss)
+
+        A job that fails, or cannot be submitted, is an outcome with an `error`, and the others go on. A server without
+        room is asked again. Leaving the loop cancels what runs of it.
+
+        Args:
+            method: `style`, `content` or `transfer` of a client, or anything else that returns a Job.
+            iterables: its arguments, one of each for a job; the shortest says how many there are.
+            at_once: most jobs that are submitted and not yet given back. Jobs of one shape run together.
+            options: of every job, as the method takes them.
+        """
+        return self._map(method, arguments(iterables, at_once), at_once, options)
+
+    def _map(
+        self, method: Callable[..., Job], each: Iterable[tuple[Any, ...]], at_once: int, options: dict[str, Any]
+    ) -> Iterator[Outcome]:
+        under_way: deque[tuple[int, Job | Exception]] = deque()
+        try:
+            for number, given in enumerate(each):
+                if len(under_way) == at_once:
+                    yield _outcome(*under_way.popleft())
+                try:
+                    with patient(PATIENCE):
+                        under_way.append((number, method(*given, **options)))
+                except Exception as error:
+                    under_way.append((number, error))
+            while under_way:
+                yield _outcome(*under_way.popleft())
+        finally:
+            for _, job in under_way:
+                if isinstance(job, Job):
+                    with contextlib.suppress(GramophoneError, RuntimeError):
+                        job.cancel()
+
     def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
 
@@ -213,6 +257,15 @@ class Client(Rooted):
         """
         request = features_request(image, layers, kind, size, pooling, model)
         return arrays(self._connection.call_with_pictures(self._connection.models.ExtractFeatures, request))
+
+
+def _outcome(number: int, job: Job | Exception) -> Outcome:
+    if isinstance(job, Exception):
+        return Outcome(number, None, None, job)
+    try:
+        return Outcome(number, job.id, job.result(), None)
+    except GramophoneError as error:
+        return Outcome(number, job.id, None, error)
 
 
 def arrays(reply: model_service_pb2.ExtractFeaturesResponse) -> dict[str, np.ndarray[Any, Any]]:

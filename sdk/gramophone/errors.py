@@ -105,7 +105,7 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.NOT_FOUND:
             return NotFoundError(message, violations)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return OverloadedError(message, _seconds(retry))
+            return OverloadedError(f"{message}{_how_to_wait(retry)}", _seconds(retry))
         case grpc.StatusCode.UNAUTHENTICATED:
             # Named as clients have it, not as it travels.
             how = " (Client(token=...); on the command line --token or $GRAMOPHONE_TOKEN)" if "token" in message else ""
@@ -173,6 +173,12 @@ def closed_meanwhile(target: str) -> UnavailableError:
 def retry_delay(error: grpc.RpcError) -> float | None:
     """Seconds after which the server asks to be called again; None if it did not say."""
     return _seconds(_details(error)[1])
+
+
+def _how_to_wait(retry: error_details_pb2.RetryInfo) -> str:
+    if _seconds(retry) is None:
+        return ""
+    return " (Client(retry_overload=True) waits for room, and client.map has so many jobs at once as there is)"
 
 
 def _seconds(retry: error_details_pb2.RetryInfo) -> float | None:

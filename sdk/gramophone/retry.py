@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +60,19 @@ class RetryPolicy(Value):
     overload: bool = False
 
 
+_patience: ContextVar[float | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Has calls of the block ask a server without room again for so long, whatever the client's policy."""
+    token = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
 class Attempts:
     """The tries of one call.
 
@@ -70,6 +86,7 @@ class Attempts:
         self, policy: RetryPolicy, target: str, deadline: float | None = None, late: str | None = None
     ) -> None:
         self._policy = policy
+        self._patience = _patience.get()
         self._target = target
         self._deadline = deadline
         self._late = late
@@ -109,7 +126,8 @@ class Attempts:
             self._failing_since = now
         self._failure = error
         self._failures += 1
-        end = self._failing_since + self._policy.retry_for
+        full = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        end = self._failing_since + (self._patience if full and self._patience else self._policy.retry_for)
         # The whole of the pause is random, so that the clients of a server that comes back do not come all at once.
         pause = random.uniform(0, min(_FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE))
         pause += retry_delay(error) or 0
@@ -117,7 +135,7 @@ class Attempts:
             end = self._deadline
             if self._late and now >= end:
                 raise DeadlineError(self._late) from error
-        if now >= end or (error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and now + pause > end):
+        if now >= end or (full and now + pause > end):
             raise from_rpc(error, self._target) from error
         self.retried = True
         pause = min(pause, end - now)
@@ -135,5 +153,5 @@ class Attempts:
             case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
                 return is_of_transport(error)
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                return self._policy.overload
+                return self._policy.overload or self._patience is not None
         return False

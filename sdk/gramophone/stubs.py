@@ -12,14 +12,16 @@ import os
 import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from .v1.job_service_pb2_grpc import JobServiceStub
 from .v1.model_service_pb2_grpc import ModelServiceStub
 from .v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
 
 _CLOSED = "this client is closed; make a new one"
-# The process in which this program first used gRPC.
+# The process in which this program first used gRPC, and whether this one was forked from it at a bad moment.
 _first: int | None = None
+_torn = False
 # What another process made stays as it is: to end it here would end it there.
 _inherited: list[Any] = []
 
@@ -43,6 +45,11 @@ def _check_fork() -> None:
     global _first
     _first = _first or os.getpid()
     name = "GRPC_ENABLE_FORK_SUPPORT"
+    if _torn:
+        raise RuntimeError(
+            "this process was forked while a stream of a client was open, which gRPC does not survive: fork before jobs "
+            "are submitted, or start processes with the method 'spawn'"
+        )
     if _first != os.getpid() and os.environ.get(name, "1").lower() in ("0", "false", "no", "n", "off"):
         raise RuntimeError(
             f"this process was forked from one that had used gRPC, which {name}={os.environ[name]} does not allow: "
@@ -63,6 +70,14 @@ class ProcessStubs:
         self._stubs: Stubs | None = None
         self._process = os.getpid()
         self._closed = False
+
+        _all.add(self)
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a stream is open, which a thread of gRPC's attends to."""
+        state = None if self._stubs is None else getattr(self._stubs.channel, "_call_state", None)
+        return bool(getattr(state, "managed_calls", 0))
 
     def here(self) -> Stubs:
         """Those of this process.
@@ -93,6 +108,19 @@ class ProcessStubs:
             stubs.channel.close()
         else:
             _inherited.append(stubs)
+
+
+_all: WeakSet[ProcessStubs] = WeakSet()
+
+
+def _note_fork() -> None:
+    """In a new process: sees how the one that it was forked from was."""
+    global _torn
+    _torn = _torn or any(stubs.streaming for stubs in list(_all))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class LoopStubs:

@@ -211,64 +211,57 @@ def test_threads_share_a_client(server):
     assert done == [6] * 8
 
 
-FORK = """
-    def child():
-        print(len(client.models()), flush=True)
-        if job is None:
-            print(client.style(picture, **small).result().iterations, flush=True)
-        else:
-            print(job.state in ("queued", "running"), job.info().state, next(iter(job)).iterations, flush=True)
-        client.close()
-        os._exit(0)
-"""
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-@pytest.mark.parametrize("when", ["unused", "used", "streaming"])
-def test_a_forked_process_connects_by_itself(server, when):
+@pytest.mark.parametrize("before", ["", "client.models()", "client.style(picture, **small).result()"])
+def test_a_forked_process_connects_by_itself(server, before):
     """As under a web server that loads a program and then forks its workers."""
     out = program(
         server,
-        "    client, job = gramophone.Client(address, timeout=10), None\n"
-        + {
-            "unused": "",
-            "used": "    client.models()\n",
-            "streaming": """
-    job = client.style(picture, **endless)
-    reads = iter(job)
-    next(reads)
-    seen = []
-    def read():
-        try:
-            for frame in job:
-                seen.append(frame)
-        except gramophone.JobCancelledError:
-            pass
-    thread = threading.Thread(target=read)
-    thread.start()
-""",
-        }[when]
-        + FORK
-        + """
-    import warnings
-    warnings.simplefilter("ignore")
-    pid = os.fork()
-    if pid == 0:
-        child()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    print("parent", len(client.models()))
-    if job is not None:
-        many = len(seen)
-        while len(seen) == many:
-            time.sleep(0.01)
-        job.cancel()
-        thread.join()
-    client.close()
-""",
+        f"""
+        import warnings
+        warnings.simplefilter("ignore")
+        client = gramophone.Client(address, timeout=10)
+        {before}
+        pid = os.fork()
+        if pid == 0:
+            print(len(client.models()), client.style(picture, **small).result().iterations, flush=True)
+            client.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        print("parent", len(client.models()))
+        client.close()
+        """,
     )
-    lines = out.split("\n")
-    assert lines[:2] == ["2", "True running 1000000" if when == "streaming" else "6"]
-    assert "parent 2" in lines
+    assert out.split("\n")[:2] == ["2 6", "parent 2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_fork_amid_a_stream_is_an_error_and_no_hang(server):
+    """Of the client that has the stream and of any other; the process that forked goes on."""
+    out = program(
+        server,
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        client = gramophone.Client(address, timeout=10)
+        job = client.style(picture, **endless)
+        next(iter(job))
+        pid = os.fork()
+        if pid == 0:
+            for call in (client.models, job.info, job.result, gramophone.Client(address).models):
+                try:
+                    call()
+                except RuntimeError as error:
+                    print(error, flush=True)
+            client.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        next(iter(job))
+        job.cancel()
+        client.close()
+        """,
+    )
+    assert out.count("forked while a stream of a client was open") == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")

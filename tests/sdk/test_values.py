@@ -47,6 +47,8 @@ VALUES: list[Any] = [
     gramophone.Estimate(512, 384, 0, 10**9, 10**10, True, 1e15, 12.3456789, 0.1, "cuda:0"),
     gramophone.ModelInfo("vgg19", ("conv1_1", "conv2_1"), "long " * 99, "there", "MIT", "ab" * 32, True),
     gramophone.Uploaded("ab" * 32),
+    gramophone.Outcome(3, "job-1", RESULT, None),
+    gramophone.Outcome(3, None, None, None),
     gramophone.Style("starry.jpg", 2, 0.5, PICTURE),
     gramophone.Style(PICTURE, source_mask=Path("mask.png")),
     *VIOLATIONS,

@@ -1,0 +1,89 @@
+"""Many jobs by one call: in order, some at a time, each with its own end."""
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+
+import gramophone
+from tests.harness import ServerProcess, png, wait_until
+
+SMALL = {"size": 32, "iterations": 2}
+ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
+
+
+def method(client: Any, name: str) -> Any:
+    """The client's own method, of either twin."""
+    return getattr(getattr(client, "_inner", client), name)
+
+
+def test_results_come_in_order_and_more_than_a_queue_takes(connect):
+    """70 jobs, of which the server lets 4 wait."""
+    with ServerProcess("--max-queued", "4") as server:
+        client = connect(server.address)
+        outcomes = list(client.map(method(client, "style"), itertools.repeat(png(), 12), at_once=9, **SMALL))
+        assert [outcome.number for outcome in outcomes] == list(range(12))
+        assert all(outcome.result().iterations == 2 for outcome in outcomes)
+        assert len({outcome.job_id for outcome in outcomes}) == 12
+
+
+def test_one_failure_does_not_lose_the_others(server, connect, tmp_path):
+    client = connect(server.address)
+    pictures = [png(), b"no picture", tmp_path / "nowhere.png", png(seed=1)]
+    outcomes = list(client.map(method(client, "style"), pictures, at_once=2, **SMALL))
+    assert [type(outcome.error) for outcome in outcomes] == [
+        type(None), gramophone.InvalidRequestError, FileNotFoundError, type(None),
+    ]  # fmt: skip
+    assert [outcome.value is not None for outcome in outcomes] == [True, False, False, True]
+    with pytest.raises(gramophone.InvalidRequestError):
+        outcomes[1].result()
+
+
+def test_several_lists_and_the_shortest_says_how_many(flaky, connect):
+    client = connect(flaky.address)
+    outcomes = list(client.map(method(client, "transfer"), [b"a", b"b", b"c"], itertools.repeat(b"style")))
+    assert len(outcomes) == 3 == len(flaky.jobs())
+
+
+def test_so_many_at_once_and_no_more(flaky, connect):
+    client = connect(flaky.address)
+    outcomes = client.map(method(client, "style"), itertools.repeat(b"picture"), at_once=3)
+    next(iter(outcomes))
+    assert len(flaky.jobs()) == 3
+
+
+def test_a_full_server_is_asked_again_without_being_told_to(flaky, connect):
+    client = connect(flaky.address, retry_for=0.5)
+    flaky.script(*["ReconstructStyle abort RESOURCE_EXHAUSTED"] * 3)
+    assert [outcome.error for outcome in client.map(method(client, "style"), [b"a", b"b"])] == [None, None]
+    flaky.script("ReconstructStyle abort RESOURCE_EXHAUSTED")
+    # And only by this call.
+    with pytest.raises(gramophone.OverloadedError, match=r"retry_overload=True.*client\.map"):
+        client.style(b"picture")
+
+
+def test_leaving_the_loop_cancels_what_is_under_way():
+    with ServerProcess() as server, gramophone.Client(server.address) as client:
+        first = client.style(png(), **SMALL)
+        first.result()
+        for outcome in client.map(lambda n: client.style(png(), **(ENDLESS if n else SMALL)), range(4), at_once=3):
+            assert outcome.number == 0
+            break
+        began = time.monotonic()
+        wait_until(lambda: not list(client.jobs(states=["queued", "running"])), "their end", timeout=10)
+        assert time.monotonic() - began < 10
+
+
+def test_mistakes(connect, flaky):
+    client = connect(flaky.address)
+    style = method(client, "style")
+    for wrong, error, words in (
+        (lambda: client.map(style), TypeError, "at least one list"),
+        (lambda: client.map(style, "one.png"), TypeError, r"itertools\.repeat\('one\.png'\)"),
+        (lambda: client.map(style, [b"a"], at_once=0), ValueError, "at_once must be at least 1, not 0"),
+    ):
+        with pytest.raises(error, match=words):
+            wrong()
+    (outcome,) = client.map(style, [b"a"], sise=3)
+    assert "did you mean size?" in str(outcome.error)

@@ -47,8 +47,8 @@ def _check_fork() -> None:
     name = "GRPC_ENABLE_FORK_SUPPORT"
     if _torn:
         raise RuntimeError(
-            "this process was forked while a stream of a client was open, which gRPC does not survive: fork before jobs "
-            "are submitted, or start processes with the method 'spawn'"
+            "this process was forked while a stream of a client was open, which gRPC does not survive: fork before "
+            "jobs are submitted, or start processes with the method 'spawn'"
         )
     if _first != os.getpid() and os.environ.get(name, "1").lower() in ("0", "false", "no", "n", "off"):
         raise RuntimeError(

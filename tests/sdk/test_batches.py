@@ -19,7 +19,7 @@ def method(client: Any, name: str) -> Any:
 
 
 def test_results_come_in_order_and_more_than_a_queue_takes(connect):
-    """70 jobs, of which the server lets 4 wait."""
+    """Of twelve jobs, nine at once, the server lets four wait."""
     with ServerProcess("--max-queued", "4") as server:
         client = connect(server.address)
         outcomes = list(client.map(method(client, "style"), itertools.repeat(png(), 12), at_once=9, **SMALL))

@@ -28,9 +28,9 @@ def integer(name: str, value: Any, example: int = 1) -> int | None:
         return None
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a whole number{_not(value)}; write {name}={_number_in(value, example)}")
+        raise TypeError(f"{name} must be a whole number{_not(value)}; write {_number_in(value, example)}")
     if not math.isfinite(value) or value != math.floor(value):
-        near = f"; write {name}={round(value)}" if math.isfinite(value) else f"; write {name}={example}"
+        near = f"; write {round(value)}" if math.isfinite(value) else f"; write {example}"
         raise ValueError(f"{name} must be a whole number, not {value}{near}")
     whole = operator.index(value) if isinstance(value, numbers.Integral) else int(value)
     if not -(2**63) <= whole < 2**63 or (name not in _BITS and not -(2**31) <= whole < 2**31):
@@ -50,9 +50,9 @@ def number(name: str, value: Any, example: float = 1.5) -> float | None:
         return None
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number{_not(value)}; write {name}={_number_in(value, example)}")
+        raise TypeError(f"{name} must be a number{_not(value)}; write {_number_in(value, example)}")
     if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, not {value}; write {name}={example}")
+        raise ValueError(f"{name} must be a finite number, not {value}; write {example}")
     return float(value)
 
 

@@ -251,7 +251,7 @@ def _duration(name: str, seconds: float) -> timedelta:
     try:
         return timedelta(seconds=seconds)
     except OverflowError:
-        raise ValueError(f"{name} must be seconds, and not as many as {seconds:g}; write {name}=60") from None
+        raise ValueError(f"{name} must be seconds, and not as many as {seconds:g}; write 60") from None
 
 
 def _layers(layers: Any) -> list[options_pb2.LayerWeight]:

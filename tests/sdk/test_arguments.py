@@ -55,11 +55,11 @@ def test_numbers_of_any_kind_are_taken(name, value):
 @pytest.mark.parametrize(
     ("value", "error", "says"),
     [
-        ("64", TypeError, "a whole number, not '64'; write {name}=64"),
-        ("big", TypeError, "not 'big'; write {name}="),
-        (1.5, ValueError, "a whole number, not 1.5; write {name}=2"),
-        (math.nan, ValueError, "not nan; write {name}="),
-        (math.inf, ValueError, "not inf; write {name}="),
+        ("64", TypeError, "a whole number, not '64'; write 64"),
+        ("big", TypeError, "not 'big'; write "),
+        (1.5, ValueError, "a whole number, not 1.5; write 2"),
+        (math.nan, ValueError, "not nan; write "),
+        (math.inf, ValueError, "not inf; write "),
         (-math.inf, ValueError, "not -inf"),
         (True, TypeError, "a whole number, not True"),
         (np.bool_(True), TypeError, "a whole number, not True"),
@@ -82,8 +82,8 @@ def test_what_is_no_whole_number_names_the_option(name, value, error, says):
 @pytest.mark.parametrize(
     ("value", "error", "says"),
     [
-        ("0.5", TypeError, "a number, not '0.5'; write {name}=0.5"),
-        (math.nan, ValueError, "a finite number, not nan; write {name}="),
+        ("0.5", TypeError, "a number, not '0.5'; write 0.5"),
+        (math.nan, ValueError, "a finite number, not nan; write "),
         (math.inf, ValueError, "a finite number, not inf"),
         (np.float32("nan"), ValueError, "a finite number, not nan"),
         (False, TypeError, "a number, not False"),
@@ -135,7 +135,7 @@ def test_a_number_of_layers(layers):
 @pytest.mark.parametrize(
     ("layers", "error", "says"),
     [
-        (3.5, ValueError, "layers must be a whole number, not 3.5; write layers=4"),
+        (3.5, ValueError, "layers must be a whole number, not 3.5; write 4"),
         (True, TypeError, "layers must be a whole number, not True"),
         (-1, ValueError, "layers must be 1 to 5"),
         (math.nan, ValueError, "layers must be a whole number, not nan"),

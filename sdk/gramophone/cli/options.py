@@ -99,7 +99,9 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     _SEED,
     click.option("--precision", type=click.Choice(["float32", "bfloat16"])),
     click.option("--pooling", type=click.Choice(["max", "average", "average_rescaled"])),
-    click.option("--padding", type=click.Choice(["zeros", "replicate"])),
+    click.option(
+        "--padding", type=click.Choice(["margin", "zeros", "replicate"]), help="What stands around the picture."
+    ),
     click.option("--scales", type=WHOLE, metavar="N", help="Levels of the pyramid, coarse to fine."),
     click.option("--color", type=click.Choice(["style", "luminance", "match", "histogram"]), help="Whose colors."),
     click.option("--loss-scale", type=click.Choice(["paper", "relative"]), help="Units of the layers' losses."),

@@ -165,21 +165,29 @@ class _Padding:
 class _PaddingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Padding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PADDING_UNSPECIFIED: _Padding.ValueType  # 0
-    """The default: PADDING_ZEROS."""
+    """The default: PADDING_MARGIN."""
     PADDING_ZEROS: _Padding.ValueType  # 1
-    """Zeros, as VGG was trained."""
+    """Zeros, as VGG was trained and as in the paper. They leave a grayer frame of some pixels."""
     PADDING_REPLICATE: _Padding.ValueType  # 2
-    """The edge, repeated: no dark frame in the picture."""
+    """The edge, repeated. It leaves a frame of stronger colors."""
+    PADDING_MARGIN: _Padding.ValueType  # 3
+    """The picture is painted with 8 more pixels on each side, which are cut off at the end: no frame. The losses are those
+    of the picture with its margin.
+    """
 
 class Padding(_Padding, metaclass=_PaddingEnumTypeWrapper):
-    """What the convolutions see around a feature map."""
+    """What the convolutions see around the picture and around its feature maps."""
 
 PADDING_UNSPECIFIED: Padding.ValueType  # 0
-"""The default: PADDING_ZEROS."""
+"""The default: PADDING_MARGIN."""
 PADDING_ZEROS: Padding.ValueType  # 1
-"""Zeros, as VGG was trained."""
+"""Zeros, as VGG was trained and as in the paper. They leave a grayer frame of some pixels."""
 PADDING_REPLICATE: Padding.ValueType  # 2
-"""The edge, repeated: no dark frame in the picture."""
+"""The edge, repeated. It leaves a frame of stronger colors."""
+PADDING_MARGIN: Padding.ValueType  # 3
+"""The picture is painted with 8 more pixels on each side, which are cut off at the end: no frame. The losses are those
+of the picture with its margin.
+"""
 Global___Padding: _TypeAlias = Padding  # noqa: Y015
 
 class _Color:
@@ -565,7 +573,7 @@ class SynthesisOptions(_message.Message):
     transfer; 1 for a content reconstruction and with Adam.
     """
     padding: Global___Padding.ValueType
-    """What stands around feature maps. Default PADDING_ZEROS."""
+    """What stands around the picture and its feature maps. Default PADDING_MARGIN."""
     init_noise: _builtins.float
     """Share of noise in the start when init is INIT_BLEND; 0 to 1. Default 0.5."""
     averaging: _builtins.float

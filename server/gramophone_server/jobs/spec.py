@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from ..models.layers import LossScaleName, PaddingName, PoolingName
+from ..models.layers import FramingName, LossScaleName, PaddingName, PoolingName
 
 Kind = Literal["style", "content", "transfer"]
 OptimizerName = Literal["lbfgs", "adam"]
@@ -197,7 +197,7 @@ class JobSpec:
     preview: PreviewSpec
     time_limit: float | None
     levels: tuple[LevelSpec, ...]
-    padding: PaddingName
+    padding: FramingName
     init_noise: float
     averaging: float
     plateau: float
@@ -212,6 +212,11 @@ class JobSpec:
     def layers(self) -> tuple[str, ...]:
         """The names of all layers that it needs."""
         return tuple(layer.layer for layer in (*self.style_layers, *self.content_layers))
+
+    @property
+    def map_padding(self) -> PaddingName:
+        """What stands around feature maps; with a margin, zeros stand around that."""
+        return "zeros" if self.padding == "margin" else self.padding
 
     @property
     def warnings(self) -> list[str]:

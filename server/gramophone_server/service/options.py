@@ -14,7 +14,7 @@ from ..jobs.spec import (
     PreviewSpec,
     ResultSpec,
 )
-from ..models.layers import LossScaleName, PaddingName, PoolingName
+from ..models.layers import FramingName, LossScaleName, PoolingName
 from ..models.manifest import Manifest
 from .violations import Checker
 
@@ -42,7 +42,7 @@ class Options:
     paced: bool
     preview: PreviewSpec
     time_limit: float | None
-    padding: PaddingName
+    padding: FramingName
     init_noise: float
     averaging: float
     plateau: float
@@ -75,7 +75,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, chec
         paced=not options.HasField("report_every"),
         preview=_preview(options.preview, check),
         time_limit=_time_limit(options, check),
-        padding=check.choice(options, "padding", pb.Padding, "zeros", at=AT),
+        padding=check.choice(options, "padding", pb.Padding, "margin", at=AT),
         init_noise=check.number(options, "init_noise", 0.5, 0.0, 1.0, at=AT),
         averaging=check.number(options, "averaging", 0.0, 0.0, 0.9999, at=AT),
         plateau=check.number(options, "plateau", 0.0, 0.0, 1.0, at=AT),

@@ -24,9 +24,14 @@ def pixels(picture: Picture) -> np.ndarray:
     return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3)
 
 
+def levels_of(mask: Mask) -> np.ndarray:
+    """A mask as uint8 (H, W), 0 outside to 255 inside."""
+    return np.frombuffer(mask.levels, np.uint8).reshape(mask.height, mask.width)
+
+
 def region(mask: Mask) -> np.ndarray:
     """A mask as float32 (H, W) of 0 to 1."""
-    return np.frombuffer(mask.levels, np.uint8).reshape(mask.height, mask.width).astype(np.float32) / 255
+    return levels_of(mask).astype(np.float32) / 255
 
 
 def canvas_of(picture: Picture) -> Tensor:

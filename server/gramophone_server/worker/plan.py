@@ -11,6 +11,7 @@ from ..jobs.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
 from ..models.layers import position
 from ..models.manifest import Manifest
+from .margin import with_margin
 from .studio import JUDGING_TILE, precision_of
 
 # Sides to choose tiles from, and what to keep free: the estimate is good to some percent.
@@ -51,6 +52,7 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
     If none do, the plan is the smallest there is. A tile size that the spec asks for is kept to. A device with memory
     of its own lends that of its host for the history of L-BFGS, which is slower, so that is the last resort.
     """
+    spec = with_margin(spec)
     work = workload(spec, manifest, device)
     sides = [spec.tile_size] if spec.tile_size else [None, *_SIDES]
     can_lend = device.type != "cpu" and work.pairs is not None
@@ -89,7 +91,7 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         # The first comes with the second iteration.
         pairs=min(spec.lbfgs_history, spec.levels[-1].iterations - 1) if spec.optimizer == "lbfgs" else None,
         averaging=bool(spec.averaging),
-        winograd=device.type == "cpu" and spec.padding == "zeros",
+        winograd=device.type == "cpu" and spec.map_padding == "zeros",
         cpu=device.type == "cpu",
         gaps=_GAPS if device.type == "cpu" else 1.0,
     )

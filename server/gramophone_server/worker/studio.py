@@ -20,6 +20,7 @@ from ..jobs.events import LossTerm
 from ..jobs.spec import JobSpec, Kind, LevelSpec
 from ..models.loading import load_network
 from ..models.model import Model
+from .margin import with_margin, without_margin
 from .pictures import canvas_of
 from .targets import Targets
 from .terms import Terms
@@ -35,7 +36,7 @@ JUDGING_TILE = 512
 
 @dataclass(frozen=True)
 class Judged:
-    """A finished picture (H, W, 3), uint8 or uint16, its loss in float32 and the terms of that.
+    """A finished picture (H, W, 3), uint8 or uint16, its loss in float32 and the terms of that, its margin included.
 
     Attributes:
         moved: whether it differs from the picture that the job began with.
@@ -73,7 +74,8 @@ class Studio:
         tile: int | None = None,
         host_history: bool = False,
     ) -> None:
-        self._spec = spec
+        self._asked = spec
+        spec = self._spec = with_margin(spec)
         self._model = model
         self._device = device
         self._tile = tile
@@ -102,8 +104,7 @@ class Studio:
 
     def preview(self, frame: Frame) -> np.ndarray:
         """The 8-bit picture (H, W, 3) of a frame."""
-        picture: np.ndarray = canvases.to_pictures(self._painted(frame.canvas))[0]
-        return picture
+        return without_margin(canvases.to_pictures(self._painted(frame.canvas))[0], self._asked)
 
     def finish(self, frame: Frame) -> Judged:
         """The picture of the last frame, at full size; of a closed studio, too.
@@ -114,7 +115,8 @@ class Studio:
         # What the steps have freed would be held beside what loading takes, and that beside what judging does.
         with lean_memory():
             judged = self._finish(frame)
-            return replace(judged, moved=not np.array_equal(judged.picture, self._unmoved()))
+            moved = not np.array_equal(judged.picture, self._unmoved())
+            return replace(judged, picture=without_margin(judged.picture, self._asked), moved=moved)
 
     def _finish(self, frame: Frame) -> Judged:
         terms = self._terms.at(self._spec.levels[-1])
@@ -200,7 +202,7 @@ class Studio:
         parameters = load_network(self._model)
         return TruncatedVGG(
             parameters.weights, layers, heads=parameters.heads, order=order, scale=scale, shift=shift,
-            pool=spec.pooling, padding=spec.padding, dtype=dtype, device=self._device,
+            pool=spec.pooling, padding=spec.map_padding, dtype=dtype, device=self._device,
         )  # fmt: skip
 
     def _start(self, level: LevelSpec) -> Tensor:

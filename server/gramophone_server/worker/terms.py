@@ -108,7 +108,7 @@ class Terms:
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
             matrices = self._targets.grams(
-                self._model, small.picture, layers, spec.pooling, spec.padding, small.source_mask
+                self._model, small.picture, layers, spec.pooling, spec.map_padding, small.source_mask
             )
             for layer, matrix in matrices.items():
                 mixed[layer] = mixed.get(layer, 0) + np.float32(style.share / total) * matrix
@@ -127,7 +127,7 @@ class Terms:
         spec = self._spec
         small = scaled(content, level.width, level.height)
         layers = [w.layer for w in spec.content_layers]
-        maps = self._targets.maps(self._model, small, layers, spec.pooling, spec.padding)
+        maps = self._targets.maps(self._model, small, layers, spec.pooling, spec.map_padding)
         drafts = []
         for w in spec.content_layers:
             term = Term("content", w.layer, torch.from_numpy(maps[w.layer])[None].to(self._device), _UNWEIGHED)

@@ -175,7 +175,9 @@ def test_relative_losses_are_fractions_of_their_targets(server):
         answer = server.models.ExtractFeatures(ExtractFeaturesRequest(image=picture, layers=layers))
         return [np.frombuffer(f.data, np.float32).reshape(f.shape) for f in answer.features]
 
-    how = {"layers": layers, "init_image": grey, "precision": o.PRECISION_FLOAT32, **STAY}
+    how = {
+        "layers": layers, "init_image": grey, "precision": o.PRECISION_FLOAT32, "padding": o.PADDING_ZEROS, **STAY
+    }  # fmt: skip
     terms = run(server, style(source(square), loss_scale=o.LOSS_SCALE_RELATIVE, **how)).layer_losses
     fractions = [((g - a) ** 2).sum() / (a**2).sum() for g, a in zip(grams(grey), grams(square), strict=True)]
     assert [term.loss * term.weight * len(terms) for term in terms] == pytest.approx(fractions, rel=1e-3)

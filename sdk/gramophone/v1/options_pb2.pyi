@@ -165,7 +165,7 @@ class _Padding:
 class _PaddingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Padding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PADDING_UNSPECIFIED: _Padding.ValueType  # 0
-    """The default: PADDING_MARGIN."""
+    """The default: PADDING_ZEROS for a style reconstruction, else PADDING_MARGIN."""
     PADDING_ZEROS: _Padding.ValueType  # 1
     """Zeros, as VGG was trained and as in the paper. They leave a grayer frame of some pixels."""
     PADDING_REPLICATE: _Padding.ValueType  # 2
@@ -179,7 +179,7 @@ class Padding(_Padding, metaclass=_PaddingEnumTypeWrapper):
     """What the convolutions see around the picture and around its feature maps."""
 
 PADDING_UNSPECIFIED: Padding.ValueType  # 0
-"""The default: PADDING_MARGIN."""
+"""The default: PADDING_ZEROS for a style reconstruction, else PADDING_MARGIN."""
 PADDING_ZEROS: Padding.ValueType  # 1
 """Zeros, as VGG was trained and as in the paper. They leave a grayer frame of some pixels."""
 PADDING_REPLICATE: Padding.ValueType  # 2
@@ -573,7 +573,9 @@ class SynthesisOptions(_message.Message):
     transfer; 1 for a content reconstruction and with Adam.
     """
     padding: Global___Padding.ValueType
-    """What stands around the picture and its feature maps. Default PADDING_MARGIN."""
+    """What stands around the picture and its feature maps. Default PADDING_ZEROS for a style reconstruction, else
+    PADDING_MARGIN.
+    """
     init_noise: _builtins.float
     """Share of noise in the start when init is INIT_BLEND; 0 to 1. Default 0.5."""
     averaging: _builtins.float

@@ -21,6 +21,8 @@ from .violations import Checker
 LEARNING_RATE: dict[OptimizerName, float] = {"lbfgs": 1.0, "adam": 10.0}
 FIT: dict[Kind, FitName] = {"style": "square", "content": "longest_side", "transfer": "longest_side"}
 INIT: dict[Kind, InitName] = {"style": "noise", "content": "noise", "transfer": "content"}
+# A texture is the paper's objective itself, which sees zeros around it; a margin's picture is further from that.
+PADDING: dict[Kind, FramingName] = {"style": "zeros", "content": "margin", "transfer": "margin"}
 AT = "options."
 
 
@@ -75,7 +77,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, chec
         paced=not options.HasField("report_every"),
         preview=_preview(options.preview, check),
         time_limit=_time_limit(options, check),
-        padding=check.choice(options, "padding", pb.Padding, "margin", at=AT),
+        padding=check.choice(options, "padding", pb.Padding, PADDING[kind], at=AT),
         init_noise=check.number(options, "init_noise", 0.5, 0.0, 1.0, at=AT),
         averaging=check.number(options, "averaging", 0.0, 0.0, 0.9999, at=AT),
         plateau=check.number(options, "plateau", 0.0, 0.0, 1.0, at=AT),

@@ -107,7 +107,8 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         "masks": masks,
         "color": each("transfer", harbour, night, of=[{"color": color} for color in colors]),
         "pooling": each("style", night, of=[{"pooling": p} for p in ("max", "average", "average_rescaled")], scales=1),
-        "padding": difference([{"padding": "zeros"}, {"padding": "replicate"}], times=4),
+        "padding": each("transfer", harbour, night, of=[{"padding": p} for p in ("zeros", "replicate", "margin")]),
+        "start": each("style", night, of=[{"init": name} for name in ("noise", "style_statistics")]),
         "total_variation": each("style", seascape, of=[{"tv_weight": w} for w in (0, 2_000, 10_000)], layers=3),
         "init": lambda paint: [
             *variants(paint, "transfer", harbour, night, of=[{"init": name} for name in inits], iterations=30),

@@ -17,7 +17,8 @@ from tests.reading import read_job
 
 def studio(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 32, **options: Any) -> Studio:
     """A job of drawn pictures, ready to run; `options` are those of `estimate_request`."""
-    pictures = [png(seed=1), options.pop("styles", png(seed=2))] if kind == "transfer" else [png(seed=1)]
+    first = options.pop("content", png(seed=1))
+    pictures = [first, options.pop("styles", png(seed=2))] if kind == "transfer" else [first]
     options = {"iterations": 6, "report_every": 6, **options}
     spec = read_job(estimate_request(kind, pictures, model=model, size=size, **options), model)
     return Studio(spec, ModelStore().get(model), _targets(), torch.device("cpu"), tile=spec.tile_size)

@@ -73,7 +73,9 @@ class _Init:
 class _InitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Init.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     INIT_UNSPECIFIED: _Init.ValueType  # 0
-    """The default: INIT_NOISE for style and content reconstruction, INIT_CONTENT for transfer."""
+    """The default: INIT_STYLE_STATISTICS for style reconstruction, INIT_NOISE for content reconstruction, INIT_CONTENT for
+    transfer.
+    """
     INIT_NOISE: _Init.ValueType  # 1
     """Noise around mid-grey, drawn from the job's seed."""
     INIT_CONTENT: _Init.ValueType  # 2
@@ -89,7 +91,9 @@ class Init(_Init, metaclass=_InitEnumTypeWrapper):
     """What the canvas holds before the first iteration."""
 
 INIT_UNSPECIFIED: Init.ValueType  # 0
-"""The default: INIT_NOISE for style and content reconstruction, INIT_CONTENT for transfer."""
+"""The default: INIT_STYLE_STATISTICS for style reconstruction, INIT_NOISE for content reconstruction, INIT_CONTENT for
+transfer.
+"""
 INIT_NOISE: Init.ValueType  # 1
 """Noise around mid-grey, drawn from the job's seed."""
 INIT_CONTENT: Init.ValueType  # 2

@@ -20,7 +20,8 @@ from .violations import Checker
 
 LEARNING_RATE: dict[OptimizerName, float] = {"lbfgs": 1.0, "adam": 10.0}
 FIT: dict[Kind, FitName] = {"style": "square", "content": "longest_side", "transfer": "longest_side"}
-INIT: dict[Kind, InitName] = {"style": "noise", "content": "noise", "transfer": "content"}
+# Noise of other colors than the style's stays as colored dots wherever the network hardly sees it.
+INIT: dict[Kind, InitName] = {"style": "style_statistics", "content": "noise", "transfer": "content"}
 # A texture is the paper's objective itself, which sees zeros around it; a margin's picture is further from that.
 PADDING: dict[Kind, FramingName] = {"style": "zeros", "content": "margin", "transfer": "margin"}
 AT = "options."

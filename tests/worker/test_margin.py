@@ -1,0 +1,87 @@
+"""A margin makes the canvas larger; what lies on it goes on as its mirror image, and only the middle is kept."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gramophone import Style
+from gramophone_server.jobs.spec import LevelSpec, Mask, StylePicture
+from gramophone_server.worker.margin import PIXELS, with_margin, without_margin
+from tests.harness import png
+from tests.jobs.specs import PICTURE, make_spec
+
+from .painting import finished, one_thread, paint, studio
+
+SIDE = 48
+GROWN = SIDE + 2 * PIXELS
+# Styles are looked at in the size of the canvas; here in that of the smaller one.
+SCALE = SIDE / GROWN
+LARGE = Style(png(seed=2), scale=SCALE)
+HALF = np.repeat([[0, 255]], SIDE, axis=0).repeat(SIDE // 2, axis=1).astype(np.uint8)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def grown(picture: np.ndarray) -> Image.Image:
+    around = [(PIXELS, PIXELS)] * 2 + [(0, 0)] * (picture.ndim - 2)
+    return Image.fromarray(np.pad(picture, around, mode="reflect"))
+
+
+def inside(picture: np.ndarray) -> np.ndarray:
+    return picture[PIXELS:-PIXELS, PIXELS:-PIXELS]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"init": "image"}, {"color": "luminance"}, {"bit_depth": 16}, {"tile_size": 64}]
+)
+def test_it_is_the_middle_of_a_larger_picture(options: dict[str, object]) -> None:
+    content, start = pixels(png(SIDE, SIDE, seed=5)), pixels(png(SIDE, SIDE, seed=6))
+    small = options | ({"init": Image.fromarray(start)} if options.get("init") else {})
+    large = options | ({"init": grown(start)} if options.get("init") else {})
+    got = paint(content=Image.fromarray(content), size=SIDE, scales=1, padding="margin", **small)
+    expected = paint(content=grown(content), size=GROWN, scales=1, padding="zeros", styles=LARGE, **large)
+    assert got.picture.shape == (SIDE, SIDE, 3)
+    assert np.array_equal(got.picture, inside(expected.picture))
+    assert got.loss == expected.loss
+
+
+def test_masks_go_on_too() -> None:
+    def styles(mask: Image.Image, scale: float) -> list[Style]:
+        return [Style(png(seed=2), mask=mask, scale=scale), Style(png(seed=3), scale=scale)]
+
+    content = pixels(png(SIDE, SIDE, seed=5))
+    small, large = styles(Image.fromarray(HALF), 1.0), styles(grown(HALF), SCALE)
+    got = paint(content=Image.fromarray(content), styles=small, size=SIDE, scales=1, padding="margin")
+    expected = paint(content=grown(content), styles=large, size=GROWN, scales=1, padding="zeros")
+    assert np.array_equal(got.picture, inside(expected.picture))
+
+
+def test_previews_of_all_levels_have_the_shape_that_was_asked_for() -> None:
+    job = studio(size=128, scales=3, iterations=24, report_every=2, padding="margin")
+    with one_thread():
+        shapes = {job.preview(frame).shape for frame in job.synthesis}
+    assert shapes == {(32, 32, 3), (64, 64, 3), (128, 128, 3)}
+    assert finished(job).picture.shape == (128, 128, 3)
+
+
+def test_pictures_without_pixels_grow_too() -> None:
+    mask = Mask(64, 64, b"", "1" * 64)
+    spec = make_spec(padding="margin", content=PICTURE, init_image=PICTURE, styles=(StylePicture(PICTURE, 1.0, mask),))
+    large = with_margin(spec)
+    assert (large.width, large.height, large.levels[-1]) == (80, 80, LevelSpec(80, 80, 10))
+    assert large.content is not None and large.init_image is not None and large.styles[0].mask is not None
+    assert {(part.width, part.height) for part in (large.content, large.init_image, large.styles[0].mask)} == {(80, 80)}
+    assert large.styles[0].picture == PICTURE, "a style does not lie on the canvas"
+    assert large.content.sha256 != PICTURE.sha256, "its features are others"
+
+
+def test_other_paddings_have_none() -> None:
+    spec, picture = make_spec(), np.zeros((64, 64, 3), np.uint8)
+    assert with_margin(spec) is spec
+    assert without_margin(picture, spec) is picture
+    assert without_margin(np.zeros((80, 80, 3)), replace(spec, padding="margin")).shape == (64, 64, 3)

@@ -80,7 +80,11 @@ def luma(picture: np.ndarray) -> np.ndarray:
 def test_a_mask_changes_only_its_region(server):
     # Adam moves each pixel by its own gradient alone; L-BFGS scales every step by what it sees everywhere. The left is
     # not untouched: its features look a few pixels across the border.
-    how = {"layers": ("conv1_1", "conv2_1"), "iterations": 8, "optimizer": o.OPTIMIZER_ADAM, "model": "vgg19-random"}
+    how = {
+        "layers": ("conv1_1", "conv2_1"), "iterations": 8, "optimizer": o.OPTIMIZER_ADAM, "model": "vgg19-random",
+        # Both start alike; noise in the colors of the styles would not.
+        "init": o.INIT_NOISE,
+    }  # fmt: skip
     pictures = [
         painted(server, source(0, mask=LEFT), source(other, mask=RIGHT), precision=o.PRECISION_FLOAT32, **how)
         for other in (1, 2)

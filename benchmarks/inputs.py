@@ -84,10 +84,10 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
 
 
 def studio(model: Model, image: np.ndarray, **options: Any) -> Studio:
-    """A style job with these options, made ready as the worker makes it."""
+    """A style job with these options, made ready as the worker makes it, from noise as the field's own scripts."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     name = model.manifest.name
-    request = estimate_request("style", [buffer.getvalue()], model=name, **options)
+    request = estimate_request("style", [buffer.getvalue()], model=name, **({"init": "noise"} | options))
     spec = read_job(request, name)
     return Studio(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.tile_size)

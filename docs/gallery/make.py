@@ -96,6 +96,14 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
 
         return row
 
+    def corners(of: list[dict[str, Any]]) -> Callable[[Paint], Row]:
+        def row(paint: Paint) -> Row:
+            made = variants(paint, "transfer", harbour, night, of=of)
+            corner = (0, made[0][0].height - SIZE // 4, SIZE // 4, made[0][0].height)
+            return [(image.crop(corner).resize((SIZE, SIZE), Image.Resampling.NEAREST), text) for image, text in made]
+
+        return row
+
     def each(kind: str, *pictures: Any, of: list[dict[str, Any]], **options: Any) -> Callable[[Paint], Row]:
         return lambda paint: variants(paint, kind, *pictures, of=of, **options)
 
@@ -107,7 +115,7 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         "masks": masks,
         "color": each("transfer", harbour, night, of=[{"color": color} for color in colors]),
         "pooling": each("style", night, of=[{"pooling": p} for p in ("max", "average", "average_rescaled")], scales=1),
-        "padding": each("transfer", harbour, night, of=[{"padding": p} for p in ("zeros", "replicate", "margin")]),
+        "padding": corners([{"padding": padding} for padding in ("zeros", "replicate", "margin")]),
         "start": each("style", night, of=[{"init": name} for name in ("noise", "style_statistics")]),
         "total_variation": each("style", seascape, of=[{"tv_weight": w} for w in (0, 2_000, 10_000)], layers=3),
         "init": lambda paint: [

@@ -1,5 +1,6 @@
 """What the README shows, run as it stands but for the address and for smaller pictures."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def test_python(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, batch = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     code = code.replace("localhost:50051", server.address)
     code = re.sub(r"size=\d+, iterations=\d+", "size=32, iterations=3", code)
     code = re.sub(r"(layers=3|layer=\"conv4_2\")\)", r"\1, size=32, iterations=3)", code)
@@ -30,6 +31,13 @@ def test_python(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(ghost, gramophone.Result)
     assert texture.image.size == (32, 32)
     assert ghost.iterations == 3
+    seen: list[tuple[str, object]] = []
+    with gramophone.Client(server.address) as client:
+        names = {"client": client, "itertools": itertools, "photos": ["harbour.jpg", "night.jpg"]}
+        names["print"] = lambda *shown: seen.append(shown)
+        exec(compile(batch.replace("size=512", "size=32, iterations=3"), "README.md", "exec"), names)
+    assert [photo for photo, _ in seen] == ["harbour.jpg", "night.jpg"]
+    assert all(isinstance(loss, float) for _, loss in seen)
 
 
 def test_every_link_leads_somewhere() -> None:

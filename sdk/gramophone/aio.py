@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 import time
+import uuid
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ import grpc
 
 from .batches import PATIENCE, Outcome, arguments
 from .brief import Rooted
-from .channel import channel_options, traced
+from .channel import channel_options, named
 from .client import arrays
 from .connection import AsyncConnection
 from .credentials import Credentials, Pem
@@ -278,8 +279,8 @@ class Client(Rooted):
         self.target = target = checked(target)
         parts = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
         credentials, chosen = parts.loaded(target), channel_options(options)
-        policy = RetryPolicy(timeout, retry_for, retry_overload)
-        self._connection = AsyncConnection(target, policy, lambda: traced(credentials.aio_channel(target, chosen)))
+        policy, name = RetryPolicy(timeout, retry_for, retry_overload), uuid.uuid4().hex
+        self._connection = AsyncConnection(target, policy, lambda: named(credentials.aio_channel(target, chosen), name))
 
     async def __aenter__(self) -> Client:
         return self

@@ -55,9 +55,12 @@ class MetadataChannel:
         return multicallable
 
 
-def traced(channel: _Channel) -> _Channel:
-    """The channel, which sends the trace of whoever calls along, if their program uses OpenTelemetry."""
-    return cast(_Channel, MetadataChannel(channel, _trace))
+def named(channel: _Channel, name: str) -> _Channel:
+    """The channel, which sends the client's name along, and the trace of whoever calls if they use OpenTelemetry.
+
+    By the name a server knows that a stream is of the client that submitted its job.
+    """
+    return cast(_Channel, MetadataChannel(channel, lambda: (("gramophone-client", name), *_trace())))
 
 
 def _trace() -> Metadata:

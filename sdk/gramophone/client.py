@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from .batches import PATIENCE, Outcome, arguments
 from .brief import Rooted
-from .channel import channel_options, traced
+from .channel import channel_options, named
 from .connection import Connection
 from .credentials import Credentials, Pem
 from .errors import GramophoneError
@@ -96,8 +97,8 @@ class Client(Rooted):
         self.target = target = checked(target)
         parts = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
         credentials, chosen = parts.loaded(target), channel_options(options)
-        policy = RetryPolicy(timeout, retry_for, retry_overload)
-        self._connection = Connection(target, policy, lambda: traced(credentials.channel(target, chosen)))
+        policy, name = RetryPolicy(timeout, retry_for, retry_overload), uuid.uuid4().hex
+        self._connection = Connection(target, policy, lambda: named(credentials.channel(target, chosen), name))
 
     def __enter__(self) -> Client:
         return self

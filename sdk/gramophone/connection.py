@@ -247,6 +247,9 @@ class AsyncConnection(_Terms):
             except asyncio.CancelledError:
                 if (error := self.cut_off()) is not None:
                     raise error from None
-                raise
-            except grpc.RpcError as error:
-                await asyncio.sleep(attempts.pause(error))
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                # grpc.aio cancels a call whose end comes while a piece of its request is being written.
+                await asyncio.sleep(attempts.pause(StreamEndedError("the call was broken off")))
+            except grpc.RpcError as failure:
+                await asyncio.sleep(attempts.pause(failure))

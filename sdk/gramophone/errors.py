@@ -124,7 +124,10 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.CANCELLED:
             return UnavailableError(f"the call to the server at {target} was cut off: {message}")
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN if is_of_transport(error):
-            return UnavailableError(f"the connection to the server at {target} was broken off: {message}")
+            return UnavailableError(
+                f"the connection to the server at {target} was broken off: {message}. A proxy before it may have "
+                "refused the call: docs/proxies.md says what to set, such as nginx's client_max_body_size"
+            )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"the server at {target} did not answer in time")
         case _:

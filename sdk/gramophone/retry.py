@@ -30,7 +30,11 @@ _CANCELLED_HERE = ("Channel closed!", "ancelled by application", "Channel is clo
 
 
 class StreamEndedError(grpc.RpcError):
-    """The server ended a stream, without an error, before what it is for had come: it is leaving."""
+    """A stream ended, without an error, before what it is for had come: the server is leaving, as a rule."""
+
+    def __init__(self, details: str = "it ended the stream too early") -> None:
+        super().__init__(details)
+        self._details = details
 
     def code(self) -> grpc.StatusCode:
         """As of a connection that broke."""
@@ -38,7 +42,7 @@ class StreamEndedError(grpc.RpcError):
 
     def details(self) -> str:
         """What happened."""
-        return "it ended the stream too early"
+        return self._details
 
     def trailing_metadata(self) -> tuple[Any, ...]:
         """None."""

@@ -92,9 +92,8 @@ def test_what_a_proxy_answers_by_itself_is_tried_again(slow, tmp_path, connect, 
         (403, gramophone.UnauthenticatedError, "HTTP 403"),
         (404, gramophone.ServerError, "is this a Gramophone server's"),
         (413, gramophone.InvalidRequestError, "client_max_body_size"),
-        # An answer that comes before the request has been sent may be lost behind its end.
-        (502, gramophone.UnavailableError, "does not reach the server|broken off"),
-        (429, (gramophone.OverloadedError, gramophone.UnavailableError), "no more calls for now|broken off"),
+        (502, gramophone.UnavailableError, "does not reach the server"),
+        (429, gramophone.OverloadedError, "no more calls for now"),
     ],
 )
 def test_what_a_proxy_goes_on_to_answer_is_said(slow, tmp_path, connect, status, error, words):  # noqa: F811
@@ -102,7 +101,8 @@ def test_what_a_proxy_goes_on_to_answer_is_said(slow, tmp_path, connect, status,
         client = connect(nginx.address, retry_for=0.3)
         for call in (client.models, lambda: client.style(b"picture"), lambda: client.upload(b"picture")):
             began = time.monotonic()
-            with pytest.raises(error, match=words) as caught:
+            # An answer that comes before the request has been sent may be lost behind its end.
+            with pytest.raises((error, gramophone.UnavailableError), match=f"{words}|broken off") as caught:
                 call()
             assert nginx.address in str(caught.value)
             assert time.monotonic() - began < 5

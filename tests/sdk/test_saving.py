@@ -124,7 +124,7 @@ def test_16_bits_are_not_lost_in_silence(tmp_path, format, suffix, instead):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["out", "out.", "out.docx", "out.xbm", "out.heic", "out.fits", ".png"])
+@pytest.mark.parametrize("name", ["out", "out.", "out.docx", "out.xbm", "out.fits", ".png"])
 def test_other_suffixes_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"cannot be written .*use \.png, \.tif"):
         result().save(tmp_path / name)

@@ -13,10 +13,14 @@ GRACE = 0.2
 
 
 class Call:
-    """A call with so much time left; None for no deadline."""
+    """A call of a client of that name, with so much time left; None for no deadline."""
 
-    def __init__(self, left: float | None = None) -> None:
+    def __init__(self, client: str, left: float | None) -> None:
+        self._client = client
         self._left = left
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("user-agent", "some"), *((("gramophone-client", self._client),) if self._client else ()))
 
     def time_remaining(self) -> float | None:
         return self._left
@@ -31,9 +35,13 @@ class Desk:
         self.job = Job("one", make_spec())
         self.job.queue()
 
-    def stream(self, *, ends: bool = False, left: float | None = None) -> Any:
-        call: Any = Call(left)
-        return self.attendance.one(self.job, call, ends=ends)
+    def submission(self, *, ends: bool = True, left: float | None = None, client: str = "me") -> Any:
+        call: Any = Call(client, left)
+        return self.attendance.submitted(self.job, call, ends=ends)
+
+    def watch(self, *, client: str = "me") -> Any:
+        call: Any = Call(client, None)
+        return self.attendance.watched(self.job, call)
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def desk() -> Desk:
 
 
 async def test_a_client_that_leaves_has_its_job_cancelled_after_a_while(desk):
-    with desk.stream(ends=True):
+    with desk.submission():
         await asyncio.sleep(2 * GRACE)
     await asyncio.sleep(GRACE / 2)
     assert desk.cancelled == []
@@ -51,10 +59,10 @@ async def test_a_client_that_leaves_has_its_job_cancelled_after_a_while(desk):
 
 
 async def test_one_that_comes_back_in_time_has_not_left(desk):
-    with desk.stream(ends=True):
+    with desk.submission():
         pass
     await asyncio.sleep(GRACE / 2)
-    with desk.stream():
+    with desk.watch():
         await asyncio.sleep(2 * GRACE)
         assert desk.cancelled == []
     await asyncio.sleep(2 * GRACE)
@@ -63,29 +71,48 @@ async def test_one_that_comes_back_in_time_has_not_left(desk):
 
 async def test_one_of_several_streams_is_enough(desk):
     """A stream that is lost may be noticed long after the client has come back."""
-    with desk.stream():
-        with desk.stream(ends=True):
+    with desk.submission():
+        with desk.submission():
             pass
         await asyncio.sleep(2 * GRACE)
         assert desk.cancelled == []
 
 
+@pytest.mark.parametrize("other", ["another", ""])
+async def test_others_that_watch_do_not_keep_it(desk, other):
+    with desk.watch(client=other):
+        with desk.submission(client=other and "me"):
+            pass
+        with desk.watch(client=other):
+            await asyncio.sleep(2 * GRACE)
+    assert desk.cancelled == ["one"]
+
+
+async def test_who_has_no_name_comes_back_by_submitting_again(desk):
+    with desk.submission(client=""):
+        pass
+    await asyncio.sleep(GRACE / 2)
+    with desk.submission(client=""):
+        await asyncio.sleep(2 * GRACE)
+        assert desk.cancelled == []
+
+
 async def test_a_job_that_goes_on_does(desk):
-    with desk.stream():
+    with desk.submission(ends=False):
         pass
     await asyncio.sleep(2 * GRACE)
     assert desk.cancelled == []
 
 
 async def test_a_stream_that_runs_out_of_time_is_no_leaving(desk):
-    with desk.stream(ends=True, left=0.0):
+    with desk.submission(left=0.0):
         pass
     await asyncio.sleep(2 * GRACE)
     assert desk.cancelled == []
 
 
 async def test_a_job_that_has_ended_meanwhile_is_left_alone(desk):
-    with desk.stream(ends=True):
+    with desk.submission():
         pass
     desk.job.end(desk.job.ending(None))
     await asyncio.sleep(2 * GRACE)

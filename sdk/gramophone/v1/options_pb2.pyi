@@ -295,21 +295,22 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
     """The default: ON_DISCONNECT_CANCEL, the usual meaning of cancelling a call."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """The job is cancelled 10 seconds after the last of its owner's streams of it was closed."""
+    """The job is cancelled 10 seconds after the last of its client's streams of it was closed."""
     ON_DISCONNECT_CONTINUE: _OnDisconnect.ValueType  # 2
     """The job goes on; JobService.WatchJob attaches to it again."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """What becomes of a job when the client that submitted it closes or loses its stream. A proxy that is restarted ends
-    streams as a client does that leaves, so the job is given 10 seconds: a client that comes back by then, with WatchJob or
-    with the same request_id, is taken not to have left. One that leaves for good and wants the device free at once calls
-    CancelJob.
+    streams as a client does that leaves, so the job is given 10 seconds: a client that comes back by then is taken not to
+    have left. It does so by submitting again with the same request_id, or by WatchJob if both calls have the same metadata
+    "gramophone-client", any name that no other client has. Others that watch the job do not keep it. A client that leaves
+    for good and wants the device free at once calls CancelJob.
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """The default: ON_DISCONNECT_CANCEL, the usual meaning of cancelling a call."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""The job is cancelled 10 seconds after the last of its owner's streams of it was closed."""
+"""The job is cancelled 10 seconds after the last of its client's streams of it was closed."""
 ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 2
 """The job goes on; JobService.WatchJob attaches to it again."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015

@@ -1,13 +1,14 @@
 """Jobs that are cancelled when their client leaves: who is still there.
 
 A stream that breaks says little: a client that leaves, a proxy that is restarted and a network that is gone all look
-alike to a server. So a job is cancelled only when none of its owner's streams of it has been open for some seconds.
+alike to a server. So a job is cancelled only when its client has had none of its streams open for some seconds. Whoever
+else watches the job does not keep it.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from ..jobs.job import Job
@@ -15,19 +16,22 @@ from .errors import Context
 
 GRACE = 10.0
 """Seconds that a client has to come back: longer than the SDK pauses between two tries, with the time to connect."""
+CLIENT = "gramophone-client"
+"""The metadata by which streams are known to be of one client, whatever connections they come over."""
 
 
 @dataclass
 class _Attended:
-    """A job's streams: how many are open, whether the job ends with them, and the end that is due."""
+    """A job's clients and how many streams they have open, whether the job ends with them, and the end that is due."""
 
+    clients: set[str] = field(default_factory=set)
     streams: int = 0
     ends: bool = False
     due: asyncio.TimerHandle | None = None
 
 
 class Attendance:
-    """Counts the streams of each job that its owner has open.
+    """Counts the streams of each job that the client which submitted it has open.
 
     Args:
         cancel: cancels a job whose client has left.
@@ -40,14 +44,31 @@ class Attendance:
         self._jobs: WeakKeyDictionary[Job, _Attended] = WeakKeyDictionary()
 
     @contextmanager
-    def one(self, job: Job, context: Context, *, ends: bool = False) -> Iterator[None]:
-        """Counts a stream of a job to its owner for the length of the block.
+    def submitted(self, job: Job, context: Context, *, ends: bool) -> Iterator[None]:
+        """Counts a stream of the submission of a job for the length of the block.
 
         Args:
             ends: whether the job is to end with its client, from now on.
         """
         attended = self._jobs.setdefault(job, _Attended())
         attended.ends = attended.ends or ends
+        if name := _name_of(context):
+            attended.clients.add(name)
+        with self._counted(job, attended, context):
+            yield
+
+    @contextmanager
+    def watched(self, job: Job, context: Context) -> Iterator[None]:
+        """Counts another stream of a job, if it is of a client that submitted it, for the length of the block."""
+        attended = self._jobs.get(job)
+        if attended is None or _name_of(context) not in attended.clients:
+            yield
+            return
+        with self._counted(job, attended, context):
+            yield
+
+    @contextmanager
+    def _counted(self, job: Job, attended: _Attended, context: Context) -> Iterator[None]:
         attended.streams += 1
         if attended.due is not None:
             attended.due.cancel()
@@ -62,6 +83,14 @@ class Attendance:
     def _end(self, job: Job) -> None:
         if not job.state.final:
             self._cancel(job)
+
+
+def _name_of(context: Context) -> str:
+    """What a client calls itself in the metadata of its calls; empty if it does not."""
+    for key, value in context.invocation_metadata() or ():
+        if key == CLIENT:
+            return value if isinstance(value, str) else ""
+    return ""
 
 
 def _ran_out(context: Context) -> bool:

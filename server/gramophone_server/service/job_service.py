@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -67,8 +66,7 @@ class JobServicer(JobServiceServicer):
             check.stop_if_wrong()
             with self._streams.one():
                 job = await self._find(request.job_id)
-                mine = current_caller().name == job.owner
-                with self._attendance.one(job, context) if mine else nullcontext():
+                with self._attendance.watched(job, context):
                     async for event in self._streams.events(job, context, after):
                         yield pb.WatchJobResponse(event=event)
 

@@ -100,6 +100,6 @@ class StyleTransferServicer(StyleTransferServiceServicer):
                 # The stream may go on for hours, and needs nothing of it.
                 del request
                 let_go()
-                with self._attendance.one(job, context, ends=on_disconnect == "cancel"):
+                with self._attendance.submitted(job, context, ends=on_disconnect == "cancel"):
                     async for event in self._streams.events(job, context):
                         yield event

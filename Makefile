@@ -55,6 +55,7 @@ lint: setup ## Check style, types and the contract
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(PY) -m mypy --strict examples/pictures.py examples/demo.py
+	$(VENV)/bin/lint-imports --no-logo
 	@if command -v npx >/dev/null; then echo "npx --yes @bufbuild/buf@1 lint proto"; npx --yes @bufbuild/buf@1 lint proto; \
 	else echo "buf lint of proto/ skipped: there is no npx (it comes with Node.js)"; fi
 

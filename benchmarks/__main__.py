@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gramophone_server.jobs.executor import ENVIRONMENT
+from gramophone_server.scheduling.executor import ENVIRONMENT
 
 from . import decode, field, front, load, memory, precision, scaling, service, step
 from .inputs import UnavailableError

@@ -11,7 +11,7 @@ import tempfile
 import numpy as np
 from PIL import Image
 
-from gramophone_server.jobs.executor import ENVIRONMENT
+from gramophone_server.scheduling.executor import ENVIRONMENT
 
 
 def start(model: str, size: int, report_every: int) -> subprocess.Popen[str]:
@@ -31,14 +31,14 @@ def start(model: str, size: int, report_every: int) -> subprocess.Popen[str]:
 def paint(name: str, size: int, report_every: int) -> None:
     from gramophone_server.engine.device import set_up_cpu
 
-    from .inputs import models, studio
+    from .inputs import models, prepare
 
     set_up_cpu()
     (model,) = (model for model in models() if model.manifest.name == name)
     with Image.open(sys.stdin.buffer) as image:
         pixels = np.asarray(image)
     # The very job that goes through the service: what a step takes depends on the canvas, too.
-    job = studio(model, pixels, size=size, iterations=1_000_000, scales=1, report_every=report_every)
+    job = prepare(model, pixels, size=size, iterations=1_000_000, scales=1, report_every=report_every)
     for frame in job.synthesis:
         print(frame.iteration, flush=True)
         # As in the worker: what is held here, the next steps would have to do without.

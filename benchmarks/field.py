@@ -17,12 +17,12 @@ from gramophone.requests import estimate_request
 from gramophone_server.engine.canvas import from_pictures, noise, to_pictures
 from gramophone_server.engine.device import available_threads, fastest_dtype, set_up_cpu
 from gramophone_server.engine.objective import Objective
-from gramophone_server.engine.optimizers import LBFGS
+from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.synthesis import Frame
-from gramophone_server.jobs.executor import ENVIRONMENT
+from gramophone_server.scheduling.executor import ENVIRONMENT
 from tests.harness import ServerProcess, peak_memory
 
-from .inputs import REAL_MODEL, assets, best_model, studio, style_objective
+from .inputs import REAL_MODEL, assets, best_model, prepare, style_objective
 from .peers.environment import peer_python, problem
 
 PEERS = {"neural-style": "neural_style_pt.py", "pystiche": "pystiche_peer.py"}
@@ -149,7 +149,7 @@ def _peer_curve(folder: Path, image: np.ndarray, exact: Objective) -> Curve:
 
 def _our_curve(image: np.ndarray, exact: Objective, **options: Any) -> Curve:
     """The engine as the worker runs it; the clock stands while a picture is judged."""
-    job = studio(best_model(), image, size=224, iterations=CALLS, report_every=5, **options)
+    job = prepare(best_model(), image, size=224, iterations=CALLS, report_every=5, **options)
     curve, seconds, begun = [], 0.0, time.perf_counter()
     for frame in job.synthesis:
         seconds += time.perf_counter() - begun

@@ -19,9 +19,9 @@ from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.model import Model
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
-from gramophone_server.worker.studio import Studio
+from gramophone_server.worker.prepared import PreparedJob
 from gramophone_server.worker.targets import Targets
-from tests.reading import read_job
+from tests.requests import read_job
 
 REAL_MODEL = "vgg19-caffe"
 
@@ -83,11 +83,11 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
     return Objective(network, [Term("style", n, torch.from_numpy(gram(features[n]))[None], weight) for n in names])
 
 
-def studio(model: Model, image: np.ndarray, **options: Any) -> Studio:
+def prepare(model: Model, image: np.ndarray, **options: Any) -> PreparedJob:
     """A style job with these options, made ready as the worker makes it, from noise as the field's own scripts."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     name = model.manifest.name
     request = estimate_request("style", [buffer.getvalue()], model=name, **({"init": "noise"} | options))
     spec = read_job(request, name)
-    return Studio(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.tile_size)
+    return PreparedJob(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.tile_size)

@@ -4,7 +4,7 @@ from typing import Any
 
 from gramophone_server.engine.device import set_up_cpu
 
-from .inputs import best_model, need_bfloat16, picture, studio
+from .inputs import best_model, need_bfloat16, picture, prepare
 
 MARKS = (25, 50, 100, 200)
 
@@ -17,7 +17,7 @@ def measure() -> dict[str, Any]:
         losses: dict[str, list[float]] = {}
         for precision in ("float32", "bfloat16"):
             options = {"optimizer": optimizer, "precision": precision, "report_every": MARKS[0]}
-            job = studio(model, image, size=224, iterations=MARKS[-1], scales=1, **options)
+            job = prepare(model, image, size=224, iterations=MARKS[-1], scales=1, **options)
             losses[precision] = [job.finish(f).loss for f in job.synthesis if f.iteration in MARKS]
             row = {f"loss at {mark}": f"{loss:.2e}" for mark, loss in zip(MARKS, losses[precision], strict=True)}
             rows.append({"optimiser": optimizer, "precision": precision, **row})

@@ -8,7 +8,7 @@ import torch
 
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.device import has_native_bfloat16, set_up_cpu
-from gramophone_server.engine.optimizers import LBFGS
+from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.models.model import Model
 from gramophone_server.models.store import BUILTIN_MODEL
 

@@ -6,6 +6,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 # Commands of tests neither use a server of whoever runs them nor leave one behind, but where that is what is tested.
 os.environ["GRAMOPHONE_KEEP"] = "0"
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts the PostgreSQL of --postgres."""
+    """Lets programs that tests start hear signals, and starts the PostgreSQL of --postgres."""
+    # Below nohup, or in the background of a shell, pytest ignores some; what it starts would inherit that.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     if config.getoption("--postgres"):
         running = Postgres()
         config.add_cleanup(running.close)

@@ -1,5 +1,5 @@
 """`python -m gramophone_server`: the same as `gramophone serve`."""
 
-from .cli import serve
+from .cli.serve import serve
 
 serve()

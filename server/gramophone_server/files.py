@@ -1,13 +1,17 @@
-"""Reads files that others put there: never a pipe that nobody writes to, a device, or more than is wanted.
+"""Reads files that others put there: never a pipe without a writer, a device, or more than is wanted.
 
-Standard library only.
+And writes files whole or not at all. Standard library only.
 """
 
 import errno
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import IO
 
 FileVersion = tuple[int, int, int, int, int]
 _KINDS = {
@@ -69,6 +73,37 @@ def file_version(path: Path) -> FileVersion | None:
 def version_of(status: os.stat_result) -> FileVersion:
     """See `file_version`. The time of the change is in it because the other time can be set at will."""
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which is in place, whole and on the disk, when the block ends well, and else never was.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    fresh = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names in a folder on the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _check(status: os.stat_result, path: Path, most: int) -> None:

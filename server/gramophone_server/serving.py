@@ -9,7 +9,7 @@ from typing import Any
 
 from gramophone.runtime import Record, registered, setting
 
-from .service.server import GramophoneServer, ServerConfig
+from .api.server import GramophoneServer, ServerConfig
 from .stopping import Stopping
 
 # Seconds for the end of a server that was told to stop before it had started.

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from gramophone_server.service.tokens import add_token
+from gramophone_server.security.tokens import add_token
 from tests.cli.terminals import Terminal
 from tests.harness import png, wait_until
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gramophone.cli import main
-from gramophone_server.service.tokens import add_token
+from gramophone_server.security.tokens import add_token
 from tests.harness import ServerProcess, png
 
 # Fields of the contract, which no user of the command line has seen.

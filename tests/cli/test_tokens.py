@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gramophone_server.service.caller import Caller
-from gramophone_server.service.tokens import TokenFile
+from gramophone_server.security.caller import Caller
+from gramophone_server.security.tokens import TokenFile
 
 
 def tokens(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:

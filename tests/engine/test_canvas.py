@@ -3,14 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gramophone_server.engine.canvas import (
-    colored_noise,
-    fine_detail,
-    from_pictures,
-    noise,
-    resized,
-    to_pictures,
-)
+from gramophone_server.engine.canvas import colored_noise, fine_detail, from_pictures, noise, resized, to_pictures
 
 
 def test_noise_depends_on_its_own_seed_alone():

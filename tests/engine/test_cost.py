@@ -23,9 +23,9 @@ from gramophone_server.engine.cost import (
     step_flops,
 )
 from gramophone_server.engine.device import has_native_bfloat16
-from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.objective import Evaluation, Objective, Term
-from gramophone_server.engine.optimizers import LBFGS
+from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.tiling import cut, whole
 from gramophone_server.engine.vgg import TruncatedVGG
 

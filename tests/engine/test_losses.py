@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from gramophone_server.engine.losses import content_loss, gram_matrix, style_loss, tap_gram_matrix, total_variation
+from gramophone_server.engine.kernels.gram import gram_matrix, tap_gram_matrix
+from gramophone_server.engine.losses import content_loss, style_loss, total_variation
 
 SHAPE = (2, 3, 4, 5)
 

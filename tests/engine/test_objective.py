@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gramophone_server.engine.losses import content_loss, gram_matrix, style_loss
+from gramophone_server.engine.kernels.gram import gram_matrix
+from gramophone_server.engine.losses import content_loss, style_loss
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.vgg import TruncatedVGG
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from gramophone_server.engine.canvas import noise
-from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.objective import Evaluation, Objective, Term
-from gramophone_server.engine.optimizers import LBFGS, Adam
+from gramophone_server.engine.optimizers.adam import Adam
+from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.synthesis import Level, Plateau, Synthesis
 from gramophone_server.engine.vgg import TruncatedVGG
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.objective import Objective, Term
 from gramophone_server.engine.tiling import cut, whole
 from gramophone_server.engine.vgg import TruncatedVGG

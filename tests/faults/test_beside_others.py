@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from gramophone.v1 import job_service_pb2, options_pb2
-from gramophone_server.service.tokens import add_token
+from gramophone_server.security.tokens import add_token
 from tests.harness import Calls, ServerProcess, png, style_request
 
 from .bystander import WATCHED, Bystander

@@ -220,7 +220,7 @@ def test_an_upload_gets_a_place_although_all_are_taken(server: ServerProcess) ->
 def test_what_is_read_before_anybody_is_known(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Nothing of a call without a token, and little of a health check."""
     tokens = tmp_path / "tokens.json"
-    from gramophone_server.service.tokens import add_token
+    from gramophone_server.security.tokens import add_token
 
     token = add_token(tokens, "alice", admin=False)
     with ServerProcess("--tokens", str(tokens), *WATCHED) as server, Calls(server.address) as calls:

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
-from gramophone_server.service.readiness import REASON
+from gramophone_server.observability.readiness import REASON
 from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

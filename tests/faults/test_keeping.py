@@ -17,8 +17,8 @@ from google.rpc import code_pb2
 
 from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
-from gramophone_server.jobs.database import jobs as job_rows
-from gramophone_server.jobs.database import open_engine
+from gramophone_server.storage.database import jobs as job_rows
+from gramophone_server.storage.database import open_engine
 from tests import databases
 from tests.harness import ServerProcess, events, options, png, run, style_request, wait_until
 

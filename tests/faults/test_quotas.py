@@ -13,7 +13,7 @@ from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.job_service_pb2_grpc import JobServiceStub
 from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
-from gramophone_server.service.tokens import add_token
+from gramophone_server.security.tokens import add_token
 from tests.harness import ServerProcess, events, options, png, style_request, wait_until
 
 from .checks import detail_of

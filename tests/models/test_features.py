@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from gramophone_server.engine.canvas import from_pictures
-from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models import features
 from gramophone_server.models.features import FeatureExtractor, gram, shares

@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 
 from gramophone.requests import estimate_request
+from gramophone_server.api.server import ServerConfig
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 from gramophone_server.models.model import Model
 from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT, ModelStore
-from gramophone_server.service.server import ServerConfig
 from tests.harness import png
-from tests.reading import read_job
+from tests.requests import read_job
 
 
 @pytest.fixture(scope="module")

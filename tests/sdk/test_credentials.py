@@ -11,7 +11,7 @@ import pytest
 
 import gramophone
 from gramophone.credentials import Credentials, is_loopback
-from gramophone_server.service.tokens import add_token
+from gramophone_server.security.tokens import add_token
 from tests.certificates import Authority
 from tests.harness import ServerProcess, png
 

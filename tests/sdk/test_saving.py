@@ -12,7 +12,7 @@ from PIL import Image, features
 import gramophone
 from gramophone import saving
 from gramophone.values import Result, Timings
-from gramophone_server.jobs.spec import ResultSpec
+from gramophone_server.messages.spec import ResultSpec
 from gramophone_server.worker.encode import encode_result, srgb_profile
 
 RECIPE = {"seed": 7, "layers": ["conv1_1"], "name": "Café ☕", "weight": 0.1}

@@ -9,27 +9,27 @@ import torch
 
 from gramophone.requests import estimate_request
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
-from gramophone_server.worker.studio import Judged, Studio
+from gramophone_server.worker.prepared import Judged, PreparedJob
 from gramophone_server.worker.targets import Targets
 from tests.harness import png
-from tests.reading import read_job
+from tests.requests import read_job
 
 
-def studio(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 32, **options: Any) -> Studio:
+def prepare(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 32, **options: Any) -> PreparedJob:
     """A job of drawn pictures, ready to run; `options` are those of `estimate_request`."""
     first = options.pop("content", png(seed=1))
     pictures = [first, options.pop("styles", png(seed=2))] if kind == "transfer" else [first]
     options = {"iterations": 6, "report_every": 6, **options}
     spec = read_job(estimate_request(kind, pictures, model=model, size=size, **options), model)
-    return Studio(spec, ModelStore().get(model), _targets(), torch.device("cpu"), tile=spec.tile_size)
+    return PreparedJob(spec, ModelStore().get(model), _targets(), torch.device("cpu"), tile=spec.tile_size)
 
 
 def paint(kind: str = "transfer", **options: Any) -> Judged:
     """What such a job makes."""
-    return finished(studio(kind, **options))
+    return finished(prepare(kind, **options))
 
 
-def finished(job: Studio) -> Judged:
+def finished(job: PreparedJob) -> Judged:
     """What a job makes."""
     with one_thread():
         for _ in job.synthesis:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from gramophone_server.jobs.spec import ResultSpec
+from gramophone_server.messages.spec import ResultSpec
 from gramophone_server.worker.encode import encode_preview, encode_result, srgb_profile
 
 RECIPE = {"seed": 7, "layers": ["conv1_1"], "name": "Café ☕", "weight": 0.1}

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from gramophone import Style
-from gramophone_server.jobs.spec import LevelSpec, Mask, StylePicture
+from gramophone_server.messages.spec import LevelSpec, Mask, StylePicture
 from gramophone_server.worker.margin import PIXELS, with_margin, without_margin
 from tests.harness import png
-from tests.jobs.specs import PICTURE, make_spec
+from tests.messages.specs import PICTURE, make_spec
 
-from .painting import finished, one_thread, paint, studio
+from .painting import finished, one_thread, paint, prepare
 
 SIDE = 48
 GROWN = SIDE + 2 * PIXELS
@@ -62,7 +62,7 @@ def test_masks_go_on_too() -> None:
 
 
 def test_previews_of_all_levels_have_the_shape_that_was_asked_for() -> None:
-    job = studio(size=128, scales=3, iterations=24, report_every=2, padding="margin")
+    job = prepare(size=128, scales=3, iterations=24, report_every=2, padding="margin")
     with one_thread():
         shapes = {job.preview(frame).shape for frame in job.synthesis}
     assert shapes == {(32, 32, 3), (64, 64, 3), (128, 128, 3)}

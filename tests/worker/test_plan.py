@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from gramophone_server.engine.cost import forward_flops
-from gramophone_server.jobs.spec import JobSpec, LayerWeight, LevelSpec, Mask, StylePicture
+from gramophone_server.messages.spec import JobSpec, LayerWeight, LevelSpec, Mask, StylePicture
 from gramophone_server.models.manifest import Manifest
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
-from gramophone_server.worker import studio
+from gramophone_server.worker import prepared
 from gramophone_server.worker.plan import Plan, plan, workload
-from tests.jobs.specs import PICTURE, make_spec
+from tests.messages.specs import PICTURE, make_spec
 
 CPU = torch.device("cpu")
 PLENTY = 1 << 50
@@ -141,7 +141,7 @@ def test_average_pooling_and_bfloat16_need_less(manifest, monkeypatch):
     most = plan(job(), manifest, CPU, PLENTY).bytes
     assert plan(job(pooling="average"), manifest, CPU, PLENTY).bytes < most
     for native in (True, False):
-        monkeypatch.setattr(studio, "has_native_bfloat16", lambda device, native=native: native)
+        monkeypatch.setattr(prepared, "has_native_bfloat16", lambda device, native=native: native)
         needed = plan(job(precision="bfloat16"), manifest, CPU, PLENTY).bytes
         assert needed < 0.75 * most if native else needed == most
 

@@ -10,7 +10,7 @@ from PIL import Image
 from gramophone.requests import estimate_request
 from gramophone_server.models.store import BUILTIN_MODEL
 from tests.harness import png
-from tests.reading import read_job
+from tests.requests import read_job
 
 from .painting import paint
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
-from gramophone_server.jobs.events import EncodedPicture, Progress, Result
+from gramophone_server.messages.events import EncodedPicture, Progress, Result
 from gramophone_server.worker.event_file import EventFile
 from tests.harness import ServerProcess, events, style_request, wait_until
-from tests.service.test_tracing import hide
+from tests.observability.test_tracing import hide
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_resumed_job_goes_on_in_its_folder(read, tmp_path):
 def test_16_bits_are_shown_in_8(read, tmp_path):
     import numpy as np
 
-    from gramophone_server.jobs.spec import ResultSpec
+    from gramophone_server.messages.spec import ResultSpec
     from gramophone_server.worker.encode import encode_result
 
     pixels = np.full((4, 5, 3), 0xABCD, np.uint16)

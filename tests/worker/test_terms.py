@@ -12,7 +12,7 @@ from gramophone import Style
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL
 from tests.harness import encode, png
-from tests.worker.painting import finished, one_thread, paint, studio
+from tests.worker.painting import finished, one_thread, paint, prepare
 
 DECADES = (1e-300, 1e-20, 0.1, 1e5, 1e20, 1e300)
 
@@ -67,7 +67,7 @@ def test_weights_of_one_ratio_paint_one_picture(kind):
 @pytest.mark.parametrize("weights", [(1.0, 1e3), (0.5, 1e5), (3.0, 7.0), (0.0, 10.0), (1.0, 0.0)])
 def test_usual_weights_are_used_as_they_are(weights, loss_scale):
     """Bit for bit, or times a power of two, so that usual requests have the pixels that they had."""
-    job = studio(content_weight=weights[0], style_weight=weights[1], loss_scale=loss_scale)
+    job = prepare(content_weight=weights[0], style_weight=weights[1], loss_scale=loss_scale)
     spec = job._spec
     for term in job._terms.at(spec.levels[-1]):
         if term.kind != "total_variation":
@@ -131,12 +131,12 @@ def test_a_job_of_odd_weights_goes_on_from_its_checkpoint(optimizer, weights):
         "scales": 2, "iterations": 12, "init": "noise",
     }  # fmt: skip
     expected = paint(**options)
-    first = studio(**options)
+    first = prepare(**options)
     with one_thread():
         frame = next(frame for frame in first.synthesis if frame.iteration >= 6)
         state = first.synthesis.state()
     assert frame.level == 1
-    second = studio(**options)
+    second = prepare(**options)
     second.resume(state)
     made = finished(second)
     assert np.array_equal(made.picture, expected.picture)

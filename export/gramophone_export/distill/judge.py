@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from gramophone_server.engine.canvas import noise
-from gramophone_server.engine.losses import gram_matrix, style_loss
+from gramophone_server.engine.kernels.gram import gram_matrix
+from gramophone_server.engine.losses import style_loss
 from gramophone_server.engine.objective import Objective, Term
-from gramophone_server.engine.optimizers import LBFGS
+from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.models.layers import STYLE_LAYERS
 
 from .networks import Student, Teacher

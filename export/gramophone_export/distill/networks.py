@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gramophone_server.engine.device import has_native_bfloat16
-from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS, position, stride
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from gramophone_server.engine.canvas import fine_detail, noise, resized
-from gramophone_server.engine.losses import gram_matrix
+from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.objective import Objective, Term
-from gramophone_server.engine.optimizers import LBFGS
+from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 

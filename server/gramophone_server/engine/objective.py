@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .device import release_free_memory
-from .losses import content_loss, gram_matrix, squared_differences, style_loss, tap_gram_matrix
+from .kernels.gram import gram_matrix, tap_gram_matrix
+from .losses import content_loss, squared_differences, style_loss
 from .tiling import Tile, whole
 from .vgg import TruncatedVGG
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .canvas import resized
 from .objective import Evaluation, Objective
-from .optimizers import Optimizer, per_canvas
+from .optimizers.batch import per_canvas
+from .optimizers.optimizer import Optimizer
 
 
 @dataclass(frozen=True)

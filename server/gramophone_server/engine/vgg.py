@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import packed, winograd
 from .cost import winograd_pays
-from .fold import folded, folded_kernel
-from .gradients import relu_
+from .kernels import packed, winograd
+from .kernels.fold import folded, folded_kernel
+from .kernels.gradients import relu_
 
 Pool = Literal["max", "average", "average_rescaled"]
 Padding = Literal["zeros", "replicate"]

@@ -4,8 +4,8 @@ import argparse
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from ..jobs.pipe import WorkerConfig
 from ..logs import configure
+from ..messages.pipe import WorkerConfig
 from .process import WorkerProcess
 
 

@@ -12,9 +12,8 @@ from typing import IO, Any, cast
 
 import torch
 
-from ..files import read_file
-from ..jobs.blobs import atomic_file
-from ..jobs.spec import JobSpec
+from ..files import atomic_file, read_file
+from ..messages.spec import JobSpec
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import png
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from ..jobs.events import EncodedPicture
-from ..jobs.spec import FormatName, ResultSpec
+from ..messages.events import EncodedPicture
+from ..messages.spec import FormatName, ResultSpec
 
 _SAVE: dict[FormatName, dict[str, Any]] = {
     "png": {"format": "PNG", "compress_level": 3},

@@ -3,13 +3,13 @@
 import torch
 
 from ..engine.device import Memory
-from ..jobs.estimate import Estimate
-from ..jobs.spec import JobSpec
+from ..messages.estimate import Estimate
+from ..messages.spec import JobSpec
 from ..models.manifest import Manifest
 from ..models.store import ModelStore
 from .plan import Plan, plan
+from .prepared import precision_of
 from .speed import Speeds
-from .studio import precision_of
 
 
 class Estimator:

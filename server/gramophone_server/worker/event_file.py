@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..jobs.events import EncodedPicture, LossTerm, Progress, Result
+from ..messages.events import EncodedPicture, LossTerm, Progress, Result
 
 log = logging.getLogger(__name__)
 

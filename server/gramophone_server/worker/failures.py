@@ -4,8 +4,8 @@ import logging
 
 import torch
 
-from ..jobs.estimate import Estimate
-from ..jobs.events import Failure
+from ..messages.estimate import Estimate
+from ..messages.events import Failure
 from ..models.model import ModelError
 from ..models.store import UnknownModelError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jobs.spec import JobSpec, LevelSpec, Mask, Picture
+from ..messages.spec import JobSpec, LevelSpec, Mask, Picture
 from .pictures import levels_of, pixels
 
 # On each side. Measured with vgg19-slim and vgg19-caffe: what zeros do fades within six pixels.

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from ..jobs.pipe import FromWorker, Progressed
+from ..messages.pipe import FromWorker, Progressed
 
 
 class Outbox:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engine import canvas as canvases
 from ..engine import color
-from ..jobs.spec import ColorName, Mask, Picture, StylePicture
+from ..messages.spec import ColorName, Mask, Picture, StylePicture
 
 _MATCH: dict[ColorName, Callable[[Tensor, Tensor], Tensor]] = {
     "luminance": color.match_luminance,

@@ -7,12 +7,12 @@ import torch
 
 from ..engine import cost
 from ..engine.tiling import Tile, cut, whole
-from ..jobs.spec import JobSpec, LevelSpec
+from ..messages.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
 from ..models.layers import position
 from ..models.manifest import Manifest
 from .margin import with_margin
-from .studio import JUDGING_TILE, precision_of
+from .prepared import JUDGING_TILE, precision_of
 
 # Sides to choose tiles from, and what to keep free: the estimate is good to some percent.
 _SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)

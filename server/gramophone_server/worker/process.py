@@ -12,9 +12,10 @@ from typing import NoReturn
 import torch
 
 from ..engine.device import DeviceError, Memory, release_free_memory, set_up_cpu
-from ..jobs.estimate import Estimate
-from ..jobs.events import Failure
-from ..jobs.pipe import (
+from ..logs import marked
+from ..messages.estimate import Estimate
+from ..messages.events import Failure
+from ..messages.pipe import (
     Alive,
     Answered,
     Ask,
@@ -29,8 +30,7 @@ from ..jobs.pipe import (
     Unopened,
     WorkerConfig,
 )
-from ..jobs.spec import JobSpec
-from ..logs import marked
+from ..messages.spec import JobSpec
 from ..models.store import ModelStore
 from .device import open_named, trouble_of
 from .estimator import Estimator

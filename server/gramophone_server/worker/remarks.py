@@ -1,6 +1,6 @@
 """What a person should know of a picture that was made: the `warnings` of its recipe."""
 
-from .studio import Judged
+from .prepared import Judged
 
 
 def remarks(judged: Judged, iterations: int) -> list[str]:

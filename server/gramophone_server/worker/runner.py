@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..blobs import BlobStore, DamagedBlobError
 from ..engine.synthesis import Frame
-from ..jobs.blobs import BlobStore, DamagedBlobError
-from ..jobs.events import Failure, Progress, Result
-from ..jobs.pipe import Outcome, Paused, Progressed, Run, StorageAway
-from ..jobs.spec import JobSpec
+from ..messages.events import Failure, Progress, Result
+from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageAway
+from ..messages.spec import JobSpec
 from ..models.model import Model
 from ..models.store import ModelStore
 from .checkpoint import Checkpoint, Checkpoints, fingerprint_of, load
@@ -27,8 +27,8 @@ from .event_file import EventFile
 from .failures import DivergedError, DoesNotFitError, failure_of
 from .outbox import Outbox
 from .pace import Speedometer, pause
+from .prepared import PreparedJob, precision_of
 from .remarks import remarks
-from .studio import Studio, precision_of
 from .targets import Targets
 
 log = logging.getLogger(__name__)
@@ -96,35 +96,35 @@ class JobRunner:
         if not way.fits:
             # By the figures it fitted once, and then it did not.
             raise MemoryError if job.squeeze else DoesNotFitError(self._estimator.estimate(spec, timed=False))
-        studio = Studio(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
-        stack.callback(studio.close)
+        prepared = PreparedJob(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
+        stack.callback(prepared.close)
         resumed = None
         if before is not None:
-            studio.resume(before.state)
-            resumed = studio.synthesis.frame().iteration
+            prepared.resume(before.state)
+            resumed = prepared.synthesis.frame().iteration
             log.info("job %s goes on from iteration %d", job.job_id, resumed)
             # Its canvases are the synthesis's now, to let go of one by one.
             del before
         checkpoints = Checkpoints(job.checkpoint, fingerprint, self._checkpoint_every)
 
         def checkpoint() -> Checkpoint:
-            return Checkpoint(studio.synthesis.state(), way.tile, job.squeeze, time.monotonic() - begun)
+            return Checkpoint(prepared.synthesis.state(), way.tile, job.squeeze, time.monotonic() - begun)
 
         file = stack.enter_context(EventFile(self._tensorboard, job.job_id, resumed))
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, resumed or 0)
         reports, reported = itertools.count(1), -math.inf
-        for frame in studio.synthesis:
+        for frame in prepared.synthesis:
             self.moved = time.monotonic()
             if not frame.best.loss.isfinite().all():
-                raise DivergedError(frame.iteration, studio.precision)
+                raise DivergedError(frame.iteration, prepared.precision)
             due = not spec.paced or self.moved - reported >= pause(self.moved - begun)
             if due or frame.iteration == spec.iterations:
                 reported = self.moved
-                progress = self._progress(spec, studio, frame, begun, speed)
+                progress = self._progress(spec, prepared, frame, begun, speed)
                 shown = spec.preview.every and next(reports) % spec.preview.every == 0
                 file.progress(progress)
-                self._send(job, progress, studio.preview(frame) if shown else None, file)
+                self._send(job, progress, prepared.preview(frame) if shown else None, file)
             if job.job_id in self._cancelled:
                 checkpoints.finish()
                 return None
@@ -138,13 +138,13 @@ class JobRunner:
                 break
             # Two canvases, which the steps to the next one have no use for.
             del frame
-        frame = studio.synthesis.frame()
+        frame = prepared.synthesis.frame()
         optimized = time.monotonic()
         checkpoints.finish()
         # What the optimizer has learned would be held while the picture is judged.
-        studio.close()
-        judged = studio.finish(frame)
-        recipe = self._recipe(spec, model, studio, frame.iteration, way.tile)
+        prepared.close()
+        judged = prepared.finish(frame)
+        recipe = self._recipe(spec, model, prepared, frame.iteration, way.tile)
         if warnings := remarks(judged, frame.iteration):
             recipe["warnings"] = [*recipe.get("warnings", []), *warnings]
             log.warning("job %s: %s", job.job_id, " ".join(warnings))
@@ -156,9 +156,11 @@ class JobRunner:
         file.result(result)
         return result
 
-    def _progress(self, spec: JobSpec, studio: Studio, frame: Frame, begun: float, speed: Speedometer) -> Progress:
+    def _progress(
+        self, spec: JobSpec, prepared: PreparedJob, frame: Frame, begun: float, speed: Speedometer
+    ) -> Progress:
         # The one place where the host waits for the device.
-        terms, loss = studio.loss_terms(frame), studio.loss(frame)
+        terms, loss = prepared.loss_terms(frame), prepared.loss(frame)
         now = time.monotonic()
         rate = speed.at(frame.iteration, now)
         remaining = (spec.iterations - frame.iteration) / rate
@@ -176,11 +178,13 @@ class JobRunner:
 
         self._outbox.send_progress(make)
 
-    def _recipe(self, spec: JobSpec, model: Model, studio: Studio, iterations: int, tile: int | None) -> dict[str, Any]:
+    def _recipe(
+        self, spec: JobSpec, model: Model, prepared: PreparedJob, iterations: int, tile: int | None
+    ) -> dict[str, Any]:
         recipe = spec.recipe()
         # What ran, where the clock or the device decided it.
         recipe["iterations"] = iterations
-        recipe["precision"] = studio.precision
+        recipe["precision"] = prepared.precision
         recipe["tile_size"] = tile
         recipe["model"] = {"name": spec.model, "sha256": model.manifest.sha256}
         recipe["device"] = str(self._device)

@@ -11,10 +11,10 @@ import torch
 from ..engine.canvas import noise
 from ..engine.device import device_name, release_free_memory
 from ..engine.objective import Objective, Term
-from ..engine.optimizers import LBFGS
+from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.synthesis import Level, Synthesis
 from ..engine.vgg import TruncatedVGG
-from ..files import read_file
+from ..files import atomic_file, read_file
 from ..models.layers import STYLE_LAYERS
 from ..models.loading import load_network
 from ..models.model import Model
@@ -80,8 +80,7 @@ class Speeds:
         # A cache that cannot be written costs the next worker a second, no more.
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._path.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps(known, indent=1) + "\n")
-            fresh.replace(self._path)
+            with atomic_file(self._path) as file:
+                file.write(f"{json.dumps(known, indent=1)}\n".encode())
         except OSError:
             pass

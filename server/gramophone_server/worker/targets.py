@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..jobs.spec import Mask, Picture
+from ..messages.spec import Mask, Picture
 from ..models.features import FeatureExtractor
 from ..models.layers import PaddingName, PoolingName
 from ..models.model import Model

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..engine.objective import Term
-from ..jobs.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
+from ..messages.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import shares
 from ..models.layers import position
 from ..models.model import Model

@@ -1,0 +1,192 @@
+"""JobService: finds, watches, cancels and forgets jobs; takes pictures in and gives results out."""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from typing import Any, Literal
+
+import grpc
+
+from gramophone.v1 import job_pb2
+from gramophone.v1 import job_service_pb2 as pb
+from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
+
+from ..logs import mark
+from ..messages.events import Result, State
+from ..messages.spec import Kind
+from ..reading.limits import Limits
+from ..rpc.errors import Context, abort, rich_errors
+from ..rpc.violations import Checker, NotFoundError
+from ..scheduling.scheduler import Scheduler
+from ..security.caller import client_of, current_caller
+from ..storage.archive import Query
+from ..storage.ids import is_job_id
+from ..storage.job import Job
+from .attendance import Attendance
+from .render import render_job
+from .streams import Streams
+from .uploads import Uploads
+
+_PIECE = 1 << 20
+
+
+class JobServicer(JobServiceServicer):
+    """Answers the calls about jobs."""
+
+    def __init__(self, scheduler: Scheduler, streams: Streams, attendance: Attendance, limits: Limits) -> None:
+        self._scheduler = scheduler
+        self._store = scheduler.store
+        self._streams = streams
+        self._attendance = attendance
+        self._uploads = Uploads(scheduler.store, limits.max_upload_bytes, limits.max_uploads)
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        """One job as it stands."""
+        async with rich_errors(context):
+            return pb.GetJobResponse(job=render_job(await self._find(request.job_id), with_result=True))
+        raise AssertionError("unreachable")
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        """Jobs in an order."""
+        async with rich_errors(context):
+            check = Checker()
+            query = _query(request, check)
+            check.stop_if_wrong()
+            # One more than asked for tells whether there is a next page.
+            jobs = await self._store.find(replace(query, limit=query.limit + 1))
+            page = [render_job(job, with_result=False) for job in jobs[: query.limit]]
+            return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > query.limit else "")
+        raise AssertionError("unreachable")
+
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
+        """A job's events until it ends."""
+        async with rich_errors(context):
+            check = Checker()
+            after = check.integer(request, "after_sequence", 0, 0, 2**63 - 1)
+            check.stop_if_wrong()
+            with self._streams.one():
+                job = await self._find(request.job_id)
+                with self._attendance.watched(job, context):
+                    async for event in self._streams.events(job, context, after):
+                        yield pb.WatchJobResponse(event=event)
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
+        """Asks a job to stop."""
+        async with rich_errors(context):
+            job = await self._find(request.job_id)
+            await self._scheduler.cancel(job)
+            return pb.CancelJobResponse(job=render_job(job, with_result=False))
+        raise AssertionError("unreachable")
+
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> pb.DeleteJobResponse:
+        """Forgets a job that has ended."""
+        async with rich_errors(context):
+            job = await self._find(request.job_id)
+            if not job.state.final:
+                message = f"Job {job.id} is {job.state.value}; cancel it first, or wait for its end."
+                await abort(context, grpc.StatusCode.FAILED_PRECONDITION, message)
+            await self._store.delete(job)
+            return pb.DeleteJobResponse()
+        raise AssertionError("unreachable")
+
+    async def DownloadResult(
+        self, request: pb.DownloadResultRequest, context: Context
+    ) -> AsyncIterator[pb.DownloadResultResponse]:
+        """The file of a job's result, in pieces."""
+        async with rich_errors(context):
+            check = Checker()
+            offset = check.integer(request, "offset", 0, 0, 2**63 - 1)
+            check.stop_if_wrong()
+            with self._streams.one():
+                job = await self._find(request.job_id)
+                result = job.outcome
+                if not isinstance(result, Result):
+                    message = f"Job {job.id} is {job.state.value} and has no result."
+                    await abort(context, grpc.StatusCode.FAILED_PRECONDITION, message)
+                data = result.image.data
+                if offset > len(data):
+                    check.add("offset", f"is {offset}, but the file has {len(data)} bytes")
+                    check.stop_if_wrong()
+                whole = render_job(job, with_result=True).result
+                whole.image.ClearField("data")
+                first = pb.DownloadResultResponse(result=whole, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+                first.data = data[offset : offset + _PIECE]
+                yield first
+                for start in range(offset + _PIECE, len(data), _PIECE):
+                    yield pb.DownloadResultResponse(data=data[start : start + _PIECE])
+
+    async def UploadImage(
+        self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Context
+    ) -> pb.UploadImageResponse:
+        """Keeps a picture file for requests to refer to."""
+        async with rich_errors(context):
+            try:
+                return await self._uploads.take(request_iterator, current_caller().name, client_of(context))
+            except TimeoutError:
+                message = "the next piece of the file did not come in time; send it again, in pieces of about 1 MiB"
+                await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, message)
+        raise AssertionError("unreachable")
+
+    async def _find(self, job_id: str) -> Job:
+        check = Checker()
+        if not job_id:
+            check.add("job_id", "is empty; it is the job_id of the job's events")
+        check.stop_if_wrong()
+        job = await self._store.get(job_id) if is_job_id(job_id) else None
+        # What a caller may not see is to him as if it were not there.
+        if job is None or not current_caller().may_see(job.owner):
+            reason = f"is {job_id!r}, which is not known; it may be long over and forgotten"
+            raise NotFoundError("job_id", "job", job_id, reason)
+        mark(job_id=job.id)
+        return job
+
+
+def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
+    caller = current_caller()
+    owner = check.text(request, "owner") or None
+    if not caller.admin:
+        if owner not in (None, caller.name):
+            check.add("owner", f"is {owner!r}, but only an administrator may list the jobs of others")
+        owner = caller.name
+    return Query(
+        limit=check.integer(request, "page_size", 100, 1, 1000),
+        states=tuple(State[name] for name in _names(request.states, "states", job_pb2.JobState, check)),
+        kinds=tuple(_kind(name) for name in _names(request.kinds, "kinds", job_pb2.JobKind, check)),
+        model=check.text(request, "model"),
+        owner=owner,
+        created_after=_moment(request, "created_after", check),
+        created_before=_moment(request, "created_before", check),
+        oldest_first=check.choice(request, "order", pb.JobOrder, "newest_first") == "oldest_first",
+        after=check.text(request, "page_token"),
+    )
+
+
+def _moment(
+    request: pb.ListJobsRequest, field: Literal["created_after", "created_before"], check: Checker
+) -> float | None:
+    """A time in seconds since the epoch; None if it is unset or wrong."""
+    if not request.HasField(field):
+        return None
+    try:
+        return float(getattr(request, field).ToMicroseconds() / 1e6)
+    except ValueError:
+        check.add(field, "is no time of the years 1 to 9999")
+        return None
+
+
+def _names(values: Iterable[int], field: str, enum: Any, check: Checker) -> list[str]:
+    """Names of values of an enum, without its prefix."""
+    names = []
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    for i, value in enumerate(values):
+        if value == 0 or value not in enum.values():
+            known = ", ".join(enum.keys()[1:])
+            check.add(f"{field}[{i}]", f"is {value}, which is not a value of the enum; use one of {known}")
+        else:
+            names.append(enum.Name(value).removeprefix(prefix))
+    return names
+
+
+def _kind(name: str) -> Kind:
+    kinds: dict[str, Kind] = {"STYLE": "style", "CONTENT": "content", "TRANSFER": "transfer"}
+    return kinds[name]

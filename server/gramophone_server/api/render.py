@@ -1,0 +1,155 @@
+"""From jobs and events to messages of the contract."""
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import code_pb2
+
+from gramophone.v1 import job_pb2 as pb
+from gramophone.v1 import model_service_pb2, options_pb2, style_transfer_service_pb2
+
+from ..messages.estimate import Estimate
+from ..messages.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result
+from ..messages.spec import JobSpec
+from ..models.manifest import Manifest
+from ..storage.job import Job
+
+
+def render_event(job: Job, event: Event) -> pb.JobEvent:
+    """An event of a job."""
+    message = pb.JobEvent(
+        job_id=job.id,
+        sequence=event.sequence,
+        time=_timestamp(event.time),
+        state=pb.JobState.Value(f"JOB_STATE_{event.state.name}"),
+    )
+    match event.detail:
+        case Progress():
+            message.progress.CopyFrom(_progress(event.detail))
+        case Result():
+            message.result.CopyFrom(_result(event.detail))
+        case Failure():
+            message.error.CopyFrom(_error(event.detail))
+    return message
+
+
+def render_job(job: Job, *, with_result: bool) -> pb.Job:
+    """A job as it stands."""
+    message = pb.Job(
+        id=job.id,
+        kind=pb.JobKind.Value(f"JOB_KIND_{job.spec.kind.upper()}"),
+        state=pb.JobState.Value(f"JOB_STATE_{job.state.name}"),
+        model=job.spec.model,
+        create_time=_timestamp(job.create_time),
+        owner=job.owner,
+        priority=job.priority,
+        attempts=job.attempts,
+    )
+    if job.start_time is not None:
+        message.start_time.CopyFrom(_timestamp(job.start_time))
+    if job.end_time is not None:
+        message.end_time.CopyFrom(_timestamp(job.end_time))
+    if job.progress is not None:
+        message.progress.CopyFrom(_progress(job.progress))
+        message.progress.ClearField("preview")
+    match job.outcome:
+        case Result() as result if with_result:
+            message.result.CopyFrom(_result(result))
+        case Failure() as failure:
+            message.error.CopyFrom(_error(failure))
+    return message
+
+
+def render_estimate(spec: JobSpec, estimate: Estimate) -> style_transfer_service_pb2.EstimateJobResponse:
+    """What a job would take."""
+    mode = "COMPUTE_MODE_TILED" if estimate.tile else "COMPUTE_MODE_WHOLE"
+    return style_transfer_service_pb2.EstimateJobResponse(
+        width=spec.width,
+        height=spec.height,
+        mode=style_transfer_service_pb2.ComputeMode.Value(mode),
+        tile_size=estimate.tile or 0,
+        peak_memory_bytes=estimate.peak,
+        available_memory_bytes=estimate.available,
+        fits=estimate.fits,
+        flops=estimate.flops,
+        duration=_duration(estimate.seconds),
+        iteration=_duration(estimate.seconds_per_iteration),
+        device=estimate.device,
+    )
+
+
+def render_model(manifest: Manifest, *, is_default: bool) -> model_service_pb2.Model:
+    """A model."""
+    layers = [
+        model_service_pb2.LayerInfo(name=layer.name, channels=layer.channels, stride=layer.stride)
+        for layer in manifest.layers
+    ]
+    return model_service_pb2.Model(
+        name=manifest.name,
+        layers=layers,
+        description=manifest.description,
+        source=manifest.source,
+        licence=manifest.licence,
+        sha256=manifest.sha256,
+        is_default=is_default,
+    )
+
+
+def _progress(progress: Progress) -> pb.Progress:
+    return pb.Progress(
+        iteration=progress.iteration,
+        iterations=progress.iterations,
+        loss=progress.loss,
+        layer_losses=_losses(progress.terms),
+        iterations_per_second=progress.iterations_per_second,
+        elapsed=_duration(progress.elapsed),
+        remaining=_duration(progress.remaining),
+        preview=_image(progress.preview) if progress.preview else None,
+    )
+
+
+def _result(result: Result) -> pb.JobResult:
+    return pb.JobResult(
+        image=_image(result.image),
+        loss=result.loss,
+        layer_losses=_losses(result.terms),
+        iterations=result.iterations,
+        model=result.model,
+        recipe_json=result.recipe_json,
+        timings=pb.Timings(
+            queued=_duration(result.queued), prepare=_duration(result.prepare), optimize=_duration(result.optimize)
+        ),
+    )
+
+
+def _error(failure: Failure) -> pb.JobError:
+    return pb.JobError(code=code_pb2.Code.Value(failure.code), message=failure.message)
+
+
+def _losses(terms: tuple[LossTerm, ...]) -> list[pb.LayerLoss]:
+    return [
+        pb.LayerLoss(
+            kind=pb.LossKind.Value(f"LOSS_KIND_{term.kind.upper()}"),
+            layer=term.layer,
+            loss=term.loss,
+            weight=term.weight,
+            region=term.region,
+        )
+        for term in terms
+    ]
+
+
+def _image(picture: EncodedPicture) -> pb.EncodedImage:
+    image_format = options_pb2.ImageFormat.Value(f"IMAGE_FORMAT_{picture.format.upper()}")
+    return pb.EncodedImage(data=picture.data, format=image_format, width=picture.width, height=picture.height)
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(round(seconds * 1e6))
+    return duration
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromMicroseconds(round(seconds * 1e6))
+    return timestamp

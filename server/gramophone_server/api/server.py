@@ -1,0 +1,295 @@
+"""The server: services, health and reflection on a port, and an orderly end."""
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gramophone.v1 import job_service_pb2, model_service_pb2, style_transfer_service_pb2
+from gramophone.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
+from gramophone.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from gramophone.v1.style_transfer_service_pb2_grpc import add_StyleTransferServiceServicer_to_server
+
+from ..decoding.decoders import Decoders
+from ..decoding.staging import Staging
+from ..messages.pipe import WorkerConfig
+from ..models.store import BUILTIN_MODEL, ModelStore
+from ..observability.instruments import Instruments, Sight
+from ..observability.readiness import Readiness
+from ..reading.intake import MOST, Intake
+from ..reading.limits import Limits
+from ..reading.requests import RequestReader
+from ..reading.sources import Sources
+from ..scheduling.devices import check_devices
+from ..scheduling.executor import ProcessExecutor
+from ..scheduling.scheduler import Bounds, Scheduler
+from ..security.auth import Authenticator
+from ..security.tls import Security, is_unix
+from ..security.tokens import TokenFile
+from ..storage.errors import Trouble
+from ..storage.folder import DataFolder
+from ..storage.job import Job
+from ..storage.quotas import Retention
+from ..storage.store import JobStore
+from .attendance import Attendance
+from .connections import connection_options
+from .idleness import Idleness
+from .job_service import JobServicer
+from .memory import give_back_often
+from .model_service import ModelServicer
+from .streams import Streams
+from .style_transfer import StyleTransferServicer
+
+log = logging.getLogger(__name__)
+
+_WITH_PICTURES = (
+    *(f"/{method.containing_service.full_name}/{method.name}"
+      for method in style_transfer_service_pb2.DESCRIPTOR.services_by_name["StyleTransferService"].methods),
+    "/gramophone.v1.ModelService/ExtractFeatures",
+)  # fmt: skip
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (style_transfer_service_pb2, "StyleTransferService"),
+        (job_service_pb2, "JobService"),
+        (model_service_pb2, "ModelService"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """How a server is set up.
+
+    Attributes:
+        host, port: where it listens; port 0 takes a free one, and a host such as "unix:/path" is a socket without one.
+        devices: one worker process each: "auto", "cpu", "cuda:0".
+        threads: CPU threads of a worker; 0 means as many as it may use.
+        models: folder of models; None means the user's.
+        default_model: used by requests that name none.
+        memory: most bytes that a worker may hold; None for what there is.
+        data: folder in which jobs are kept; None for a temporary one, whose jobs end with the server.
+        database: URL of their database; None for SQLite in that folder.
+        take_database: whether to take the database even if it belongs to another folder.
+        retention: how long ended jobs are kept, and how much of clients' files; what is None there for one client is
+            half of all, or all where clients are not told apart.
+        attempts: how many workers one job may lose.
+        checkpoint_every: least seconds between checkpoints of a job.
+        hang_timeout: seconds of a worker's silence after which it is replaced.
+        security: who may call, and over what.
+        sight: what can be seen of it, and where.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    devices: tuple[str, ...] = ("auto",)
+    threads: int = 0
+    models: Path | None = None
+    default_model: str = BUILTIN_MODEL
+    limits: Limits = field(default_factory=Limits)
+    memory: int | None = None
+    data: Path | None = None
+    database: str | None = None
+    take_database: bool = False
+    retention: Retention = field(default_factory=Retention)
+    attempts: int = Bounds.attempts
+    checkpoint_every: float = WorkerConfig.checkpoint_every
+    hang_timeout: float = WorkerConfig.hang_timeout
+    security: Security = field(default_factory=Security)
+    sight: Sight = field(default_factory=Sight)
+
+
+class GramophoneServer:
+    """A front process: serves gRPC on one event loop and leaves the numerics to worker processes.
+
+    Attributes:
+        address: where it serves, once it does.
+        failure: why it cannot do what it was started for, if so.
+
+    Raises:
+        UnknownModelError: there is no such default model.
+        DeviceNameError: there can be no such device.
+        SecurityError, TokenFileError: it would be open to others, or its keys or tokens cannot be used.
+        SightError: what is to be seen of it needs a package that is not installed.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        security = config.security
+        security.check(config.host)
+        self._certificates = security.certificates()
+        self._credentials = None if self._certificates is None else self._certificates.credentials()
+        self._tokens = TokenFile(security.tokens) if security.tokens else None
+        authenticator = Authenticator(
+            self._tokens,
+            certificates=self._certificates.of_clients() if self._certificates else None,
+            admins=security.admins,
+        )
+        limits = config.limits
+        self._models = models = ModelStore(config.models)
+        models.get(config.default_model)  # A server whose default model is missing should not start.
+        check_devices(config.devices)
+        self._executors = [ProcessExecutor(_worker(config, name), self._see_workers) for name in config.devices]
+        executors = self._executors
+        retention = config.retention
+        if retention.bytes_per_client is None and security.authenticates:
+            retention = replace(retention, bytes_per_client=retention.bytes // 2)
+        store = JobStore(DataFolder(config.data), config.database, retention, take_database=config.take_database)
+        bounds = Bounds(
+            limits.max_queued, limits.queued_per_client(told_apart=security.authenticates), config.attempts,
+            limits.max_running_per_client,
+        )  # fmt: skip
+        self._instruments = Instruments(config.sight, executors, store)
+        self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
+        reader = RequestReader(models, config.default_model, limits)
+        self._decoders = Decoders(limits.max_pixels, limits.decode_memory)
+
+        def sources(client: str, *, durable: bool) -> Sources:
+            staging = Staging(store.folder.staging)
+            return Sources(self._decoders, limits, store.upload_file, staging, client, durable=durable)
+
+        attendance = Attendance(self._end_with_client)
+        self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
+        self._idleness = Idleness(lambda: self._scheduler.busy)
+        self._server = grpc.aio.server(
+            interceptors=[
+                self._instruments.interceptor,
+                self._idleness,
+                *([authenticator] if security.authenticates else []),
+                Intake(_WITH_PICTURES),
+            ],
+            maximum_concurrent_rpcs=limits.max_calls,
+            options=[
+                *connection_options(limits.max_connections, limits.idle_timeout),
+                ("grpc.max_receive_message_length", MOST),
+                ("grpc.max_send_message_length", -1),
+                # A second server on the same port is a mistake, not load balancing.
+                ("grpc.so_reuseport", 0),
+                # Clients may ping quiet connections, at most every 5 s.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                # A connection that is only half open any more is noticed within a minute.
+                ("grpc.keepalive_time_ms", 40_000),
+                ("grpc.keepalive_timeout_ms", 15_000),
+            ],
+        )
+        self._health = Readiness(SERVICES)
+        self._failed = asyncio.Event()
+        self._giving_back: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_due = False
+        self.address = ""
+        self.failure: str | None = None
+        store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
+        add_StyleTransferServiceServicer_to_server(
+            StyleTransferServicer(self._scheduler, reader, sources, streams, attendance), self._server
+        )
+        add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, attendance, limits), self._server)
+        add_ModelServiceServicer_to_server(
+            ModelServicer(self._scheduler, reader, sources, models, config.default_model), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> str:
+        """Starts serving, and takes up the jobs that an earlier server has left; returns the address.
+
+        The workers warm up meanwhile.
+
+        Raises:
+            RuntimeError: the port, or that of the metrics, cannot be had.
+            DataFolderError: the folder of jobs cannot be used.
+        """
+        host = self._config.host
+        is_socket = is_unix(host)
+        if not is_socket and re.fullmatch("[^[].*:.*", host):
+            # An IPv6 address has colons of its own.
+            host = f"[{host}]"
+        address = host if is_socket else f"{host}:{self._config.port}"
+        if self._credentials is not None:
+            port = self._server.add_secure_port(address, self._credentials)
+        else:
+            port = self._server.add_insecure_port(address)
+        await self._scheduler.start()
+        await self._instruments.serve(self._scheduler, lambda: self._streams.open, self._health)
+        await self._server.start()
+        self._see_workers()
+        await self._health.start()
+        self._giving_back = asyncio.create_task(give_back_often())
+        self.address = address if is_socket else f"{host}:{port}"
+        return self.address
+
+    async def idle(self, seconds: float) -> None:
+        """Waits until the server has had neither a call nor a job for so long."""
+        await self._idleness.lasts(seconds)
+
+    async def failed(self) -> None:
+        """Waits until the server cannot do what it was started for, as `failure` then says."""
+        await self._failed.wait()
+
+    def reload_soon(self) -> None:
+        """Reads certificates, tokens and the folder of models again, in the background."""
+        self._reload_due = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        # What is asked for meanwhile, however often, is one more time.
+        while self._reload_due:
+            self._reload_due = False
+            for files in (self._certificates, self._tokens):
+                if files is not None:
+                    await asyncio.to_thread(files.reload)
+            models = [model.manifest.name for model in await asyncio.to_thread(self._models.list)]
+            log.info("models read again: %s", ", ".join(models))
+
+    def _end_with_client(self, job: Job) -> None:
+        # A server that leaves has closed the streams itself.
+        if self._scheduler.admission.open:
+            log.info("job %s is cancelled: its client has left", job.id, extra=job.marks)
+            self._scheduler.cancel_soon(job)
+
+    def _see_workers(self) -> None:
+        """Tells how the workers stand."""
+        if unopened := [executor.unopened for executor in self._executors if executor.unopened is not None]:
+            self.failure = f"{'; '.join(unopened)}; write --device cpu, or leave --device out for what is there"
+            self._failed.set()
+        troubles = [executor.trouble for executor in self._executors if executor.trouble is not None]
+        lost = "no worker can be used: " + "; ".join(dict.fromkeys(troubles))
+        self._health.set_reason("workers", lost if len(troubles) == len(self._executors) else None)
+
+    async def stop(self, grace: float) -> None:
+        """Stops taking jobs, says so, lets running ones come to a checkpoint, ends streams, workers and the server.
+
+        All of it takes about `grace` seconds at most. See `Scheduler.stop` for what becomes of the jobs.
+        """
+        log.info("stopping, with %g s for running jobs", grace)
+        await self._health.enter_graceful_shutdown()
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+        self._instruments.stop_serving()
+        await self._decoders.close()
+        await self._scheduler.stop(grace)
+        # What is left to streams is to say how their jobs stand.
+        await self._server.stop(1.0)
+        await asyncio.to_thread(self._instruments.close)
+
+
+def _storage_reason(trouble: Trouble | None) -> str | None:
+    return None if trouble is None else f"the storage cannot be used: {trouble.reason}"
+
+
+def _worker(config: ServerConfig, device: str) -> WorkerConfig:
+    sight = config.sight
+    return WorkerConfig(
+        device=device, threads=config.threads, models=config.models, memory=config.memory,
+        checkpoint_every=config.checkpoint_every, hang_timeout=config.hang_timeout, tensorboard=sight.tensorboard,
+        log_format=sight.log_format, log_level=sight.log_level,
+    )  # fmt: skip

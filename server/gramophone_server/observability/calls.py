@@ -1,0 +1,131 @@
+"""Watches calls: how many, how long, how they end; and which trace they are part of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, Protocol
+
+import grpc
+
+from ..rpc.errors import Context
+from ..rpc.handlers import Behavior, Handler, wrapped
+from ..rpc.violations import BusyError, InvalidRequestError, MalformedRequestError, TooMuchError
+from ..scheduling.admission import QueueFullError, RequestIdReusedError, StoppingError
+from ..scheduling.scheduler import DoesNotFitError
+from ..security.auth import OPEN
+from ..storage.errors import StorageAwayError, StorageError, StorageFullError
+from ..storage.quotas import QuotaExceededError
+from .tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+_REASONS: dict[type[BaseException], str] = {
+    QueueFullError: "queue_full",
+    QuotaExceededError: "quota",
+    TooMuchError: "too_many_streams",
+    BusyError: "busy",
+    DoesNotFitError: "does_not_fit",
+    StorageError: "storage",
+    StorageFullError: "storage",
+    StorageAwayError: "storage",
+    StoppingError: "stopping",
+    InvalidRequestError: "invalid",
+    MalformedRequestError: "invalid",
+    RequestIdReusedError: "invalid",
+}
+
+
+class CallMeter(Protocol):
+    """Counts calls."""
+
+    def call_begun(self, method: str, *, streaming: bool) -> None:
+        """A call of `service/method` has come."""
+        ...
+
+    def call_ended(self, method: str, code: str, seconds: float, refusal: str | None, *, streaming: bool) -> None:
+        """It has ended with a gRPC status; `refusal` says why if the server did not want it."""
+        ...
+
+
+class CallWatcher(grpc.aio.ServerInterceptor):
+    """Watches all calls but health checks. The first of the interceptors, so that it sees what others refuse."""
+
+    def __init__(self, tracing: Tracing, meter: CallMeter | None) -> None:
+        self._tracing = tracing
+        self._meter = meter
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The call's handler, watched; None if there is no such method."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method in OPEN:
+            return handler
+        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+
+        def answering(behavior: Behavior) -> Behavior:
+            async def answer(request: Any, context: Context) -> Any:
+                with self._watched(method, metadata, context, streaming=False):
+                    return await behavior(request, context)
+
+            return answer
+
+        def streaming(behavior: Behavior) -> Behavior:
+            async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+                with self._watched(method, metadata, context, streaming=True):
+                    # A call that is cancelled closes this generator, which has to close the one behind it.
+                    async with aclosing(behavior(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+
+            return stream
+
+        return wrapped(handler, answering, streaming)
+
+    @contextmanager
+    def _watched(self, method: str, metadata: Any, context: Context, *, streaming: bool) -> Iterator[None]:
+        name, begun = method.removeprefix("/"), time.perf_counter()
+        code, refusal = "UNKNOWN", None
+        if self._meter is not None:
+            self._meter.call_begun(name, streaming=streaming)
+        with self._tracing.call(method, metadata) as outcome:
+            try:
+                yield
+                code = "OK"
+            except (asyncio.CancelledError, GeneratorExit):
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError as error:
+                code, refusal = _code(context), _refusal(error)
+                if code == "UNAUTHENTICATED":
+                    refusal = "unauthenticated"
+                raise
+            finally:
+                outcome["code"] = code
+                seconds = time.perf_counter() - begun
+                if self._meter is not None:
+                    self._meter.call_ended(name, code, seconds, refusal, streaming=streaming)
+                log.debug("call %s: %s after %.3f s", name, code, seconds)
+
+
+def _code(context: Context) -> str:
+    code: Any = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return next((known.name for known in grpc.StatusCode if known.value[0] == code), "UNKNOWN")
+
+
+def _refusal(error: BaseException) -> str | None:
+    """Why the server did not want the call: by the error for which `rich_errors` has ended it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if (reason := _REASONS.get(type(cause))) is not None:
+            return reason
+        cause = cause.__context__
+    return None

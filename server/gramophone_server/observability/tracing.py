@@ -1,0 +1,222 @@
+"""Traces: whose call a call is part of (W3C Trace Context), and OpenTelemetry spans of calls and jobs.
+
+The trace of a call stands in the logs in any case. Spans are made if OpenTelemetry is installed, and if its own
+environment variables say where they go; it is not imported otherwise.
+"""
+
+import importlib.util
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from ..logs import mark
+from ..messages.events import Failure, Result
+from ..scheduling.observer import Observer
+from ..storage.job import Job
+
+log = logging.getLogger(__name__)
+
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A place in a trace: 32 and 16 hexadecimal digits, and whether the caller records it."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool = True
+
+
+_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+def read_traceparent(metadata: Any) -> Trace | None:
+    """The trace that a call's metadata say it is part of; None for none, or for what is no `traceparent`.
+
+    https://www.w3.org/TR/trace-context/#traceparent-header
+    """
+    values = [value for key, value in metadata or () if key == "traceparent"]
+    if len(values) != 1 or not isinstance(values[0], str):
+        return None
+    match = _TRACEPARENT.fullmatch(values[0])
+    # Versions to come may go on after the flags; this one may not.
+    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
+        return None
+    if match[2] == "0" * 32 or match[3] == "0" * 16:
+        return None
+    return Trace(match[2], match[3], bool(int(match[4], 16) & 1))
+
+
+def open_provider(environment: Mapping[str, str] = os.environ) -> Any:
+    """What sends spans off by OTLP, set up by OpenTelemetry's own variables; None if nothing says where to.
+
+    OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT) turns it on, OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none
+    off.
+    """
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    wanted = any(environment.get(name) for name in endpoints)
+    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not wanted or disabled or environment.get("OTEL_TRACES_EXPORTER") == "none":
+        return None
+    if importlib.util.find_spec("opentelemetry") is None:
+        log.warning("no spans are sent: OpenTelemetry is not installed; pip install 'gramophone[tracing]'")
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        log.warning("no spans are sent: %s is not installed; pip install 'gramophone[tracing]'", error.name)
+        return None
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before this name.
+    named = {} if environment.get("OTEL_SERVICE_NAME") else {"service.name": "gramophone"}
+    provider = TracerProvider(resource=Resource.create(named))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+class Tracing(Observer):
+    """Makes a span of each call, and for each job one from its submission to its end with one for each of its phases.
+
+    Args:
+        provider: OpenTelemetry's; None to make no spans and only mark the logs with the traces of callers.
+    """
+
+    def __init__(self, provider: Any = None) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("gramophone") if provider is not None else None
+        self._jobs: dict[str, Any] = {}
+        self._phases: dict[str, Any] = {}
+        self._starts: dict[str, int] = {}
+
+    @contextmanager
+    def call(self, method: str, metadata: Any) -> Iterator[dict[str, str]]:
+        """A call of `/service/method`; the block puts its `code` (a gRPC status) into what it is given."""
+        outcome: dict[str, str] = {}
+        trace = read_traceparent(metadata)
+        if self._tracer is None:
+            self._enter(trace)
+            yield outcome
+            return
+        from opentelemetry.trace import SpanKind
+
+        service, _, name = method.removeprefix("/").partition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+        span = self._tracer.start_span(
+            f"{service}/{name}", _context_of(trace), kind=SpanKind.SERVER, attributes=attributes
+        )
+        self._enter(_trace_of(span))
+        try:
+            yield outcome
+        finally:
+            code = outcome.get("code", "UNKNOWN")
+            span.set_attribute("rpc.grpc.status", code)
+            if code in ("UNKNOWN", "INTERNAL", "DATA_LOSS", "UNIMPLEMENTED", "UNAVAILABLE"):
+                _fail(span, code)
+            span.end()
+
+    def queued(self, job: Job) -> None:
+        """The job's span begins, unless it has, and its waiting."""
+        if self._tracer is None:
+            if (trace := _current.get()) is not None and "trace_id" not in job.marks:
+                job.marks.update(trace_id=trace.trace_id, span_id=trace.span_id)
+            return
+        if job.id not in self._jobs:
+            spec = job.spec
+            attributes = {
+                "gramophone.job.id": job.id,
+                "gramophone.job.kind": spec.kind,
+                "gramophone.job.model": spec.model,
+                "gramophone.job.width": spec.width,
+                "gramophone.job.height": spec.height,
+                "gramophone.job.iterations": spec.iterations,
+            }
+            span = self._tracer.start_span(f"job {spec.kind}", _context_of(_current.get()), attributes=attributes)
+            self._jobs[job.id] = span
+            trace = _trace_of(span)
+            job.marks.update(trace_id=trace.trace_id, span_id=trace.span_id)
+        self._phase(job, "queued")
+
+    def started(self, job: Job) -> None:
+        """Its waiting ends, and its running begins."""
+        if self._tracer is not None:
+            self._starts[job.id] = time.time_ns()
+            self._phase(job, "running")
+
+    def ended(self, job: Job) -> None:
+        """All its spans end."""
+        span = self._jobs.pop(job.id, None)
+        if self._tracer is None or span is None:
+            return
+        phase, outcome, start = self._phases.pop(job.id, None), job.outcome, self._starts.pop(job.id, None)
+        if isinstance(outcome, Result):
+            span.set_attribute("gramophone.job.iterations_done", outcome.iterations)
+            # Of a job that was interrupted the worker's figures are not of one stretch of time.
+            if start is not None and job.attempts == 1:
+                middle = start + round(outcome.prepare * 1e9)
+                self._past(phase, "prepare", start, middle)
+                self._past(phase, "optimize", middle, middle + round(outcome.optimize * 1e9))
+        span.set_attribute("gramophone.job.outcome", job.state.value)
+        span.set_attribute("gramophone.job.attempts", job.attempts)
+        if isinstance(outcome, Failure):
+            _fail(span, outcome.message)
+        if phase is not None:
+            phase.end()
+        span.end()
+
+    def close(self) -> None:
+        """Ends what is open and sends off what waits, for some seconds at most. Blocks."""
+        if self._provider is not None:
+            for span in (*self._phases.values(), *self._jobs.values()):
+                span.end()
+            self._provider.force_flush(3000)
+            self._provider.shutdown()
+
+    def _enter(self, trace: Trace | None) -> None:
+        _current.set(trace)
+        if trace is not None:
+            mark(trace_id=trace.trace_id, span_id=trace.span_id)
+
+    def _phase(self, job: Job, name: str) -> None:
+        if (before := self._phases.pop(job.id, None)) is not None:
+            before.end()
+        if self._tracer is not None and job.id in self._jobs:
+            attributes = {"gramophone.job.id": job.id, "gramophone.job.attempts": job.attempts}
+            context = _context_of(_trace_of(self._jobs[job.id]))
+            self._phases[job.id] = self._tracer.start_span(name, context, attributes=attributes)
+
+    def _past(self, parent: Any, name: str, start: int, end: int) -> None:
+        if self._tracer is not None and parent is not None:
+            self._tracer.start_span(name, _context_of(_trace_of(parent)), start_time=start).end(end)
+
+
+def _trace_of(span: Any) -> Trace:
+    context = span.get_span_context()
+    return Trace(f"{context.trace_id:032x}", f"{context.span_id:016x}", bool(context.trace_flags.sampled))
+
+
+def _context_of(trace: Trace | None) -> Any:
+    """OpenTelemetry's context below that place; an empty one for None."""
+    from opentelemetry.context import Context
+    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+    if trace is None:
+        return Context()
+    place = SpanContext(
+        int(trace.trace_id, 16), int(trace.span_id, 16), is_remote=True, trace_flags=TraceFlags(int(trace.sampled))
+    )
+    return set_span_in_context(NonRecordingSpan(place), Context())
+
+
+def _fail(span: Any, why: str) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    span.set_status(Status(StatusCode.ERROR, why))

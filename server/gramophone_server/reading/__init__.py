@@ -1,0 +1,1 @@
+"""From the bytes of a request to a job's spec: bounds of size and time, checks, defaults, pictures."""

@@ -1,0 +1,1 @@
+"""What all gRPC code shares: errors with details, violations of fields, wrappers of handlers."""

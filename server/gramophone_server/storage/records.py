@@ -1,0 +1,156 @@
+"""Jobs as their rows have them; a row that cannot be read is trouble of that job alone."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from ..blobs import BlobStore, DamagedBlobError
+from ..messages.events import Event, Failure, Progress, Result, State
+from ..messages.spec import JobSpec, Kind, LevelSpec, PreviewSpec, ResultSpec
+from . import codec
+from .codec import UnreadableError
+from .database import events, job_blobs
+from .job import Job
+
+log = logging.getLogger(__name__)
+
+Row = Mapping[Any, Any] | sa.RowMapping
+# Of a timestamp in the contract: the end of the year 9999. Of a count there: what 32 bits hold.
+_LAST, _MOST = 253_402_300_799.0, 2**31 - 1
+
+
+class Records:
+    """Reads rows.
+
+    Whatever is in them, there is a job to list, to fetch and to delete: an end that can be read is kept, and a job
+    without one has failed with DATA_LOSS. Each job's trouble is logged once.
+
+    Args:
+        files: have the results.
+    """
+
+    def __init__(self, files: BlobStore) -> None:
+        self._files = files
+        self._told: set[str] = set()
+
+    def job(self, connection: sa.Connection, row: Row, *, with_result: bool) -> Job:
+        """The job of a row, with its states and its latest progress."""
+        spec, trouble = self._spec(row)
+        job = Job(
+            row["id"],
+            spec,
+            owner=_text(row["owner"]),
+            request_id=_text(row["request_id"]) or None,
+            request_sha256=_text(row["request_sha256"]),
+            priority=_count(row["priority"]),
+            create_time=_moment(row["create_time"]) or 0.0,
+        )
+        job.attempts = max(0, _count(row["attempts"]))
+        job.start_time, job.end_time = _moment(row["start_time"]), _moment(row["end_time"])
+        for event in self._history(connection, job.id, with_result=with_result):
+            job.restore(event)
+        job.partial = True
+        if not job.state.final and row["state"] not in (State.QUEUED.value, State.RUNNING.value):
+            trouble = trouble or f"its state is {row['state']!r}, and there is no record of how that came about"
+        if not job.state.final and trouble is not None:
+            job.restore(self._lost(job.id, job.sequence + 1, job.end_time or job.create_time, "job", trouble))
+        return job
+
+    def event(self, connection: sa.Connection, row: Row, *, with_result: bool) -> Event:
+        """The event of a row; one that cannot be read is a bare change of state."""
+        job_id, sequence, time = row["job_id"], row["sequence"], _moment(row["time"]) or 0.0
+        try:
+            state = State(row["state"])
+            return Event(sequence, time, state, self._detail(connection, row, state, with_result=with_result))
+        except DamagedBlobError as error:
+            reason = f"The file of the result was lost or damaged on the server's disk ({error})"
+            return Event(sequence, time, State.FAILED, Failure("DATA_LOSS", f"{reason}; submit the job again."))
+        except (ValueError, UnreadableError) as error:
+            if row["state"] in (State.SUCCEEDED.value, State.FAILED.value):
+                return self._lost(job_id, sequence, time, "job's end", str(error))
+            self._tell(job_id, f"an event: {error}")
+            return Event(sequence, time, State.RUNNING)
+
+    def _history(self, connection: sa.Connection, job_id: str, *, with_result: bool) -> Iterable[Event]:
+        of_job = events.c.job_id == job_id
+        states = sa.select(events).where(of_job, events.c.state != State.RUNNING.value)
+        running = sa.select(events).where(of_job, events.c.state == State.RUNNING.value)
+        bare = running.where(events.c.detail.is_(None))
+        latest = running.where(events.c.detail.is_not(None)).order_by(events.c.sequence.desc()).limit(1)
+        rows = [row for query in (states, bare, latest) for row in connection.execute(query).mappings()]
+        for found in sorted((row for row in rows if is_numbered(row)), key=lambda row: int(row["sequence"])):
+            yield self.event(connection, found, with_result=with_result)
+
+    def _detail(
+        self, connection: sa.Connection, row: Row, state: State, *, with_result: bool
+    ) -> Progress | Result | Failure | None:
+        match state:
+            case State.SUCCEEDED:
+                data = self._result(connection, row["job_id"]) if with_result else b""
+                return codec.decode_result(row["detail"], data)
+            case State.FAILED:
+                return codec.decode_failure(row["detail"])
+            case State.RUNNING if row["detail"] is not None:
+                return codec.decode_progress(row["detail"])
+            case _:
+                return None
+
+    def _result(self, connection: sa.Connection, job_id: str) -> bytes:
+        query = sa.select(job_blobs.c.sha256).where(job_blobs.c.job_id == job_id, job_blobs.c.is_result)
+        name = connection.execute(query).scalar()
+        if name is None:
+            raise UnreadableError("it does not say which file the result is in")
+        return self._files.get(name)
+
+    def _spec(self, row: Row) -> tuple[JobSpec, str | None]:
+        """The spec, or one that says little; and what is wrong with it."""
+        try:
+            return codec.decode_spec(row["spec"]), None
+        except UnreadableError as error:
+            self._tell(row["id"], f"its spec: {error}")
+            return _blank(row["kind"], _text(row["model"])), f"its spec cannot be read ({error})"
+
+    def _lost(self, job_id: str, sequence: int, time: float, what: str, trouble: str) -> Event:
+        self._tell(job_id, trouble)
+        message = f"The record of the {what} was lost or damaged on the server's disk: {trouble}; submit the job again."
+        return Event(sequence, time, State.FAILED, Failure("DATA_LOSS", message))
+
+    def _tell(self, job_id: str, trouble: str) -> None:
+        if job_id not in self._told:
+            self._told.add(job_id)
+            log.error("job %s cannot be read: %s", job_id, trouble, extra={"job_id": job_id})
+
+
+def is_numbered(row: Row) -> bool:
+    """Whether the row of an event has a number by which it can be ordered."""
+    return isinstance(row["sequence"], int) and 0 < row["sequence"] < 2**63
+
+
+def _moment(value: object) -> float | None:
+    """Seconds since the epoch that the contract can say; None for anything else."""
+    is_time = isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= _LAST
+    return float(cast(float, value)) if is_time else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and abs(value) <= _MOST else 0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _blank(kind: object, model: str) -> JobSpec:
+    """A spec of a job whose own cannot be read: of that kind and model, and nothing else."""
+    known = kind if kind in ("style", "content", "transfer") else "unspecified"
+    return JobSpec(
+        kind=cast(Kind, known), model=model, width=0, height=0, content=None, styles=(), content_layers=(),
+        style_layers=(), content_weight=0.0, style_weight=0.0, size=0, fit="square", iterations=0, optimizer="lbfgs",
+        learning_rate=0.0, init="noise", init_image=None, seed=0, precision="auto", pooling="max", tv_weight=0.0,
+        report_every=0, preview=PreviewSpec(0, 0, "png"), time_limit=None, levels=(LevelSpec(0, 0, 0),),
+        padding="zeros", init_noise=0.0, averaging=0.0, plateau=0.0, color="style", loss_scale="paper",
+        lbfgs_history=0, result=ResultSpec("png", 8), tile_size=None,
+    )  # fmt: skip

@@ -1,0 +1,181 @@
+"""What SQLite and PostgreSQL could answer differently they answer the same: odd names, extreme numbers, all times."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone_server.security.tokens import add_token
+from tests.harness import Calls, ServerProcess, events, options, style_request
+
+Code = grpc.StatusCode
+# What a text may hold that a database could take badly. A lone surrogate cannot come over protobuf.
+ODD = {
+    "NUL": "a\0b",
+    "NUL alone": "\0",
+    "controls": "\x01\x1f\x7f\x85\u2028",
+    "not a character": "\uffff\ufdd0",
+    "beyond the plane": "\U0010ffff\U0001f3a8",
+    "quotes": "'; DROP TABLE jobs; --",
+    "a backslash": "\\x00\\000\\",
+    "patterns": "%_*?",
+    "combining": "e\u0301\u202e",
+    "an id's length": "\0" * 30,
+    "a hash's length": "\0" * 64,
+    "long": "0" * 100_000,
+    "empty-looking": "\u200b ",
+}
+MOST = 2**63 - 1
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory) -> Iterator[dict[str, Any]]:
+    """Servers on each database, as they are needed, each with a job that has ended."""
+    made: dict[str, Any] = {}
+    yield made
+    for server, calls, _ in made.values():
+        calls.channel.close()
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def on(held, each_database, tmp_path_factory) -> tuple[Calls, str]:
+    """Calls of an administrator to a server on one of the databases, and the id of a job that has ended."""
+    if each_database not in held:
+        file = tmp_path_factory.mktemp("tokens") / "tokens.json"
+        token = add_token(file, "root", admin=True)
+        server = ServerProcess("--tokens", str(file), "--threads", "1")
+        calls = Calls(server.address)
+        calls.jobs = authenticated(calls.jobs, token)
+        calls.style = authenticated(calls.style, token)
+        last = list(events(calls.style.ReconstructStyle(style_request())))[-1]
+        assert last.state == job_pb2.JOB_STATE_SUCCEEDED
+        held[each_database] = server, calls, last.job_id
+    _, calls, job_id = held[each_database]
+    return calls, job_id
+
+
+def authenticated(stub: Any, token: str) -> Any:
+    """The stub, each of whose calls has a token."""
+
+    class WithToken:
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            return lambda request: getattr(stub, name)(request, metadata=(("authorization", f"Bearer {token}"),))
+
+    return WithToken()
+
+
+def answer(call: Callable[[Message], Any], request: Message) -> Code:
+    """How the call ends."""
+    refused: Any = None
+    try:
+        result = call(request)
+        if not isinstance(result, Message):
+            list(result)
+    except grpc.RpcError as error:
+        refused = error
+    assert refused is None or not re.search("disk|storage", refused.details())
+    return refused.code() if refused else Code.OK
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_id_that_cannot_be_one_is_not_found(on, name):
+    calls, _ = on
+    for method, kind in (
+        ("GetJob", job_service_pb2.GetJobRequest),
+        ("CancelJob", job_service_pb2.CancelJobRequest),
+        ("DeleteJob", job_service_pb2.DeleteJobRequest),
+        ("WatchJob", job_service_pb2.WatchJobRequest),
+        ("DownloadResult", job_service_pb2.DownloadResultRequest),
+    ):
+        assert answer(getattr(calls.jobs, method), kind(job_id=ODD[name])) == Code.NOT_FOUND, method
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_texts_of_a_listing(on, name):
+    calls, _ = on
+    expected = Code.INVALID_ARGUMENT if "\0" in ODD[name] else Code.OK
+    for field in ("model", "owner", "page_token"):
+        assert answer(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: ODD[name]})) == expected, field
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_texts_of_a_request(on, name):
+    calls, _ = on
+    text = ODD[name]
+    by_name = pb.ReconstructStyleRequest(
+        styles=[options_pb2.StyleSource(image=options_pb2.Image(sha256=text))], options=options()
+    )
+    layer = style_request()
+    layer.style_layers.add(layer=text)
+    named = style_request()
+    named.request_id = text
+    assert answer(calls.style.ReconstructStyle, by_name) == Code.INVALID_ARGUMENT
+    assert answer(calls.style.ReconstructStyle, layer) == Code.INVALID_ARGUMENT
+    could_be = re.fullmatch(r"[\x21-\x7e]{1,128}", text)
+    assert answer(calls.style.ReconstructStyle, named) == (Code.OK if could_be else Code.INVALID_ARGUMENT)
+    assert answer(calls.style.ReconstructStyle, style_request(model=text)) == Code.NOT_FOUND
+    upload = iter([job_service_pb2.UploadImageRequest(sha256=text)])
+    assert answer(calls.jobs.UploadImage, upload) == Code.INVALID_ARGUMENT  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2**31 - 1, 2**31, 2**53, MOST])
+def test_sequences_up_to_the_last(on, after):
+    calls, job_id = on
+    found = list(calls.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)))
+    assert [event.event.sequence for event in found] == sorted(event.event.sequence for event in found)
+    assert bool(found) == (after < 2**31 - 1)
+
+
+def test_numbers_beyond_what_there_is(on):
+    calls, job_id = on
+    for size in (0, -1, 1001, 2**31 - 1):
+        assert answer(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_size=size)) == Code.INVALID_ARGUMENT
+    for offset in (2**31, MOST):
+        request = job_service_pb2.DownloadResultRequest(job_id=job_id, offset=offset)
+        assert answer(calls.jobs.DownloadResult, request) == Code.INVALID_ARGUMENT
+    for after in (-1, -MOST - 1):
+        request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
+        assert answer(calls.jobs.WatchJob, request) == Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "is_before"),
+    [(-62_135_596_800, 0, True), (-1, 999_999_999, True), (0, 0, True), (253_402_300_799, 999_999_999, False)],
+    ids=["year 1", "1969", "1970", "year 9999"],
+)
+def test_times_from_the_first_to_the_last(on, seconds, nanos, is_before):
+    calls, job_id = on
+    moment = Timestamp(seconds=seconds, nanos=nanos)
+    after = calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(created_after=moment)).jobs
+    before = calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(created_before=moment)).jobs
+    assert (job_id in [job.id for job in after]) == is_before
+    assert (job_id in [job.id for job in before]) != is_before
+
+
+def test_no_time_at_all(on):
+    calls, _ = on
+    for moment in (Timestamp(seconds=MOST), Timestamp(seconds=-MOST), Timestamp(nanos=-1), Timestamp(nanos=2**31 - 1)):
+        request = job_service_pb2.ListJobsRequest(created_after=moment)
+        assert answer(calls.jobs.ListJobs, request) == Code.INVALID_ARGUMENT
+
+
+def test_pages_in_both_orders(on):
+    calls, _ = on
+    for seed in range(3):
+        list(calls.style.ReconstructStyle(style_request(seed, iterations=1)))
+    for order in (job_service_pb2.JOB_ORDER_NEWEST_FIRST, job_service_pb2.JOB_ORDER_OLDEST_FIRST):
+        found, token = [], ""
+        while True:
+            page = calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_size=1, page_token=token, order=order))
+            found += [job.id for job in page.jobs]
+            if not (token := page.next_page_token):
+                break
+        assert len(found) == len(set(found)) >= 4
+        assert found == sorted(found, reverse=order == job_service_pb2.JOB_ORDER_NEWEST_FIRST)

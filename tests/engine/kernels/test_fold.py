@@ -1,0 +1,36 @@
+"""Folded pictures against torch's own convolution of 6x6 with stride 2."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gramophone_server.engine.kernels.fold import folded, folded_kernel
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+@pytest.mark.parametrize("size", [(16, 12), (15, 12), (12, 17), (7, 9), (2, 2)])
+def test_a_kernel_of_3x3_over_the_fold_is_one_of_6x6(size, padding):
+    generator = torch.Generator().manual_seed(0)
+    canvas, kernel, offset, slope = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((2, 3, *size), (5, 3, 6, 6), (3, 1, 1), (2, 5, size[0] // 2, size[1] // 2))
+    )
+    canvas.requires_grad_()
+    got = F.conv2d(folded(canvas, offset, torch.float64, padding=padding), folded_kernel(kernel))
+    around = F.pad(canvas + offset, (2, 2, 2, 2), mode="replicate" if padding == "replicate" else "constant")
+    expected = F.conv2d(around, kernel, stride=2)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y, canvas, slope)[0] for y in (got, expected)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_it_lies_as_convolutions_take_it_and_comes_back_as_the_canvas_does(dtype):
+    canvas = torch.rand(2, 3, 8, 10, requires_grad=True)
+    picture = folded(canvas, torch.zeros(3, 1, 1), dtype)
+    assert picture.dtype == dtype
+    assert picture.shape == (2, 12, 6, 7)
+    assert picture.is_contiguous(memory_format=torch.channels_last)
+    (slope,) = torch.autograd.grad(picture.sum(), canvas)
+    assert slope.dtype == torch.float32
+    assert slope.is_contiguous()
+    assert torch.equal(slope, torch.ones_like(canvas))

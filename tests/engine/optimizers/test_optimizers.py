@@ -1,0 +1,139 @@
+"""Optimizers on problems whose answers are known, and canvas by canvas."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from gramophone_server.engine.objective import Evaluation
+from gramophone_server.engine.optimizers.adam import Adam
+from gramophone_server.engine.optimizers.lbfgs import LBFGS
+from gramophone_server.engine.optimizers.optimizer import Optimizer
+from gramophone_server.engine.synthesis import Best
+
+SHAPE = (3, 4, 4)
+
+
+def quadratic(centre: torch.Tensor, curvature: torch.Tensor) -> Callable[[torch.Tensor], Evaluation]:
+    """½ Σ curvature · (x − centre)², canvas by canvas."""
+
+    def evaluate(canvas: torch.Tensor) -> Evaluation:
+        offset = canvas - centre
+        loss = (curvature * offset.square()).sum((1, 2, 3)) / 2
+        return Evaluation(loss[:, None], loss, curvature * offset)
+
+    return evaluate
+
+
+def run(optimizer: Optimizer, evaluate: Callable[[torch.Tensor], Evaluation], canvas: torch.Tensor, steps: int):
+    """The best iterate of each canvas, as the engine keeps it."""
+    best = Best(canvas, torch.full((len(canvas),), torch.inf))
+    for _ in range(steps):
+        at = evaluate(canvas)
+        best = best.or_better(canvas, at)
+        canvas = optimizer.step(canvas, at)
+    return best.or_better(canvas, evaluate(canvas)).canvas
+
+
+def problem(n: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Centres partly outside the box, curvatures over three decades, starts."""
+    generator = torch.Generator().manual_seed(n)
+    centre, curvature, start = (torch.rand(n, *SHAPE, generator=generator).to(dtype) for _ in range(3))
+    return 2 * centre - 0.5, 10 ** (3 * curvature), start
+
+
+def test_adam_is_torchs_inside_the_box():
+    centre, curvature, start = problem(2)
+    centre = centre.clamp(0.3, 0.7)
+    start = start.clamp(0.4, 0.6)
+    ours = run(Adam(learning_rate=255e-3), quadratic(centre, curvature), start, 30)
+    theirs = start.clone().requires_grad_()
+    reference = torch.optim.Adam([theirs], lr=1e-3)
+    for _ in range(30):
+        reference.zero_grad()
+        quadratic(centre, curvature)(theirs).loss.sum().backward()
+        reference.step()
+    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_lbfgs_finds_the_boxed_minimum():
+    centre, curvature, start = problem(2)
+    got = run(LBFGS(), quadratic(centre, curvature), start, 150)
+    torch.testing.assert_close(got, centre.clamp(0, 1), rtol=0, atol=5e-3)
+
+
+def test_lbfgs_needs_far_fewer_evaluations_than_adam():
+    centre, curvature, start = problem(1)
+    evaluate = quadratic(centre, curvature)
+    floor = evaluate(centre.clamp(0, 1)).loss.item()
+    excess = {
+        name: evaluate(run(optimizer, evaluate, start, 40)).loss.item() - floor
+        for name, optimizer in {"lbfgs": LBFGS(), "adam": Adam()}.items()
+    }
+    assert excess["lbfgs"] < 0.2 * excess["adam"]
+
+
+@pytest.mark.parametrize("make", [Adam, LBFGS])
+def test_pixels_stay_in_the_box(make):
+    centre, curvature, start = problem(2)
+    optimizer, canvas, evaluate = make(), start, quadratic(3 * centre, curvature)
+    for _ in range(20):
+        canvas = optimizer.step(canvas, evaluate(canvas))
+        assert canvas.min() >= 0
+        assert canvas.max() <= 1
+
+
+@pytest.mark.parametrize("make", [Adam, LBFGS])
+def test_a_canvas_alone_is_the_canvas_in_a_batch(make):
+    # In float64: how a library rounds may depend on where a canvas lies, and forty steps make much of a last digit.
+    centre, curvature, start = problem(4, torch.float64)
+    together = run(make(), quadratic(centre, curvature), start, 40)
+    for n in range(4):
+        one = slice(n, n + 1)
+        alone = run(make(), quadratic(centre[one], curvature[one]), start[one], 40)
+        torch.testing.assert_close(alone[0], together[n], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", [Adam, LBFGS])
+def test_how_a_canvas_lies_in_memory_changes_nothing(make):
+    centre, curvature, start = problem(2, torch.float64)
+    evaluate = quadratic(centre, curvature)
+    other = run(make(), evaluate, start.contiguous(memory_format=torch.channels_last), 30)
+    torch.testing.assert_close(other, run(make(), evaluate, start, 30), rtol=1e-9, atol=1e-10)
+
+
+def test_a_history_in_the_hosts_memory_changes_nothing():
+    centre, curvature, start = problem(2)
+    evaluate = quadratic(centre, curvature)
+    assert torch.equal(run(LBFGS(host=True), evaluate, start, 40), run(LBFGS(), evaluate, start, 40))
+
+
+def test_lbfgs_starts_on_negative_curvature():
+    """−cos has negative curvature at the start: the first curvature pair is useless, and the optimizer must go on."""
+
+    def evaluate(canvas: torch.Tensor) -> Evaluation:
+        angle = torch.pi * (canvas - 0.9)
+        loss = (1 - torch.cos(angle)).sum((1, 2, 3))
+        return Evaluation(loss[:, None], loss, torch.pi * torch.sin(angle))
+
+    got = run(LBFGS(), evaluate, torch.full((1, *SHAPE), 0.1), 60)
+    torch.testing.assert_close(got, torch.full_like(got, 0.9), rtol=0, atol=1e-3)
+
+
+def test_lbfgs_backs_out_of_a_region_without_finite_loss():
+    centre, curvature, start = problem(2)
+    smooth = quadratic(centre.clamp(0, 0.45), curvature)
+
+    def evaluate(canvas: torch.Tensor) -> Evaluation:
+        at = smooth(canvas)
+        bad = canvas.amax((1, 2, 3)) > 0.5
+        spoil = torch.where(bad, torch.nan, 1.0)
+        return Evaluation(at.terms, at.loss * spoil, at.gradient * spoil.view(-1, 1, 1, 1))
+
+    optimizer, canvas = LBFGS(), start * 0.4
+    best = begun = smooth(canvas).loss
+    for _ in range(100):
+        canvas = optimizer.step(canvas, evaluate(canvas))
+        assert canvas.isfinite().all()
+        best = torch.fmin(best, evaluate(canvas).loss)
+    assert (best < 0.01 * begun).all()

@@ -1,0 +1,165 @@
+"""Fields counted before a message is parsed."""
+
+import time
+
+import pytest
+from google.protobuf.descriptor import Descriptor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gramophone.v1 import job_service_pb2, model_service_pb2, options_pb2
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone_server.reading.wire import MOST_FIELDS, WireError, check_wire, most_items
+from gramophone_server.rpc.violations import InvalidRequestError
+from tests.faults.calls import METHODS, calls
+from tests.harness import style_request
+
+
+def varint(value: int) -> bytes:
+    made = bytearray()
+    while value > 127:
+        made.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*made, value])
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+STYLE = pb.ReconstructStyleRequest.DESCRIPTOR
+NUMBER = {f.name: f.number for f in STYLE.fields}
+OPTIONS = {f.name: f.number for f in options_pb2.SynthesisOptions.DESCRIPTOR.fields}
+
+
+def refused(data: bytes, descriptor: Descriptor = STYLE) -> tuple[str, str]:
+    with pytest.raises(InvalidRequestError) as caught:
+        check_wire(data, descriptor)
+    ((path, reason),) = caught.value.violations
+    return path, reason
+
+
+@settings(max_examples=150, deadline=None)
+@given(call=calls(lambda: ["x"]))
+def test_what_the_contract_allows_passes(call):
+    for request in call.requests:
+        check_wire(request.SerializeToString(), request.DESCRIPTOR)
+
+
+def test_a_repeated_field_has_its_bound():
+    layer = options_pb2.LayerWeight(layer="conv1_1").SerializeToString()
+    check_wire(field(NUMBER["style_layers"], layer) * 256, STYLE)
+    assert refused(field(NUMBER["style_layers"], layer) * 257) == (
+        "style_layers",
+        "has more than 256 values; it takes 1 to 256",
+    )
+    assert refused(field(NUMBER["styles"], b"") * 17) == ("styles", "has more than 16 values; it takes 1 to 16")
+
+
+def test_the_parts_of_one_message_are_counted_together():
+    """A message that comes twice is merged by whoever parses it."""
+    job = field(NUMBER["styles"], b"") * 9
+    estimate = field(1, job) + field(1, job)
+    assert refused(estimate, pb.EstimateJobRequest.DESCRIPTOR)[0] == "styles"
+
+
+def test_packed_values_are_counted():
+    wanted = job_service_pb2.ListJobsRequest(states=[1] * 16)
+    check_wire(wanted.SerializeToString(), wanted.DESCRIPTOR)
+    wanted.states.append(1)
+    assert refused(wanted.SerializeToString(), wanted.DESCRIPTOR) == (
+        "states",
+        "has more than 16 values; it takes 1 to 16",
+    )
+    assert refused(field(3, b"\1" * 4_000_000), wanted.DESCRIPTOR)[0] == "states"
+    # Without an end of any, again and again.
+    assert refused(field(3, b"\xff" * 100) * 30, wanted.DESCRIPTOR)[0] == "states"
+    # Each alone is one value of the same field.
+    assert refused(b"\x18\1" * 17, wanted.DESCRIPTOR)[0] == "states"
+
+
+def test_strings_are_values_whatever_is_in_them():
+    asked = model_service_pb2.ExtractFeaturesRequest(layers=["\1" * 1000])
+    check_wire(asked.SerializeToString(), asked.DESCRIPTOR)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        field(NUMBER["options"], b"") * 1_000_000,
+        field(1000, b"") * 1_000_000,
+        b"\xa8\x46\1" * 1_000_000,
+        field(NUMBER["options"], field(OPTIONS["size"], b"") * 1_000_000),
+    ],
+    ids=["a message again and again", "unknown fields", "unknown numbers", "fields of another kind"],
+)
+def test_all_fields_together_have_a_bound(data):
+    begun = time.process_time()
+    path, reason = refused(data)
+    assert f"{MOST_FIELDS:,} fields" in reason
+    assert path in ("styles", "options")
+    assert time.process_time() - begun < 0.5
+
+
+def test_depth_has_a_bound():
+    data = b""
+    for _ in range(100):
+        data = field(1, data)
+    # Of a recursive message, which the contract has none of: a descriptor describes itself.
+    from google.protobuf import descriptor_pb2
+
+    nested = b""
+    for _ in range(100):
+        nested = field(3, nested)
+    with pytest.raises(InvalidRequestError, match=r"nested deeper|values"):
+        check_wire(nested, descriptor_pb2.DescriptorProto.DESCRIPTOR)
+    check_wire(data[:0], STYLE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x0a", b"\x0a\x05ab", b"\x0a" + b"\xff" * 9 + b"\x01", b"\xff" * 20, b"\x0b", b"\x0c", b"\x0d\1\1", b"\x08"],
+)
+def test_what_is_no_message_is_said_so(data):
+    with pytest.raises(WireError):
+        check_wire(data, STYLE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_counted_or_refused(data):
+    try:
+        check_wire(data, STYLE)
+    except (InvalidRequestError, WireError):
+        return
+    try:
+        pb.ReconstructStyleRequest.FromString(data)
+    except Exception as error:
+        assert "Error parsing message" in str(error)  # noqa: PT017 - such as text that is not UTF-8
+
+
+def test_every_repeated_field_of_the_contract_has_a_bound():
+    seen: set[str] = set()
+
+    def look(descriptor: Descriptor) -> None:
+        if descriptor.full_name in seen:
+            return
+        seen.add(descriptor.full_name)
+        for known in descriptor.fields:
+            if known.is_repeated:
+                assert most_items(known) > 0, known.full_name
+            if known.message_type is not None:
+                look(known.message_type)
+
+    for method in METHODS:
+        look(method.input_type)
+        look(method.output_type)
+    assert len(seen) > 20
+
+
+def test_an_ordinary_request_is_checked_in_no_time():
+    data = style_request().SerializeToString()
+    begun = time.process_time()
+    for _ in range(100):
+        check_wire(data, STYLE)
+    assert time.process_time() - begun < 1

@@ -1,0 +1,46 @@
+"""Reads requests as a server does, with real decoder processes, but without a server."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from gramophone.v1 import style_transfer_service_pb2 as pb
+from gramophone_server.decoding.decoders import Decoders
+from gramophone_server.decoding.staging import Staging
+from gramophone_server.messages.spec import JobSpec
+from gramophone_server.models.store import ModelStore
+from gramophone_server.reading.limits import Limits
+from gramophone_server.reading.requests import RequestReader
+from gramophone_server.reading.sources import Sources
+
+_DEFAULT = Limits()
+
+
+def read_job(
+    request: pb.EstimateJobRequest, model: str, *, models: Path | None = None, limits: Limits = _DEFAULT
+) -> JobSpec:
+    """The job of a request, with its pixels.
+
+    Args:
+        model: the server's default model.
+        models: folder of models; None means the user's.
+
+    Raises:
+        InvalidRequestError: as RequestReader does.
+    """
+    return asyncio.run(_read(RequestReader(ModelStore(models), model, limits), request, limits))
+
+
+async def _read(reader: RequestReader, request: pb.EstimateJobRequest, limits: Limits) -> JobSpec:
+    decoders = Decoders(limits.max_pixels, limits.decode_memory)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            with Sources(decoders, limits, _no_upload, Staging(Path(folder)), "", durable=False) as sources:
+                spec = await reader.estimate(request, sources)
+                return spec.with_pixels(lambda name: (sources.staging.path / name).read_bytes())
+    finally:
+        await decoders.close()
+
+
+async def _no_upload(owner: str, sha256: str) -> Path | None:
+    return None

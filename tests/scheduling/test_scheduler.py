@@ -1,0 +1,166 @@
+"""What becomes of jobs when things go wrong; the executor here goes wrong by script, real ones are in tests/faults."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gramophone_server.messages.events import EncodedPicture, Failure, Progress, Result, State
+from gramophone_server.messages.pipe import Outcome, Paused, Run
+from gramophone_server.messages.spec import JobSpec
+from gramophone_server.scheduling.admission import StoppingError
+from gramophone_server.scheduling.executor import WorkerDiedError
+from gramophone_server.scheduling.scheduler import Bounds, Scheduler
+from gramophone_server.storage.folder import DataFolder
+from gramophone_server.storage.job import Job
+from gramophone_server.storage.store import JobStore
+
+from .specs import make_spec
+
+RESULT = Result(EncodedPicture(b"picture", "png", 1, 1), 0.5, (), 9, "model", "{}", 1.0, 2.0)
+OUT_OF_MEMORY = Failure("RESOURCE_EXHAUSTED", "The job ran out of memory.")
+
+
+class Scripted:
+    """Ends each run as told; one that is to wait ends when it is cancelled or paused."""
+
+    ready = True
+    trouble = None
+
+    def __init__(self, *script: Outcome | Exception | str) -> None:
+        self.script = list(script)
+        self.runs: list[Run] = []
+        self._stops: dict[str, Outcome] = {}
+        self._changed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def usable(self) -> None:
+        """Always."""
+
+    async def estimate(self, spec: JobSpec, *, timed: bool) -> Failure:
+        return Failure("UNAVAILABLE", "It is a script.")
+
+    async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
+        self.runs.append(task)
+        on_progress(Progress(1, 9, 1.0, (), 1.0, 1.0, 1.0))
+        outcome = self.script.pop(0) if self.script else RESULT
+        if isinstance(outcome, Exception):
+            raise outcome
+        if not isinstance(outcome, str):
+            return outcome
+        while task.job_id not in self._stops:
+            await self._changed.wait()
+            self._changed.clear()
+        return self._stops[task.job_id]
+
+    async def cancel(self, job_id: str) -> None:
+        self._stops[job_id] = None
+        self._changed.set()
+
+    async def pause(self, job_id: str) -> None:
+        self._stops[job_id] = Paused()
+        self._changed.set()
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+
+@asynccontextmanager
+async def scheduling(
+    folder: Path | None, *script: Outcome | Exception | str, **bounds: int
+) -> AsyncIterator[tuple[Scheduler, Scripted]]:
+    executor = Scripted(*script)
+    scheduler = Scheduler([executor], JobStore(DataFolder(folder)), Bounds(**bounds))  # type: ignore[list-item]
+    await scheduler.start()
+    try:
+        yield scheduler, executor
+    finally:
+        await scheduler.stop(1.0)
+
+
+async def ended(job: Job) -> State:
+    return [event.state async for event in job.watch()][-1]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - of what others do, nobody tells
+        await asyncio.sleep(0.005)
+
+
+async def test_a_job_whose_workers_die_goes_on_until_too_many_have(tmp_path):
+    died = [WorkerDiedError("was killed by signal 9") for _ in range(3)]
+    async with scheduling(tmp_path, *died[:2], attempts=3) as (scheduler, executor):
+        job = await scheduler.admission.submit(make_spec())
+        assert await ended(job) is State.SUCCEEDED
+        assert (job.attempts, job.losses) == (3, 2)
+        assert [run.squeeze for run in executor.runs] == [0, 0, 0]
+    async with scheduling(tmp_path, *died, attempts=3) as (scheduler, executor):
+        job = await scheduler.admission.submit(make_spec())
+        assert await ended(job) is State.FAILED
+        assert "was killed by signal 9" in job.outcome.message
+        assert "3 times" in job.outcome.message
+
+
+async def test_a_job_that_runs_out_of_memory_gets_less_of_it_each_time(tmp_path):
+    async with scheduling(tmp_path, *[OUT_OF_MEMORY] * 2) as (scheduler, executor):
+        assert await ended(await scheduler.admission.submit(make_spec())) is State.SUCCEEDED
+        assert [run.squeeze for run in executor.runs] == [0, 1, 2]
+    async with scheduling(tmp_path, *[OUT_OF_MEMORY] * 9) as (scheduler, executor):
+        job = await scheduler.admission.submit(make_spec())
+        assert await ended(job) is State.FAILED
+        assert job.outcome == OUT_OF_MEMORY
+        assert [run.squeeze for run in executor.runs] == [0, 1, 2, 3]
+
+
+async def test_an_interrupted_job_comes_before_those_that_wait(tmp_path):
+    async with scheduling(tmp_path, WorkerDiedError("left with status 1")) as (scheduler, executor):
+        jobs = [await scheduler.admission.submit(make_spec(seed=seed)) for seed in range(3)]
+        for job in jobs:
+            await ended(job)
+        assert [run.job_id for run in executor.runs] == [jobs[0].id, jobs[0].id, jobs[1].id, jobs[2].id]
+
+
+async def test_cancelling_at_any_stage(tmp_path):
+    async with scheduling(tmp_path, "waits", WorkerDiedError("was killed by signal 9")) as (scheduler, executor):
+        running, waiting = await scheduler.admission.submit(make_spec()), await scheduler.admission.submit(make_spec())
+        await scheduler.cancel(waiting)
+        assert waiting.state is State.CANCELLED
+        await until(lambda: bool(executor.runs))
+        await scheduler.cancel(running)
+        assert await ended(running) is State.CANCELLED
+        # Its worker dies before it could obey: it is not run again.
+        third = await scheduler.admission.submit(make_spec())
+        await until(lambda: third.state is State.RUNNING)
+        await scheduler.cancel(third)
+        assert await ended(third) in (State.CANCELLED, State.SUCCEEDED)
+
+
+async def test_a_server_that_leaves_hands_its_jobs_on(tmp_path):
+    async with scheduling(tmp_path, "waits") as (scheduler, executor):
+        running, waiting = [await scheduler.admission.submit(make_spec(seed=seed)) for seed in range(2)]
+        await until(lambda: bool(executor.runs))
+        watcher = asyncio.create_task(ended(waiting))
+        await asyncio.sleep(0)
+        await scheduler.stop(5.0)
+        assert await watcher is State.QUEUED
+        with pytest.raises(StoppingError):
+            scheduler.admission.check_room("")
+    async with scheduling(tmp_path) as (scheduler, executor):
+        await until(lambda: len(executor.runs) == 2)
+        assert [run.job_id for run in executor.runs] == [running.id, waiting.id]
+        for job_id in (running.id, waiting.id):
+            assert await ended(await scheduler.store.get(job_id)) is State.SUCCEEDED
+
+
+async def test_a_server_whose_jobs_go_with_it_fails_them():
+    async with scheduling(None, "waits") as (scheduler, executor):
+        running, waiting = await scheduler.admission.submit(make_spec()), await scheduler.admission.submit(make_spec())
+        await until(lambda: bool(executor.runs))
+        await scheduler.stop(0.0)
+        for job in (running, waiting):
+            assert job.state is State.FAILED
+            assert "shut down" in job.outcome.message

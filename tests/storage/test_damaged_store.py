@@ -1,0 +1,87 @@
+"""What is damaged, cut off or cannot be written is said so, and nothing else is lost."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gramophone_server.blobs import DamagedBlobError
+from gramophone_server.messages.events import State
+from gramophone_server.storage.errors import StorageError
+
+from .stores import make, opened, pixels_of, result, run, spec_of
+
+pytestmark = pytest.mark.usefixtures("each_database")
+
+
+def damage(folder: Path, what: Callable[[bytes], bytes], content: bytes) -> None:
+    for path in (folder / "blobs").glob("*/*"):
+        if path.read_bytes() == content:
+            path.write_bytes(what(content))
+
+
+async def test_a_damaged_result_is_a_failed_job_not_a_damaged_picture(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        await run(store, job, 1, result(b"picture"))
+    damage(tmp_path, lambda data: data[:3], b"picture")
+    async with opened(tmp_path) as (store, _):
+        job = await store.get("0001")
+        assert job.state is State.FAILED
+        assert job.outcome.code == "DATA_LOSS"
+
+
+async def test_damaged_pixels_are_said_so(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        damage(tmp_path, lambda data: data[::-1], b"abc")
+        with pytest.raises(DamagedBlobError, match="damaged"):
+            pixels_of(store, job)
+
+
+@pytest.mark.usefixtures("in_folder")
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
+async def test_a_damaged_database_is_put_aside(tmp_path, content):
+    async with opened(tmp_path) as (store, _):
+        await store.add(make(1), spec_of(b"abc"))
+    (tmp_path / "jobs.sqlite").write_bytes(content)
+    async with opened(tmp_path) as (store, unfinished):
+        assert unfinished == []
+        await store.add(make(2), spec_of(b"abc"))
+    (aside,) = tmp_path.glob("jobs.damaged-*")
+    assert aside.read_bytes() == content
+    # With the files of its jobs, for whoever can mend it.
+    assert b"abc" in {path.read_bytes() for path in tmp_path.glob("blobs.damaged-*/*/*")}
+
+
+async def test_what_a_cut_off_write_left_is_removed(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        store.folder.checkpoint("0001").write_bytes(b"checkpoint")
+        store.folder.checkpoint("0009").write_bytes(b"of a job that has ended")
+    (tmp_path / "blobs" / "ab").mkdir(exist_ok=True)
+    for name in ("blobs/ab/.x.part", "checkpoints/.y.part", f"blobs/ab/{'ab' * 32}"):
+        (tmp_path / name).write_bytes(b"half")
+    async with opened(tmp_path):
+        left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and "sqlite" not in p.name}
+        digest = hashlib.sha256(b"abc").hexdigest()
+        assert left == {
+            "lock", "identity.json", "checkpoints/0001.pt", "blobs/.gramophone", f"blobs/{digest[:2]}/{digest}",
+        }  # fmt: skip
+
+
+async def test_a_job_that_cannot_be_kept_is_not_known(tmp_path, monkeypatch):
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(store._archive, "add", full)
+        with pytest.raises(StorageError, match="No space left"):
+            await store.add(job, spec_of(b"abc"))
+        assert await store.get(job.id) is None

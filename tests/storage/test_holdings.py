@@ -1,0 +1,60 @@
+"""What goes first when there has to be room."""
+
+from gramophone_server.storage.holdings import Holdings, Thing
+
+SIZES = {"a": 1, "b": 2, "c": 3, "d": 4, "big": 100}
+
+
+def upload(owner: str, name: str) -> Thing:
+    return Thing(owner, "upload", name, (name,))
+
+
+def job(owner: str, key: str, *names: str) -> Thing:
+    return Thing(owner, "job", key, names)
+
+
+def gone(holdings: Holdings) -> list[str]:
+    return [thing.key for thing in holdings.gone]
+
+
+def test_a_file_counts_once_for_each_client_who_has_it():
+    holdings = Holdings(SIZES, [job("me", "1", "a", "b"), job("me", "2", "a", "c"), upload("you", "b")])
+    assert holdings.total == 1 + 2 + 3
+    assert holdings.held("me") == 6
+    assert holdings.held("you") == 2
+    assert holdings.held("nobody") == 0
+
+
+def test_whoever_holds_most_loses_first_and_the_oldest_of_it():
+    things = [job("me", "1", "d"), upload("you", "a"), upload("you", "b"), upload("you", "c")]
+    holdings = Holdings(SIZES, things)
+    assert holdings.fit(7)
+    assert gone(holdings) == ["a", "b"]
+    assert (holdings.total, holdings.held("you")) == (7, 3)
+
+
+def test_of_uploads_and_jobs_those_go_that_take_more():
+    holdings = Holdings(SIZES, [job("me", "1", "a"), job("me", "2", "b"), upload("me", "c"), upload("me", "d")])
+    assert holdings.fit_client("me", 3)
+    assert gone(holdings) == ["c", "d"]
+    assert holdings.fit_client("me", 0)
+    assert gone(holdings) == ["c", "d", "1", "2"]
+
+
+def test_what_many_jobs_share_makes_nobody_large():
+    things = [*(job("me", str(i), "d") for i in range(50)), upload("you", "a"), upload("you", "b"), upload("you", "c")]
+    holdings = Holdings(SIZES, things)
+    assert holdings.fit(8)
+    assert gone(holdings) == ["a", "b"]
+
+
+def test_jobs_that_have_not_ended_lose_nothing():
+    holdings = Holdings(SIZES, [upload("me", "a")], [("me", "big"), ("you", "d")])
+    assert not holdings.fit(50)
+    assert gone(holdings) == ["a"]
+    assert not holdings.fit_client("you", 3)
+    assert holdings.fit_client("you", 4)
+
+
+def test_nothing_is_held_at_first():
+    assert Holdings({}, []).fit(0)

@@ -1,0 +1,208 @@
+"""A row that cannot be read is that job's trouble alone."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from gramophone_server.messages.events import Result, State
+from gramophone_server.storage.archive import Query
+from gramophone_server.storage.database import events as event_rows
+from gramophone_server.storage.database import jobs, open_engine
+from gramophone_server.storage.quotas import Retention
+from tests import databases
+
+from .stores import events, make, opened, result, run, spec_of
+
+pytestmark = pytest.mark.usefixtures("each_database")
+
+
+def lacks(text: str, field: str) -> str:
+    values = json.loads(text)
+    del values[field]
+    return json.dumps(values)
+
+
+def has(text: str, **fields: object) -> str:
+    return json.dumps(json.loads(text) | fields)
+
+
+BROKEN = {
+    "lacks a field": lambda text: lacks(text, "seed"),
+    "has one more": lambda text: has(text, grain=3),
+    "another kind": lambda text: has(text, kind="sculpture"),
+    "null": lambda text: has(text, width=None),
+    "a picture that lacks a field": lambda text: has(text, content={"width": 3}),
+    "no JSON": lambda text: text[:-1],
+    "not an object": lambda text: "[]",
+    "deep": lambda text: "[" * 100_000,
+    "empty": lambda text: "",
+}
+
+
+def change(folder: Path, job_id: str, **values: object) -> None:
+    """Changes columns of a job's row; a function is given what is there."""
+    engine = engine_of(folder)
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one()
+        changed = {name: value(row[name]) if callable(value) else value for name, value in values.items()}
+        connection.execute(jobs.update().where(jobs.c.id == job_id).values(**changed))
+    engine.dispose()
+
+
+def change_event(folder: Path, job_id: str, sequence: int, **values: object) -> None:
+    engine = engine_of(folder)
+    with engine.begin() as connection:
+        wanted = event_rows.c.job_id == job_id, event_rows.c.sequence == sequence
+        connection.execute(event_rows.update().where(*wanted).values(**values))
+    engine.dispose()
+
+
+def engine_of(folder: Path) -> sa.Engine:
+    return open_engine(databases.of_folder(folder) or f"sqlite:///{folder / 'jobs.sqlite'}")
+
+
+async def fill(folder: Path) -> None:
+    """A job that has ended, one that waits, and one of each beside them."""
+    async with opened(folder) as (store, _):
+        for number in (1, 2):
+            job = make(number)
+            await store.add(job, spec_of(b"abc"))
+            await run(store, job, 2, result(b"picture"))
+        for number in (3, 4):
+            await store.add(make(number), spec_of(b"abc"))
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_a_spec_that_cannot_be_read(tmp_path, how, caplog):
+    await fill(tmp_path)
+    for job_id in ("0001", "0003"):
+        change(tmp_path, job_id, spec=BROKEN[how])
+    with caplog.at_level(logging.ERROR):
+        async with opened(tmp_path) as (store, unfinished):
+            assert [job.id for job in unfinished] == ["0004"]
+            assert [job.id for job in await store.find(Query(10))] == ["0004", "0003", "0002", "0001"]
+            # Of one that has ended, the result can be read.
+            ended = await store.get("0001")
+            assert ended.state is State.SUCCEEDED and ended.outcome.image.data == b"picture"
+            assert ended.spec.kind == "style" and ended.spec.model == ended.spec.model
+            waited = await store.get("0003")
+            assert waited.state is State.FAILED and waited.outcome.code == "DATA_LOSS"
+            assert "spec" in waited.outcome.message
+            assert [event.state for event in await events(store, waited)] == [State.QUEUED, State.FAILED]
+            for _ in range(3):
+                await store.find(Query(10))
+            await store.delete(ended)
+            await store.delete(waited)
+            assert [job.id for job in await store.find(Query(10))] == ["0004", "0002"]
+            await store.forget()
+    assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
+
+
+async def test_a_failure_to_read_is_kept(tmp_path):
+    await fill(tmp_path)
+    change(tmp_path, "0003", spec="{")
+    for _ in range(2):
+        async with opened(tmp_path) as (store, unfinished):
+            assert [job.id for job in unfinished] == ["0004"]
+            (job,) = await store.find(Query(10, states=(State.FAILED,)))
+            assert job.id == "0003" and job.end_time is not None
+
+
+async def test_a_field_with_a_default_may_be_missing(tmp_path):
+    await fill(tmp_path)
+    change(tmp_path, "0003", spec=lambda text: lacks(text, "paced"))
+    async with opened(tmp_path) as (_, unfinished):
+        assert [job.id for job in unfinished] == ["0003", "0004"]
+        assert unfinished[0].spec.paced is False
+
+
+@pytest.mark.parametrize(
+    "detail",
+    ["{", "null", "[]", '{"image": 3}', '{"loss": "much"}', None],
+    ids=["no JSON", "null", "list", "other fields", "other types", "nothing"],
+)
+async def test_an_end_that_cannot_be_read(tmp_path, detail):
+    await fill(tmp_path)
+    change_event(tmp_path, "0001", 5, detail=detail)
+    async with opened(tmp_path) as (store, _):
+        (listed,) = [job for job in await store.find(Query(10)) if job.id == "0001"]
+        assert listed.state is State.FAILED
+        job = await store.get("0001")
+        assert job.outcome.code == "DATA_LOSS" and "the job's end" in job.outcome.message
+        assert (await events(store, job))[-1].state is State.FAILED
+        assert isinstance((await store.get("0002")).outcome, Result)
+        await store.delete(job)
+        assert await store.get("0001") is None
+
+
+@pytest.mark.parametrize("detail", ["{", '{"iteration": 1}', '{"iteration": -5, "iterations": 1e300}'])
+async def test_progress_that_cannot_be_read(tmp_path, detail):
+    await fill(tmp_path)
+    for sequence in (3, 4):
+        change_event(tmp_path, "0001", sequence, detail=detail)
+    async with opened(tmp_path) as (store, _):
+        job = await store.get("0001")
+        assert job.state is State.SUCCEEDED and job.progress is None
+        found = await events(store, job)
+        assert [event.sequence for event in found] == [1, 2, 3, 4, 5]
+        assert found[2].detail is None
+
+
+@pytest.mark.parametrize("state", ["paused", "", "SUCCEEDED"])
+async def test_a_state_that_there_is_not(tmp_path, state):
+    await fill(tmp_path)
+    for job_id in ("0001", "0003"):
+        change(tmp_path, job_id, state=state)
+    change_event(tmp_path, "0002", 2, state=state)
+    async with opened(tmp_path) as (store, unfinished):
+        assert [job.id for job in unfinished] == ["0004"]
+        found = {job.id: job.state for job in await store.find(Query(10))}
+        assert found["0001"] is State.SUCCEEDED
+        assert found["0002"] is State.SUCCEEDED
+        assert found["0003"] is State.FAILED
+
+
+async def test_a_job_without_any_event(tmp_path):
+    await fill(tmp_path)
+    engine = engine_of(tmp_path)
+    with engine.begin() as connection:
+        connection.execute(event_rows.delete().where(event_rows.c.job_id.in_(["0001", "0003"])))
+    engine.dispose()
+    async with opened(tmp_path) as (store, unfinished):
+        assert [job.id for job in unfinished] == ["0003", "0004"]
+        job = await store.get("0001")
+        assert job.state is State.FAILED and "no record" in job.outcome.message
+
+
+async def test_a_state_and_an_end_that_do_not_agree(tmp_path):
+    await fill(tmp_path)
+    change(tmp_path, "0001", state="running", end_time=None)
+    async with opened(tmp_path) as (store, unfinished):
+        assert [job.id for job in unfinished] == ["0003", "0004"]
+        (job,) = await store.find(Query(1, states=(State.SUCCEEDED,), oldest_first=True))
+        assert job.id == "0001" and job.end_time is not None
+
+
+@pytest.mark.usefixtures("in_folder")
+@pytest.mark.parametrize("value", ["soon", b"\xff\xfe", 1e300, -5.0])
+async def test_columns_of_another_type(tmp_path, value):
+    """SQLite takes anything; PostgreSQL does not."""
+    await fill(tmp_path)
+    columns = ("create_time", "end_time", "start_time", "attempts", "priority", "owner", "request_id", "model")
+    engine = engine_of(tmp_path)
+    with engine.begin() as connection:
+        for column in columns:
+            connection.exec_driver_sql(f"UPDATE jobs SET {column} = ? WHERE id = '0001'", (value,))
+        connection.exec_driver_sql("UPDATE events SET time = ? WHERE job_id = '0001'", (value,))
+        connection.exec_driver_sql("UPDATE events SET sequence = 'x' WHERE job_id = '0002' AND sequence = 3")
+    engine.dispose()
+    async with opened(tmp_path, retention=Retention(1e12)) as (store, _):
+        found = {job.id: job.state for job in await store.find(Query(10))}
+        assert found == {"0001": State.SUCCEEDED, "0002": State.SUCCEEDED, "0003": State.QUEUED, "0004": State.QUEUED}
+        assert len(await events(store, await store.get("0002"))) == 4
+        await store.delete(await store.get("0001"))
+        await store.forget()
+        assert len(await store.find(Query(10))) == 3

@@ -1,0 +1,209 @@
+"""Jobs outlive the store that kept them."""
+
+import asyncio
+import gc
+import shutil
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from gramophone_server.messages.events import Failure, Progress, State
+from gramophone_server.storage.archive import Query
+from gramophone_server.storage.database import metadata, open_engine
+from gramophone_server.storage.errors import StorageError
+from gramophone_server.storage.folder import DataFolder, DataFolderError
+from tests import databases
+from tests.harness import wait_until
+
+from .stores import events, make, opened, pixels_of, progress, result, run, spec_of
+
+pytestmark = pytest.mark.usefixtures("each_database")
+
+
+def kept(engine: sa.Engine) -> list[sa.Row]:
+    """The events that are in the database."""
+    with engine.connect() as connection:
+        return list(connection.execute(sa.select(metadata.tables["events"])))
+
+
+async def test_an_ended_job_is_found_again_with_all_of_its_history(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        job = make(1, owner="me", priority=3)
+        await store.add(job, spec_of(b"abc"))
+        await run(store, job, 1000, result())
+        before = await events(store, job)
+        ending = job.outcome
+        del job
+    async with opened(tmp_path) as (store, unfinished):
+        assert unfinished == []
+        job = await store.get("0001")
+        assert job is not None
+        assert (job.owner, job.priority, job.attempts, job.state) == ("me", 3, 1, State.SUCCEEDED)
+        assert job.outcome == ending
+        assert ending.image.data == b"picture"
+        history = await events(store, job)
+        assert [(e.sequence, e.state, e.detail) for e in history] == [(e.sequence, e.state, e.detail) for e in before]
+        assert [e.state for e in (*history[:2], history[-1])] == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
+        assert [e.detail.iteration for e in history if isinstance(e.detail, Progress)] == list(range(1, 1001))
+        assert [e.sequence for e in await events(store, job, after=900)] == list(range(901, 1004))
+
+
+async def test_unfinished_jobs_are_handed_on_those_that_ran_first(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        waiting, running, ended = make(1), make(2), make(3)
+        for job in (waiting, running, ended):
+            await store.add(job, spec_of(b"abc"))
+        store.record(running, running.start())
+        store.record(running, running.report(progress(5)))
+        seen = running.sequence
+        await run(store, ended, 1, None)
+    async with opened(tmp_path) as (store, unfinished):
+        assert [job.id for job in unfinished] == ["0002", "0001"]
+        running = unfinished[0]
+        assert running.attempts == 1
+        assert running.progress is not None and running.progress.iteration == 5
+        assert running.queue().sequence > seen
+        assert pixels_of(store, running) == b"abc"
+        assert await store.get("0002") is running
+
+
+async def test_a_start_is_kept_at_once_and_figures_when_they_have_gathered(tmp_path, monkeypatch):
+    """So a server that is killed leaves word of whose attempts were whose."""
+    monkeypatch.setattr("gramophone_server.storage.store._FLUSH_EVERY", 3600)
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        store.record(job, job.start())
+        engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+        try:
+            await asyncio.to_thread(wait_until, lambda: len(kept(engine)) == 2, "the start to be kept")
+            store.record(job, job.report(progress(5)))
+            await asyncio.sleep(0.1)
+            assert len(kept(engine)) == 2
+            await store.flush()
+            assert len(kept(engine)) == 3
+        finally:
+            engine.dispose()
+
+
+@pytest.mark.usefixtures("in_folder")
+async def test_numbers_go_on_beyond_what_was_seen_but_never_written(tmp_path):
+    """As after a kill: what waits to be written is lost with the process."""
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        store.record(job, job.start())
+        await store.flush()
+        for i in range(1, 500):
+            job.report(progress(i))
+        last_seen = job.sequence
+        shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
+    async with opened(tmp_path / "copy") as (store, (job,)):
+        assert job.queue().sequence > last_seen
+
+
+async def test_a_submission_is_found_by_its_name_and_owner(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        job = make(1, owner="me", request_id="r")
+        await store.add(job, spec_of(b"abc"))
+        assert await store.submitted_as("me", "r") is job
+        assert await store.submitted_as("you", "r") is None
+        assert await store.submitted_as("me", "s") is None
+        with pytest.raises(StorageError):
+            await store.add(make(2, owner="me", request_id="r"), spec_of(b"abc"))
+        await store.add(make(3, owner="you", request_id="r"), spec_of(b"abc"))
+
+
+async def test_queries(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        for number, owner in enumerate("abab", start=1):
+            job = make(number, owner=owner, create_time=100.0 * number)
+            await store.add(job, spec_of(b"abc"))
+            if number > 2:
+                await run(store, job, 1, result() if number == 3 else Failure("INTERNAL", "why"))
+
+        async def ids(**fields: object) -> list[str]:
+            return [job.id for job in await store.find(Query(10, **fields))]  # type: ignore[arg-type]
+
+        assert await ids() == ["0004", "0003", "0002", "0001"]
+        assert await ids(oldest_first=True, after="0002") == ["0003", "0004"]
+        assert await ids(after="0003") == ["0002", "0001"]
+        assert await ids(owner="a") == ["0003", "0001"]
+        assert await ids(states=(State.QUEUED, State.FAILED)) == ["0004", "0002", "0001"]
+        assert await ids(kinds=("content",)) == []
+        assert await ids(kinds=("style",), model="nobody") == []
+        assert await ids(created_after=200.0, created_before=400.0) == ["0003", "0002"]
+        assert [job.id for job in await store.find(Query(2))] == ["0004", "0003"]
+
+
+async def test_two_servers_do_not_share_a_folder(tmp_path):
+    async with opened(tmp_path):
+        with pytest.raises(DataFolderError, match="another server"):
+            DataFolder(tmp_path)
+    DataFolder(tmp_path).close()
+
+
+async def test_a_temporary_folder_goes_with_its_server():
+    async with opened(None) as (store, _):
+        await store.add(make(1), spec_of(b"abc"))
+        folder = store.folder.path
+        assert not store.lasting
+        assert folder.exists()
+    assert not folder.exists()
+
+
+async def test_adding_is_quick(tmp_path):
+    """Not how quick: that each is on the disk does not hold up the loop."""
+    async with opened(tmp_path) as (store, _):
+        beats = 0
+
+        async def beat() -> None:
+            nonlocal beats
+            while True:
+                beats += 1
+                await asyncio.sleep(0)
+
+        beating = asyncio.create_task(beat())
+        begun = time.monotonic()
+        await store.add(make(1), spec_of(bytes(10_000_000)))
+        assert beats > 10 or time.monotonic() - begun < 0.001
+        beating.cancel()
+
+
+async def test_whoever_finds_a_job_at_once_finds_the_one_that_changes(tmp_path):
+    async with opened(tmp_path) as (store, _):
+        for number in range(60):
+            job = make(number)
+            adding = asyncio.create_task(store.add(job, spec_of(b"abc")))
+            await asyncio.sleep(0)
+            # As a client would that has its id from a list.
+            while (found := await store.get(job.id)) is None:
+                pass
+            assert found is job
+            await adding
+
+
+async def test_a_job_that_is_deleted_while_it_is_read_has_its_end_all_the_same(tmp_path):
+    """Or whoever watches it would wait for one for ever."""
+    async with opened(tmp_path) as (store, _):
+        job = make(1)
+        await store.add(job, spec_of(b"abc"))
+        await run(store, job, 2, None)
+        # Nobody holds it any more, so that it is read from the disk.
+        del job
+        gc.collect()
+        deleted: list[str] = []
+
+        @sa.event.listens_for(store._engine, "before_cursor_execute")
+        def delete(_: object, cursor: object, statement: str, *__: object) -> None:
+            if "FROM events" in statement and not deleted:
+                deleted.append("0001")
+                store._archive.delete(deleted)
+
+        found = await store.get("0001")
+        assert deleted
+        assert found is not None
+        assert found.state is State.CANCELLED
+        assert [event.state async for event in found.watch()][-1] is State.CANCELLED
+        assert store._archive.load("0001") is None

@@ -1,0 +1,128 @@
+import hashlib
+
+import pytest
+
+from gramophone_server.blobs import BlobStore, DamagedBlobError
+from gramophone_server.files import atomic_file
+
+
+def test_what_is_put_is_got_by_its_hash(tmp_path):
+    store = BlobStore(tmp_path)
+    store.make()
+    name = store.put(b"a picture")
+    assert name == hashlib.sha256(b"a picture").hexdigest()
+    assert store.get(name) == b"a picture"
+    assert store.put(b"a picture") == name
+    assert list(store.names()) == [name]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "gone"])
+def test_a_damaged_blob_is_not_given_out(tmp_path, damage):
+    store = BlobStore(tmp_path)
+    store.make()
+    name = store.put(b"a picture")
+    (path,) = tmp_path.glob("*/*")
+    match damage:
+        case "truncated":
+            path.write_bytes(b"a pic")
+        case "changed":
+            path.write_bytes(b"A picture")
+        case "gone":
+            path.unlink()
+    with pytest.raises(DamagedBlobError):
+        store.get(name)
+
+
+@pytest.mark.parametrize("name", ["", "../secret", "/etc/passwd", "a" * 63, "A" * 64, "a\0" * 32])
+def test_what_is_no_hash_never_reaches_the_file_system(tmp_path, name):
+    (tmp_path / "secret").write_text("secret")
+    with pytest.raises(DamagedBlobError):
+        BlobStore(tmp_path / "blobs").get(name)
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write_half() -> None:
+        with atomic_file(path) as file:
+            file.write(b"half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_forgetting(tmp_path):
+    store = BlobStore(tmp_path)
+    store.make()
+    name = store.put(b"a picture")
+    store.delete(name)
+    store.delete(name)
+    assert list(store.names()) == []
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A store with a damaged blob, and its name and file."""
+    store = BlobStore(tmp_path)
+    store.make()
+    name = store.put(b"a picture")
+    (path,) = tmp_path.glob("*/*")
+    path.write_bytes(b"A picture")
+    return store, name, path
+
+
+def test_putting_a_damaged_blob_again_repairs_it(damaged):
+    store, name, path = damaged
+    assert not store.is_good(name)
+    assert (store.damaged, store.repaired) == (1, 0)
+    assert store.put(b"a picture") == name
+    assert store.is_good(name) and store.get(name) == path.read_bytes() == b"a picture"
+    assert (store.damaged, store.repaired) == (1, 1)
+
+
+def test_damage_is_counted_once_until_it_is_repaired(damaged):
+    store, name, path = damaged
+    for _ in range(3):
+        with pytest.raises(DamagedBlobError):
+            store.get(name)
+    assert store.damaged == 1
+    store.put(b"a picture")
+    path.unlink()
+    assert store.file(name) is None
+    assert (store.damaged, store.repaired) == (2, 1)
+
+
+def test_adopting_repairs_too(damaged, tmp_path):
+    store, name, path = damaged
+    path.unlink()
+    path.mkdir()
+    staged = tmp_path / "staged"
+    staged.write_bytes(b"a picture")
+    store.adopt(name, staged)
+    assert store.get(name) == b"a picture"
+    assert (store.damaged, store.repaired) == (1, 1)
+
+
+def test_a_folder_in_place_of_a_blob_is_forgotten_like_one(damaged):
+    store, name, path = damaged
+    path.unlink()
+    (path / "within").mkdir(parents=True)
+    with pytest.raises(DamagedBlobError):
+        store.get(name)
+    store.delete(name)
+    assert not path.exists()
+
+
+def test_a_folder_of_blobs_that_is_away_is_no_damage(damaged, tmp_path):
+    store, name, _ = damaged
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path.parent / path.name)
+    for use in (lambda: store.get(name), lambda: store.put(b"a picture"), lambda: store.is_good(name)):
+        with pytest.raises(OSError, match="away"):
+            use()
+    assert store.damaged == 0
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,32 @@
+"""What a job leaves behind when it is done: nothing."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from benchmarks.inputs import prepare
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
+from gramophone_server.worker.prepared import PreparedJob
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_closed_job_needs_no_collector_to_go(no_collector):
+    job: PreparedJob = prepare(
+        ModelStore().get(BUILTIN_MODEL), np.full((32, 32, 3), 99, np.uint8), size=32, iterations=2
+    )
+    for frame in job.synthesis:
+        job.finish(frame)
+    network = weakref.ref(job._network)
+    job.close()
+    del job, frame
+    assert network() is None

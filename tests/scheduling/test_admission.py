@@ -18,8 +18,7 @@ from gramophone_server.scheduling.queue import FairQueue
 from gramophone_server.storage.folder import DataFolder
 from gramophone_server.storage.job import Job
 from gramophone_server.storage.store import JobStore
-
-from .specs import make_spec
+from tests.messages.specs import make_spec
 
 
 @asynccontextmanager

@@ -16,8 +16,7 @@ from gramophone_server.scheduling.scheduler import Bounds, Scheduler
 from gramophone_server.storage.folder import DataFolder
 from gramophone_server.storage.job import Job
 from gramophone_server.storage.store import JobStore
-
-from .specs import make_spec
+from tests.messages.specs import make_spec
 
 RESULT = Result(EncodedPicture(b"picture", "png", 1, 1), 0.5, (), 9, "model", "{}", 1.0, 2.0)
 OUT_OF_MEMORY = Failure("RESOURCE_EXHAUSTED", "The job ran out of memory.")

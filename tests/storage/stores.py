@@ -11,8 +11,7 @@ from gramophone_server.storage.folder import DataFolder
 from gramophone_server.storage.job import Job
 from gramophone_server.storage.store import JobStore
 from tests import databases
-
-from .specs import make_spec
+from tests.messages.specs import make_spec
 
 TERMS = (LossTerm("style", "conv1_1", 0.5, 1.0),)
 

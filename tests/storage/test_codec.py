@@ -8,8 +8,7 @@ import pytest
 from gramophone_server.messages.events import EncodedPicture, Failure, LossTerm, Progress, Result
 from gramophone_server.messages.spec import JobSpec, Mask, Picture, StylePicture
 from gramophone_server.storage import codec
-
-from .specs import make_spec
+from tests.messages.specs import make_spec
 
 TERMS = (LossTerm("style", "conv1_1", 0.1, 1 / 3, None), LossTerm("style", "conv2_1", 1e30, 0.2, 1))
 

@@ -54,7 +54,7 @@ async def watched(server: ServerProcess) -> tuple[list[float], int, float]:
     """The step rate with a crowd over that without, of each round; what a crowd adds to the front's memory and CPU."""
     request = style_request(iterations=1_000_000, size=256)
     request.options.ClearField("report_every")
-    request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     stream = events(server.style.ReconstructStyle(request))
     job_id = next(stream).job_id
     while not next(stream).HasField("progress"):

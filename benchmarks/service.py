@@ -93,6 +93,6 @@ def surplus(server: ServerProcess, name: str, **options: Any) -> list[float]:
 
 
 def job(model: str, data: bytes, size: int, iterations: int, **options: Any) -> pb.ReconstructStyleRequest:
-    source = options_pb2.StyleSource(image=options_pb2.Image(data=data))
+    source = options_pb2.StyleSource(image=options_pb2.InputImage(data=data))
     chosen = options_pb2.SynthesisOptions(size=size, iterations=iterations, model=model, scales=1, **options)
     return pb.ReconstructStyleRequest(styles=[source], options=chosen)

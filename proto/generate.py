@@ -23,4 +23,4 @@ def generate(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else SDK)
+    generate(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else SDK)

@@ -144,7 +144,7 @@ def options(**fields: object) -> options_pb2.SynthesisOptions:
 
 def style_request(seed_of_picture: int = 0, **fields: object) -> pb.ReconstructStyleRequest:
     """A small style reconstruction whose options are changed by `fields`."""
-    source = options_pb2.StyleSource(image=options_pb2.Image(data=png(seed=seed_of_picture)))
+    source = options_pb2.StyleSource(image=options_pb2.InputImage(data=png(seed=seed_of_picture)))
     return pb.ReconstructStyleRequest(styles=[source], options=options(**fields))
 
 

@@ -12,7 +12,9 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-_BITS = {"seed": 63}
+# The ranges of the contract's integers: int32, but for the seed, which is a uint32.
+_RANGES = {"seed": (0, 2**32 - 1)}
+_INT32 = (-(2**31), 2**31 - 1)
 
 
 def integer(name: str, value: Any, example: int = 1) -> int | None:
@@ -22,7 +24,7 @@ def integer(name: str, value: Any, example: int = 1) -> int | None:
 
     Raises:
         TypeError: it is no number.
-        ValueError: it has a fraction, or is too large to be sent.
+        ValueError: it has a fraction, or is too large or too small to be sent.
     """
     if value is None:
         return None
@@ -33,9 +35,11 @@ def integer(name: str, value: Any, example: int = 1) -> int | None:
         near = f"; write {round(value)}" if math.isfinite(value) else f"; write {example}"
         raise ValueError(f"{name} must be a whole number, not {value}{near}")
     whole = operator.index(value) if isinstance(value, numbers.Integral) else int(value)
-    if not -(2**63) <= whole < 2**63 or (name not in _BITS and not -(2**31) <= whole < 2**31):
-        most = 2 ** _BITS.get(name, 31) - 1
+    least, most = _RANGES.get(name, _INT32)
+    if whole > most:
         raise ValueError(f"{name} must be at most {most:,}, not {whole}")
+    if whole < least:
+        raise ValueError(f"{name} must be at least {least:,}, not {whole}")
     return whole
 
 

@@ -113,7 +113,7 @@ class Connection(_Terms):
 
     def submit(self, method: Callable[..., Any], request: Any) -> tuple[Any, Any]:
         """Submits a job, however often that takes; returns its stream and the first event, which has come from it."""
-        request.request_id = request.request_id or str(uuid.uuid4())
+        request.submission.request_id = request.submission.request_id or str(uuid.uuid4())
 
         def begin() -> tuple[Any, Any]:
             stream = method(request)
@@ -190,7 +190,7 @@ class AsyncConnection(_Terms):
 
     async def submit(self, method: Callable[..., Any], request: Any) -> tuple[Any, Any]:
         """Submits a job, however often that takes; returns its stream and the first event, which has come from it."""
-        request.request_id = request.request_id or str(uuid.uuid4())
+        request.submission.request_id = request.submission.request_id or str(uuid.uuid4())
 
         async def begin() -> tuple[Any, Any]:
             stream = method(request)

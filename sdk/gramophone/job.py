@@ -57,7 +57,7 @@ class Job(Rooted):
         stream, first = connection.submit(method, request)
         job = cls(connection, first.job_id, stream)
         job._history.take(first)
-        if request.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL:
+        if request.submission.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL:
             connection.ends_with_client(job)
             job._stay()
         return job

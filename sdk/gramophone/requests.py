@@ -97,7 +97,7 @@ def style_request(
         styles=_styles(styles),
         style_layers=_layers(layers),
         options=_options(options),
-        **_submission(options),
+        submission=_submission(options),
     )
 
 
@@ -109,7 +109,7 @@ def content_request(image: ImageLike, layers: Layers | None, options: Options) -
         content=_image(image),
         content_layers=_layers(layers),
         options=_options(options),
-        **_submission(options),
+        submission=_submission(options),
     )
 
 
@@ -131,7 +131,7 @@ def transfer_request(
         content_weight=number("content_weight", content_weight, 1),
         style_weight=number("style_weight", style_weight, 1000),
         options=_options(options),
-        **_submission(options),
+        submission=_submission(options),
     )
 
 
@@ -185,16 +185,18 @@ def _options(options: Options) -> options_pb2.SynthesisOptions:
     fields: dict[str, Any] = {name: integer(name, options.get(name), example) for name, example in _INTEGERS.items()}
     fields |= {name: number(name, options.get(name), example) for name, example in _NUMBERS.items()}
     fields["model"] = text("model", options.get("model"))
-    for name, enum in (
+    enums: tuple[tuple[str, Any], ...] = (
         ("fit", options_pb2.Fit),
         ("optimizer", options_pb2.Optimizer),
         ("precision", options_pb2.Precision),
         ("pooling", options_pb2.Pooling),
         ("padding", options_pb2.Padding),
-        ("color", options_pb2.Color),
+        ("color", options_pb2.ColorMode),
         ("loss_scale", options_pb2.LossScale),
-    ):
-        fields[name] = choice(enum, f"{name.upper()}_", name, cast(str | None, options.get(name)))
+    )
+    for name, enum in enums:
+        prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+        fields[name] = choice(enum, prefix, name, cast(str | None, options.get(name)))
     init = options.get("init")
     if isinstance(init, str) and init in ("noise", "content", "style_statistics", "blend"):
         fields["init"] = choice(options_pb2.Init, "INIT_", "init", init)
@@ -215,20 +217,20 @@ def _options(options: Options) -> options_pb2.SynthesisOptions:
     return options_pb2.SynthesisOptions(**fields)
 
 
-def _submission(options: Options) -> dict[str, Any]:
+def _submission(options: Options) -> options_pb2.Submission:
     # The wire's default is to cancel, for clients that would not know how to come back; a Job does.
     on_disconnect = options.get("on_disconnect") or "continue"
-    return {
-        "on_disconnect": choice(options_pb2.OnDisconnect, "ON_DISCONNECT_", "on_disconnect", on_disconnect),
-        "request_id": text("request_id", options.get("request_id")),
-        "priority": integer("priority", options.get("priority"), 0),
-    }
+    return options_pb2.Submission(
+        on_disconnect=choice(options_pb2.OnDisconnect, "ON_DISCONNECT_", "on_disconnect", on_disconnect),
+        request_id=text("request_id", options.get("request_id")) or "",
+        priority=integer("priority", options.get("priority"), 0),
+    )
 
 
-def _image(image: ImageLike) -> options_pb2.Image:
+def _image(image: ImageLike) -> options_pb2.InputImage:
     if isinstance(image, Uploaded):
-        return options_pb2.Image(sha256=image.sha256)
-    return options_pb2.Image(data=encode(image))
+        return options_pb2.InputImage(sha256=image.sha256)
+    return options_pb2.InputImage(data=encode(image))
 
 
 def _styles(styles: ImageLike | Style | Sequence[ImageLike | Style]) -> list[options_pb2.StyleSource]:

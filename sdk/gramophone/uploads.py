@@ -58,7 +58,7 @@ class Parcel(Generic[_Request]):
     def __init__(self, request: _Request, library: Library) -> None:
         self.request = request
         self._library = library
-        self._large: list[tuple[options_pb2.Image, str, bytes]] = []
+        self._large: list[tuple[options_pb2.InputImage, str, bytes]] = []
         if library.there_is_one:
             images = [image for image in _images(request) if image.data]
             most = _largest_inline([len(image.data) for image in images])
@@ -87,7 +87,7 @@ class Parcel(Generic[_Request]):
         self._library.known.difference_update(sha256 for _, sha256, _ in self._large)
         return True
 
-    def _take_out(self, image: options_pb2.Image) -> None:
+    def _take_out(self, image: options_pb2.InputImage) -> None:
         data = image.data
         digest = sha256_of(data)
         self._large.append((image, digest, data))
@@ -118,9 +118,9 @@ def pieces(sha256: str, data: bytes) -> Iterator[job_service_pb2.UploadImageRequ
         yield job_service_pb2.UploadImageRequest(data=data[start : start + _CHUNK])
 
 
-def _images(message: Message) -> Iterator[options_pb2.Image]:
+def _images(message: Message) -> Iterator[options_pb2.InputImage]:
     """All pictures of a request, wherever in it they are."""
-    if isinstance(message, options_pb2.Image):
+    if isinstance(message, options_pb2.InputImage):
         yield message
         return
     for field, value in message.ListFields():

@@ -257,7 +257,7 @@ class ModelInfo(Value):
     layers: tuple[str, ...]
     description: str
     source: str
-    licence: str
+    license: str
     sha256: str
     is_default: bool
 
@@ -269,7 +269,7 @@ class ModelInfo(Value):
             tuple(layer.name for layer in message.layers),
             message.description,
             message.source,
-            message.licence,
+            message.license,
             message.sha256,
             message.is_default,
         )

@@ -16,8 +16,8 @@ from tests.harness import ServerProcess, encode, options, png, png_header, run, 
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
-PICTURE = o.Image(data=png())
-BLACK = o.Image(data=encode(Image.new("L", (8, 8))))
+PICTURE = o.InputImage(data=png())
+BLACK = o.InputImage(data=encode(Image.new("L", (8, 8))))
 
 
 def source(**fields: object) -> o.StyleSource:
@@ -29,7 +29,7 @@ def style(*sources: o.StyleSource, layers: tuple[o.LayerWeight, ...] = (), **fie
 
 
 def content(data: bytes | None, **fields: object):
-    image = None if data is None else o.Image(data=data)
+    image = None if data is None else o.InputImage(data=data)
     return pb.ReconstructContentRequest(content=image, options=options(**fields))
 
 
@@ -37,11 +37,11 @@ def transfer(**fields: object):
     return pb.TransferStyleRequest(content=PICTURE, styles=[source()], options=options(), **fields)  # type: ignore[arg-type]
 
 
-def speck() -> o.Image:
+def speck() -> o.InputImage:
     """A mask of which nothing is left when it is squeezed to a small picture."""
     image = Image.new("L", (2000, 2000))
     image.putpixel((0, 0), 255)
-    return o.Image(data=encode(image))
+    return o.InputImage(data=encode(image))
 
 
 def layer(name: str, **fields: object) -> o.LayerWeight:
@@ -88,12 +88,11 @@ CASES = {
     "wrong pooling": (style(pooling=9), INVALID, "options.pooling", "POOLING_AVERAGE"),
     "learning rate 0": (style(learning_rate=0), INVALID, "options.learning_rate", "greater"),
     "learning rate NaN": (style(learning_rate=math.nan), INVALID, "options.learning_rate", "finite"),
-    "negative seed": (style(seed=-1), INVALID, "options.seed", "-1"),
     "init content without content": (style(init=o.INIT_CONTENT), INVALID, "options.init", "no content"),
     "init image without image": (style(init=o.INIT_IMAGE), INVALID, "options.init_image", "missing"),
     "init image and noise": (style(init=o.INIT_NOISE, init_image=PICTURE), INVALID, "options.init_image", "leave out"),
     "broken init image": (
-        style(init_image=o.Image(data=b"?")),
+        style(init_image=o.InputImage(data=b"?")),
         INVALID,
         "options.init_image.data",
         "not a picture",
@@ -113,8 +112,13 @@ CASES = {
         "IMAGE_FORMAT_PNG",
     ),
     "time limit 0": (style(time_limit=Duration()), INVALID, "options.time_limit", "greater than 0"),
-    "both weights 0": (transfer(content_weight=0, style_weight=0), INVALID, "style_weight", "nothing to optimise"),
-    "wrong on_disconnect": (transfer(on_disconnect=5), INVALID, "on_disconnect", "ON_DISCONNECT_CANCEL"),
+    "both weights 0": (transfer(content_weight=0, style_weight=0), INVALID, "style_weight", "nothing to optimize"),
+    "wrong on_disconnect": (
+        transfer(submission={"on_disconnect": 5}),
+        INVALID,
+        "submission.on_disconnect",
+        "ON_DISCONNECT_CANCEL",
+    ),
     "init image from statistics": (
         style(init=o.INIT_STYLE_STATISTICS, init_image=PICTURE),
         INVALID,
@@ -137,9 +141,14 @@ CASES = {
     "negative averaging": (style(averaging=-0.1), INVALID, "options.averaging", "0 to 0.9999"),
     "plateau 2": (style(plateau=2), INVALID, "options.plateau", "0 to 1"),
     "negative plateau": (style(plateau=-0.1), INVALID, "options.plateau", "0 to 1"),
-    "colour of a texture": (style(color=o.COLOR_LUMINANCE), INVALID, "options.color", "COLOR_LUMINANCE"),
-    "colour of a reconstruction": (content(png(), color=o.COLOR_MATCH), INVALID, "options.color", "style transfer"),
-    "wrong colour": (style(color=5), INVALID, "options.color", "COLOR_HISTOGRAM"),
+    "colour of a texture": (style(color=o.COLOR_MODE_LUMINANCE), INVALID, "options.color", "COLOR_MODE_LUMINANCE"),
+    "colour of a reconstruction": (
+        content(png(), color=o.COLOR_MODE_MATCH),
+        INVALID,
+        "options.color",
+        "style transfer",
+    ),
+    "wrong colour": (style(color=5), INVALID, "options.color", "COLOR_MODE_HISTOGRAM"),
     "wrong loss scale": (style(loss_scale=3), INVALID, "options.loss_scale", "LOSS_SCALE_RELATIVE"),
     "no curvature pair": (style(lbfgs_history=0), INVALID, "options.lbfgs_history", "1 to 200"),
     "201 curvature pairs": (style(lbfgs_history=201), INVALID, "options.lbfgs_history", "1 to 200"),
@@ -167,10 +176,10 @@ CASES = {
     ),
     "black mask": (style(source(), source(mask=BLACK)), INVALID, "styles[1].mask", "black all over"),
     "black source mask": (style(source(source_mask=BLACK)), INVALID, "styles[0].source_mask", "black all over"),
-    "empty mask": (style(source(mask=o.Image())), INVALID, "styles[0].mask.data", "empty"),
-    "text for a mask": (style(source(mask=o.Image(data=b"?"))), INVALID, "styles[0].mask.data", "not a picture"),
+    "empty mask": (style(source(mask=o.InputImage())), INVALID, "styles[0].mask.data", "empty"),
+    "text for a mask": (style(source(mask=o.InputImage(data=b"?"))), INVALID, "styles[0].mask.data", "not a picture"),
     "text for a source mask": (
-        style(source(), source(source_mask=o.Image(data=b"?"))),
+        style(source(), source(source_mask=o.InputImage(data=b"?"))),
         INVALID,
         "styles[1].source_mask.data",
         "not a picture",
@@ -260,11 +269,11 @@ def test_unknown_job(server, method):
     ("fields", "code", "field"),
     [
         ({"layers": ["conv7_7"]}, INVALID, "layers[0]"),
-        ({"image": o.Image(data=b"")}, INVALID, "image.data"),
+        ({"image": o.InputImage(data=b"")}, INVALID, "image.data"),
         ({"size": 3}, INVALID, "size"),
         ({"kind": 9}, INVALID, "kind"),
         ({"model": "nobody"}, NOT_FOUND, "model"),
-        ({"image": o.Image(data=png(400, 8))}, INVALID, "image"),
+        ({"image": o.InputImage(data=png(400, 8))}, INVALID, "image"),
         ({"kind": model_service_pb2.FEATURE_KIND_MAP, "size": 4096}, INVALID, "layers"),
     ],
 )

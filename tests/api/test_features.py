@@ -21,8 +21,8 @@ SIZE = 32
 STAY = {"iterations": 1, "optimizer": o.OPTIMIZER_ADAM, "learning_rate": 1e-6}
 
 
-def image(array: np.ndarray) -> o.Image:
-    return o.Image(data=encode(Image.fromarray(array.astype(np.uint8))))
+def image(array: np.ndarray) -> o.InputImage:
+    return o.InputImage(data=encode(Image.fromarray(array.astype(np.uint8))))
 
 
 def flat(*colour: int, size: int = SIZE) -> np.ndarray:
@@ -37,9 +37,9 @@ def left_half(size: int = SIZE) -> np.ndarray:
 LEFT, RIGHT = image(left_half()), image(255 - left_half())
 
 
-def source(picture: o.Image | int = 0, **fields: object) -> o.StyleSource:
+def source(picture: o.InputImage | int = 0, **fields: object) -> o.StyleSource:
     """A style, of a picture or of the generated picture of that seed."""
-    chosen = o.Image(data=png(seed=picture)) if isinstance(picture, int) else picture
+    chosen = o.InputImage(data=png(seed=picture)) if isinstance(picture, int) else picture
     return o.StyleSource(image=chosen, **fields)  # type: ignore[arg-type]
 
 
@@ -48,7 +48,7 @@ def style(*sources: o.StyleSource, layers: tuple[str, ...] = (), **fields: objec
     return pb.ReconstructStyleRequest(styles=sources or [source()], style_layers=chosen, options=options(**fields))
 
 
-def transfer(server, content: o.Image, picture: o.Image, **fields: object) -> job_pb2.JobResult:
+def transfer(server, content: o.InputImage, picture: o.InputImage, **fields: object) -> job_pb2.JobResult:
     """Runs a style transfer to its result."""
     request = pb.TransferStyleRequest(content=content, styles=[source(picture)], options=options(**fields))
     *_, last = submit(server, pb.EstimateJobRequest(transfer=request))
@@ -117,7 +117,7 @@ def test_a_source_mask_takes_the_style_from_its_region(server):
 
 
 def test_each_start_is_what_its_name_says(server):
-    content, warm = np.asarray(Image.open(io.BytesIO(png(SIZE, SIZE)))).astype(int), o.Image(data=png(seed=3))
+    content, warm = np.asarray(Image.open(io.BytesIO(png(SIZE, SIZE)))).astype(int), o.InputImage(data=png(seed=3))
 
     def start(**fields: object) -> np.ndarray:
         return pixels(transfer(server, image(content), warm, **(STAY | fields)).image.data)
@@ -173,9 +173,9 @@ def test_a_rescaled_average_passes_more_through_every_pooling(server):
 
 
 def test_relative_losses_are_fractions_of_their_targets(server):
-    grey, square, layers = image(flat(128, 128, 128)), o.Image(data=png(SIZE, SIZE)), ("conv1_1", "conv4_1")
+    grey, square, layers = image(flat(128, 128, 128)), o.InputImage(data=png(SIZE, SIZE)), ("conv1_1", "conv4_1")
 
-    def grams(picture: o.Image) -> list[np.ndarray]:
+    def grams(picture: o.InputImage) -> list[np.ndarray]:
         answer = server.models.ExtractFeatures(ExtractFeaturesRequest(image=picture, layers=layers))
         return [np.frombuffer(f.data, np.float32).reshape(f.shape) for f in answer.features]
 
@@ -208,23 +208,23 @@ WARM = image(np.clip(pixels(png(SIZE, SIZE, seed=1)) // 2 + [120, 60, 0], 0, 255
 def test_luminance_keeps_the_colours_of_the_content(server):
     content = pixels(MUTED.data)
 
-    def change(color: o.Color.ValueType) -> tuple[np.ndarray, np.ndarray]:
+    def change(color: o.ColorMode.ValueType) -> tuple[np.ndarray, np.ndarray]:
         """How far the result's colors and its brightness are from the content's."""
         result = pixels(transfer(server, MUTED, WARM, color=color, iterations=20, model="vgg19-random").image.data)
         colours = (result - luma(result)[..., None]) - (content - luma(content)[..., None])
         return np.abs(colours), np.abs(luma(result) - luma(content))
 
-    colours, brightness = change(o.COLOR_LUMINANCE)
+    colours, brightness = change(o.COLOR_MODE_LUMINANCE)
     assert colours.max() < 1.5
     assert brightness.mean() > 3
-    assert change(o.COLOR_STYLE)[0].mean() > 10
+    assert change(o.COLOR_MODE_STYLE)[0].mean() > 10
 
 
-@pytest.mark.parametrize("color", [o.COLOR_MATCH, o.COLOR_HISTOGRAM], ids=["match", "histogram"])
+@pytest.mark.parametrize("color", [o.COLOR_MODE_MATCH, o.COLOR_MODE_HISTOGRAM], ids=["match", "histogram"])
 def test_matched_styles_have_the_colours_of_the_content(server, color):
     how = {"iterations": 30, "init": o.INIT_NOISE}
     plain, matched = (
-        pixels(transfer(server, MUTED, WARM, color=chosen, **how).image.data) for chosen in (o.COLOR_STYLE, color)
+        pixels(transfer(server, MUTED, WARM, color=chosen, **how).image.data) for chosen in (o.COLOR_MODE_STYLE, color)
     )
     wanted = pixels(MUTED.data).mean((0, 1))
     assert np.abs(matched.mean((0, 1)) - wanted).max() < 12
@@ -275,7 +275,7 @@ def test_the_usual_pyramid_depends_on_the_kind_and_the_optimiser(server):
     def sides(result: job_pb2.JobResult) -> list[int]:
         return [level["width"] for level in recipe(result)["levels"]]  # type: ignore[attr-defined]
 
-    picture = o.Image(data=png(SIZE, SIZE))
+    picture = o.InputImage(data=png(SIZE, SIZE))
     assert sides(run(server, style_request(size=112, iterations=8))) == [56, 112]
     assert sides(run(server, style_request(size=112, iterations=8, optimizer=o.OPTIMIZER_ADAM))) == [112]
     assert sides(transfer(server, picture, picture, size=112, iterations=8)) == [112]

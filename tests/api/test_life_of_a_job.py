@@ -14,7 +14,7 @@ from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.harness import endless_request, events, options, png, run, style_request, wait_until
 
-PICTURE = options_pb2.Image(data=png())
+PICTURE = options_pb2.InputImage(data=png())
 SOURCE = options_pb2.StyleSource(image=PICTURE)
 
 
@@ -77,7 +77,7 @@ def test_every_kind_makes_a_picture(server, kind):
 
 
 def test_fit(server):
-    wide = options_pb2.StyleSource(image=options_pb2.Image(data=png(96, 48)))
+    wide = options_pb2.StyleSource(image=options_pb2.InputImage(data=png(96, 48)))
     for fit, size in ((None, (32, 32)), (options_pb2.FIT_LONGEST_SIDE, (32, 16))):
         request = pb.ReconstructStyleRequest(styles=[wide], options=options(fit=fit))
         image = run(server, request).image
@@ -205,7 +205,7 @@ def test_a_lost_connection_cancels_the_job(server):
 
 def test_a_job_that_is_to_go_on_does_and_can_be_watched_again(server):
     request = style_request(iterations=60)
-    request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     call = server.style.ReconstructStyle(request)
     seen = next(events(call))
     call.cancel()

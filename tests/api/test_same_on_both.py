@@ -31,7 +31,7 @@ ODD = {
     "long": "0" * 100_000,
     "empty-looking": "\u200b ",
 }
-MOST = 2**63 - 1
+MOST, LAST, LARGEST = 2**63 - 1, 2**31 - 1, 2**32 - 1
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +110,12 @@ def test_texts_of_a_request(on, name):
     calls, _ = on
     text = ODD[name]
     by_name = pb.ReconstructStyleRequest(
-        styles=[options_pb2.StyleSource(image=options_pb2.Image(sha256=text))], options=options()
+        styles=[options_pb2.StyleSource(image=options_pb2.InputImage(sha256=text))], options=options()
     )
     layer = style_request()
     layer.style_layers.add(layer=text)
     named = style_request()
-    named.request_id = text
+    named.submission.request_id = text
     assert answer(calls.style.ReconstructStyle, by_name) == Code.INVALID_ARGUMENT
     assert answer(calls.style.ReconstructStyle, layer) == Code.INVALID_ARGUMENT
     could_be = re.fullmatch(r"[\x21-\x7e]{1,128}", text)
@@ -125,22 +125,22 @@ def test_texts_of_a_request(on, name):
     assert answer(calls.jobs.UploadImage, upload) == Code.INVALID_ARGUMENT  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("after", [0, 1, 2**31 - 1, 2**31, 2**53, MOST])
+@pytest.mark.parametrize("after", [0, 1, 2**30, LAST])
 def test_sequences_up_to_the_last(on, after):
     calls, job_id = on
     found = list(calls.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)))
     assert [event.event.sequence for event in found] == sorted(event.event.sequence for event in found)
-    assert bool(found) == (after < 2**31 - 1)
+    assert bool(found) == (after < 2**30)
 
 
 def test_numbers_beyond_what_there_is(on):
     calls, job_id = on
     for size in (0, -1, 1001, 2**31 - 1):
         assert answer(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_size=size)) == Code.INVALID_ARGUMENT
-    for offset in (2**31, MOST):
+    for offset in (2**31, LARGEST):
         request = job_service_pb2.DownloadResultRequest(job_id=job_id, offset=offset)
         assert answer(calls.jobs.DownloadResult, request) == Code.INVALID_ARGUMENT
-    for after in (-1, -MOST - 1):
+    for after in (-1, -LAST - 1):
         request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
         assert answer(calls.jobs.WatchJob, request) == Code.INVALID_ARGUMENT
 

@@ -13,7 +13,7 @@ def watched(server: ServerProcess, seconds: int) -> Counter[str]:
     """What so many watchers see of a job that reports as often as it can, to its end; and how many reports it made."""
     request = style_request(iterations=1_000_000, size=32, report_every=1)
     request.options.time_limit.seconds = seconds
-    request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     stream = events(server.style.ReconstructStyle(request))
     job_id = next(stream).job_id
     seen: Counter[str] = Counter()

@@ -18,8 +18,8 @@ def transfer(server, content_weight: float, style_weight: float, **fields: objec
         events(
             server.style.TransferStyle(
                 pb.TransferStyleRequest(
-                    content=options_pb2.Image(data=png(seed=1)),
-                    styles=[options_pb2.StyleSource(image=options_pb2.Image(data=png(seed=2)))],
+                    content=options_pb2.InputImage(data=png(seed=1)),
+                    styles=[options_pb2.StyleSource(image=options_pb2.InputImage(data=png(seed=2)))],
                     content_weight=content_weight,
                     style_weight=style_weight,
                     options=options(**fields),

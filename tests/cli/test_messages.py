@@ -39,7 +39,8 @@ VALUES = [
     ("--init content", "--init is content, but a style reconstruction has no content picture"),
     ("--init no.png", "--init is not a picture"),
     ("--init-noise 2", "--init-noise is 2.0, but must be"),
-    ("--seed -5", "--seed is -5, but must be 0 to"),
+    ("--seed -5", "--seed must be at least 0, not -5"),
+    ("--seed 4294967296", "'--seed': 4294967296 is too large"),
     ("--seed 99999999999999999999", "'--seed': 99999999999999999999 is too large"),
     ("--scales 99", "--scales is 99, but must be 1 to 8"),
     ("--averaging 2", "--averaging is 2.0"),
@@ -62,7 +63,7 @@ VALUES = [
     ("--mask a.png --mask b.png", "--mask is given 2 times, but there is 1 style"),
     ("--mask no.png", "no.png is not a picture"),
     ("--source-mask no.png", "no.png is not a picture"),
-    ("--size 7 --seed -1", "--seed is -1"),
+    ("--size 7 --seed -1", "--seed must be at least 0, not -1"),
 ]
 
 
@@ -87,7 +88,7 @@ OF_OTHERS = [
     ("sweep a.png --sizes 3", "--sizes is 3"),
     ("sweep a.png --sizes 224,,", "'--sizes': '' is not a whole number"),
     ("sweep a.png --sizes 99999999999", "'--sizes': 99999999999 is too large"),
-    ("sweep a.png --seeds -1", "--seeds is -1"),
+    ("sweep a.png --seeds -1", "--seeds must be at least 0, not -1"),
     ("sweep a.png --layers 9", "--layers must be 1 to 5"),
     ("sweep a.png --size 64", "No such option '--size'"),
     ("jobs list --limit 0", "'--limit': 0 is not in the range"),

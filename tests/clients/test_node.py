@@ -71,7 +71,7 @@ def test_same_bytes_as_python(client: Path, server: ServerProcess, picture: Path
     done = run(client, server.address, picture, out, "--size", 32, "--iterations", 5, "--seed", 7)
     assert done.returncode == 0, done.stderr
     request = pb.ReconstructStyleRequest(
-        styles=[options_pb2.StyleSource(image=options_pb2.Image(data=picture.read_bytes()))],
+        styles=[options_pb2.StyleSource(image=options_pb2.InputImage(data=picture.read_bytes()))],
         options=options_pb2.SynthesisOptions(size=32, iterations=5, seed=7),
     )
     *_, last = server.style.ReconstructStyle(request)

@@ -47,7 +47,7 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "page_size": st.integers(1, 20),
     "offset": st.integers(0, 2000),
     "after_sequence": st.integers(0, 5),
-    "seed": st.integers(0, 2**63 - 1),
+    "seed": st.integers(0, 2**32 - 1),
     "model": st.just("vgg19-random"),
     "layer": st.sampled_from(["conv1_1", "conv2_1", "conv1_2", "relu2_2", "conv3_1"]),
     "layers": st.sampled_from(["conv1_1", "conv2_1", "conv1_2", "relu2_2", "conv3_1"]),
@@ -92,7 +92,7 @@ class _Builder:
 
     def message(self, descriptor: Descriptor) -> Message:
         made = GetMessageClass(descriptor)()
-        if descriptor is options_pb2.Image.DESCRIPTOR:
+        if descriptor is options_pb2.InputImage.DESCRIPTOR:
             self._fill_image(made)
             return made
         # All of a message's choices are drawn at once: one draw a field would be most of the test's time.
@@ -142,6 +142,8 @@ class _Builder:
                 return st.one_of(st.sampled_from(NUMBERS), st.floats())
             case F.TYPE_INT32:
                 return st.one_of(st.sampled_from(INTEGERS), st.integers(-(2**31), 2**31 - 1))
+            case F.TYPE_UINT32:
+                return st.one_of(st.sampled_from([0, 1, 7, 2**31, 2**32 - 1]), st.integers(0, 2**32 - 1))
             case F.TYPE_INT64:
                 return st.one_of(st.sampled_from(LONG_INTEGERS), st.integers(-(2**63), 2**63 - 1))
             case F.TYPE_ENUM:
@@ -155,9 +157,10 @@ class _Builder:
         raise AssertionError(f"no strategy for {field.full_name}")
 
     def _fill_image(self, image: Message) -> None:
-        assert isinstance(image, options_pb2.Image)
-        if self._odd():
+        assert isinstance(image, options_pb2.InputImage)
+        if self._odd() and self._draw(st.booleans()):
             image.data = self._draw(st.one_of(st.sampled_from(NO_PICTURES), st.binary(max_size=200)))
+        elif self._odd():
             image.sha256 = self._draw(st.sampled_from(["", UPLOADED, "0" * 64, *STRINGS]))
         elif self._draw(st.integers(0, 4)) == 0:
             image.sha256 = UPLOADED

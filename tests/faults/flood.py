@@ -51,7 +51,7 @@ async def submit_all(address: str, count: int, at_once: int) -> Flood:
     """Submits so many jobs, each by a call of its own, and does not stay for those that are accepted."""
     found = Flood()
     request = style_request()
-    request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     turns = asyncio.Semaphore(at_once)
 
     async with grpc.aio.insecure_channel(address) as channel:

@@ -20,7 +20,7 @@ def request(seed: int, iterations: int = 300, **fields: object) -> pb.Reconstruc
     """A job of some seconds that outlives its stream."""
     preview = options_pb2.PreviewOptions(every=0)
     made = style_request(seed=seed, size=32, iterations=iterations, report_every=5, preview=preview, **fields)
-    made.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    made.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return made
 
 

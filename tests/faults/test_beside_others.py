@@ -59,7 +59,7 @@ def damaged_files(calls: Calls, as_alice: Metadata, data: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         (data / "blobs" / name[:2] / name).write_bytes(file[:-1] + b"x")
     request = style_request()
-    request.styles[0].image.CopyFrom(options_pb2.Image(sha256=name))
+    request.styles[0].image.CopyFrom(options_pb2.InputImage(sha256=name))
     with contextlib.suppress(grpc.RpcError):
         list(calls.style.ReconstructStyle(request, metadata=as_alice, timeout=20))
     calls.jobs.UploadImage(iter(pieces), metadata=as_alice, timeout=20)

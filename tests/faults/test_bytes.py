@@ -292,5 +292,5 @@ def test_ordinary_requests_by_gzip_are_answered(server: ServerProcess) -> None:
         for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
             assert calls.models.ListModels(model_service_pb2.ListModelsRequest(), compression=compression).models
             request = pb.EstimateJobRequest(style=style_request())
-            request.style.styles[0].image.CopyFrom(options_pb2.Image(data=png(300, 300)))
+            request.style.styles[0].image.CopyFrom(options_pb2.InputImage(data=png(300, 300)))
             assert calls.style.EstimateJob(request, compression=compression).fits

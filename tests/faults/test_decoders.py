@@ -51,7 +51,7 @@ def upload(calls: Calls, data: bytes) -> str:
 
 
 def painting(name: str) -> pb.ReconstructStyleRequest:
-    source = options_pb2.StyleSource(image=options_pb2.Image(sha256=name))
+    source = options_pb2.StyleSource(image=options_pb2.InputImage(sha256=name))
     return pb.ReconstructStyleRequest(styles=[source], options=options(size=16, iterations=1))
 
 

@@ -107,7 +107,7 @@ def test_a_server_does_not_say_that_it_serves_before_its_gpu_is_there(tmp_path):
 def test_jobs_of_before_are_kept_for_a_server_that_has_a_device(tmp_path):
     with ServerProcess("--data", str(tmp_path), "--device", "cpu") as server:
         request = endless_request()
-        request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+        request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
         stream = server.style.ReconstructStyle(request)
         job_id = next(event.job_id for event in events(stream) if event.HasField("progress"))
     assert serve("--data", str(tmp_path), "--device", "cuda:0").returncode == 1

@@ -49,7 +49,7 @@ def uploaded(server: ServerProcess, data: bytes) -> str:
 
 
 def of_upload(name: str) -> pb.ReconstructStyleRequest:
-    source = options_pb2.StyleSource(image=options_pb2.Image(sha256=name))
+    source = options_pb2.StyleSource(image=options_pb2.InputImage(sha256=name))
     return pb.ReconstructStyleRequest(styles=[source], options=options())
 
 
@@ -69,7 +69,7 @@ def test_a_record_without_a_field_is_that_jobs_trouble_alone(tmp_path):
     with ServerProcess(*data) as server:
         ended, other = painted(server, style_request()).job_id, painted(server, style_request(1)).job_id
         waiting = style_request(iterations=1_000_000, report_every=10)
-        waiting.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+        waiting.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
         streams = [server.style.ReconstructStyle(waiting) for _ in range(2)]
         running, queued = (next(events(stream)).job_id for stream in streams)
     for job_id in (ended, queued):

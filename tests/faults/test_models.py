@@ -18,7 +18,7 @@ from gramophone_server.models.model import Model
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from tests.harness import ServerProcess, events, png, style_request, wait_until
 
-PICTURE = options_pb2.Image(data=png())
+PICTURE = options_pb2.InputImage(data=png())
 
 
 class Folder:

@@ -21,7 +21,7 @@ from .test_models import Folder, flip
 
 pytestmark = pytest.mark.slow
 
-PICTURE = options_pb2.Image(data=png())
+PICTURE = options_pb2.InputImage(data=png())
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def wait_for(server: ServerProcess, job_id: str) -> job_pb2.JobEvent:
 
 def starts(server: ServerProcess, one: pb.ReconstructStyleRequest) -> str:
     """The id of a job that has been submitted, and goes on without its stream."""
-    one.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    one.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return next(events(server.style.ReconstructStyle(one))).job_id
 
 

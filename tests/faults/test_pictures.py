@@ -23,7 +23,7 @@ def strict() -> Iterator[ServerProcess]:
 
 
 def painting(data: bytes) -> pb.ReconstructStyleRequest:
-    source = options_pb2.StyleSource(image=options_pb2.Image(data=data))
+    source = options_pb2.StyleSource(image=options_pb2.InputImage(data=data))
     layers = [options_pb2.LayerWeight(layer="conv1_1")]
     return pb.ReconstructStyleRequest(styles=[source], style_layers=layers, options=options(size=16, iterations=1))
 

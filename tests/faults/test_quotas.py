@@ -33,7 +33,7 @@ class Client:
 
     def submit(self, request: pb.ReconstructStyleRequest) -> str:
         """Has a job go on without its stream; its id."""
-        request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+        request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
         stream = self._style.ReconstructStyle(request, metadata=self._metadata)
         first = next(events(stream))
         stream.cancel()
@@ -50,7 +50,7 @@ class Client:
 
     def has(self, name: str) -> bool:
         """Whether an upload can be used; it is used by that."""
-        source = options_pb2.StyleSource(image=options_pb2.Image(sha256=name))
+        source = options_pb2.StyleSource(image=options_pb2.InputImage(sha256=name))
         request = pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=[source], options=options()))
         call = self._style.EstimateJob.future(request, metadata=self._metadata)
         code = call.code()

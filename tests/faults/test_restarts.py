@@ -121,7 +121,7 @@ def test_sigterm_with_running_and_waiting_jobs(restarting):
 def test_a_request_id_makes_one_job(restarting):
     there = restarting()
     one = request(0, iterations=5)
-    one.request_id = "3f1c"
+    one.submission.request_id = "3f1c"
 
     def submit() -> str:
         return list(events(there.server.style.ReconstructStyle(one)))[-1].job_id
@@ -134,7 +134,7 @@ def test_a_request_id_makes_one_job(restarting):
     assert submit() == ids[0]
     assert len(there.server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs) == 1
     other = request(1, iterations=5)
-    other.request_id = "3f1c"
+    other.submission.request_id = "3f1c"
     with pytest.raises(grpc.RpcError) as caught:
         list(there.server.style.ReconstructStyle(other))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -156,7 +156,7 @@ def test_figures_and_results_outlive_the_server(restarting):
 def test_a_stream_that_runs_out_of_time_leaves_the_job_alone(restarting):
     there = restarting()
     one = request(0, iterations=1000)
-    one.ClearField("on_disconnect")  # the default is to cancel
+    one.submission.ClearField("on_disconnect")  # the default is to cancel
     call = there.server.style.ReconstructStyle(one, timeout=1.0)
     job_id = next(call).event.job_id
     with pytest.raises(grpc.RpcError) as caught:

@@ -73,7 +73,7 @@ class Client(threading.Thread):
 
     def paint(self) -> None:
         """Paints to the end, takes the file, and half of the time has the job forgotten."""
-        image = options_pb2.Image(data=png(seed=self._chance.randrange(20)))
+        image = options_pb2.InputImage(data=png(seed=self._chance.randrange(20)))
         source = options_pb2.StyleSource(image=image)
         chosen = options(
             size=self._chance.choice(SIZES),
@@ -133,7 +133,7 @@ class Client(threading.Thread):
     def ask(self) -> None:
         """Asks for an estimate, features, and something that there is not."""
         self._calls.style.EstimateJob(pb.EstimateJobRequest(style=style_request()))
-        image = options_pb2.Image(data=png(seed=self._chance.randrange(20)))
+        image = options_pb2.InputImage(data=png(seed=self._chance.randrange(20)))
         self._calls.models.ExtractFeatures(model_service_pb2.ExtractFeaturesRequest(image=image))
         missing = job_service_pb2.GetJobRequest(job_id="nobody")
         with pytest.raises(grpc.RpcError) as caught:

@@ -71,7 +71,7 @@ def serving(folder: Path, *args: str, **options: float) -> Iterator[tuple[Server
 def begin(calls: Calls) -> str:
     """A job that is running; its id."""
     request = endless_request()
-    request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return next(e.job_id for e in events(calls.style.ReconstructStyle(request)) if e.HasField("progress"))
 
 

@@ -21,7 +21,7 @@ async def test_a_thousand_watchers(long: bool) -> None:
         preview = options_pb2.PreviewOptions(format=options_pb2.IMAGE_FORMAT_PNG)
         request = style_request(iterations=1_000_000, size=64, report_every=5, preview=preview)
         request.options.time_limit.seconds = 45 if long else 10
-        request.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+        request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
         await asyncio.to_thread(run, server, style_request())
         workers, before = server.workers(), resident(server)
         stream = events(server.style.ReconstructStyle(request))

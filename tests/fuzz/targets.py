@@ -106,7 +106,7 @@ def close() -> None:
 
 
 def _honest_requests() -> Iterator[bytes]:
-    image = options_pb2.Image(data=png(16, 16))
+    image = options_pb2.InputImage(data=png(16, 16))
     style = options_pb2.StyleSource(image=image, weight=2, scale=1.5, mask=image, source_mask=image)
     layers = [options_pb2.LayerWeight(layer="conv1_1", weight=0.5)]
     wanted = options(size=16, optimizer=2, init_image=image, time_limit={"seconds": 1}, tv_weight=0.1, scales=2)

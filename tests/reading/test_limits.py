@@ -118,7 +118,7 @@ def test_all_pictures_of_a_request_together_have_a_bound():
     """Each of them is small as a file and within the bound of one."""
     data = encode(Image.new("RGB", (100, 100)), "PNG")
     read = partial(read_job, model="vgg19-random", limits=Limits(max_pixels=10_000))
-    styles = [options_pb2.StyleSource(image=options_pb2.Image(data=data))] * 3
+    styles = [options_pb2.StyleSource(image=options_pb2.InputImage(data=data))] * 3
     read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=styles, options=options())))
     with pytest.raises(InvalidRequestError) as caught:
         read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=styles * 2, options=options())))
@@ -130,7 +130,7 @@ def test_a_style_is_not_scaled_beyond_the_bound_of_a_picture():
     """It would be: a canvas of 8192 pixels a side, and eight times that of a style, are 13 GB."""
     data = encode(Image.new("RGB", (100, 100)), "PNG")
     read = partial(read_job, model="vgg19-random", limits=Limits(max_pixels=10_000))
-    sources = [options_pb2.StyleSource(image=options_pb2.Image(data=data), scale=scale) for scale in (1, 2, 3.2)]
+    sources = [options_pb2.StyleSource(image=options_pb2.InputImage(data=data), scale=scale) for scale in (1, 2, 3.2)]
     read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=sources[:2], options=options(size=50))))
     with pytest.raises(InvalidRequestError) as caught:
         read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=sources, options=options(size=50))))
@@ -141,7 +141,7 @@ def test_a_style_is_not_scaled_beyond_the_bound_of_a_picture():
         read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=[sources[1]] * 5, options=options(size=50))))
     # The fifth is refused as it comes, before anything is decoded; four of other sizes are counted as scaled.
     assert [field for field, _ in caught.value.violations] == ["styles[4].image.data"]
-    small = options_pb2.StyleSource(image=options_pb2.Image(data=png(32, 32)), scale=2)
+    small = options_pb2.StyleSource(image=options_pb2.InputImage(data=png(32, 32)), scale=2)
     with pytest.raises(InvalidRequestError) as caught:
         read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=[small] * 5, options=options(size=50))))
     assert [field for field, _ in caught.value.violations] == ["styles"]

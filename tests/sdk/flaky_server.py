@@ -219,9 +219,9 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
         return model_service_pb2.ExtractFeaturesResponse()
 
     def _paint(self, method: str, request: Any, context: Context, response: Any) -> Iterator[Any]:
-        self._note(method, f"{request.ByteSize()} {request.priority} {request.request_id}")
+        self._note(method, f"{request.ByteSize()} {request.submission.priority} {request.submission.request_id}")
         fault = self._fault(method, context)
-        job_id = f"job-{request.request_id}"
+        job_id = f"job-{request.submission.request_id}"
         path = self._folder / "jobs" / job_id
         if not path.exists():
             self._check_images(request, "", context)
@@ -263,7 +263,7 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
         for field, value in request.ListFields():
             parts = [value] if isinstance(value, Message) else value if field.message_type else []
             for part in parts:
-                if not isinstance(part, options_pb2.Image):
+                if not isinstance(part, options_pb2.InputImage):
                     self._check_images(part, f"{at}{field.name}.", context)
                 elif part.sha256 and not (self._folder / "uploads" / part.sha256).exists():
                     _abort(context, "INVALID_ARGUMENT", violation=(f"{at}{field.name}.sha256", "is not kept here"))

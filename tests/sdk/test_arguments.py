@@ -171,12 +171,20 @@ def test_other_numbers_are_checked_too():
     assert integer("x", None) is number("x", None) is None
 
 
+def test_a_seed_is_of_32_bits():
+    assert send(seed=2**32 - 1).options.seed == 2**32 - 1
+    with pytest.raises(ValueError, match="^seed must be at most 4,294,967,295, not 4294967296"):
+        send(seed=2**32)
+    with pytest.raises(ValueError, match="^seed must be at least 0, not -1"):
+        send(seed=-1)
+
+
 def test_ranges_are_the_servers_and_name_the_option_too(server):
     import gramophone
 
     with gramophone.Client(server.address) as client:
         for name in (*INTEGERS, *NUMBERS):
-            if name in ("priority", "bit_depth"):
+            if name in ("priority", "bit_depth", "seed"):
                 continue
             with pytest.raises(gramophone.InvalidRequestError) as caught:
                 client.style(IMAGE, **{name: -1})

@@ -56,17 +56,17 @@ def test_every_option_reaches_its_field():
     assert (sent.report_every, sent.preview.every, sent.preview.size) == (2, 4, 32)
     assert sent.preview.format == options_pb2.IMAGE_FORMAT_WEBP
     assert (sent.scales, sent.init_noise, sent.averaging, sent.plateau) == (2, 0.25, 0.9, 0.01)
-    assert (sent.padding, sent.color) == (options_pb2.PADDING_REPLICATE, options_pb2.COLOR_LUMINANCE)
+    assert (sent.padding, sent.color) == (options_pb2.PADDING_REPLICATE, options_pb2.COLOR_MODE_LUMINANCE)
     assert (sent.loss_scale, sent.lbfgs_history) == (options_pb2.LOSS_SCALE_RELATIVE, 9)
     assert (sent.result.format, sent.result.bit_depth) == (options_pb2.IMAGE_FORMAT_TIFF, 16)
     assert sent.tile_size == 128
     assert sent.time_limit.ToTimedelta().total_seconds() == 1.5
-    assert request.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL
-    assert (request.request_id, request.priority) == ("mine", -3)
+    assert request.submission.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL
+    assert (request.submission.request_id, request.submission.priority) == ("mine", -3)
 
 
 def test_jobs_outlive_their_streams_by_default():
-    assert style_request(IMAGE, None, {}).on_disconnect == options_pb2.ON_DISCONNECT_CONTINUE
+    assert style_request(IMAGE, None, {}).submission.on_disconnect == options_pb2.ON_DISCONNECT_CONTINUE
 
 
 def test_zero_is_sent_and_not_taken_for_unset():

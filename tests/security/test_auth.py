@@ -194,7 +194,7 @@ def test_a_job_is_safe_from_others(guarded):
 
 def test_closing_a_stream_still_cancels_its_job(guarded):
     request = endless_request()
-    request.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL
+    request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL
     stream = guarded.server.style.ReconstructStyle(request, metadata=guarded.alice)
     running = next(events(stream)).job_id
     stream.cancel()
@@ -214,7 +214,7 @@ def test_an_upload_is_of_use_to_its_owner_only(guarded):
 
     def estimate(name: str, metadata: Metadata) -> style_transfer_service_pb2.EstimateJobResponse:
         request = style_request()
-        request.styles[0].image.CopyFrom(options_pb2.Image(sha256=name))
+        request.styles[0].image.CopyFrom(options_pb2.InputImage(sha256=name))
         return guarded.server.style.EstimateJob(
             style_transfer_service_pb2.EstimateJobRequest(style=request), metadata=metadata
         )

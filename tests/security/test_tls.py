@@ -155,7 +155,7 @@ def test_a_name_that_cannot_be_printed_is_no_name(mutual, name):
 
 def test_closing_a_stream_still_cancels_its_job(mutual):
     request = endless_request()
-    request.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL
+    request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL
     stream = mutual.server.style.ReconstructStyle(request)
     job_id = next(events(stream)).job_id
     stream.cancel()

@@ -45,8 +45,8 @@ class WholeType(click.ParamType[int]):
 
     name = "integer"
 
-    def __init__(self, bits: int = 32) -> None:
-        self._bits = bits
+    def __init__(self, most: int = 2**31 - 1) -> None:
+        self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
         """The number."""
@@ -54,7 +54,7 @@ class WholeType(click.ParamType[int]):
             number = int(value)
         except ValueError:
             self.fail(f"{value!r} is not a whole number, such as 3", param, context)
-        if not -(2 ** (self._bits - 1)) <= number < 2 ** (self._bits - 1):
+        if not -(2**31) <= number <= self._most:
             self.fail(f"{value} is too large a number", param, context)
         return number
 
@@ -87,7 +87,7 @@ def output_format(path: Path) -> dict[str, str]:
 
 
 _SIZE = click.option("--size", type=WHOLE, metavar="PIXELS", help="Size of the canvas.")
-_SEED = click.option("--seed", type=WholeType(64), metavar="N", help="Seed of the noise.")
+_SEED = click.option("--seed", type=WholeType(2**32 - 1), metavar="N", help="Seed of the noise.")
 _OPTIONS: list[Callable[[Any], Any]] = [
     _SIZE,
     click.option("--fit", type=click.Choice(["longest_side", "square"]), help="How pictures are fitted to the size."),

@@ -47,7 +47,7 @@ _WORDS = {
     for enum in options_pb2.DESCRIPTOR.enum_types_by_name.values()
     for name in enum.values_by_name
 }
-_JOB = re.compile(r"(style|content|transfer)\.(?=options|styles|content|style_|content_)")
+_JOB = re.compile(r"(style|content|transfer)\.(?=options|submission|styles|content|style_|content_)")
 
 
 def name_pictures(names: Mapping[str, str]) -> None:
@@ -88,7 +88,7 @@ def option_of(field: str) -> str:
     context = click.get_current_context(silent=True)
     if context is None:
         return field
-    path = _JOB.sub("", field).removeprefix("options.")
+    path = _JOB.sub("", field).removeprefix("options.").removeprefix("submission.")
     for place, name in context.meta.get(_PICTURES, {}).items():
         if path == place or path.startswith(f"{place}."):
             return str(name)

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/field_rules.proto\x12\rgramophone.v1\x1a google/protobuf/descriptor.proto\"\x1f\n\nFieldRules\x12\x11\n\tmax_items\x18\x01 \x01(\x05:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x19.gramophone.v1.FieldRulesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/field_rules.proto\x12\rgramophone.v1\x1a google/protobuf/descriptor.proto\"\x1f\n\nFieldRules\x12\x11\n\tmax_items\x18\x01 \x01(\x05:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x19.gramophone.v1.FieldRulesB\xb8\x01\n\x10io.gramophone.v1B\x0f\x46ieldRulesProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gramophone.v1.field_rules_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020io.gramophone.v1B\017FieldRulesProtoP\001Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\242\002\003GXX\252\002\rGramophone.V1\312\002\rGramophone\\V1\342\002\031Gramophone\\V1\\GPBMetadata\352\002\016Gramophone::V1'
   _globals['_FIELDRULES']._serialized_start=84
   _globals['_FIELDRULES']._serialized_end=115
 # @@protoc_insertion_point(module_scope)

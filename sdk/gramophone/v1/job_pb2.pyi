@@ -462,8 +462,9 @@ class JobEvent(_message.Message):
     job_id: _builtins.str
     """The job."""
     sequence: _builtins.int
-    """Position in the job's history, from 1, strictly rising. A reader that is slower than the job, or one of very many,
-    misses intermediate PROGRESS events (never a state, nor the latest preview), so the numbers it sees may have gaps.
+    """Position in the job's history, 1 to 2^31 - 1, strictly rising; WatchJob resumes after it. A reader that is slower than
+    the job, or one of very many, misses intermediate PROGRESS events (never a state, nor the latest preview), so the
+    numbers it sees may have gaps.
     """
     state: Global___JobState.ValueType
     """The state of the job after this event."""

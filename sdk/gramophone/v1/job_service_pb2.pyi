@@ -199,8 +199,8 @@ class WatchJobRequest(_message.Message):
     job_id: _builtins.str
     """The job's id. Required."""
     after_sequence: _builtins.int
-    """Only events with a higher sequence than this; >= 0. Default 0, the whole history: all states, the figures of all progress,
-    and the latest preview.
+    """Only events with a higher sequence than this; 0 to 2^31 - 1. Default 0, the whole history: all states, the figures of
+    all progress, and the latest preview.
     """
     def __init__(
         self,
@@ -338,7 +338,7 @@ class DownloadResultRequest(_message.Message):
     job_id: _builtins.str
     """The job's id. Required."""
     offset: _builtins.int
-    """Where in the file to begin, in bytes; 0 to its size. Default 0."""
+    """Where in the file to begin, in bytes; 0 to its size, which is below 2^32. Default 0."""
     def __init__(
         self,
         *,
@@ -366,7 +366,7 @@ class DownloadResultResponse(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """Size of the whole file in bytes; only in the first response."""
+    """Size of the whole file in bytes, below 2^32; only in the first response."""
     sha256: _builtins.str
     """SHA-256 of the whole file, 64 hexadecimal digits; only in the first response."""
     data: _builtins.bytes
@@ -426,9 +426,9 @@ class UploadImageResponse(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     sha256: _builtins.str
-    """SHA-256 of the file, by which an Image refers to it."""
+    """SHA-256 of the file, by which an InputImage refers to it."""
     size: _builtins.int
-    """Its size in bytes."""
+    """Its size in bytes; below 2^32."""
     def __init__(
         self,
         *,

@@ -95,7 +95,7 @@ class Model(_message.Message):
     LAYERS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
-    LICENCE_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -104,8 +104,8 @@ class Model(_message.Message):
     """One sentence on what it is."""
     source: _builtins.str
     """Where its weights come from."""
-    licence: _builtins.str
-    """Licence of its weights."""
+    license: _builtins.str
+    """License of its weights."""
     sha256: _builtins.str
     """SHA-256 of the ONNX file, lower-case hexadecimal."""
     is_default: _builtins.bool
@@ -121,13 +121,13 @@ class Model(_message.Message):
         layers: _abc.Iterable[Global___LayerInfo] | None = ...,
         description: _builtins.str = ...,
         source: _builtins.str = ...,
-        licence: _builtins.str = ...,
+        license: _builtins.str = ...,
         sha256: _builtins.str = ...,
         is_default: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "is_default", b"is_default", "layers", b"layers", "licence", b"licence", "name", b"name", "sha256", b"sha256", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "is_default", b"is_default", "layers", b"layers", "license", b"license", "name", b"name", "sha256", b"sha256", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,7 +184,7 @@ class ExtractFeaturesRequest(_message.Message):
     model: _builtins.str
     """Name of the model. Default: the server's default model."""
     @_builtins.property
-    def image(self) -> _options_pb2.Image:
+    def image(self) -> _options_pb2.InputImage:
         """The picture. Required."""
 
     @_builtins.property
@@ -194,7 +194,7 @@ class ExtractFeaturesRequest(_message.Message):
     def __init__(
         self,
         *,
-        image: _options_pb2.Image | None = ...,
+        image: _options_pb2.InputImage | None = ...,
         layers: _abc.Iterable[_builtins.str] | None = ...,
         kind: Global___FeatureKind.ValueType | None = ...,
         size: _builtins.int | None = ...,
@@ -267,7 +267,7 @@ class LayerFeatures(_message.Message):
     """Values in row-major order, little-endian IEEE 754 float32."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Dimensions, outermost first."""
+        """Dimensions, outermost first; each 1 to 2^31 - 1."""
 
     def __init__(
         self,

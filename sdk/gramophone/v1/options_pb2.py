@@ -25,43 +25,46 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgramophone/v1/options.proto\x12\rgramophone.v1\x1a\x1egoogle/protobuf/duration.proto\"%\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\xbf\x01\n\x0bStyleSource\x12#\n\x05image\x18\x01 \x01(\x0b\x32\x14.gramophone.v1.Image\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05scale\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\"\n\x04mask\x18\x04 \x01(\x0b\x32\x14.gramophone.v1.Image\x12)\n\x0bsource_mask\x18\x05 \x01(\x0b\x32\x14.gramophone.v1.ImageB\t\n\x07_weightB\x08\n\x06_scale\"<\n\x0bLayerWeight\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\x86\x01\n\x0ePreviewOptions\x12\x12\n\x05\x65very\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04size\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12/\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1a.gramophone.v1.ImageFormatH\x02\x88\x01\x01\x42\x08\n\x06_everyB\x07\n\x05_sizeB\t\n\x07_format\"q\n\rResultOptions\x12/\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1a.gramophone.v1.ImageFormatH\x00\x88\x01\x01\x12\x16\n\tbit_depth\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\t\n\x07_formatB\x0c\n\n_bit_depth\"\xf4\x08\n\x10SynthesisOptions\x12\x11\n\x04size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12$\n\x03\x66it\x18\x02 \x01(\x0e\x32\x12.gramophone.v1.FitH\x01\x88\x01\x01\x12\x17\n\niterations\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x30\n\toptimizer\x18\x04 \x01(\x0e\x32\x18.gramophone.v1.OptimizerH\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12&\n\x04init\x18\x06 \x01(\x0e\x32\x13.gramophone.v1.InitH\x05\x88\x01\x01\x12(\n\ninit_image\x18\x07 \x01(\x0b\x32\x14.gramophone.v1.Image\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x30\n\tprecision\x18\t \x01(\x0e\x32\x18.gramophone.v1.PrecisionH\x07\x88\x01\x01\x12,\n\x07pooling\x18\n \x01(\x0e\x32\x16.gramophone.v1.PoolingH\x08\x88\x01\x01\x12\x16\n\ttv_weight\x18\x0b \x01(\x01H\t\x88\x01\x01\x12\x19\n\x0creport_every\x18\x0c \x01(\x05H\n\x88\x01\x01\x12.\n\x07preview\x18\r \x01(\x0b\x32\x1d.gramophone.v1.PreviewOptions\x12-\n\ntime_limit\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\x05model\x18\x0f \x01(\tH\x0b\x88\x01\x01\x12\x13\n\x06scales\x18\x10 \x01(\x05H\x0c\x88\x01\x01\x12,\n\x07padding\x18\x11 \x01(\x0e\x32\x16.gramophone.v1.PaddingH\r\x88\x01\x01\x12\x17\n\ninit_noise\x18\x12 \x01(\x01H\x0e\x88\x01\x01\x12\x16\n\taveraging\x18\x13 \x01(\x01H\x0f\x88\x01\x01\x12\x14\n\x07plateau\x18\x14 \x01(\x01H\x10\x88\x01\x01\x12(\n\x05\x63olor\x18\x15 \x01(\x0e\x32\x14.gramophone.v1.ColorH\x11\x88\x01\x01\x12\x31\n\nloss_scale\x18\x16 \x01(\x0e\x32\x18.gramophone.v1.LossScaleH\x12\x88\x01\x01\x12\x1a\n\rlbfgs_history\x18\x17 \x01(\x05H\x13\x88\x01\x01\x12,\n\x06result\x18\x18 \x01(\x0b\x32\x1c.gramophone.v1.ResultOptions\x12\x16\n\ttile_size\x18\x19 \x01(\x05H\x14\x88\x01\x01\x42\x07\n\x05_sizeB\x06\n\x04_fitB\r\n\x0b_iterationsB\x0c\n\n_optimizerB\x10\n\x0e_learning_rateB\x07\n\x05_initB\x07\n\x05_seedB\x0c\n\n_precisionB\n\n\x08_poolingB\x0c\n\n_tv_weightB\x0f\n\r_report_everyB\x08\n\x06_modelB\t\n\x07_scalesB\n\n\x08_paddingB\r\n\x0b_init_noiseB\x0c\n\n_averagingB\n\n\x08_plateauB\x08\n\x06_colorB\r\n\x0b_loss_scaleB\x10\n\x0e_lbfgs_historyB\x0c\n\n_tile_size*@\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46IT_LONGEST_SIDE\x10\x01\x12\x0e\n\nFIT_SQUARE\x10\x02*O\n\tOptimizer\x12\x19\n\x15OPTIMIZER_UNSPECIFIED\x10\x00\x12\x13\n\x0fOPTIMIZER_LBFGS\x10\x01\x12\x12\n\x0eOPTIMIZER_ADAM\x10\x02*y\n\x04Init\x12\x14\n\x10INIT_UNSPECIFIED\x10\x00\x12\x0e\n\nINIT_NOISE\x10\x01\x12\x10\n\x0cINIT_CONTENT\x10\x02\x12\x0e\n\nINIT_IMAGE\x10\x03\x12\x19\n\x15INIT_STYLE_STATISTICS\x10\x04\x12\x0e\n\nINIT_BLEND\x10\x05*U\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02*f\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPOOLING_MAX\x10\x01\x12\x13\n\x0fPOOLING_AVERAGE\x10\x02\x12\x1c\n\x18POOLING_AVERAGE_RESCALED\x10\x03*`\n\x07Padding\x12\x17\n\x13PADDING_UNSPECIFIED\x10\x00\x12\x11\n\rPADDING_ZEROS\x10\x01\x12\x15\n\x11PADDING_REPLICATE\x10\x02\x12\x12\n\x0ePADDING_MARGIN\x10\x03*j\n\x05\x43olor\x12\x15\n\x11\x43OLOR_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43OLOR_STYLE\x10\x01\x12\x13\n\x0f\x43OLOR_LUMINANCE\x10\x02\x12\x0f\n\x0b\x43OLOR_MATCH\x10\x03\x12\x13\n\x0f\x43OLOR_HISTOGRAM\x10\x04*V\n\tLossScale\x12\x1a\n\x16LOSS_SCALE_UNSPECIFIED\x10\x00\x12\x14\n\x10LOSS_SCALE_PAPER\x10\x01\x12\x17\n\x13LOSS_SCALE_RELATIVE\x10\x02*\x86\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x15\n\x11IMAGE_FORMAT_TIFF\x10\x04*c\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bgramophone/v1/options.proto\x12\rgramophone.v1\x1a\x1egoogle/protobuf/duration.proto\"8\n\nInputImage\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"\xce\x01\n\x0bStyleSource\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.gramophone.v1.InputImage\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05scale\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\'\n\x04mask\x18\x04 \x01(\x0b\x32\x19.gramophone.v1.InputImage\x12.\n\x0bsource_mask\x18\x05 \x01(\x0b\x32\x19.gramophone.v1.InputImageB\t\n\x07_weightB\x08\n\x06_scale\"<\n\x0bLayerWeight\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\x8f\x01\n\nSubmission\x12\x37\n\ron_disconnect\x18\x01 \x01(\x0e\x32\x1b.gramophone.v1.OnDisconnectH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\x10\n\x0e_on_disconnectB\x0b\n\t_priority\"\x86\x01\n\x0ePreviewOptions\x12\x12\n\x05\x65very\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04size\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12/\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1a.gramophone.v1.ImageFormatH\x02\x88\x01\x01\x42\x08\n\x06_everyB\x07\n\x05_sizeB\t\n\x07_format\"q\n\rResultOptions\x12/\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1a.gramophone.v1.ImageFormatH\x00\x88\x01\x01\x12\x16\n\tbit_depth\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\t\n\x07_formatB\x0c\n\n_bit_depth\"\xfd\x08\n\x10SynthesisOptions\x12\x11\n\x04size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12$\n\x03\x66it\x18\x02 \x01(\x0e\x32\x12.gramophone.v1.FitH\x01\x88\x01\x01\x12\x17\n\niterations\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x30\n\toptimizer\x18\x04 \x01(\x0e\x32\x18.gramophone.v1.OptimizerH\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12&\n\x04init\x18\x06 \x01(\x0e\x32\x13.gramophone.v1.InitH\x05\x88\x01\x01\x12-\n\ninit_image\x18\x07 \x01(\x0b\x32\x19.gramophone.v1.InputImage\x12\x11\n\x04seed\x18\x08 \x01(\rH\x06\x88\x01\x01\x12\x30\n\tprecision\x18\t \x01(\x0e\x32\x18.gramophone.v1.PrecisionH\x07\x88\x01\x01\x12,\n\x07pooling\x18\n \x01(\x0e\x32\x16.gramophone.v1.PoolingH\x08\x88\x01\x01\x12\x16\n\ttv_weight\x18\x0b \x01(\x01H\t\x88\x01\x01\x12\x19\n\x0creport_every\x18\x0c \x01(\x05H\n\x88\x01\x01\x12.\n\x07preview\x18\r \x01(\x0b\x32\x1d.gramophone.v1.PreviewOptions\x12-\n\ntime_limit\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\x05model\x18\x0f \x01(\tH\x0b\x88\x01\x01\x12\x13\n\x06scales\x18\x10 \x01(\x05H\x0c\x88\x01\x01\x12,\n\x07padding\x18\x11 \x01(\x0e\x32\x16.gramophone.v1.PaddingH\r\x88\x01\x01\x12\x17\n\ninit_noise\x18\x12 \x01(\x01H\x0e\x88\x01\x01\x12\x16\n\taveraging\x18\x13 \x01(\x01H\x0f\x88\x01\x01\x12\x14\n\x07plateau\x18\x14 \x01(\x01H\x10\x88\x01\x01\x12,\n\x05\x63olor\x18\x15 \x01(\x0e\x32\x18.gramophone.v1.ColorModeH\x11\x88\x01\x01\x12\x31\n\nloss_scale\x18\x16 \x01(\x0e\x32\x18.gramophone.v1.LossScaleH\x12\x88\x01\x01\x12\x1a\n\rlbfgs_history\x18\x17 \x01(\x05H\x13\x88\x01\x01\x12,\n\x06result\x18\x18 \x01(\x0b\x32\x1c.gramophone.v1.ResultOptions\x12\x16\n\ttile_size\x18\x19 \x01(\x05H\x14\x88\x01\x01\x42\x07\n\x05_sizeB\x06\n\x04_fitB\r\n\x0b_iterationsB\x0c\n\n_optimizerB\x10\n\x0e_learning_rateB\x07\n\x05_initB\x07\n\x05_seedB\x0c\n\n_precisionB\n\n\x08_poolingB\x0c\n\n_tv_weightB\x0f\n\r_report_everyB\x08\n\x06_modelB\t\n\x07_scalesB\n\n\x08_paddingB\r\n\x0b_init_noiseB\x0c\n\n_averagingB\n\n\x08_plateauB\x08\n\x06_colorB\r\n\x0b_loss_scaleB\x10\n\x0e_lbfgs_historyB\x0c\n\n_tile_size*@\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46IT_LONGEST_SIDE\x10\x01\x12\x0e\n\nFIT_SQUARE\x10\x02*O\n\tOptimizer\x12\x19\n\x15OPTIMIZER_UNSPECIFIED\x10\x00\x12\x13\n\x0fOPTIMIZER_LBFGS\x10\x01\x12\x12\n\x0eOPTIMIZER_ADAM\x10\x02*y\n\x04Init\x12\x14\n\x10INIT_UNSPECIFIED\x10\x00\x12\x0e\n\nINIT_NOISE\x10\x01\x12\x10\n\x0cINIT_CONTENT\x10\x02\x12\x0e\n\nINIT_IMAGE\x10\x03\x12\x19\n\x15INIT_STYLE_STATISTICS\x10\x04\x12\x0e\n\nINIT_BLEND\x10\x05*U\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02*f\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPOOLING_MAX\x10\x01\x12\x13\n\x0fPOOLING_AVERAGE\x10\x02\x12\x1c\n\x18POOLING_AVERAGE_RESCALED\x10\x03*`\n\x07Padding\x12\x17\n\x13PADDING_UNSPECIFIED\x10\x00\x12\x11\n\rPADDING_ZEROS\x10\x01\x12\x15\n\x11PADDING_REPLICATE\x10\x02\x12\x12\n\x0ePADDING_MARGIN\x10\x03*\x87\x01\n\tColorMode\x12\x1a\n\x16\x43OLOR_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OLOR_MODE_STYLE\x10\x01\x12\x18\n\x14\x43OLOR_MODE_LUMINANCE\x10\x02\x12\x14\n\x10\x43OLOR_MODE_MATCH\x10\x03\x12\x18\n\x14\x43OLOR_MODE_HISTOGRAM\x10\x04*V\n\tLossScale\x12\x1a\n\x16LOSS_SCALE_UNSPECIFIED\x10\x00\x12\x14\n\x10LOSS_SCALE_PAPER\x10\x01\x12\x17\n\x13LOSS_SCALE_RELATIVE\x10\x02*\x86\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x15\n\x11IMAGE_FORMAT_TIFF\x10\x04*c\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x02\x42\xb5\x01\n\x10io.gramophone.v1B\x0cOptionsProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gramophone.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_FIT']._serialized_start=1768
-  _globals['_FIT']._serialized_end=1832
-  _globals['_OPTIMIZER']._serialized_start=1834
-  _globals['_OPTIMIZER']._serialized_end=1913
-  _globals['_INIT']._serialized_start=1915
-  _globals['_INIT']._serialized_end=2036
-  _globals['_PRECISION']._serialized_start=2038
-  _globals['_PRECISION']._serialized_end=2123
-  _globals['_POOLING']._serialized_start=2125
-  _globals['_POOLING']._serialized_end=2227
-  _globals['_PADDING']._serialized_start=2229
-  _globals['_PADDING']._serialized_end=2325
-  _globals['_COLOR']._serialized_start=2327
-  _globals['_COLOR']._serialized_end=2433
-  _globals['_LOSSSCALE']._serialized_start=2435
-  _globals['_LOSSSCALE']._serialized_end=2521
-  _globals['_IMAGEFORMAT']._serialized_start=2524
-  _globals['_IMAGEFORMAT']._serialized_end=2658
-  _globals['_ONDISCONNECT']._serialized_start=2660
-  _globals['_ONDISCONNECT']._serialized_end=2759
-  _globals['_IMAGE']._serialized_start=78
-  _globals['_IMAGE']._serialized_end=115
-  _globals['_STYLESOURCE']._serialized_start=118
-  _globals['_STYLESOURCE']._serialized_end=309
-  _globals['_LAYERWEIGHT']._serialized_start=311
-  _globals['_LAYERWEIGHT']._serialized_end=371
-  _globals['_PREVIEWOPTIONS']._serialized_start=374
-  _globals['_PREVIEWOPTIONS']._serialized_end=508
-  _globals['_RESULTOPTIONS']._serialized_start=510
-  _globals['_RESULTOPTIONS']._serialized_end=623
-  _globals['_SYNTHESISOPTIONS']._serialized_start=626
-  _globals['_SYNTHESISOPTIONS']._serialized_end=1766
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020io.gramophone.v1B\014OptionsProtoP\001Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\242\002\003GXX\252\002\rGramophone.V1\312\002\rGramophone\\V1\342\002\031Gramophone\\V1\\GPBMetadata\352\002\016Gramophone::V1'
+  _globals['_FIT']._serialized_start=1957
+  _globals['_FIT']._serialized_end=2021
+  _globals['_OPTIMIZER']._serialized_start=2023
+  _globals['_OPTIMIZER']._serialized_end=2102
+  _globals['_INIT']._serialized_start=2104
+  _globals['_INIT']._serialized_end=2225
+  _globals['_PRECISION']._serialized_start=2227
+  _globals['_PRECISION']._serialized_end=2312
+  _globals['_POOLING']._serialized_start=2314
+  _globals['_POOLING']._serialized_end=2416
+  _globals['_PADDING']._serialized_start=2418
+  _globals['_PADDING']._serialized_end=2514
+  _globals['_COLORMODE']._serialized_start=2517
+  _globals['_COLORMODE']._serialized_end=2652
+  _globals['_LOSSSCALE']._serialized_start=2654
+  _globals['_LOSSSCALE']._serialized_end=2740
+  _globals['_IMAGEFORMAT']._serialized_start=2743
+  _globals['_IMAGEFORMAT']._serialized_end=2877
+  _globals['_ONDISCONNECT']._serialized_start=2879
+  _globals['_ONDISCONNECT']._serialized_end=2978
+  _globals['_INPUTIMAGE']._serialized_start=78
+  _globals['_INPUTIMAGE']._serialized_end=134
+  _globals['_STYLESOURCE']._serialized_start=137
+  _globals['_STYLESOURCE']._serialized_end=343
+  _globals['_LAYERWEIGHT']._serialized_start=345
+  _globals['_LAYERWEIGHT']._serialized_end=405
+  _globals['_SUBMISSION']._serialized_start=408
+  _globals['_SUBMISSION']._serialized_end=551
+  _globals['_PREVIEWOPTIONS']._serialized_start=554
+  _globals['_PREVIEWOPTIONS']._serialized_end=688
+  _globals['_RESULTOPTIONS']._serialized_start=690
+  _globals['_RESULTOPTIONS']._serialized_end=803
+  _globals['_SYNTHESISOPTIONS']._serialized_start=806
+  _globals['_SYNTHESISOPTIONS']._serialized_end=1955
 # @@protoc_insertion_point(module_scope)

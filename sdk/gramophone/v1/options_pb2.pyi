@@ -11,10 +11,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -77,7 +77,7 @@ class _InitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Init.ValueType],
     transfer.
     """
     INIT_NOISE: _Init.ValueType  # 1
-    """Noise around mid-grey, drawn from the job's seed."""
+    """Noise around mid-gray, drawn from the job's seed."""
     INIT_CONTENT: _Init.ValueType  # 2
     """The content picture. Not for style reconstruction, which has none."""
     INIT_IMAGE: _Init.ValueType  # 3
@@ -95,7 +95,7 @@ INIT_UNSPECIFIED: Init.ValueType  # 0
 transfer.
 """
 INIT_NOISE: Init.ValueType  # 1
-"""Noise around mid-grey, drawn from the job's seed."""
+"""Noise around mid-gray, drawn from the job's seed."""
 INIT_CONTENT: Init.ValueType  # 2
 """The content picture. Not for style reconstruction, which has none."""
 INIT_IMAGE: Init.ValueType  # 3
@@ -194,41 +194,41 @@ of the picture with its margin.
 """
 Global___Padding: _TypeAlias = Padding  # noqa: Y015
 
-class _Color:
+class _ColorMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ColorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Color.ValueType], _builtins.type):
+class _ColorModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    COLOR_UNSPECIFIED: _Color.ValueType  # 0
-    """The default: COLOR_STYLE."""
-    COLOR_STYLE: _Color.ValueType  # 1
+    COLOR_MODE_UNSPECIFIED: _ColorMode.ValueType  # 0
+    """The default: COLOR_MODE_STYLE."""
+    COLOR_MODE_STYLE: _ColorMode.ValueType  # 1
     """The style's, as in the paper."""
-    COLOR_LUMINANCE: _Color.ValueType  # 2
+    COLOR_MODE_LUMINANCE: _ColorMode.ValueType  # 2
     """The content's: only the brightness is painted (Gatys et al. 2016, "Preserving Color in Neural Artistic Style
     Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
     """
-    COLOR_MATCH: _Color.ValueType  # 3
+    COLOR_MODE_MATCH: _ColorMode.ValueType  # 3
     """The styles' pixels are first given the content's mean color and covariance (same paper, section 3)."""
-    COLOR_HISTOGRAM: _Color.ValueType  # 4
+    COLOR_MODE_HISTOGRAM: _ColorMode.ValueType  # 4
     """The styles' channels are first given the content's histograms."""
 
-class Color(_Color, metaclass=_ColorEnumTypeWrapper):
+class ColorMode(_ColorMode, metaclass=_ColorModeEnumTypeWrapper):
     """Whose colors a style transfer has."""
 
-COLOR_UNSPECIFIED: Color.ValueType  # 0
-"""The default: COLOR_STYLE."""
-COLOR_STYLE: Color.ValueType  # 1
+COLOR_MODE_UNSPECIFIED: ColorMode.ValueType  # 0
+"""The default: COLOR_MODE_STYLE."""
+COLOR_MODE_STYLE: ColorMode.ValueType  # 1
 """The style's, as in the paper."""
-COLOR_LUMINANCE: Color.ValueType  # 2
+COLOR_MODE_LUMINANCE: ColorMode.ValueType  # 2
 """The content's: only the brightness is painted (Gatys et al. 2016, "Preserving Color in Neural Artistic Style
 Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
 """
-COLOR_MATCH: Color.ValueType  # 3
+COLOR_MODE_MATCH: ColorMode.ValueType  # 3
 """The styles' pixels are first given the content's mean color and covariance (same paper, section 3)."""
-COLOR_HISTOGRAM: Color.ValueType  # 4
+COLOR_MODE_HISTOGRAM: ColorMode.ValueType  # 4
 """The styles' channels are first given the content's histograms."""
-Global___Color: _TypeAlias = Color  # noqa: Y015
+Global___ColorMode: _TypeAlias = ColorMode  # noqa: Y015
 
 class _LossScale:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -316,34 +316,37 @@ ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 2
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 @_typing.final
-class Image(_message.Message):
-    """A still picture as an encoded file: its bytes, or the hash of a file that has been uploaded. Exactly one is required."""
+class InputImage(_message.Message):
+    """A still picture as an encoded file: its bytes, or the hash of a file that has been uploaded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP or GIF (first frame). EXIF orientation is applied, alpha is
-    composited over white, and every mode (grey, palette, CMYK, 16-bit) and embedded ICC profile is converted to 8-bit
-    sRGB. The server bounds the number of pixels, checked from the header before anything is decoded. A request takes at
-    most 4 MiB in all, as gRPC does by default: send larger pictures with UploadImage and refer to them by `sha256`.
+    """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF (the first frame), and HEIC where the server has the
+    `heif` extra. EXIF orientation is applied, alpha is composited over white, and every mode (gray, palette, CMYK,
+    16-bit) and embedded ICC profile is converted to 8-bit sRGB. The server bounds the number of pixels, checked from the
+    header before anything is decoded. A request takes at most 4 MiB in all, as gRPC does by default: send larger
+    pictures with UploadImage and refer to them by `sha256`.
     """
     sha256: _builtins.str
-    """SHA-256 of such a file that the same client sent with UploadImage, 64 hexadecimal digits."""
+    """SHA-256 of such a file that the same client sent with UploadImage, 64 lower-case hexadecimal digits."""
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
         sha256: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["data", "sha256"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
-Global___Image: _TypeAlias = Image  # noqa: Y015
+Global___InputImage: _TypeAlias = InputImage  # noqa: Y015
 
 @_typing.final
 class StyleSource(_message.Message):
@@ -365,27 +368,27 @@ class StyleSource(_message.Message):
     finer detailed and larger on the canvas. Unitless, 0.1 to 8. Default 1.
     """
     @_builtins.property
-    def image(self) -> Global___Image:
+    def image(self) -> Global___InputImage:
         """The picture. Required."""
 
     @_builtins.property
-    def mask(self) -> Global___Image:
+    def mask(self) -> Global___InputImage:
         """Region of the canvas that is painted in this style: a picture of which white is inside and black outside, with soft
-        greys between, squeezed to the canvas. Default: everywhere.
+        grays between, squeezed to the canvas. Default: everywhere.
         """
 
     @_builtins.property
-    def source_mask(self) -> Global___Image:
+    def source_mask(self) -> Global___InputImage:
         """Region of this picture that the style is taken from, in the same manner. Default: all of it."""
 
     def __init__(
         self,
         *,
-        image: Global___Image | None = ...,
+        image: Global___InputImage | None = ...,
         weight: _builtins.float | None = ...,
         scale: _builtins.float | None = ...,
-        mask: Global___Image | None = ...,
-        source_mask: Global___Image | None = ...,
+        mask: Global___InputImage | None = ...,
+        source_mask: Global___InputImage | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -433,6 +436,48 @@ class LayerWeight(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___LayerWeight: _TypeAlias = LayerWeight  # noqa: Y015
+
+@_typing.final
+class Submission(_message.Message):
+    """How a job is submitted: what becomes of it without its client, under which name, and how urgent it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    on_disconnect: Global___OnDisconnect.ValueType
+    """What happens to the job when the stream of its submission ends early. Default ON_DISCONNECT_CANCEL."""
+    request_id: _builtins.str
+    """Names this submission, so that sending it again makes no second job but answers with the first one's events
+    (https://google.aip.dev/155). A UUID will do; 1 to 128 printable ASCII characters without spaces. Default: every
+    submission is a job of its own.
+    """
+    priority: _builtins.int
+    """Which of a client's own waiting jobs run first; -10 (last) to 10 (first). Between clients the server shares fairly,
+    whatever their priorities. Default 0.
+    """
+    def __init__(
+        self,
+        *,
+        on_disconnect: Global___OnDisconnect.ValueType | None = ...,
+        request_id: _builtins.str = ...,
+        priority: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "on_disconnect", b"on_disconnect", "priority", b"priority"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "on_disconnect", b"on_disconnect", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__on_disconnect: _TypeAlias = _typing.Literal["on_disconnect"]  # noqa: Y015
+    _WhichOneofArgType__on_disconnect: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect"]  # noqa: Y015
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_disconnect) -> _WhichOneofReturnType__on_disconnect | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+
+Global___Submission: _TypeAlias = Submission  # noqa: Y015
 
 @_typing.final
 class PreviewOptions(_message.Message):
@@ -554,7 +599,7 @@ class SynthesisOptions(_message.Message):
     init: Global___Init.ValueType
     """What the canvas starts from. Default by kind of job, see Init."""
     seed: _builtins.int
-    """Seed of the noise; 0 to 2^63 - 1. The same request with the same seed on the same device gives the same bytes.
+    """Seed of the noise; 0 to 2^32 - 1. The same request with the same seed on the same device gives the same bytes.
     Default 0.
     """
     precision: Global___Precision.ValueType
@@ -591,8 +636,8 @@ class SynthesisOptions(_message.Message):
     """The job ends successfully, with the picture it has, when its loss fell by less than this fraction over 50 iterations;
     with a pyramid, each level does. 0 to 1. Default 0, which never happens.
     """
-    color: Global___Color.ValueType
-    """Whose colors the result has; only for style transfer. Default COLOR_STYLE."""
+    color: Global___ColorMode.ValueType
+    """Whose colors the result has; only for style transfer. Default COLOR_MODE_STYLE."""
     loss_scale: Global___LossScale.ValueType
     """Units of the layers' losses. Default: the model's own."""
     lbfgs_history: _builtins.int
@@ -605,7 +650,7 @@ class SynthesisOptions(_message.Message):
     memory, else the largest tiles that do.
     """
     @_builtins.property
-    def init_image(self) -> Global___Image:
+    def init_image(self) -> Global___InputImage:
         """The start when init is INIT_IMAGE, squeezed to the canvas. Setting it implies INIT_IMAGE."""
 
     @_builtins.property
@@ -629,7 +674,7 @@ class SynthesisOptions(_message.Message):
         optimizer: Global___Optimizer.ValueType | None = ...,
         learning_rate: _builtins.float | None = ...,
         init: Global___Init.ValueType | None = ...,
-        init_image: Global___Image | None = ...,
+        init_image: Global___InputImage | None = ...,
         seed: _builtins.int | None = ...,
         precision: Global___Precision.ValueType | None = ...,
         pooling: Global___Pooling.ValueType | None = ...,
@@ -643,7 +688,7 @@ class SynthesisOptions(_message.Message):
         init_noise: _builtins.float | None = ...,
         averaging: _builtins.float | None = ...,
         plateau: _builtins.float | None = ...,
-        color: Global___Color.ValueType | None = ...,
+        color: Global___ColorMode.ValueType | None = ...,
         loss_scale: Global___LossScale.ValueType | None = ...,
         lbfgs_history: _builtins.int | None = ...,
         result: Global___ResultOptions | None = ...,

@@ -28,13 +28,14 @@ from gramophone.v1 import job_pb2 as gramophone_dot_v1_dot_job__pb2
 from gramophone.v1 import options_pb2 as gramophone_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*gramophone/v1/style_transfer_service.proto\x12\rgramophone.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgramophone/v1/field_rules.proto\x1a\x17gramophone/v1/job.proto\x1a\x1bgramophone/v1/options.proto\"\xbd\x02\n\x17ReconstructStyleRequest\x12\x32\n\x06styles\x18\x01 \x03(\x0b\x32\x1a.gramophone.v1.StyleSourceB\x06\xaa\xbb\x18\x02\x08\x10\x12\x39\n\x0cstyle_layers\x18\x02 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x30\n\x07options\x18\x03 \x01(\x0b\x32\x1f.gramophone.v1.SynthesisOptions\x12\x37\n\ron_disconnect\x18\x04 \x01(\x0e\x32\x1b.gramophone.v1.OnDisconnectH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x15\n\x08priority\x18\x06 \x01(\x05H\x01\x88\x01\x01\x42\x10\n\x0e_on_disconnectB\x0b\n\t_priority\"B\n\x18ReconstructStyleResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\xb4\x02\n\x19ReconstructContentRequest\x12%\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\x14.gramophone.v1.Image\x12;\n\x0e\x63ontent_layers\x18\x02 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x30\n\x07options\x18\x03 \x01(\x0b\x32\x1f.gramophone.v1.SynthesisOptions\x12\x37\n\ron_disconnect\x18\x04 \x01(\x0e\x32\x1b.gramophone.v1.OnDisconnectH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x15\n\x08priority\x18\x06 \x01(\x05H\x01\x88\x01\x01\x42\x10\n\x0e_on_disconnectB\x0b\n\t_priority\"D\n\x1aReconstructContentResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\xfa\x03\n\x14TransferStyleRequest\x12%\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\x14.gramophone.v1.Image\x12\x32\n\x06styles\x18\x02 \x03(\x0b\x32\x1a.gramophone.v1.StyleSourceB\x06\xaa\xbb\x18\x02\x08\x10\x12;\n\x0e\x63ontent_layers\x18\x03 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x39\n\x0cstyle_layers\x18\x04 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x1b\n\x0e\x63ontent_weight\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cstyle_weight\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x30\n\x07options\x18\x07 \x01(\x0b\x32\x1f.gramophone.v1.SynthesisOptions\x12\x37\n\ron_disconnect\x18\x08 \x01(\x0e\x32\x1b.gramophone.v1.OnDisconnectH\x02\x88\x01\x01\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x15\n\x08priority\x18\n \x01(\x05H\x03\x88\x01\x01\x42\x11\n\x0f_content_weightB\x0f\n\r_style_weightB\x10\n\x0e_on_disconnectB\x0b\n\t_priority\"?\n\x15TransferStyleResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\xca\x01\n\x12\x45stimateJobRequest\x12\x37\n\x05style\x18\x01 \x01(\x0b\x32&.gramophone.v1.ReconstructStyleRequestH\x00\x12;\n\x07\x63ontent\x18\x02 \x01(\x0b\x32(.gramophone.v1.ReconstructContentRequestH\x00\x12\x37\n\x08transfer\x18\x03 \x01(\x0b\x32#.gramophone.v1.TransferStyleRequestH\x00\x42\x05\n\x03job\"\xb4\x02\n\x13\x45stimateJobResponse\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12(\n\x04mode\x18\x03 \x01(\x0e\x32\x1a.gramophone.v1.ComputeMode\x12\x11\n\ttile_size\x18\x04 \x01(\x05\x12\x19\n\x11peak_memory_bytes\x18\x05 \x01(\x03\x12\x1e\n\x16\x61vailable_memory_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04\x66its\x18\x07 \x01(\x08\x12\r\n\x05\x66lops\x18\x08 \x01(\x01\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\titeration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t*[\n\x0b\x43omputeMode\x12\x1c\n\x18\x43OMPUTE_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMPUTE_MODE_WHOLE\x10\x01\x12\x16\n\x12\x43OMPUTE_MODE_TILED\x10\x02\x32\x9e\x03\n\x14StyleTransferService\x12\x65\n\x10ReconstructStyle\x12&.gramophone.v1.ReconstructStyleRequest\x1a\'.gramophone.v1.ReconstructStyleResponse0\x01\x12k\n\x12ReconstructContent\x12(.gramophone.v1.ReconstructContentRequest\x1a).gramophone.v1.ReconstructContentResponse0\x01\x12\\\n\rTransferStyle\x12#.gramophone.v1.TransferStyleRequest\x1a$.gramophone.v1.TransferStyleResponse0\x01\x12T\n\x0b\x45stimateJob\x12!.gramophone.v1.EstimateJobRequest\x1a\".gramophone.v1.EstimateJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*gramophone/v1/style_transfer_service.proto\x12\rgramophone.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgramophone/v1/field_rules.proto\x1a\x17gramophone/v1/job.proto\x1a\x1bgramophone/v1/options.proto\"\xe9\x01\n\x17ReconstructStyleRequest\x12\x32\n\x06styles\x18\x01 \x03(\x0b\x32\x1a.gramophone.v1.StyleSourceB\x06\xaa\xbb\x18\x02\x08\x10\x12\x39\n\x0cstyle_layers\x18\x02 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x30\n\x07options\x18\x03 \x01(\x0b\x32\x1f.gramophone.v1.SynthesisOptions\x12-\n\nsubmission\x18\x04 \x01(\x0b\x32\x19.gramophone.v1.Submission\"B\n\x18ReconstructStyleResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\xe5\x01\n\x19ReconstructContentRequest\x12*\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\x19.gramophone.v1.InputImage\x12;\n\x0e\x63ontent_layers\x18\x02 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x30\n\x07options\x18\x03 \x01(\x0b\x32\x1f.gramophone.v1.SynthesisOptions\x12-\n\nsubmission\x18\x04 \x01(\x0b\x32\x19.gramophone.v1.Submission\"D\n\x1aReconstructContentResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\xab\x03\n\x14TransferStyleRequest\x12*\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\x19.gramophone.v1.InputImage\x12\x32\n\x06styles\x18\x02 \x03(\x0b\x32\x1a.gramophone.v1.StyleSourceB\x06\xaa\xbb\x18\x02\x08\x10\x12;\n\x0e\x63ontent_layers\x18\x03 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x39\n\x0cstyle_layers\x18\x04 \x03(\x0b\x32\x1a.gramophone.v1.LayerWeightB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x1b\n\x0e\x63ontent_weight\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cstyle_weight\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x30\n\x07options\x18\x07 \x01(\x0b\x32\x1f.gramophone.v1.SynthesisOptions\x12-\n\nsubmission\x18\x08 \x01(\x0b\x32\x19.gramophone.v1.SubmissionB\x11\n\x0f_content_weightB\x0f\n\r_style_weight\"?\n\x15TransferStyleResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\xca\x01\n\x12\x45stimateJobRequest\x12\x37\n\x05style\x18\x01 \x01(\x0b\x32&.gramophone.v1.ReconstructStyleRequestH\x00\x12;\n\x07\x63ontent\x18\x02 \x01(\x0b\x32(.gramophone.v1.ReconstructContentRequestH\x00\x12\x37\n\x08transfer\x18\x03 \x01(\x0b\x32#.gramophone.v1.TransferStyleRequestH\x00\x42\x05\n\x03job\"\xb4\x02\n\x13\x45stimateJobResponse\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12(\n\x04mode\x18\x03 \x01(\x0e\x32\x1a.gramophone.v1.ComputeMode\x12\x11\n\ttile_size\x18\x04 \x01(\x05\x12\x19\n\x11peak_memory_bytes\x18\x05 \x01(\x03\x12\x1e\n\x16\x61vailable_memory_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04\x66its\x18\x07 \x01(\x08\x12\r\n\x05\x66lops\x18\x08 \x01(\x01\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\titeration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t*[\n\x0b\x43omputeMode\x12\x1c\n\x18\x43OMPUTE_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMPUTE_MODE_WHOLE\x10\x01\x12\x16\n\x12\x43OMPUTE_MODE_TILED\x10\x02\x32\x9e\x03\n\x14StyleTransferService\x12\x65\n\x10ReconstructStyle\x12&.gramophone.v1.ReconstructStyleRequest\x1a\'.gramophone.v1.ReconstructStyleResponse0\x01\x12k\n\x12ReconstructContent\x12(.gramophone.v1.ReconstructContentRequest\x1a).gramophone.v1.ReconstructContentResponse0\x01\x12\\\n\rTransferStyle\x12#.gramophone.v1.TransferStyleRequest\x1a$.gramophone.v1.TransferStyleResponse0\x01\x12T\n\x0b\x45stimateJob\x12!.gramophone.v1.EstimateJobRequest\x1a\".gramophone.v1.EstimateJobResponseB\xc2\x01\n\x10io.gramophone.v1B\x19StyleTransferServiceProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gramophone.v1.style_transfer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020io.gramophone.v1B\031StyleTransferServiceProtoP\001Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\242\002\003GXX\252\002\rGramophone.V1\312\002\rGramophone\\V1\342\002\031Gramophone\\V1\\GPBMetadata\352\002\016Gramophone::V1'
   _globals['_RECONSTRUCTSTYLEREQUEST'].fields_by_name['styles']._loaded_options = None
   _globals['_RECONSTRUCTSTYLEREQUEST'].fields_by_name['styles']._serialized_options = b'\252\273\030\002\010\020'
   _globals['_RECONSTRUCTSTYLEREQUEST'].fields_by_name['style_layers']._loaded_options = None
@@ -47,24 +48,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSFERSTYLEREQUEST'].fields_by_name['content_layers']._serialized_options = b'\252\273\030\003\010\200\002'
   _globals['_TRANSFERSTYLEREQUEST'].fields_by_name['style_layers']._loaded_options = None
   _globals['_TRANSFERSTYLEREQUEST'].fields_by_name['style_layers']._serialized_options = b'\252\273\030\003\010\200\002'
-  _globals['_COMPUTEMODE']._serialized_start=2039
-  _globals['_COMPUTEMODE']._serialized_end=2130
+  _globals['_COMPUTEMODE']._serialized_start=1797
+  _globals['_COMPUTEMODE']._serialized_end=1888
   _globals['_RECONSTRUCTSTYLEREQUEST']._serialized_start=181
-  _globals['_RECONSTRUCTSTYLEREQUEST']._serialized_end=498
-  _globals['_RECONSTRUCTSTYLERESPONSE']._serialized_start=500
-  _globals['_RECONSTRUCTSTYLERESPONSE']._serialized_end=566
-  _globals['_RECONSTRUCTCONTENTREQUEST']._serialized_start=569
-  _globals['_RECONSTRUCTCONTENTREQUEST']._serialized_end=877
-  _globals['_RECONSTRUCTCONTENTRESPONSE']._serialized_start=879
-  _globals['_RECONSTRUCTCONTENTRESPONSE']._serialized_end=947
-  _globals['_TRANSFERSTYLEREQUEST']._serialized_start=950
-  _globals['_TRANSFERSTYLEREQUEST']._serialized_end=1456
-  _globals['_TRANSFERSTYLERESPONSE']._serialized_start=1458
-  _globals['_TRANSFERSTYLERESPONSE']._serialized_end=1521
-  _globals['_ESTIMATEJOBREQUEST']._serialized_start=1524
-  _globals['_ESTIMATEJOBREQUEST']._serialized_end=1726
-  _globals['_ESTIMATEJOBRESPONSE']._serialized_start=1729
-  _globals['_ESTIMATEJOBRESPONSE']._serialized_end=2037
-  _globals['_STYLETRANSFERSERVICE']._serialized_start=2133
-  _globals['_STYLETRANSFERSERVICE']._serialized_end=2547
+  _globals['_RECONSTRUCTSTYLEREQUEST']._serialized_end=414
+  _globals['_RECONSTRUCTSTYLERESPONSE']._serialized_start=416
+  _globals['_RECONSTRUCTSTYLERESPONSE']._serialized_end=482
+  _globals['_RECONSTRUCTCONTENTREQUEST']._serialized_start=485
+  _globals['_RECONSTRUCTCONTENTREQUEST']._serialized_end=714
+  _globals['_RECONSTRUCTCONTENTRESPONSE']._serialized_start=716
+  _globals['_RECONSTRUCTCONTENTRESPONSE']._serialized_end=784
+  _globals['_TRANSFERSTYLEREQUEST']._serialized_start=787
+  _globals['_TRANSFERSTYLEREQUEST']._serialized_end=1214
+  _globals['_TRANSFERSTYLERESPONSE']._serialized_start=1216
+  _globals['_TRANSFERSTYLERESPONSE']._serialized_end=1279
+  _globals['_ESTIMATEJOBREQUEST']._serialized_start=1282
+  _globals['_ESTIMATEJOBREQUEST']._serialized_end=1484
+  _globals['_ESTIMATEJOBRESPONSE']._serialized_start=1487
+  _globals['_ESTIMATEJOBRESPONSE']._serialized_end=1795
+  _globals['_STYLETRANSFERSERVICE']._serialized_start=1891
+  _globals['_STYLETRANSFERSERVICE']._serialized_end=2305
 # @@protoc_insertion_point(module_scope)

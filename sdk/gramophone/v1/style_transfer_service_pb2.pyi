@@ -55,19 +55,7 @@ class ReconstructStyleRequest(_message.Message):
     STYLES_FIELD_NUMBER: _builtins.int
     STYLE_LAYERS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    on_disconnect: _options_pb2.OnDisconnect.ValueType
-    """What happens to the job when this stream ends early. Default ON_DISCONNECT_CANCEL."""
-    request_id: _builtins.str
-    """Names this submission, so that sending it again makes no second job but answers with the first one's events
-    (https://google.aip.dev/155). A UUID will do; 1 to 128 characters. Default: every submission is a job of its own.
-    """
-    priority: _builtins.int
-    """Which of a client's own waiting jobs run first; -10 (last) to 10 (first). Between clients the server shares fairly,
-    whatever their priorities. Default 0.
-    """
+    SUBMISSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def styles(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StyleSource]:
         """The pictures to take style from; 1 to 16."""
@@ -80,28 +68,23 @@ class ReconstructStyleRequest(_message.Message):
     def options(self) -> _options_pb2.SynthesisOptions:
         """How to optimize."""
 
+    @_builtins.property
+    def submission(self) -> _options_pb2.Submission:
+        """How it is submitted. Default: see Submission."""
+
     def __init__(
         self,
         *,
         styles: _abc.Iterable[_options_pb2.StyleSource] | None = ...,
         style_layers: _abc.Iterable[_options_pb2.LayerWeight] | None = ...,
         options: _options_pb2.SynthesisOptions | None = ...,
-        on_disconnect: _options_pb2.OnDisconnect.ValueType | None = ...,
-        request_id: _builtins.str = ...,
-        priority: _builtins.int | None = ...,
+        submission: _options_pb2.Submission | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "on_disconnect", b"on_disconnect", "options", b"options", "priority", b"priority"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "submission", b"submission"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "on_disconnect", b"on_disconnect", "options", b"options", "priority", b"priority", "request_id", b"request_id", "style_layers", b"style_layers", "styles", b"styles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "style_layers", b"style_layers", "styles", b"styles", "submission", b"submission"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__on_disconnect: _TypeAlias = _typing.Literal["on_disconnect"]  # noqa: Y015
-    _WhichOneofArgType__on_disconnect: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect"]  # noqa: Y015
-    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
-    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_disconnect) -> _WhichOneofReturnType__on_disconnect | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconstructStyleRequest: _TypeAlias = ReconstructStyleRequest  # noqa: Y015
 
@@ -138,21 +121,9 @@ class ReconstructContentRequest(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     CONTENT_LAYERS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    on_disconnect: _options_pb2.OnDisconnect.ValueType
-    """What happens to the job when this stream ends early. Default ON_DISCONNECT_CANCEL."""
-    request_id: _builtins.str
-    """Names this submission, so that sending it again makes no second job but answers with the first one's events
-    (https://google.aip.dev/155). A UUID will do; 1 to 128 characters. Default: every submission is a job of its own.
-    """
-    priority: _builtins.int
-    """Which of a client's own waiting jobs run first; -10 (last) to 10 (first). Between clients the server shares fairly,
-    whatever their priorities. Default 0.
-    """
+    SUBMISSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def content(self) -> _options_pb2.Image:
+    def content(self) -> _options_pb2.InputImage:
         """The picture to take content from. Required."""
 
     @_builtins.property
@@ -163,28 +134,23 @@ class ReconstructContentRequest(_message.Message):
     def options(self) -> _options_pb2.SynthesisOptions:
         """How to optimize."""
 
+    @_builtins.property
+    def submission(self) -> _options_pb2.Submission:
+        """How it is submitted. Default: see Submission."""
+
     def __init__(
         self,
         *,
-        content: _options_pb2.Image | None = ...,
+        content: _options_pb2.InputImage | None = ...,
         content_layers: _abc.Iterable[_options_pb2.LayerWeight] | None = ...,
         options: _options_pb2.SynthesisOptions | None = ...,
-        on_disconnect: _options_pb2.OnDisconnect.ValueType | None = ...,
-        request_id: _builtins.str = ...,
-        priority: _builtins.int | None = ...,
+        submission: _options_pb2.Submission | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "content", b"content", "on_disconnect", b"on_disconnect", "options", b"options", "priority", b"priority"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "options", b"options", "submission", b"submission"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "content", b"content", "content_layers", b"content_layers", "on_disconnect", b"on_disconnect", "options", b"options", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_layers", b"content_layers", "options", b"options", "submission", b"submission"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__on_disconnect: _TypeAlias = _typing.Literal["on_disconnect"]  # noqa: Y015
-    _WhichOneofArgType__on_disconnect: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect"]  # noqa: Y015
-    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
-    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_disconnect) -> _WhichOneofReturnType__on_disconnect | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconstructContentRequest: _TypeAlias = ReconstructContentRequest  # noqa: Y015
 
@@ -225,27 +191,15 @@ class TransferStyleRequest(_message.Message):
     CONTENT_WEIGHT_FIELD_NUMBER: _builtins.int
     STYLE_WEIGHT_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
+    SUBMISSION_FIELD_NUMBER: _builtins.int
     content_weight: _builtins.float
     """Alpha of equation 7, the weight of the content loss; unitless, finite, >= 0. Default 1."""
     style_weight: _builtins.float
     """Beta of equation 7, the weight of the style loss; unitless, finite, >= 0, not zero together with content_weight.
     Default 1000 (the paper's alpha/beta = 1e-3), or 10 where losses are relative.
     """
-    on_disconnect: _options_pb2.OnDisconnect.ValueType
-    """What happens to the job when this stream ends early. Default ON_DISCONNECT_CANCEL."""
-    request_id: _builtins.str
-    """Names this submission, so that sending it again makes no second job but answers with the first one's events
-    (https://google.aip.dev/155). A UUID will do; 1 to 128 characters. Default: every submission is a job of its own.
-    """
-    priority: _builtins.int
-    """Which of a client's own waiting jobs run first; -10 (last) to 10 (first). Between clients the server shares fairly,
-    whatever their priorities. Default 0.
-    """
     @_builtins.property
-    def content(self) -> _options_pb2.Image:
+    def content(self) -> _options_pb2.InputImage:
         """The picture to take content from. Required."""
 
     @_builtins.property
@@ -264,38 +218,32 @@ class TransferStyleRequest(_message.Message):
     def options(self) -> _options_pb2.SynthesisOptions:
         """How to optimize."""
 
+    @_builtins.property
+    def submission(self) -> _options_pb2.Submission:
+        """How it is submitted. Default: see Submission."""
+
     def __init__(
         self,
         *,
-        content: _options_pb2.Image | None = ...,
+        content: _options_pb2.InputImage | None = ...,
         styles: _abc.Iterable[_options_pb2.StyleSource] | None = ...,
         content_layers: _abc.Iterable[_options_pb2.LayerWeight] | None = ...,
         style_layers: _abc.Iterable[_options_pb2.LayerWeight] | None = ...,
         content_weight: _builtins.float | None = ...,
         style_weight: _builtins.float | None = ...,
         options: _options_pb2.SynthesisOptions | None = ...,
-        on_disconnect: _options_pb2.OnDisconnect.ValueType | None = ...,
-        request_id: _builtins.str = ...,
-        priority: _builtins.int | None = ...,
+        submission: _options_pb2.Submission | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_weight", b"_content_weight", "_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "_style_weight", b"_style_weight", "content", b"content", "content_weight", b"content_weight", "on_disconnect", b"on_disconnect", "options", b"options", "priority", b"priority", "style_weight", b"style_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_weight", b"_content_weight", "_style_weight", b"_style_weight", "content", b"content", "content_weight", b"content_weight", "options", b"options", "style_weight", b"style_weight", "submission", b"submission"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_weight", b"_content_weight", "_on_disconnect", b"_on_disconnect", "_priority", b"_priority", "_style_weight", b"_style_weight", "content", b"content", "content_layers", b"content_layers", "content_weight", b"content_weight", "on_disconnect", b"on_disconnect", "options", b"options", "priority", b"priority", "request_id", b"request_id", "style_layers", b"style_layers", "style_weight", b"style_weight", "styles", b"styles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_weight", b"_content_weight", "_style_weight", b"_style_weight", "content", b"content", "content_layers", b"content_layers", "content_weight", b"content_weight", "options", b"options", "style_layers", b"style_layers", "style_weight", b"style_weight", "styles", b"styles", "submission", b"submission"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__content_weight: _TypeAlias = _typing.Literal["content_weight"]  # noqa: Y015
     _WhichOneofArgType__content_weight: _TypeAlias = _typing.Literal["_content_weight", b"_content_weight"]  # noqa: Y015
-    _WhichOneofReturnType__on_disconnect: _TypeAlias = _typing.Literal["on_disconnect"]  # noqa: Y015
-    _WhichOneofArgType__on_disconnect: _TypeAlias = _typing.Literal["_on_disconnect", b"_on_disconnect"]  # noqa: Y015
-    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
-    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     _WhichOneofReturnType__style_weight: _TypeAlias = _typing.Literal["style_weight"]  # noqa: Y015
     _WhichOneofArgType__style_weight: _TypeAlias = _typing.Literal["_style_weight", b"_style_weight"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__content_weight) -> _WhichOneofReturnType__content_weight | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_disconnect) -> _WhichOneofReturnType__on_disconnect | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__style_weight) -> _WhichOneofReturnType__style_weight | None: ...
 
@@ -389,9 +337,9 @@ class EstimateJobResponse(_message.Message):
     tile_size: _builtins.int
     """Side of a tile's interior in pixels; 0 for COMPUTE_MODE_WHOLE."""
     peak_memory_bytes: _builtins.int
-    """Most memory the worker would hold, its own code and the model included, in bytes."""
+    """Most memory the worker would hold, its own code and the model included, in bytes; below 2^53."""
     available_memory_bytes: _builtins.int
-    """Memory the worker can have on its device at the moment, what it holds already included, in bytes."""
+    """Memory the worker can have on its device at the moment, what it holds already included, in bytes; below 2^53."""
     fits: _builtins.bool
     """Whether the job fits."""
     flops: _builtins.float

@@ -27,10 +27,11 @@ if _version_not_supported:
 
 class StyleTransferServiceStub(object):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
-    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
-    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
+    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
+    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
+    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
+    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     def __init__(self, channel):
@@ -63,10 +64,11 @@ class StyleTransferServiceStub(object):
 
 class StyleTransferServiceServicer(object):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
-    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
-    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
+    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
+    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
+    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
+    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     def ReconstructStyle(self, request, context):
@@ -131,10 +133,11 @@ def add_StyleTransferServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class StyleTransferService(object):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
-    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
-    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
+    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
+    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
+    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
+    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     @staticmethod

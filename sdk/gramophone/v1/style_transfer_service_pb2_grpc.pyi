@@ -28,10 +28,11 @@ GRPC_VERSION: str
 
 class StyleTransferServiceStub:
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
-    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
-    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
+    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
+    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
+    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
+    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     @_typing.overload
@@ -52,10 +53,11 @@ class StyleTransferServiceStub:
 @_typing.type_check_only
 class StyleTransferServiceAsyncStub(StyleTransferServiceStub):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
-    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
-    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
+    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
+    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
+    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
+    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -72,10 +74,11 @@ class StyleTransferServiceAsyncStub(StyleTransferServiceStub):
 
 class StyleTransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    on_disconnect says otherwise; running out of the call's deadline never does. A server that leaves ends its streams with
-    UNAVAILABLE and takes its jobs up again when it is back: watch them with JobService.WatchJob. A bad request is INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown
-    model is NOT_FOUND; a full queue, and any other bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any
-    mode is FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
+    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
+    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
+    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
+    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
     """
 
     @_abc_1.abstractmethod

@@ -62,7 +62,7 @@ class JobServicer(JobServiceServicer):
         """A job's events until it ends."""
         async with rich_errors(context):
             check = Checker()
-            after = check.integer(request, "after_sequence", 0, 0, 2**63 - 1)
+            after = check.integer(request, "after_sequence", 0, 0, 2**31 - 1)
             check.stop_if_wrong()
             with self._streams.one():
                 job = await self._find(request.job_id)
@@ -95,7 +95,7 @@ class JobServicer(JobServiceServicer):
         """The file of a job's result, in pieces."""
         async with rich_errors(context):
             check = Checker()
-            offset = check.integer(request, "offset", 0, 0, 2**63 - 1)
+            offset = check.integer(request, "offset", 0, 0, 2**32 - 1)
             check.stop_if_wrong()
             with self._streams.one():
                 job = await self._find(request.job_id)

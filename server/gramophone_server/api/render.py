@@ -88,7 +88,7 @@ def render_model(manifest: Manifest, *, is_default: bool) -> model_service_pb2.M
         layers=layers,
         description=manifest.description,
         source=manifest.source,
-        licence=manifest.licence,
+        license=manifest.licence,
         sha256=manifest.sha256,
         is_default=is_default,
     )

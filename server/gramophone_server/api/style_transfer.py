@@ -84,7 +84,9 @@ class StyleTransferServicer(StyleTransferServiceServicer):
     ) -> AsyncIterator[job_pb2.JobEvent]:
         async with rich_errors(context):
             check = Checker()
-            on_disconnect = check.choice(request, "on_disconnect", options_pb2.OnDisconnect, "cancel")
+            on_disconnect = check.choice(
+                request.submission, "on_disconnect", options_pb2.OnDisconnect, "cancel", at="submission."
+            )
             submission = await read_submission(request, check)
             check.stop_if_wrong()
             with self._streams.one():

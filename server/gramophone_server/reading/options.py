@@ -60,7 +60,7 @@ def read_options(options: pb.SynthesisOptions, kind: Kind, model: Manifest, chec
         optimizer=optimizer,
         learning_rate=_learning_rate(options, optimizer, check),
         init=_init(options, kind, check),
-        seed=check.integer(options, "seed", 0, 0, 2**63 - 1, at=AT),
+        seed=check.integer(options, "seed", 0, 0, 2**32 - 1, at=AT),
         precision=check.choice(options, "precision", pb.Precision, "auto", at=AT),
         pooling=check.choice(options, "pooling", pb.Pooling, model.pooling, at=AT),
         tv_weight=check.number(options, "tv_weight", smoothing, 0.0, at=AT),
@@ -128,9 +128,9 @@ def _result(result: pb.ResultOptions, check: Checker) -> ResultSpec:
 
 
 def _color(options: pb.SynthesisOptions, kind: Kind, check: Checker) -> ColorName:
-    color: ColorName = check.choice(options, "color", pb.Color, "style", at=AT)
+    color: ColorName = check.choice(options, "color", pb.ColorMode, "style", at=AT)
     if color != "style" and kind != "transfer":
-        reason = f"is COLOR_{color.upper()}, but only a style transfer has a content picture to take colors from"
+        reason = f"is COLOR_MODE_{color.upper()}, but only a style transfer has a content picture to take colors from"
         check.add(AT + "color", reason)
     return color
 

@@ -66,7 +66,7 @@ class RequestReader:
         scale = check.choice(request.options, "loss_scale", options_pb2.LossScale, default, at=AT)
         beta = check.number(request, "style_weight", STYLE_WEIGHT[scale], 0.0)
         if alpha == beta == 0:
-            check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimise")
+            check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimize")
         return await self._job(
             "transfer", request.options, request.content, request.styles,
             request.content_layers, request.style_layers, alpha, beta, sources, check,
@@ -109,7 +109,7 @@ class RequestReader:
         self,
         kind: Kind,
         options: options_pb2.SynthesisOptions,
-        content: options_pb2.Image | None,
+        content: options_pb2.InputImage | None,
         styles: Sequence[options_pb2.StyleSource],
         content_layers: Sequence[options_pb2.LayerWeight],
         style_layers: Sequence[options_pb2.LayerWeight],
@@ -253,9 +253,9 @@ class _Files:
 
     def __init__(
         self,
-        content: options_pb2.Image | None,
+        content: options_pb2.InputImage | None,
         styles: Sequence[options_pb2.StyleSource],
-        start: options_pb2.Image | None,
+        start: options_pb2.InputImage | None,
     ) -> None:
         def mask(number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask"]) -> Source | None:
             return Source(getattr(style, name), f"styles[{number}].{name}") if style.HasField(name) else None
@@ -305,7 +305,7 @@ def _layers(
         unset = 1 / len(layers) if weight is None else weight
         read.append(LayerWeight(name, check.number(layer, "weight", unset, 0.0, at=f"{field}[{i}].")))
     if not any(w.weight for w in read):
-        check.add(field, "have weights that are all 0, which leaves nothing to optimise")
+        check.add(field, "have weights that are all 0, which leaves nothing to optimize")
     return tuple(read)
 
 

@@ -38,7 +38,7 @@ class Source:
         header: of the file, once it is open and good.
     """
 
-    image: options_pb2.Image
+    image: options_pb2.InputImage
     field: str
     file: Path | None = None
     header: Header | None = None
@@ -138,9 +138,6 @@ class Sources:
 
     async def _file(self, source: Source, check: Checker) -> Path | None:
         image = source.image
-        if image.sha256 and image.data:
-            check.add(source.field, "has both data and sha256; send the file or refer to one that was uploaded")
-            return None
         if not image.sha256:
             if image.data:
                 return await self.staging.keep(image.data)

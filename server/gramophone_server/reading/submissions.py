@@ -26,14 +26,15 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 async def read_submission(request: PaintRequest, check: Checker) -> Submission:
     """The submission of a request, noting what is wrong with it."""
-    request_id = request.request_id or None
+    sent = request.submission
+    request_id = sent.request_id or None
     if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
-        check.add("request_id", "must be 1 to 128 printable ASCII characters without spaces, such as a UUID")
+        check.add("submission.request_id", "must be 1 to 128 printable ASCII characters without spaces, such as a UUID")
     return Submission(
         owner=current_caller().name,
         request_id=request_id,
         request_sha256=await _hash_of(request),
-        priority=check.integer(request, "priority", 0, -10, 10),
+        priority=check.integer(sent, "priority", 0, -10, 10, at="submission."),
     )
 
 
@@ -49,7 +50,7 @@ def _hash(request: PaintRequest) -> str:
 def _referring(message: M) -> M:
     """A copy of a message in which pictures are referred to; their bytes are not copied."""
     made = type(message)()
-    if isinstance(message, options_pb2.Image) and isinstance(made, options_pb2.Image):
+    if isinstance(message, options_pb2.InputImage) and isinstance(made, options_pb2.InputImage):
         made.sha256 = hashlib.sha256(message.data).hexdigest() if message.data else message.sha256
         return made
     for field, value in message.ListFields():

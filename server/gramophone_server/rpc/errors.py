@@ -44,8 +44,8 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
     except MalformedRequestError as error:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except RequestIdReusedError as error:
-        field = ("request_id", str(error))
-        await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"request_id: {error}", bad_request(field))
+        field = ("submission.request_id", str(error))
+        await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"submission.request_id: {error}", bad_request(field))
     except (QueueFullError, TooMuchError, QuotaExceededError) as error:
         retry = details.RetryInfo(retry_delay=Duration(seconds=max(1, round(error.retry_after))))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)

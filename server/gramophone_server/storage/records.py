@@ -126,7 +126,7 @@ class Records:
 
 def is_numbered(row: Row) -> bool:
     """Whether the row of an event has a number by which it can be ordered."""
-    return isinstance(row["sequence"], int) and 0 < row["sequence"] < 2**63
+    return isinstance(row["sequence"], int) and 0 < row["sequence"] < 2**31
 
 
 def _moment(value: object) -> float | None:

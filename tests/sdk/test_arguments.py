@@ -173,9 +173,9 @@ def test_other_numbers_are_checked_too():
 
 def test_a_seed_is_of_32_bits():
     assert send(seed=2**32 - 1).options.seed == 2**32 - 1
-    with pytest.raises(ValueError, match="^seed must be at most 4,294,967,295, not 4294967296"):
+    with pytest.raises(ValueError, match=r"^seed must be at most 4,294,967,295, not 4294967296"):
         send(seed=2**32)
-    with pytest.raises(ValueError, match="^seed must be at least 0, not -1"):
+    with pytest.raises(ValueError, match=r"^seed must be at least 0, not -1"):
         send(seed=-1)
 
 

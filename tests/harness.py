@@ -92,7 +92,7 @@ class Calls:
         self, address: str, credentials: grpc.ChannelCredentials | None = None, *options: tuple[str, object]
     ) -> None:
         # A pool of its own, or channels that differ only in their credentials may share a connection.
-        chosen = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1), *options]
+        chosen = [("grpc.use_local_subchannel_pool", 1), *options]
         self.channel = (
             grpc.insecure_channel(address, chosen)
             if credentials is None

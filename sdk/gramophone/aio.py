@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import threading
 import time
@@ -124,19 +125,29 @@ class Job(Rooted):
         self, path_or_file: str | os.PathLike[str] | BinaryIO | None = None, *, offset: int = 0
     ) -> bytes | None:
         """Fetches the file that the job made, as gramophone.Job does."""
-        download, attempts = Download(self.id, offset), self._connection.attempts()
         with destination(path_or_file) as file:
-            while not download.complete:
-                try:
-                    async for response in self._connection.jobs.DownloadResult(download.request()):
-                        await asyncio.to_thread(file.write, download.take(response))
-                        attempts.progress()
-                    if not download.complete:
-                        raise StreamEndedError
-                except grpc.RpcError as error:
-                    await asyncio.sleep(attempts.pause(error))
-            download.check()
+            await self._receive(Download(self.id, offset), file, self._connection.attempts())
             return contents(path_or_file, file)
+
+    async def _receive(self, download: Download, file: BinaryIO, attempts: Attempts) -> None:
+        """Writes the file of the result as it comes."""
+        while not download.complete:
+            try:
+                async for response in self._connection.jobs.DownloadResult(download.request(), timeout=attempts.left):
+                    await asyncio.to_thread(file.write, download.take(response))
+                    attempts.progress()
+                if not download.complete:
+                    raise StreamEndedError
+            except grpc.RpcError as error:
+                await asyncio.sleep(attempts.pause(error))
+        download.check()
+
+    async def _complete(self, attempts: Attempts) -> None:
+        """Fetches the file of the result if it was too large for the last event."""
+        if self._history.lacks_file:
+            file = io.BytesIO()
+            await self._receive(Download(self.id, 0), file, attempts)
+            self._history.take_file(file.getvalue())
 
     async def _frames(self, deadline: float | None) -> AsyncIterator[Frame]:
         reading, attempts = Reading(self._history), self._connection.attempts(deadline, self._history.late())
@@ -168,6 +179,7 @@ class Job(Rooted):
             self._leave(stream)
         for frame in reading.rest():
             yield frame
+        await self._complete(attempts)
         self._history.result()
 
     def _open(self, reading: Reading, attempts: Attempts) -> Any:
@@ -394,8 +406,13 @@ class Client(Rooted):
 
     async def models(self) -> list[ModelInfo]:
         """The models of the server, its default first."""
-        reply = await self._connection.call(self._connection.models.ListModels, model_service_pb2.ListModelsRequest())
-        return [ModelInfo.of(model) for model in reply.models]
+        models, request = [], model_service_pb2.ListModelsRequest()
+        while True:
+            page = await self._connection.call(self._connection.models.ListModels, request)
+            models += [ModelInfo.of(model) for model in page.models]
+            if not page.next_page_token:
+                return models
+            request.page_token = page.next_page_token
 
     async def features(
         self,
@@ -409,7 +426,17 @@ class Client(Rooted):
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Features of a picture by layer, float32; see gramophone.Client.features."""
         request = await asyncio.to_thread(features_request, image, layers, kind, size, pooling, model)
-        return arrays(await self._connection.call_with_pictures(self._connection.models.ExtractFeatures, request))
+        stream = self._connection.models.ExtractFeatures
+        return arrays(await self._connection.call_with_pictures(_all_of(stream), request))
+
+
+def _all_of(method: Callable[..., Any]) -> Callable[..., Awaitable[list[Any]]]:
+    """The responses of a streaming method, together."""
+
+    async def call(request: Any, timeout: float | None) -> list[Any]:  # noqa: ASYNC109 - as gRPC has it
+        return [response async for response in method(request, timeout=timeout)]
+
+    return call
 
 
 async def _outcome(number: int, job: Job | Exception) -> Outcome:

@@ -8,8 +8,6 @@ _Channel = TypeVar("_Channel")
 Metadata = tuple[tuple[str, str], ...]
 
 _OPTIONS: dict[str, Any] = {
-    # A result of 8192 x 8192 pixels is far beyond gRPC's 4 MB.
-    "grpc.max_receive_message_length": 512 << 20,
     "grpc.max_send_message_length": -1,
     # Notices a dead connection within two minutes, and stays well above what the server permits.
     "grpc.keepalive_time_ms": 60_000,

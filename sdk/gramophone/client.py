@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from .brief import Rooted
 from .channel import channel_options, named
 from .connection import Connection
 from .credentials import Credentials, Pem
-from .errors import GramophoneError
+from .errors import GramophoneError, ServerError
 from .images import encode
 from .job import Job
 from .listing import JobFilters, Pages
@@ -235,8 +236,13 @@ class Client(Rooted):
 
     def models(self) -> list[ModelInfo]:
         """The models of the server, its default first."""
-        reply = self._connection.call(self._connection.models.ListModels, model_service_pb2.ListModelsRequest())
-        return [ModelInfo.of(model) for model in reply.models]
+        models, request = [], model_service_pb2.ListModelsRequest()
+        while True:
+            page = self._connection.call(self._connection.models.ListModels, request)
+            models += [ModelInfo.of(model) for model in page.models]
+            if not page.next_page_token:
+                return models
+            request.page_token = page.next_page_token
 
     def features(
         self,
@@ -257,7 +263,8 @@ class Client(Rooted):
             size: longest side to which the picture is scaled first, in pixels.
         """
         request = features_request(image, layers, kind, size, pooling, model)
-        return arrays(self._connection.call_with_pictures(self._connection.models.ExtractFeatures, request))
+        stream = self._connection.models.ExtractFeatures
+        return arrays(self._connection.call_with_pictures(_all_of(stream), request))
 
 
 def _outcome(number: int, job: Job | Exception) -> Outcome:
@@ -269,8 +276,24 @@ def _outcome(number: int, job: Job | Exception) -> Outcome:
         return Outcome(number, job.id, None, error)
 
 
-def arrays(reply: model_service_pb2.ExtractFeaturesResponse) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of a reply to ExtractFeatures, by layer."""
+def _all_of(method: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """The responses of a streaming method, together."""
+    return lambda request, timeout: list(method(request, timeout=timeout))
+
+
+def arrays(responses: list[model_service_pb2.ExtractFeaturesResponse]) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of the responses of ExtractFeatures, by layer.
+
+    Raises:
+        ServerError: the values are not as many as the shapes say.
+    """
     import numpy as np
 
-    return {f.layer: np.frombuffer(f.data, "<f4").reshape(tuple(f.shape)).copy() for f in reply.features}
+    heads = [head for response in responses for head in response.features]
+    shapes = [tuple(head.shape) for head in heads]
+    sizes = [math.prod(shape) for shape in shapes]
+    data = b"".join(response.data for response in responses)
+    if len(data) != 4 * sum(sizes):
+        raise ServerError(f"the features have {len(data)} bytes and not {4 * sum(sizes)}", "DATA_LOSS")
+    values = np.split(np.frombuffer(data, "<f4"), np.cumsum(sizes)[:-1]) if sizes else []
+    return {h.layer: v.reshape(s).copy() for h, s, v in zip(heads, shapes, values, strict=True)}

@@ -25,6 +25,7 @@ class History:
         self._frames: deque[tuple[int, Frame]] = deque(maxlen=_KEPT)
         self._preview: tuple[int, Frame] | None = None
         self._ending: Result | JobFailedError | JobCancelledError | None = None
+        self._lacking = False
         self._lock = threading.Lock()
 
     @property
@@ -69,6 +70,17 @@ class History:
         # Each reader has its own, to which its traceback is added.
         raise copy.copy(self._ending)
 
+    @property
+    def lacks_file(self) -> bool:
+        """Whether the job has a result whose file is too large for an event, and has not been downloaded yet."""
+        return self._lacking
+
+    def take_file(self, data: bytes) -> None:
+        """Takes in the file of the result."""
+        with self._lock:
+            assert isinstance(self._ending, Result)
+            self._ending, self._lacking = replace(self._ending, data=data), False
+
     def _keep(self, sequence: int, frame: Frame) -> None:
         if frame.preview_bytes:
             self._preview = sequence, frame
@@ -78,6 +90,8 @@ class History:
     def _ending_of(self, event: job_pb2.JobEvent) -> Result | JobFailedError | JobCancelledError | None:
         match event.state:
             case job_pb2.JOB_STATE_SUCCEEDED:
+                image = event.result.image
+                self._lacking = len(image.data) < image.size
                 return Result.of(event.result)
             case job_pb2.JOB_STATE_FAILED:
                 return JobFailedError(self.job_id, event.error.message, event.error.code)

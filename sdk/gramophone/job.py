@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 import time
@@ -130,19 +131,29 @@ class Job(Rooted):
         Raises:
             ServerError: the job has no result, or what came is not what the server has (size, SHA-256).
         """
-        download, attempts = Download(self.id, offset), self._connection.attempts()
         with destination(path_or_file) as file:
-            while not download.complete:
-                try:
-                    for response in self._connection.jobs.DownloadResult(download.request()):
-                        file.write(download.take(response))
-                        attempts.progress()
-                    if not download.complete:
-                        raise StreamEndedError
-                except grpc.RpcError as error:
-                    time.sleep(attempts.pause(error))
-            download.check()
+            self._receive(Download(self.id, offset), file, self._connection.attempts())
             return contents(path_or_file, file)
+
+    def _receive(self, download: Download, file: BinaryIO, attempts: Attempts) -> None:
+        """Writes the file of the result as it comes."""
+        while not download.complete:
+            try:
+                for response in self._connection.jobs.DownloadResult(download.request(), timeout=attempts.left):
+                    file.write(download.take(response))
+                    attempts.progress()
+                if not download.complete:
+                    raise StreamEndedError
+            except grpc.RpcError as error:
+                time.sleep(attempts.pause(error))
+        download.check()
+
+    def _complete(self, attempts: Attempts) -> None:
+        """Fetches the file of the result if it was too large for the last event."""
+        if self._history.lacks_file:
+            file = io.BytesIO()
+            self._receive(Download(self.id, 0), file, attempts)
+            self._history.take_file(file.getvalue())
 
     def _frames(self, deadline: float | None) -> Iterator[Frame]:
         reading, attempts = Reading(self._history), self._connection.attempts(deadline, self._history.late())
@@ -169,6 +180,7 @@ class Job(Rooted):
         finally:
             self._leave(stream)
         yield from reading.rest()
+        self._complete(attempts)
         self._history.result()
 
     def _open(self, reading: Reading, attempts: Attempts) -> Any:

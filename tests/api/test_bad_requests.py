@@ -280,7 +280,7 @@ def test_unknown_job(server, method):
 def test_bad_feature_requests(server, fields, code, field):
     request = model_service_pb2.ExtractFeaturesRequest(**({"image": PICTURE} | fields))
     with pytest.raises(grpc.RpcError) as caught:
-        server.models.ExtractFeatures(request)
+        list(server.models.ExtractFeatures(request))
     assert caught.value.code() == code
     assert field in violations(caught.value)
 

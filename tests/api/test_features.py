@@ -10,6 +10,7 @@ import tifffile
 from google.protobuf.duration_pb2 import Duration
 from PIL import Image
 
+from gramophone.client import arrays
 from gramophone.v1 import job_pb2
 from gramophone.v1 import options_pb2 as o
 from gramophone.v1 import style_transfer_service_pb2 as pb
@@ -176,8 +177,8 @@ def test_relative_losses_are_fractions_of_their_targets(server):
     grey, square, layers = image(flat(128, 128, 128)), o.InputImage(data=png(SIZE, SIZE)), ("conv1_1", "conv4_1")
 
     def grams(picture: o.InputImage) -> list[np.ndarray]:
-        answer = server.models.ExtractFeatures(ExtractFeaturesRequest(image=picture, layers=layers))
-        return [np.frombuffer(f.data, np.float32).reshape(f.shape) for f in answer.features]
+        responses = server.models.ExtractFeatures(ExtractFeaturesRequest(image=picture, layers=layers))
+        return list(arrays(list(responses)).values())
 
     how = {
         "layers": layers, "init_image": grey, "precision": o.PRECISION_FLOAT32, "padding": o.PADDING_ZEROS, **STAY

@@ -99,10 +99,11 @@ def test_no_field_comes_more_often_than_the_contract_says(server: ServerProcess)
         with Calls(address) as calls:
             for name, (method, message) in REPEATED.items():
                 for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
-                    call = calls.channel.unary_stream(method) if method == PAINT else calls.channel.unary_unary(method)
+                    streams = "Estimate" not in method
+                    call = calls.channel.unary_stream(method) if streams else calls.channel.unary_unary(method)
                     try:
                         answer = call(message, timeout=20, compression=compression)
-                        list(answer) if method == PAINT else None
+                        list(answer) if streams else None
                         answers[name].add("OK")
                     except grpc.RpcError as error:
                         answers[name].add(error.code().name)

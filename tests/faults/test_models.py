@@ -64,9 +64,9 @@ def paint(server: ServerProcess, seed: int = 0) -> job_pb2.JobEvent:
     return list(events(server.style.ReconstructStyle(style_request(seed, model="mine"))))[-1]
 
 
-def extract(server: ServerProcess) -> model_service_pb2.ExtractFeaturesResponse:
+def extract(server: ServerProcess) -> list[model_service_pb2.ExtractFeaturesResponse]:
     request = model_service_pb2.ExtractFeaturesRequest(image=PICTURE, model="mine", layers=["conv1_1"])
-    return server.models.ExtractFeatures(request)
+    return list(server.models.ExtractFeatures(request))
 
 
 def estimate(server: ServerProcess) -> pb.EstimateJobResponse:
@@ -127,7 +127,7 @@ def huge(path: Path) -> None:
 def test_a_model_whose_file_was_changed_is_refused_until_it_is_mended(server, folder, damage):
     # What it has in its caches by then is of the good file.
     assert paint(server).state == job_pb2.JOB_STATE_SUCCEEDED
-    assert extract(server).features
+    assert extract(server)[0].features
     workers = [worker.pid for worker in server.workers()]
     damage(folder.model)
     (sentence,) = refusals(server)
@@ -189,10 +189,9 @@ def test_a_file_with_the_right_hash_that_is_no_such_model_is_refused(server, fol
         job = paint(server)
         assert job.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0], job.error
         assert "The model 'mine' cannot be used: its file model.onnx " in job.error.message
+        request = model_service_pb2.ExtractFeaturesRequest(image=PICTURE, model="mine", layers=["conv2_1"])
         with pytest.raises(grpc.RpcError) as caught:
-            server.models.ExtractFeatures(
-                model_service_pb2.ExtractFeaturesRequest(image=PICTURE, model="mine", layers=["conv2_1"])
-            )
+            list(server.models.ExtractFeatures(request))
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     finally:
         folder.mend()

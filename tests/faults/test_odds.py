@@ -63,7 +63,7 @@ def ask_for_models(server: ServerProcess, folder: Folder, seconds: float) -> Non
             list(events(server.style.ReconstructStyle(style_request(model="mine"))))
         with contextlib.suppress(grpc.RpcError):
             request = model_service_pb2.ExtractFeaturesRequest(image=PICTURE, model="mine", layers=["conv1_1"])
-            server.models.ExtractFeatures(request, timeout=20)
+            list(server.models.ExtractFeatures(request, timeout=20))
         folder.mend()
 
 

@@ -134,7 +134,7 @@ class Client(threading.Thread):
         """Asks for an estimate, features, and something that there is not."""
         self._calls.style.EstimateJob(pb.EstimateJobRequest(style=style_request()))
         image = options_pb2.InputImage(data=png(seed=self._chance.randrange(20)))
-        self._calls.models.ExtractFeatures(model_service_pb2.ExtractFeaturesRequest(image=image))
+        list(self._calls.models.ExtractFeatures(model_service_pb2.ExtractFeaturesRequest(image=image)))
         missing = job_service_pb2.GetJobRequest(job_id="nobody")
         with pytest.raises(grpc.RpcError) as caught:
             self._calls.jobs.GetJob(missing)

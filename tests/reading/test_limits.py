@@ -62,7 +62,7 @@ def test_names_that_are_none(server, name):
     features = model_service_pb2.ExtractFeaturesRequest(model=text)
     for call, request, field in (
         (server.style.EstimateJob, estimate, "options.model"),
-        (server.models.ExtractFeatures, features, "model"),
+        (lambda sent, timeout: list(server.models.ExtractFeatures(sent, timeout=timeout)), features, "model"),
         (server.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=text), "job_id"),
         (server.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=text), "job_id"),
     ):

@@ -213,10 +213,10 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
     def ListModels(self, request: Any, context: Context) -> Any:
         return model_service_pb2.ListModelsResponse()
 
-    def ExtractFeatures(self, request: Any, context: Context) -> Any:
+    def ExtractFeatures(self, request: Any, context: Context) -> Iterator[Any]:
         self._check_images(request, "", context)
         self._note("ExtractFeatures", str(request.ByteSize()))
-        return model_service_pb2.ExtractFeaturesResponse()
+        yield model_service_pb2.ExtractFeaturesResponse()
 
     def _paint(self, method: str, request: Any, context: Context, response: Any) -> Iterator[Any]:
         self._note(method, f"{request.ByteSize()} {request.submission.priority} {request.submission.request_id}")

@@ -1,5 +1,6 @@
 """Files come back, by other readers, as the pixels they were made of."""
 
+import hashlib
 import io
 import json
 import struct
@@ -10,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
+from gramophone_server.messages.events import INLINE_BYTES
 from gramophone_server.messages.spec import ResultSpec
 from gramophone_server.worker.encode import encode_preview, encode_result, srgb_profile
 
@@ -130,3 +132,14 @@ def test_a_preview_is_scaled_down_and_never_up(size, expected):
     with Image.open(io.BytesIO(preview.data)) as image:
         assert image.size == (preview.width, preview.height) == expected
         assert np.asarray(image).mean((0, 1)) == pytest.approx(smooth().mean((0, 1)), abs=1)
+
+
+@pytest.mark.parametrize("format", ["png", "webp"])
+def test_a_preview_fits_into_an_event(format):
+    noise = np.random.default_rng(0).integers(0, 256, (2048, 1400, 3), dtype=np.uint8)
+    preview = encode_preview(noise, 2048, format)
+    assert INLINE_BYTES // 2 < len(preview.data) <= INLINE_BYTES
+    assert preview.sha256 == hashlib.sha256(preview.data).hexdigest()
+    with Image.open(io.BytesIO(preview.data)) as image:
+        assert image.size == (preview.width, preview.height)
+    assert preview.width / preview.height == pytest.approx(1400 / 2048, rel=0.01)

@@ -164,14 +164,22 @@ class EncodedImage(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The picture file."""
+    """The picture file if it has at most 3 MiB, else empty: no message that a server sends is larger than 3.5 MiB, so that it
+    reaches clients with gRPC's default limit of 4 MiB. JobService.DownloadResult streams a result of any size.
+    """
     format: _options_pb2.ImageFormat.ValueType
     """Its format."""
     width: _builtins.int
     """Width in pixels."""
     height: _builtins.int
     """Height in pixels."""
+    size: _builtins.int
+    """Size of the file in bytes, below 2^32; also where `data` is empty."""
+    sha256: _builtins.str
+    """SHA-256 of the file, 64 lower-case hexadecimal digits; also where `data` is empty."""
     def __init__(
         self,
         *,
@@ -179,10 +187,12 @@ class EncodedImage(_message.Message):
         format: _options_pb2.ImageFormat.ValueType = ...,
         width: _builtins.int = ...,
         height: _builtins.int = ...,
+        size: _builtins.int = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "format", b"format", "height", b"height", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "format", b"format", "height", b"height", "sha256", b"sha256", "size", b"size", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,8 +317,8 @@ class JobResult(_message.Message):
     """
     @_builtins.property
     def image(self) -> Global___EncodedImage:
-        """The picture in sRGB, as `result` asked for it. A PNG's text chunk "gramophone", a TIFF's ImageDescription, holds
-        `recipe_json`.
+        """The picture in sRGB, as `result` asked for it, without `data` if the file has more than 3 MiB. A PNG's text chunk
+        "gramophone", a TIFF's ImageDescription, holds `recipe_json`.
         """
 
     @_builtins.property

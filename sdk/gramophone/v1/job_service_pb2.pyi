@@ -107,7 +107,7 @@ class ListJobsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most jobs to return; count, 1 to 1000. Default 100."""
+    """Most jobs to return; count, 1 to 1000. A page may have fewer and not be the last. Default 100."""
     page_token: _builtins.str
     """next_page_token of an earlier response, to go on from there. Default: the first page."""
     model: _builtins.str

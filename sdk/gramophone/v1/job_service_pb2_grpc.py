@@ -86,7 +86,7 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Jobs, without their results.
+        """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class JobServiceStub:
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """One job as it stands, with its result if it has one."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Jobs, without their results."""
+    """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
     """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
     ON_DISCONNECT_CANCEL whose own stream is closed too.
@@ -65,7 +65,7 @@ class JobServiceAsyncStub(JobServiceStub):
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """One job as it stands, with its result if it has one."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Jobs, without their results."""
+    """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
     ON_DISCONNECT_CANCEL whose own stream is closed too.
@@ -101,7 +101,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Jobs, without their results."""
+        """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB."""
 
     @_abc_1.abstractmethod
     def WatchJob(

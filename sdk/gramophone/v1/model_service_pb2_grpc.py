@@ -40,7 +40,7 @@ class ModelServiceStub(object):
                 request_serializer=gramophone_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=gramophone_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
-        self.ExtractFeatures = channel.unary_unary(
+        self.ExtractFeatures = channel.unary_stream(
                 '/gramophone.v1.ModelService/ExtractFeatures',
                 request_serializer=gramophone_dot_v1_dot_model__service__pb2.ExtractFeaturesRequest.SerializeToString,
                 response_deserializer=gramophone_dot_v1_dot_model__service__pb2.ExtractFeaturesResponse.FromString,
@@ -52,14 +52,14 @@ class ModelServiceServicer(object):
     """
 
     def ListModels(self, request, context):
-        """The models this server has.
+        """The models this server has, page by page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExtractFeatures(self, request, context):
-        """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for.
+        """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +73,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=gramophone_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=gramophone_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
             ),
-            'ExtractFeatures': grpc.unary_unary_rpc_method_handler(
+            'ExtractFeatures': grpc.unary_stream_rpc_method_handler(
                     servicer.ExtractFeatures,
                     request_deserializer=gramophone_dot_v1_dot_model__service__pb2.ExtractFeaturesRequest.FromString,
                     response_serializer=gramophone_dot_v1_dot_model__service__pb2.ExtractFeaturesResponse.SerializeToString,
@@ -128,7 +128,7 @@ class ModelService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/gramophone.v1.ModelService/ExtractFeatures',

@@ -34,9 +34,9 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
-    """The models this server has."""
-    ExtractFeatures: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ExtractFeaturesRequest, _model_service_pb2.ExtractFeaturesResponse]
-    """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for."""
+    """The models this server has, page by page."""
+    ExtractFeatures: _grpc.UnaryStreamMultiCallable[_model_service_pb2.ExtractFeaturesRequest, _model_service_pb2.ExtractFeaturesResponse]
+    """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -44,9 +44,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The models this server has."""
-    ExtractFeatures: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ExtractFeaturesRequest, _model_service_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
-    """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for."""
+    """The models this server has, page by page."""
+    ExtractFeatures: _aio.UnaryStreamMultiCallable[_model_service_pb2.ExtractFeaturesRequest, _model_service_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
+    """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells about models and lends their features."""
@@ -57,14 +57,14 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
-        """The models this server has."""
+        """The models this server has, page by page."""
 
     @_abc_1.abstractmethod
     def ExtractFeatures(
         self,
         request: _model_service_pb2.ExtractFeaturesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_model_service_pb2.ExtractFeaturesResponse, _abc.Awaitable[_model_service_pb2.ExtractFeaturesResponse]]:
-        """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for."""
+    ) -> _typing.Union[_abc.Iterator[_model_service_pb2.ExtractFeaturesResponse], _abc.AsyncIterator[_model_service_pb2.ExtractFeaturesResponse]]:
+        """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -491,7 +491,9 @@ class PreviewOptions(_message.Message):
     every: _builtins.int
     """One preview every this many progress events; 0 sends none. Count, 0 to 1,000,000. Default 1."""
     size: _builtins.int
-    """Longest side of a preview in pixels, 16 to 2048; a canvas smaller than that is sent as it is. Default 256."""
+    """Longest side of a preview in pixels, 16 to 2048; a canvas smaller than that is sent as it is. A preview whose file would
+    have more than 3 MiB is sent smaller. Default 256.
+    """
     format: Global___ImageFormat.ValueType
     """File format: JPEG, PNG or WebP. Default IMAGE_FORMAT_JPEG."""
     def __init__(

@@ -1,6 +1,5 @@
 """JobService: finds, watches, cancels and forgets jobs; takes pictures in and gives results out."""
 
-import hashlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from typing import Any, Literal
@@ -23,11 +22,10 @@ from ..storage.archive import Query
 from ..storage.ids import is_job_id
 from ..storage.job import Job
 from .attendance import Attendance
+from .pieces import PIECE, fitting
 from .render import render_job
 from .streams import Streams
 from .uploads import Uploads
-
-_PIECE = 1 << 20
 
 
 class JobServicer(JobServiceServicer):
@@ -54,8 +52,8 @@ class JobServicer(JobServiceServicer):
             check.stop_if_wrong()
             # One more than asked for tells whether there is a next page.
             jobs = await self._store.find(replace(query, limit=query.limit + 1))
-            page = [render_job(job, with_result=False) for job in jobs[: query.limit]]
-            return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > query.limit else "")
+            page = fitting(render_job(job, with_result=False) for job in jobs[: query.limit])
+            return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > len(page) else "")
         raise AssertionError("unreachable")
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
@@ -109,11 +107,11 @@ class JobServicer(JobServiceServicer):
                     check.stop_if_wrong()
                 whole = render_job(job, with_result=True).result
                 whole.image.ClearField("data")
-                first = pb.DownloadResultResponse(result=whole, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-                first.data = data[offset : offset + _PIECE]
+                first = pb.DownloadResultResponse(result=whole, size=whole.image.size, sha256=whole.image.sha256)
+                first.data = data[offset : offset + PIECE]
                 yield first
-                for start in range(offset + _PIECE, len(data), _PIECE):
-                    yield pb.DownloadResultResponse(data=data[start : start + _PIECE])
+                for start in range(offset + PIECE, len(data), PIECE):
+                    yield pb.DownloadResultResponse(data=data[start : start + PIECE])
 
     async def UploadImage(
         self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Context

@@ -1,6 +1,7 @@
 """ModelService: tells about models and lends their features."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import grpc
 
@@ -12,8 +13,10 @@ from ..models.store import ModelStore
 from ..reading.requests import RequestReader
 from ..reading.sources import MakeSources
 from ..rpc.errors import Context, abort, rich_errors
+from ..rpc.violations import Checker
 from ..scheduling.scheduler import Scheduler
 from ..security.caller import client_of
+from .pieces import feature_pieces, fitting
 from .render import render_model
 
 
@@ -35,15 +38,26 @@ class ModelServicer(ModelServiceServicer):
         self._default_model = default_model
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        """The models, the default first."""
-        manifests = [model.manifest for model in await asyncio.to_thread(self._models.list)]
-        manifests.sort(key=lambda manifest: (manifest.name != self._default_model, manifest.name))
-        return pb.ListModelsResponse(
-            models=[render_model(m, is_default=m.name == self._default_model) for m in manifests]
-        )
+        """The models, the default first and the others by name, which is the token of the page after them."""
+        async with rich_errors(context):
+            check = Checker()
+            size = check.integer(request, "page_size", 100, 1, 1000)
+            after = check.text(request, "page_token")
+            check.stop_if_wrong()
+            manifests = [model.manifest for model in await asyncio.to_thread(self._models.list)]
+            manifests.sort(key=lambda manifest: self._rank(manifest.name))
+            left = [m for m in manifests if not after or self._rank(m.name) > self._rank(after)]
+            page = fitting(render_model(m, is_default=m.name == self._default_model) for m in left[:size])
+            return pb.ListModelsResponse(models=page, next_page_token=page[-1].name if len(left) > len(page) else "")
+        raise AssertionError("unreachable")
 
-    async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
-        """Features of a picture."""
+    def _rank(self, name: str) -> tuple[bool, str]:
+        return name != self._default_model, name
+
+    async def ExtractFeatures(
+        self, request: pb.ExtractFeaturesRequest, context: Context
+    ) -> AsyncIterator[pb.ExtractFeaturesResponse]:
+        """Features of a picture, in pieces."""
         async with rich_errors(context):
             with self._sources(client_of(context), durable=False) as sources:
                 asked = await self._reader.features(request, sources)
@@ -57,6 +71,5 @@ class ModelServicer(ModelServiceServicer):
                 )
             if isinstance(answer, Failure):
                 await abort(context, grpc.StatusCode[answer.code], answer.message)
-            features = [pb.LayerFeatures(layer=name, shape=shape, data=data) for name, shape, data in answer]
-            return pb.ExtractFeaturesResponse(features=features, model=asked.model)
-        raise AssertionError("unreachable")
+            for response in feature_pieces(asked.model, answer):
+                yield response

@@ -8,10 +8,14 @@ from gramophone.v1 import job_pb2 as pb
 from gramophone.v1 import model_service_pb2, options_pb2, style_transfer_service_pb2
 
 from ..messages.estimate import Estimate
-from ..messages.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result
+from ..messages.events import INLINE_BYTES, EncodedPicture, Event, Failure, LossTerm, Progress, Result
 from ..messages.spec import JobSpec
 from ..models.manifest import Manifest
+from ..rpc.errors import shortened
 from ..storage.job import Job
+
+# Bytes of a failed job's message.
+_MOST_OF_ERROR = 10_000
 
 
 def render_event(job: Job, event: Event) -> pb.JobEvent:
@@ -122,7 +126,7 @@ def _result(result: Result) -> pb.JobResult:
 
 
 def _error(failure: Failure) -> pb.JobError:
-    return pb.JobError(code=code_pb2.Code.Value(failure.code), message=failure.message)
+    return pb.JobError(code=code_pb2.Code.Value(failure.code), message=shortened(failure.message, _MOST_OF_ERROR))
 
 
 def _losses(terms: tuple[LossTerm, ...]) -> list[pb.LayerLoss]:
@@ -140,7 +144,11 @@ def _losses(terms: tuple[LossTerm, ...]) -> list[pb.LayerLoss]:
 
 def _image(picture: EncodedPicture) -> pb.EncodedImage:
     image_format = options_pb2.ImageFormat.Value(f"IMAGE_FORMAT_{picture.format.upper()}")
-    return pb.EncodedImage(data=picture.data, format=image_format, width=picture.width, height=picture.height)
+    size = len(picture.data)
+    return pb.EncodedImage(
+        data=picture.data if size <= INLINE_BYTES else b"", format=image_format, width=picture.width,
+        height=picture.height, size=size, sha256=picture.sha256,
+    )  # fmt: skip
 
 
 def _duration(seconds: float) -> Duration:

@@ -1,10 +1,15 @@
 """What happens to a job."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Literal
 
 from .spec import FormatName
+
+INLINE_BYTES = 3 << 20
+"""Most bytes of a picture file in an event: a message is to stay below gRPC's default limit of 4 MiB."""
 
 
 class State(Enum):
@@ -30,6 +35,16 @@ class EncodedPicture:
     format: FormatName
     width: int
     height: int
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file, 64 hexadecimal digits."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def hashed(self) -> "EncodedPicture":
+        """This picture with its SHA-256 computed; pickling keeps it, so that no event loop hashes a large file."""
+        assert self.sha256
+        return self
 
 
 @dataclass(frozen=True)

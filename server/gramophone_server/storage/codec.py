@@ -67,7 +67,7 @@ def decode_result(text: str, data: bytes) -> Result:
     result = _decode(_converter, text, Result)
     _check_counts(result.iterations, result.image.width, result.image.height)
     _check_times(result.queued, result.prepare, result.optimize)
-    return replace(result, image=replace(result.image, data=data))
+    return replace(result, image=replace(result.image, data=data).hashed())
 
 
 def encode_failure(failure: Failure) -> str:

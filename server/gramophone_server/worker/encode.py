@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import zlib
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ import png
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from ..messages.events import EncodedPicture
+from ..messages.events import INLINE_BYTES, EncodedPicture
 from ..messages.spec import FormatName, ResultSpec
 
 _SAVE: dict[FormatName, dict[str, Any]] = {
@@ -22,12 +23,18 @@ _SAVE: dict[FormatName, dict[str, Any]] = {
 
 
 def encode_preview(pixels: np.ndarray, size: int, format: FormatName) -> EncodedPicture:
-    """A uint8 RGB picture (H, W, 3), scaled down so that no side exceeds `size`."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((size, size), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, **_SAVE[format])
-    return EncodedPicture(buffer.getvalue(), format, image.width, image.height)
+    """A uint8 RGB picture (H, W, 3), scaled down so that no side exceeds `size` and the file fits into an event."""
+    whole = Image.fromarray(pixels)
+    while True:
+        image = whole.copy()
+        image.thumbnail((size, size), Image.Resampling.BILINEAR)
+        buffer = io.BytesIO()
+        image.save(buffer, **_SAVE[format])
+        data = buffer.getvalue()
+        if len(data) <= INLINE_BYTES:
+            return EncodedPicture(data, format, image.width, image.height).hashed()
+        # The bytes go about with the pixels.
+        size = int(max(image.size) * min(0.9, math.sqrt(INLINE_BYTES / len(data))))
 
 
 def encode_result(pixels: np.ndarray, result: ResultSpec, recipe: dict[str, Any]) -> tuple[EncodedPicture, str]:
@@ -52,7 +59,7 @@ def encode_result(pixels: np.ndarray, result: ResultSpec, recipe: dict[str, Any]
         else:
             _write_png16(buffer, pixels, info)
     height, width, _ = pixels.shape
-    return EncodedPicture(buffer.getvalue(), result.format, width, height), text
+    return EncodedPicture(buffer.getvalue(), result.format, width, height).hashed(), text
 
 
 @lru_cache(maxsize=1)

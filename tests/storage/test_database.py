@@ -1,18 +1,33 @@
+"""Databases: new ones, those of earlier versions, which Alembic's steps bring up to date, and later ones."""
+
 import hashlib
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from gramophone_server.blobs import BlobStore
 from gramophone_server.storage.archive import Query
-from gramophone_server.storage.database import MIGRATIONS, SchemaError, metadata, migrate, open_engine, schema
+from gramophone_server.storage.database import (
+    REVISION,
+    STEPS,
+    SchemaError,
+    metadata,
+    migrate,
+    old_schema,
+    open_engine,
+    schema,
+)
 from tests import databases
 
 from .stores import events, opened
-
-LATEST = 1 + len(MIGRATIONS)
 
 
 def columns(engine: sa.Engine) -> set[tuple[str, str, bool]]:
@@ -25,9 +40,38 @@ def columns(engine: sa.Engine) -> set[tuple[str, str, bool]]:
     }
 
 
-def version(engine: sa.Engine) -> int:
+def version(engine: sa.Engine) -> str:
     with engine.connect() as connection:
-        return connection.execute(sa.select(schema.c.version)).scalar_one()
+        return connection.execute(sa.select(schema.c.version_num)).scalar_one()
+
+
+def differences(engine: sa.Engine) -> list[object]:
+    """What Alembic finds different between the tables of a database and those of this version."""
+    # To SQLite the sizes of integers are words.
+    options = {"compare_type": engine.dialect.name != "sqlite"}
+    with engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def with_steps(folder: Path, *bodies: str) -> Path:
+    """A copy of Alembic's folder in which steps with these statements follow the latest, from 0004 on."""
+    shutil.copytree(STEPS, folder)
+    for number, body in enumerate(bodies, int(REVISION) + 1):
+        lines = (
+            "from alembic import op",
+            f"revision, down_revision = '{number:04}', '{number - 1:04}'",
+            "branch_labels = depends_on = None",
+            f"def upgrade(): op.execute({body!r})",
+        )
+        (folder / "versions" / f"revision_{number:04}.py").write_text("\n".join(lines))
+    return folder
+
+
+def execute_file(engine: sa.Engine, name: str) -> None:
+    with engine.begin() as connection:
+        for statement in (Path(__file__).parent / name).read_text().split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement)
 
 
 @pytest.fixture
@@ -39,46 +83,48 @@ def engine(tmp_path):
 
 def test_a_new_database_has_all_tables_and_the_latest_version(engine):
     migrate(engine)
-    assert set(sa.inspect(engine).get_table_names()) == set(metadata.tables)
-    assert version(engine) == LATEST
+    assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
+    assert version(engine) == REVISION
     migrate(engine)
-    assert version(engine) == LATEST
+    assert version(engine) == REVISION
 
 
-def test_an_older_database_goes_through_the_steps_it_has_not_had(engine):
+def test_the_latest_version_is_the_latest_step():
+    steps = ScriptDirectory(str(STEPS))
+    assert steps.get_heads() == [REVISION]
+    assert [step.revision for step in steps.walk_revisions()] == [f"{n:04}" for n in range(int(REVISION), 0, -1)]
+
+
+ADD = "ALTER TABLE jobs ADD COLUMN color TEXT"
+FILL = "UPDATE jobs SET color = 'blue'"
+
+
+def test_an_older_database_goes_through_the_steps_it_has_not_had(engine, tmp_path):
     migrate(engine)
-
-    def second(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN color TEXT")
-
-    def third(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("UPDATE jobs SET color = 'blue'")
-
-    migrate(engine, (*MIGRATIONS, second))
-    assert version(engine) == LATEST + 1
-    migrate(engine, (*MIGRATIONS, second, third))  # `second` again would fail: the column is there
-    assert version(engine) == LATEST + 2
+    migrate(engine, "0004", with_steps(tmp_path / "one more", ADD))
+    assert version(engine) == "0004"
+    # ADD again would fail: the column is there.
+    migrate(engine, "0005", with_steps(tmp_path / "100 % more", ADD, FILL))
+    assert version(engine) == "0005"
     assert "color" in {column["name"] for column in sa.inspect(engine).get_columns("jobs")}
 
 
-def test_a_step_that_fails_leaves_the_version(engine):
+@pytest.mark.usefixtures("each_database")
+def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path):
+    engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
     migrate(engine)
-
-    def broken(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("UPDATE nowhere SET color = 'blue'")
-
-    with pytest.raises(sa.exc.OperationalError):
-        migrate(engine, (*MIGRATIONS, broken))
-    assert version(engine) == LATEST
+    with pytest.raises(sa.exc.DBAPIError, match="nowhere"):
+        migrate(engine, "0005", with_steps(tmp_path / "steps", ADD, "UPDATE nowhere SET color = 'blue'"))
+    assert version(engine) == REVISION
+    assert "color" not in {column["name"] for column in sa.inspect(engine).get_columns("jobs")}
+    engine.dispose()
 
 
 @pytest.mark.usefixtures("each_database")
 async def test_a_database_of_version_1_is_taken_with_all_that_is_in_it(tmp_path):
     engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    execute_file(engine, "version1.sql")
     with engine.begin() as connection:
-        for statement in (Path(__file__).parent / "version1.sql").read_text().split(";\n"):
-            if statement.strip():
-                connection.exec_driver_sql(statement)
         # Or it would be forgotten, being old.
         connection.exec_driver_sql(f"UPDATE uploads SET used = {time.time()}")
         connection.exec_driver_sql(f"UPDATE jobs SET end_time = {time.time()} WHERE end_time IS NOT NULL")
@@ -93,19 +139,69 @@ async def test_a_database_of_version_1_is_taken_with_all_that_is_in_it(tmp_path)
         assert ended.outcome.image.data == b"picture"
         assert [event.sequence for event in await events(store, ended)] == [1, 2, 3, 4, 5]
         assert await store.has_upload("alice", hashlib.sha256(b"file").hexdigest()) == 4
-    assert version(engine) == LATEST
+    assert version(engine) == REVISION
     fresh = sa.create_engine("sqlite://")
     metadata.create_all(fresh)
     assert columns(engine) == columns(fresh)
+    assert differences(engine) == []
     engine.dispose()
 
 
-def test_a_later_database_is_refused(engine):
+@pytest.mark.usefixtures("each_database")
+def test_a_database_of_version_2_becomes_like_a_new_one(tmp_path):
+    engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    execute_file(engine, "version2.sql")
+    migrate(engine)
+    assert version(engine) == REVISION
+    assert differences(engine) == []
+    with engine.connect() as connection:
+        # A server that does not know Alembic refuses what says more than 2 here.
+        assert connection.execute(sa.select(old_schema.c.version)).scalar_one() == 3
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["0004", "0999", "12345", "ae1027a6acf0"])
+def test_a_later_database_is_refused(engine, revision):
     migrate(engine)
     with engine.begin() as connection:
-        connection.execute(schema.update().values(version=7))
+        connection.execute(schema.update().values(version_num=revision))
     with pytest.raises(SchemaError, match="later version"):
         migrate(engine)
+    assert version(engine) == revision
+
+
+def test_a_later_database_that_does_not_know_alembic_is_refused(engine):
+    execute_file(engine, "version1.sql")
+    with engine.begin() as connection:
+        connection.execute(old_schema.update().values(version=7))
+    with pytest.raises(SchemaError, match="later version"):
+        migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(old_schema.delete())
+    with pytest.raises(SchemaError, match="does not say"):
+        migrate(engine)
+
+
+def test_alembic_is_imported_only_where_there_is_something_to_do(tmp_path):
+    code = """if True:
+        import sys
+        from gramophone_server.storage.database import migrate, open_engine
+        migrate(open_engine(sys.argv[1]))
+        print("alembic" in sys.modules)
+    """
+
+    def imports() -> bool:
+        command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'jobs.sqlite'}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "True"
+
+    assert not imports()  # new
+    assert not imports()  # up to date
+    (tmp_path / "jobs.sqlite").unlink()
+    engine = open_engine(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    execute_file(engine, "version1.sql")
+    engine.dispose()
+    assert imports()
+    assert not imports()
 
 
 def test_sqlite_writes_ahead_and_to_the_disk(engine):

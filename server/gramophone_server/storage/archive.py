@@ -223,13 +223,13 @@ class Archive:
                 # Whoever works on a table keeps us from it, and not from the others.
                 names = ", ".join(table.name for table in (jobs, events, blobs, job_blobs, uploads))
                 connection.execute(sa.text(f"LOCK TABLE {names} IN ROW EXCLUSIVE MODE"))
-            connection.execute(schema.update().values(version=schema.c.version))
+            connection.execute(schema.update().values(version_num=schema.c.version_num))
         self._files.probe()
 
     def look(self) -> None:
         """Looks at the database: quick, if it answers at all."""
         with self._engine.connect() as connection:
-            connection.execute(sa.select(schema.c.version)).first()
+            connection.execute(sa.select(schema.c.version_num)).first()
 
     def has_files(self) -> bool:
         """Whether any file should be there."""
@@ -364,8 +364,8 @@ class Archive:
     def _there(self, connection: sa.Connection, ids: set[str], least: int) -> set[tuple[str, int]]:
         """The events of jobs, from a sequence on, that are kept already."""
         wanted = sa.select(events.c.job_id, events.c.sequence).where(events.c.job_id.in_(ids))
-        found = connection.execute(wanted.where(events.c.sequence >= least))
-        return {(str(row[0]), int(row[1])) for row in found}
+        found = connection.execute(wanted.where(events.c.sequence >= least)).mappings()
+        return {(row["job_id"], row["sequence"]) for row in found if is_numbered(row)}
 
     def _count(self, connection: sa.Connection, sizes: dict[str, int]) -> None:
         """Sees that blobs have a row."""

@@ -1,7 +1,8 @@
 """The tables in which jobs are kept, in any database that SQLAlchemy speaks to; SQLite unless told otherwise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +10,11 @@ from sqlalchemy import event
 
 LOCK_PATIENCE = 500
 """Milliseconds that a statement waits for a lock that another process holds on the database."""
+
+REVISION = "0003"
+"""Of the tables below: the number of the latest step in `migrations`."""
+STEPS = Path(__file__).parent / "migrations"
+"""Alembic's folder of the steps from one revision to the next."""
 
 metadata = sa.MetaData()
 # Any number, as long as all servers lock the same one.
@@ -31,7 +37,7 @@ jobs = sa.Table(
     sa.Column("create_time", sa.Float, nullable=False),
     sa.Column("start_time", sa.Float),
     sa.Column("end_time", sa.Float),
-    # As jobs.codec writes it.
+    # As storage.codec writes it.
     sa.Column("spec", sa.Text, nullable=False),
     sa.UniqueConstraint("owner", "request_id"),
 )
@@ -43,7 +49,7 @@ events = sa.Table(
     sa.Column("sequence", sa.BigInteger, primary_key=True),
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    # Progress, result or failure as jobs.codec writes it; null for a bare change of state.
+    # Progress, result or failure as storage.codec writes it; null for a bare change of state.
     sa.Column("detail", sa.Text),
 )
 
@@ -86,34 +92,26 @@ ownership = sa.Table(
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("since", sa.Float, nullable=False),
-    # As jobs.clock has it.
+    # As storage.clock has it.
     sa.Column("seen", sa.Float, nullable=False),
     sa.Column("doubted", sa.Float, nullable=False),
 )
 
-schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, nullable=False))
+# What servers that did not know Alembic look at. The number stays as it is, and is too high for them.
+old_schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, nullable=False))
+_OLD_VERSION = 3
+
+# As Alembic makes it; one row.
+schema = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 sa.Index("jobs_by_state", jobs.c.state)
 sa.Index("jobs_by_end", jobs.c.end_time)
 sa.Index("blobs_of_jobs", job_blobs.c.sha256)
-
-Migration = Callable[[sa.Connection], None]
-
-
-def _belong_to_a_folder(connection: sa.Connection) -> None:
-    """→ 2: a database belongs to a folder, and sequences may be as high as in the contract."""
-    connection.exec_driver_sql(
-        "CREATE TABLE ownership (one INTEGER NOT NULL PRIMARY KEY, database_id VARCHAR(64) NOT NULL, "
-        "folder_id VARCHAR(128) NOT NULL, fence BIGINT NOT NULL, host TEXT NOT NULL, folder TEXT NOT NULL, "
-        "since DOUBLE PRECISION NOT NULL, seen DOUBLE PRECISION NOT NULL, "
-        "doubted DOUBLE PRECISION NOT NULL)"
-    )
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("ALTER TABLE events ALTER COLUMN sequence TYPE BIGINT")
-
-
-# Number n brings a database of version n + 1 to n + 2. The tables above are those of the latest version.
-MIGRATIONS: tuple[Migration, ...] = (_belong_to_a_folder,)
 
 
 class SchemaError(Exception):
@@ -139,8 +137,14 @@ def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
             cursor.execute("PRAGMA foreign_keys = ON")
             cursor.execute(f"PRAGMA busy_timeout = {LOCK_PATIENCE}")
             cursor.close()
+            # SQLite takes any bytes for text; a job whose text is damaged must not keep others from being read.
+            connection.text_factory = _read_text
 
     return engine
+
+
+def _read_text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 @contextmanager
@@ -168,22 +172,47 @@ def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
-def migrate(engine: sa.Engine, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+def migrate(engine: sa.Engine, latest: str = REVISION, steps: Path = STEPS) -> None:
     """Makes the tables, or brings those of an older version up to date.
+
+    Args:
+        latest: their revision.
+        steps: Alembic's folder with the steps to it, whose revisions are numbers of four digits.
 
     Raises:
         SchemaError: they are of a later version.
     """
-    latest = 1 + len(migrations)
     with alone(engine) as connection:
-        inspector = sa.inspect(connection)
-        if not inspector.has_table(schema.name):
+        found = _revision(connection)
+        if found is None:
             metadata.create_all(connection)
-            connection.execute(schema.insert().values(version=latest))
-            return
-        version: int = connection.execute(sa.select(schema.c.version)).scalar_one()
-        if version > latest:
-            raise SchemaError(f"was made by a later version of gramophone (schema {version}, this one knows {latest})")
-        for step in migrations[version - 1 :]:
-            step(connection)
-        connection.execute(schema.update().values(version=latest))
+            schema.create(connection)
+            connection.execute(old_schema.insert().values(version=_OLD_VERSION))
+            connection.execute(schema.insert().values(version_num=latest))
+        elif found != latest:
+            if not (found.isdecimal() and "0000" < found < latest):
+                raise SchemaError(
+                    f"was made by a later version of gramophone (schema {found}, this one knows {latest})"
+                )
+            # Here, so that a server whose database is up to date starts without Alembic.
+            from .migrations.upgrade import upgrade
+
+            upgrade(connection, found, steps)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """The revision of the tables of a database; None if it has none.
+
+    Raises:
+        SchemaError: there are tables, and they do not say.
+    """
+    inspector = sa.inspect(connection)
+    is_old = inspector.has_table(old_schema.name)
+    found: str | int | None = None
+    if inspector.has_table(schema.name):
+        found = connection.execute(sa.select(schema.c.version_num)).scalar()
+    if found is None and is_old:
+        found = connection.execute(sa.select(old_schema.c.version)).scalar()
+        if found is None:
+            raise SchemaError("does not say which version of gramophone has made it")
+    return None if found is None else str(found).zfill(4)

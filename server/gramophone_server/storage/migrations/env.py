@@ -1,0 +1,9 @@
+"""Has Alembic use the connection that `upgrade` gives it."""
+
+from alembic import context
+
+from gramophone_server.storage.database import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

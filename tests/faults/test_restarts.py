@@ -1,6 +1,7 @@
 """Servers that die, are stopped, and come back."""
 
 import concurrent.futures
+import hashlib
 import io
 import signal
 import socket
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+import torch
 from PIL import Image
 
 import gramophone
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.harness import ServerProcess, encode, events, png, wait_until
 
-from .recovery import OFTEN, at_random_moments, in_background, request, undisturbed
+from .recovery import OFTEN, at_random_moments, checkpoints, in_background, request, undisturbed
 
 
 def free_port() -> int:
@@ -198,3 +200,24 @@ def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
             assert says in done.stderr
             assert "--data" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_whose_state_has_another_form_is_not_gone_on_from(restarting, tmp_path):
+    one = request(0)
+    (expected,) = undisturbed([one])
+    there = restarting()
+    stream = events(there.server.style.ReconstructStyle(one))
+    job_id = next(stream).job_id
+    wait_until(lambda: bool(checkpoints(tmp_path / "data")), "a checkpoint")
+    there.kill()
+    (path,) = checkpoints(tmp_path / "data")
+    values = torch.load(io.BytesIO(path.read_bytes()[:-32]), weights_only=True)
+    del values["state"]["optimizer"]
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+    there.start()
+    watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+    last = list(events(watched))[-1]
+    assert last.result.image.data == expected, last.error
+    assert "begins anew" in there.server.read_log()

@@ -41,6 +41,77 @@ def test_a_spec_keeps_what_is_wrong_with_its_pictures():
     assert codec.decode_spec(codec.encode_spec(damaged)).warnings == ["content.data is damaged."]
 
 
+def changed(spec: JobSpec, **values: object) -> str:
+    """The spec as JSON in which some values are others."""
+    return json.dumps(json.loads(codec.encode_spec(spec)) | values)
+
+
+def first_form(spec: JobSpec, **values: object) -> str:
+    """The spec as the earliest servers wrote it: without a version, and without `paced`."""
+    kept = json.loads(changed(spec, **values))
+    del kept["version"], kept["paced"]
+    return json.dumps(kept)
+
+
+def test_a_spec_says_its_version(spec):
+    assert json.loads(codec.encode_spec(spec))["version"] == codec.SPEC_VERSION == 1 + len(codec.UPGRADES)
+
+
+@pytest.mark.parametrize(
+    ("values", "paced"), [({}, False), ({"report_pause": 0.0}, False), ({"report_pause": 0.5}, True)]
+)
+def test_a_spec_of_the_first_version(spec, values, paced):
+    assert codec.decode_spec(first_form(spec, **values)) == replace(spec.without_pixels(), paced=paced)
+
+
+def test_a_spec_goes_through_the_upgrades_it_has_not_had(spec, monkeypatch):
+    calls = []
+
+    def step(values: dict[str, object]) -> dict[str, object]:
+        calls.append(values["seed"])
+        return values | {"seed": 7}
+
+    monkeypatch.setattr(codec, "UPGRADES", (*codec.UPGRADES, step))
+    monkeypatch.setattr(codec, "SPEC_VERSION", codec.SPEC_VERSION + 1)
+    assert codec.decode_spec(changed(spec, version=2, seed=5)).seed == 7
+    assert codec.decode_spec(first_form(spec, seed=6)).seed == 7
+    assert codec.decode_spec(changed(spec, version=3, seed=5)).seed == 5
+    assert calls == [5, 6]
+
+
+def test_a_spec_of_a_later_version(spec):
+    with pytest.raises(
+        codec.LaterVersionError, match=f"version 99, and this server reads versions 1 to {codec.SPEC_VERSION}"
+    ):
+        codec.decode_spec(changed(spec, version=99, whatever="is new"))
+
+
+@pytest.mark.parametrize("version", ["2", 0, -1, True, None, 1.5, [], {}])
+def test_a_version_that_is_none(spec, version):
+    with pytest.raises(codec.UnreadableError, match="not a version"):
+        codec.decode_spec(changed(spec, version=version))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"version": 1, "report_pause": None}, {"width": 0}, {"height": -5}, {"width": 2**40}, {"levels": []},
+        {"report_every": 0}, {"iterations": -1}, {"levels": [{"width": 0, "height": 1, "iterations": 1}]},
+        {"kind": "sculpture"}, {"optimizer": "sgd"}, {"model": "\ud800"}, {"grain": 1},
+        {"content": {"width": 0, "height": 1, "rgb": "", "sha256": ""}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_spec_that_no_job_can_have(spec, values):
+    with pytest.raises(codec.UnreadableError):
+        codec.decode_spec(changed(spec, **values))
+
+
+def test_a_spec_of_other_scripts(spec):
+    other = replace(spec.without_pixels(), model="日本語 😀")
+    assert codec.decode_spec(codec.encode_spec(other)) == other
+
+
 def test_progress_without_its_preview():
     progress = Progress(3, 9, 0.1, TERMS, 2.5, 1.0, 2.0, EncodedPicture(b"preview", "jpeg", 1, 1))
     assert codec.decode_progress(codec.encode_progress(progress)) == replace(progress, preview=None)
@@ -56,3 +127,24 @@ def test_a_result_beside_its_file():
 def test_a_failure():
     failure = Failure("OUT_OF_RANGE", "The loss …")
     assert codec.decode_failure(codec.encode_failure(failure)) == failure
+
+
+def test_a_failure_of_a_later_version_keeps_its_message():
+    text = '{"code": "ABORTED", "message": "why", "more": 1}'
+    assert codec.decode_failure(text) == Failure("INTERNAL", "why")
+
+
+def test_fields_of_a_later_version_are_passed_over_but_for_values_of_theirs():
+    result = Result(EncodedPicture(b"", "png", 2, 3), 1e-9, TERMS, 7, "model", "{}", 0.1, 0.2, 0.3)
+    values = json.loads(codec.encode_result(result)) | {"score": 1}
+    assert codec.decode_result(json.dumps(values), b"") == result
+    for term in ({"kind": "edges"}, {"region": -1}, {"region": 2**40}):
+        with pytest.raises(codec.UnreadableError):
+            codec.decode_result(json.dumps(values | {"terms": [values["terms"][0] | term]}), b"")
+
+
+def test_pixels_stay_out_of_what_is_handed_on(spec):
+    bare = spec.without_pixels()
+    assert len(list(bare.pictures())) == 6
+    assert all(part.pixels == b"" for part in bare.pictures())
+    assert [part.blob for part in bare.pictures()] == [part.blob for part in spec.pictures()]

@@ -8,6 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from gramophone_server.messages.events import Result, State
+from gramophone_server.messages.spec import JobSpec
+from gramophone_server.storage import codec
 from gramophone_server.storage.archive import Query
 from gramophone_server.storage.database import events as event_rows
 from gramophone_server.storage.database import jobs, open_engine
@@ -34,6 +36,8 @@ BROKEN = {
     "has one more": lambda text: has(text, grain=3),
     "another kind": lambda text: has(text, kind="sculpture"),
     "null": lambda text: has(text, width=None),
+    "no version": lambda text: has(text, version="two"),
+    "half a character": lambda text: has(text, model="\ud800"),
     "a picture that lacks a field": lambda text: has(text, content={"width": 3}),
     "no JSON": lambda text: text[:-1],
     "not an object": lambda text: "[]",
@@ -52,10 +56,10 @@ def change(folder: Path, job_id: str, **values: object) -> None:
     engine.dispose()
 
 
-def change_event(folder: Path, job_id: str, sequence: int, **values: object) -> None:
+def change_event(folder: Path, job_id: str, number: int, **values: object) -> None:
     engine = engine_of(folder)
     with engine.begin() as connection:
-        wanted = event_rows.c.job_id == job_id, event_rows.c.sequence == sequence
+        wanted = event_rows.c.job_id == job_id, event_rows.c.sequence == number
         connection.execute(event_rows.update().where(*wanted).values(**values))
     engine.dispose()
 
@@ -99,6 +103,47 @@ async def test_a_spec_that_cannot_be_read(tmp_path, how, caplog):
             assert [job.id for job in await store.find(Query(10))] == ["0004", "0002"]
             await store.forget()
     assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
+
+
+async def test_a_spec_of_a_later_version(tmp_path):
+    await fill(tmp_path)
+    for job_id in ("0001", "0003"):
+        change(tmp_path, job_id, spec=lambda text: has(text, version=99, grain=3))
+    async with opened(tmp_path) as (store, unfinished):
+        assert [job.id for job in unfinished] == ["0004"]
+        assert (await store.get("0001")).state is State.SUCCEEDED
+        failure = (await store.get("0003")).outcome
+        assert failure.code == "FAILED_PRECONDITION"
+        assert failure.message.startswith("A later version of gramophone has stored the job: its spec is of version 99")
+
+
+async def test_a_row_that_cannot_be_read_in_a_way_that_nobody_thought_of(tmp_path, monkeypatch):
+    await fill(tmp_path)
+    decode = codec.decode_spec
+
+    def fail(text: str) -> JobSpec:
+        if "grain" in text:
+            raise ZeroDivisionError("by chance")
+        return decode(text)
+
+    for job_id in ("0001", "0003"):
+        change(tmp_path, job_id, spec=lambda text: has(text, grain=3))
+    monkeypatch.setattr(codec, "decode_spec", fail)
+    async with opened(tmp_path) as (store, unfinished):
+        assert [job.id for job in unfinished] == ["0004"]
+        assert len(await store.find(Query(10))) == 4
+        assert (await store.get("0001")).state is State.SUCCEEDED
+        failed = await store.get("0003")
+        assert failed.state is State.FAILED and "ZeroDivisionError: by chance" in failed.outcome.message
+        await store.delete(failed)
+
+
+async def test_an_old_job_that_cannot_be_read_is_kept_for_as_long_as_others(tmp_path):
+    await fill(tmp_path)
+    change(tmp_path, "0003", spec="{", create_time=1.0)
+    async with opened(tmp_path) as (store, _):
+        await store.forget()
+        assert (await store.get("0003")).state is State.FAILED
 
 
 async def test_a_failure_to_read_is_kept(tmp_path):
@@ -184,6 +229,41 @@ async def test_a_state_and_an_end_that_do_not_agree(tmp_path):
         assert [job.id for job in unfinished] == ["0003", "0004"]
         (job,) = await store.find(Query(1, states=(State.SUCCEEDED,), oldest_first=True))
         assert job.id == "0001" and job.end_time is not None
+
+
+@pytest.mark.parametrize("sequence", [2**30, 2**31 - 1, 2**63 - 1])
+async def test_a_sequence_that_nothing_can_follow(tmp_path, sequence):
+    await fill(tmp_path)
+    change(tmp_path, "0004", spec="{")
+    for job_id in ("0003", "0004"):
+        change_event(tmp_path, job_id, 1, sequence=sequence)
+    async with opened(tmp_path) as (store, unfinished):
+        assert [job.id for job in unfinished] == ["0003"]
+        await run(store, unfinished[0], 2, result(b"picture"))
+        assert len(await events(store, await store.get("0001"))) == 5
+    async with opened(tmp_path) as (store, unfinished):
+        assert unfinished == []
+        assert [(await store.get(job_id)).state for job_id in ("0003", "0004")] == [State.SUCCEEDED, State.FAILED]
+
+
+@pytest.mark.usefixtures("in_folder")
+async def test_rows_that_only_sqlite_takes(tmp_path):
+    await fill(tmp_path)
+    engine = engine_of(tmp_path)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET spec = '{' WHERE id = '0004'")
+        connection.exec_driver_sql(
+            "UPDATE jobs SET spec = CAST(x'7bff' AS TEXT), model = CAST(x'ff' AS TEXT) WHERE id = '0003'"
+        )
+        connection.exec_driver_sql("UPDATE events SET sequence = 'x' WHERE job_id IN ('0003', '0004')")
+        connection.exec_driver_sql("UPDATE blobs SET size = 'x'")
+    engine.dispose()
+    async with opened(tmp_path, retention=Retention(bytes=1)) as (store, unfinished):
+        assert unfinished == []
+        found = {job.id: job.state for job in await store.find(Query(10))}
+        assert found["0003"] is found["0004"] is State.FAILED
+        await store.check_room("alice")
+        await store.forget()
 
 
 @pytest.mark.usefixtures("in_folder")

@@ -1,5 +1,7 @@
 """Checkpoint files: whole, or not there."""
 
+import hashlib
+import io
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +60,23 @@ def test_a_damaged_one_is_none(tmp_path):
     for damaged in (data[:-100], data[:500] + bytes(8) + data[508:], b""):
         path.write_bytes(damaged)
         assert load(path, "a job") is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"format": 99, "fingerprint": "a job", "state": {}},
+        {"format": 2, "fingerprint": "a job", "state": {}, "speed": 3},
+        [1, 2],
+    ],
+    ids=["nothing", "a later format", "other fields", "a list"],
+)
+def test_one_of_another_version_is_none(tmp_path, values):
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    path = tmp_path / "job.pt"
+    path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+    assert load(path, "a job") is None
+    path.write_bytes(b"no archive" + hashlib.sha256(b"no archive").digest())
+    assert load(path, "a job") is None

@@ -8,6 +8,10 @@ from typing import Literal
 
 from .spec import FormatName
 
+FailureCode = Literal[
+    "INTERNAL", "UNAVAILABLE", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "DATA_LOSS"
+]
+
 INLINE_BYTES = 3 << 20
 """Most bytes of a picture file in an event: a message is to stay below gRPC's default limit of 4 MiB."""
 
@@ -91,7 +95,7 @@ class Result:
 class Failure:
     """Why a job failed: the name of a gRPC status code and a sentence for a person."""
 
-    code: Literal["INTERNAL", "UNAVAILABLE", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "DATA_LOSS"]
+    code: FailureCode
     message: str
 
 

@@ -141,7 +141,8 @@ def read_holdings(connection: sa.Connection, owner: str = "", fresh: Mapping[str
     files: dict[str, list[str]] = defaultdict(list)
     for row in connection.execute(sa.select(job_blobs.c.job_id, job_blobs.c.sha256)):
         files[row.job_id].append(row.sha256)
-    sizes = {row.sha256: int(row.size) for row in connection.execute(sa.select(blobs.c.sha256, blobs.c.size))}
+    rows_of_blobs = connection.execute(sa.select(blobs.c.sha256, blobs.c.size))
+    sizes = {row.sha256: row.size if isinstance(row.size, int) else 0 for row in rows_of_blobs}
     rows = connection.execute(sa.select(jobs.c.id, jobs.c.owner, jobs.c.end_time).order_by(jobs.c.end_time)).all()
     ended = [Thing(row.owner, "job", row.id, tuple(files[row.id])) for row in rows if row.end_time is not None]
     stay = [(owner, name) for name in fresh]

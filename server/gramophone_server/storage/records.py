@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from ..blobs import BlobStore, DamagedBlobError
 from ..messages.events import Event, Failure, Progress, Result, State
 from ..messages.spec import JobSpec, Kind, LevelSpec, PreviewSpec, ResultSpec
 from . import codec
-from .codec import UnreadableError
+from .codec import LaterVersionError, UnreadableError
 from .database import events, job_blobs
 from .job import Job
 
@@ -26,7 +27,8 @@ class Records:
     """Reads rows.
 
     Whatever is in them, there is a job to list, to fetch and to delete: an end that can be read is kept, and a job
-    without one has failed with DATA_LOSS. Each job's trouble is logged once.
+    without one has failed, with DATA_LOSS or, if a later version has stored it, FAILED_PRECONDITION. Each job's trouble
+    is logged once.
 
     Args:
         files: have the results.
@@ -54,9 +56,10 @@ class Records:
             job.restore(event)
         job.partial = True
         if not job.state.final and row["state"] not in (State.QUEUED.value, State.RUNNING.value):
-            trouble = trouble or f"its state is {row['state']!r}, and there is no record of how that came about"
+            reason = f"its state is {row['state']!r}, and there is no record of how that came about"
+            trouble = trouble or self._lost(job.id, "job", reason)
         if not job.state.final and trouble is not None:
-            job.restore(self._lost(job.id, job.sequence + 1, job.end_time or job.create_time, "job", trouble))
+            job.restore(self._failed(job, trouble))
         return job
 
     def event(self, connection: sa.Connection, row: Row, *, with_result: bool) -> Event:
@@ -70,7 +73,7 @@ class Records:
             return Event(sequence, time, State.FAILED, Failure("DATA_LOSS", f"{reason}; submit the job again."))
         except (ValueError, UnreadableError) as error:
             if row["state"] in (State.SUCCEEDED.value, State.FAILED.value):
-                return self._lost(job_id, sequence, time, "job's end", str(error))
+                return Event(sequence, time, State.FAILED, self._lost(job_id, "job's end", str(error)))
             self._tell(job_id, f"an event: {error}")
             return Event(sequence, time, State.RUNNING)
 
@@ -105,18 +108,29 @@ class Records:
             raise UnreadableError("it does not say which file the result is in")
         return self._files.get(name)
 
-    def _spec(self, row: Row) -> tuple[JobSpec, str | None]:
-        """The spec, or one that says little; and what is wrong with it."""
+    def _spec(self, row: Row) -> tuple[JobSpec, Failure | None]:
+        """The spec, or one that says little; and how its job has failed if it cannot be read."""
         try:
             return codec.decode_spec(row["spec"]), None
+        except LaterVersionError as error:
+            self._tell(row["id"], str(error))
+            message = f"A later version of gramophone has stored the job: {error}; submit the job again."
+            failure = Failure("FAILED_PRECONDITION", message)
         except UnreadableError as error:
-            self._tell(row["id"], f"its spec: {error}")
-            return _blank(row["kind"], _text(row["model"])), f"its spec cannot be read ({error})"
+            failure = self._lost(row["id"], "job", f"its spec cannot be read ({error})")
+        except Exception as error:  # What nobody has thought of is trouble of this job, and not of all others.
+            log.exception("job %s cannot be read", row["id"], extra={"job_id": row["id"]})
+            failure = self._lost(row["id"], "job", f"its spec cannot be read ({type(error).__name__}: {error})")
+        return _blank(row["kind"], _text(row["model"])), failure
 
-    def _lost(self, job_id: str, sequence: int, time: float, what: str, trouble: str) -> Event:
+    def _failed(self, job: Job, failure: Failure) -> Event:
+        # Not when it was made: what ended long ago is forgotten at once.
+        return Event(job.sequence + 1, job.end_time or time.time(), State.FAILED, failure)
+
+    def _lost(self, job_id: str, what: str, trouble: str) -> Failure:
         self._tell(job_id, trouble)
         message = f"The record of the {what} was lost or damaged on the server's disk: {trouble}; submit the job again."
-        return Event(sequence, time, State.FAILED, Failure("DATA_LOSS", message))
+        return Failure("DATA_LOSS", message)
 
     def _tell(self, job_id: str, trouble: str) -> None:
         if job_id not in self._told:
@@ -126,7 +140,8 @@ class Records:
 
 def is_numbered(row: Row) -> bool:
     """Whether the row of an event has a number by which it can be ordered."""
-    return isinstance(row["sequence"], int) and 0 < row["sequence"] < 2**31
+    # Of 32 bits in the contract, with room for the numbers of what comes after it.
+    return isinstance(row["sequence"], int) and 0 < row["sequence"] < 2**30
 
 
 def _moment(value: object) -> float | None:

@@ -25,6 +25,10 @@ _PATIENCE = 10.0
 _MOST_BYTES = 1 << 40
 
 
+class UnusableCheckpointError(Exception):
+    """The state in a checkpoint is not one that this version can go on from."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Where a job stands.
@@ -77,12 +81,16 @@ def load(path: Path, fingerprint: str, *, patient: bool = False) -> Checkpoint |
     if hashlib.sha256(content).digest() != digest:
         log.warning("the checkpoint %s is damaged: the job begins anew", path.name)
         return None
-    # Nothing but tensors and plain values is let in.
-    values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if (values.pop("format"), values.pop("fingerprint")) != (_FORMAT, fingerprint):
-        log.warning("the checkpoint %s is of another job or version: the job begins anew", path.name)
+    try:
+        # Nothing but tensors and plain values is let in.
+        values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if (values.pop("format"), values.pop("fingerprint")) == (_FORMAT, fingerprint):
+            return Checkpoint(**values)
+    except Exception as error:  # Whatever a version that is not known has written.
+        log.warning("the checkpoint %s cannot be read (%s): the job begins anew", path.name, type(error).__name__)
         return None
-    return Checkpoint(**values)
+    log.warning("the checkpoint %s is of another job or version: the job begins anew", path.name)
+    return None
 
 
 def _read(path: Path, patience: float) -> bytes | None:

@@ -20,7 +20,7 @@ from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageAway
 from ..messages.spec import JobSpec
 from ..models.model import Model
 from ..models.store import ModelStore
-from .checkpoint import Checkpoint, Checkpoints, fingerprint_of, load
+from .checkpoint import Checkpoint, Checkpoints, UnusableCheckpointError, fingerprint_of, load
 from .encode import encode_preview, encode_result
 from .estimator import Estimator
 from .event_file import EventFile
@@ -74,6 +74,12 @@ class JobRunner:
         """Runs a job to its end; raises nothing: what goes wrong is the job's failure."""
         self.moved = time.monotonic()
         try:
+            try:
+                with ExitStack() as stack:
+                    return self._run(job, stack)
+            except UnusableCheckpointError as error:
+                log.warning("the checkpoint of job %s is of another version (%s): it begins anew", job.job_id, error)
+            job.checkpoint.unlink(missing_ok=True)
             with ExitStack() as stack:
                 return self._run(job, stack)
         except Exception as error:
@@ -100,8 +106,7 @@ class JobRunner:
         stack.callback(prepared.close)
         resumed = None
         if before is not None:
-            prepared.resume(before.state)
-            resumed = prepared.synthesis.frame().iteration
+            resumed = _resume(prepared, before)
             log.info("job %s goes on from iteration %d", job.job_id, resumed)
             # Its canvases are the synthesis's now, to let go of one by one.
             del before
@@ -194,6 +199,19 @@ class JobRunner:
         if spec.warnings:
             recipe["warnings"] = spec.warnings
         return recipe
+
+
+def _resume(prepared: PreparedJob, checkpoint: Checkpoint) -> int:
+    """Has a job go on from a checkpoint; the iteration at which it does.
+
+    Raises:
+        UnusableCheckpointError: its state has another form than this version's.
+    """
+    try:
+        prepared.resume(checkpoint.state)
+        return prepared.synthesis.frame().iteration
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UnusableCheckpointError(repr(error)) from error
 
 
 def _with_pixels(job: Run) -> JobSpec | StorageAway | Failure:

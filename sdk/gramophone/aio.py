@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Unpack, overload
 
 import grpc
 
+from .arguments import integer
 from .batches import PATIENCE, Outcome, arguments
 from .brief import Rooted
 from .channel import channel_options, named
@@ -391,10 +392,13 @@ class Client(Rooted):
         """Has the server keep a picture for some time; see gramophone.Client.upload."""
         return await self._connection.upload(await asyncio.to_thread(encode, image))
 
-    async def job(self, job_id: str) -> Job:
+    async def job(self, job_id: str, *, after: int = 0) -> Job:
         """A job submitted earlier; see gramophone.Client.job."""
+        after = integer("after", after) or 0
+        if after < 0:
+            raise ValueError(f"after must be at least 0, not {after}")
         job = Job(self._connection, job_id)
-        await job.info()
+        job._history.skip(after, await job.info())
         return job
 
     async def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> AsyncIterator[JobInfo]:

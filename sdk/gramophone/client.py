@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
+from .arguments import integer
 from .batches import PATIENCE, Outcome, arguments
 from .brief import Rooted
 from .channel import channel_options, named
@@ -218,14 +219,21 @@ class Client(Rooted):
         """
         return self._connection.upload(encode(image))
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str, *, after: int = 0) -> Job:
         """A job submitted earlier, by this client or, for an administrator, by whomever.
+
+        Args:
+            after: sequence of the last frame that the caller has had; frames begin after it. 0 gives the whole history.
 
         Raises:
             NotFoundError: the server does not know it.
+            TypeError, ValueError: `after` is not a whole number of at least 0.
         """
+        after = integer("after", after) or 0
+        if after < 0:
+            raise ValueError(f"after must be at least 0, not {after}")
         job = Job(self._connection, job_id)
-        job.info()
+        job._history.skip(after, job.info())
         return job
 
     def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> Iterator[JobInfo]:

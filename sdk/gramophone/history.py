@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .errors import JobCancelledError, JobFailedError
 from .v1 import job_pb2, job_service_pb2
-from .values import Frame, Result, state_name
+from .values import Frame, JobInfo, Result, state_name
 
 # Frames of the past that are kept, without their previews.
 _KEPT = 10_000
@@ -37,9 +37,17 @@ class History:
         """What to say when the job has not ended in the time given."""
         return f"job {self.job_id} has not ended in the time given; it goes on"
 
+    def skip(self, after: int, info: JobInfo) -> None:
+        """Has readers begin with what comes after that sequence; of a job that has ended they get its end in any case.
+
+        Args:
+            info: the job as it stands.
+        """
+        self.sequence = max(0, min(after, info.sequence - (info.ended is not None)))
+
     def take(self, event: job_pb2.JobEvent) -> Frame | None:
         """Takes an event in; returns the frame that came with it."""
-        frame = Frame.of(event.progress) if event.HasField("progress") else None
+        frame = Frame.of(event.progress, event.sequence) if event.HasField("progress") else None
         with self._lock:
             # Others may have read further.
             if event.sequence > self.sequence:

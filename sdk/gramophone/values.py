@@ -47,6 +47,7 @@ class Frame(Value):
         iterations_per_second: recent speed.
         elapsed, remaining: seconds since it began to run, and until it ends as far as can be told.
         preview_bytes: the preview's file, empty if this frame has none.
+        sequence: position in the job's history, from which `Client.job(id, after=sequence)` goes on; 0 in a JobInfo.
     """
 
     _shown = ("iteration", "iterations", "loss", "remaining", "preview_bytes")
@@ -59,6 +60,7 @@ class Frame(Value):
     elapsed: float
     remaining: float
     preview_bytes: bytes
+    sequence: int = 0
 
     @cached_property
     def preview(self) -> Image.Image | None:
@@ -66,8 +68,8 @@ class Frame(Value):
         return decode(self.preview_bytes) if self.preview_bytes else None
 
     @classmethod
-    def of(cls, message: job_pb2.Progress) -> Frame:
-        """The frame of a message."""
+    def of(cls, message: job_pb2.Progress, sequence: int = 0) -> Frame:
+        """The frame of a message that came with the event of that sequence."""
         return cls(
             message.iteration,
             message.iterations,
@@ -77,6 +79,7 @@ class Frame(Value):
             _seconds(message.elapsed),
             _seconds(message.remaining),
             message.preview.data,
+            sequence,
         )
 
 
@@ -161,6 +164,7 @@ class JobInfo(Value):
         owner: the client that submitted it; empty where the server does not tell its clients apart.
         priority: which of its owner's waiting jobs run first, -10 (last) to 10 (first).
         attempts: how often a worker has taken it up; more than 1 after a worker or the server was lost.
+        sequence: of its latest event, from which `Client.job(id, after=sequence)` goes on.
     """
 
     id: str
@@ -175,6 +179,7 @@ class JobInfo(Value):
     owner: str = ""
     priority: int = 0
     attempts: int = 0
+    sequence: int = 0
 
     def _parts(self) -> Iterator[str]:
         for name in ("id", "kind", "state", "model"):
@@ -200,6 +205,7 @@ class JobInfo(Value):
             message.owner,
             message.priority,
             message.attempts,
+            message.sequence,
         )
 
 

@@ -10,10 +10,12 @@ import time
 import grpc
 import psutil
 import pytest
+from google.protobuf.descriptor_database import DescriptorDatabase
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
@@ -30,17 +32,54 @@ def test_health(server):
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_reflection(server):
-    stub = reflection_pb2_grpc.ServerReflectionStub(server.channel)
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection(server, version):
+    reflect = reflection_of(server, version)
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="gramophone.v1.StyleTransferService"),
     ]
-    services, file = stub.ServerReflectionInfo(iter(requests))
-    assert {s.name for s in services.list_services_response.service} >= SERVICES
+    services, file = reflect(iter(requests))
+    both = {"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
+    assert {s.name for s in services.list_services_response.service} == {*SERVICES, *both, "grpc.health.v1.Health"}
     described = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
     methods = {method.name for method in described.service[0].method}
     assert methods == {"ReconstructStyle", "ReconstructContent", "TransferStyle", "EstimateJob"}
+
+
+def reflection_of(server, version):
+    """The method of that version, with the messages of v1alpha, whose bytes are the same."""
+    return server.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        *(
+            f"google.rpc.{name}"
+            for name in ("Status", "BadRequest", "RetryInfo", "ResourceInfo", "PreconditionFailure")
+        ),
+        "google.rpc.BadRequest.FieldViolation",
+        "google.rpc.Code",
+        "gramophone.v1.JobEvent",
+        "gramophone.v1.rules",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1.ServerReflectionRequest",
+    ],
+)
+def test_what_clients_look_up_by_reflection(server, symbol):
+    """A file and all that it imports make a pool of descriptors in which the symbol is found."""
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+    (answer,) = reflection_of(server, "v1")(iter([request]))
+    files = DescriptorDatabase()
+    for file in answer.file_descriptor_response.file_descriptor_proto:
+        files.Add(FileDescriptorProto.FromString(file))
+    assert DescriptorPool(files).FindFileContainingSymbol(symbol).name
 
 
 def test_a_quiet_connection_may_be_pinged(server):

@@ -37,7 +37,7 @@ async def test_paint(server):
             assert frames[-1].iterations == 6
             assert (await job.result()).image.size == (32, 32)
             assert (await job.info()).state == "succeeded"
-            again = await client.job(job.id)
+            again = await client.job(job.id, after=1)
             assert await again.result() == await job.result()
         assert job.id in [info.id async for info in client.jobs(limit=3)]
         assert (await client.models())[0].is_default

@@ -125,6 +125,30 @@ def test_models(client):
     assert default.layers[0] == "conv1_1"
 
 
+def test_a_job_goes_on_from_a_frame(client):
+    job = client.style(png(), size=32, iterations=6, report_every=1)
+    frames = list(job)
+    assert [frame.sequence for frame in frames] == sorted({frame.sequence for frame in frames})
+    again = list(client.job(job.id))
+    middle = again[2].sequence
+    rest = client.job(job.id, after=middle)
+    assert [frame.iteration for frame in rest] == [frame.iteration for frame in again[3:]]
+    assert rest.result().data == job.result().data
+    assert client.job(job.id).info().sequence > again[-1].sequence
+    for late in (again[-1].sequence, client.job(job.id).info().sequence, 10**6):
+        ended = client.job(job.id, after=late)
+        assert list(ended) == []
+        assert ended.result().data == job.result().data
+
+
+@pytest.mark.parametrize(
+    ("after", "error"), [(-1, ValueError), (2**31, ValueError), ("3", TypeError), (1.5, ValueError)]
+)
+def test_what_no_job_can_go_on_from(client, after, error):
+    with pytest.raises(error, match=r"^after must be "):
+        client.job("nobody", after=after)
+
+
 def test_features(client):
     grams = client.features(png(), layers=["conv1_1", "conv2_1"])
     assert {name: g.shape for name, g in grams.items()} == {"conv1_1": (24, 24), "conv2_1": (32, 32)}

@@ -11,10 +11,11 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2, style_transfer_service_pb2
 from gramophone_server.api.server import SERVICES
+from gramophone_server.rpc import reflection
 from gramophone_server.security.tokens import add_token, remove_token
 from tests.harness import ServerProcess, endless_request, events, png, style_request, wait_until
 
@@ -26,7 +27,7 @@ METHODS = [
         style_transfer_service_pb2.DESCRIPTOR.services_by_name["StyleTransferService"],
         job_service_pb2.DESCRIPTOR.services_by_name["JobService"],
         model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
-        reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
+        *reflection.services(),
     )
     for method in service.methods
 ]
@@ -268,5 +269,5 @@ def test_without_tokens_everybody_is_the_one_client(server):
 
 
 def test_all_services_were_tried():
-    served = {*SERVICES, reflection.SERVICE_NAME}
+    served = {*SERVICES, "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
     assert {method.containing_service.full_name for method in METHODS} == served

@@ -393,6 +393,7 @@ class Job(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, made by the server."""
     kind: Global___JobKind.ValueType
@@ -407,6 +408,8 @@ class Job(_message.Message):
     """Which of its owner's waiting jobs run first, see the requests."""
     attempts: _builtins.int
     """How often a worker has taken it up; more than 1 after a worker or the server was lost."""
+    sequence: _builtins.int
+    """Sequence of its latest event, 1 to 2^31 - 1: WatchJob with this `after_sequence` goes on from here."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted."""
@@ -447,10 +450,11 @@ class Job(_message.Message):
         owner: _builtins.str = ...,
         priority: _builtins.int = ...,
         attempts: _builtins.int = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "kind", b"kind", "model", b"model", "owner", b"owner", "priority", b"priority", "progress", b"progress", "result", b"result", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "kind", b"kind", "model", b"model", "owner", b"owner", "priority", b"priority", "progress", b"progress", "result", b"result", "sequence", b"sequence", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

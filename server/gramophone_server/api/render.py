@@ -47,6 +47,7 @@ def render_job(job: Job, *, with_result: bool) -> pb.Job:
         owner=job.owner,
         priority=job.priority,
         attempts=job.attempts,
+        sequence=job.sequence,
     )
     if job.start_time is not None:
         message.start_time.CopyFrom(_timestamp(job.start_time))

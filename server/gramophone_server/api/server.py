@@ -8,7 +8,6 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from gramophone.v1 import job_service_pb2, model_service_pb2, style_transfer_service_pb2
 from gramophone.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
@@ -25,6 +24,7 @@ from ..reading.intake import MOST, Intake
 from ..reading.limits import Limits
 from ..reading.requests import RequestReader
 from ..reading.sources import Sources
+from ..rpc.reflection import add_reflection
 from ..scheduling.devices import check_devices
 from ..scheduling.executor import ProcessExecutor
 from ..scheduling.scheduler import Bounds, Scheduler
@@ -195,8 +195,7 @@ class GramophoneServer:
             ModelServicer(self._scheduler, reader, sources, models, config.default_model), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        add_reflection((*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), self._server)
 
     async def start(self) -> str:
         """Starts serving, and takes up the jobs that an earlier server has left; returns the address.

@@ -173,14 +173,14 @@ class Instruments:
 
 def _methods() -> set[str]:
     """The names of all calls of the contract, and of reflection."""
-    from grpc_reflection.v1alpha import reflection_pb2
-
     from gramophone.v1 import job_service_pb2, model_service_pb2, style_transfer_service_pb2
 
-    modules = (job_service_pb2, model_service_pb2, style_transfer_service_pb2, reflection_pb2)
+    from ..rpc import reflection
+
+    modules = (job_service_pb2, model_service_pb2, style_transfer_service_pb2)
+    services = [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
     return {
         f"{service.full_name}/{method.name}"
-        for module in modules
-        for service in module.DESCRIPTOR.services_by_name.values()
+        for service in (*services, *reflection.services())
         for method in service.methods
     }

@@ -90,4 +90,6 @@ def prepare(model: Model, image: np.ndarray, **options: Any) -> PreparedJob:
     name = model.manifest.name
     request = estimate_request("style", [buffer.getvalue()], model=name, **({"init": "noise"} | options))
     spec = read_job(request, name)
-    return PreparedJob(spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.tile_size)
+    return PreparedJob(
+        spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.options.tile_size
+    )

@@ -1,16 +1,48 @@
-"""Generate the Python stubs of proto/ into a folder: `python proto/generate.py [FOLDER]` (default: the SDK)."""
+"""Generate from proto/ what follows from it: stubs, the SDK's options, those of the server, and the reference page.
+
+`python proto/generate.py [ROOT]`: ROOT is laid out as the repository, which is the default.
+"""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from contract import Contract
+from options import reference, sdk_module, server_module
+
 PROTO = Path(__file__).resolve().parent
-SDK = PROTO.parent / "sdk"
 
 
-def generate(out: Path) -> None:
-    """Write messages, services and their typed .pyi below `out`, which must exist."""
+def generate(root: Path) -> None:
+    """Write all that is generated below `root`; folders are made."""
+    stubs(root / "sdk")
+    contract = Contract(PROTO)
+    for name, text in (
+        ("sdk/gramophone/options.py", sdk_module(contract)),
+        ("server/gramophone_server/messages/options.py", server_module(contract)),
+        ("docs/reference/options.md", reference(contract)),
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if path.suffix == ".py":
+            command = [
+                sys.executable,
+                "-m",
+                "ruff",
+                "format",
+                "--quiet",
+                "--config",
+                PROTO.parent / "pyproject.toml",
+                path,
+            ]
+            subprocess.run(command, check=True)
+
+
+def stubs(out: Path) -> None:
+    """Write messages, services and their typed .pyi below `out`."""
+    out.mkdir(parents=True, exist_ok=True)
     messages = sorted(str(p.relative_to(PROTO)) for p in PROTO.glob("gramophone/v1/*.proto"))
     services = [p for p in messages if p.endswith("_service.proto")]
     for sources, plugins in ((messages, ("python", "mypy")), (services, ("grpc_python", "mypy_grpc"))):
@@ -23,4 +55,4 @@ def generate(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else SDK)
+    generate(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else PROTO.parent)

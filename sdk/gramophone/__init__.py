@@ -27,6 +27,7 @@ from .errors import (
     UnavailableError,
 )
 from .job import Job
+from .options import Options
 from .requests import Style
 from .saving import read_recipe
 from .uploads import Uploaded
@@ -48,6 +49,7 @@ __all__ = [
     "LayerLoss",
     "ModelInfo",
     "NotFoundError",
+    "Options",
     "Outcome",
     "OverloadedError",
     "Result",

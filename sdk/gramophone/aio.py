@@ -29,8 +29,8 @@ from .errors import GramophoneError, NotFoundError
 from .history import History, Reading
 from .images import encode
 from .listing import JobFilters, Pages
+from .options import FeatureKind, JobKind, Options, Pooling
 from .requests import (
-    Options,
     content_request,
     estimate_request,
     features_request,
@@ -378,7 +378,7 @@ class Client(Rooted):
                     with contextlib.suppress(GramophoneError, RuntimeError):
                         await job.cancel()
 
-    async def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
+    async def estimate(self, kind: JobKind, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
 
         Args:
@@ -423,9 +423,9 @@ class Client(Rooted):
         image: ImageLike,
         *,
         layers: Sequence[str] = (),
-        kind: str | None = None,
+        kind: FeatureKind | None = None,
         size: int | None = None,
-        pooling: str | None = None,
+        pooling: Pooling | None = None,
         model: str | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Features of a picture by layer, float32; see gramophone.Client.features."""

@@ -12,19 +12,17 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-# The ranges of the contract's integers: int32, but for the seed, which is a uint32.
-_RANGES = {"seed": (0, 2**32 - 1)}
-_INT32 = (-(2**31), 2**31 - 1)
+INT32 = (-(2**31), 2**31 - 1)
 
 
-def integer(name: str, value: Any, example: int = 1) -> int | None:
+def integer(name: str, value: Any, example: int = 1, bounds: tuple[int, int] = INT32) -> int | None:
     """A whole number; None for None, which leaves the option out.
 
     Numbers of numpy count, and so do floats without a fraction. What a bool would mean is not clear.
 
     Raises:
         TypeError: it is no number.
-        ValueError: it has a fraction, or is too large or too small to be sent.
+        ValueError: it has a fraction, or is beyond the bounds of what can be sent.
     """
     if value is None:
         return None
@@ -35,7 +33,7 @@ def integer(name: str, value: Any, example: int = 1) -> int | None:
         near = f"; write {round(value)}" if math.isfinite(value) else f"; write {example}"
         raise ValueError(f"{name} must be a whole number, not {value}{near}")
     whole = operator.index(value) if isinstance(value, numbers.Integral) else int(value)
-    least, most = _RANGES.get(name, _INT32)
+    least, most = bounds
     if whole > most:
         raise ValueError(f"{name} must be at most {most:,}, not {whole}")
     if whole < least:

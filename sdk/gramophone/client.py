@@ -20,8 +20,8 @@ from .errors import GramophoneError, ServerError
 from .images import encode
 from .job import Job
 from .listing import JobFilters, Pages
+from .options import FeatureKind, JobKind, Options, Pooling
 from .requests import (
-    Options,
     content_request,
     estimate_request,
     features_request,
@@ -44,7 +44,7 @@ class Client(Rooted):
     """A connection to a server, used in a `with` block or closed with `close`.
 
     The three calls that paint return a Job as soon as the server has accepted it. They take the keyword options of
-    `gramophone.requests.Options`; what is left out is the server's default. They raise InvalidRequestError,
+    `gramophone.Options`; what is left out is the server's default. They raise InvalidRequestError,
     NotFoundError, OverloadedError or UnavailableError; a picture that cannot be used is a ValueError, TypeError or
     FileNotFoundError.
 
@@ -201,7 +201,7 @@ class Client(Rooted):
                     with contextlib.suppress(GramophoneError, RuntimeError):
                         job.cancel()
 
-    def estimate(self, kind: str, *pictures: Any, **options: Any) -> Estimate:
+    def estimate(self, kind: JobKind, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
 
         Args:
@@ -257,9 +257,9 @@ class Client(Rooted):
         image: ImageLike,
         *,
         layers: Sequence[str] = (),
-        kind: str | None = None,
+        kind: FeatureKind | None = None,
         size: int | None = None,
-        pooling: str | None = None,
+        pooling: Pooling | None = None,
         model: str | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Features of a picture by layer, float32.

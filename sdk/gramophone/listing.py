@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TypedDict
 
-from .requests import choice
+from typing_extensions import TypedDict
+
+from .options import JobKind, JobOrder, JobState
+from .requests import choice, words
 from .v1 import job_pb2, job_service_pb2
 from .values import JobInfo
 
@@ -25,13 +27,13 @@ class JobFilters(TypedDict, total=False):
         order: "newest_first", the default, or "oldest_first".
     """
 
-    states: Iterable[str]
-    kinds: Iterable[str]
+    states: Iterable[JobState]
+    kinds: Iterable[JobKind]
     model: str | None
     owner: str | None
     created_after: datetime | None
     created_before: datetime | None
-    order: str
+    order: JobOrder
 
 
 class Pages:
@@ -49,11 +51,11 @@ class Pages:
         self._left = limit
         self._last = False
         self._request = job_service_pb2.ListJobsRequest(
-            states=[choice(job_pb2.JobState, "JOB_STATE_", "states", state) for state in filters.get("states", ())],
-            kinds=[choice(job_pb2.JobKind, "JOB_KIND_", "kinds", kind) for kind in filters.get("kinds", ())],
+            states=[choice(words(job_pb2.JobState), "states", state) for state in filters.get("states", ())],
+            kinds=[choice(words(job_pb2.JobKind), "kinds", kind) for kind in filters.get("kinds", ())],
             model=filters.get("model") or "",
             owner=filters.get("owner") or "",
-            order=choice(job_service_pb2.JobOrder, "JOB_ORDER_", "order", filters.get("order")),
+            order=choice(words(job_service_pb2.JobOrder), "order", filters.get("order")),
         )
         if (after := filters.get("created_after")) is not None:
             self._request.created_after.FromDatetime(after.astimezone(UTC))

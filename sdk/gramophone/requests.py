@@ -9,11 +9,15 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from google.protobuf.message import Message
 
 from .arguments import integer, known, number, text
 from .brief import Value
 from .images import encode
+from .option import Option
+from .options import OPTIONS, FeatureKind, JobKind, Options, Pooling
 from .uploads import Uploaded
 from .v1 import model_service_pb2, options_pb2
 from .v1 import style_transfer_service_pb2 as pb
@@ -24,51 +28,7 @@ if TYPE_CHECKING:
     Layers = int | str | Sequence[str] | Mapping[str, float]
     """1 to 5 for the first so many of the paper's style layers, a name, names, or names with their weights."""
 
-# Options that are numbers, each with one that may be written.
-_INTEGERS = {
-    "size": 512, "iterations": 300, "seed": 0, "report_every": 10, "scales": 3, "lbfgs_history": 20, "tile_size": 512,
-}  # fmt: skip
-_NUMBERS = {"learning_rate": 1.0, "tv_weight": 0.1, "init_noise": 0.5, "averaging": 0.99, "plateau": 0.001}
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-
-
-class Options(TypedDict, total=False):
-    """The options that all three kinds of job share; the contract says what each means, most in SynthesisOptions.
-
-    A `request_id` is made for every submission; give one of your own, and submitting it again, even by another process,
-    returns the same job.
-    """
-
-    size: int
-    fit: str
-    iterations: int
-    optimizer: str
-    learning_rate: float
-    init: str | ImageLike
-    seed: int
-    precision: str
-    pooling: str
-    tv_weight: float
-    report_every: int
-    preview_every: int
-    preview_size: int
-    preview_format: str
-    time_limit: float
-    model: str
-    scales: int
-    padding: str
-    init_noise: float
-    averaging: float
-    plateau: float
-    color: str
-    loss_scale: str
-    lbfgs_history: int
-    result_format: str
-    bit_depth: int
-    tile_size: int
-    on_disconnect: str
-    request_id: str
-    priority: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,24 +53,18 @@ def style_request(
     styles: ImageLike | Style | Sequence[ImageLike | Style], layers: Layers | None, options: Options
 ) -> pb.ReconstructStyleRequest:
     """The request for a style reconstruction."""
-    return pb.ReconstructStyleRequest(
-        styles=_styles(styles),
-        style_layers=_layers(layers),
-        options=_options(options),
-        submission=_submission(options),
-    )
+    request = pb.ReconstructStyleRequest(styles=_styles(styles), style_layers=_layers(layers))
+    _set_options(request, options)
+    return request
 
 
 def content_request(image: ImageLike, layers: Layers | None, options: Options) -> pb.ReconstructContentRequest:
     """The request for a content reconstruction."""
     if isinstance(layers, numbers.Number):
         raise ValueError("layers must be names for a content reconstruction, such as 'conv4_2'; a number is for styles")
-    return pb.ReconstructContentRequest(
-        content=_image(image),
-        content_layers=_layers(layers),
-        options=_options(options),
-        submission=_submission(options),
-    )
+    request = pb.ReconstructContentRequest(content=_image(image), content_layers=_layers(layers))
+    _set_options(request, options)
+    return request
 
 
 def transfer_request(
@@ -123,20 +77,20 @@ def transfer_request(
     options: Options,
 ) -> pb.TransferStyleRequest:
     """The request for a style transfer."""
-    return pb.TransferStyleRequest(
+    request = pb.TransferStyleRequest(
         content=_image(content),
         styles=_styles(styles),
         content_layers=_layers(content_layers),
         style_layers=_layers(style_layers),
         content_weight=number("content_weight", content_weight, 1),
         style_weight=number("style_weight", style_weight, 1000),
-        options=_options(options),
-        submission=_submission(options),
     )
+    _set_options(request, options)
+    return request
 
 
 def estimate_request(
-    kind: str,
+    kind: JobKind,
     pictures: Sequence[Any],
     layers: Layers | None = None,
     *,
@@ -164,67 +118,68 @@ def estimate_request(
 def features_request(
     image: ImageLike,
     layers: Sequence[str],
-    kind: str | None,
+    kind: FeatureKind | None,
     size: int | None,
-    pooling: str | None,
+    pooling: Pooling | None,
     model: str | None,
 ) -> model_service_pb2.ExtractFeaturesRequest:
     """The request for features of a picture."""
     return model_service_pb2.ExtractFeaturesRequest(
         image=_image(image),
         layers=layers,
-        kind=choice(model_service_pb2.FeatureKind, "FEATURE_KIND_", "kind", kind),
+        kind=choice(words(model_service_pb2.FeatureKind), "kind", kind),
         size=integer("size", size, 512),
-        pooling=choice(options_pb2.Pooling, "POOLING_", "pooling", pooling),
+        pooling=choice(words(options_pb2.Pooling), "pooling", pooling),
         model=text("model", model),
     )
 
 
-def _options(options: Options) -> options_pb2.SynthesisOptions:
+def _set_options(request: Any, options: Options) -> None:
+    """Sets the fields of the options that are given."""
     known(options, Options.__annotations__)
-    fields: dict[str, Any] = {name: integer(name, options.get(name), example) for name, example in _INTEGERS.items()}
-    fields |= {name: number(name, options.get(name), example) for name, example in _NUMBERS.items()}
-    fields["model"] = text("model", options.get("model"))
-    enums: tuple[tuple[str, Any], ...] = (
-        ("fit", options_pb2.Fit),
-        ("optimizer", options_pb2.Optimizer),
-        ("precision", options_pb2.Precision),
-        ("pooling", options_pb2.Pooling),
-        ("padding", options_pb2.Padding),
-        ("color", options_pb2.ColorMode),
-        ("loss_scale", options_pb2.LossScale),
-    )
-    for name, enum in enums:
-        prefix = enum.Name(0).removesuffix("UNSPECIFIED")
-        fields[name] = choice(enum, prefix, name, cast(str | None, options.get(name)))
-    init = options.get("init")
-    if isinstance(init, str) and init in ("noise", "content", "style_statistics", "blend"):
-        fields["init"] = choice(options_pb2.Init, "INIT_", "init", init)
-    elif init is not None:
-        fields["init_image"] = _image(init)
-    if (limit := number("time_limit", options.get("time_limit"), 60)) is not None:
-        fields["time_limit"] = _duration("time_limit", limit)
-    preview = {
-        name: integer(f"preview_{name}", options.get(f"preview_{name}"), example)
-        for name, example in (("every", 1), ("size", 256))
-    }
-    image_format = choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "preview_format", options.get("preview_format"))
-    fields["preview"] = options_pb2.PreviewOptions(format=image_format, **preview)
-    if "result_format" in options or "bit_depth" in options:
-        result_format = choice(options_pb2.ImageFormat, "IMAGE_FORMAT_", "result_format", options.get("result_format"))
-        bit_depth = integer("bit_depth", options.get("bit_depth"), 8)
-        fields["result"] = options_pb2.ResultOptions(format=result_format, bit_depth=bit_depth)
-    return options_pb2.SynthesisOptions(**fields)
+    for option in OPTIONS:
+        value = options.get(option.name)
+        if value is None:
+            value = option.sent or None
+        if value is not None:
+            _set(request, option, value)
 
 
-def _submission(options: Options) -> options_pb2.Submission:
-    # The wire's default is to cancel, for clients that would not know how to come back; a Job does.
-    on_disconnect = options.get("on_disconnect") or "continue"
-    return options_pb2.Submission(
-        on_disconnect=choice(options_pb2.OnDisconnect, "ON_DISCONNECT_", "on_disconnect", on_disconnect),
-        request_id=text("request_id", options.get("request_id")) or "",
-        priority=integer("priority", options.get("priority"), 0),
-    )
+def _set(request: Any, option: Option, value: Any) -> None:
+    path = option.path
+    read: Any
+    if option.image_path and not (isinstance(value, str) and value in option.choices):
+        path, read = option.image_path, _image(value)
+    else:
+        read = _read(option, value)
+    *outer, name = path.split(".")
+    message = request
+    for part in outer:
+        message = getattr(message, part)
+    if isinstance(read, timedelta):
+        getattr(message, name).FromTimedelta(read)
+    elif isinstance(read, Message):
+        getattr(message, name).CopyFrom(read)
+    else:
+        setattr(message, name, read)
+
+
+def _read(option: Option, value: Any) -> Any:
+    match option.type:
+        case "integer":
+            return integer(option.name, value, int(option.example), option.bounds)
+        case "number":
+            return number(option.name, value, float(option.example))
+        case "text":
+            return text(option.name, value)
+        case "duration":
+            seconds = number(option.name, value, float(option.example))
+            assert seconds is not None
+            return _duration(option.name, seconds)
+        case "choice":
+            return choice(option.choices, option.name, value)
+        case _:
+            return _image(value)
 
 
 def _image(image: ImageLike) -> options_pb2.InputImage:
@@ -284,11 +239,20 @@ def _layer(name: Any) -> str:
     return name
 
 
-def choice(enum: Any, prefix: str, name: str, value: str | None) -> Any:
-    """The enum's value that a word stands for; None for None."""
+def choice(choices: Mapping[str, int], name: str, value: Any) -> Any:
+    """The number that a word stands for; None for None.
+
+    Raises:
+        ValueError: it is no such word.
+    """
     if value is None:
         return None
-    choices = {key.removeprefix(prefix).lower(): number for key, number in enum.items() if number}
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return choices[value]
+
+
+def words(enum: Any) -> dict[str, int]:
+    """The words for the values of an enum, with their numbers."""
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    return {key.removeprefix(prefix).lower(): number for key, number in enum.items() if number}

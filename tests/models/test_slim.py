@@ -46,17 +46,17 @@ def test_a_models_own_loss_scale_is_the_default(tmp_path, name, scale, weight):
     read = partial(read_job, model="vgg19-slim", models=tmp_path)
     style = read(estimate_request("style", [png()], model=name))
     transfer = read(estimate_request("transfer", [png(), png()], model=name))
-    assert style.loss_scale == transfer.loss_scale == scale
+    assert style.options.loss_scale == transfer.options.loss_scale == scale
     assert transfer.style_weight == weight
     asked = read(estimate_request("transfer", [png(), png()], model=name, loss_scale="paper"))
-    assert (asked.loss_scale, asked.style_weight) == ("paper", 1e3)
+    assert (asked.options.loss_scale, asked.style_weight) == ("paper", 1e3)
 
 
 @pytest.mark.parametrize(("name", "history"), [("vgg19-slim", 8), ("vgg19-random", 20)])
 def test_a_models_own_history_is_the_default(tmp_path, name, history):
     read = partial(read_job, model="vgg19-slim", models=tmp_path)
-    assert read(estimate_request("style", [png()], model=name)).lbfgs_history == history
-    assert read(estimate_request("style", [png()], model=name, lbfgs_history=3)).lbfgs_history == 3
+    assert read(estimate_request("style", [png()], model=name)).options.lbfgs_history == history
+    assert read(estimate_request("style", [png()], model=name, lbfgs_history=3)).options.lbfgs_history == 3
 
 
 def test_content_is_smoothed_a_little_beside_relative_losses(tmp_path):
@@ -64,7 +64,7 @@ def test_content_is_smoothed_a_little_beside_relative_losses(tmp_path):
     read = partial(read_job, model="vgg19-slim", models=tmp_path)
 
     def weight(kind: str, **options: object) -> float:
-        return read(estimate_request(kind, [png()] * (2 if kind == "transfer" else 1), **options)).tv_weight
+        return read(estimate_request(kind, [png()] * (2 if kind == "transfer" else 1), **options)).options.tv_weight
 
     assert weight("content") == weight("transfer") == 1e-5
     assert weight("style") == weight("content", loss_scale="paper") == weight("content", model="vgg19-random") == 0

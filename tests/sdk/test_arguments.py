@@ -99,7 +99,6 @@ def test_what_is_no_number_names_the_option(name, value, error, says):
 def test_none_leaves_an_option_out():
     for name in (*INTEGERS, *NUMBERS, *TEXTS, *CHOICES, "init"):
         sent = send(**{name: None})
-        sent.options.ClearField("result")
         assert sent == send(), name
 
 

@@ -12,7 +12,7 @@ from PIL import Image, features
 import gramophone
 from gramophone import saving
 from gramophone.values import Result, Timings
-from gramophone_server.messages.spec import ResultSpec
+from gramophone_server.messages.options import ResultOptions
 from gramophone_server.worker.encode import encode_result, srgb_profile
 
 RECIPE = {"seed": 7, "layers": ["conv1_1"], "name": "Café ☕", "weight": 0.1}
@@ -27,7 +27,7 @@ WITH_RECIPE = [".png", ".tif", ".jpg", ".jpeg", ".webp", AVIF]
 
 
 def result(pixels: np.ndarray = PHOTO, format: str = "png") -> Result:
-    spec = ResultSpec(format, 16 if pixels.dtype == np.uint16 else 8)  # type: ignore[arg-type]
+    spec = ResultOptions(format=format, bit_depth=16 if pixels.dtype == np.uint16 else 8)  # type: ignore[arg-type]
     encoded, text = encode_result(pixels, spec, RECIPE)
     return Result(encoded.data, 1.0, (), 1, "vgg19", json.loads(text), Timings(0, 0, 0))
 

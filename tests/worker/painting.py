@@ -21,7 +21,9 @@ def prepare(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 3
     pictures = [first, options.pop("styles", png(seed=2))] if kind == "transfer" else [first]
     options = {"iterations": 6, "report_every": 6, **options}
     spec = read_job(estimate_request(kind, pictures, model=model, size=size, **options), model)
-    return PreparedJob(spec, ModelStore().get(model), _targets(), torch.device("cpu"), tile=spec.tile_size)
+    return PreparedJob(
+        spec, ModelStore().get(model), _targets(), torch.device("cpu"), tile=spec.options.tile_size or None
+    )
 
 
 def paint(kind: str = "transfer", **options: Any) -> Judged:

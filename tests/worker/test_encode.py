@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from gramophone_server.messages.events import INLINE_BYTES
-from gramophone_server.messages.spec import ResultSpec
+from gramophone_server.messages.options import ResultOptions
 from gramophone_server.worker.encode import encode_preview, encode_result, srgb_profile
 
 RECIPE = {"seed": 7, "layers": ["conv1_1"], "name": "Café ☕", "weight": 0.1}
@@ -28,7 +28,7 @@ def picture(bit_depth: int) -> np.ndarray:
 
 
 def result(format: str, bit_depth: int, recipe: dict[str, object] | None = None) -> bytes:
-    spec = ResultSpec(format, bit_depth)  # type: ignore[arg-type]
+    spec = ResultOptions(format=format, bit_depth=bit_depth)  # type: ignore[arg-type]
     return encode_result(picture(bit_depth), spec, RECIPE if recipe is None else recipe)[0].data
 
 
@@ -49,7 +49,7 @@ def test_a_result_is_the_same_pixels(format, bit_depth):
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
 def test_a_result_says_its_format_and_size(format, bit_depth):
-    spec = ResultSpec(format, bit_depth)
+    spec = ResultOptions(format=format, bit_depth=bit_depth)
     encoded, _ = encode_result(picture(bit_depth), spec, RECIPE)
     assert (encoded.format, encoded.width, encoded.height) == (format, 21, 13)
     with Image.open(io.BytesIO(encoded.data)) as image:
@@ -100,7 +100,7 @@ def test_a_tiff_carries_its_recipe_in_its_description(bit_depth):
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
 def test_the_recipe_also_comes_beside_the_file(format, bit_depth):
-    _, text = encode_result(picture(bit_depth), ResultSpec(format, bit_depth), RECIPE)
+    _, text = encode_result(picture(bit_depth), ResultOptions(format=format, bit_depth=bit_depth), RECIPE)
     assert json.loads(text) == RECIPE
 
 

@@ -1,7 +1,6 @@
 """A margin makes the canvas larger; what lies on it goes on as its mirror image, and only the middle is kept."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,4 +83,4 @@ def test_other_paddings_have_none() -> None:
     spec, picture = make_spec(), np.zeros((64, 64, 3), np.uint8)
     assert with_margin(spec) is spec
     assert without_margin(picture, spec) is picture
-    assert without_margin(np.zeros((80, 80, 3)), replace(spec, padding="margin")).shape == (64, 64, 3)
+    assert without_margin(np.zeros((80, 80, 3)), spec.with_options(padding="margin")).shape == (64, 64, 3)

@@ -85,7 +85,7 @@ def test_smaller_tiles_compute_more(manifest):
 
 def test_a_device_with_its_own_memory_lends_the_hosts_for_the_history_last(manifest):
     gpu, spec = torch.device("cuda"), job(optimizer="lbfgs")
-    in_smallest_tiles = plan(replace(spec, tile_size=96), manifest, gpu, PLENTY)
+    in_smallest_tiles = plan(spec.with_options(tile_size=96), manifest, gpu, PLENTY)
     assert not in_smallest_tiles.host_history
     # Below what any tiles need with the history beside them, the history moves out and the canvas may stay whole.
     got = plan(spec, manifest, gpu, int(in_smallest_tiles.bytes * 0.9))

@@ -23,7 +23,7 @@ CHROMA = np.array([[1, 0], [-1, -1], [0, 1]])
 @pytest.mark.parametrize("kind", DEFAULTS)
 def test_the_defaults_of_each_kind(kind: str) -> None:
     spec = read_job(estimate_request(kind, [png(seed=1), png(seed=2)][: 1 + (kind == "transfer")]), BUILTIN_MODEL)
-    assert (spec.init, spec.padding) == DEFAULTS[kind]
+    assert (spec.options.init, spec.options.padding) == DEFAULTS[kind]
 
 
 def test_a_dark_texture_has_no_colored_dots() -> None:

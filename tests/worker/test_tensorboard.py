@@ -82,11 +82,11 @@ def test_a_resumed_job_goes_on_in_its_folder(read, tmp_path):
 def test_16_bits_are_shown_in_8(read, tmp_path):
     import numpy as np
 
-    from gramophone_server.messages.spec import ResultSpec
+    from gramophone_server.messages.options import ResultOptions
     from gramophone_server.worker.encode import encode_result
 
     pixels = np.full((4, 5, 3), 0xABCD, np.uint16)
-    image, recipe = encode_result(pixels, ResultSpec("tiff", 16), {})
+    image, recipe = encode_result(pixels, ResultOptions(format="tiff", bit_depth=16), {})
     with EventFile(tmp_path, "job", None) as file:
         file.result(Result(image, 1.0, (), 3, "model", recipe, 0.0, 0.0))
     (shown,) = read(tmp_path / "job").Images("result")

@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
+from ..options import JobKind
 from ..values import Estimate
 from .connect import Server, connect, server_option
 from .console import say
 from .files import PICTURE, Picture, shown
-from .options import LAYERS, given, synthesis_options
+from .grouping import GroupedCommand
+from .options import LAYERS, SUBMISSION, given, with_options
 from .paint import contents_and_styles
 from .sentences import name_pictures
+from .styles import names_of, style_options, styles_of
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-@click.command()
+def _options(command: _Command) -> _Command:
+    return with_options(command, SUBMISSION)
+
+
+@click.command(cls=GroupedCommand)
 @click.argument("kind", type=click.Choice(["style", "content", "transfer"]))
 @click.argument("pictures", nargs=-1, required=True, type=PICTURE)
 @click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style of a transfer, as there.")
 @click.option("--layers", type=LAYERS, help="Of a style or content reconstruction.")
 @click.option("--content-layers", type=LAYERS, help="Of a transfer.")
 @click.option("--style-layers", type=LAYERS, help="Of a transfer.")
-@synthesis_options
+@click.option("--content-weight", type=float, metavar="ALPHA", help="Of a transfer.")
+@click.option("--style-weight", type=float, metavar="BETA", help="Of a transfer.")
+@style_options
+@_options
 @server_option
 def estimate(
-    kind: str, pictures: tuple[Picture, ...], styles: tuple[Picture, ...], server: Server, **options: Any
+    kind: JobKind, pictures: tuple[Picture, ...], styles: tuple[Picture, ...], server: Server, **options: Any
 ) -> None:
     """Say what a job would take, without running it.
 
     PICTURES and options are those of `gramophone style`, `content` or `transfer`.
     """
-    arguments: list[Any] = [list(pictures)]
     if kind != "transfer" and styles:
         raise click.UsageError(f"--style is of a transfer; the pictures of {kind} are arguments")
-    if kind == "content":
+    arguments: list[Any]
+    if kind == "style":
+        arguments = [styles_of(pictures, options)]
+    elif kind == "content":
         if len(pictures) != 1:
             raise click.UsageError("a content reconstruction takes one picture")
+        styles_of([], options)
         arguments = [pictures[0]]
-    elif kind == "transfer":
+    else:
         contents, sources = contents_and_styles(pictures, styles, "gramophone estimate transfer")
         if len(contents) != 1:
             raise click.UsageError("an estimate is of one picture; further styles are given with --style")
-        arguments = [contents[0], sources]
+        arguments = [contents[0], styles_of(sources, options)]
     _name(kind, arguments)
     with connect(server) as client:
         for line in lines(client.estimate(kind, *arguments, **given(options))):
@@ -50,9 +66,9 @@ def estimate(
 
 
 def _name(kind: str, arguments: list[Any]) -> None:
-    styles = [] if kind == "content" else arguments[-1]
-    names = {f"styles[{i}].image": shown(picture) for i, picture in enumerate(styles)}
-    name_pictures(names if kind == "style" else names | {"content": shown(arguments[0])})
+    names = {} if kind == "content" else names_of(arguments[-1])
+    pictures = names if kind == "style" else names | {"content": arguments[0]}
+    name_pictures({at: shown(picture) for at, picture in pictures.items()})
 
 
 def lines(estimate: Estimate) -> list[str]:

@@ -20,7 +20,6 @@ Picture = str | bytes
 """The path of a picture, or its bytes if they came through a pipe."""
 
 STDIO = "-"
-INITS = ("noise", "content", "style_statistics", "blend")
 # Bytes that come through a pipe at most: as many as a server takes by default.
 _MOST = 128 << 20
 
@@ -48,21 +47,23 @@ class MaskType(PictureType):
         return value if value == STDIO else super().convert(value, param, context)
 
 
-class InitType(PictureType):
-    """One of the ways to start, or a picture."""
+class PictureOrWordType(PictureType):
+    """One of some words, or a picture."""
 
-    name = "|".join((*INITS, "FILE"))
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = tuple(words)
+        self.name = "|".join((*words, "FILE"))
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Picture:
         """The word, or the picture."""
-        return str(value) if value in INITS else super().convert(value, param, context)
+        return str(value) if value in self._words else super().convert(value, param, context)
 
     def fail(self, message: str, param: click.Parameter | None = None, ctx: click.Context | None = None) -> NoReturn:
         """Says what else can be given."""
-        super().fail(f"{message}; give a picture, or one of {', '.join(INITS)}", param, ctx)
+        super().fail(f"{message}; give a picture, or one of {', '.join(self._words)}", param, ctx)
 
 
-PICTURE, MASK, INIT = PictureType(), MaskType(), InitType()
+PICTURE, MASK = PictureType(), MaskType()
 
 
 class _UnusableError(Exception):

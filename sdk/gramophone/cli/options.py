@@ -1,15 +1,18 @@
-"""Options of the commands that paint. Their defaults are the server's; only what is given is sent."""
+"""Options of the commands that paint, made of those of the contract. Only what is given is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from .files import INIT
+from ..option import Option
+from ..options import OPTIONS
+from .files import PictureOrWordType
+from .grouping import GroupedOption
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -41,7 +44,7 @@ class LayersType(click.ParamType[Any]):
 
 
 class WholeType(click.ParamType[int]):
-    """A whole number that fits into the contract's fields; which ones are of use, the server knows."""
+    """A whole number that is not too large for the field of the contract; the rest of the bounds is the server's."""
 
     name = "integer"
 
@@ -54,8 +57,8 @@ class WholeType(click.ParamType[int]):
             number = int(value)
         except ValueError:
             self.fail(f"{value!r} is not a whole number, such as 3", param, context)
-        if not -(2**31) <= number <= self._most:
-            self.fail(f"{value} is too large a number", param, context)
+        if number > self._most:
+            self.fail(f"{value} is too large a number; write at most {self._most}", param, context)
         return number
 
 
@@ -86,58 +89,61 @@ def output_format(path: Path) -> dict[str, str]:
     return {"result_format": "tiff"} if path.suffix.lower() in (".tif", ".tiff") else {}
 
 
-_SIZE = click.option("--size", type=WHOLE, metavar="PIXELS", help="Size of the canvas.")
-_SEED = click.option("--seed", type=WholeType(2**32 - 1), metavar="N", help="Seed of the noise.")
-_OPTIONS: list[Callable[[Any], Any]] = [
-    _SIZE,
-    click.option("--fit", type=click.Choice(["longest_side", "square"]), help="How pictures are fitted to the size."),
-    click.option("--iterations", type=WHOLE, metavar="N", help="Updates of the canvas."),
-    click.option("--optimizer", type=click.Choice(["lbfgs", "adam"])),
-    click.option("--learning-rate", type=float, metavar="RATE"),
-    click.option("--init", type=INIT, help="What the canvas starts from."),
-    click.option("--init-noise", type=float, metavar="SHARE", help="Share of noise in --init blend."),
-    _SEED,
-    click.option("--precision", type=click.Choice(["float32", "bfloat16"])),
-    click.option("--pooling", type=click.Choice(["max", "average", "average_rescaled"])),
-    click.option(
-        "--padding", type=click.Choice(["margin", "zeros", "replicate"]), help="What stands around the picture."
-    ),
-    click.option("--scales", type=WHOLE, metavar="N", help="Levels of the pyramid, coarse to fine."),
-    click.option("--color", type=click.Choice(["style", "luminance", "match", "histogram"]), help="Whose colors."),
-    click.option("--loss-scale", type=click.Choice(["paper", "relative"]), help="Units of the layers' losses."),
-    click.option("--averaging", type=float, metavar="DECAY", help="Deliver an average of the iterates."),
-    click.option("--plateau", type=float, metavar="FRACTION", help="End when 50 iterations gain less than this."),
-    click.option("--lbfgs-history", type=WHOLE, metavar="N", help="Curvature pairs kept."),
-    click.option("--tile-size", type=WHOLE, metavar="PIXELS", help="Compute in tiles, in less memory."),
-    click.option("--bit-depth", type=click.Choice(["8", "16"]), callback=_number, help="Bits per channel."),
-    click.option("--tv-weight", type=float, metavar="WEIGHT", help="Weight of the total variation, which smooths."),
-    click.option("--report-every", type=WHOLE, metavar="N", help="Iterations between two reports."),
-    click.option("--time-limit", type=SecondsType(), metavar="SECONDS", help="End with the picture there is by then."),
-    click.option("--model", metavar="NAME", help="See `gramophone models list`."),
-]
+def job_options(command: _Command) -> _Command:
+    """Adds all options of jobs to a command."""
+    return with_options(command)
 
 
-def synthesis_options(command: _Command) -> _Command:
-    """Adds the options of SynthesisOptions to a command."""
-    return _with(command, _OPTIONS)
-
-
-def synthesis_options_of_many(command: _Command) -> _Command:
-    """The same but for --size and --seed, for a command that has several of these."""
-    return _with(command, [option for option in _OPTIONS if option not in (_SIZE, _SEED)])
-
-
-def _with(command: _Command, options: list[Callable[[Any], Any]]) -> _Command:
-    for option in reversed(options):
-        command = option(command)
+def with_options(command: _Command, without: Collection[str] = ()) -> _Command:
+    """Adds the options of jobs to a command, but for some."""
+    for option in reversed(OPTIONS):
+        if option.name not in without:
+            command = _added(command, option)
     return command
 
 
-priority_option = click.option(
-    "--priority", type=click.IntRange(-10, 10), metavar="N", help="Which of your waiting jobs run first: -10 to 10."
-)
+# What says how a job is submitted, and nothing of its picture.
+SUBMISSION = frozenset(option.name for option in OPTIONS if option.path.startswith("submission."))
+PREVIEWS = frozenset(option.name for option in OPTIONS if option.path.startswith("options.preview."))
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def flag(name: str) -> str:
+    """The option of the command line for a keyword option."""
+    return "--" + name.replace("_", "-")
+
+
+def _added(command: _Command, option: Option) -> _Command:
+    settings: dict[str, Any] = {"group": option.group, "help": _help(option), **_type(option)}
+    return click.option(flag(option.name), cls=GroupedOption, **settings)(command)
+
+
+def _help(option: Option) -> str:
+    first = option.help.partition(". ")[0].removesuffix(".")
+    limits = [option.range] if option.range and not option.values else []
+    if option.default:
+        limits.append(f"default: {option.default}")
+    return f"{first}.  [{'; '.join(limits)}]" if limits else f"{first}."
+
+
+def _type(option: Option) -> dict[str, Any]:
+    """Settings of click for the values of an option."""
+    if option.image_path:
+        return {"type": PictureOrWordType(tuple(option.choices))}
+    if option.values:
+        return {"type": click.Choice([str(value) for value in option.values]), "callback": _number}
+    match option.type:
+        case "integer":
+            return {"type": WholeType(option.bounds[1]), "metavar": option.unit.upper() or "N"}
+        case "number":
+            return {"type": float, "metavar": "X"}
+        case "choice":
+            return {"type": click.Choice(list(option.choices))}
+        case "duration":
+            return {"type": SecondsType(), "metavar": "SECONDS"}
+        case _:
+            return {"metavar": "NAME"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,12 @@ from . import kept
 from .connect import Server, quiet_option, reach, server_option
 from .console import StandardOutputError, note, say
 from .encoding import check_encoding, quality_option
-from .files import MASK, PICTURE, Picture, check_output, plan, save, shown
+from .files import PICTURE, Picture, check_output, plan, save, shown
+from .grouping import GroupedCommand
 from .leaving import Vigil
-from .options import LAYERS, given, output_format, priority_option, synthesis_options
+from .options import LAYERS, PREVIEWS, flag, given, job_options, output_format
 from .sentences import name_pictures
+from .styles import names_of, style_options, styles_of
 from .watching import farewell, greet, summary, warn, watch, way_back
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -36,23 +37,6 @@ _outputs = click.option(
 )
 _previews = click.option("--previews", type=click.Path(file_okay=False, path_type=Path), help="Save previews here.")
 _detach = click.option("--detach", is_flag=True, help="Print the job's id, and leave the job to the server.")
-
-
-def _masks(command: _Command) -> _Command:
-    """Adds the options that give styles their regions."""
-    region = click.option("--mask", type=MASK, multiple=True, help="White where a style is painted; one a style.")
-    source = click.option("--source-mask", type=MASK, multiple=True, help="White where a style is taken from.")
-    return region(source(command))
-
-
-def with_masks(pictures: Sequence[Picture], masks: Sequence[Picture], source_masks: Sequence[Picture]) -> list[Style]:
-    """Styles with their masks, the first mask for the first style and so on; "-" for none."""
-    for name, given_masks in (("--mask", masks), ("--source-mask", source_masks)):
-        if len(given_masks) > len(pictures):
-            styles = "is 1 style" if len(pictures) == 1 else f"are {len(pictures)} styles"
-            raise click.UsageError(f"{name} is given {len(given_masks)} times, but there {styles}")
-    rows = itertools.zip_longest(pictures, masks, source_masks)
-    return [Style(p, mask=None if m == "-" else m, source_mask=None if s == "-" else s) for p, m, s in rows]
 
 
 def contents_and_styles(
@@ -87,12 +71,11 @@ class _Task:
     previews: Path | None = None
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("pictures", nargs=-1, required=True, type=PICTURE)
 @click.option("--layers", type=LAYERS, help="1 to 5, or names, or name=weight, separated by commas.")
-@_masks
-@synthesis_options
-@priority_option
+@style_options
+@job_options
 @_output
 @quality_option
 @_previews
@@ -101,16 +84,15 @@ class _Task:
 @quiet_option
 def style(pictures: tuple[Picture, ...], output: str, previews: Path | None, **options: Any) -> None:
     """Make a texture with the style of PICTURES."""
-    styles = with_masks(pictures, options.pop("mask"), options.pop("source_mask"))
+    styles = styles_of(pictures, options)
     submit: Callable[[Client, dict[str, Any]], Job] = lambda client, chosen: client.style(styles, **chosen)  # noqa: E731
-    _paint([_Task(submit, Path(output), _names(styles), previews)], options)
+    _paint([_Task(submit, Path(output), names_of(styles), previews)], options)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("picture", type=PICTURE)
 @click.option("--layer", "--layers", "layers", type=LAYERS, help="Names, or name=weight, separated by commas.")
-@synthesis_options
-@priority_option
+@job_options
 @_output
 @quality_option
 @_previews
@@ -123,16 +105,15 @@ def content(picture: Picture, output: str, previews: Path | None, **options: Any
     _paint([_Task(submit, Path(output), {"content": picture}, previews)], options)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("pictures", nargs=-1, required=True, type=PICTURE, metavar="CONTENT... [STYLE]")
 @click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style; may be given again for more.")
 @click.option("--content-layers", type=LAYERS, help="Names, or name=weight, separated by commas.")
 @click.option("--style-layers", type=LAYERS, help="1 to 5, or names, or name=weight, separated by commas.")
 @click.option("--content-weight", type=float, metavar="ALPHA", help="Weight of the content.")
 @click.option("--style-weight", type=float, metavar="BETA", help="Weight of the style.")
-@_masks
-@synthesis_options
-@priority_option
+@style_options
+@job_options
 @_outputs
 @quality_option
 @_previews
@@ -150,27 +131,17 @@ def transfer(
     Several contents:           gramophone transfer A B C --style STYLE -o FOLDER/
     """
     contents, chosen_styles = contents_and_styles(pictures, styles)
-    sources = with_masks(chosen_styles, options.pop("mask"), options.pop("source_mask"))
+    sources = styles_of(chosen_styles, options)
     tasks = []
     for picture, path in zip(contents, plan(contents, output), strict=True):
         folder = previews / path.stem if previews is not None and len(contents) > 1 else previews
         submit = _transfer(picture, sources)
-        tasks.append(_Task(submit, path, {"content": picture} | _names(sources), folder))
+        tasks.append(_Task(submit, path, {"content": picture} | names_of(sources), folder))
     _paint(tasks, options)
 
 
 def _transfer(picture: Picture, sources: list[Style]) -> Callable[[Client, dict[str, Any]], Job]:
     return lambda client, chosen: client.transfer(picture, sources, **chosen)
-
-
-def _names(styles: Sequence[Style]) -> dict[str, Picture]:
-    parts = ("mask", "source_mask", "image")
-    return {
-        f"styles[{i}].{part}": picture
-        for i, style in enumerate(styles)
-        for part in parts
-        if isinstance(picture := getattr(style, part), str | bytes)
-    }
 
 
 def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
@@ -184,11 +155,8 @@ def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
             raise click.UsageError("--detach needs a server that stays: give --server ADDRESS (`gramophone serve`)")
         for task in tasks:
             name_pictures({at: shown(picture) for at, picture in task.pictures.items()})
-            chosen = {
-                "preview_every": 1 if task.previews else 0,
-                **output_format(task.output),
-                **given(options),
-            }
+            no_previews = {} if task.previews else {"preview_every": 0}
+            chosen = {**no_previews, **output_format(task.output), **given(options)}
             if detach:
                 _leave(task.submit(client, chosen), task, place, quiet=quiet)
             else:
@@ -200,6 +168,12 @@ def _check(tasks: Sequence[_Task], options: dict[str, Any], quality: int | None,
         raise click.UsageError("--detach leaves before there is a picture; give --quality to `gramophone jobs watch`")
     if detach and any(task.previews for task in tasks):
         raise click.UsageError("--detach leaves before there are previews; leave --previews out")
+    if detach and options.get("on_disconnect") == "cancel":
+        raise click.UsageError("--detach leaves the job to the server, and --on-disconnect cancel ends it: give one")
+    if len(tasks) > 1 and options.get("request_id") is not None:
+        raise click.UsageError(f"--request-id names one job, but these are {len(tasks)}; paint them one by one")
+    if lost := [flag(name) for name in sorted(PREVIEWS) if options.get(name) is not None and not tasks[0].previews]:
+        raise click.UsageError(f"{lost[0]} is of the previews, which --previews FOLDER saves; give that too")
     inputs = [picture for task in tasks for picture in (*task.pictures.values(), options.get("init"))]
     for task in tasks:
         check_output(task.output, [picture for picture in inputs if picture is not None])
@@ -219,6 +193,7 @@ def _wait(
     client: Client, chosen: dict[str, Any], task: _Task, place: Server | None, quality: int | None, *, quiet: bool
 ) -> None:
     output = str(task.output)
+    suffix = chosen.get("preview_format", "jpeg").replace("jpeg", "jpg")
     with Vigil(cancels=True, farewell=lambda job: farewell(place, job, output)) as vigil:
         job = task.submit(client, chosen)
         greet(place, job, output, quiet=quiet)
@@ -226,7 +201,7 @@ def _wait(
             for frame in watch(job, vigil, quiet=quiet):
                 if task.previews and frame.preview_bytes:
                     task.previews.mkdir(parents=True, exist_ok=True)
-                    (task.previews / f"{frame.iteration:06}.jpg").write_bytes(frame.preview_bytes)
+                    (task.previews / f"{frame.iteration:06}.{suffix}").write_bytes(frame.preview_bytes)
             result = job.result()
             save(task.output, result.data, quality)
     warn(result)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,12 +15,14 @@ from ..saving import encode_image
 from .connect import Server, quiet_option, reach, server_option
 from .console import say
 from .files import PICTURE, Picture, check_output, save, shown
+from .grouping import GroupedCommand
 from .leaving import Vigil
-from .options import WholeType, given, priority_option, synthesis_options_of_many
+from .options import PREVIEWS, WholeType, given, with_options
 from .sentences import name_pictures
 from .watching import farewell, watch
 
 _NUMBER = WholeType()
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Numbers(click.ParamType[list[int]]):
@@ -37,13 +40,20 @@ class _Numbers(click.ParamType[list[int]]):
             self.fail(f"{error.message}; write numbers with commas between them, such as 0,1,2", param, context)
 
 
-@click.command()
+# Given for many at once, or of no use where each picture is a file of its own.
+_WITHOUT = PREVIEWS | {"size", "seed", "result_format", "on_disconnect", "request_id"}
+
+
+def _options(command: _Command) -> _Command:
+    return with_options(command, _WITHOUT)
+
+
+@click.command(cls=GroupedCommand)
 @click.argument("picture", type=PICTURE)
 @click.option("--layers", type=_Numbers(), default=[1, 2, 3, 4, 5], help="Numbers of layers.  [default: 1,2,3,4,5]")
 @click.option("--seeds", type=_Numbers(), default=[0], help="Seeds.  [default: 0]")
 @click.option("--sizes", type=_Numbers(), default=[224], help="Sizes.  [default: 224]")
-@synthesis_options_of_many
-@priority_option
+@_options
 @click.option("-o", "--output", metavar="FILE", default="sweep.png", show_default=True, help="The contact sheet.")
 @server_option
 @quiet_option

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/field_rules.proto\x12\rgramophone.v1\x1a google/protobuf/descriptor.proto\"\x1f\n\nFieldRules\x12\x11\n\tmax_items\x18\x01 \x01(\x05:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x19.gramophone.v1.FieldRulesB\xb8\x01\n\x10io.gramophone.v1B\x0f\x46ieldRulesProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/field_rules.proto\x12\rgramophone.v1\x1a google/protobuf/descriptor.proto\"\xd4\x02\n\nFieldRules\x12\x11\n\tmax_items\x18\x01 \x01(\x05\x12\x10\n\x03min\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0cmin_excluded\x18\x03 \x01(\x08\x12\x10\n\x03max\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07or_zero\x18\x05 \x01(\x08\x12\x0e\n\x06values\x18\x06 \x03(\t\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\x15\n\rdefault_value\x18\x08 \x01(\t\x12\x15\n\rdefault_style\x18\t \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_content\x18\n \x01(\t\x12\x18\n\x10\x64\x65\x66\x61ult_transfer\x18\x0b \x01(\t\x12\x12\n\ndefault_by\x18\x0c \x01(\t\x12\x0e\n\x06option\x18\r \x01(\t\x12\r\n\x05group\x18\x0e \x01(\t\x12\x0f\n\x07\x65xample\x18\x0f \x01(\t\x12\x15\n\rlibrary_value\x18\x10 \x01(\tB\x06\n\x04_minB\x06\n\x04_max:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x19.gramophone.v1.FieldRulesB\xb8\x01\n\x10io.gramophone.v1B\x0f\x46ieldRulesProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,6 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gramophone.v1.field_rules_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020io.gramophone.v1B\017FieldRulesProtoP\001Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\242\002\003GXX\252\002\rGramophone.V1\312\002\rGramophone\\V1\342\002\031Gramophone\\V1\\GPBMetadata\352\002\016Gramophone::V1'
-  _globals['_FIELDRULES']._serialized_start=84
-  _globals['_FIELDRULES']._serialized_end=115
+  _globals['_FIELDRULES']._serialized_start=85
+  _globals['_FIELDRULES']._serialized_end=425
 # @@protoc_insertion_point(module_scope)

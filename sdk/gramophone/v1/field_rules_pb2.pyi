@@ -3,43 +3,118 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class FieldRules(_message.Message):
-    """Bounds of a field, for programs to read. The server checks them before it reads a message."""
+    """Bounds, unit and default of a field, for programs to read. The server checks bounds by these, and libraries make their
+    options, their help and their reference pages of them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MIN_EXCLUDED_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    OR_ZERO_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
+    DEFAULT_STYLE_FIELD_NUMBER: _builtins.int
+    DEFAULT_CONTENT_FIELD_NUMBER: _builtins.int
+    DEFAULT_TRANSFER_FIELD_NUMBER: _builtins.int
+    DEFAULT_BY_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    LIBRARY_VALUE_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
-    """Most values of a repeated field; count."""
+    """Most values of a repeated field; count. The server checks it before it reads a message."""
+    min: _builtins.float
+    """Least value. Default: the least of the field's type, or 0 for one that must be finite."""
+    min_excluded: _builtins.bool
+    """Whether `min` itself is not allowed."""
+    max: _builtins.float
+    """Greatest value. Default: no bound but that of the field's type."""
+    or_zero: _builtins.bool
+    """Whether 0 is allowed although it is less than `min`; the field's comment says what it means."""
+    unit: _builtins.str
+    """Unit of the value, such as "pixels"; empty for a number without one."""
+    default_value: _builtins.str
+    """The value that an unset field stands for: a number, or the name of a value of the enum. Empty: `default_by` says, or
+    an unset field means that there is none.
+    """
+    default_style: _builtins.str
+    """The same for style reconstruction, where the default depends on the kind of job."""
+    default_content: _builtins.str
+    """The same for content reconstruction."""
+    default_transfer: _builtins.str
+    """The same for style transfer."""
+    default_by: _builtins.str
+    """What an unset field stands for, in words, where that is no constant."""
+    option: _builtins.str
+    """Name of the option that libraries make of the field, where it is not the field's own name."""
+    group: _builtins.str
+    """Heading below which reference pages and help show the option."""
+    example: _builtins.str
+    """A value to show in help and messages, where the default is none that shows what can be written."""
+    library_value: _builtins.str
+    """What libraries send where their user gives no value, if that is not the default: a name of a value of the enum."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only values allowed: names of values of the enum, or numbers."""
+
     def __init__(
         self,
         *,
         max_items: _builtins.int = ...,
+        min: _builtins.float | None = ...,
+        min_excluded: _builtins.bool = ...,
+        max: _builtins.float | None = ...,
+        or_zero: _builtins.bool = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        unit: _builtins.str = ...,
+        default_value: _builtins.str = ...,
+        default_style: _builtins.str = ...,
+        default_content: _builtins.str = ...,
+        default_transfer: _builtins.str = ...,
+        default_by: _builtins.str = ...,
+        option: _builtins.str = ...,
+        group: _builtins.str = ...,
+        example: _builtins.str = ...,
+        library_value: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_items", b"max_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "default_by", b"default_by", "default_content", b"default_content", "default_style", b"default_style", "default_transfer", b"default_transfer", "default_value", b"default_value", "example", b"example", "group", b"group", "library_value", b"library_value", "max", b"max", "max_items", b"max_items", "min", b"min", "min_excluded", b"min_excluded", "option", b"option", "or_zero", b"or_zero", "unit", b"unit", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
 
 Global___FieldRules: _TypeAlias = FieldRules  # noqa: Y015
 
 RULES_FIELD_NUMBER: _builtins.int
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldRules]
-"""Bounds of the field."""
+"""Rules of the field."""

@@ -27,7 +27,7 @@ from gramophone.v1 import field_rules_pb2 as gramophone_dot_v1_dot_field__rules_
 from gramophone.v1 import job_pb2 as gramophone_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/job_service.proto\x12\rgramophone.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fgramophone/v1/field_rules.proto\x1a\x17gramophone/v1/job.proto\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\xe7\x02\n\x0fListJobsRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\t\x12/\n\x06states\x18\x03 \x03(\x0e\x32\x17.gramophone.v1.JobStateB\x06\xaa\xbb\x18\x02\x08\x10\x12-\n\x05kinds\x18\x04 \x03(\x0e\x32\x16.gramophone.v1.JobKindB\x06\xaa\xbb\x18\x02\x08\x10\x12\r\n\x05model\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x31\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05order\x18\t \x01(\x0e\x32\x17.gramophone.v1.JobOrderH\x01\x88\x01\x01\x42\x0c\n\n_page_sizeB\x08\n\x06_order\"V\n\x10ListJobsResponse\x12)\n\x04jobs\x18\x01 \x03(\x0b\x32\x12.gramophone.v1.JobB\x07\xaa\xbb\x18\x03\x08\xe8\x07\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\":\n\x10WatchJobResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\"\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteJobResponse\"G\n\x15\x44ownloadResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x06offset\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_offset\"n\n\x16\x44ownloadResultResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.gramophone.v1.JobResult\x12\x0c\n\x04size\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"2\n\x12UploadImageRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"3\n\x13UploadImageResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\r*]\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16JOB_ORDER_NEWEST_FIRST\x10\x01\x12\x1a\n\x16JOB_ORDER_OLDEST_FIRST\x10\x02\x32\xc8\x04\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.gramophone.v1.GetJobRequest\x1a\x1d.gramophone.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.gramophone.v1.ListJobsRequest\x1a\x1f.gramophone.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.gramophone.v1.WatchJobRequest\x1a\x1f.gramophone.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.gramophone.v1.CancelJobRequest\x1a .gramophone.v1.CancelJobResponse\x12N\n\tDeleteJob\x12\x1f.gramophone.v1.DeleteJobRequest\x1a .gramophone.v1.DeleteJobResponse\x12_\n\x0e\x44ownloadResult\x12$.gramophone.v1.DownloadResultRequest\x1a%.gramophone.v1.DownloadResultResponse0\x01\x12V\n\x0bUploadImage\x12!.gramophone.v1.UploadImageRequest\x1a\".gramophone.v1.UploadImageResponse(\x01\x42\xb8\x01\n\x10io.gramophone.v1B\x0fJobServiceProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgramophone/v1/job_service.proto\x12\rgramophone.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fgramophone/v1/field_rules.proto\x1a\x17gramophone/v1/job.proto\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\xa8\x03\n\x0fListJobsRequest\x12\x39\n\tpage_size\x18\x01 \x01(\x05\x42!\xaa\xbb\x18\x1d\x11\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00@\x8f@:\x04jobsB\x03\x31\x30\x30H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\t\x12/\n\x06states\x18\x03 \x03(\x0e\x32\x17.gramophone.v1.JobStateB\x06\xaa\xbb\x18\x02\x08\x10\x12-\n\x05kinds\x18\x04 \x03(\x0e\x32\x16.gramophone.v1.JobKindB\x06\xaa\xbb\x18\x02\x08\x10\x12\r\n\x05model\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x31\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12I\n\x05order\x18\t \x01(\x0e\x32\x17.gramophone.v1.JobOrderB\x1c\xaa\xbb\x18\x18\x42\x16JOB_ORDER_NEWEST_FIRSTH\x01\x88\x01\x01\x42\x0c\n\n_page_sizeB\x08\n\x06_order\"V\n\x10ListJobsResponse\x12)\n\x04jobs\x18\x01 \x03(\x0b\x32\x12.gramophone.v1.JobB\x07\xaa\xbb\x18\x03\x08\xe8\x07\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"c\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12-\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05\x42\x10\xaa\xbb\x18\x0c\x11\x00\x00\x00\x00\x00\x00\x00\x00\x42\x01\x30H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\":\n\x10WatchJobResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.gramophone.v1.JobEvent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.gramophone.v1.Job\"\"\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteJobResponse\"`\n\x15\x44ownloadResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12,\n\x06offset\x18\x02 \x01(\rB\x17\xaa\xbb\x18\x13\x11\x00\x00\x00\x00\x00\x00\x00\x00:\x05\x62ytesB\x01\x30H\x00\x88\x01\x01\x42\t\n\x07_offset\"n\n\x16\x44ownloadResultResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.gramophone.v1.JobResult\x12\x0c\n\x04size\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"2\n\x12UploadImageRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"3\n\x13UploadImageResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\r*]\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16JOB_ORDER_NEWEST_FIRST\x10\x01\x12\x1a\n\x16JOB_ORDER_OLDEST_FIRST\x10\x02\x32\xc8\x04\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.gramophone.v1.GetJobRequest\x1a\x1d.gramophone.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.gramophone.v1.ListJobsRequest\x1a\x1f.gramophone.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.gramophone.v1.WatchJobRequest\x1a\x1f.gramophone.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.gramophone.v1.CancelJobRequest\x1a .gramophone.v1.CancelJobResponse\x12N\n\tDeleteJob\x12\x1f.gramophone.v1.DeleteJobRequest\x1a .gramophone.v1.DeleteJobResponse\x12_\n\x0e\x44ownloadResult\x12$.gramophone.v1.DownloadResultRequest\x1a%.gramophone.v1.DownloadResultResponse0\x01\x12V\n\x0bUploadImage\x12!.gramophone.v1.UploadImageRequest\x1a\".gramophone.v1.UploadImageResponse(\x01\x42\xb8\x01\n\x10io.gramophone.v1B\x0fJobServiceProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,42 +35,50 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gramophone.v1.job_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020io.gramophone.v1B\017JobServiceProtoP\001Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\242\002\003GXX\252\002\rGramophone.V1\312\002\rGramophone\\V1\342\002\031Gramophone\\V1\\GPBMetadata\352\002\016Gramophone::V1'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['page_size']._serialized_options = b'\252\273\030\035\021\000\000\000\000\000\000\360?!\000\000\000\000\000@\217@:\004jobsB\003100'
   _globals['_LISTJOBSREQUEST'].fields_by_name['states']._loaded_options = None
   _globals['_LISTJOBSREQUEST'].fields_by_name['states']._serialized_options = b'\252\273\030\002\010\020'
   _globals['_LISTJOBSREQUEST'].fields_by_name['kinds']._loaded_options = None
   _globals['_LISTJOBSREQUEST'].fields_by_name['kinds']._serialized_options = b'\252\273\030\002\010\020'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['order']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['order']._serialized_options = b'\252\273\030\030B\026JOB_ORDER_NEWEST_FIRST'
   _globals['_LISTJOBSRESPONSE'].fields_by_name['jobs']._loaded_options = None
   _globals['_LISTJOBSRESPONSE'].fields_by_name['jobs']._serialized_options = b'\252\273\030\003\010\350\007'
-  _globals['_JOBORDER']._serialized_start=1255
-  _globals['_JOBORDER']._serialized_end=1348
+  _globals['_WATCHJOBREQUEST'].fields_by_name['after_sequence']._loaded_options = None
+  _globals['_WATCHJOBREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\252\273\030\014\021\000\000\000\000\000\000\000\000B\0010'
+  _globals['_DOWNLOADRESULTREQUEST'].fields_by_name['offset']._loaded_options = None
+  _globals['_DOWNLOADRESULTREQUEST'].fields_by_name['offset']._serialized_options = b'\252\273\030\023\021\000\000\000\000\000\000\000\000:\005bytesB\0010'
+  _globals['_JOBORDER']._serialized_start=1363
+  _globals['_JOBORDER']._serialized_end=1456
   _globals['_GETJOBREQUEST']._serialized_start=141
   _globals['_GETJOBREQUEST']._serialized_end=172
   _globals['_GETJOBRESPONSE']._serialized_start=174
   _globals['_GETJOBRESPONSE']._serialized_end=223
   _globals['_LISTJOBSREQUEST']._serialized_start=226
-  _globals['_LISTJOBSREQUEST']._serialized_end=585
-  _globals['_LISTJOBSRESPONSE']._serialized_start=587
-  _globals['_LISTJOBSRESPONSE']._serialized_end=673
-  _globals['_WATCHJOBREQUEST']._serialized_start=675
-  _globals['_WATCHJOBREQUEST']._serialized_end=756
-  _globals['_WATCHJOBRESPONSE']._serialized_start=758
-  _globals['_WATCHJOBRESPONSE']._serialized_end=816
-  _globals['_CANCELJOBREQUEST']._serialized_start=818
-  _globals['_CANCELJOBREQUEST']._serialized_end=852
-  _globals['_CANCELJOBRESPONSE']._serialized_start=854
-  _globals['_CANCELJOBRESPONSE']._serialized_end=906
-  _globals['_DELETEJOBREQUEST']._serialized_start=908
-  _globals['_DELETEJOBREQUEST']._serialized_end=942
-  _globals['_DELETEJOBRESPONSE']._serialized_start=944
-  _globals['_DELETEJOBRESPONSE']._serialized_end=963
-  _globals['_DOWNLOADRESULTREQUEST']._serialized_start=965
-  _globals['_DOWNLOADRESULTREQUEST']._serialized_end=1036
-  _globals['_DOWNLOADRESULTRESPONSE']._serialized_start=1038
-  _globals['_DOWNLOADRESULTRESPONSE']._serialized_end=1148
-  _globals['_UPLOADIMAGEREQUEST']._serialized_start=1150
-  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1200
-  _globals['_UPLOADIMAGERESPONSE']._serialized_start=1202
-  _globals['_UPLOADIMAGERESPONSE']._serialized_end=1253
-  _globals['_JOBSERVICE']._serialized_start=1351
-  _globals['_JOBSERVICE']._serialized_end=1935
+  _globals['_LISTJOBSREQUEST']._serialized_end=650
+  _globals['_LISTJOBSRESPONSE']._serialized_start=652
+  _globals['_LISTJOBSRESPONSE']._serialized_end=738
+  _globals['_WATCHJOBREQUEST']._serialized_start=740
+  _globals['_WATCHJOBREQUEST']._serialized_end=839
+  _globals['_WATCHJOBRESPONSE']._serialized_start=841
+  _globals['_WATCHJOBRESPONSE']._serialized_end=899
+  _globals['_CANCELJOBREQUEST']._serialized_start=901
+  _globals['_CANCELJOBREQUEST']._serialized_end=935
+  _globals['_CANCELJOBRESPONSE']._serialized_start=937
+  _globals['_CANCELJOBRESPONSE']._serialized_end=989
+  _globals['_DELETEJOBREQUEST']._serialized_start=991
+  _globals['_DELETEJOBREQUEST']._serialized_end=1025
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1027
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1046
+  _globals['_DOWNLOADRESULTREQUEST']._serialized_start=1048
+  _globals['_DOWNLOADRESULTREQUEST']._serialized_end=1144
+  _globals['_DOWNLOADRESULTRESPONSE']._serialized_start=1146
+  _globals['_DOWNLOADRESULTRESPONSE']._serialized_end=1256
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=1258
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1308
+  _globals['_UPLOADIMAGERESPONSE']._serialized_start=1310
+  _globals['_UPLOADIMAGERESPONSE']._serialized_end=1361
+  _globals['_JOBSERVICE']._serialized_start=1459
+  _globals['_JOBSERVICE']._serialized_end=2043
 # @@protoc_insertion_point(module_scope)

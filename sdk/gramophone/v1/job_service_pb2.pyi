@@ -107,7 +107,7 @@ class ListJobsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most jobs to return; count, 1 to 1000. A page may have fewer and not be the last. Default 100."""
+    """Most jobs to return; a page may have fewer and not be the last."""
     page_token: _builtins.str
     """next_page_token of an earlier response, to go on from there. Default: the first page."""
     model: _builtins.str
@@ -115,7 +115,7 @@ class ListJobsRequest(_message.Message):
     owner: _builtins.str
     """Only jobs of this client; of use to administrators, who see those of all. Default: all that the caller may see."""
     order: Global___JobOrder.ValueType
-    """In which order. Default JOB_ORDER_NEWEST_FIRST."""
+    """In which order."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states; at most 16. Default: any state."""
@@ -199,8 +199,8 @@ class WatchJobRequest(_message.Message):
     job_id: _builtins.str
     """The job's id. Required."""
     after_sequence: _builtins.int
-    """Only events with a higher sequence than this; 0 to 2^31 - 1. Default 0, the whole history: all states, the figures of
-    all progress, and the latest preview.
+    """Only events with a higher sequence than this. 0 is the whole history: all states, the figures of all progress, and the
+    latest preview.
     """
     def __init__(
         self,
@@ -338,7 +338,7 @@ class DownloadResultRequest(_message.Message):
     job_id: _builtins.str
     """The job's id. Required."""
     offset: _builtins.int
-    """Where in the file to begin, in bytes; 0 to its size, which is below 2^32. Default 0."""
+    """Where in the file to begin; at most its size, which is below 2^32."""
     def __init__(
         self,
         *,

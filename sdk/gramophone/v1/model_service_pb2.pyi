@@ -53,7 +53,7 @@ class ListModelsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most models to return; count, 1 to 1000. A page may have fewer and not be the last. Default 100."""
+    """Most models to return; a page may have fewer and not be the last."""
     page_token: _builtins.str
     """next_page_token of an earlier response, to go on from there. Default: the first page."""
     def __init__(
@@ -191,13 +191,13 @@ class ExtractFeaturesRequest(_message.Message):
     POOLING_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     kind: Global___FeatureKind.ValueType
-    """What to extract. Default FEATURE_KIND_GRAM."""
+    """What to extract."""
     size: _builtins.int
-    """Longest side to which the picture is scaled first, in pixels; 16 to 4096. Default: the picture as it is."""
+    """Longest side to which the picture is scaled first."""
     pooling: _options_pb2.Pooling.ValueType
-    """Pooling of the network. Default: the model's own, see Pooling."""
+    """Pooling of the network."""
     model: _builtins.str
-    """Name of the model. Default: the server's default model."""
+    """Name of the model."""
     @_builtins.property
     def image(self) -> _options_pb2.InputImage:
         """The picture. Required."""

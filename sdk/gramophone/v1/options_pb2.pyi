@@ -113,25 +113,29 @@ class _Precision:
 class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
-    """The default: bfloat16 where the device has units for it (GPUs since Ampere, CPUs with AMX), else float32."""
+    """The default: PRECISION_AUTO."""
     PRECISION_FLOAT32: _Precision.ValueType  # 1
     """Convolutions in float32."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
     """Convolutions in bfloat16 where the device has units for it, two to three times as fast; elsewhere in float32.
     The recipe says which.
     """
+    PRECISION_AUTO: _Precision.ValueType  # 3
+    """The fastest that the device has natively: bfloat16 on GPUs since Ampere and CPUs with AMX, else float32."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The arithmetic of the network. Gram matrices, losses, the canvas and the optimizer are float32 in every case."""
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
-"""The default: bfloat16 where the device has units for it (GPUs since Ampere, CPUs with AMX), else float32."""
+"""The default: PRECISION_AUTO."""
 PRECISION_FLOAT32: Precision.ValueType  # 1
 """Convolutions in float32."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
 """Convolutions in bfloat16 where the device has units for it, two to three times as fast; elsewhere in float32.
 The recipe says which.
 """
+PRECISION_AUTO: Precision.ValueType  # 3
+"""The fastest that the device has natively: bfloat16 on GPUs since Ampere and CPUs with AMX, else float32."""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _Pooling:
@@ -360,12 +364,10 @@ class StyleSource(_message.Message):
     MASK_FIELD_NUMBER: _builtins.int
     SOURCE_MASK_FIELD_NUMBER: _builtins.int
     weight: _builtins.float
-    """Share of this picture in the style, relative to the other sources; unitless, finite, >= 0, and not all zero.
-    Default 1.
-    """
+    """Share of this picture in the style, relative to the other sources; not all are zero."""
     scale: _builtins.float
     """Side of this picture relative to the canvas: 2 extracts brush strokes from a picture twice as large, so they come out
-    finer detailed and larger on the canvas. Unitless, 0.1 to 8. Default 1.
+    finer detailed and larger on the canvas.
     """
     @_builtins.property
     def image(self) -> Global___InputImage:
@@ -374,12 +376,12 @@ class StyleSource(_message.Message):
     @_builtins.property
     def mask(self) -> Global___InputImage:
         """Region of the canvas that is painted in this style: a picture of which white is inside and black outside, with soft
-        grays between, squeezed to the canvas. Default: everywhere.
+        grays between, squeezed to the canvas.
         """
 
     @_builtins.property
     def source_mask(self) -> Global___InputImage:
-        """Region of this picture that the style is taken from, in the same manner. Default: all of it."""
+        """Region of this picture that the style is taken from, in the same manner."""
 
     def __init__(
         self,
@@ -418,9 +420,7 @@ class LayerWeight(_message.Message):
     same. ListModels says which layers a model has. Required.
     """
     weight: _builtins.float
-    """Weight w_l of this layer in its loss; unitless, finite, >= 0, and not all zero. Default: 1 / number of layers for
-    style (the paper's equal weights), 1 for content.
-    """
+    """Weight w_l of this layer in its loss; not all are zero."""
     def __init__(
         self,
         *,
@@ -447,15 +447,16 @@ class Submission(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     on_disconnect: Global___OnDisconnect.ValueType
-    """What happens to the job when the stream of its submission ends early. Default ON_DISCONNECT_CANCEL."""
+    """What happens to the job when the stream of its submission ends early. The default on the wire is the usual meaning of
+    canceling a call; libraries know how to come back.
+    """
     request_id: _builtins.str
     """Names this submission, so that sending it again makes no second job but answers with the first one's events
-    (https://google.aip.dev/155). A UUID will do; 1 to 128 printable ASCII characters without spaces. Default: every
-    submission is a job of its own.
+    (https://google.aip.dev/155). A UUID will do; 1 to 128 printable ASCII characters without spaces.
     """
     priority: _builtins.int
-    """Which of a client's own waiting jobs run first; -10 (last) to 10 (first). Between clients the server shares fairly,
-    whatever their priorities. Default 0.
+    """Which of a client's own waiting jobs run first: those of the highest priority. Between clients the server shares
+    fairly, whatever their priorities.
     """
     def __init__(
         self,
@@ -489,13 +490,13 @@ class PreviewOptions(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     every: _builtins.int
-    """One preview every this many progress events; 0 sends none. Count, 0 to 1,000,000. Default 1."""
+    """One preview every this many progress events; 0 sends none."""
     size: _builtins.int
-    """Longest side of a preview in pixels, 16 to 2048; a canvas smaller than that is sent as it is. A preview whose file would
-    have more than 3 MiB is sent smaller. Default 256.
+    """Longest side of a preview; a canvas smaller than that is sent as it is. A preview whose file would have more than 3
+    MiB is sent smaller.
     """
     format: Global___ImageFormat.ValueType
-    """File format: JPEG, PNG or WebP. Default IMAGE_FORMAT_JPEG."""
+    """File format of previews."""
     def __init__(
         self,
         *,
@@ -531,9 +532,9 @@ class ResultOptions(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     BIT_DEPTH_FIELD_NUMBER: _builtins.int
     format: Global___ImageFormat.ValueType
-    """File format: PNG or TIFF. Default IMAGE_FORMAT_PNG."""
+    """File format of the result, without loss."""
     bit_depth: _builtins.int
-    """Bits per channel: 8 or 16. Default 8."""
+    """Bits per channel of the result."""
     def __init__(
         self,
         *,
@@ -587,69 +588,62 @@ class SynthesisOptions(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     TILE_SIZE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """Size of the canvas in pixels, by the rule of `fit`; 16 to 8192. Default 512."""
+    """Size of the canvas, by the rule of `fit`."""
     fit: Global___Fit.ValueType
-    """How pictures are fitted to `size`. Default by kind of job, see Fit."""
+    """How pictures are fitted to `size`."""
     iterations: _builtins.int
-    """Number of updates of the canvas, each one gradient evaluation; 1 to 1,000,000. Default 300."""
+    """Number of updates of the canvas, each one gradient evaluation."""
     optimizer: Global___Optimizer.ValueType
-    """The optimizer. Default OPTIMIZER_LBFGS."""
+    """The optimizer."""
     learning_rate: _builtins.float
-    """Step size; for Adam in units of the 0-255 pixel range, for L-BFGS a factor on the quasi-Newton step. Finite,
-    > 0, at most 1000. Default 10 for Adam, 1 for L-BFGS.
-    """
+    """Step size; for Adam in units of the 0-255 pixel range, for L-BFGS a factor on the quasi-Newton step."""
     init: Global___Init.ValueType
-    """What the canvas starts from. Default by kind of job, see Init."""
+    """What the canvas starts from."""
     seed: _builtins.int
-    """Seed of the noise; 0 to 2^32 - 1. The same request with the same seed on the same device gives the same bytes.
-    Default 0.
-    """
+    """Seed of the noise. The same request with the same seed on the same device gives the same bytes."""
     precision: Global___Precision.ValueType
-    """Arithmetic of the network. Default: the fastest the device has natively, see Precision."""
+    """Arithmetic of the network."""
     pooling: Global___Pooling.ValueType
-    """Pooling of the network. Default: the model's own, see Pooling."""
+    """Pooling of the network."""
     tv_weight: _builtins.float
     """Weight of the total variation of the canvas (mean squared difference of neighboring pixels, 0-255 range), which
-    smooths; unitless, finite, >= 0. Default 0, but for models that ask for a little beside relative losses of content.
+    smooths.
     """
     report_every: _builtins.int
-    """A progress event every this many iterations; 1 to 1,000,000. Cancelling and the time limit act at these. Default: 10,
-    and of these at most two events a second, and later in a job, where less changes, at most one in two seconds.
+    """A progress event every this many iterations; cancelling and the time limit act at these. 0 suits an eye: every 10
+    iterations, and of these at most two events a second, and later in a job, where less changes, at most one in two
+    seconds.
     """
     model: _builtins.str
-    """Name of the model, see ListModels. Default: the server's default model, normally the built-in one."""
+    """Name of the model, of those that ListModels tells."""
     scales: _builtins.int
-    """Levels of the pyramid, coarse to fine, each half as large as the next; 1 to 8. Each level but the last gets an eighth
-    of the iterations. A level whose shorter side would be too small for the deepest layer is left out. Default: with
-    L-BFGS as many as keep the coarsest level's longer side at 56 pixels or more for a style reconstruction, at 128 for a
-    transfer; 1 for a content reconstruction and with Adam.
+    """Most levels of the pyramid, coarse to fine, each half as large as the next. Each level but the last gets an eighth
+    of the iterations. A level whose shorter side would be too small for the deepest layer is left out. 0 suits the
+    job: with L-BFGS as many as keep the coarsest level's longer side at 56 pixels or more for a style reconstruction,
+    at 128 for a transfer; 1 for a content reconstruction and with Adam.
     """
     padding: Global___Padding.ValueType
-    """What stands around the picture and its feature maps. Default PADDING_ZEROS for a style reconstruction, else
-    PADDING_MARGIN.
-    """
+    """What stands around the picture and its feature maps."""
     init_noise: _builtins.float
-    """Share of noise in the start when init is INIT_BLEND; 0 to 1. Default 0.5."""
+    """Share of noise in the start when init is INIT_BLEND."""
     averaging: _builtins.float
-    """Decay of an exponential average of the iterates, which is then the result instead of the last iterate; 0 (no average)
-    to 0.9999. Default 0.
+    """Decay of an exponential average of the iterates, which is then the result instead of the last iterate; 0 makes
+    none.
     """
     plateau: _builtins.float
-    """The job ends successfully, with the picture it has, when its loss fell by less than this fraction over 50 iterations;
-    with a pyramid, each level does. 0 to 1. Default 0, which never happens.
+    """The job ends successfully, with the picture it has, when its loss fell by less than this fraction over 50
+    iterations; with a pyramid, each level does. 0 never ends it.
     """
     color: Global___ColorMode.ValueType
-    """Whose colors the result has; only for style transfer. Default COLOR_MODE_STYLE."""
+    """Whose colors the result has; only for style transfer."""
     loss_scale: Global___LossScale.ValueType
-    """Units of the layers' losses. Default: the model's own."""
+    """Units of the layers' losses."""
     lbfgs_history: _builtins.int
-    """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases; 1 to 200. Default: the model's
-    own, 20 of VGG-19.
-    """
+    """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases."""
     tile_size: _builtins.int
-    """Side in pixels of the tiles in which the gradient is computed, 64 to 8192: memory is that of a tile, the gradient
-    that of the whole picture, and a step takes up to about twice as long. Default: the whole picture where it fits into
-    memory, else the largest tiles that do.
+    """Side of the tiles in which the gradient is computed: memory is that of a tile, the gradient that of the whole
+    picture, and a step takes up to about twice as long. 0 is the whole picture where it fits into memory, else the
+    largest tiles that do.
     """
     @_builtins.property
     def init_image(self) -> Global___InputImage:
@@ -657,15 +651,15 @@ class SynthesisOptions(_message.Message):
 
     @_builtins.property
     def preview(self) -> Global___PreviewOptions:
-        """Previews. Default: see PreviewOptions."""
+        """Previews."""
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
-        """Running time after which the job ends successfully with the best picture so far; > 0. Default: none."""
+        """Running time after which the job ends successfully with the best picture so far."""
 
     @_builtins.property
     def result(self) -> Global___ResultOptions:
-        """The result's file. Default: 8-bit PNG."""
+        """The result's file."""
 
     def __init__(
         self,

@@ -193,11 +193,9 @@ class TransferStyleRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     SUBMISSION_FIELD_NUMBER: _builtins.int
     content_weight: _builtins.float
-    """Alpha of equation 7, the weight of the content loss; unitless, finite, >= 0. Default 1."""
+    """Alpha of equation 7, the weight of the content loss."""
     style_weight: _builtins.float
-    """Beta of equation 7, the weight of the style loss; unitless, finite, >= 0, not zero together with content_weight.
-    Default 1000 (the paper's alpha/beta = 1e-3), or 10 where losses are relative.
-    """
+    """Beta of equation 7, the weight of the style loss; not zero together with content_weight."""
     @_builtins.property
     def content(self) -> _options_pb2.InputImage:
         """The picture to take content from. Required."""

@@ -12,8 +12,9 @@ from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
 
 from ..logs import mark
 from ..messages.events import Result, State
-from ..messages.spec import Kind
+from ..messages.options import JobKind
 from ..reading.limits import Limits
+from ..reading.rules import read_field
 from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker, NotFoundError
 from ..scheduling.scheduler import Scheduler
@@ -60,7 +61,7 @@ class JobServicer(JobServiceServicer):
         """A job's events until it ends."""
         async with rich_errors(context):
             check = Checker()
-            after = check.integer(request, "after_sequence", 0, 0, 2**31 - 1)
+            after = read_field(request, "after_sequence", check)
             check.stop_if_wrong()
             with self._streams.one():
                 job = await self._find(request.job_id)
@@ -93,7 +94,7 @@ class JobServicer(JobServiceServicer):
         """The file of a job's result, in pieces."""
         async with rich_errors(context):
             check = Checker()
-            offset = check.integer(request, "offset", 0, 0, 2**32 - 1)
+            offset = read_field(request, "offset", check)
             check.stop_if_wrong()
             with self._streams.one():
                 job = await self._find(request.job_id)
@@ -147,14 +148,14 @@ def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
             check.add("owner", f"is {owner!r}, but only an administrator may list the jobs of others")
         owner = caller.name
     return Query(
-        limit=check.integer(request, "page_size", 100, 1, 1000),
+        limit=read_field(request, "page_size", check),
         states=tuple(State[name] for name in _names(request.states, "states", job_pb2.JobState, check)),
         kinds=tuple(_kind(name) for name in _names(request.kinds, "kinds", job_pb2.JobKind, check)),
         model=check.text(request, "model"),
         owner=owner,
         created_after=_moment(request, "created_after", check),
         created_before=_moment(request, "created_before", check),
-        oldest_first=check.choice(request, "order", pb.JobOrder, "newest_first") == "oldest_first",
+        oldest_first=read_field(request, "order", check) == "oldest_first",
         after=check.text(request, "page_token"),
     )
 
@@ -185,6 +186,6 @@ def _names(values: Iterable[int], field: str, enum: Any, check: Checker) -> list
     return names
 
 
-def _kind(name: str) -> Kind:
-    kinds: dict[str, Kind] = {"STYLE": "style", "CONTENT": "content", "TRANSFER": "transfer"}
+def _kind(name: str) -> JobKind:
+    kinds: dict[str, JobKind] = {"STYLE": "style", "CONTENT": "content", "TRANSFER": "transfer"}
     return kinds[name]

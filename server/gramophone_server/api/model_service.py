@@ -11,6 +11,7 @@ from gramophone.v1.model_service_pb2_grpc import ModelServiceServicer
 from ..messages.events import Failure
 from ..models.store import ModelStore
 from ..reading.requests import RequestReader
+from ..reading.rules import read_field
 from ..reading.sources import MakeSources
 from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker
@@ -41,7 +42,7 @@ class ModelServicer(ModelServiceServicer):
         """The models, the default first and the others by name, which is the token of the page after them."""
         async with rich_errors(context):
             check = Checker()
-            size = check.integer(request, "page_size", 100, 1, 1000)
+            size = read_field(request, "page_size", check)
             after = check.text(request, "page_token")
             check.stop_if_wrong()
             manifests = [model.manifest for model in await asyncio.to_thread(self._models.list)]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
-from gramophone.v1 import job_pb2, options_pb2
+from gramophone.v1 import job_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceServicer
 
@@ -13,6 +13,7 @@ from ..messages.events import Failure
 from ..messages.spec import JobSpec
 from ..reading.intake import let_go
 from ..reading.requests import RequestReader
+from ..reading.rules import read_field
 from ..reading.sources import MakeSources, Sources
 from ..reading.submissions import PaintRequest, read_submission
 from ..rpc.errors import Context, abort, rich_errors
@@ -84,9 +85,7 @@ class StyleTransferServicer(StyleTransferServiceServicer):
     ) -> AsyncIterator[job_pb2.JobEvent]:
         async with rich_errors(context):
             check = Checker()
-            on_disconnect = check.choice(
-                request.submission, "on_disconnect", options_pb2.OnDisconnect, "cancel", at="submission."
-            )
+            on_disconnect = read_field(request.submission, "on_disconnect", check, at="submission.")
             submission = await read_submission(request, check)
             check.stop_if_wrong()
             with self._streams.one():

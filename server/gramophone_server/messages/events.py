@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Literal
 
-from .spec import FormatName
+from .options import ImageFormat
 
 FailureCode = Literal[
     "INTERNAL", "UNAVAILABLE", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "DATA_LOSS"
@@ -36,7 +36,7 @@ class EncodedPicture:
     """A picture file and its size in pixels."""
 
     data: bytes
-    format: FormatName
+    format: ImageFormat
     width: int
     height: int
 

@@ -3,17 +3,18 @@
 import math
 from dataclasses import replace
 
-from .spec import Kind, LevelSpec, OptimizerName
+from .options import JobKind, Optimizer
+from .spec import LevelSpec
 
 MOST_LEVELS = 8
 # Least longer side of the coarsest level in pixels, unless a request says how many levels there are. A texture is made
 # sooner coarse to fine, and content better at one level; so is anything with Adam, whose steps are so short that all of
 # them are needed at full size (starry_night, 1 to 5 layers, 100 iterations: 3 to 20 times the loss with three levels).
-COARSEST: dict[Kind, float] = {"style": 56, "content": math.inf, "transfer": 128}
+COARSEST: dict[JobKind, float] = {"style": 56, "content": math.inf, "transfer": 128}
 
 
 def levels_of(
-    kind: Kind, optimizer: OptimizerName, size: tuple[int, int], iterations: int, *, number: int, least: int
+    kind: JobKind, optimizer: Optimizer, size: tuple[int, int], iterations: int, *, number: int, least: int
 ) -> tuple[LevelSpec, ...]:
     """The levels of a job, coarse to fine, each half as large as the next; the last is the canvas.
 

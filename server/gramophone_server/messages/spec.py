@@ -2,17 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
-from ..models.layers import FramingName, LossScaleName, PaddingName, PoolingName
-
-Kind = Literal["style", "content", "transfer"]
-OptimizerName = Literal["lbfgs", "adam"]
-InitName = Literal["noise", "content", "image", "style_statistics", "blend"]
-PrecisionName = Literal["auto", "float32", "bfloat16"]
-FitName = Literal["longest_side", "square"]
-FormatName = Literal["png", "jpeg", "webp", "tiff"]
-ColorName = Literal["style", "luminance", "match", "histogram"]
+from ..models.layers import PaddingName
+from .options import JobKind, SynthesisOptions
 
 
 @dataclass(frozen=True)
@@ -138,23 +131,6 @@ class LayerWeight:
 
 
 @dataclass(frozen=True)
-class PreviewSpec:
-    """Previews: one every `every` progress events (0: none), at most `size` pixels a side."""
-
-    every: int
-    size: int
-    format: FormatName
-
-
-@dataclass(frozen=True)
-class ResultSpec:
-    """The result's file: "png" or "tiff", with 8 or 16 bits per channel."""
-
-    format: FormatName
-    bit_depth: int
-
-
-@dataclass(frozen=True)
 class LevelSpec:
     """A level of the pyramid: its canvas in pixels, and its updates."""
 
@@ -168,12 +144,11 @@ class JobSpec:
     """A job, with every default filled in. The fields mean what those of the same name in the contract mean.
 
     Attributes:
+        width, height: of the canvas in pixels.
         levels: of the pyramid, coarse to fine; the last is the canvas.
-        paced: whether progress events are as far apart as an eye needs (worker/pace.py); else each report is one.
     """
 
-    kind: Kind
-    model: str
+    kind: JobKind
     width: int
     height: int
     content: Picture | None
@@ -182,31 +157,14 @@ class JobSpec:
     style_layers: tuple[LayerWeight, ...]
     content_weight: float
     style_weight: float
-    size: int
-    fit: FitName
-    iterations: int
-    optimizer: OptimizerName
-    learning_rate: float
-    init: InitName
     init_image: Picture | None
-    seed: int
-    precision: PrecisionName
-    pooling: PoolingName
-    tv_weight: float
-    report_every: int
-    preview: PreviewSpec
-    time_limit: float | None
     levels: tuple[LevelSpec, ...]
-    padding: FramingName
-    init_noise: float
-    averaging: float
-    plateau: float
-    color: ColorName
-    loss_scale: LossScaleName
-    lbfgs_history: int
-    result: ResultSpec
-    tile_size: int | None
-    paced: bool = False
+    options: SynthesisOptions
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.options.model
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -216,12 +174,17 @@ class JobSpec:
     @property
     def map_padding(self) -> PaddingName:
         """What stands around feature maps; with a margin, zeros stand around that."""
-        return "zeros" if self.padding == "margin" else self.padding
+        padding = self.options.padding
+        return "zeros" if padding == "margin" else padding
 
     @property
     def warnings(self) -> list[str]:
         """What is wrong with the files of its pictures and masks, each thing once."""
         return list(dict.fromkeys(part.warning for part in self.pictures() if part.warning))
+
+    def with_options(self, **options: Any) -> "JobSpec":
+        """The job with other values of some options."""
+        return replace(self, options=replace(self.options, **options))
 
     def without_pixels(self) -> "JobSpec":
         """The job with the sizes and the blobs of its pictures and masks, but not their pixels."""
@@ -253,15 +216,16 @@ class JobSpec:
 
     def recipe(self) -> dict[str, Any]:
         """The job as JSON types: all that decides the result's bytes, and nothing that does not."""
-        skipped = {"preview", "paced"}
-        return {f.name: _json(getattr(self, f.name)) for f in fields(self) if f.name not in skipped}
+        own = {f.name: _json(getattr(self, f.name)) for f in fields(self) if f.name != "options"}
+        options = {name: value for name, value in asdict(self.options).items() if name != "preview"}
+        return {**own, **options}
 
 
 def _json(value: Any) -> Any:
     match value:
         case Picture() | StylePicture():
             return value.recipe()
-        case LayerWeight() | LevelSpec() | ResultSpec():
+        case LayerWeight() | LevelSpec():
             return asdict(value)
         case tuple():
             return [_json(item) for item in value]

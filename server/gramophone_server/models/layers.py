@@ -5,7 +5,6 @@ from typing import Literal
 
 PoolingName = Literal["max", "average", "average_rescaled"]
 PaddingName = Literal["zeros", "replicate"]
-FramingName = Literal["zeros", "replicate", "margin"]
 LossScaleName = Literal["paper", "relative"]
 
 BLOCKS = (2, 2, 4, 4, 4)

@@ -137,7 +137,7 @@ class Tracing(Observer):
                 "gramophone.job.model": spec.model,
                 "gramophone.job.width": spec.width,
                 "gramophone.job.height": spec.height,
-                "gramophone.job.iterations": spec.iterations,
+                "gramophone.job.iterations": spec.options.iterations,
             }
             span = self._tracer.start_span(f"job {spec.kind}", _context_of(_current.get()), attributes=attributes)
             self._jobs[job.id] = span

@@ -3,25 +3,26 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
+from ..messages.options import JobKind, SynthesisOptions
 from ..messages.pyramid import levels_of
-from ..messages.spec import JobSpec, Kind, LayerWeight, Mask, Picture, StylePicture
+from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StylePicture
 from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, LossScaleName, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from ..rpc.violations import Checker, InvalidRequestError, NotFoundError
 from .limits import Limits
-from .options import AT, Options, read_options
+from .options import AT, read_options
+from .rules import read_field
 from .sources import Source, Sources
 
 MAX_STYLES = 16
-# Alpha and beta of equation 7. In the paper's units its ratio of 1e-3; relative losses are all about 1.
-CONTENT_WEIGHT = 1.0
+# Beta of equation 7, beside an alpha of 1. In the paper's units its ratio of 1e-3; relative losses are all about 1.
 STYLE_WEIGHT: dict[LossScaleName, float] = {"paper": 1e3, "relative": 10.0}
 
 
@@ -61,10 +62,12 @@ class RequestReader:
     async def transfer(self, request: pb.TransferStyleRequest, sources: Sources) -> JobSpec:
         """The job that a style transfer asks for."""
         check = Checker()
-        alpha = check.number(request, "content_weight", CONTENT_WEIGHT, 0.0)
-        default = self._manifest(request.options, "options.model").loss_scale
-        scale = check.choice(request.options, "loss_scale", options_pb2.LossScale, default, at=AT)
-        beta = check.number(request, "style_weight", STYLE_WEIGHT[scale], 0.0)
+        alpha = read_field(request, "content_weight", check)
+        scale = read_field(request.options, "loss_scale", Checker())
+        default = scale or self._manifest(request.options, "options.model").loss_scale
+        beta = read_field(request, "style_weight", check)
+        if beta is None:
+            beta = STYLE_WEIGHT[default]
         if alpha == beta == 0:
             check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimize")
         return await self._job(
@@ -90,9 +93,9 @@ class RequestReader:
         layers = [options_pb2.LayerWeight(layer=name) for name in request.layers]
         read = _layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check, name_field="")
         names = tuple(w.layer for w in read)
-        size = check.integer(request, "size", 0, 16, 4096)
-        kind = check.choice(request, "kind", model_service_pb2.FeatureKind, "gram")
-        pooling: PoolingName = check.choice(request, "pooling", options_pb2.Pooling, manifest.pooling)
+        size = read_field(request, "size", check)
+        kind = read_field(request, "kind", check)
+        pooling: PoolingName = read_field(request, "pooling", check) or manifest.pooling
         image = Source(request.image, "image")
         await sources.open([image], check)
         check.stop_if_wrong()
@@ -107,7 +110,7 @@ class RequestReader:
 
     async def _job(
         self,
-        kind: Kind,
+        kind: JobKind,
         options: options_pb2.SynthesisOptions,
         content: options_pb2.InputImage | None,
         styles: Sequence[options_pb2.StyleSource],
@@ -123,7 +126,6 @@ class RequestReader:
         if read.iterations > self._limits.max_iterations:
             most = f"{self._limits.max_iterations:,}"
             check.add(AT + "iterations", f"is {read.iterations}, but this server makes at most {most}")
-        scales = check.integer(options, "scales", 0, 1, 8, at=AT)
         of_content: tuple[LayerWeight, ...] = ()
         of_style: tuple[LayerWeight, ...] = ()
         if kind != "style":
@@ -160,7 +162,6 @@ class RequestReader:
 
         spec = JobSpec(
             kind=kind,
-            model=manifest.name,
             width=width,
             height=height,
             content=await picture(files.content),
@@ -175,10 +176,10 @@ class RequestReader:
                 read.optimizer,
                 (width, height),
                 read.iterations,
-                number=scales,
+                number=read.scales,
                 least=_stride((*of_content, *of_style), manifest),
             ),
-            **{f.name: getattr(read, f.name) for f in fields(read)},
+            options=read,
         )
         check.stop_if_wrong()
         return spec
@@ -303,7 +304,8 @@ def _layers(
         elif name in (w.layer for w in read):
             check.add(f"{field}[{i}]{name_field}", f"is {layer.layer!r}, which is there already; name each layer once")
         unset = 1 / len(layers) if weight is None else weight
-        read.append(LayerWeight(name, check.number(layer, "weight", unset, 0.0, at=f"{field}[{i}].")))
+        given = read_field(layer, "weight", check, at=f"{field}[{i}].")
+        read.append(LayerWeight(name, unset if given is None else given))
     if not any(w.weight for w in read):
         check.add(field, "have weights that are all 0, which leaves nothing to optimize")
     return tuple(read)
@@ -313,11 +315,11 @@ def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> 
     if not 1 <= len(styles) <= MAX_STYLES:
         check.add("styles", f"has {len(styles)} pictures, but must have 1 to {MAX_STYLES}")
         return
-    weights = [check.number(s, "weight", 1.0, 0.0, at=f"styles[{i}].") for i, s in enumerate(styles)]
+    weights = [read_field(s, "weight", check, at=f"styles[{i}].") for i, s in enumerate(styles)]
     if not any(weights):
         check.add("styles", "have weights that sum to 0; give at least one a weight greater than 0")
     for i, style in enumerate(styles):
-        check.number(style, "scale", 1.0, 0.1, 8.0, at=f"styles[{i}].")
+        read_field(style, "scale", check, at=f"styles[{i}].")
 
 
 def _shares(weights: Sequence[float]) -> list[float]:
@@ -333,11 +335,11 @@ def _smoothing(
 ) -> float:
     """The default weight of the total variation beside these weights: it was chosen beside a content weight of 1."""
     largest = content_weight * max((w.weight for w in of_content), default=0.0)
-    factor = largest / CONTENT_WEIGHT if largest else style_weight / usual
+    factor = largest if largest else style_weight / usual
     return min(default * factor, sys.float_info.max)
 
 
-def _scaled(style: options_pb2.StyleSource, source: Source, options: Options) -> tuple[int, int]:
+def _scaled(style: options_pb2.StyleSource, source: Source, options: SynthesisOptions) -> tuple[int, int]:
     """Width and height of a style's picture as it is looked at."""
     scale = style.scale if style.HasField("scale") else 1.0
     return source.fitted(max(1, round(options.size * scale)), options.fit)

@@ -15,7 +15,8 @@ from gramophone.v1 import options_pb2
 from ..decoding.decoders import Decoders
 from ..decoding.messages import Cut, Header, PictureError, Pixels
 from ..decoding.staging import Staging
-from ..messages.spec import FitName, Mask, Picture
+from ..messages.options import Fit
+from ..messages.spec import Mask, Picture
 from ..rpc.violations import Checker
 from ..security.caller import current_caller
 from ..storage.errors import storage_error
@@ -48,7 +49,7 @@ class Source:
         """The field that says which file it is."""
         return f"{self.field}.sha256" if self.image.sha256 else f"{self.field}.data"
 
-    def fitted(self, size: int, fit: FitName) -> tuple[int, int]:
+    def fitted(self, size: int, fit: Fit) -> tuple[int, int]:
         """Width and height of this picture for a `size` and the rule of `fit`; pixels."""
         if fit == "square":
             return size, size

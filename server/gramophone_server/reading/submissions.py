@@ -13,6 +13,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from ..rpc.violations import Checker
 from ..scheduling.admission import Submission
 from ..security.caller import current_caller
+from .rules import read_field
 
 M = TypeVar("M", bound=Message)
 PaintRequest = TypeVar(
@@ -34,7 +35,7 @@ async def read_submission(request: PaintRequest, check: Checker) -> Submission:
         owner=current_caller().name,
         request_id=request_id,
         request_sha256=await _hash_of(request),
-        priority=check.integer(sent, "priority", 0, -10, 10, at="submission."),
+        priority=read_field(request.submission, "priority", check, at="submission."),
     )
 
 

@@ -1,8 +1,5 @@
 """Checks of a request's fields, collected so that a client learns of all its mistakes at once."""
 
-import math
-from typing import Any
-
 from google.protobuf.message import Message
 
 
@@ -40,9 +37,7 @@ class MalformedRequestError(Exception):
 
 
 class Checker:
-    """Reads fields of a request, noting what is wrong with them.
-
-    A reading method returns the default for a field that is unset or wrong, so that checking can go on.
+    """Notes what is wrong with the fields of a request.
 
     Attributes:
         violations: what is wrong.
@@ -70,39 +65,3 @@ class Checker:
             self.add(name, "has a NUL character, which no name has")
             return ""
         return value
-
-    def integer(self, message: Message, name: str, default: int, low: int, high: int, *, at: str = "") -> int:
-        """An integer of low to high."""
-        if not message.HasField(name):
-            return default
-        value: int = getattr(message, name)
-        if not low <= value <= high:
-            self.add(at + name, f"is {value}, but must be {low} to {high}")
-            return default
-        return value
-
-    def number(
-        self, message: Message, name: str, default: float, low: float, high: float = math.inf, *, at: str = ""
-    ) -> float:
-        """A finite number of low to high."""
-        if not message.HasField(name):
-            return default
-        value: float = getattr(message, name)
-        if not (math.isfinite(value) and low <= value <= high):
-            bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-            self.add(at + name, f"is {value}, but must be a finite number, {bounds}")
-            return default
-        return value
-
-    def choice(self, message: Message, name: str, enum: Any, default: str, *, at: str = "") -> Any:
-        """The lower-case name, without its prefix, of an enum's value; unset and UNSPECIFIED mean the default."""
-        value: int = getattr(message, name) if message.HasField(name) else 0
-        if value == 0:
-            return default
-        # The zero value is named PREFIX_UNSPECIFIED.
-        prefix = enum.Name(0).removesuffix("UNSPECIFIED")
-        if value not in enum.values():
-            known = ", ".join(enum.keys()[1:])
-            self.add(at + name, f"is {value}, which is not a value of the enum; use one of {known}")
-            return default
-        return enum.Name(value).removeprefix(prefix).lower()

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from ..blobs import BlobStore, is_blob_name
 from ..messages.events import Event, Failure, Progress, Result, State
-from ..messages.spec import JobSpec, Kind, Mask, Picture
+from ..messages.options import JobKind
+from ..messages.spec import JobSpec, Mask, Picture
 from . import codec
 from .clock import Reading
 from .database import blobs, events, job_blobs, jobs, reading, schema, uploads
@@ -36,7 +37,7 @@ class Query:
 
     limit: int
     states: tuple[State, ...] = ()
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[JobKind, ...] = ()
     model: str = ""
     owner: str | None = None
     created_after: float | None = None

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from ..blobs import BlobStore, DamagedBlobError
 from ..messages.events import Event, Failure, Progress, Result, State
-from ..messages.spec import JobSpec, Kind, LevelSpec, PreviewSpec, ResultSpec
+from ..messages.options import JobKind, SynthesisOptions
+from ..messages.spec import JobSpec, LevelSpec
 from . import codec
 from .codec import LaterVersionError, UnreadableError
 from .database import events, job_blobs
@@ -162,10 +163,10 @@ def _blank(kind: object, model: str) -> JobSpec:
     """A spec of a job whose own cannot be read: of that kind and model, and nothing else."""
     known = kind if kind in ("style", "content", "transfer") else "unspecified"
     return JobSpec(
-        kind=cast(Kind, known), model=model, width=0, height=0, content=None, styles=(), content_layers=(),
-        style_layers=(), content_weight=0.0, style_weight=0.0, size=0, fit="square", iterations=0, optimizer="lbfgs",
-        learning_rate=0.0, init="noise", init_image=None, seed=0, precision="auto", pooling="max", tv_weight=0.0,
-        report_every=0, preview=PreviewSpec(0, 0, "png"), time_limit=None, levels=(LevelSpec(0, 0, 0),),
-        padding="zeros", init_noise=0.0, averaging=0.0, plateau=0.0, color="style", loss_scale="paper",
-        lbfgs_history=0, result=ResultSpec("png", 8), tile_size=None,
+        kind=cast(JobKind, known), width=0, height=0, content=None, styles=(), content_layers=(), style_layers=(),
+        content_weight=0.0, style_weight=0.0, init_image=None, levels=(LevelSpec(0, 0, 0),),
+        options=SynthesisOptions(
+            model=model, size=0, fit="square", iterations=0, learning_rate=0.0, init="noise", pooling="max",
+            tv_weight=0.0, padding="zeros", loss_scale="paper", lbfgs_history=0,
+        ),
     )  # fmt: skip

@@ -13,16 +13,16 @@ import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from ..messages.events import INLINE_BYTES, EncodedPicture
-from ..messages.spec import FormatName, ResultSpec
+from ..messages.options import ImageFormat, ResultOptions
 
-_SAVE: dict[FormatName, dict[str, Any]] = {
+_SAVE: dict[ImageFormat, dict[str, Any]] = {
     "png": {"format": "PNG", "compress_level": 3},
     "jpeg": {"format": "JPEG", "quality": 85},
     "webp": {"format": "WEBP", "quality": 80, "method": 2},
 }
 
 
-def encode_preview(pixels: np.ndarray, size: int, format: FormatName) -> EncodedPicture:
+def encode_preview(pixels: np.ndarray, size: int, format: ImageFormat) -> EncodedPicture:
     """A uint8 RGB picture (H, W, 3), scaled down so that no side exceeds `size` and the file fits into an event."""
     whole = Image.fromarray(pixels)
     while True:
@@ -37,7 +37,7 @@ def encode_preview(pixels: np.ndarray, size: int, format: FormatName) -> Encoded
         size = int(max(image.size) * min(0.9, math.sqrt(INLINE_BYTES / len(data))))
 
 
-def encode_result(pixels: np.ndarray, result: ResultSpec, recipe: dict[str, Any]) -> tuple[EncodedPicture, str]:
+def encode_result(pixels: np.ndarray, result: ResultOptions, recipe: dict[str, Any]) -> tuple[EncodedPicture, str]:
     """A file of an RGB picture (H, W, 3), uint8 or uint16, with the profile of sRGB and its recipe, and that as JSON.
 
     The recipe stands in a PNG's text chunk "gramophone" or a TIFF's ImageDescription.

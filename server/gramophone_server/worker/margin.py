@@ -21,7 +21,7 @@ def with_margin(spec: JobSpec) -> JobSpec:
 
     Content, start and masks go on in the margin as their mirror image.
     """
-    if spec.padding != "margin":
+    if spec.options.padding != "margin":
         return spec
     width, height = spec.width + 2 * PIXELS, spec.height + 2 * PIXELS
     styles = tuple(replace(style, mask=style.mask and _grown(style.mask)) for style in spec.styles)
@@ -41,7 +41,7 @@ def with_margin(spec: JobSpec) -> JobSpec:
 
 def without_margin(picture: np.ndarray, asked: JobSpec) -> np.ndarray:
     """The part of a painted picture (H, W, 3), of any level, that the job asked for."""
-    if asked.padding != "margin":
+    if asked.options.padding != "margin":
         return picture
     rows, columns = (
         _inside(painted, side) for painted, side in zip(picture.shape, (asked.height, asked.width), strict=False)

@@ -1,11 +1,14 @@
 """How fast a job goes, and how often it says so."""
 
+PACED_EVERY = 10
+"""Iterations between two moments at which a job that was not told how often to report may do so."""
+
 # Seconds between reports at a job's beginning, most seconds between them, and what part of its age they are in between.
 _FIRST, _LAST, _PART = 0.5, 2.0, 1 / 20
 
 
 def pause(age: float) -> float:
-    """Seconds from one report of a job to the next, at an age in seconds, for whoever follows by eye.
+    """Seconds from one report of a job to the next, at an age in seconds, where a person follows.
 
     A picture changes fast at first and ever more slowly later, and every report costs the steps beside it some of their
     time.

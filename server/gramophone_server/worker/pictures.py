@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..engine import canvas as canvases
 from ..engine import color
-from ..messages.spec import ColorName, Mask, Picture, StylePicture
+from ..messages.options import ColorMode
+from ..messages.spec import Mask, Picture, StylePicture
 
-_MATCH: dict[ColorName, Callable[[Tensor, Tensor], Tensor]] = {
+_MATCH: dict[ColorMode, Callable[[Tensor, Tensor], Tensor]] = {
     "luminance": color.match_luminance,
     "match": color.match_covariance,
     "histogram": color.match_histogram,
@@ -70,7 +71,7 @@ def scaled_mask(mask: Mask, width: int, height: int) -> Mask:
     return replace(mask, width=width, height=height, levels=levels)
 
 
-def in_content_colors(style: StylePicture, content: Picture, how: ColorName) -> StylePicture:
+def in_content_colors(style: StylePicture, content: Picture, how: ColorMode) -> StylePicture:
     """A style in the content's colors."""
     if how == "style":
         return style

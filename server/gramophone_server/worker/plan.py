@@ -54,7 +54,7 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
     """
     spec = with_margin(spec)
     work = workload(spec, manifest, device)
-    sides = [spec.tile_size] if spec.tile_size else [None, *_SIDES]
+    sides = [spec.options.tile_size] if spec.options.tile_size else [None, *_SIDES]
     can_lend = device.type != "cpu" and work.pairs is not None
     ways = []
     for host, side in product((False, True) if can_lend else (False,), sides):
@@ -73,6 +73,7 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
 
 def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Workload:
     """The job as the cost model sees it."""
+    options = spec.options
     style, content = ({w.layer for w in layers} for layers in (spec.style_layers, spec.content_layers))
     deepest = max(style | content, key=position)
     needed = [c for c, layer in _convolutions(manifest) if position(layer) <= position(deepest)]
@@ -84,13 +85,13 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
     return cost.Workload(
         tuple(taken),
         itemsize=2 if precision_of(spec, device) == "bfloat16" else 4,
-        max_pooling=spec.pooling == "max",
-        replicate=spec.padding == "replicate",
+        max_pooling=options.pooling == "max",
+        replicate=options.padding == "replicate",
         masked=any(style.mask for style in spec.styles),
-        variation=bool(spec.tv_weight),
+        variation=bool(options.tv_weight),
         # The first comes with the second iteration.
-        pairs=min(spec.lbfgs_history, spec.levels[-1].iterations - 1) if spec.optimizer == "lbfgs" else None,
-        averaging=bool(spec.averaging),
+        pairs=min(options.lbfgs_history, spec.levels[-1].iterations - 1) if options.optimizer == "lbfgs" else None,
+        averaging=bool(options.averaging),
         winograd=device.type == "cpu" and spec.map_padding == "zeros",
         cpu=device.type == "cpu",
         gaps=_GAPS if device.type == "cpu" else 1.0,

@@ -19,19 +19,21 @@ from ..engine.synthesis import Frame, Level, Plateau, Synthesis, climbed
 from ..engine.tiling import cut
 from ..engine.vgg import TruncatedVGG
 from ..messages.events import LossTerm
-from ..messages.spec import JobSpec, Kind, LevelSpec
+from ..messages.options import JobKind
+from ..messages.spec import JobSpec, LevelSpec
 from ..models.loading import load_network
 from ..models.model import Model
 from .margin import with_margin, without_margin
+from .pace import PACED_EVERY
 from .pictures import canvas_of
 from .targets import Targets
 from .terms import Terms
 
 # Strong noise has the colors of a texture within its reach from the start. In a content reconstruction it would stay
 # wherever a layer is nearly blind, in fine color above all: conv1_2 comes back at 34 dB from 0.01, 22 from 0.15.
-_NOISE: dict[Kind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
+_NOISE: dict[JobKind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
 # Added on the way up the pyramid where a picture grows from noise: a quarter off the time to a given loss.
-_DETAIL: dict[Kind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
+_DETAIL: dict[JobKind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
 # Judging keeps nothing for a gradient, so tiles can be larger than those of a job.
 JUDGING_TILE = 512
 
@@ -82,7 +84,9 @@ class PreparedJob:
         self._device = device
         self._tile = tile
         self._terms = Terms(spec, model, targets, device)
-        self._content = canvas_of(spec.content).to(device) if spec.content and spec.color == "luminance" else None
+        self._content = (
+            canvas_of(spec.content).to(device) if spec.content and spec.options.color == "luminance" else None
+        )
         self.precision = precision_of(spec, device)
         self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
@@ -90,9 +94,9 @@ class PreparedJob:
             levels,
             self._start(spec.levels[0]).to(device),
             _optimizer(spec, host_history=host_history),
-            report_every=spec.report_every,
-            averaging=spec.averaging,
-            plateau=Plateau(spec.plateau) if spec.plateau else None,
+            report_every=spec.options.report_every or PACED_EVERY,
+            averaging=spec.options.averaging,
+            plateau=Plateau(spec.options.plateau) if spec.options.plateau else None,
         )
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -149,7 +153,9 @@ class PreparedJob:
 
     def _picture(self, canvas: Tensor) -> np.ndarray:
         """The picture of a canvas of full size, as the result has it."""
-        picture: np.ndarray = canvases.to_pictures(self._painted(canvas), bit_depth=self._spec.result.bit_depth)[0]
+        picture: np.ndarray = canvases.to_pictures(
+            self._painted(canvas), bit_depth=self._spec.options.result.bit_depth
+        )[0]
         return picture
 
     def _judge(self, exact: Objective, canvas: Tensor) -> Judged:
@@ -176,10 +182,10 @@ class PreparedJob:
         return Level(level.height, level.width, level.iterations, partial(self._open, level), detail)
 
     def _detail(self, level: LevelSpec, number: int) -> Tensor | None:
-        deviation = _DETAIL[self._spec.kind] if number and self._spec.init == "noise" else 0.0
+        deviation = _DETAIL[self._spec.kind] if number and self._spec.options.init == "noise" else 0.0
         if not deviation:
             return None
-        detail = canvases.fine_detail([self._spec.seed], level.height, level.width, deviation=deviation)
+        detail = canvases.fine_detail([self._spec.options.seed], level.height, level.width, deviation=deviation)
         return detail.to(self._device)
 
     def _open(self, level: LevelSpec) -> Objective:
@@ -194,7 +200,7 @@ class PreparedJob:
         tiles = None
         if tile is not None:
             tiles = cut(level.height, level.width, tile, stride=network.grid, radius=network.radius)
-        view = color.grey if self._spec.color == "luminance" else None
+        view = color.grey if self._spec.options.color == "luminance" else None
         return Objective(network, terms, tiles=tiles, view=view)
 
     def _network_in(self, dtype: torch.dtype) -> TruncatedVGG:
@@ -204,22 +210,22 @@ class PreparedJob:
         parameters = load_network(self._model)
         return TruncatedVGG(
             parameters.weights, layers, heads=parameters.heads, order=order, scale=scale, shift=shift,
-            pool=spec.pooling, padding=spec.map_padding, dtype=dtype, device=self._device,
+            pool=spec.options.pooling, padding=spec.map_padding, dtype=dtype, device=self._device,
         )  # fmt: skip
 
     def _start(self, level: LevelSpec) -> Tensor:
         """The canvas of the first level; pictures are scaled down to it."""
-        spec, seeds, size = self._spec, [self._spec.seed], (level.height, level.width)
+        spec, seeds, size = self._spec, [self._spec.options.seed], (level.height, level.width)
         noise = partial(canvases.noise, seeds, *size)
         blended = spec.content or (spec.styles[0].picture if spec.styles else None)
-        match spec.init:
+        match spec.options.init:
             case "content" if spec.content is not None:
                 return canvases.resized(canvas_of(spec.content), *size)
             case "image" if spec.init_image is not None:
                 return canvases.resized(canvas_of(spec.init_image), *size)
             case "blend" if blended is not None:
                 picture = canvases.resized(canvas_of(blended), *size)
-                return picture.lerp(noise(), spec.init_noise)
+                return picture.lerp(noise(), spec.options.init_noise)
             case "style_statistics":
                 statistics = [color.color_statistics(canvas_of(style.picture)) for style in self._terms.styles]
                 shares = [style.share for style in self._terms.styles]
@@ -233,7 +239,7 @@ class PreparedJob:
 def precision_of(spec: JobSpec, device: torch.device) -> str:
     """The precision that a job's convolutions run in on a device: "float32" or "bfloat16", where it has that."""
     # Where it is not native it is no choice: torch's fallback takes a hundred times as long as float32.
-    return "bfloat16" if spec.precision != "float32" and has_native_bfloat16(device) else "float32"
+    return "bfloat16" if spec.options.precision != "float32" and has_native_bfloat16(device) else "float32"
 
 
 def _moved(value: Any, device: torch.device) -> Any:
@@ -262,6 +268,6 @@ def _stated(term: Term) -> float:
 
 
 def _optimizer(spec: JobSpec, *, host_history: bool) -> Optimizer:
-    if spec.optimizer == "adam":
-        return Adam(spec.learning_rate)
-    return LBFGS(spec.learning_rate, history=spec.lbfgs_history, host=host_history)
+    if spec.options.optimizer == "adam":
+        return Adam(spec.options.learning_rate)
+    return LBFGS(spec.options.learning_rate, history=spec.options.lbfgs_history, host=host_history)

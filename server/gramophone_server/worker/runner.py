@@ -97,7 +97,7 @@ class JobRunner:
             begun -= before.elapsed
         # One that had room before runs in the same tiles again, whose rounding its bytes depend on.
         again = before is not None and before.squeeze == job.squeeze
-        planned = replace(spec, tile_size=before.tile) if again and before else spec
+        planned = spec.with_options(tile_size=before.tile or 0) if again and before else spec
         way = self._estimator.plan(planned, model.manifest, job.squeeze)
         if not way.fits:
             # By the figures it fitted once, and then it did not.
@@ -123,11 +123,11 @@ class JobRunner:
             self.moved = time.monotonic()
             if not frame.best.loss.isfinite().all():
                 raise DivergedError(frame.iteration, prepared.precision)
-            due = not spec.paced or self.moved - reported >= pause(self.moved - begun)
-            if due or frame.iteration == spec.iterations:
+            due = spec.options.report_every or self.moved - reported >= pause(self.moved - begun)
+            if due or frame.iteration == spec.options.iterations:
                 reported = self.moved
                 progress = self._progress(spec, prepared, frame, begun, speed)
-                shown = spec.preview.every and next(reports) % spec.preview.every == 0
+                shown = spec.options.preview.every and next(reports) % spec.options.preview.every == 0
                 file.progress(progress)
                 self._send(job, progress, prepared.preview(frame) if shown else None, file)
             if job.job_id in self._cancelled:
@@ -139,7 +139,7 @@ class JobRunner:
             if checkpoints.due:
                 # Not kept beyond its writing: it holds what steps would have freed.
                 checkpoints.begin(checkpoint())
-            if spec.time_limit is not None and time.monotonic() - begun >= spec.time_limit:
+            if spec.options.time_limit is not None and time.monotonic() - begun >= spec.options.time_limit:
                 break
             # Two canvases, which the steps to the next one have no use for.
             del frame
@@ -153,7 +153,7 @@ class JobRunner:
         if warnings := remarks(judged, frame.iteration):
             recipe["warnings"] = [*recipe.get("warnings", []), *warnings]
             log.warning("job %s: %s", job.job_id, " ".join(warnings))
-        image, recipe_json = encode_result(judged.picture, spec.result, recipe)
+        image, recipe_json = encode_result(judged.picture, spec.options.result, recipe)
         result = Result(
             image, judged.loss, judged.terms, frame.iteration, spec.model, recipe_json,
             prepare=optimizing - begun, optimize=optimized - optimizing,
@@ -168,16 +168,16 @@ class JobRunner:
         terms, loss = prepared.loss_terms(frame), prepared.loss(frame)
         now = time.monotonic()
         rate = speed.at(frame.iteration, now)
-        remaining = (spec.iterations - frame.iteration) / rate
-        if spec.time_limit is not None:
-            remaining = max(0.0, min(remaining, begun + spec.time_limit - now))
-        return Progress(frame.iteration, spec.iterations, loss, terms, rate, now - begun, remaining)
+        remaining = (spec.options.iterations - frame.iteration) / rate
+        if spec.options.time_limit is not None:
+            remaining = max(0.0, min(remaining, begun + spec.options.time_limit - now))
+        return Progress(frame.iteration, spec.options.iterations, loss, terms, rate, now - begun, remaining)
 
     def _send(self, job: Run, progress: Progress, picture: np.ndarray | None, file: EventFile) -> None:
         def make() -> Progressed:
             if picture is None:
                 return Progressed(job.job_id, progress)
-            preview = encode_preview(picture, job.spec.preview.size, job.spec.preview.format)
+            preview = encode_preview(picture, job.spec.options.preview.size, job.spec.options.preview.format)
             file.preview(progress.iteration, preview)
             return Progressed(job.job_id, replace(progress, preview=preview))
 
@@ -190,7 +190,7 @@ class JobRunner:
         # What ran, where the clock or the device decided it.
         recipe["iterations"] = iterations
         recipe["precision"] = prepared.precision
-        recipe["tile_size"] = tile
+        recipe["tile_size"] = tile or 0
         recipe["model"] = {"name": spec.model, "sha256": model.manifest.sha256}
         recipe["device"] = str(self._device)
         recipe["threads"] = torch.get_num_threads()

@@ -48,9 +48,9 @@ class Terms:
         self._unit: int | None = None
         self.styles = spec.styles
         self._content = spec.content
-        if spec.content is not None and spec.color != "style":
-            self.styles = tuple(in_content_colors(style, spec.content, spec.color) for style in spec.styles)
-            if spec.color == "luminance":
+        if spec.content is not None and spec.options.color != "style":
+            self.styles = tuple(in_content_colors(style, spec.content, spec.options.color) for style in spec.styles)
+            if spec.options.color == "luminance":
                 self._content = in_grey(spec.content)
 
     def at(self, level: LevelSpec) -> list[Term]:
@@ -82,8 +82,11 @@ class Terms:
             drafts += self._style(level, styles, number)
         if self._content is not None and self._spec.content_layers:
             drafts += self._content_terms(level, self._content)
-        if self._spec.tv_weight:
-            weight, size = Magnitude.of(self._spec.tv_weight), Magnitude.of(self._spec.tv_weight, _ROUGHNESS)
+        if self._spec.options.tv_weight:
+            weight, size = (
+                Magnitude.of(self._spec.options.tv_weight),
+                Magnitude.of(self._spec.options.tv_weight, _ROUGHNESS),
+            )
             drafts.append(_Draft(Term("total_variation", "", None, _UNWEIGHED), weight, size))
         return drafts
 
@@ -108,7 +111,7 @@ class Terms:
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
             matrices = self._targets.grams(
-                self._model, small.picture, layers, spec.pooling, spec.map_padding, small.source_mask
+                self._model, small.picture, layers, spec.options.pooling, spec.map_padding, small.source_mask
             )
             for layer, matrix in matrices.items():
                 mixed[layer] = mixed.get(layer, 0) + np.float32(style.share / total) * matrix
@@ -127,7 +130,7 @@ class Terms:
         spec = self._spec
         small = scaled(content, level.width, level.height)
         layers = [w.layer for w in spec.content_layers]
-        maps = self._targets.maps(self._model, small, layers, spec.pooling, spec.map_padding)
+        maps = self._targets.maps(self._model, small, layers, spec.options.pooling, spec.map_padding)
         drafts = []
         for w in spec.content_layers:
             term = Term("content", w.layer, torch.from_numpy(maps[w.layer])[None].to(self._device), _UNWEIGHED)
@@ -137,7 +140,7 @@ class Terms:
     def _draft(self, term: Term, target: np.ndarray, *weights: float) -> _Draft:
         """A term whose loss of a blank canvas is its target's sum of squares over a divisor, or 1 if it is relative."""
         divisor = 4 * len(target) ** 2 if term.kind == "style" else 2
-        if self._spec.loss_scale == "relative":
+        if self._spec.options.loss_scale == "relative":
             squares = float(np.square(target, dtype=np.float64).sum()) or 1.0
             return _Draft(term, Magnitude.of(*weights, divisor / squares), Magnitude.of(*weights))
         squares = float(np.vdot(target, target)) or 1.0
@@ -152,7 +155,7 @@ def _divisor(spec: JobSpec) -> Magnitude:
         return Magnitude.of(_unusual(spec.content_weight, 10), _unusual(content, 10))
     if style and spec.style_weight:
         return Magnitude.of(_unusual(spec.style_weight, 1e4), _unusual(style, 10))
-    return Magnitude.of(_unusual(spec.tv_weight, 10) or 1.0)
+    return Magnitude.of(_unusual(spec.options.tv_weight, 10) or 1.0)
 
 
 def _unusual(weight: float, most: float) -> float:

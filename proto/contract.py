@@ -1,0 +1,221 @@
+"""Reads the contract from the descriptors that protoc writes: fields with their rules and comments, and enums."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+
+PACKAGE = "gramophone.v1"
+_CONSTANT = re.compile(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b")
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_WHOLE = {_FIELD.TYPE_INT32: (-(2**31), 2**31 - 1), _FIELD.TYPE_UINT32: (0, 2**32 - 1),
+          _FIELD.TYPE_INT64: (-(2**63), 2**63 - 1)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value of an enum: its name in the contract, its word ("lbfgs" of OPTIMIZER_LBFGS), its number, its comment."""
+
+    name: str
+    word: str
+    number: int
+    comment: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a message.
+
+    Attributes:
+        path: from the message that was asked for, such as "preview.every".
+        option: the name under which libraries offer it.
+        type: "integer", "number", "choice", "text", "duration" or "image".
+        enum: name of the enum of a choice, such as "Optimizer".
+        choices: its values, the zero one left out, and those that the rules do not allow.
+        comment: what the contract says of it.
+        rules: the FieldRules message.
+        bounds: least and greatest value of its type, of an integer.
+        image: path of a field that takes a picture as the same option; empty for none.
+    """
+
+    path: str
+    option: str
+    type: str
+    enum: str
+    choices: tuple[Choice, ...]
+    comment: str
+    rules: Any
+    bounds: tuple[int, int]
+    image: str = ""
+
+    @property
+    def name(self) -> str:
+        """The field's own name."""
+        return self.path.rpartition(".")[2]
+
+    @cached_property
+    def values(self) -> tuple[int, ...]:
+        """The only numbers allowed; empty for all within the bounds."""
+        return tuple(int(value) for value in self.rules.values) if self.type == "integer" else ()
+
+    def word(self, value: str) -> str:
+        """The word of an enum's value, or the number as it stands."""
+        return next((choice.word for choice in self.choices if choice.name == value), value)
+
+    @property
+    def sent(self) -> str:
+        """The word that libraries send where none is given; empty for none."""
+        return self.word(self.rules.library_value)
+
+    @property
+    def default(self) -> str:
+        """What libraries do where no value is given, in words."""
+        rules = self.rules
+        if self.sent:
+            return self.sent
+        if rules.default_style:
+            of_kind = {kind: self.word(getattr(rules, f"default_{kind}")) for kind in ("style", "content", "transfer")}
+            return _by_kind(of_kind)
+        return self.word(rules.default_value) or rules.default_by
+
+    @property
+    def constant(self) -> str:
+        """The default where it is the same for every job, as a word or a number; else empty."""
+        return self.word(self.rules.default_value)
+
+    @property
+    def example(self) -> str:
+        """A value that can be written."""
+        return self.rules.example or self.constant or (self.choices[0].word if self.choices else "1")
+
+    @property
+    def range(self) -> str:
+        """The values allowed, in words; empty where words or a picture are."""
+        rules, unit = self.rules, f" {self.rules.unit}" if self.rules.unit else ""
+        if self.type not in ("integer", "number", "duration"):
+            return ""
+        if self.values:
+            return " or ".join(map(str, self.values)) + unit
+        low = rules.min if rules.HasField("min") else self.bounds[0]
+        high = rules.max if rules.HasField("max") else self.bounds[1] if self.type == "integer" else None
+        zero = "0, or " if rules.or_zero else ""
+        if high is None:
+            return f"{zero}{'greater than' if rules.min_excluded else 'at least'} {low:g}{unit}"
+        if rules.min_excluded:
+            return f"{zero}greater than {low:g}, at most {_number(high)}{unit}"
+        return f"{zero}{_number(low)} to {_number(high)}{unit}"
+
+
+class Contract:
+    """What is in the .proto files below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        files = _descriptors(folder)
+        pool = DescriptorPool()
+        self._comments: dict[tuple[str, str], str] = {}
+        self._messages: dict[str, Any] = {}
+        self._enums: dict[str, Any] = {}
+        for file in files.file:
+            pool.Add(file)  # type: ignore[no-untyped-call]
+            self._read(file)
+        # As of this pool, so that the extension is known to it.
+        self._rules = pool.FindExtensionByName(f"{PACKAGE}.rules")  # type: ignore[no-untyped-call]
+        self._options = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FieldOptions"))  # type: ignore[no-untyped-call]
+
+    def enums(self) -> dict[str, tuple[Choice, ...]]:
+        """All enums, with their values but for the zero ones."""
+        return {name: self._choices(name, []) for name in self._enums}
+
+    def words(self) -> dict[str, str]:
+        """The word for each value of each enum."""
+        names = [(enum.value[0].name.removesuffix("UNSPECIFIED"), enum.value[1:]) for enum in self._enums.values()]
+        return {value.name: value.name.removeprefix(prefix).lower() for prefix, values in names for value in values}
+
+    def comment(self, *path: str) -> str:
+        """What stands above a message, a field or an enum's value, as one paragraph, with words for values of enums."""
+        comment = self._comments.get((path[0], ".".join(path[1:])), "")
+        words = self.words()
+        return _CONSTANT.sub(lambda name: f"`{words[name[0]]}`" if name[0] in words else name[0], comment)
+
+    def fields(self, message: str, *, at: str = "", prefix: str = "") -> list[Field]:
+        """The fields of a message that libraries make options of; those of the messages in it come in their place."""
+        found: list[Field] = []
+        for field in self._messages[message].field:
+            path, option = f"{at}{field.name}", prefix + field.name
+            inner = field.type_name.removeprefix(f".{PACKAGE}.")
+            if field.type == _FIELD.TYPE_MESSAGE and inner not in ("InputImage", ".google.protobuf.Duration"):
+                if field.label != _FIELD.LABEL_REPEATED:
+                    found += self.fields(inner, at=f"{path}.", prefix=f"{option}_" if inner.endswith("Options") else "")
+                continue
+            found.append(self._field(message, field, path, option, inner))
+        return found
+
+    def _field(self, message: str, field: Any, path: str, option: str, inner: str) -> Field:
+        rules = self._options.FromString(field.options.SerializeToString()).Extensions[self._rules]
+        kinds = {_FIELD.TYPE_DOUBLE: "number", _FIELD.TYPE_STRING: "text", _FIELD.TYPE_ENUM: "choice"}
+        if inner in ("InputImage", ".google.protobuf.Duration"):
+            kind = "image" if inner == "InputImage" else "duration"
+        else:
+            kind = kinds.get(field.type, "integer")
+        choices = self._choices(inner, list(rules.values)) if kind == "choice" else ()
+        return Field(
+            path, rules.option or option, kind, inner if kind == "choice" else "", choices,
+            self.comment(message, field.name), rules, _WHOLE.get(field.type, (0, 0)),
+        )  # fmt: skip
+
+    def _choices(self, enum: str, allowed: list[str]) -> tuple[Choice, ...]:
+        values = self._enums[enum].value
+        prefix = values[0].name.removesuffix("UNSPECIFIED")
+        return tuple(
+            Choice(value.name, value.name.removeprefix(prefix).lower(), value.number, self.comment(enum, value.name))
+            for value in values
+            if value.number and (not allowed or value.name in allowed)
+        )
+
+    def _read(self, file: Any) -> None:
+        if file.package != PACKAGE:
+            return
+        self._messages |= {message.name: message for message in file.message_type}
+        self._enums |= {enum.name: enum for enum in file.enum_type}
+        for location in file.source_code_info.location:
+            match tuple(location.path):
+                case (4, i):
+                    key = (file.message_type[i].name, "")
+                case (4, i, 2, j):
+                    key = (file.message_type[i].name, file.message_type[i].field[j].name)
+                case (5, i):
+                    key = (file.enum_type[i].name, "")
+                case (5, i, 2, j):
+                    key = (file.enum_type[i].name, file.enum_type[i].value[j].name)
+                case _:
+                    continue
+            self._comments[key] = re.sub(r"\s+", " ", location.leading_comments).strip()
+
+
+def _descriptors(folder: Path) -> descriptor_pb2.FileDescriptorSet:
+    names = sorted(str(path.relative_to(folder)) for path in folder.glob("gramophone/v1/*.proto"))
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "contract.binpb"
+        command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--include_imports", "--include_source_info"]
+        subprocess.run([*command, f"--descriptor_set_out={out}", *names], cwd=folder, check=True)
+        return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+
+
+def _by_kind(words: dict[str, str]) -> str:
+    """Such as "square for style, longest_side for content and transfer"."""
+    kinds: dict[str, list[str]] = {}
+    for kind, word in words.items():
+        kinds.setdefault(word, []).append(kind)
+    return ", ".join(f"{word} for {' and '.join(of)}" for word, of in kinds.items())
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"

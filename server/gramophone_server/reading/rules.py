@@ -1,0 +1,145 @@
+"""Reads the fields of a message by the rules that the contract gives them: bounds, values allowed, defaults."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor as Types
+from google.protobuf.message import Message
+
+from gramophone.v1 import field_rules_pb2
+
+from ..messages.options import JobKind
+from ..rpc.violations import Checker
+
+# Of a field or an enum; protobuf's implementations each have classes of their own.
+Descriptor = Any
+
+_DURATION = "google.protobuf.Duration"
+# Bits of whole numbers, by their types; the rest are floating-point numbers.
+_BITS = {Types.CPPTYPE_INT32: 31, Types.CPPTYPE_INT64: 63, Types.CPPTYPE_UINT32: 32}
+
+
+def rules_of(field: Descriptor) -> field_rules_pb2.FieldRules:
+    """The rules of a field."""
+    rules: field_rules_pb2.FieldRules = field.GetOptions().Extensions[field_rules_pb2.rules]
+    return rules
+
+
+def read_fields(
+    message: Message,
+    check: Checker,
+    *,
+    kind: JobKind | None = None,
+    unset: Mapping[str, Any] | None = None,
+    at: str = "",
+) -> dict[str, Any]:
+    """The values of a message's fields by name, noting what is wrong with them; a wrong one reads as unset.
+
+    Numbers and texts are as they are, values of enums are words ("lbfgs"), durations are seconds, messages are dicts.
+    Repeated fields and pictures are left out.
+
+    Args:
+        kind: of the job, on which some defaults depend.
+        unset: defaults that no rule says, by name. A field without any default is None.
+        at: the path of the message in the request, with a dot at its end.
+    """
+    values = {}
+    for field in message.DESCRIPTOR.fields:
+        inner = field.message_type
+        if field.is_repeated or (inner is not None and inner.name == "InputImage"):
+            continue
+        if inner is not None and inner.full_name != _DURATION:
+            value: Any = read_fields(getattr(message, field.name), check, kind=kind, at=f"{at}{field.name}.")
+        else:
+            value = read_field(message, field.name, check, kind=kind, at=at)
+            if value is None and unset is not None:
+                value = unset.get(field.name)
+        values[field.name] = value
+    return values
+
+
+def read_field(message: Message, name: str, check: Checker, *, kind: JobKind | None = None, at: str = "") -> Any:
+    """The value of one field, see `read_fields`; None where it is unset or wrong and no rule says a default."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    rules = rules_of(field)
+    if _is_set(message, field):
+        value = getattr(message, name)
+        reason = _wrong(value, field, rules)
+        if reason is None:
+            return _plain(value, field)
+        check.add(at + name, f"is {reason}")
+    default = rules.default_value or (getattr(rules, f"default_{kind}") if kind else "")
+    if not default:
+        return None
+    if field.enum_type is not None:
+        return word_of(field.enum_type, field.enum_type.values_by_name[default].number)
+    return int(default) if field.cpp_type in _BITS else float(default)
+
+
+def word_of(enum: Descriptor, number: int) -> str:
+    """The word for a value of an enum: its name in lower case without the enum's prefix."""
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    word: str = enum.values_by_number[number].name.removeprefix(prefix).lower()
+    return word
+
+
+def _is_set(message: Message, field: Descriptor) -> bool:
+    """UNSPECIFIED means the same as an unset field, and so does an empty text that has no presence."""
+    value = getattr(message, field.name)
+    if field.enum_type is not None:
+        return bool(value)
+    return message.HasField(field.name) if field.has_presence else bool(value)
+
+
+def _plain(value: Any, field: Descriptor) -> Any:
+    if field.enum_type is not None:
+        return word_of(field.enum_type, value)
+    return _seconds(value) if field.message_type is not None else value
+
+
+def _wrong(value: Any, field: Descriptor, rules: field_rules_pb2.FieldRules) -> str | None:
+    """The value and what it must be, if it is not allowed."""
+    if field.enum_type is not None:
+        return _wrong_word(value, field.enum_type, list(rules.values))
+    if field.cpp_type == Types.CPPTYPE_STRING:
+        return None
+    if field.message_type is not None:
+        seconds = _seconds(value)
+        return None if seconds > 0 else f"{seconds:g} s, but must be greater than 0"
+    if rules.values:
+        return None if str(value) in rules.values else f"{value}, but must be {' or '.join(rules.values)}"
+    if rules.or_zero and value == 0:
+        return None
+    return _out_of_bounds(value, field, rules)
+
+
+def _wrong_word(value: int, enum: Descriptor, allowed: list[str]) -> str | None:
+    names = allowed or [known.name for known in enum.values if known.number]
+    known = enum.values_by_number.get(value)
+    if known is None:
+        return f"{value}, which is not a value of the enum; use one of {', '.join(names)}"
+    return None if known.name in names else f"{known.name}, but must be one of {', '.join(names)}"
+
+
+def _out_of_bounds(value: float, field: Descriptor, rules: field_rules_pb2.FieldRules) -> str | None:
+    bits = _BITS.get(field.cpp_type)
+    low = rules.min if rules.HasField("min") else -math.inf
+    high = rules.max if rules.HasField("max") else math.inf
+    good = math.isfinite(value) and low <= value <= high and not (rules.min_excluded and value == low)
+    if good:
+        return None
+    zero = "0 or " if rules.or_zero else ""
+    if bits is not None:
+        most = int(high) if math.isfinite(high) else 2**bits - 1
+        return f"{value}, but must be {zero}{int(low)} to {most}"
+    if rules.min_excluded:
+        bounds = f"greater than {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
+    else:
+        bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+    return f"{value}, but must be a finite number, {zero}{bounds}"
+
+
+def _seconds(duration: Any) -> float:
+    seconds: float = duration.seconds + duration.nanos / 1e9
+    return seconds

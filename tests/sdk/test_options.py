@@ -1,0 +1,73 @@
+"""The Options of jobs as tools of Python see them: at run time, in a web framework, under a type checker."""
+
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pydantic
+import pytest
+
+import gramophone
+from gramophone.options import OPTIONS
+
+WRONG = {
+    'client.style("a.png", optimizer="lbfgs", size=64)': True,
+    'client.style("a.png", optimizer="lbfgs", init=b"picture")': True,
+    'client.estimate("style", "a.png")': True,
+    'client.jobs(states=["running"], kinds=["style"], order="oldest_first")': True,
+    'client.style("a.png", optimizer="lbgfs")': False,
+    'client.style("a.png", fit="squarre")': False,
+    'client.style("a.png", sise=64)': False,
+    'client.style("a.png", size="64")': False,
+    'client.style("a.png", preview_format="tiff")': False,
+    'client.content("a.png", init="style")': True,  # the path of a picture
+    'client.transfer("a.png", "b.png", on_disconnect="stay")': False,
+    'client.estimate("stile", "a.png")': False,
+    'client.jobs(states=["runing"])': False,
+    'client.jobs(order="newest")': False,
+    'client.features("a.png", ["conv1_1"], kind="grams")': False,
+}
+
+
+def module(asynchronous: bool) -> str:
+    """A module with one call in each line; those that are wrong are for a type checker to find."""
+    client = "gramophone.aio.Client" if asynchronous else "gramophone.Client"
+    head = f"import gramophone\n\n{'async ' if asynchronous else ''}def use(client: {client}) -> None:\n"
+    return head + "".join(f"    {'await ' * (asynchronous and 'jobs' not in call)}{call}\n" for call in WRONG)
+
+
+def expected() -> set[int]:
+    return {number for number, right in enumerate(WRONG.values(), start=4) if not right}
+
+
+def test_every_hint_is_there_at_run_time():
+    hints = typing.get_type_hints(gramophone.Options)
+    assert set(hints) == {option.name for option in OPTIONS}
+    assert hints["size"] is int and typing.get_args(hints["optimizer"]) == ("lbfgs", "adam")
+
+
+def test_it_is_the_body_of_a_request():
+    adapter = pydantic.TypeAdapter(gramophone.Options)
+    assert adapter.validate_python({"size": 64, "fit": "square"}) == {"size": 64, "fit": "square"}
+    schema = adapter.json_schema()
+    assert set(schema["properties"]) == {option.name for option in OPTIONS}
+    for wrong in ({"fit": "squarre"}, {"size": "big"}):
+        with pytest.raises(pydantic.ValidationError):
+            adapter.validate_python(wrong)
+
+
+def test_a_body_names_no_file_of_the_server(tmp_path):
+    """A picture in a body is bytes; a text that is no word is no path that would be opened."""
+    value = pydantic.TypeAdapter(gramophone.Options).validate_python({"init": str(tmp_path / "a.png")})["init"]
+    assert isinstance(value, bytes)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_mypy_finds_each_wrong_word(tmp_path: Path, asynchronous: bool) -> None:
+    path = tmp_path / "use.py"
+    path.write_text(module(asynchronous))
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(gramophone.__file__).parents[1])
+    found = {int(line.split(":")[1]) for line in done.stdout.splitlines() if line.startswith(str(path))}
+    assert found == expected(), done.stdout + done.stderr

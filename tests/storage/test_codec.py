@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gramophone_server.messages.events import EncodedPicture, Failure, LossTerm, Progress, Result
+from gramophone_server.messages.options import ResultOptions
 from gramophone_server.messages.spec import JobSpec, Mask, Picture, StylePicture
 from gramophone_server.storage import codec
 from tests.messages.specs import make_spec
@@ -42,13 +43,24 @@ def test_a_spec_keeps_what_is_wrong_with_its_pictures():
 
 
 def changed(spec: JobSpec, **values: object) -> str:
-    """The spec as JSON in which some values are others."""
-    return json.dumps(json.loads(codec.encode_spec(spec)) | values)
+    """The spec as JSON in which some values, or some of its options, are others."""
+    kept = json.loads(codec.encode_spec(spec))
+    options = {name: value for name, value in values.items() if name in kept["options"]}
+    kept["options"] |= options
+    return json.dumps(kept | {name: value for name, value in values.items() if name not in options})
+
+
+def second_form(spec: JobSpec, **values: object) -> str:
+    """The spec as version 2 has it: the options are fields of the spec itself, and `paced` stands for 0."""
+    kept = json.loads(changed(spec, version=2)) | {"paced": False}
+    options = kept.pop("options")
+    del options["scales"]
+    return json.dumps(kept | options | {"tile_size": None} | values)
 
 
 def first_form(spec: JobSpec, **values: object) -> str:
-    """The spec as the earliest servers wrote it: without a version, and without `paced`."""
-    kept = json.loads(changed(spec, **values))
+    """The spec as the earliest servers wrote it: as version 2, but without a version, and without `paced`."""
+    kept = json.loads(second_form(spec, **values))
     del kept["version"], kept["paced"]
     return json.dumps(kept)
 
@@ -61,22 +73,37 @@ def test_a_spec_says_its_version(spec):
     ("values", "paced"), [({}, False), ({"report_pause": 0.0}, False), ({"report_pause": 0.5}, True)]
 )
 def test_a_spec_of_the_first_version(spec, values, paced):
-    assert codec.decode_spec(first_form(spec, **values)) == replace(spec.without_pixels(), paced=paced)
+    assert codec.decode_spec(first_form(spec, **values)) == (
+        spec.without_pixels().with_options(report_every=0 if paced else spec.options.report_every)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        ({}, {}), ({"tile_size": 128}, {"tile_size": 128}), ({"paced": True, "report_every": 10}, {"report_every": 0}),
+        ({"seed": 2**63 - 1}, {"seed": 2**63 - 1}), ({"result": {"format": "tiff", "bit_depth": 16}}, {
+            "result": ResultOptions(format="tiff", bit_depth=16)}),
+    ],
+)  # fmt: skip
+def test_a_spec_of_the_second_version(spec, values, options):
+    assert codec.decode_spec(second_form(spec, **values)) == spec.without_pixels().with_options(**options)
 
 
 def test_a_spec_goes_through_the_upgrades_it_has_not_had(spec, monkeypatch):
     calls = []
 
     def step(values: dict[str, object]) -> dict[str, object]:
-        calls.append(values["seed"])
-        return values | {"seed": 7}
+        calls.append(values["options"]["seed"])
+        return values | {"options": values["options"] | {"seed": 7}}
 
     monkeypatch.setattr(codec, "UPGRADES", (*codec.UPGRADES, step))
     monkeypatch.setattr(codec, "SPEC_VERSION", codec.SPEC_VERSION + 1)
-    assert codec.decode_spec(changed(spec, version=2, seed=5)).seed == 7
-    assert codec.decode_spec(first_form(spec, seed=6)).seed == 7
-    assert codec.decode_spec(changed(spec, version=3, seed=5)).seed == 5
-    assert calls == [5, 6]
+    assert codec.decode_spec(second_form(spec, seed=4)).options.seed == 7
+    assert codec.decode_spec(changed(spec, version=3, seed=5)).options.seed == 7
+    assert codec.decode_spec(first_form(spec, seed=6)).options.seed == 7
+    assert codec.decode_spec(changed(spec, version=4, seed=5)).options.seed == 5
+    assert calls == [4, 5, 6]
 
 
 def test_a_spec_of_a_later_version(spec):
@@ -96,7 +123,7 @@ def test_a_version_that_is_none(spec, version):
     "values",
     [
         {"version": 1, "report_pause": None}, {"width": 0}, {"height": -5}, {"width": 2**40}, {"levels": []},
-        {"report_every": 0}, {"iterations": -1}, {"levels": [{"width": 0, "height": 1, "iterations": 1}]},
+        {"report_every": -1}, {"iterations": -1}, {"levels": [{"width": 0, "height": 1, "iterations": 1}]},
         {"kind": "sculpture"}, {"optimizer": "sgd"}, {"model": "\ud800"}, {"grain": 1},
         {"content": {"width": 0, "height": 1, "rgb": "", "sha256": ""}},
     ],
@@ -108,7 +135,7 @@ def test_a_spec_that_no_job_can_have(spec, values):
 
 
 def test_a_spec_of_other_scripts(spec):
-    other = replace(spec.without_pixels(), model="日本語 😀")
+    other = spec.without_pixels().with_options(model="日本語 😀")
     assert codec.decode_spec(codec.encode_spec(other)) == other
 
 

@@ -99,15 +99,15 @@ async def test_their_specs_are_read_whole(folder):
         assert {job.id for job in unfinished} == {job.id for job in found if not job.state.final}
         assert {job.spec.kind for job in unfinished} == {"style", "content", "transfer"}
         for job in found:
-            assert job.spec.iterations > 0
+            assert job.spec.options.iterations > 0
             assert pixels_of(store, job) if job.spec.styles else job.spec.content is not None
 
 
 @pytest.mark.parametrize(("name", "paced"), [("53dfece", {False}), ("d22920f", {False, True})])
 async def test_the_pace_of_the_earliest_jobs(name, paced, tmp_path):
     async with opened(unpacked(name, tmp_path)) as (_, unfinished):
-        assert {job.spec.paced for job in unfinished} == paced
-        assert all(job.spec.paced is False for job in unfinished if job.attempts)
+        assert {job.spec.options.report_every == 0 for job in unfinished} == paced
+        assert all(job.spec.options.report_every for job in unfinished if job.attempts)
 
 
 def test_jobs_that_cannot_be_read_fail_alone(tmp_path):

@@ -31,13 +31,17 @@ def has(text: str, **fields: object) -> str:
     return json.dumps(json.loads(text) | fields)
 
 
+def options_of(text: str) -> str:
+    return json.dumps(json.loads(text)["options"])
+
+
 BROKEN = {
-    "lacks a field": lambda text: lacks(text, "seed"),
+    "lacks a field": lambda text: lacks(text, "levels"),
     "has one more": lambda text: has(text, grain=3),
     "another kind": lambda text: has(text, kind="sculpture"),
     "null": lambda text: has(text, width=None),
     "no version": lambda text: has(text, version="two"),
-    "half a character": lambda text: has(text, model="\ud800"),
+    "half a character": lambda text: has(text, options=json.loads(has(options_of(text), model="\ud800"))),
     "a picture that lacks a field": lambda text: has(text, content={"width": 3}),
     "no JSON": lambda text: text[:-1],
     "not an object": lambda text: "[]",
@@ -158,10 +162,10 @@ async def test_a_failure_to_read_is_kept(tmp_path):
 
 async def test_a_field_with_a_default_may_be_missing(tmp_path):
     await fill(tmp_path)
-    change(tmp_path, "0003", spec=lambda text: lacks(text, "paced"))
+    change(tmp_path, "0003", spec=lambda text: has(text, options=json.loads(lacks(options_of(text), "plateau"))))
     async with opened(tmp_path) as (_, unfinished):
         assert [job.id for job in unfinished] == ["0003", "0004"]
-        assert unfinished[0].spec.paced is False
+        assert unfinished[0].spec.options.plateau == 0
 
 
 @pytest.mark.parametrize(

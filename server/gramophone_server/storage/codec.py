@@ -25,6 +25,14 @@ _T = TypeVar("_T")
 _LONGEST, _MOST = 315_576_000_000, 2**31 - 1
 
 
+# Options that a spec of version 2 has beside its other fields.
+_OPTIONS_OF_2 = (
+    "size", "fit", "iterations", "optimizer", "learning_rate", "init", "seed", "precision", "pooling", "tv_weight",
+    "report_every", "preview", "time_limit", "model", "padding", "init_noise", "averaging", "plateau", "color",
+    "loss_scale", "lbfgs_history", "result", "tile_size",
+)  # fmt: skip
+
+
 class UnreadableError(Exception):
     """What is stored is not what this version writes; the message says where."""
 
@@ -39,7 +47,17 @@ def _name_pacing(values: dict[str, Any]) -> dict[str, Any]:
     return {"paced": pause > 0, **values}
 
 
-UPGRADES: tuple[Upgrade, ...] = (_name_pacing,)
+def _nest_options(values: dict[str, Any]) -> dict[str, Any]:
+    """2 → 3: what the contract has in SynthesisOptions is in one value; 0 stands for what suits the job."""
+    options = {name: values.pop(name) for name in _OPTIONS_OF_2 if name in values}
+    if values.pop("paced", False):
+        options["report_every"] = 0
+    if "tile_size" in options:
+        options["tile_size"] = options["tile_size"] or 0
+    return {**values, "options": options}
+
+
+UPGRADES: tuple[Upgrade, ...] = (_name_pacing, _nest_options)
 """Number n makes a spec of version n + 1 one of version n + 2. A spec that does not say its version is of version 1."""
 
 SPEC_VERSION = 1 + len(UPGRADES)
@@ -62,9 +80,9 @@ def decode_spec(text: str) -> JobSpec:
     """
     spec = _decode(_strict, text, JobSpec, _upgraded)
     _check_sizes(spec, *spec.levels, *spec.pictures())
-    _check_counts(spec.iterations)
-    if spec.report_every < 1 or not spec.levels:
-        raise UnreadableError("it has no reports or no levels")
+    _check_counts(spec.options.iterations)
+    if spec.options.report_every < 0 or not spec.levels:
+        raise UnreadableError("it has less than no reports, or no levels")
     return spec
 
 

@@ -14,7 +14,6 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from gramophone_server.blobs import BlobStore
-from gramophone_server.storage.archive import Query
 from gramophone_server.storage.database import (
     REVISION,
     STEPS,
@@ -25,6 +24,7 @@ from gramophone_server.storage.database import (
     open_engine,
     schema,
 )
+from gramophone_server.storage.query import Query
 from tests import databases
 
 from .stores import events, opened

@@ -11,7 +11,7 @@ import pytest
 
 from gramophone.v1 import job_pb2, job_service_pb2
 from gramophone_server.messages.events import State
-from gramophone_server.storage.archive import Query
+from gramophone_server.storage.query import Query
 from gramophone_server.storage.quotas import Retention
 from tests.harness import ServerProcess, events
 

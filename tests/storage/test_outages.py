@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from gramophone_server.messages.events import Failure, Progress, State
-from gramophone_server.storage.archive import Query
 from gramophone_server.storage.errors import StorageAwayError, StorageFullError
 from gramophone_server.storage.folder import DataFolderError
 from gramophone_server.storage.job import Job
+from gramophone_server.storage.query import Query
 from gramophone_server.storage.store import JobStore
 
 from .stores import events, make, opened, progress, result, spec_of

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from gramophone_server.messages.events import Result, State
 from gramophone_server.messages.spec import JobSpec
 from gramophone_server.storage import codec
-from gramophone_server.storage.archive import Query
 from gramophone_server.storage.database import events as event_rows
 from gramophone_server.storage.database import jobs, open_engine
+from gramophone_server.storage.query import Query
 from gramophone_server.storage.quotas import Retention
 from tests import databases
 

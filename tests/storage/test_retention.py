@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from gramophone_server.messages.events import Progress
-from gramophone_server.storage.archive import Query
+from gramophone_server.storage.query import Query
 from gramophone_server.storage.quotas import Retention
 
 from .stores import events, make, opened, pixels_of, progress, result, run, spec_of, stored

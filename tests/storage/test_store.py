@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from gramophone_server.messages.events import Failure, Progress, State
-from gramophone_server.storage.archive import Query
 from gramophone_server.storage.database import metadata, open_engine
 from gramophone_server.storage.errors import StorageError
 from gramophone_server.storage.folder import DataFolder, DataFolderError
+from gramophone_server.storage.query import Query
 from tests import databases
 from tests.harness import wait_until
 

@@ -19,9 +19,9 @@ from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker, NotFoundError
 from ..scheduling.scheduler import Scheduler
 from ..security.caller import client_of, current_caller
-from ..storage.archive import Query
 from ..storage.ids import is_job_id
 from ..storage.job import Job
+from ..storage.query import Query
 from .attendance import Attendance
 from .pieces import PIECE, fitting
 from .render import render_job

@@ -142,6 +142,8 @@ def decode_failure(text: str) -> Failure:
 
 def _decode(converter: Converter, text: Any, kind: type[_T], change: Upgrade = lambda values: values) -> _T:
     """What JSON says, after `change` of its values."""
+    if not isinstance(text, str):
+        raise UnreadableError("it is no text")
     try:
         values = json.loads(text)
         if not isinstance(values, dict):

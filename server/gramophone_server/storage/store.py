@@ -16,7 +16,7 @@ from ..blobs import BlobStore
 from ..messages.events import Event, Failure, Progress, Result
 from ..messages.spec import JobSpec
 from .access import LOCAL_ANSWER, REMOTE_ANSWER, Access
-from .archive import Archive, Query
+from .archive import Archive
 from .clock import AgeClock
 from .condition import PATIENCE, StorageCondition
 from .connections import Lines
@@ -26,6 +26,7 @@ from .folder import DataFolder, DataFolderError, remove_leftovers
 from .ids import JobIds
 from .job import Job
 from .ownership import claim, release
+from .query import Query
 from .quotas import Retention
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class JobStore:
         self._archive = Archive(self._engine, self.files, retention or Retention())
         self.condition = StorageCondition(self._recover)
         answer = LOCAL_ANSWER if self._engine.dialect.name == "sqlite" else REMOTE_ANSWER
-        self._access = Access(self.condition, self._archive.look, self._lines.cut, answer)
+        self._access = Access(self.condition, self._archive.stored.look, self._lines.cut, answer)
         self._live: dict[str, Job] = {}
         self._watched: WeakValueDictionary[str, Job] = WeakValueDictionary()
         self._news: list[tuple[Job, Event]] = []
@@ -139,7 +140,7 @@ class JobStore:
         while True:
             await self.condition.good()
             with contextlib.suppress(StorageError):
-                return await self._access.read(self._archive.check_files)
+                return await self._access.read(self._archive.stored.check_files)
 
     def check(self) -> None:
         """Sees that a new job can be kept, as far as is known without trying.
@@ -271,7 +272,7 @@ class JobStore:
             QuotaExceededError: the client's jobs that have not ended take all that one may have.
             StorageError: that cannot be said.
         """
-        await self._access.write(partial(self._archive.make_room, owner, {"": 1}, is_upload=False))
+        await self._access.write(partial(self._archive.stored.make_room, owner, {"": 1}, is_upload=False))
 
     async def add_upload(self, owner: str, data: bytes) -> str:
         """Keeps a picture file of a client's; its SHA-256.
@@ -280,7 +281,7 @@ class JobStore:
             QuotaExceededError: there is no room for it beside the client's jobs that have not ended.
             StorageError: it cannot be kept.
         """
-        return await self._access.write(partial(self._archive.add_upload, owner, data))
+        return await self._access.write(partial(self._archive.uploads.add, owner, data))
 
     async def add_upload_file(self, owner: str, name: str, size: int, file: Path) -> None:
         """Keeps a picture file of a client's that is on the disk: of so many bytes, with the SHA-256 `name`.
@@ -289,7 +290,7 @@ class JobStore:
             QuotaExceededError: there is no room for it beside the client's jobs that have not ended.
             StorageError: it cannot be kept.
         """
-        await self._access.write(partial(self._archive.add_upload_file, owner, name, size, file))
+        await self._access.write(partial(self._archive.uploads.add_file, owner, name, size, file))
 
     async def has_upload(self, owner: str, name: str) -> int | None:
         """The size of a file that a client has uploaded, if it has, and if it is as it was; it counts as used now.
@@ -297,9 +298,9 @@ class JobStore:
         Raises:
             StorageError: that cannot be said.
         """
-        size = await self._access.read(partial(self._archive.has_upload, owner, name))
+        size = await self._access.read(partial(self._archive.uploads.has, owner, name))
         if size is not None:
-            await self._access.write(partial(self._archive.use_upload, owner, name))
+            await self._access.write(partial(self._archive.uploads.use, owner, name))
         return size
 
     async def upload_file(self, owner: str, name: str) -> Path | None:
@@ -308,11 +309,11 @@ class JobStore:
         Raises:
             StorageError: the store cannot be read.
         """
-        file = await self._access.read(partial(self._archive.upload_file, owner, name))
+        file = await self._access.read(partial(self._archive.uploads.file, owner, name))
         if file is not None:
             # A disk that is full does not keep it from being read.
             with contextlib.suppress(StorageError):
-                await self._access.write(partial(self._archive.use_upload, owner, name))
+                await self._access.write(partial(self._archive.uploads.use, owner, name))
         return file
 
     async def flush(self) -> None:
@@ -325,7 +326,7 @@ class JobStore:
         Raises:
             StorageError: that cannot be done now.
         """
-        await self._access.write(partial(self._archive.forget, self._clock.read(), _UPLOADS_LAST))
+        await self._access.write(partial(self._archive.stored.forget, self._clock.read(), _UPLOADS_LAST))
 
     async def look_over(self, job: Job) -> None:
         """Has it counted and logged which of a job's pictures are damaged, whoever has found that out."""
@@ -337,7 +338,7 @@ class JobStore:
         """Bytes of all files of jobs and uploads. Blocks; what it was last if the database cannot say."""
         if self.condition.away is None:
             with contextlib.suppress(sa.exc.SQLAlchemyError):
-                self._size = self._archive.size()
+                self._size = self._archive.stored.size()
         return self._size
 
     async def close(self) -> None:
@@ -364,7 +365,7 @@ class JobStore:
 
     def _put_right(self) -> None:
         self._lines.renew()
-        self._archive.probe()
+        self._archive.stored.probe()
         if doubted := set(self._doubted):
             self._archive.disown(doubted)
             self._doubted -= doubted
@@ -478,19 +479,19 @@ class JobStore:
         migrate(self._engine)
         # Before anything is touched that may be another server's.
         mine = claim(self._engine, self.folder, in_folder=self._in_folder, take=self._take, check=self._check_pictures)
-        self._archive.claim = mine
+        self._archive.transactions.claim = mine
         self._clock = AgeClock(mine.last)
         self._lines.made = True
         self.files.make()
         self.ids.follow(self._archive.latest())
         jobs = self._archive.unfinished()
         remove_leftovers(self.folder, frozenset(job.id for job in jobs))
-        self._archive.remove_strays()
+        self._archive.stored.remove_strays()
         return jobs
 
     def _check_pictures(self) -> None:
         """Sees that the files of a database that is not taken from elsewhere are there."""
-        if not self._take and self._archive.has_files() and self.files.empty():
+        if not self._take and self._archive.stored.has_files() and self.files.empty():
             raise DataFolderError(
                 f"the pictures of the jobs in the database are not in {self.folder.blobs}, which is empty; bring them "
                 "back (is it a mount?), or put any file there to go on without them"
@@ -498,9 +499,9 @@ class JobStore:
 
     def _release(self) -> None:
         """Gives up a database that outlives its folder."""
-        if self._archive.claim is not None and not (self.lasting or self._in_folder):
+        if self._archive.transactions.claim is not None and not (self.lasting or self._in_folder):
             with contextlib.suppress(sa.exc.SQLAlchemyError):
-                release(self._engine, self._archive.claim)
+                release(self._engine, self._archive.transactions.claim)
 
     def _is_worth_keeping(self, job: Job, event: Event) -> bool:
         """Keeps the figures of a long job sparse enough that they do not grow with it for ever."""

@@ -118,6 +118,7 @@ class Records:
             message = f"A later version of gramophone has stored the job: {error}; submit the job again."
             failure = Failure("FAILED_PRECONDITION", message)
         except UnreadableError as error:
+            self._tell(row["id"], f"its spec: {error}")
             failure = self._lost(row["id"], "job", f"its spec cannot be read ({error})")
         except Exception as error:  # What nobody has thought of is trouble of this job, and not of all others.
             log.exception("job %s cannot be read", row["id"], extra={"job_id": row["id"]})

@@ -73,13 +73,13 @@ def test_a_record_without_a_field_is_that_jobs_trouble_alone(tmp_path):
         streams = [server.style.ReconstructStyle(waiting) for _ in range(2)]
         running, queued = (next(events(stream)).job_id for stream in streams)
     for job_id in (ended, queued):
-        change_spec(tmp_path, job_id, lambda spec: spec.pop("lbfgs_history"))
+        change_spec(tmp_path, job_id, lambda spec: spec.pop("style_weight"))
     change_spec(tmp_path, running, lambda spec: spec.update(grain=3))
     with ServerProcess(*data) as server:
         failed, succeeded = State.JOB_STATE_FAILED, State.JOB_STATE_SUCCEEDED
         assert listed(server) == {ended: succeeded, other: succeeded, running: failed, queued: failed}
         assert get(server, ended).result.image.data
-        for job_id, what in ((running, "grain"), (queued, "lbfgs_history")):
+        for job_id, what in ((running, "grain"), (queued, "style_weight")):
             job = get(server, job_id)
             assert job.error.code == code_pb2.DATA_LOSS and what in job.error.message
             seen = list(server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id)))

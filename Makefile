@@ -12,10 +12,10 @@ DEMO := demo
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow faults fuzz lint fmt bench proto
+.PHONY: help setup demo test slow faults fuzz lint fmt bench proto reference
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Make .venv and install everything (again when pyproject.toml changed)
 
@@ -69,3 +69,6 @@ bench: setup ## Measure the numbers the design promises; make bench ARGS="memory
 
 proto: setup ## Generate the Python stubs from proto/
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) proto/generate.py
+
+reference: setup ## Generate docs/reference/settings.md from the settings
+	$(PY) -m gramophone_server.settings docs/reference/settings.md

@@ -9,9 +9,9 @@ from gramophone_server.decoding.decoders import Decoders
 from gramophone_server.decoding.staging import Staging
 from gramophone_server.messages.spec import JobSpec
 from gramophone_server.models.store import ModelStore
-from gramophone_server.reading.limits import Limits
 from gramophone_server.reading.requests import RequestReader
 from gramophone_server.reading.sources import Sources
+from gramophone_server.settings import Limits
 
 _DEFAULT = Limits()
 

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from .brief import Rooted
 from .errors import UnavailableError
+from .runtime import server_environment
 
 NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection")
 GREETING = "serving on "
@@ -18,7 +19,8 @@ GREETING = "serving on "
 class EmbeddedServer(Rooted):
     """Starts a server on a free loopback port for the length of a `with` block; `address` says where.
 
-    It runs in a process of its own and leaves when the block does, or this process, however it ends.
+    It runs in a process of its own and leaves when the block does, or this process, however it ends. Of the variables
+    of `gramophone serve` it takes those that describe the machine, such as $GRAMOPHONE_DEVICE.
 
     Args:
         args: more arguments of `gramophone serve`.
@@ -45,8 +47,9 @@ class EmbeddedServer(Rooted):
         self._log = tempfile.TemporaryFile("w+")
         # A group of its own: Ctrl-C in a terminal is for us, who may still want to cancel a job.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, process_group=0
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, process_group=0,
+            env=server_environment(),
+        )  # fmt: skip
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.startswith(GREETING):

@@ -19,9 +19,11 @@ from .brief import Value
 if os.name == "posix":
     import fcntl
 
+MACHINE = ("GRAMOPHONE_DEVICE", "GRAMOPHONE_THREADS", "GRAMOPHONE_MEMORY", "GRAMOPHONE_MODELS")
+"""Settings that describe the machine, which servers that are started for a program or a command take from variables."""
 # What decides where models are, and what a server that is started here runs on.
 _MODELS = ("GRAMOPHONE_MODELS", "XDG_DATA_HOME", "HOME")
-_DEVICES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYTORCH", "ORT_", "LD_", "PYTHONPATH", "GRAMOPHONE_DEVICE")
+_DEVICES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYTORCH", "ORT_", "LD_", "PYTHONPATH", *MACHINE[:3])
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +52,14 @@ def environment() -> str:
     """The same for that, its code, its devices and their libraries."""
     devices = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(_DEVICES))
     return _digest([setting(), sys.prefix, str(Path(__file__).parent), *devices])
+
+
+def server_environment() -> dict[str, str]:
+    """The environment of a server that is started for a program: without what is set for other servers and for clients.
+
+    A port, a certificate or tokens would make it one that the program cannot reach.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("GRAMOPHONE_") or name in MACHINE}
 
 
 def folder() -> Path | None:

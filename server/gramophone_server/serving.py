@@ -4,41 +4,29 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from gramophone.runtime import Record, registered, setting
 
-from .api.server import GramophoneServer, ServerConfig
+from .api.server import GramophoneServer
+from .settings import LifetimeSettings, Settings
 from .stopping import Stopping
 
 # Seconds for the end of a server that was told to stop before it had started.
 _HALF_STARTED = 2.0
 
 
-@dataclass(frozen=True)
-class Stay:
-    """How long a server stays, and who finds it.
-
-    Attributes:
-        leave_after: seconds without work after which it leaves; None for never.
-        found: whether commands of this user find it.
-        kept_for: the environment of the commands that it is kept for; empty for any.
-    """
-
-    leave_after: float | None = None
-    found: bool = False
-    kept_for: str = ""
-
-
-async def run(config: ServerConfig, grace: float, stopping: Stopping, stay: Stay | None = None) -> str | None:
+async def run(settings: Settings, stopping: Stopping, *, is_found: bool) -> str | None:
     """Serves until it is told to stop, has had no work for long, or cannot go on; a sentence on why it cannot.
+
+    Args:
+        is_found: whether commands of this user find it.
 
     Raises:
         RuntimeError, DataFolderError, UnknownModelError, SecurityError, TokenFileError: see GramophoneServer.
     """
-    told, loop, status, stay = asyncio.Event(), asyncio.get_running_loop(), 1, stay or Stay()
-    server = GramophoneServer(config)
+    told, loop, status, lifetime = asyncio.Event(), asyncio.get_running_loop(), 1, settings.lifetime
+    server = GramophoneServer(settings)
     stopping.listen(lambda: _call(loop, told.set), lambda: _call(loop, server.reload_soon))
     try:
         if not await _is_first(server.start(), told):
@@ -46,16 +34,16 @@ async def run(config: ServerConfig, grace: float, stopping: Stopping, stay: Stay
                 await asyncio.wait_for(server.stop(0.0), _HALF_STARTED)
             status = 0
             return None
-        with _registered(server.address, stay):
+        with _registered(server.address, lifetime) if is_found else contextlib.nullcontext():
             # A parent process and a person both read this line; nothing else goes to standard output.
             print(f"serving on {server.address}", flush=True)
-            is_first = await _is_first(_at_end(server, stay.leave_after), told)
+            is_first = await _is_first(_at_end(server, lifetime.leave_after), told)
         if is_first:
             stopping.begin()
             await server.stop(0.0)
             status = 1 if server.failure else 0
             return server.failure
-        await server.stop(grace)
+        await server.stop(lifetime.grace)
         status = 0
         return None
     finally:
@@ -74,10 +62,8 @@ async def _at_end(server: GramophoneServer, leave_after: float | None) -> None:
             task.cancel()
 
 
-def _registered(address: str, stay: Stay) -> contextlib.AbstractContextManager[None]:
-    if not stay.found:
-        return contextlib.nullcontext()
-    return registered(Record(address, os.getpid(), setting(), stay.kept_for))
+def _registered(address: str, lifetime: LifetimeSettings) -> contextlib.AbstractContextManager[None]:
+    return registered(Record(address, os.getpid(), setting(), lifetime.kept_for))
 
 
 async def _is_first(work: Awaitable[Any], told: asyncio.Event) -> bool:

@@ -107,7 +107,7 @@ def test_the_front_is_small_and_has_no_torch():
 
 def test_importing_the_front_imports_nothing_heavy():
     code = (
-        "import sys, gramophone_server.service.server; "
+        "import sys, gramophone_server.api.server; "
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

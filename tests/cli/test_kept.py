@@ -144,6 +144,18 @@ def test_another_environment_has_another_server(home: Home) -> None:
     assert psutil.Process(added).environ()["GRAMOPHONE_MODELS"] == str(models)
 
 
+def test_settings_of_other_servers_do_not_reach_it(fresh: Home) -> None:
+    others = {
+        "GRAMOPHONE_CONFIG": "nowhere.toml", "GRAMOPHONE_PORT": "many", "GRAMOPHONE_TOKENS": "nowhere.json",
+        "GRAMOPHONE_TLS_KEY": "nowhere.pem", "GRAMOPHONE_KEEP_BYTES": "0", "GRAMOPHONE_LEAVE_AFTER": "1",
+    }  # fmt: skip
+    assert "started a server" in fresh.paint("1.png", **others).stderr
+    assert "started a server" not in fresh.paint("2.png").stderr
+    # Those that describe the machine do, as another server has them.
+    assert "started a server" in fresh.paint("3.png", GRAMOPHONE_THREADS="1").stderr
+    assert len(fresh.servers()) == 2
+
+
 def test_two_commands_at_once_start_one(fresh: Home) -> None:
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda i: fresh.paint(f"{i}.png"), range(3)))

@@ -15,11 +15,11 @@ from gramophone_server.decoding.process import answer
 from gramophone_server.decoding.staging import Staging
 from gramophone_server.decoding.turns import SMALL
 from gramophone_server.models.store import ModelStore
-from gramophone_server.reading.limits import Limits
 from gramophone_server.reading.requests import RequestReader
 from gramophone_server.reading.sources import Sources
 from gramophone_server.reading.wire import WireError, check_wire
 from gramophone_server.rpc.violations import InvalidRequestError
+from gramophone_server.settings import Limits
 from tests.faults.mutations import originals
 from tests.harness import options, png
 

@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 
 from gramophone.requests import estimate_request
-from gramophone_server.api.server import ServerConfig
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 from gramophone_server.models.model import Model
 from gramophone_server.models.store import BUILTIN_MODEL, BUILTIN_ROOT, ModelStore
+from gramophone_server.settings import Settings
 from tests.harness import png
 from tests.requests import read_job
 
@@ -20,7 +20,7 @@ def model(tmp_path_factory) -> Model:
 
 
 def test_it_is_the_default(model):
-    assert BUILTIN_MODEL == ServerConfig().default_model == model.manifest.name
+    assert BUILTIN_MODEL == Settings().models.default_model == model.manifest.name
 
 
 def test_it_is_small_whole_and_ours(model):

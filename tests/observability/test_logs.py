@@ -85,4 +85,4 @@ def test_a_server_s_log(tmp_path):
 
 def test_text_is_the_default(server):
     run(server, style_request())
-    assert any(" INFO gramophone_server.jobs.scheduler: job " in line for line in server.read_log().splitlines())
+    assert any(" INFO gramophone_server.scheduling.scheduler: job " in line for line in server.read_log().splitlines())

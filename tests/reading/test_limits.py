@@ -12,9 +12,9 @@ from PIL import Image
 from gramophone.v1 import job_service_pb2, model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.models.store import ModelStore
-from gramophone_server.reading.limits import Limits
 from gramophone_server.rpc.errors import shortened
 from gramophone_server.rpc.violations import InvalidRequestError
+from gramophone_server.settings import Limits
 from tests.harness import ServerProcess, encode, options, png, style_request
 from tests.requests import read_job
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -14,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
-from gramophone_server.security.tls import Security, SecurityError
+from gramophone_server.security.tls import SecurityError, check_security, open_certificates
 from gramophone_server.security.tokens import add_token
+from gramophone_server.settings import SecuritySettings
 from tests.certificates import Authority, Pair, private_pem
 from tests.harness import Calls, ServerProcess, endless_request, events, style_request, wait_until
 
@@ -167,59 +169,61 @@ def test_closing_a_stream_still_cancels_its_job(mutual):
     assert "Traceback" not in mutual.server.read_log()
 
 
-FILES = {"certificate": Path("c"), "key": Path("k")}
+FILES = {"tls_certificate": Path("c"), "tls_key": Path("k")}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])
 def test_loopback_needs_nothing(host):
-    Security().check(host)
-    Security(tokens=Path("t")).check(host)
+    check_security(SecuritySettings(), host)
+    check_security(SecuritySettings(tokens=Path("t")), host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "", "192.0.2.1", "localhost.example", "example.org", "*"])
 @pytest.mark.parametrize(
     ("security", "wanted"),
     [
-        (Security(), ["--tokens FILE or --client-ca FILE", "--tls-certificate FILE and --tls-key FILE"]),
-        (Security(tokens=Path("t")), ["--tls-certificate FILE and --tls-key FILE"]),
-        (Security(**FILES), ["--tokens FILE or --client-ca FILE"]),
+        (SecuritySettings(), ["--tokens FILE or --client-ca FILE", "--tls-certificate FILE and --tls-key FILE"]),
+        (SecuritySettings(tokens=Path("t")), ["--tls-certificate FILE and --tls-key FILE"]),
+        (SecuritySettings(**FILES), ["--tokens FILE or --client-ca FILE"]),
     ],
 )
 def test_other_addresses_need_both_or_to_be_told(host, security, wanted):
     with pytest.raises(SecurityError) as caught:
-        security.check(host)
+        check_security(security, host)
     options = re.findall(r"--\S+", "--tokens --client-ca --tls-certificate --tls-key")
     for option in options:
         assert (option in str(caught.value)) == any(option in phrase for phrase in wanted)
     assert "--insecure" in str(caught.value)
-    Security(security.tokens, security.certificate, security.key, insecure=True).check(host)
-    Security(tokens=Path("t"), **FILES).check(host)
-    Security(client_ca=Path("a"), **FILES).check(host)
+    check_security(replace(security, insecure=True), host)
+    check_security(SecuritySettings(tokens=Path("t"), **FILES), host)
+    check_security(SecuritySettings(client_ca=Path("a"), **FILES), host)
 
 
 @pytest.mark.parametrize(
     ("security", "words"),
     [
-        (Security(certificate=Path("c")), "--tls-certificate needs --tls-key"),
-        (Security(key=Path("k")), "--tls-key needs --tls-certificate"),
-        (Security(client_ca=Path("a")), "--client-ca needs --tls-certificate and --tls-key"),
-        (Security(admins=("root",)), "--admin needs --tokens or --client-ca"),
+        (SecuritySettings(tls_certificate=Path("c")), "--tls-certificate needs --tls-key"),
+        (SecuritySettings(tls_key=Path("k")), "--tls-key needs --tls-certificate"),
+        (SecuritySettings(client_ca=Path("a")), "--client-ca needs --tls-certificate and --tls-key"),
+        (SecuritySettings(admins=("root",)), "--admin needs --tokens or --client-ca"),
     ],
 )
 def test_parts_that_do_not_fit(security, words):
     with pytest.raises(SecurityError, match=words):
-        security.check("127.0.0.1")
+        check_security(security, "127.0.0.1")
 
 
 def credentials(folder: Path, pair: Pair, authorities: bytes | None = None) -> grpc.ServerCredentials | None:
     certificate, key = (Path(path) for path in pair.write(folder, "server"))
     if authorities is not None:
         (folder / "ca.pem").write_bytes(authorities)
-    return Security(None, certificate, key, None if authorities is None else folder / "ca.pem").credentials()
+    settings = SecuritySettings(None, certificate, key, None if authorities is None else folder / "ca.pem")
+    certificates = open_certificates(settings)
+    return None if certificates is None else certificates.credentials()
 
 
 def test_files_of_keys_and_certificates(tmp_path):
-    assert Security().credentials() is None
+    assert open_certificates(SecuritySettings()) is None
     assert credentials(tmp_path, ALICE) is not None
     assert credentials(tmp_path, ALICE, OURS.certificate + FOREIGN.certificate) is not None
     locked = private_pem(ec.generate_private_key(ec.SECP256R1()), b"password")
@@ -235,7 +239,7 @@ def test_files_of_keys_and_certificates(tmp_path):
         with pytest.raises(SecurityError, match=words):
             credentials(tmp_path, pair, authorities)
     with pytest.raises(SecurityError, match=r"--tls-certificate .*nowhere\.pem cannot be read: No such file"):
-        Security(None, tmp_path / "nowhere.pem", tmp_path / "server-key.pem").credentials()
+        open_certificates(SecuritySettings(None, tmp_path / "nowhere.pem", tmp_path / "server-key.pem"))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ _LONGEST = 100
 _LEAVING = 20.0
 # Seconds after which the jobs of an environment are forgotten whose server was not started meanwhile.
 _OLD = 30 * 24 * 3600
-_SECRET = ("GRAMOPHONE_TOKEN", "GRAMOPHONE_SERVER")
 
 
 def keep_seconds() -> float:
@@ -153,7 +152,8 @@ def _is_taken() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in (*_SECRET, "GRPC_VERBOSITY")}
+    environment = runtime.server_environment()
+    environment.pop("GRPC_VERBOSITY", None)
     if path := environment.get("PYTHONPATH"):
         environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(part) for part in path.split(os.pathsep))
     return environment

@@ -13,12 +13,12 @@ from gramophone.v1.job_service_pb2_grpc import JobServiceServicer
 from ..logs import mark
 from ..messages.events import Result, State
 from ..messages.options import JobKind
-from ..reading.limits import Limits
 from ..reading.rules import read_field
 from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker, NotFoundError
 from ..scheduling.scheduler import Scheduler
 from ..security.caller import client_of, current_caller
+from ..settings import Limits
 from ..storage.ids import is_job_id
 from ..storage.job import Job
 from ..storage.query import Query

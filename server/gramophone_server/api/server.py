@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import re
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,20 +15,19 @@ from gramophone.v1.style_transfer_service_pb2_grpc import add_StyleTransferServi
 from ..decoding.decoders import Decoders
 from ..decoding.staging import Staging
 from ..messages.pipe import WorkerConfig
-from ..models.store import BUILTIN_MODEL, ModelStore
-from ..observability.instruments import Instruments, Sight
+from ..models.store import ModelStore
+from ..observability.instruments import Instruments
 from ..observability.readiness import Readiness
 from ..reading.intake import MOST, Intake
-from ..reading.limits import Limits
 from ..reading.requests import RequestReader
 from ..reading.sources import Sources
 from ..rpc.reflection import add_reflection
-from ..scheduling.devices import check_devices
 from ..scheduling.executor import ProcessExecutor
 from ..scheduling.scheduler import Bounds, Scheduler
 from ..security.auth import Authenticator
-from ..security.tls import Security, is_unix
+from ..security.tls import check_security, is_unix, open_certificates
 from ..security.tokens import TokenFile
+from ..settings import Settings, StorageSettings
 from ..storage.errors import Trouble
 from ..storage.folder import DataFolder
 from ..storage.job import Job
@@ -63,48 +60,6 @@ SERVICES = tuple(
 )
 
 
-@dataclass(frozen=True)
-class ServerConfig:
-    """How a server is set up.
-
-    Attributes:
-        host, port: where it listens; port 0 takes a free one, and a host such as "unix:/path" is a socket without one.
-        devices: one worker process each: "auto", "cpu", "cuda:0".
-        threads: CPU threads of a worker; 0 means as many as it may use.
-        models: folder of models; None means the user's.
-        default_model: used by requests that name none.
-        memory: most bytes that a worker may hold; None for what there is.
-        data: folder in which jobs are kept; None for a temporary one, whose jobs end with the server.
-        database: URL of their database; None for SQLite in that folder.
-        take_database: whether to take the database even if it belongs to another folder.
-        retention: how long ended jobs are kept, and how much of clients' files; what is None there for one client is
-            half of all, or all where clients are not told apart.
-        attempts: how many workers one job may lose.
-        checkpoint_every: least seconds between checkpoints of a job.
-        hang_timeout: seconds of a worker's silence after which it is replaced.
-        security: who may call, and over what.
-        sight: what can be seen of it, and where.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 50051
-    devices: tuple[str, ...] = ("auto",)
-    threads: int = 0
-    models: Path | None = None
-    default_model: str = BUILTIN_MODEL
-    limits: Limits = field(default_factory=Limits)
-    memory: int | None = None
-    data: Path | None = None
-    database: str | None = None
-    take_database: bool = False
-    retention: Retention = field(default_factory=Retention)
-    attempts: int = Bounds.attempts
-    checkpoint_every: float = WorkerConfig.checkpoint_every
-    hang_timeout: float = WorkerConfig.hang_timeout
-    security: Security = field(default_factory=Security)
-    sight: Sight = field(default_factory=Sight)
-
-
 class GramophoneServer:
     """A front process: serves gRPC on one event loop and leaves the numerics to worker processes.
 
@@ -114,16 +69,15 @@ class GramophoneServer:
 
     Raises:
         UnknownModelError: there is no such default model.
-        DeviceNameError: there can be no such device.
         SecurityError, TokenFileError: it would be open to others, or its keys or tokens cannot be used.
-        SightError: what is to be seen of it needs a package that is not installed.
+        ObservabilityError: what is to be seen of it needs a package that is not installed.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        self._config = config
-        security = config.security
-        security.check(config.host)
-        self._certificates = security.certificates()
+    def __init__(self, settings: Settings) -> None:
+        self._connection = connection = settings.connection
+        security, limits = settings.security, settings.limits
+        check_security(security, connection.host)
+        self._certificates = open_certificates(security)
         self._credentials = None if self._certificates is None else self._certificates.credentials()
         self._tokens = TokenFile(security.tokens) if security.tokens else None
         authenticator = Authenticator(
@@ -131,23 +85,22 @@ class GramophoneServer:
             certificates=self._certificates.of_clients() if self._certificates else None,
             admins=security.admins,
         )
-        limits = config.limits
-        self._models = models = ModelStore(config.models)
-        models.get(config.default_model)  # A server whose default model is missing should not start.
-        check_devices(config.devices)
-        self._executors = [ProcessExecutor(_worker(config, name), self._see_workers) for name in config.devices]
-        executors = self._executors
-        retention = config.retention
-        if retention.bytes_per_client is None and security.authenticates:
-            retention = replace(retention, bytes_per_client=retention.bytes // 2)
-        store = JobStore(DataFolder(config.data), config.database, retention, take_database=config.take_database)
+        default_model = settings.models.default_model
+        self._models = models = ModelStore(settings.models.models)
+        models.get(default_model)  # A server whose default model is missing should not start.
+        self._executors = executors = [
+            ProcessExecutor(_worker(settings, name), self._see_workers) for name in settings.workers.devices
+        ]
+        storage = settings.storage
+        retention = _retention(storage, told_apart=security.authenticates)
+        store = JobStore(DataFolder(storage.data), storage.database, retention, take_database=storage.take_database)
         bounds = Bounds(
-            limits.max_queued, limits.queued_per_client(told_apart=security.authenticates), config.attempts,
+            limits.max_queued, limits.queued_per_client(told_apart=security.authenticates), settings.workers.attempts,
             limits.max_running_per_client,
         )  # fmt: skip
-        self._instruments = Instruments(config.sight, executors, store)
+        self._instruments = Instruments(settings.observability, executors, store)
         self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
-        reader = RequestReader(models, config.default_model, limits)
+        reader = RequestReader(models, default_model, limits)
         self._decoders = Decoders(limits.max_pixels, limits.decode_memory)
 
         def sources(client: str, *, durable: bool) -> Sources:
@@ -166,7 +119,7 @@ class GramophoneServer:
             ],
             maximum_concurrent_rpcs=limits.max_calls,
             options=[
-                *connection_options(limits.max_connections, limits.idle_timeout),
+                *connection_options(connection.max_connections, connection.idle_timeout),
                 ("grpc.max_receive_message_length", MOST),
                 ("grpc.max_send_message_length", -1),
                 # A second server on the same port is a mistake, not load balancing.
@@ -192,7 +145,7 @@ class GramophoneServer:
         )
         add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, attendance, limits), self._server)
         add_ModelServiceServicer_to_server(
-            ModelServicer(self._scheduler, reader, sources, models, config.default_model), self._server
+            ModelServicer(self._scheduler, reader, sources, models, default_model), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), self._server)
@@ -206,12 +159,12 @@ class GramophoneServer:
             RuntimeError: the port, or that of the metrics, cannot be had.
             DataFolderError: the folder of jobs cannot be used.
         """
-        host = self._config.host
+        host = self._connection.host
         is_socket = is_unix(host)
         if not is_socket and re.fullmatch("[^[].*:.*", host):
             # An IPv6 address has colons of its own.
             host = f"[{host}]"
-        address = host if is_socket else f"{host}:{self._config.port}"
+        address = host if is_socket else f"{host}:{self._connection.port}"
         if self._credentials is not None:
             port = self._server.add_secure_port(address, self._credentials)
         else:
@@ -285,10 +238,13 @@ def _storage_reason(trouble: Trouble | None) -> str | None:
     return None if trouble is None else f"the storage cannot be used: {trouble.reason}"
 
 
-def _worker(config: ServerConfig, device: str) -> WorkerConfig:
-    sight = config.sight
-    return WorkerConfig(
-        device=device, threads=config.threads, models=config.models, memory=config.memory,
-        checkpoint_every=config.checkpoint_every, hang_timeout=config.hang_timeout, tensorboard=sight.tensorboard,
-        log_format=sight.log_format, log_level=sight.log_level,
-    )  # fmt: skip
+def _retention(storage: StorageSettings, *, told_apart: bool) -> Retention:
+    """What is kept; one client of several has half of it unless a setting says otherwise."""
+    one = storage.keep_per_client
+    if one is None and told_apart:
+        one = storage.keep // 2
+    return Retention(storage.keep_days * 24 * 3600, storage.keep, one, storage.max_uploads_per_client)
+
+
+def _worker(settings: Settings, device: str) -> WorkerConfig:
+    return WorkerConfig(device, settings.workers, settings.models.models, settings.observability)

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..settings import Limits
 from .messages import Cut, Header, PictureError, Pixels
 from .turns import SMALL, Turns
 
 log = logging.getLogger(__name__)
 
-MEMORY = 720 << 20
-"""Bytes that the pictures that are being decoded may take together, unless the server is told otherwise."""
 # Seconds of computing for a file, and for each million of its pixels; and by the clock, in a multiple of that.
 _SECONDS, _SECONDS_A_MILLION, _PATIENCE = 1.0, 0.25, 10.0
 _IDLE = 20.0
@@ -37,7 +36,7 @@ class Decoders:
         places: how many are decoded at once; by default as many as there are processors, 2 to 4.
     """
 
-    def __init__(self, max_pixels: int, memory: int = MEMORY, places: int = 0) -> None:
+    def __init__(self, max_pixels: int, memory: int = Limits.decode_memory, places: int = 0) -> None:
         self._max_pixels = max_pixels
         self._memory = memory
         self._turns = Turns(places or max(2, min(4, os.cpu_count() or 2)), memory)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..logs import Format
 from ..models.layers import PoolingName
+from ..settings import ObservabilitySettings, WorkerSettings
 from .estimate import Estimate
 from .events import Failure, Progress, Result
 from .spec import JobSpec, Picture
@@ -148,29 +148,20 @@ class Answered:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """How a worker is set up.
+    """Front to worker, its first message: how it is set up. It holds no settings that may be secret.
 
     Attributes:
         device: "auto", "cpu", "cuda:0".
-        threads: CPU threads; 0 means as many as it may use.
+        workers: what all workers have in common.
         models: folder of models; None means the user's.
-        memory: most bytes it may hold on its device; None for what there is.
-        checkpoint_every: least seconds between checkpoints of a job.
-        hang_timeout: seconds that it may be silent, before the front takes it for dead.
-        tensorboard: folder for event files of jobs; None for none.
-        log_format, log_level: of what it writes to standard error.
+        observability: what it logs, and where event files of jobs go.
     """
 
     device: str
-    threads: int
+    workers: WorkerSettings
     models: Path | None
-    memory: int | None = None
-    checkpoint_every: float = 10.0
-    hang_timeout: float = 30.0
-    tensorboard: Path | None = None
-    log_format: Format = "text"
-    log_level: str = "warning"
+    observability: ObservabilitySettings
 
 
-ToWorker = Run | Cancel | Pause | Extract | Ask
+ToWorker = WorkerConfig | Run | Cancel | Pause | Extract | Ask
 FromWorker = Ready | Unopened | Alive | Progressed | Ended | Extracted | Answered

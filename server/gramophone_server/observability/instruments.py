@@ -5,14 +5,12 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..logs import Format
 from ..scheduling.executor import ProcessExecutor
 from ..scheduling.observer import Observer, Observers
 from ..scheduling.scheduler import Scheduler
+from ..settings import ObservabilitySettings
 from ..storage.store import JobStore
 from .calls import CallMeter, CallWatcher
 from .heartbeat import Heartbeat
@@ -28,52 +26,36 @@ log = logging.getLogger(__name__)
 _LOOKING = 0.5
 
 
-class SightError(RuntimeError):
-    """What is to be seen cannot be shown; the message says why and what to do."""
+class ObservabilityError(RuntimeError):
+    """The metrics or the event files that are asked for are not possible; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What of a server can be seen, and where.
+def check_observability(settings: ObservabilitySettings) -> None:
+    """Checks that the packages are installed that the settings need.
 
-    Attributes:
-        metrics_host, metrics_port: where Prometheus finds the metrics; port 0 takes a free one, None serves none.
-        log_format, log_level: of the workers; this process's own logging is its caller's to set up.
-        tensorboard: folder for event files of jobs; None for none.
+    Raises:
+        ObservabilityError: one is not.
     """
-
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = None
-    log_format: Format = "text"
-    log_level: str = "warning"
-    tensorboard: Path | None = None
-
-    def check(self) -> None:
-        """Sees that what is asked for is installed.
-
-        Raises:
-            SightError: it is not.
-        """
-        for wanted, module, extra in (
-            (self.metrics_port is not None, "prometheus_client", "server"),
-            (self.tensorboard is not None, "tensorboard", "tensorboard"),
-        ):
-            if wanted and importlib.util.find_spec(module) is None:
-                option = "--metrics-port" if extra == "server" else "--tensorboard"
-                raise SightError(f"{option} needs {module}: pip install 'gramophone[{extra}]'")
+    for wanted, module, extra in (
+        (settings.metrics_port is not None, "prometheus_client", "server"),
+        (settings.tensorboard is not None, "tensorboard", "tensorboard"),
+    ):
+        if wanted and importlib.util.find_spec(module) is None:
+            option = "--metrics-port" if extra == "server" else "--tensorboard"
+            raise ObservabilityError(f"{option} needs {module}: pip install 'gramophone[{extra}]'")
 
 
 class Instruments:
-    """What observes a server's jobs and calls, set up as its Sight says.
+    """What observes a server's jobs and calls, set up as its settings say.
 
     Attributes:
         observer: of the jobs.
         interceptor: of the calls; the first there is.
     """
 
-    def __init__(self, sight: Sight, executors: Sequence[ProcessExecutor], store: JobStore) -> None:
-        sight.check()
-        self._sight = sight
+    def __init__(self, settings: ObservabilitySettings, executors: Sequence[ProcessExecutor], store: JobStore) -> None:
+        check_observability(settings)
+        self._settings = settings
         self._executors = executors
         self._store = store
         self._stop_serving: Callable[[], None] = lambda: None
@@ -87,7 +69,7 @@ class Instruments:
         observers: list[Observer] = [self._tracing]
         meter: CallMeter | None = None
         self._metrics = None
-        if sight.metrics_port is not None:
+        if settings.metrics_port is not None:
             # Only whoever wants them pays for them.
             from .metrics import Metrics
 
@@ -103,17 +85,17 @@ class Instruments:
             open_streams: says how many streams of events and results to clients are open.
 
         Raises:
-            SightError: their port cannot be had.
+            ObservabilityError: their port cannot be had.
         """
         self._scheduler, self._open_streams, self._readiness = scheduler, open_streams, readiness
         self._heartbeat.start()
-        if self._metrics is None or self._sight.metrics_port is None:
+        if self._metrics is None or self._settings.metrics_port is None:
             return
-        host, port = self._sight.metrics_host, self._sight.metrics_port
+        host, port = self._settings.metrics_host, self._settings.metrics_port
         try:
             self._stop_serving = await self._metrics.serve(host, port)
         except OSError as error:
-            raise SightError(
+            raise ObservabilityError(
                 f"there can be no metrics on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
             ) from error
 

@@ -16,7 +16,7 @@ from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, LossScaleName, Pooling
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from ..rpc.violations import Checker, InvalidRequestError, NotFoundError
-from .limits import Limits
+from ..settings import Limits
 from .options import AT, read_options
 from .rules import read_field
 from .sources import Source, Sources

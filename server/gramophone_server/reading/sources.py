@@ -19,8 +19,8 @@ from ..messages.options import Fit
 from ..messages.spec import Mask, Picture
 from ..rpc.violations import Checker
 from ..security.caller import current_caller
+from ..settings import Limits
 from ..storage.errors import storage_error
-from .limits import Limits
 
 log = logging.getLogger(__name__)
 

@@ -199,7 +199,12 @@ class ProcessExecutor:
             except BaseException:
                 ours.close()
                 raise
-        self._connection = Connection(ours.detach())
+        connection = Connection(ours.detach())
+        # A broken pipe means that the process has just died; the reader reports it.
+        with contextlib.suppress(OSError):
+            # Before anybody else can send. It is small: the empty buffer of a socket takes it at once.
+            connection.send(self._config)
+        self._connection = connection
         self._heard = time.monotonic() + _OPENING
         self._lost = None
         self._reader = threading.Thread(
@@ -290,17 +295,7 @@ class ProcessExecutor:
             await asyncio.to_thread(process.wait)
 
     def _spawn(self, fd: int) -> subprocess.Popen[bytes]:
-        config = self._config
         command = [sys.executable, "-m", "gramophone_server.worker", "--fd", str(fd)]
-        command += ["--device", config.device, "--threads", str(config.threads)]
-        command += ["--checkpoint-every", str(config.checkpoint_every)]
-        command += ["--log-format", config.log_format, "--log-level", config.log_level]
-        if config.memory is not None:
-            command += ["--memory", str(config.memory)]
-        if config.models is not None:
-            command += ["--models", str(config.models)]
-        if config.tensorboard is not None:
-            command += ["--tensorboard", str(config.tensorboard)]
         # Its own group: Ctrl-C in a terminal reaches the front alone, which decides what becomes of the jobs.
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=[fd], process_group=0, env={**ENVIRONMENT, **os.environ}
@@ -357,8 +352,8 @@ class ProcessExecutor:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1)
-            silent = time.monotonic() - self._heard
-            if silent > self._config.hang_timeout and self._process is not None and self._process.poll() is None:
+            silent, process = time.monotonic() - self._heard, self._process
+            if silent > self._config.workers.hang_timeout and process is not None and process.poll() is None:
                 self._kill("it has not been heard of", silent)
 
     def _kill(self, why: str, seconds: float) -> None:

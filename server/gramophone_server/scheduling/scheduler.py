@@ -14,6 +14,7 @@ from ..messages.events import Failure, Progress
 from ..messages.pipe import Outcome, Paused, Run, StorageAway
 from ..messages.spec import JobSpec, Picture
 from ..models.layers import PoolingName
+from ..settings import Limits, WorkerSettings
 from ..storage.errors import Trouble
 from ..storage.job import Job
 from ..storage.store import JobStore
@@ -54,9 +55,9 @@ class Bounds:
         running_per_client: running at once, of one client; None for no bound.
     """
 
-    queued: int = 64
-    queued_per_client: int = 64
-    attempts: int = 5
+    queued: int = Limits.max_queued
+    queued_per_client: int = Limits.max_queued
+    attempts: int = WorkerSettings.attempts
     running_per_client: int | None = None
 
 

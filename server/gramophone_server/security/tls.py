@@ -2,7 +2,6 @@
 
 import logging
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import grpc
 from gramophone.credentials import is_loopback
 
 from ..files import FileVersion, file_version, read_file
+from ..settings import SecuritySettings
 
 if TYPE_CHECKING:
     from .certificates import ClientCertificates
@@ -24,77 +24,48 @@ class SecurityError(Exception):
     """The server's keys and certificates cannot be used, or leave it open; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class Security:
-    """How a server tells its clients apart, and keeps what they say from others.
+def check_security(security: SecuritySettings, host: str) -> None:
+    """Checks that the settings fit together and are enough for the address.
 
-    Attributes:
-        tokens: file of tokens, see `gramophone tokens`.
-        certificate, key: PEM files: the server's certificate with its chain, and its private key.
-        client_ca: PEM file of the authorities that vouch for clients; every client then has to show a certificate.
-        admins: names of clients that see everybody's jobs.
-        insecure: whether to go without on any address.
+    Raises:
+        SecurityError: they are not.
     """
+    has_certificate = security.tls_certificate is not None
+    if has_certificate != (security.tls_key is not None):
+        given, missing = ("--tls-certificate", "--tls-key") if has_certificate else ("--tls-key", "--tls-certificate")
+        raise SecurityError(f"{given} needs {missing} beside it")
+    if security.client_ca is not None and not has_certificate:
+        raise SecurityError(
+            "--client-ca needs --tls-certificate and --tls-key: only encrypted connections have certificates"
+        )
+    if security.admins and not security.authenticates:
+        raise SecurityError("--admin needs --tokens or --client-ca: without them every client may do everything")
+    # Who may use a socket is for the permissions of its folder to say.
+    if is_loopback(host) or is_unix(host):
+        return
+    wanted = []
+    if not security.authenticates:
+        wanted.append("--tokens FILE or --client-ca FILE, so that it knows its clients")
+    if not has_certificate:
+        wanted.append("--tls-certificate FILE and --tls-key FILE, so that nobody on the way can listen")
+    if wanted and security.insecure:
+        log.warning("anybody who reaches %s can use or overhear this server, as --insecure allows", host or "it")
+    elif wanted:
+        raise SecurityError(
+            f"others can reach {host or 'every address'}; add {', and '.join(wanted)}. "
+            "Or add --insecure to serve without"
+        )
 
-    tokens: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    client_ca: Path | None = None
-    admins: tuple[str, ...] = ()
-    insecure: bool = False
 
-    @property
-    def authenticates(self) -> bool:
-        """Whether it asks clients who they are."""
-        return self.tokens is not None or self.client_ca is not None
+def open_certificates(security: SecuritySettings) -> "Certificates | None":
+    """The certificates of an encrypted port; None for a plaintext one.
 
-    def check(self, host: str) -> None:
-        """Sees that the parts fit together and are enough for the address.
-
-        Raises:
-            SecurityError: they are not.
-        """
-        if (self.certificate is None) != (self.key is None):
-            given, missing = (
-                ("--tls-certificate", "--tls-key") if self.certificate else ("--tls-key", "--tls-certificate")
-            )
-            raise SecurityError(f"{given} needs {missing} beside it")
-        if self.client_ca is not None and self.certificate is None:
-            raise SecurityError(
-                "--client-ca needs --tls-certificate and --tls-key: only encrypted connections have certificates"
-            )
-        if self.admins and not self.authenticates:
-            raise SecurityError("--admin needs --tokens or --client-ca: without them every client may do everything")
-        # Who may use a socket is for the permissions of its folder to say.
-        if is_loopback(host) or is_unix(host):
-            return
-        wanted = []
-        if not self.authenticates:
-            wanted.append("--tokens FILE or --client-ca FILE, so that it knows its clients")
-        if self.certificate is None:
-            wanted.append("--tls-certificate FILE and --tls-key FILE, so that nobody on the way can listen")
-        if wanted and self.insecure:
-            log.warning("anybody who reaches %s can use or overhear this server, as --insecure allows", host or "it")
-        elif wanted:
-            raise SecurityError(
-                f"others can reach {host or 'every address'}; add {', and '.join(wanted)}. "
-                "Or add --insecure to serve without"
-            )
-
-    def credentials(self) -> grpc.ServerCredentials | None:
-        """The credentials of an encrypted port; None for a plaintext one. See `Certificates.credentials`."""
-        certificates = self.certificates()
-        return None if certificates is None else certificates.credentials()
-
-    def certificates(self) -> "Certificates | None":
-        """The certificates of an encrypted port; None for a plaintext one.
-
-        Raises:
-            SecurityError: a file is missing or damaged, or the key is not the certificate's.
-        """
-        if self.certificate is None or self.key is None:
-            return None
-        return Certificates(self.certificate, self.key, self.client_ca)
+    Raises:
+        SecurityError: a file is missing or damaged, or the key is not the certificate's.
+    """
+    if security.tls_certificate is None or security.tls_key is None:
+        return None
+    return Certificates(security.tls_certificate, security.tls_key, security.client_ca)
 
 
 def is_unix(host: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ..settings import StorageSettings
 from .database import jobs, uploads
 from .holdings import Holdings, all_bytes, held_bytes, read_holdings
 
@@ -38,10 +39,10 @@ class Retention:
         uploads_per_client: uploaded files of one client.
     """
 
-    seconds: float = 30 * 24 * 3600.0
-    bytes: int = 20 << 30
+    seconds: float = StorageSettings.keep_days * 24 * 3600
+    bytes: int = StorageSettings.keep
     bytes_per_client: int | None = None
-    uploads_per_client: int = 1000
+    uploads_per_client: int = StorageSettings.max_uploads_per_client
 
     @property
     def most_of_client(self) -> int:

@@ -71,14 +71,15 @@ class WorkerProcess:
         # A Ctrl-C is meant for the front, which decides what becomes of the jobs.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
-        set_up_cpu(self._config.threads)
+        settings = self._config.workers
+        set_up_cpu(settings.threads)
         self._device = device = self._open()
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), torch.get_num_threads())
-        self._estimator = Estimator(self._store, device, self._config.memory)
+        self._estimator = Estimator(self._store, device, settings.memory)
         self._runner = JobRunner(
             self._store, self._targets, self._estimator, device, self._outbox,
-            self._cancelled, self._paused, self._config.checkpoint_every, self._config.tensorboard,
+            self._cancelled, self._paused, settings.checkpoint_every, self._config.observability.tensorboard,
         )  # fmt: skip
         self._memory = Memory(device)
         self._check_limit()
@@ -115,7 +116,7 @@ class WorkerProcess:
         os._exit(_NO_DEVICE)
 
     def _check_limit(self) -> None:
-        limit, held = self._config.memory, self._memory.resident()
+        limit, held = self._config.workers.memory, self._memory.resident()
         if limit is not None and limit <= held:
             log.warning(
                 "no job will fit into --memory %s, as the worker alone takes %s on %s; give it more",

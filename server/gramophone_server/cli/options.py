@@ -1,0 +1,192 @@
+"""Options of click made from the table of settings, which take flags, variables and the values of a file."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ..settings import Entry
+from ..settings.sizes import parse_size, size_text
+
+NONE = "none"
+"""What is written for a number that may be left out, to leave it out although a variable or a file gives it."""
+
+
+class SettingOption(click.Option):
+    """The option of one setting.
+
+    Attributes:
+        entry: the setting.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        about = entry.about
+        flag = f"{entry.flag}/--no-{entry.flag[2:]}" if _is_switch(entry) else entry.flag
+        described = f"{about.description}  [default: {about.default_text}]" if about.default_text else about.description
+        super().__init__(
+            [entry.name, flag],
+            default=size_text(entry.default) if entry.is_size and entry.default is not None else entry.default,
+            show_default=not about.default_text and entry.default not in (None, "") and entry.type is not bool,
+            envvar=entry.variable,
+            multiple=entry.many,
+            is_flag=entry.type is bool,
+            type=_type_of(entry),
+            metavar=about.metavar or {"bytes": "SIZE", "seconds": "SECONDS"}.get(about.unit),
+            callback=None if about.check is None else _checked(about.check),
+            hidden=about.hidden,
+            help=described,
+        )
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """The value of the variable; several are separated by commas, as names may have spaces in them."""
+        if not self.multiple:
+            return super().value_from_envvar(ctx)
+        text = self.resolve_envvar_value(ctx)
+        return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Where a wrong value was written: the flag, the variable, or the key and its file."""
+        source = None if ctx is None else ctx.get_parameter_source(self.entry.name)
+        if source is ParameterSource.ENVIRONMENT:
+            return f"${self.entry.variable}"
+        if source is ParameterSource.DEFAULT_MAP and ctx is not None:
+            return f"'{self.entry.key}' in {ctx.params['config']}"
+        return super().get_error_hint(ctx)
+
+
+def _is_switch(entry: Entry) -> bool:
+    return entry.type is bool and not entry.about.flag_only
+
+
+def _type_of(entry: Entry) -> "click.ParamType[Any]":
+    about = entry.about
+    if entry.choices:
+        return click.Choice(entry.choices)
+    if entry.type is Path:
+        return _Path(entry)
+    if entry.is_size:
+        return _Size(entry)
+    low = None if about.minimum is None else entry.type(about.minimum)
+    high = None if about.maximum is None else entry.type(about.maximum)
+    if entry.type is int:
+        return _Integer(low, high, about.exclusive, optional=entry.optional)
+    if entry.type is float:
+        return _Number(low, high, about.exclusive, optional=entry.optional)
+    return _Switch() if entry.type is bool else click.STRING
+
+
+def _checked(check: Callable[[Any], None]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def callback(context: click.Context, option: click.Parameter, value: Any) -> Any:
+        if value is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                raise click.BadParameter(str(error)) from error
+        return value
+
+    return callback
+
+
+class _Switch(click.types.BoolParamType):
+    """Yes or no."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value; fails with a sentence."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither yes nor no; write true or false", param, ctx)
+
+
+class _Integer(click.IntRange):
+    """An integer within bounds, or none."""
+
+    name = "integer"
+
+    def __init__(self, low: int | None, high: int | None, exclusive: bool, *, optional: bool) -> None:
+        super().__init__(low, high, min_open=exclusive)
+        self._optional = optional
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The integer; fails with a sentence."""
+        return None if self._optional and _is_none(value) else super().convert(value, param, ctx)
+
+
+class _Number(click.FloatRange):
+    """A finite number within bounds, or none. FloatRange takes NaN, too."""
+
+    name = "number"
+
+    def __init__(self, low: float | None, high: float | None, exclusive: bool, *, optional: bool) -> None:
+        super().__init__(low, high, min_open=exclusive)
+        self._optional = optional
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; fails with a sentence."""
+        if self._optional and _is_none(value):
+            return None
+        try:
+            number: float = super().convert(value, param, ctx)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+# Without type parameters, which click 8.1 does not have.
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes, written as 3GB, or none."""
+
+    name = "size"
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """The bytes; fails with a sentence."""
+        about = self._entry.about
+        if self._entry.optional and _is_none(value):
+            return None
+        try:
+            size = value if isinstance(value, int) else parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if about.minimum is not None and size < about.minimum:
+            below = about.below or f"is too small; give it {size_text(int(about.minimum))} or more"
+            self.fail(f"{str(value)!r} {below}", param, ctx)
+        if about.maximum is not None and size > about.maximum:
+            self.fail(f"{str(value)!r} is too large; give it {size_text(int(about.maximum))} or less", param, ctx)
+        return size
+
+
+class _Path(click.Path):
+    """A file or a folder; ~ is the user's own."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(file_okay=entry.about.path != "folder", dir_okay=entry.about.path != "file", path_type=Path)
+        self._must_exist = entry.about.exists
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; fails with a sentence."""
+        if not str(value):
+            self.fail("it is empty; write a path, or leave it out", param, ctx)
+        try:
+            path = Path(value).expanduser()
+        except RuntimeError as error:
+            self.fail(f"{str(value)!r} cannot be found: {error}", param, ctx)
+        # A variable may name a folder that is made later, as `gramophone models pull` does.
+        named = ctx is None or param is None or ctx.get_parameter_source(param.name or "") is not _ENVIRONMENT
+        self.exists = self._must_exist and named
+        return super().convert(path, param, ctx)
+
+
+_ENVIRONMENT = ParameterSource.ENVIRONMENT
+
+
+def _is_none(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() == NONE

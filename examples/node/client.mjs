@@ -4,7 +4,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { explain } from "./errors.mjs";
-import { connect, services } from "./gramophone.mjs";
+import { connect, fileOf, services } from "./gramophone.mjs";
 
 /** The part of an event that a person or a script wants on one line. */
 function summary({ sequence, state, progress, result, error }) {
@@ -15,7 +15,7 @@ function summary({ sequence, state, progress, result, error }) {
   }
   if (result) {
     const { image, loss, iterations, model } = result;
-    Object.assign(line, { width: image.width, height: image.height, bytes: image.data.length, loss, iterations, model });
+    Object.assign(line, { width: image.width, height: image.height, bytes: image.size, loss, iterations, model });
   }
   return error ? { ...line, error } : line;
 }
@@ -32,7 +32,7 @@ async function reconstruct(address, picture, layers, options, tell) {
     let image;
     for await (const { event } of client.ReconstructStyle(request)) {
       tell(event);
-      image = event.result?.image.data;
+      image = event.result && (await fileOf(event, address));
     }
     return image;
   } finally {

@@ -15,7 +15,21 @@ const definition = protoLoader.loadSync(
 /** StyleTransferService, JobService and ModelService. */
 export const services = grpc.loadPackageDefinition(definition).gramophone.v1;
 
-/** Connects one of the services, without TLS; a result may be larger than the 4 MB a client accepts by default. */
+/** Connects one of the services, without TLS. */
 export function connect(Service, address) {
-  return new Service(address, grpc.credentials.createInsecure(), { "grpc.max_receive_message_length": -1 });
+  return new Service(address, grpc.credentials.createInsecure());
+}
+
+/** The file of the job of an event: its bytes are in the event, or are fetched if they are more than 3 MiB. */
+export async function fileOf(event, address) {
+  const { data, size } = event.result.image;
+  if (data?.length === size) return data;
+  const client = connect(services.JobService, address);
+  try {
+    const pieces = [];
+    for await (const piece of client.DownloadResult({ job_id: event.job_id })) pieces.push(piece.data);
+    return Buffer.concat(pieces);
+  } finally {
+    client.close();
+  }
 }

@@ -11,24 +11,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.clients.toolchains import REPOSITORY, npm_install
 from tests.harness import ServerProcess, png
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the client with its packages installed."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
     folder = tmp_path_factory.mktemp("node") / "client"
     shutil.copytree(REPOSITORY / "examples/node", folder, ignore=shutil.ignore_patterns("node_modules"))
-    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
-    if "ENOTFOUND" in installed.stderr or "ECONNREFUSED" in installed.stderr or "EAI_AGAIN" in installed.stderr:
-        pytest.skip(f"npm cannot reach its registry: {installed.stderr.splitlines()[-1]}")
-    assert installed.returncode == 0, installed.stderr
+    npm_install(folder)
     return folder
 
 
@@ -61,6 +53,15 @@ def test_streams_events_and_writes_the_picture(client: Path, server: ServerProce
     image = Image.open(io.BytesIO(out.read_bytes()))
     assert (image.format, image.size) == ("PNG", (32, 32))
     assert out.stat().st_size == events[-1]["bytes"]
+
+
+def test_fetches_a_large_result_with_the_default_limits(client: Path, server: ServerProcess, picture: Path) -> None:
+    out = picture.with_name("out.png")
+    done = run(client, server.address, picture, out, "--size", 2048, "--iterations", 1, "--layer", "conv1_1")
+    assert done.returncode == 0, done.stderr
+    assert out.stat().st_size == json.loads(done.stdout.splitlines()[-1])["bytes"] > 6_000_000
+    with Image.open(out) as image:
+        assert image.size == (2048, 2048)
 
 
 def test_same_bytes_as_python(client: Path, server: ServerProcess, picture: Path) -> None:

@@ -329,7 +329,7 @@ class InputImage(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF (the first frame), and HEIC where the server has the
-    `heif` extra. EXIF orientation is applied, alpha is composited over white, and every mode (gray, palette, CMYK,
+    `heic` extra. EXIF orientation is applied, alpha is composited over white, and every mode (gray, palette, CMYK,
     16-bit) and embedded ICC profile is converted to 8-bit sRGB. The server bounds the number of pixels, checked from the
     header before anything is decoded. A request takes at most 4 MiB in all, as gRPC does by default: send larger
     pictures with UploadImage and refer to them by `sha256`.

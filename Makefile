@@ -12,10 +12,10 @@ DEMO := demo
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow faults fuzz lint fmt bench proto reference
+.PHONY: help setup demo test test-fast slow faults fuzz lint fmt bench proto reference
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Make .venv and install everything (again when pyproject.toml changed)
 
@@ -40,7 +40,10 @@ demo: setup ## Draw pictures, start a server, paint three pictures into demo/
 test: setup ## Run the tests; make test ARGS="-k gram" runs some
 	$(PY) -m pytest --durations=10 $(ARGS)
 
-slow: setup ## Run the tests that take minutes: faults beside a client at work
+test-fast: setup ## Run the tests that start no server: under three minutes
+	$(PY) -m pytest -m "not slow and not service" $(ARGS)
+
+slow: setup ## Run the tests that take long, and that no other is like: faults, the seed's experiment
 	$(PY) -m pytest --durations=10 -m slow $(ARGS)
 
 faults: setup ## Run the fault suite in its long form; make faults ARGS="--soak 30" soaks for 30 minutes

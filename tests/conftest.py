@@ -38,6 +38,20 @@ def pytest_configure(config: pytest.Config) -> None:
         databases.use(running.url)
 
 
+# What starts processes of its own; the rest is what `make test-fast` runs.
+_OF_SERVICE = ("api", "cli", "clients", "end_to_end", "examples", "faults", "observability", "proxies", "security")
+_STARTS = {"server", "flaky", "connect", "busy", "each_database", "postgres"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that need a running service."""
+    root = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(root).parts[0]
+        if folder in _OF_SERVICE or _STARTS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.service)
+
+
 @pytest.fixture(scope="session")
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether the fault suite runs in its long form."""

@@ -1,7 +1,9 @@
 """Reads requests as a server does, with real decoder processes, but without a server."""
 
 import asyncio
+import atexit
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from gramophone.v1 import style_transfer_service_pb2 as pb
@@ -28,18 +30,30 @@ def read_job(
     Raises:
         InvalidRequestError: as RequestReader does.
     """
-    return asyncio.run(_read(RequestReader(ModelStore(models), model, limits), request, limits))
+    return _runner().run(_read(RequestReader(ModelStore(models), model, limits), request, limits))
+
+
+@cache
+def _runner() -> asyncio.Runner:
+    """One event loop for all, so that decoder processes need not be started for each request."""
+    runner = asyncio.Runner()
+    atexit.register(lambda: runner.close())
+    return runner
+
+
+@cache
+def _decoders(limits: Limits) -> Decoders:
+    decoders = Decoders(limits.max_pixels, limits.decode_memory)
+    # Before the loop is closed, as what is registered later goes first.
+    atexit.register(lambda: _runner().run(decoders.close()))
+    return decoders
 
 
 async def _read(reader: RequestReader, request: pb.EstimateJobRequest, limits: Limits) -> JobSpec:
-    decoders = Decoders(limits.max_pixels, limits.decode_memory)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            with Sources(decoders, limits, _no_upload, Staging(Path(folder)), "", durable=False) as sources:
-                spec = await reader.estimate(request, sources)
-                return spec.with_pixels(lambda name: (sources.staging.path / name).read_bytes())
-    finally:
-        await decoders.close()
+    with tempfile.TemporaryDirectory() as folder:
+        with Sources(_decoders(limits), limits, _no_upload, Staging(Path(folder)), "", durable=False) as sources:
+            spec = await reader.estimate(request, sources)
+            return spec.with_pixels(lambda name: (sources.staging.path / name).read_bytes())
 
 
 async def _no_upload(owner: str, sha256: str) -> Path | None:

@@ -196,6 +196,7 @@ def test_closing_the_stream_cancels_the_job_and_the_next_one_starts(server):
     assert get(server, job_id).state == job_pb2.JOB_STATE_CANCELLED
 
 
+@pytest.mark.slow
 def test_a_lost_connection_cancels_the_job(server):
     with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         stub = type(server.style)(channel)

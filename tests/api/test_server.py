@@ -82,6 +82,7 @@ def test_what_clients_look_up_by_reflection(server, symbol):
     assert DescriptorPool(files).FindFileContainingSymbol(symbol).name
 
 
+@pytest.mark.slow
 def test_a_quiet_connection_may_be_pinged(server):
     often = [("grpc.keepalive_time_ms", 5500), ("grpc.keepalive_permit_without_calls", 1)]
     unlimited = [("grpc.http2.max_pings_without_data", 0), ("grpc.use_local_subchannel_pool", 1)]

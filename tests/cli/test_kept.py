@@ -182,6 +182,7 @@ def test_one_that_was_killed_is_replaced_and_its_jobs_are_not_lost(fresh: Home) 
     assert fresh.run("jobs", "cancel", job_id).returncode == 0
 
 
+@pytest.mark.slow
 def test_it_leaves_without_work_and_not_before() -> None:
     home = Home(keep="3")
     try:

@@ -14,6 +14,7 @@ from PIL import Image
 import gramophone
 from gramophone_server.models.layers import STYLE_LAYERS, VGG19_LAYERS
 from tests.harness import ServerProcess
+from tests.marks import slow
 
 SIDE = 224
 
@@ -71,7 +72,13 @@ def papers_loss(network: torch.nn.Sequential, image: Image.Image, target: Image.
     return total / count
 
 
-@pytest.mark.parametrize(("layers", "bar"), [(1, 150), (2, 6e5), (3, 2.2e6), (4, 1.2e8), (5, 1.0e8)])
+@pytest.mark.parametrize(
+    ("layers", "bar"),
+    [
+        (1, 150),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 6e5), (3, 2.2e6), (4, 1.2e8), (5, 1.0e8))),
+    ],
+)
 def test_starry_night_after_100_iterations_of_adam(client, network, assets, layers, bar):
     path = assets / "data/images/starry_night.jpg"
     job = client.style(path, layers=layers, model="vgg19-caffe", size=SIDE, iterations=100, optimizer="adam", seed=0)
@@ -83,7 +90,7 @@ def test_starry_night_after_100_iterations_of_adam(client, network, assets, laye
     assert result.loss == pytest.approx(loss, rel=0.02)
 
 
-@pytest.mark.parametrize(("name", "bar"), [("starry_night", 1.0e9), ("coastal_scene", 3e8)])
+@pytest.mark.parametrize(("name", "bar"), [("starry_night", 1.0e9), slow("coastal_scene", 3e8)])
 def test_the_shipped_model_is_judged_by_the_papers_network(client, network, assets, name, bar):
     """What `make demo` would do with these pictures: no model is named, and none but the shipped one is used."""
     path = assets / f"data/images/{name}.jpg"

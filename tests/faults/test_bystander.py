@@ -4,11 +4,14 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.harness import ServerProcess
 
 from .bystander import WATCHED, Bystander
 
 
+@pytest.mark.slow
 def test_in_peace_all_bars_hold():
     with ServerProcess(*WATCHED) as server:
         with Bystander(server) as client:

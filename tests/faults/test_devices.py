@@ -104,6 +104,7 @@ def test_a_server_does_not_say_that_it_serves_before_its_gpu_is_there(tmp_path):
 
 
 @no_gpu
+@pytest.mark.slow
 def test_jobs_of_before_are_kept_for_a_server_that_has_a_device(tmp_path):
     with ServerProcess("--data", str(tmp_path), "--device", "cpu") as server:
         request = endless_request()
@@ -137,6 +138,7 @@ HOW = {
 
 
 @pytest.mark.parametrize("how", HOW)
+@pytest.mark.slow
 def test_a_device_that_is_lost_is_waited_for(how, tmp_path, monkeypatch, long):
     if how != "leaves" and not long:
         pytest.skip("in the long form")

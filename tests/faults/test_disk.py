@@ -73,6 +73,7 @@ def test_a_job_whose_disk_fills_up_waits_for_room(small_disk):
         run(server, style_request(2))
 
 
+@pytest.mark.slow
 def test_no_room_for_checkpoints_does_not_stop_a_job(small_disk):
     one = style_request(size=256, scales=1, iterations=20, report_every=2, preview=options_pb2.PreviewOptions(every=0))
     (expected,) = undisturbed([one])

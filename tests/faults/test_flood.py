@@ -5,13 +5,14 @@ import pytest
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.faults.flood import flood
 from tests.harness import ServerProcess, endless_request, events
+from tests.marks import slow
 
 BOUND, OVER = 64, 500
 
 
 # All at once is where a bound that is checked before something is awaited gives way; in turns shows how soon a refusal
 # comes while the server is not busy with refusing others.
-@pytest.mark.parametrize("at_once", [BOUND + OVER, 16])
+@pytest.mark.parametrize("at_once", [16, slow(BOUND + OVER)])
 def test_a_flood_is_taken_up_to_the_bound(at_once: int, long: bool) -> None:
     with ServerProcess("--max-queued", str(BOUND)) as server:
         running = events(server.style.ReconstructStyle(endless_request()))

@@ -210,6 +210,7 @@ def clock(monkeypatch, tmp_path) -> Callable[[int], None]:
     return go
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_ahead_forgets_nothing_at_once(tmp_path, clock, long):
     data = ("--data", str(tmp_path / "data"), *ALONE)
     picture = png(seed=9)

@@ -24,6 +24,7 @@ def jobs(long) -> tuple[list, list[bytes]]:
     return requests, undisturbed(requests)
 
 
+@pytest.mark.slow
 def test_jobs_whose_worker_is_killed_again_and_again_make_the_same_bytes(jobs, long, tmp_path):
     requests, expected = jobs
     with ServerProcess("--data", str(tmp_path), "--attempts", "100", *OFTEN) as server:
@@ -70,6 +71,7 @@ def test_a_job_that_kills_its_workers_fails_in_the_end():
         assert run(server, style_request()).iterations == 4
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced():
     """Stopped, as a driver that never returns would stop it: alive, and silent."""
     with ServerProcess("--hang-timeout", "6", *ALONE) as server:

@@ -53,6 +53,7 @@ def health(server: ServerProcess) -> int:
     return stub.Check(health_pb2.HealthCheckRequest()).status
 
 
+@pytest.mark.slow
 def test_a_second_server_takes_nothing_from_the_first(tmp_path, database):
     mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ALONE)
     other = ("--data", str(tmp_path / "other"), "--database", database)
@@ -132,6 +133,7 @@ def test_a_wrong_database_does_not_cost_a_folder_its_files(tmp_path, in_folder, 
         assert states(server) == [State.JOB_STATE_SUCCEEDED]
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_folder_with_its_database_is_a_backup(tmp_path, in_folder):
     with ServerProcess("--data", str(tmp_path / "mine"), *ALONE) as server:
         run(server, style_request())

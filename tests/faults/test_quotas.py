@@ -93,6 +93,7 @@ def endless(seed: int = 0) -> pb.ReconstructStyleRequest:
     return style_request(seed, iterations=1_000_000, report_every=2)
 
 
+@pytest.mark.slow
 def test_a_flood_of_uploads_removes_nothing_of_another_client(tmp_path, tokens):
     with serving(tmp_path, "--keep", "1MB") as server:
         alice, bob = Client(server, tokens["alice"]), Client(server, tokens["bob"])
@@ -191,6 +192,7 @@ def test_where_clients_are_not_told_apart_the_queue_is_everybodys(tmp_path, args
         refusal(caught.value)
 
 
+@pytest.mark.slow
 def test_one_client_cannot_hold_all_workers(tmp_path, tokens):
     args = ("--device", "cpu", "--device", "cpu", "--max-running-per-client", "1")
     with serving(tmp_path, *args) as server:

@@ -21,6 +21,7 @@ def small() -> Iterator[ServerProcess]:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.slow
 def test_generated_calls(small: ServerProcess, long: bool) -> None:
     run(small, style_request())
     workers = small.workers()

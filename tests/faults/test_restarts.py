@@ -58,6 +58,7 @@ def restarting(tmp_path):
             pass
 
 
+@pytest.mark.slow
 def test_kills_of_the_server_are_not_seen_through_the_sdk(restarting, long, tmp_path):
     requests = [request(seed) for seed in range(6 if long else 3)]
     expected = undisturbed(requests)
@@ -90,6 +91,7 @@ def test_kills_of_the_server_are_not_seen_through_the_sdk(restarting, long, tmp_
         assert {job.state for job in client.jobs()} == {"succeeded"}
 
 
+@pytest.mark.slow
 def test_sigterm_with_running_and_waiting_jobs(restarting):
     """Three devices, so three run and five wait; the next server finishes all eight."""
     requests = [request(seed, iterations=100) for seed in range(8)]
@@ -155,6 +157,7 @@ def test_figures_and_results_outlive_the_server(restarting):
     assert [e.sequence for e in again] == sorted({e.sequence for e in again})
 
 
+@pytest.mark.slow
 def test_a_stream_that_runs_out_of_time_leaves_the_job_alone(restarting):
     there = restarting()
     one = request(0, iterations=1000)

@@ -142,6 +142,7 @@ class Client(threading.Thread):
 
 
 @pytest.mark.timeout(0)
+@pytest.mark.slow
 def test_mixed_work_leaves_nothing_behind(long: bool, request: pytest.FixtureRequest) -> None:
     minutes = request.config.getoption("--soak") or (3.0 if long else 0.25)
     with ServerProcess("--max-queued", "16", "--log-level", "warning") as server:

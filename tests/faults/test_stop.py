@@ -16,6 +16,7 @@ import pytest
 
 from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from tests.harness import Calls, endless_request, events, run, style_request, wait_until
+from tests.marks import slow
 
 GRACE = 1.0
 
@@ -131,7 +132,7 @@ def test_at_any_moment_of_its_start(tmp_path, delay):
     assert "Traceback" not in server.log.read_text()
 
 
-@pytest.mark.parametrize("what", ["log", "threads", "loop"])
+@pytest.mark.parametrize("what", ["loop", slow("log"), slow("threads")])
 def test_a_front_that_stands_still(tmp_path, what, monkeypatch):
     """Its log is read by nobody, a thread waits for a pipe, or its event loop does."""
     (tmp_path / "sitecustomize.py").write_text(STUCK[what])
@@ -175,6 +176,7 @@ signal.signal(signal.SIGUSR1, lambda *_: open(os.environ["STUCK_PIPE"]))
 }
 
 
+@pytest.mark.slow
 def test_a_second_signal_is_for_the_impatient(tmp_path):
     with serving(tmp_path, grace=30) as (server, calls):
         begin(calls)
@@ -183,6 +185,7 @@ def test_a_second_signal_is_for_the_impatient(tmp_path):
         assert server.stop(signal.SIGINT, signal.SIGINT) < 4
 
 
+@pytest.mark.slow
 def test_standard_input_closes_while_a_worker_stands_still(tmp_path):
     with serving(tmp_path, "--until-stdin-closes", stdin=subprocess.PIPE) as (server, calls):
         begin(calls)

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import psutil
+import pytest
 
 from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from tests.faults.checks import check_unharmed, resident
@@ -14,6 +15,7 @@ from tests.harness import ServerProcess, events, run, style_request
 MOST_GROWTH = 100 << 20
 
 
+@pytest.mark.slow
 async def test_a_thousand_watchers(long: bool) -> None:
     reading, not_reading = 950, 50
     with ServerProcess() as server:

@@ -139,6 +139,7 @@ def test_made_up_methods_of_strangers_make_no_series(tmp_path):
         assert not [sample for sample in now.samples if "made.up" in str(sample.labels)]
 
 
+@pytest.mark.slow
 def test_a_job_that_an_earlier_server_left_is_a_resume(tmp_path):
     with ServerProcess("--data", str(tmp_path)) as server:
         _, job_id = begin(server, endless_request())

@@ -194,6 +194,7 @@ def test_a_quiet_job_outlasts_the_patience_of_a_proxy(attended, connect):  # noq
         assert job.result().iterations == 6
 
 
+@pytest.mark.slow
 async def test_a_quiet_job_that_nobody_reads_is_kept(attended):
     server, folder = attended
     with (

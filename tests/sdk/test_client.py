@@ -175,6 +175,7 @@ def test_nobody_there():
                 call()
 
 
+@pytest.mark.slow
 def test_a_broken_connection_is_picked_up_again(server):
     """Through a proxy that cuts every connection once."""
     with Proxy(server.address) as proxy, gramophone.Client(proxy.address) as client:

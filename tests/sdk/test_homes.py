@@ -119,6 +119,7 @@ def test_a_job_made_in_one_loop_is_read_in_another(server):
     assert seen == sorted(set(seen))
 
 
+@pytest.mark.slow
 def test_a_job_is_read_in_two_loops_at_once(server):
     client = aio.Client(server.address)
     seen: list[int] = []

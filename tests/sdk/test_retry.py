@@ -183,6 +183,7 @@ async def test_a_wait_that_is_given_up_can_be_taken_up(tmp_path):
             assert await job.result()
 
 
+@pytest.mark.slow
 def test_ten_kills_and_no_error(tmp_path):
     """Six threads paint with both clients while their server is killed ten times, at moments that nobody chose."""
     errors: list[BaseException] = []

@@ -193,6 +193,7 @@ def test_a_job_is_safe_from_others(guarded):
     assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
 
 
+@pytest.mark.slow
 def test_closing_a_stream_still_cancels_its_job(guarded):
     request = endless_request()
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL

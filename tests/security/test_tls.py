@@ -155,6 +155,7 @@ def test_a_name_that_cannot_be_printed_is_no_name(mutual, name):
     assert "needs a printable common name" in error.details()
 
 
+@pytest.mark.slow
 def test_closing_a_stream_still_cancels_its_job(mutual):
     request = endless_request()
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL

@@ -42,6 +42,7 @@ def test_what_is_kept_is_not_measured_again(model, file):
     assert speed(model) == 12.5
 
 
+@pytest.mark.slow
 def test_another_precision_and_another_number_of_threads_are_measured_beside(model, file):
     speed(model)
     (first,) = json.loads(file.read_text())
@@ -57,7 +58,13 @@ def test_another_precision_and_another_number_of_threads_are_measured_beside(mod
     assert first in kept
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b'{"KEY": null}', b'{"KEY": 0.0}'])
+BROKEN = [
+    b"{",
+    *(pytest.param(c, marks=pytest.mark.slow) for c in (b"\xff\xfe", b"[]", b'{"KEY": null}', b'{"KEY": 0.0}')),
+]
+
+
+@pytest.mark.parametrize("content", BROKEN)
 def test_a_corrupt_file_is_replaced(model, file, content):
     key = Speeds(torch.device("cpu"))._key(model, "float32")
     file.parent.mkdir()

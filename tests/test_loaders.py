@@ -12,7 +12,7 @@ FILES = sorted(
 )
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
 # The two ends of the pipe between our own processes: a socket pair without a name, which nobody else can reach.
-PIPE = {"jobs", "worker"}
+PIPE = {"scheduling", "worker"}
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:

@@ -72,13 +72,7 @@ def papers_loss(network: torch.nn.Sequential, image: Image.Image, target: Image.
     return total / count
 
 
-@pytest.mark.parametrize(
-    ("layers", "bar"),
-    [
-        (1, 150),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 6e5), (3, 2.2e6), (4, 1.2e8), (5, 1.0e8))),
-    ],
-)
+@pytest.mark.parametrize(("layers", "bar"), [(1, 150), slow(2, 6e5), slow(3, 2.2e6), slow(4, 1.2e8), slow(5, 1.0e8)])
 def test_starry_night_after_100_iterations_of_adam(client, network, assets, layers, bar):
     path = assets / "data/images/starry_night.jpg"
     job = client.style(path, layers=layers, model="vgg19-caffe", size=SIDE, iterations=100, optimizer="adam", seed=0)

@@ -9,6 +9,7 @@ import torch
 from gramophone_server.models.model import Model
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.speed import Speeds
+from tests.marks import slow
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +59,7 @@ def test_another_precision_and_another_number_of_threads_are_measured_beside(mod
     assert first in kept
 
 
-BROKEN = [
-    b"{",
-    *(pytest.param(c, marks=pytest.mark.slow) for c in (b"\xff\xfe", b"[]", b'{"KEY": null}', b'{"KEY": 0.0}')),
-]
+BROKEN = [b"{", *map(slow, (b"\xff\xfe", b"[]", b'{"KEY": null}', b'{"KEY": 0.0}'))]
 
 
 @pytest.mark.parametrize("content", BROKEN)

@@ -7,12 +7,14 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 DEMO := demo
+BUF := npx --yes @bufbuild/buf@1
+BASELINE := proto/gramophone.binpb
 
 # A .venv whose interpreter is gone, or that was moved here from elsewhere, is as bad as an unfinished one.
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast slow faults fuzz lint fmt bench proto reference
+.PHONY: help setup demo test test-fast slow faults fuzz lint baseline fmt bench proto reference
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -59,8 +61,12 @@ lint: setup ## Check style, types and the contract
 	$(PY) -m mypy
 	$(PY) -m mypy --strict examples/pictures.py examples/demo.py
 	$(VENV)/bin/lint-imports --no-logo
-	@if command -v npx >/dev/null; then echo "npx --yes @bufbuild/buf@1 lint proto"; npx --yes @bufbuild/buf@1 lint proto; \
-	else echo "buf lint of proto/ skipped: there is no npx (it comes with Node.js)"; fi
+	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; \
+	  $(if $(wildcard $(BASELINE)),$(BUF) breaking proto --against $(BASELINE);) \
+	else echo "buf's checks of proto/ are skipped: there is no npx (it comes with Node.js)"; fi
+
+baseline: ## Write the contract as it is to the file that make lint compares it with, for incompatible changes
+	$(BUF) build proto --exclude-source-info -o $(BASELINE)
 
 fmt: setup ## Format the code
 	$(PY) -m ruff check --fix --select I

@@ -21,7 +21,7 @@ class KnownModel:
     preprocessing: Preprocessing
     description: str
     source: str
-    licence: str
+    license: str
     torchvision: str | None = None
 
 

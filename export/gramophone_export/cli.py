@@ -133,7 +133,7 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None,
             preprocessing=wanted,
             description=known.description if known else "VGG-19 with weights imported from a file.",
             source=known.source if known else f"imported from {file.name}",
-            licence=known.licence if known else "not known",
+            license=known.license if known else "not known",
         )
     except (WeightsError, ParityError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error

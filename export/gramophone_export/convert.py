@@ -36,7 +36,7 @@ def convert(
     preprocessing: Preprocessing,
     description: str,
     source: str,
-    licence: str,
+    license: str,
     pooling: PoolingName = "max",
     half: bool = False,
     heads: Heads | None = None,
@@ -76,7 +76,7 @@ def convert(
     first = kernel_stride(weights[names[0]][0])
     layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer, first), layer in heads) for layer in names)
     manifest = Manifest(
-        name, layers, preprocessing, "", description, source, licence, pooling, loss_scale, parity, lbfgs_history,
+        name, layers, preprocessing, "", description, source, license, pooling, loss_scale, parity, lbfgs_history,
         tv_weight,
     )  # fmt: skip
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))

@@ -90,7 +90,7 @@ def main() -> None:
         preprocessing=TORCHVISION,
         description=DESCRIPTION,
         source=f"gramophone_export.random_vgg, seed {SEED}",
-        licence="MIT",
+        license="MIT",
         # Normalized with the maximum, used with the average, which leaves the deep layers a smaller say: paints best.
         pooling="average",
         half=True,

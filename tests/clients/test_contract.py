@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
+from gramophone.v1 import field_rules_pb2, job_pb2, job_service_pb2, model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.job_service_pb2 import DownloadResultRequest
 from gramophone.v1.job_service_pb2_grpc import JobServiceStub
@@ -17,7 +17,7 @@ from tests.harness import ServerProcess, png
 
 # Pixels on a side of a result that takes more than LARGE bytes: it is noise, which does not compress.
 SIDE, LARGE = 2048, 6_000_000
-MODULES = (job_pb2, job_service_pb2, model_service_pb2, options_pb2, pb)
+MODULES = (field_rules_pb2, job_pb2, job_service_pb2, model_service_pb2, options_pb2, pb)
 # Names that many programs have already: of java.awt, JavaFX, System.Drawing, SwiftUI and several libraries of options.
 TAKEN = {"Options", "Image", "Style", "Color", "Task", "Error", "Result", "Status", "Any", "Object", "String", "List"}
 # Of Go, Java, C#, Swift, C++, TypeScript and Python, as far as a field could be called so.

@@ -20,7 +20,7 @@ def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def make(folder, weights, name="mine"):
-    return convert(folder, weights, name=name, preprocessing=CAFFE, description="d", source="s", licence="l")
+    return convert(folder, weights, name=name, preprocessing=CAFFE, description="d", source="s", license="l")
 
 
 def test_a_model_and_its_manifest(tmp_path, weights):

@@ -15,6 +15,12 @@ def test_round_trip():
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
 
 
+def test_manifests_of_earlier_versions_are_read():
+    values = json.loads(MANIFEST.to_json())
+    values["licence"] = values.pop("license")
+    assert Manifest.from_json(json.dumps(values)) == MANIFEST
+
+
 def test_heads_are_mentioned_only_where_there_are_some():
     assert '"head"' not in MANIFEST.to_json()
     headed = replace(MANIFEST, layers=(Layer("conv1_1", 64, 1, head=True), Layer("conv1_2", 64, 1)))

@@ -26,7 +26,7 @@ def test_it_is_the_default(model):
 def test_it_is_small_whole_and_ours(model):
     assert sum(file.stat().st_size for file in (BUILTIN_ROOT / "vgg19-slim").iterdir()) <= 4e6
     model.verify()
-    assert model.manifest.licence == "MIT"
+    assert model.manifest.license == "MIT"
     assert "seed" in model.manifest.source
 
 

@@ -26,7 +26,7 @@ def write_student(
         preprocessing=STUDENT_INPUT,
         description=DESCRIPTION,
         source=f"gramophone_export.distill, seed {recipe.seed}, {step} steps; teacher vgg19-caffe",
-        licence="MIT",
+        license="MIT",
         half=True,
         heads=student.heads(scales),
         # In the paper's units conv4_1 is nearly all of the loss, and that is a layer where the student errs: judged by

@@ -93,7 +93,7 @@ def render_model(manifest: Manifest, *, is_default: bool) -> model_service_pb2.M
         layers=layers,
         description=manifest.description,
         source=manifest.source,
-        license=manifest.licence,
+        license=manifest.license,
         sha256=manifest.sha256,
         is_default=is_default,
     )

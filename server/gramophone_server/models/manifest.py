@@ -72,7 +72,7 @@ class Manifest:
     sha256: str
     description: str
     source: str
-    licence: str
+    license: str
     pooling: PoolingName = "max"
     loss_scale: LossScaleName = "paper"
     parity: dict[str, float] = field(default_factory=dict)
@@ -122,7 +122,8 @@ class Manifest:
             sha256=_sha256(fields.text("sha256", 64)),
             description=fields.text("description"),
             source=fields.text("source"),
-            licence=fields.text("licence"),
+            # Manifests of earlier versions spell it so.
+            license=fields.text("license" if fields.has("license") else "licence"),
             pooling=fields.choice("pooling", get_args(PoolingName), "max"),
             loss_scale=fields.choice("loss_scale", get_args(LossScaleName), "paper"),
             parity=fields.named_numbers("parity", [layer.name for layer in layers]),

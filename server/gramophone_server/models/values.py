@@ -33,6 +33,10 @@ class Fields:
         self._left: dict[str, Any] = dict(value)
         self._what = what
 
+    def has(self, key: str) -> bool:
+        """Whether there is such a field that has not been taken."""
+        return key in self._left
+
     def take(self, key: str, default: Any = None) -> Any:
         """A field of any kind; `default` if it is left out, unless that is None."""
         value = self._left.pop(key, default)

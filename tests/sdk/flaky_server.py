@@ -39,6 +39,8 @@ LAST = FIRST_PROGRESS + ITERATIONS
 _PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+LARGE = "large"
+"""The request_id of a job whose result is too large for an event."""
 RESULT = _PICTURE + random.Random(0).randbytes(3_500_000)
 PIECE = 256 << 10
 
@@ -241,7 +243,10 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
             elif sequence == LAST:
                 event.state = job_pb2.JOB_STATE_SUCCEEDED
                 event.result.recipe_json = "{}"
-                event.result.image.data = _PICTURE + job_id.encode()
+                if job_id == f"job-{LARGE}":
+                    event.result.image.size = len(RESULT)
+                else:
+                    event.result.image.data = _PICTURE + job_id.encode()
             elif sequence >= FIRST_PROGRESS:
                 event.progress.iteration = sequence - FIRST_PROGRESS + 1
                 event.progress.iterations = ITERATIONS

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import gramophone
-from tests.sdk.flaky_server import PIECE, RESULT
+from tests.sdk.flaky_server import LARGE, PIECE, RESULT
 
 
 @pytest.fixture
@@ -42,6 +42,27 @@ def test_it_goes_on_where_it_broke(flaky, job, tmp_path):
     job.download(tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes() == RESULT
     assert [int(call) for call in flaky.calls("DownloadResult")] == [0, *[3 * PIECE] * 2, *[5 * PIECE] * 2]
+
+
+def test_a_large_result_is_fetched_when_the_job_ends(flaky, connect):
+    flaky.script("DownloadResult die 3", "DownloadResult end 2")
+    job = connect(flaky.address).style(b"picture", request_id=LARGE)
+    assert flaky.calls("DownloadResult") == []
+    frames = list(job)
+    assert frames
+    fetched = flaky.calls("DownloadResult")
+    assert [int(call) for call in fetched] == [0, 3 * PIECE, 5 * PIECE]
+    assert job.result().data == RESULT
+    assert list(job)[-1].iteration == frames[-1].iteration
+    assert flaky.calls("DownloadResult") == fetched
+
+
+def test_a_large_result_that_is_damaged_is_an_error_and_is_fetched_again(flaky, connect):
+    flaky.script("DownloadResult damage 0")
+    job = connect(flaky.address).style(b"picture", request_id=LARGE)
+    with pytest.raises(gramophone.ServerError, match="SHA-256"):
+        job.result()
+    assert job.result(timeout=60).data == RESULT
 
 
 @pytest.mark.parametrize(

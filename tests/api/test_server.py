@@ -158,11 +158,12 @@ def test_the_server_leaves_when_its_parent_does():
         wait_until(lambda: not any(w.is_running() for w in workers), "the workers' end", timeout=10)
 
 
-def test_a_taken_port_is_a_clear_error():
+def test_a_taken_port_is_a_clear_error(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "gramophone_server", "--port", str(taken.getsockname()[1])]
+        command = [sys.executable, "-m", "gramophone_server", "--data", str(tmp_path)]
+        command += ["--port", str(taken.getsockname()[1])]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert f"cannot serve on 127.0.0.1:{command[-1]}" in done.stderr

@@ -1,5 +1,8 @@
 """Settings of `gramophone serve` from flags, variables and a file: which goes first, and what is said of wrong ones."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,8 +160,8 @@ def test_paths_in_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_wrong_variables(variable: str, words: str) -> None:
     done = run(**dict([variable.split("=", 1)]))
-    assert done.exit_code == 2, done.stderr
-    assert words in done.stderr
+    assert done.exit_code == 2, done.output
+    assert words in done.output
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_wrong_files(text: str, words: str) -> None:
     Path("a.toml").write_text(text)
     done = CliRunner().invoke(serve, ["--config", "a.toml"])
     assert done.exit_code == 2, done.output
-    assert words in done.stderr
+    assert words in done.output
 
 
 def test_what_is_no_file(folder: Path) -> None:
@@ -221,7 +224,7 @@ def test_what_is_no_file(folder: Path) -> None:
     ):
         done = run("--config", name)
         assert done.exit_code == 2
-        assert words in done.stderr
+        assert words in done.output
 
 
 @pytest.mark.parametrize(
@@ -240,8 +243,30 @@ def test_what_is_no_file(folder: Path) -> None:
 )
 def test_values_that_would_start_a_useless_server(flags: str, words: str) -> None:
     done = run(*flags.split())
-    assert done.exit_code == 2, done.stderr
+    assert done.exit_code == 2, done.output
+    assert words in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "words"),
+    [
+        ('tls_key = "k"', {}, "--tls-key needs --tls-certificate beside it (--tls-key is 'tls_key' in a.toml)"),
+        ("", {"GRAMOPHONE_CLIENT_CA": "c"}, "have certificates (--client-ca is $GRAMOPHONE_CLIENT_CA)"),
+        (
+            "insecure = false",
+            {},
+            "--admin needs --tokens or --client-ca: without them",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together(text: str, environment: dict[str, str], words: str) -> None:
+    Path("a.toml").write_text(text)
+    flags = ["--admin", "root"] if not environment and "tls" not in text else []
+    command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--config", "a.toml", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
+    assert done.returncode == 1
     assert words in done.stderr
+    assert ("(" in done.stderr) == ("(" in words)
 
 
 def test_help_is_grouped() -> None:

@@ -50,12 +50,14 @@ class SettingOption(click.Option):
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Where a wrong value was written: the flag, the variable, or the key and its file."""
-        source = None if ctx is None else ctx.get_parameter_source(self.entry.name)
+        return (self.origin(ctx) if ctx is not None else "") or super().get_error_hint(ctx)
+
+    def origin(self, ctx: click.Context) -> str:
+        """The variable, or the key and its file, that gives the value; empty if neither does."""
+        source = ctx.get_parameter_source(self.entry.name)
         if source is ParameterSource.ENVIRONMENT:
             return f"${self.entry.variable}"
-        if source is ParameterSource.DEFAULT_MAP and ctx is not None:
-            return f"'{self.entry.key}' in {ctx.params['config']}"
-        return super().get_error_hint(ctx)
+        return f"'{self.entry.key}' in {ctx.params['config']}" if source is ParameterSource.DEFAULT_MAP else ""
 
 
 def _is_switch(entry: Entry) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,11 +96,21 @@ def _serve(settings: Settings) -> None:
     try:
         failure = asyncio.run(run(settings, stopping, is_found=is_found))
     except DataFolderError as error:
-        raise click.ClickException(str(error)) from error
+        raise _failure(str(error)) from error
     except (RuntimeError, UnknownModelError, SecurityError, TokenFileError) as error:
-        raise click.ClickException(f"cannot serve on {connection.host}:{connection.port}: {error}") from error
+        raise _failure(f"cannot serve on {connection.host}:{connection.port}: {error}") from error
     if failure is not None:
-        raise click.ClickException(f"the server has stopped: {failure}")
+        raise _failure(f"the server has stopped: {failure}")
+
+
+def _failure(message: str) -> click.ClickException:
+    """The error of the command; of flags that it speaks of, it says which a variable or the file has given."""
+    context = click.get_current_context()
+    options = [param for param in context.command.params if isinstance(param, SettingOption)]
+    said = set(re.findall(r"--[\w-]+", message))
+    origins = {option.entry.flag: option.origin(context) for option in options if option.entry.flag in said}
+    notes = [f"{flag} is {origin}" for flag, origin in origins.items() if origin]
+    return click.ClickException(f"{message} ({', '.join(notes)})" if notes else message)
 
 
 def _for_its_parent(settings: Settings) -> Settings:

@@ -76,6 +76,7 @@ def test_a_new_switch_can_be_set_and_unset(tmp_path: Path, monkeypatch: pytest.M
         assert given_as(settings).limits.bright is value
 
 
+@pytest.mark.service
 def test_one_line_in_a_copy_of_the_server_is_enough(tmp_path: Path) -> None:
     source = Path(gramophone_server.__file__).parent
     shutil.copytree(source, copy := tmp_path / "gramophone_server", ignore=shutil.ignore_patterns("*.onnx", "*.pyc"))

@@ -5,7 +5,11 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from tests.harness import ServerProcess, run, style_request
+
+pytestmark = pytest.mark.service
 
 
 def test_settings_come_over_the_pipe() -> None:

@@ -172,7 +172,7 @@ async def test_events_wait_and_none_is_lost(tmp_path, monkeypatch):
 
 
 async def test_of_very_many_events_reports_are_thinned_and_states_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr("gramophone_server.storage.store._MOST_NEWS", 100)
+    monkeypatch.setattr("gramophone_server.storage.news._MOST_NEWS", 100)
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         monkeypatch.setattr(store._archive, "record", lost)
@@ -181,7 +181,7 @@ async def test_of_very_many_events_reports_are_thinned_and_states_stay(tmp_path,
             if iteration % 50 == 0:
                 await store.flush()
         assert len(store._news) < 200
-        assert store._news[0][1].state is State.RUNNING and store._news[0][1].detail is None
+        assert store._news._waiting[0][1].state is State.RUNNING and store._news._waiting[0][1].detail is None
 
 
 async def test_a_full_disk_refuses_and_is_no_trouble(tmp_path, monkeypatch):

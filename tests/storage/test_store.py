@@ -70,7 +70,7 @@ async def test_unfinished_jobs_are_handed_on_those_that_ran_first(tmp_path):
 
 async def test_a_start_is_kept_at_once_and_figures_when_they_have_gathered(tmp_path, monkeypatch):
     """So a server that is killed leaves word of whose attempts were whose."""
-    monkeypatch.setattr("gramophone_server.storage.store._FLUSH_EVERY", 3600)
+    monkeypatch.setattr("gramophone_server.storage.news._FLUSH_EVERY", 3600)
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))

@@ -180,7 +180,7 @@ def migrate(engine: sa.Engine, latest: str = REVISION, steps: Path = STEPS) -> N
         steps: Alembic's folder with the steps to it, whose revisions are numbers of four digits.
 
     Raises:
-        SchemaError: they are of a later version.
+        SchemaError: they are of a later version, or a step fails; they are as they were.
     """
     with alone(engine) as connection:
         found = _revision(connection)

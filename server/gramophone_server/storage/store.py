@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -13,38 +12,31 @@ from weakref import WeakValueDictionary
 import sqlalchemy as sa
 
 from ..blobs import BlobStore
-from ..messages.events import Event, Failure, Progress, Result
+from ..messages.events import Event, Failure, Result
 from ..messages.spec import JobSpec
 from .access import LOCAL_ANSWER, REMOTE_ANSWER, Access
 from .archive import Archive
 from .clock import AgeClock
-from .condition import PATIENCE, StorageCondition
+from .condition import StorageCondition
 from .connections import Lines
-from .database import SchemaError, migrate, open_engine
+from .database import open_engine
 from .errors import StorageAwayError, StorageError, StorageFullError, reason_of, trouble_of
-from .folder import DataFolder, DataFolderError, remove_leftovers
+from .folder import DataFolder, DataFolderError
 from .ids import JobIds
 from .job import Job
-from .ownership import claim, release
+from .news import News, Write
+from .opening import Opening
+from .ownership import release
 from .query import Query
 from .quotas import Retention
 
 log = logging.getLogger(__name__)
 
-# Seconds that figures may wait to be written; how many are read at once; how many of a job are all kept, before only as
-# many more are as keep a curve smooth.
-_FLUSH_EVERY, _PAGE, _DENSE = 2.0, 500, 4096
+# Events that are read at once.
+_PAGE = 500
 # After a crash a client may have seen events that were not written yet: new ones are numbered from well beyond those.
 _SEQUENCE_GAP = 100_000
 _UPLOADS_LAST = 24 * 3600.0
-# Events that may wait to be written; of more, every other report goes.
-_MOST_NEWS = 8192
-# Seconds for which a server that starts waits for its database.
-_START = 10.0
-
-
-Write = Callable[[Callable[[], None]], Awaitable[None]]
-"""What writes by calling a function in the thread for that."""
 
 
 @dataclass
@@ -89,7 +81,6 @@ class JobStore:
         self.ids = JobIds()
         self.files = BlobStore(folder.blobs)
         self._in_folder = database is None
-        self._take = take_database
         self._clock = AgeClock()
         url = database or sa.URL.create("sqlite", database=str(folder.database))
         try:
@@ -102,15 +93,16 @@ class JobStore:
             ) from error
         self._lines = Lines(self._engine)
         self._archive = Archive(self._engine, self.files, retention or Retention())
+        self._opening = Opening(
+            self._engine, self._lines, folder, self.files, self._archive, self.ids,
+            in_folder=self._in_folder, take=take_database,
+        )  # fmt: skip
         self.condition = StorageCondition(self._recover)
         answer = LOCAL_ANSWER if self._engine.dialect.name == "sqlite" else REMOTE_ANSWER
         self._access = Access(self.condition, self._archive.stored.look, self._lines.cut, answer)
         self._live: dict[str, Job] = {}
         self._watched: WeakValueDictionary[str, Job] = WeakValueDictionary()
-        self._news: list[tuple[Job, Event]] = []
-        self._flushing = asyncio.Lock()
-        self._urgent = asyncio.Event()
-        self._kept: dict[str, tuple[int, int]] = {}
+        self._news = News(self._archive, self._access)
         self._endings: dict[str, _Ending] = {}
         # Jobs whose submission was refused and that may be in the database all the same.
         self._doubted: set[str] = set()
@@ -128,12 +120,13 @@ class JobStore:
         Raises:
             DataFolderError: the database cannot be used.
         """
-        jobs = await asyncio.to_thread(self._open)
-        for job in jobs:
+        opened = await asyncio.to_thread(self._opening.open)
+        self._clock = opened.clock
+        for job in opened.jobs:
             job.sequence += _SEQUENCE_GAP
             self._live[job.id] = job
-        self._tasks = [asyncio.create_task(self._flush_often()), asyncio.create_task(self._forget_often())]
-        return jobs
+        self._tasks = [asyncio.create_task(self._news.flush_often()), asyncio.create_task(self._forget_often())]
+        return opened.jobs
 
     async def ready(self) -> None:
         """Waits until the storage can be used, and a job's pictures can be read."""
@@ -171,12 +164,8 @@ class JobStore:
 
     def record(self, job: Job, event: Event | None) -> None:
         """Has an event of a job that is not its end kept: a change of its state at once, its figures soon."""
-        if event is not None and self._is_worth_keeping(job, event):
-            if isinstance(event.detail, Progress):
-                event = replace(event, detail=replace(event.detail, preview=None))
-            self._news.append((job, event))
-            if event.detail is None:
-                self._urgent.set()
+        if event is not None:
+            self._news.record(job, event)
 
     async def end(self, job: Job, outcome: Result | Failure | None) -> None:
         """Ends a job: first in the archive, however long that takes, then for its watchers."""
@@ -226,7 +215,7 @@ class JobStore:
         Raises:
             StorageError: the archive cannot be read.
         """
-        patience = await self._flush_first()
+        patience = await self._news.flush_first()
         found = await self._access.read(partial(self._archive.find, query), patience)
         return [self._live.get(job.id, job) for job in found]
 
@@ -239,7 +228,7 @@ class JobStore:
             StorageError: the job has ended, and the archive cannot be read.
         """
         if not job.holds_all_after(after):
-            patience = await self._flush_first()
+            patience = await self._news.flush_first()
             try:
                 while page := await self._access.read(partial(self._archive.events, job.id, after, _PAGE), patience):
                     # The end the job itself holds.
@@ -251,8 +240,7 @@ class JobStore:
             except StorageAwayError:
                 if job.id not in self._live:
                     raise
-        unwritten = [event for known, event in self._news if known is job and event.sequence > after]
-        held = {event.sequence: event for event in (*unwritten, *job.history(after))}
+        held = {event.sequence: event for event in (*self._news.of(job, after), *job.history(after))}
         for sequence in sorted(held):
             yield held[sequence]
 
@@ -318,7 +306,7 @@ class JobStore:
 
     async def flush(self) -> None:
         """Writes the events that wait; those that cannot be written now wait on."""
-        await self._flush(self._access.write_once)
+        await self._news.flush(self._access.write_once)
 
     async def forget(self) -> None:
         """Forgets ended jobs beyond what is to be kept, and pictures that nobody has used for a day.
@@ -359,7 +347,7 @@ class JobStore:
     async def _recover(self) -> None:
         """Uses the storage again: undoes what may have been written after it was refused, writes what waits."""
         await self._access.force(self._put_right)
-        await self._flush(self._access.force)
+        await self._news.flush(self._access.force)
         for ending in list(self._endings.values()):
             await self._write_end(ending, self._access.force)
 
@@ -369,30 +357,6 @@ class JobStore:
         if doubted := set(self._doubted):
             self._archive.disown(doubted)
             self._doubted -= doubted
-
-    async def _flush_first(self) -> float:
-        """Writes the events that wait, for what is about to be read; the patience that is left for reading."""
-        begun = time.monotonic()
-        await self.flush()
-        return max(0.0, PATIENCE - (time.monotonic() - begun))
-
-    async def _flush(self, write: Write) -> None:
-        async with self._flushing:
-            news, self._news = self._news, []
-            if not news:
-                return
-            try:
-                await write(partial(self._archive.record, news))
-            except BaseException as error:
-                self._news = _thinned(news + self._news)
-                if isinstance(error, StorageFullError | StorageAwayError):
-                    return
-                if isinstance(error, Exception) and trouble_of(error) is None:
-                    # Something is wrong with them; losing figures is no reason to lose jobs.
-                    log.exception("%d events cannot be kept", len(self._news))
-                    self._news = []
-                    return
-                raise
 
     async def _write_end(self, ending: _Ending, write: Write) -> None:
         job = ending.job
@@ -426,7 +390,7 @@ class JobStore:
         job.end(ending.event)
         self._watched[job.id] = self._live.pop(job.id, job)
         self._endings.pop(job.id, None)
-        self._kept.pop(job.id, None)
+        self._news.close(job)
         self._forget_checkpoint(job)
         if not ending.written.done():
             ending.written.set_result(None)
@@ -435,101 +399,14 @@ class JobStore:
         with contextlib.suppress(OSError):
             self.folder.checkpoint(job.id).unlink(missing_ok=True)
 
-    def _open(self) -> list[Job]:
-        """Opens the database, and waits a little for one that is about to be started or is locked."""
-        deadline = time.monotonic() + _START
-        while True:
-            try:
-                return self._open_or_put_aside()
-            except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-                if time.monotonic() > deadline:
-                    raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
-                log.warning("the database of jobs cannot be used yet: %s", reason_of(error))
-            time.sleep(1.0)
-
-    def _open_or_put_aside(self) -> list[Job]:
-        try:
-            return self._open_database()
-        except (sa.exc.DatabaseError, SchemaError) as error:
-            if isinstance(error, sa.exc.OperationalError):
-                raise
-            if isinstance(error, SchemaError) or not self._in_folder:
-                raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
-            # The file is no database any more. It is put aside with the files that it names, not thrown away.
-            suffix = f".damaged-{int(time.time())}"
-            aside = self.folder.database.with_suffix(suffix)
-            log.error(
-                "the database of jobs is damaged (%s): it is now %s, its files are in %s, and a new one is begun",
-                reason_of(error), aside, self.folder.blobs.with_suffix(suffix),
-            )  # fmt: skip
-            self._engine.dispose()
-            self.folder.database.rename(aside)
-            self.folder.blobs.rename(self.folder.blobs.with_suffix(suffix))
-            self.folder.blobs.mkdir()
-            for name in ("-wal", "-shm"):
-                self.folder.database.with_name(self.folder.database.name + name).unlink(missing_ok=True)
-            return self._open_database()
-
-    def _open_database(self) -> list[Job]:
-        if self._engine.dialect.name == "sqlite":
-            with self._engine.connect() as connection:
-                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if found != "ok":
-                raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
-        migrate(self._engine)
-        # Before anything is touched that may be another server's.
-        mine = claim(self._engine, self.folder, in_folder=self._in_folder, take=self._take, check=self._check_pictures)
-        self._archive.transactions.claim = mine
-        self._clock = AgeClock(mine.last)
-        self._lines.made = True
-        self.files.make()
-        self.ids.follow(self._archive.latest())
-        jobs = self._archive.unfinished()
-        remove_leftovers(self.folder, frozenset(job.id for job in jobs))
-        self._archive.stored.remove_strays()
-        return jobs
-
-    def _check_pictures(self) -> None:
-        """Sees that the files of a database that is not taken from elsewhere are there."""
-        if not self._take and self._archive.stored.has_files() and self.files.empty():
-            raise DataFolderError(
-                f"the pictures of the jobs in the database are not in {self.folder.blobs}, which is empty; bring them "
-                "back (is it a mount?), or put any file there to go on without them"
-            )
-
     def _release(self) -> None:
         """Gives up a database that outlives its folder."""
         if self._archive.transactions.claim is not None and not (self.lasting or self._in_folder):
             with contextlib.suppress(sa.exc.SQLAlchemyError):
                 release(self._engine, self._archive.transactions.claim)
 
-    def _is_worth_keeping(self, job: Job, event: Event) -> bool:
-        """Keeps the figures of a long job sparse enough that they do not grow with it for ever."""
-        if not isinstance(event.detail, Progress):
-            return True
-        count, last = self._kept.get(job.id, (0, 0))
-        if count >= _DENSE and event.detail.iteration < last * (1 + 1 / _DENSE):
-            return False
-        self._kept[job.id] = count + 1, event.detail.iteration
-        return True
-
-    async def _flush_often(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FLUSH_EVERY):
-                    await self._urgent.wait()
-            self._urgent.clear()
-            await self.flush()
-
     async def _forget_often(self) -> None:
         while True:
             with contextlib.suppress(StorageError):
                 await self.forget()
             await asyncio.sleep(60)
-
-
-def _thinned(news: list[tuple[Job, Event]]) -> list[tuple[Job, Event]]:
-    """Events that wait for long; of too many, all changes of state and every other report."""
-    if len(news) <= _MOST_NEWS:
-        return news
-    return [(job, event) for i, (job, event) in enumerate(news) if i % 2 or event.detail is None]

@@ -32,7 +32,7 @@ def odd_calls(calls: Calls, as_alice: Metadata, data: Path) -> None:
         (calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_token="\0", owner="\0", model="\0")),
         (calls.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id="x\0y")),
         (lambda *a, **k: list(calls.jobs.WatchJob(*a, **k)),
-         job_service_pb2.WatchJobRequest(job_id="0" * 30, after_sequence=2**63 - 1)),
+         job_service_pb2.WatchJobRequest(job_id="0" * 30, after_sequence=2**31 - 1)),
     ):  # fmt: skip
         with pytest.raises(grpc.RpcError) as caught:
             call(request, metadata=as_alice, timeout=20)

@@ -131,7 +131,7 @@ def test_the_longest_refusal_fits_the_buffers_of_a_proxy(server, tmp_path):
         for model in ("nobody" * 900, "é" * 5000, "名" * 5000):
             with pytest.raises(gramophone.NotFoundError):
                 client.style(png(), model=model)
-        request = pb.ReconstructStyleRequest(options=options(size=1, iterations=-1, seed=-1, scales=99, tile_size=1))
+        request = pb.ReconstructStyleRequest(options=options(size=1, iterations=-1, scales=99, tile_size=1))
         request.options.tv_weight = request.options.plateau = request.options.averaging = -1
         request.options.preview.size = request.options.preview.every = -1
         request.style_layers.add(layer="名" * 900)

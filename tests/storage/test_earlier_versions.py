@@ -67,6 +67,7 @@ def test_there_are_jobs_in_all_states(folder):
     assert len(list((folder / "checkpoints").iterdir())) == 2
 
 
+@pytest.mark.service
 def test_unfinished_jobs_finish_and_ended_ones_are_as_they_were(folder):
     before = states(folder)
     with ServerProcess("--data", str(folder), "--threads", "1", "--keep-days", FOR_EVER) as server:
@@ -110,6 +111,7 @@ async def test_the_pace_of_the_earliest_jobs(name, paced, tmp_path):
         assert all(job.spec.options.report_every for job in unfinished if job.attempts)
 
 
+@pytest.mark.service
 def test_jobs_that_cannot_be_read_fail_alone(tmp_path):
     """Whatever stands in rows of jobs, the server starts, and every other job is as before."""
     folder = unpacked(NAMES[-1], tmp_path)

@@ -61,9 +61,10 @@ lint: setup ## Check style, types and the contract
 	$(PY) -m mypy
 	$(PY) -m mypy --strict examples/pictures.py examples/demo.py
 	$(VENV)/bin/lint-imports --no-logo
-	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; \
+	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; $(BUF) format --diff --exit-code proto; \
 	  $(if $(wildcard $(BASELINE)),$(BUF) breaking proto --against $(BASELINE);) \
-	else echo "buf's checks of proto/ are skipped: there is no npx (it comes with Node.js)"; fi
+	  npx --yes pyright@1 --pythonpath $(PY); \
+	else echo "buf and pyright are skipped: there is no npx (it comes with Node.js)"; fi
 
 baseline: ## Write the contract as it is to the file that make lint compares it with, for incompatible changes
 	$(BUF) build proto --exclude-source-info -o $(BASELINE)

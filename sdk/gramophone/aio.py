@@ -213,7 +213,8 @@ class Job(Rooted):
 
     def _stay(self, attempts: Attempts | None = None) -> None:
         """Has the stream of the submission opened again if it breaks while nobody reads it."""
-        stream, job = self._submission, weakref.ref(self)
+        job: weakref.ref[Job] = weakref.ref(self)
+        stream = self._submission
         if stream is not None:
             stream.call.add_done_callback(lambda _: _come_back_soon(job, stream, attempts))
 

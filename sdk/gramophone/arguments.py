@@ -32,7 +32,7 @@ def integer(name: str, value: Any, example: int = 1, bounds: tuple[int, int] = I
     if not math.isfinite(value) or value != math.floor(value):
         near = f"; write {round(value)}" if math.isfinite(value) else f"; write {example}"
         raise ValueError(f"{name} must be a whole number, not {value}{near}")
-    whole = operator.index(value) if isinstance(value, numbers.Integral) else int(value)
+    whole = operator.index(value) if isinstance(value, numbers.Integral) else int(float(value))
     least, most = bounds
     if whole > most:
         raise ValueError(f"{name} must be at most {most:,}, not {whole}")

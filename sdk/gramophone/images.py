@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from .image_files import from_bytes, from_file, from_path
 
@@ -49,7 +49,7 @@ def encode(image: ImageLike) -> bytes:
     if "PIL.Image" in sys.modules and isinstance(image, sys.modules["PIL.Image"].Image):
         from .image_objects import from_pil
 
-        return from_pil(image)
+        return from_pil(cast("Image.Image", image))
     if hasattr(image, "__array__"):
         from .image_arrays import from_array
 

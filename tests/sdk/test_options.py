@@ -1,5 +1,7 @@
 """The Options of jobs as tools of Python see them: at run time, in a web framework, under a type checker."""
 
+import json
+import shutil
 import subprocess
 import sys
 import typing
@@ -70,4 +72,17 @@ def test_mypy_finds_each_wrong_word(tmp_path: Path, asynchronous: bool) -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(gramophone.__file__).parents[1])
     found = {int(line.split(":")[1]) for line in done.stdout.splitlines() if line.startswith(str(path))}
+    assert found == expected(), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npx") is None, reason="there is no npx (it comes with Node.js) to run pyright with")
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_pyright_finds_each_wrong_word(tmp_path: Path, asynchronous: bool) -> None:
+    sdk = Path(gramophone.__file__).parents[1]
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(sdk)], "pythonVersion": "3.11"}))
+    (tmp_path / "use.py").write_text(module(asynchronous))
+    command = ["npx", "--yes", "pyright@1", "--outputjson", "--pythonpath", sys.executable, "use.py"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    found = {1 + error["range"]["start"]["line"] for error in json.loads(done.stdout)["generalDiagnostics"]}
     assert found == expected(), done.stdout + done.stderr

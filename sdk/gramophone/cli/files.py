@@ -29,22 +29,22 @@ class PictureType(click.ParamType[Picture]):
 
     name = "FILE"
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Picture:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Picture:
         """The path, or the bytes of what is no regular file."""
         if isinstance(value, bytes):
             return value
         try:
             return _from_standard_input() if value == STDIO else _readable(value)
         except _UnusableError as error:
-            self.fail(str(error), param, context)
+            self.fail(str(error), param, ctx)
 
 
 class MaskType(PictureType):
     """A picture, or `-` for no mask."""
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Picture:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Picture:
         """The same, but for `-`."""
-        return value if value == STDIO else super().convert(value, param, context)
+        return value if value == STDIO else super().convert(value, param, ctx)
 
 
 class PictureOrWordType(PictureType):
@@ -54,9 +54,9 @@ class PictureOrWordType(PictureType):
         self._words = tuple(words)
         self.name = "|".join((*words, "FILE"))
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Picture:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Picture:
         """The word, or the picture."""
-        return str(value) if value in self._words else super().convert(value, param, context)
+        return str(value) if value in self._words else super().convert(value, param, ctx)
 
     def fail(self, message: str, param: click.Parameter | None = None, ctx: click.Context | None = None) -> NoReturn:
         """Says what else can be given."""

@@ -22,11 +22,11 @@ class GroupedOption(click.Option):
 class GroupedCommand(click.Command):
     """A command that shows its grouped options below their headings, after the others."""
 
-    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes all options."""
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for parameter in self.get_params(context):
-            record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 group = parameter.group if isinstance(parameter, GroupedOption) else "Options"
                 groups.setdefault(group, []).append(record)

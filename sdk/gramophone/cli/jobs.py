@@ -41,7 +41,7 @@ class _MomentType(click.ParamType[datetime]):
 
     name = "WHEN"
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> datetime:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """The moment, in local time where the value names no time zone."""
         if isinstance(value, datetime):
             return value
@@ -50,7 +50,7 @@ class _MomentType(click.ParamType[datetime]):
                 return datetime.now().astimezone() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
             return datetime.fromisoformat(value)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time such as 2h, 3d, 2026-01-31 or 2026-01-31T18:30", param, context)
+            self.fail(f"{value!r} is not a time such as 2h, 3d, 2026-01-31 or 2026-01-31T18:30", param, ctx)
 
 
 @jobs.command("list")

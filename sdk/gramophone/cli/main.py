@@ -25,19 +25,19 @@ class _Commands(click.Group):
         command = partial(super().main, *args, standalone_mode=False, **extra)
         return console.run(command) if standalone_mode else command()
 
-    def list_commands(self, context: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
-        return sorted({*super().list_commands(context), *entry_points(group="gramophone.commands").names})
+        return sorted({*super().list_commands(ctx), *entry_points(group="gramophone.commands").names})
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
-        if (command := super().get_command(context, name)) is not None:
+        if (command := super().get_command(ctx, cmd_name)) is not None:
             return command
-        for entry in entry_points(group="gramophone.commands", name=name):
+        for entry in entry_points(group="gramophone.commands", name=cmd_name):
             try:
                 loaded: click.Command = entry.load()
             except ModuleNotFoundError as error:
-                return _not_installed(name, error.name or "a package")
+                return _not_installed(cmd_name, error.name or "a package")
             return loaded
         return None
 

@@ -22,7 +22,7 @@ class LayersType(click.ParamType[Any]):
 
     name = "LAYERS"
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A number, a list of names, or names with weights."""
         if not isinstance(value, str):
             return value
@@ -30,7 +30,7 @@ class LayersType(click.ParamType[Any]):
             return int(value)
         names = [part.strip() for part in value.split(",") if part.strip()]
         if not names:
-            self.fail(f"{value!r} names no layer; write a number, or names such as conv1_1,conv2_1", param, context)
+            self.fail(f"{value!r} names no layer; write a number, or names such as conv1_1,conv2_1", param, ctx)
         if not any("=" in name for name in names):
             return names
         weights = {}
@@ -39,7 +39,7 @@ class LayersType(click.ParamType[Any]):
             try:
                 weights[name] = float(weight) if weight else 1.0
             except ValueError:
-                self.fail(f"{weight!r} is not a number, in {part!r}", param, context)
+                self.fail(f"{weight!r} is not a number, in {part!r}", param, ctx)
         return weights
 
 
@@ -51,14 +51,14 @@ class WholeType(click.ParamType[int]):
     def __init__(self, most: int = 2**31 - 1) -> None:
         self._most = most
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number."""
         try:
             number = int(value)
         except ValueError:
-            self.fail(f"{value!r} is not a whole number, such as 3", param, context)
+            self.fail(f"{value!r} is not a whole number, such as 3", param, ctx)
         if number > self._most:
-            self.fail(f"{value} is too large a number; write at most {self._most}", param, context)
+            self.fail(f"{value} is too large a number; write at most {self._most}", param, ctx)
         return number
 
 
@@ -67,20 +67,20 @@ class SecondsType(click.ParamType[float]):
 
     name = "seconds"
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""
         try:
             seconds = float(value)
             timedelta(seconds=seconds)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a number of seconds, such as 90 or 1.5", param, context)
+            self.fail(f"{value!r} is not a number of seconds, such as 90 or 1.5", param, ctx)
         return seconds
 
 
 LAYERS, WHOLE = LayersType(), WholeType()
 
 
-def _number(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+def _number(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
     return None if value is None else int(value)
 
 

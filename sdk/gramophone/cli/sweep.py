@@ -30,14 +30,14 @@ class _Numbers(click.ParamType[list[int]]):
 
     name = "N,N,…"
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> list[int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
         """The numbers."""
         if isinstance(value, list):
             return value
         try:
-            return [_NUMBER.convert(part, param, context) for part in value.split(",")]
+            return [_NUMBER.convert(part, param, ctx) for part in value.split(",")]
         except click.BadParameter as error:
-            self.fail(f"{error.message}; write numbers with commas between them, such as 0,1,2", param, context)
+            self.fail(f"{error.message}; write numbers with commas between them, such as 0,1,2", param, ctx)
 
 
 # Given for many at once, or of no use where each picture is a file of its own.

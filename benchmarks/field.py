@@ -64,7 +64,7 @@ def measure_steps() -> dict[str, Any]:
             )
     how = (
         "Style at 5 layers, L-BFGS, each program's defaults otherwise; medians of 3 rounds, the programs in turn. The "
-        "bar is 1.8 times for neural-style. Memory is that of the process that optimises."
+        "bar is 1.8 times for neural-style. Memory is that of the process that optimizes."
     )
     return {"title": "Seconds a step beside other projects", "how": how, "rows": rows}
 

@@ -20,7 +20,7 @@ def measure() -> dict[str, Any]:
             job = prepare(model, image, size=224, iterations=MARKS[-1], scales=1, **options)
             losses[precision] = [job.finish(f).loss for f in job.synthesis if f.iteration in MARKS]
             row = {f"loss at {mark}": f"{loss:.2e}" for mark, loss in zip(MARKS, losses[precision], strict=True)}
-            rows.append({"optimiser": optimizer, "precision": precision, **row})
+            rows.append({"optimizer": optimizer, "precision": precision, **row})
     how = (
         f"Style at 5 layers of {model.manifest.name}, 224x224; the loss of the picture in 8 bits, computed in float32."
     )

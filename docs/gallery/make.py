@@ -84,8 +84,8 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         patch = levels[y : y + 12, x : x + 12]
         shown: Row = [(deep.image, "all of it")]
         for values, text in ((patch.round(), "calmest patch, 8 bits"), (patch, "the same in 16 bits")):
-            grey = Image.fromarray(((values - patch.min()) / np.ptp(patch) * 255).clip(0, 255).astype(np.uint8))
-            shown.append((grey.resize((SIZE, SIZE), Image.Resampling.NEAREST), text))
+            gray = Image.fromarray(((values - patch.min()) / np.ptp(patch) * 255).clip(0, 255).astype(np.uint8))
+            shown.append((gray.resize((SIZE, SIZE), Image.Resampling.NEAREST), text))
         return shown
 
     def difference(of: list[dict[str, Any]], times: int, **options: Any) -> Callable[[Paint], Row]:

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .painting import Array, colour, grid, mix, noise, ramp, to_image
+from .painting import Array, color, grid, mix, noise, ramp, to_image
 
 ASPECT = 0.75
 HORIZON = 0.47
@@ -53,13 +53,13 @@ def harbour(size: int = 640, seed: int = 0) -> Image.Image:
 
 def _sky(rng: np.random.Generator, x: Array, y: Array) -> Array:
     """Dusk: warm where the sun has gone, with lit clouds."""
-    sky = mix(colour("f6b26b"), colour("d98a86"), ramp(0.02, 0.16, HORIZON - y))
-    sky = mix(sky, colour("5f7fb4"), ramp(0.10, 0.32, HORIZON - y))
-    sky = mix(sky, colour("2c4a86"), ramp(0.26, 0.5, HORIZON - y))
-    sky = mix(sky, colour("ffe3a3"), np.exp(-((np.hypot(x - 0.33, 1.4 * (y - HORIZON + 0.05)) / 0.16) ** 2)))
+    sky = mix(color("f6b26b"), color("d98a86"), ramp(0.02, 0.16, HORIZON - y))
+    sky = mix(sky, color("5f7fb4"), ramp(0.10, 0.32, HORIZON - y))
+    sky = mix(sky, color("2c4a86"), ramp(0.26, 0.5, HORIZON - y))
+    sky = mix(sky, color("ffe3a3"), np.exp(-((np.hypot(x - 0.33, 1.4 * (y - HORIZON + 0.05)) / 0.16) ** 2)))
     clouds = noise(rng, x.shape, (9, 2.2), 6)
     edge = clouds - np.roll(clouds, -max(1, x.shape[1] // 90), 0)
-    tint = mix(colour("7a6a8f"), colour("ffd0a0"), ramp(-0.45, 0.5, edge))
+    tint = mix(color("7a6a8f"), color("ffd0a0"), ramp(-0.45, 0.5, edge))
     return mix(sky, tint, ramp(0.15, 1.7, clouds) * ramp(0.02, 0.12, HORIZON - y) * 0.85)
 
 
@@ -90,17 +90,17 @@ def _house(
     up: Array = (HORIZON + 0.004 - y[:, columns]) / high
     gable = {"flat": 0.0, "gable": 0.5 * wide / high, "spire": 1.6 * wide / high}[roof] * (1.0 - 2.0 * np.abs(px - 0.5))
     body = (px >= 0.0) & (px <= 1.0) & (up > 0.0) & (up < 1.0 + gable)
-    wall = colour(str(rng.choice(["3d3350", "54405a", "6b4b58", "473a66", "7d5a5c", "2f3557"])))
-    walls = mix(np.broadcast_to(wall, (*px.shape, 3)), colour("ffb27a"), 0.45 * ramp(0.6, 0.0, px))
-    walls = mix(walls, colour("8a4a45"), np.where(up > 1.0, 0.6, 0.0))
+    wall = color(str(rng.choice(["3d3350", "54405a", "6b4b58", "473a66", "7d5a5c", "2f3557"])))
+    walls = mix(np.broadcast_to(wall, (*px.shape, 3)), color("ffb27a"), 0.45 * ramp(0.6, 0.0, px))
+    walls = mix(walls, color("8a4a45"), np.where(up > 1.0, 0.6, 0.0))
     rows, across = max(2, round(high / 0.017)), max(2, round(wide / 0.013))
     lit = rng.random((rows, across))
     row, col = np.clip((up * rows).astype(int), 0, rows - 1), np.clip((px * across).astype(int), 0, across - 1)
     pane = (np.abs(up * rows % 1.0 - 0.5) < 0.27) & (np.abs(px * across % 1.0 - 0.5) < 0.24) & (up < 0.96) & body
     glow = lit[row, col]
-    walls = mix(walls, mix(colour("ffdf8a"), colour("fff3c9"), glow), 0.95 * pane * (glow > 0.62))
-    walls = mix(walls, colour("201c33"), 0.5 * pane * (glow <= 0.62))
-    haze = mix(walls, colour("c98f93"), 0.62 * (1.0 - depth))
+    walls = mix(walls, mix(color("ffdf8a"), color("fff3c9"), glow), 0.95 * pane * (glow > 0.62))
+    walls = mix(walls, color("201c33"), 0.5 * pane * (glow <= 0.62))
+    haze = mix(walls, color("c98f93"), 0.62 * (1.0 - depth))
     scene = scene.copy() if columns.start == 0 else scene
     scene[:, columns] = np.where(body[..., None], haze, scene[:, columns])
     return scene
@@ -113,11 +113,11 @@ def _water(scene: Array, ripple: Array, x: Array, y: Array) -> Array:
     up = HORIZON - (y - HORIZON) * 1.15 + 0.012 * ripple
     rows = np.clip(up * width, 0, HORIZON * width - 1).astype(int)
     columns = np.clip((x + 0.006 * ripple * np.sin(260 * y)) * width, 0, width - 1).astype(int)
-    water = mix(scene[rows, columns], colour("1d3354"), 0.22 + 0.38 * depth)
-    water = mix(water, colour("ffcf94"), 0.35 * ramp(0.9, 2.2, ripple) * ramp(0.5, 0.0, np.abs(x - 0.33)))
+    water = mix(scene[rows, columns], color("1d3354"), 0.22 + 0.38 * depth)
+    water = mix(water, color("ffcf94"), 0.35 * ramp(0.9, 2.2, ripple) * ramp(0.5, 0.0, np.abs(x - 0.33)))
     wet = y > HORIZON + 0.004
     quay = (y > HORIZON - 0.004) & (y <= HORIZON + 0.008)
-    return np.where(quay[..., None], colour("2a2438"), np.where(wet[..., None], water, scene))
+    return np.where(quay[..., None], color("2a2438"), np.where(wet[..., None], water, scene))
 
 
 def _moor(scene: Array, ripple: Array, x: Array, y: Array, left: float, base: float, long: float, paint: str) -> Array:
@@ -147,6 +147,6 @@ def _moor(scene: Array, ripple: Array, x: Array, y: Array, left: float, base: fl
     columns = np.clip((x + 0.10 * long * ripple) * width, 0, width - 1).astype(int)
     mirrored = boat[rows, columns] * (y > base + 0.02 * long)[..., None]
     scene = mix(
-        scene, mirrored[..., :3] * 0.55 + colour("1d3354") * 0.3, mirrored[..., 3] * ramp(1.1, 0.1, (y - base) / long)
+        scene, mirrored[..., :3] * 0.55 + color("1d3354") * 0.3, mirrored[..., 3] * ramp(1.1, 0.1, (y - base) / long)
     )
     return mix(scene, boat[..., :3] * shade[..., None], boat[..., 3])

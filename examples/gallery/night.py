@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from .painting import Array, Easel, broken, colour, grid, mix, noise, ramp, sample, scatter
+from .painting import Array, Easel, broken, color, grid, mix, noise, ramp, sample, scatter
 
 ASPECT = 0.8
 SKETCH = 480  # pixels across the sketch and its vector field, whatever the size of the picture
@@ -63,33 +63,33 @@ def _sky(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array]:
     tilt = 0.35 * np.sin(5.2 * x + 1.0) + 0.25 * bend
     flow = np.stack([np.cos(tilt), np.sin(tilt)], -1)
     rivers = 0.5 + 0.5 * np.sin(34.0 * (y + 0.06 * np.sin(5.2 * x + 2.4)) + 1.6 * bend)
-    plan = mix(colour("16307a"), colour("2f6fc0"), rivers)
-    plan = mix(plan, colour("8fc3d8"), ramp(0.72, 1.0, rivers) * 0.75)
-    plan = mix(plan, colour("0f1f58"), ramp(0.28, 0.0, y) * 0.45)
-    plan = mix(plan, colour("b6d3b4"), np.exp(-(((y - 0.47) / 0.05) ** 2)) * 0.6)
+    plan = mix(color("16307a"), color("2f6fc0"), rivers)
+    plan = mix(plan, color("8fc3d8"), ramp(0.72, 1.0, rivers) * 0.75)
+    plan = mix(plan, color("0f1f58"), ramp(0.28, 0.0, y) * 0.45)
+    plan = mix(plan, color("b6d3b4"), np.exp(-(((y - 0.47) / 0.05) ** 2)) * 0.6)
     for cx, cy, radius, sense in EDDIES:
         away, turn = _around(x, y, cx, cy)
         flow += 5.0 * sense * turn * np.exp(-((away / radius) ** 2))[..., None]
         phase = np.arctan2(y - cy, x - cx) * sense - 3.2 * np.log(away / radius + 0.08)
-        arms = mix(colour("1b3f92"), colour("d9ecdf"), ramp(-0.5, 1.0, np.sin(2.0 * phase)))
+        arms = mix(color("1b3f92"), color("d9ecdf"), ramp(-0.5, 1.0, np.sin(2.0 * phase)))
         plan = mix(plan, arms, np.exp(-((away / radius) ** 4)) * 0.9)
     for n, (cx, cy) in enumerate((*STARS, MOON)):
         moon = (cx, cy) == MOON
         radius = 0.105 if moon else rng.uniform(0.042, 0.062)
         away, turn = _around(x, y, cx, cy)
         flow += 6.0 * (-1.0) ** n * turn * np.exp(-((away / radius / 1.1) ** 2))[..., None]
-        halo = mix(colour("f7dd6b"), colour("e0a32e"), 0.5 + 0.5 * np.sin(away / radius * 11.0))
-        halo = mix(halo, colour("8fc08f"), ramp(0.55, 1.0, away / radius))
+        halo = mix(color("f7dd6b"), color("e0a32e"), 0.5 + 0.5 * np.sin(away / radius * 11.0))
+        halo = mix(halo, color("8fc08f"), ramp(0.55, 1.0, away / radius))
         plan = mix(plan, halo, 1.15 * np.exp(-((away / radius) ** 3)))
-        plan = mix(plan, colour("fff7cf"), ramp(0.42, 0.26, away / radius))
+        plan = mix(plan, color("fff7cf"), ramp(0.42, 0.26, away / radius))
         if moon:
             shadow = np.hypot(x - cx + 0.022, y - cy + 0.012) / radius
-            plan = mix(plan, colour("e0b040"), ramp(0.36, 0.30, shadow) * ramp(0.5, 0.4, away / radius))
+            plan = mix(plan, color("e0b040"), ramp(0.36, 0.30, shadow) * ramp(0.5, 0.4, away / radius))
     return plan, flow / (np.hypot(flow[..., 0], flow[..., 1])[..., None] + 1e-6)
 
 
 def _around(x: Array, y: Array, cx: float, cy: float) -> tuple[Array, Array]:
-    """Distance from a centre, and the unit vector that turns around it."""
+    """Distance from a center, and the unit vector that turns around it."""
     away = np.hypot(x - cx, y - cy) + 1e-6
     return away, np.stack([-(y - cy), x - cx], -1) / away[..., None]
 
@@ -108,18 +108,18 @@ def _land(rng: np.random.Generator, x: Array, y: Array) -> Array:
 def _earth(rng: np.random.Generator, x: Array, y: Array, land: Array, plan: Array, flow: Array) -> tuple[Array, Array]:
     """Add the hills and the bay to the colors and directions of the sky."""
     mottle = noise(rng, x.shape, (12, 14), 3)
-    far = mix(colour("274b8f"), colour("12265c"), ramp(-0.9, 0.9, mottle))
-    water = mix(colour("2a66ad"), colour("13357c"), ramp(-0.7, 0.8, noise(rng, x.shape, (50, 4), 2)))
+    far = mix(color("274b8f"), color("12265c"), ramp(-0.9, 0.9, mottle))
+    water = mix(color("2a66ad"), color("13357c"), ramp(-0.7, 0.8, noise(rng, x.shape, (50, 4), 2)))
     for cx, _ in (*STARS, MOON):
         column = np.exp(-(((x - cx + 0.006 * np.sin(130 * y)) / (0.03 if cx == MOON[0] else 0.013)) ** 2))
-        water = mix(water, colour("f3cf62"), column * ramp(-0.9, 0.5, np.sin(150 * y + 9 * cx)) * ramp(0.74, 0.58, y))
+        water = mix(water, color("f3cf62"), column * ramp(-0.9, 0.5, np.sin(150 * y + 9 * cx)) * ramp(0.74, 0.58, y))
     furrow = np.sin(95.0 * (y - 0.35 * x + 0.25 * x**2) + 0.7 * mottle)
-    near = mix(colour("0d2b3f"), colour("2f6a4f"), ramp(-0.6, 0.9, furrow))
-    near = mix(near, colour("b7a33f"), ramp(0.75, 1.0, furrow) * 0.6)
+    near = mix(color("0d2b3f"), color("2f6a4f"), ramp(-0.6, 0.9, furrow))
+    near = mix(near, color("b7a33f"), ramp(0.75, 1.0, furrow) * 0.6)
     lamps = np.zeros(x.shape)
     for lamp in np.linspace(0.30, 0.97, 11) + rng.uniform(-0.02, 0.02, 11):
         lamps += np.exp(-((np.hypot(x - lamp, 1.2 * (y - 0.548)) / 0.0085) ** 2))
-    far = mix(far, colour("ffc14d"), lamps)
+    far = mix(far, color("ffc14d"), lamps)
     for part, tints, tilt in ((1.0, far, 0.3 * np.sin(9 * x)), (2.0, water, 0.0 * x), (3.0, near, 0.35 - 0.5 * x)):
         inside = land == part
         plan = np.where(inside[..., None], tints, plan)

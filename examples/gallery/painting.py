@@ -15,7 +15,7 @@ OPPONENT = np.array([[1.0, 1.0, 1.0], [0.8, 0.7, -1.5], [1.0, -0.9, -0.1]])
 ROUND = np.linspace(0.0, 2.0 * np.pi, 11, endpoint=False)
 
 
-def colour(code: str) -> Array:
+def color(code: str) -> Array:
     """An "rrggbb" color as three numbers from 0 to 1."""
     return np.frombuffer(bytes.fromhex(code), np.uint8) / 255.0
 
@@ -62,10 +62,10 @@ def scatter(rng: np.random.Generator, aspect: float, spacing: float) -> tuple[Ar
     return (x.ravel() + jitter[0])[order], (y.ravel() + jitter[1])[order]
 
 
-def broken(rng: np.random.Generator, colours: Array, hue: float, light: float) -> Array:
+def broken(rng: np.random.Generator, colors: Array, hue: float, light: float) -> Array:
     """Colors (n, 3) made to stray, their mean kept: the optical mixture of the divisionists."""
-    stray = rng.standard_normal((len(colours), 3)) * [light, hue, hue]
-    return np.asarray(np.clip(colours + stray @ OPPONENT, 0.0, 1.0))
+    stray = rng.standard_normal((len(colors), 3)) * [light, hue, hue]
+    return np.asarray(np.clip(colors + stray @ OPPONENT, 0.0, 1.0))
 
 
 class Easel:

@@ -24,7 +24,7 @@ ACTIVATION = 30.0
 CHANNELS = (16, 32, 64, 128, 128)
 LAYERS = VGG19_LAYERS[: VGG19_LAYERS.index("conv5_2") + 1]
 DESCRIPTION = (
-    "VGG-19's topology at a quarter of its width, with random filters, normalised: "
+    "VGG-19's topology at a quarter of its width, with random filters, normalized: "
     "nothing was trained, it is for trying things out."
 )
 

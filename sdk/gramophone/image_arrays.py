@@ -26,8 +26,8 @@ def from_array(image: Any) -> bytes:
     return png(Image.fromarray(_levels(_shaped(_array(image)))))
 
 
-def grey16(image: Any, name: str) -> _Array:
-    """Grey of 0 to 65535 as uint16 in the machine's own byte order.
+def gray16(image: Any, name: str) -> _Array:
+    """Gray of 0 to 65535 as uint16 in the machine's own byte order.
 
     Raises:
         ValueError: it has other levels, or only those that are black.
@@ -74,7 +74,7 @@ def _advice(shape: tuple[int, ...]) -> str:
 
 
 def _levels(array: _Array) -> _Array:
-    """An array as uint8, or as uint16 if it is grey of 16 bits."""
+    """An array as uint8, or as uint16 if it is gray of 16 bits."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
@@ -82,7 +82,7 @@ def _levels(array: _Array) -> _Array:
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in either byte order
         name = "an array of uint16"
         # No picture file that Pillow writes or reads has 16 bits in each of several channels.
-        levels = grey16(array, name)
+        levels = gray16(array, name)
         return levels if array.ndim == 2 else ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(

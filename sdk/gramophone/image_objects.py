@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageFile, ImageOps
 
-from .image_arrays import grey16
+from .image_arrays import gray16
 
 # Formats of which a server reads the same first frame as Pillow does here.
 _READ = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
@@ -54,7 +54,7 @@ def png(image: Image.Image) -> bytes:
 
 def _file(image: Image.Image) -> bytes:
     if image.mode in _GREY16:
-        made = Image.fromarray(grey16(image, f"the PIL image of mode {image.mode}"))
+        made = Image.fromarray(gray16(image, f"the PIL image of mode {image.mode}"))
         made.info = image.info
         return png(made)
     if image.mode == "CMYK":

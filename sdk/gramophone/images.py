@@ -30,8 +30,8 @@ def encode(image: ImageLike) -> bytes:
               seek, such as a response of `urllib`, from where it stands.
             - a PIL image of any mode but F. The server makes of it what it makes of its file: it is turned as its EXIF
               or XMP data say, its ICC profile and its transparency go along, and of several frames the current one is
-              taken. Modes I and I;16 are grey of 0 to 65535.
-            - an array of shape (H, W, 3) RGB, (H, W, 4) RGBA, (H, W) or (H, W, 1) grey: uint8, uint16, bool, or
+              taken. Modes I and I;16 are gray of 0 to 65535.
+            - an array of shape (H, W, 3) RGB, (H, W, 4) RGBA, (H, W) or (H, W, 1) gray: uint8, uint16, bool, or
               floating point of 0 to 1.
 
     Raises:

@@ -141,14 +141,14 @@ CASES = {
     "negative averaging": (style(averaging=-0.1), INVALID, "options.averaging", "0 to 0.9999"),
     "plateau 2": (style(plateau=2), INVALID, "options.plateau", "0 to 1"),
     "negative plateau": (style(plateau=-0.1), INVALID, "options.plateau", "0 to 1"),
-    "colour of a texture": (style(color=o.COLOR_MODE_LUMINANCE), INVALID, "options.color", "COLOR_MODE_LUMINANCE"),
-    "colour of a reconstruction": (
+    "color of a texture": (style(color=o.COLOR_MODE_LUMINANCE), INVALID, "options.color", "COLOR_MODE_LUMINANCE"),
+    "color of a reconstruction": (
         content(png(), color=o.COLOR_MODE_MATCH),
         INVALID,
         "options.color",
         "style transfer",
     ),
-    "wrong colour": (style(color=5), INVALID, "options.color", "COLOR_MODE_HISTOGRAM"),
+    "wrong color": (style(color=5), INVALID, "options.color", "COLOR_MODE_HISTOGRAM"),
     "wrong loss scale": (style(loss_scale=3), INVALID, "options.loss_scale", "LOSS_SCALE_RELATIVE"),
     "no curvature pair": (style(lbfgs_history=0), INVALID, "options.lbfgs_history", "1 to 200"),
     "201 curvature pairs": (style(lbfgs_history=201), INVALID, "options.lbfgs_history", "1 to 200"),

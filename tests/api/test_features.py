@@ -26,8 +26,8 @@ def image(array: np.ndarray) -> o.InputImage:
     return o.InputImage(data=encode(Image.fromarray(array.astype(np.uint8))))
 
 
-def flat(*colour: int, size: int = SIZE) -> np.ndarray:
-    return np.full((size, size, 3), colour)
+def flat(*color: int, size: int = SIZE) -> np.ndarray:
+    return np.full((size, size, 3), color)
 
 
 def left_half(size: int = SIZE) -> np.ndarray:
@@ -133,7 +133,7 @@ def test_each_start_is_what_its_name_says(server):
     assert not np.array_equal(start(init=o.INIT_NOISE, seed=1), noise)
 
 
-def test_style_statistics_start_in_the_colours_of_the_style(server):
+def test_style_statistics_start_in_the_colors_of_the_style(server):
     rng = np.random.default_rng(0)
     light = rng.normal(0, 20, (SIZE, SIZE, 1))
     warm = np.clip(flat(180, 120, 60) + light, 0, 255).astype(np.uint8)
@@ -148,11 +148,11 @@ def test_style_statistics_start_in_the_colours_of_the_style(server):
 
 
 def test_replicated_edges_see_no_frame_around_a_picture(server):
-    # The frame of zeros is a smaller part of a picture twice as large, so that even grey does not match grey.
-    grey = image(flat(128, 128, 128))
-    sources = [source(grey, scale=2)]
+    # The frame of zeros is a smaller part of a picture twice as large, so that even gray does not match gray.
+    gray = image(flat(128, 128, 128))
+    sources = [source(gray, scale=2)]
     zeros, replicate = (
-        run(server, style(*sources, init_image=grey, padding=padding, precision=o.PRECISION_FLOAT32, **STAY)).loss
+        run(server, style(*sources, init_image=gray, padding=padding, precision=o.PRECISION_FLOAT32, **STAY)).loss
         for padding in (o.PADDING_ZEROS, o.PADDING_REPLICATE)
     )
     assert zeros > 0.5
@@ -174,17 +174,17 @@ def test_a_rescaled_average_passes_more_through_every_pooling(server):
 
 
 def test_relative_losses_are_fractions_of_their_targets(server):
-    grey, square, layers = image(flat(128, 128, 128)), o.InputImage(data=png(SIZE, SIZE)), ("conv1_1", "conv4_1")
+    gray, square, layers = image(flat(128, 128, 128)), o.InputImage(data=png(SIZE, SIZE)), ("conv1_1", "conv4_1")
 
     def grams(picture: o.InputImage) -> list[np.ndarray]:
         responses = server.models.ExtractFeatures(ExtractFeaturesRequest(image=picture, layers=layers))
         return list(arrays(list(responses)).values())
 
     how = {
-        "layers": layers, "init_image": grey, "precision": o.PRECISION_FLOAT32, "padding": o.PADDING_ZEROS, **STAY
+        "layers": layers, "init_image": gray, "precision": o.PRECISION_FLOAT32, "padding": o.PADDING_ZEROS, **STAY
     }  # fmt: skip
     terms = run(server, style(source(square), loss_scale=o.LOSS_SCALE_RELATIVE, **how)).layer_losses
-    fractions = [((g - a) ** 2).sum() / (a**2).sum() for g, a in zip(grams(grey), grams(square), strict=True)]
+    fractions = [((g - a) ** 2).sum() / (a**2).sum() for g, a in zip(grams(gray), grams(square), strict=True)]
     assert [term.loss * term.weight * len(terms) for term in terms] == pytest.approx(fractions, rel=1e-3)
     paper = run(server, style(loss_scale=o.LOSS_SCALE_PAPER, **how)).layer_losses
     assert [term.weight for term in paper] == [0.5, 0.5]
@@ -206,23 +206,23 @@ MUTED = image(np.clip(pixels(png(SIZE, SIZE)) // 4 + [60, 90, 130], 0, 255))
 WARM = image(np.clip(pixels(png(SIZE, SIZE, seed=1)) // 2 + [120, 60, 0], 0, 255))
 
 
-def test_luminance_keeps_the_colours_of_the_content(server):
+def test_luminance_keeps_the_colors_of_the_content(server):
     content = pixels(MUTED.data)
 
     def change(color: o.ColorMode.ValueType) -> tuple[np.ndarray, np.ndarray]:
         """How far the result's colors and its brightness are from the content's."""
         result = pixels(transfer(server, MUTED, WARM, color=color, iterations=20, model="vgg19-random").image.data)
-        colours = (result - luma(result)[..., None]) - (content - luma(content)[..., None])
-        return np.abs(colours), np.abs(luma(result) - luma(content))
+        colors = (result - luma(result)[..., None]) - (content - luma(content)[..., None])
+        return np.abs(colors), np.abs(luma(result) - luma(content))
 
-    colours, brightness = change(o.COLOR_MODE_LUMINANCE)
-    assert colours.max() < 1.5
+    colors, brightness = change(o.COLOR_MODE_LUMINANCE)
+    assert colors.max() < 1.5
     assert brightness.mean() > 3
     assert change(o.COLOR_MODE_STYLE)[0].mean() > 10
 
 
 @pytest.mark.parametrize("color", [o.COLOR_MODE_MATCH, o.COLOR_MODE_HISTOGRAM], ids=["match", "histogram"])
-def test_matched_styles_have_the_colours_of_the_content(server, color):
+def test_matched_styles_have_the_colors_of_the_content(server, color):
     how = {"iterations": 30, "init": o.INIT_NOISE}
     plain, matched = (
         pixels(transfer(server, MUTED, WARM, color=chosen, **how).image.data) for chosen in (o.COLOR_MODE_STYLE, color)
@@ -272,7 +272,7 @@ def test_a_pyramid_begins_coarse(server):
     assert (last.preview.width, last.preview.height) == (32, 32)
 
 
-def test_the_usual_pyramid_depends_on_the_kind_and_the_optimiser(server):
+def test_the_usual_pyramid_depends_on_the_kind_and_the_optimizer(server):
     def sides(result: job_pb2.JobResult) -> list[int]:
         return [level["width"] for level in recipe(result)["levels"]]  # type: ignore[attr-defined]
 

@@ -18,19 +18,19 @@ PIXELS = 10_000
 COLOUR = (200, 100, 50)
 
 
-def colour_of(data: bytes) -> tuple[int, ...]:
+def color_of(data: bytes) -> tuple[int, ...]:
     image = decoded(data)
     assert image.mode == "RGB"
     return tuple(np.asarray(image).reshape(-1, 3).mean(0).round().astype(int).tolist())
 
 
-def flat(mode: str = "RGB", colour: object = COLOUR, size: tuple[int, int] = (20, 10)) -> Image.Image:
-    return Image.new(mode, size, colour)
+def flat(mode: str = "RGB", color: object = COLOUR, size: tuple[int, int] = (20, 10)) -> Image.Image:
+    return Image.new(mode, size, color)
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 def test_formats(format):
-    assert colour_of(encode(flat(), format)) == pytest.approx(COLOUR, abs=3)
+    assert color_of(encode(flat(), format)) == pytest.approx(COLOUR, abs=3)
 
 
 @pytest.mark.parametrize(
@@ -44,27 +44,27 @@ def test_formats(format):
         (flat("RGBA", (0, 0, 0, 128)), (127, 127, 127)),
         (flat("LA", (0, 0)), (255, 255, 255)),
     ],
-    ids=["grey", "bilevel", "palette", "opaque", "transparent", "half transparent", "grey with alpha"],
+    ids=["gray", "bilevel", "palette", "opaque", "transparent", "half transparent", "gray with alpha"],
 )
 def test_modes(image, expected):
-    assert colour_of(encode(image)) == pytest.approx(expected, abs=1)
+    assert color_of(encode(image)) == pytest.approx(expected, abs=1)
 
 
-def test_palette_with_a_transparent_colour():
+def test_palette_with_a_transparent_color():
     image = flat("P", 0)
     image.putpalette([0, 0, 0] * 256)
-    assert colour_of(encode(image, "GIF", transparency=0)) == (255, 255, 255)
+    assert color_of(encode(image, "GIF", transparency=0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled_not_clipped(format):
+def test_16_bit_gray_is_scaled_not_clipped(format):
     image = Image.fromarray(np.full((10, 20), 257 * 100, np.uint16))
-    assert colour_of(encode(image, format)) == (100, 100, 100)
+    assert color_of(encode(image, format)) == (100, 100, 100)
 
 
 def test_cmyk():
-    assert colour_of(encode(flat("CMYK", (0, 0, 0, 0)), "TIFF")) == (255, 255, 255)
-    assert colour_of(encode(flat("CMYK", (0, 0, 0, 255)), "JPEG")) == pytest.approx((0, 0, 0), abs=3)
+    assert color_of(encode(flat("CMYK", (0, 0, 0, 0)), "TIFF")) == (255, 255, 255)
+    assert color_of(encode(flat("CMYK", (0, 0, 0, 255)), "JPEG")) == pytest.approx((0, 0, 0), abs=3)
 
 
 def test_exif_orientation_turns_the_picture():
@@ -80,8 +80,8 @@ def test_exif_orientation_turns_the_picture():
 
 def test_profile_is_converted_to_srgb():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    assert colour_of(encode(flat(), icc_profile=srgb.tobytes())) == pytest.approx(COLOUR, abs=1)
-    assert colour_of(encode(flat(), icc_profile=swap_red_and_green(srgb.tobytes()))) == pytest.approx(
+    assert color_of(encode(flat(), icc_profile=srgb.tobytes())) == pytest.approx(COLOUR, abs=1)
+    assert color_of(encode(flat(), icc_profile=swap_red_and_green(srgb.tobytes()))) == pytest.approx(
         (COLOUR[1], COLOUR[0], COLOUR[2]), abs=60
     )
 
@@ -89,7 +89,7 @@ def test_profile_is_converted_to_srgb():
 @pytest.mark.parametrize("space", ["LAB", "XYZ", None])
 def test_a_profile_that_does_not_fit_is_passed_over(space):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes() if space else b"not a profile"
-    assert colour_of(encode(flat(), icc_profile=profile)) == COLOUR
+    assert color_of(encode(flat(), icc_profile=profile)) == COLOUR
 
 
 def swap_red_and_green(profile: bytes) -> bytes:
@@ -101,8 +101,8 @@ def swap_red_and_green(profile: bytes) -> bytes:
 
 
 def test_first_frame_of_an_animation():
-    frames = [flat("RGB", colour) for colour in ((255, 0, 0), (0, 255, 0))]
-    assert colour_of(encode(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
+    frames = [flat("RGB", color) for color in ((255, 0, 0), (0, 255, 0))]
+    assert color_of(encode(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(

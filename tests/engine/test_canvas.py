@@ -13,7 +13,7 @@ def test_noise_depends_on_its_own_seed_alone():
     assert torch.equal(noise([4], 8, 9)[0], batch[1])
 
 
-def test_noise_is_in_the_box_around_grey():
+def test_noise_is_in_the_box_around_gray():
     canvas = noise([0], 64, 64)
     assert canvas.min() >= 0
     assert canvas.max() <= 1
@@ -62,8 +62,8 @@ def test_colored_noise_has_the_mean_and_covariance():
 def test_colored_noise_is_white_and_depends_on_its_own_seed_alone():
     first, second = colored_noise([0, 1], 100, 101, MEAN, COVARIANCE)
     assert torch.equal(colored_noise([1], 100, 101, MEAN, COVARIANCE)[0], second)
-    neighbours = torch.corrcoef(torch.stack([first[0, :, 1:].flatten(), first[0, :, :-1].flatten()]))[0, 1]
-    assert abs(neighbours) < 0.04
+    neighbors = torch.corrcoef(torch.stack([first[0, :, 1:].flatten(), first[0, :, :-1].flatten()]))[0, 1]
+    assert abs(neighbors) < 0.04
     assert abs(torch.corrcoef(torch.stack([first[0].flatten(), second[0].flatten()]))[0, 1]) < 0.04
 
 

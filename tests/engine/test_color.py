@@ -6,7 +6,7 @@ import torch
 
 from gramophone_server.engine.color import (
     color_statistics,
-    grey,
+    gray,
     luminance,
     match_covariance,
     match_histogram,
@@ -48,9 +48,9 @@ def test_luminance_is_y_of_yiq(style):
     np.testing.assert_allclose(got.flatten().numpy(), pixels(style) @ YIQ[0], rtol=1e-6)
 
 
-def test_grey_has_the_luminance_and_no_colour(style):
+def test_gray_has_the_luminance_and_no_color(style):
     expected = np.repeat((pixels(style) @ YIQ[0])[:, None], 3, axis=1)
-    np.testing.assert_allclose(pixels(grey(style)), expected, rtol=1e-6)
+    np.testing.assert_allclose(pixels(gray(style)), expected, rtol=1e-6)
 
 
 def test_with_luminance_takes_the_light_and_keeps_the_chroma(style):
@@ -61,9 +61,9 @@ def test_with_luminance_takes_the_light_and_keeps_the_chroma(style):
 
 
 def test_with_luminance_stays_in_the_box():
-    colours = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    colors = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     for light in (0.0, 1.0):
-        got = with_luminance(colours, torch.full((1, 1, 20, 20), light))
+        got = with_luminance(colors, torch.full((1, 1, 20, 20), light))
         assert got.min() >= 0
         assert got.max() <= 1
 
@@ -101,7 +101,7 @@ def test_match_covariance_with_itself_changes_nothing():
 
 
 @pytest.mark.parametrize("match", [match_luminance, match_covariance, match_histogram])
-def test_a_picture_of_one_colour_stays_finite_and_in_the_box(match, content):
+def test_a_picture_of_one_color_stays_finite_and_in_the_box(match, content):
     flat = torch.tensor([0.2, 0.4, 0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 9)
     for style, target in ((flat, content), (content, flat)):
         got = match(style, target)

@@ -68,7 +68,7 @@ def test_reporting_does_not_change_the_result(network):
     assert torch.equal(often.canvas, seldom.canvas)
 
 
-def test_leaving_ends_the_optimisation(network):
+def test_leaving_ends_the_optimization(network):
     running = iter(synthesis(network, Adam, iterations=10**6, report_every=1))
     next(running)
     running.close()

@@ -73,8 +73,8 @@ def test_preprocessing_reorders_scales_and_shifts():
     network = TruncatedVGG(
         {"conv1_1": (identity, np.zeros(3))}, ["conv1_1"], order=(2, 1, 0), scale=(255, 255, 255), shift=(-10, -20, -30)
     )
-    colour = torch.tensor([0.2, 0.4, 0.8]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
-    got = network(colour)["conv1_1"][0, :, 0, 0].tolist()
+    color = torch.tensor([0.2, 0.4, 0.8]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    got = network(color)["conv1_1"][0, :, 0, 0].tolist()
     assert got == pytest.approx([255 * 0.8 - 10, 255 * 0.4 - 20, 255 * 0.2 - 30], rel=1e-5)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gallery import PAINTERS
-from gallery.painting import Array, broken, colour, mix, noise, ramp
+from gallery.painting import Array, broken, color, mix, noise, ramp
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,8 +25,8 @@ def pixels(image: Image.Image) -> NDArray[np.float64]:
     return np.asarray(image, float) / 255
 
 
-def colourfulness(image: Image.Image) -> float:
-    """Hasler & Süsstrunk (2003), pixels from 0 to 255: 0 is grey, 33 moderately, 82 highly colorful."""
+def colorfulness(image: Image.Image) -> float:
+    """Hasler & Süsstrunk (2003), pixels from 0 to 255: 0 is gray, 33 moderately, 82 highly colorful."""
     red, green, blue = np.moveaxis(pixels(image) * 255, -1, 0)
     rg, yb = red - green, (red + green) / 2 - blue
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
@@ -64,9 +64,9 @@ def test_the_same_picture_at_every_size(name: str, gallery: dict[str, Image.Imag
 
 
 @pytest.mark.parametrize(("name", "least"), [("seascape", 55), ("night", 55), ("harbour", 35)])
-def test_colourful(name: str, least: float, gallery: dict[str, Image.Image]) -> None:
-    assert colourfulness(gallery[name]) > least
-    assert colourfulness(gallery[name].convert("L").convert("RGB")) < 1
+def test_colorful(name: str, least: float, gallery: dict[str, Image.Image]) -> None:
+    assert colorfulness(gallery[name]) > least
+    assert colorfulness(gallery[name].convert("L").convert("RGB")) < 1
 
 
 @pytest.mark.parametrize("name", PAINTED)
@@ -94,10 +94,10 @@ def test_the_night_is_dark_with_lights(gallery: dict[str, Image.Image]) -> None:
     assert np.quantile(luminance, 0.99) > 0.75
 
 
-def test_broken_colour_keeps_its_mean() -> None:
+def test_broken_color_keeps_its_mean() -> None:
     rng = np.random.default_rng(0)
-    grey: Array = np.full((20_000, 3), 0.5)
-    strayed = broken(rng, grey, hue=0.05, light=0.05)
+    gray: Array = np.full((20_000, 3), 0.5)
+    strayed = broken(rng, gray, hue=0.05, light=0.05)
     np.testing.assert_allclose(strayed.mean(0), 0.5, atol=0.005)
     assert strayed.std(0).min() > 0.04
 
@@ -112,7 +112,7 @@ def test_noise_is_standardised_and_has_its_shape() -> None:
 def test_mix_and_ramp_stay_between() -> None:
     x = np.array([-1.0, 0.0, 0.5, 1.0, 2.0])
     np.testing.assert_allclose(ramp(0.0, 1.0, x), [0, 0, 0.5, 1, 1])
-    np.testing.assert_allclose(mix(colour("000000"), colour("ffffff"), x)[:, 0], [0, 0, 0.5, 1, 1])
+    np.testing.assert_allclose(mix(color("000000"), color("ffffff"), x)[:, 0], [0, 0, 0.5, 1, 1])
 
 
 def test_the_script_writes_all_of_them(tmp_path: Path) -> None:

@@ -216,16 +216,16 @@ def test_the_pool_forgets_the_oldest_and_keeps_who_belongs_to_whom():
     assert len({id(p.style) for p in drawn}) == 1
 
 
-def test_a_judgement_names_every_layer(weights, photos, monkeypatch):
+def test_a_judgment_names_every_layer(weights, photos, monkeypatch):
     monkeypatch.setattr("gramophone_export.distill.judge.SIDE", 32)
     monkeypatch.setattr("gramophone_export.distill.judge.ITERATIONS", 2)
     paths = sorted(photos.iterdir())[:4]
     teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32)])
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
-    judgement = judge(student, teacher, paths)
-    assert set(judgement.photos) == set(judgement.iterates) == set(judgement.correlation) == set(STYLE_LAYERS)
-    assert -1 <= judgement.distance <= 1
-    assert judgement.table().count("\n") == 8
+    judgment = judge(student, teacher, paths)
+    assert set(judgment.photos) == set(judgment.iterates) == set(judgment.correlation) == set(STYLE_LAYERS)
+    assert -1 <= judgment.distance <= 1
+    assert judgment.table().count("\n") == 8
 
 
 def test_photos_are_drawn_by_chance(photos):

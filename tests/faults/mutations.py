@@ -119,6 +119,6 @@ def _bombs() -> list[tuple[str, bytes]]:
         ("PNG bomb", encode(vast, "PNG")),
         ("WebP bomb", encode(vast, "WEBP", lossless=True)),
         ("TIFF bomb", encode(vast, "TIFF", compression="tiff_deflate")),
-        ("GIF of many colours", encode(vast, "GIF")),
+        ("GIF of many colors", encode(vast, "GIF")),
         ("JPEG bomb", encode(vast, "JPEG")),
     ]

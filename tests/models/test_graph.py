@@ -158,7 +158,7 @@ def test_a_graph_without_heads_is_as_it_was(weights):
     assert {node.name for node in build_vgg(weights).graph.node if node.op_type == "Conv"} == set(VGG19_LAYERS)
 
 
-def test_replicated_edges_leave_no_frame_around_one_colour(weights):
+def test_replicated_edges_leave_no_frame_around_one_color(weights):
     """With zeros around it a flat picture gets a frame; with its own edge it stays flat, whatever the depth."""
     flat = np.full((1, 3, 32, 32), 0.5, np.float32)
     for padding, has_frame in (("zeros", True), ("replicate", False)):

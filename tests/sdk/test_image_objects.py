@@ -32,7 +32,7 @@ def palette_with(transparency: int | bytes) -> Image.Image:
 
 
 def wide(mode: str) -> Image.Image:
-    """16-bit grey; the first bytes of a pixel are the low ones but in I;16B."""
+    """16-bit gray; the first bytes of a pixel are the low ones but in I;16B."""
     return Image.frombytes(mode, PHOTO.size, GREY16.astype(">u2" if mode == "I;16B" else "<u2").tobytes())
 
 
@@ -47,7 +47,7 @@ def key(mode: str) -> Image.Image:
 MODES: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "1": (lambda: PHOTO.convert("1"), "PNG"),
     "L": (lambda: PHOTO.convert("L"), "PNG"),
-    "L with a transparent grey": (lambda: key("L"), "PNG"),
+    "L with a transparent gray": (lambda: key("L"), "PNG"),
     "LA": (lambda: with_alpha("LA"), "PNG"),
     "P": (lambda: PHOTO.quantize(16), "PNG"),
     "P with a transparent color": (lambda: palette_with(3), "PNG"),

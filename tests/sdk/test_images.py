@@ -60,7 +60,7 @@ def test_tensors():
         encode(tensor.permute(2, 0, 1))
 
 
-def test_grey_and_alpha():
+def test_gray_and_alpha():
     assert np.array_equal(pixels(encode(LEVELS[..., 0])), LEVELS[..., 0])
     alpha = np.dstack([LEVELS, LEVELS[..., :1]])
     assert np.array_equal(pixels(encode(alpha)), alpha)

@@ -1,4 +1,4 @@
-"""A server that asks who calls, by bearer tokens: who gets in, and that nothing is learnt from outside."""
+"""A server that asks who calls, by bearer tokens: who gets in, and that nothing is learned from outside."""
 
 import hashlib
 import time

@@ -42,9 +42,9 @@ def main(
     click.echo(f"{ended} at step {training.step}: {model.path}, SHA-256 {model.manifest.sha256}")
     (folder / "loss.svg").write_text(plot(folder / LOG))
     if done:
-        judgement = judge(student, training.teacher, list_photos(photos, training.recipe.held_out)[1])
-        (folder / "judgement.md").write_text(judgement.table())
-        click.echo(judgement.table())
+        judgment = judge(student, training.teacher, list_photos(photos, training.recipe.held_out)[1])
+        (folder / "judgment.md").write_text(judgment.table())
+        click.echo(judgment.table())
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 def _plain(image: Image.Image) -> Image.Image:
     """A strip in one of the modes that profiles are about: RGB, L, CMYK."""
     if image.mode.startswith("I"):
-        # 16-bit grey. Pillow would clip it at 255 rather than scale it.
+        # 16-bit gray. Pillow would clip it at 255 rather than scale it.
         image = image.convert("I").point(lambda level: level * (1 / 257)).convert("L")
     if image.mode in ("PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

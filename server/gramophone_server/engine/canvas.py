@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 
 def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0.15) -> Tensor:
-    """Gaussian noise around mid-grey, (N, 3, height, width) of 0 to 1, float32 on the CPU; number n from seeds[n].
+    """Gaussian noise around mid-gray, (N, 3, height, width) of 0 to 1, float32 on the CPU; number n from seeds[n].
 
-    Drawn on the CPU so that every device starts from the same canvas. A start near grey reaches a given loss in a
+    Drawn on the CPU so that every device starts from the same canvas. A start near gray reaches a given loss in a
     fraction of the iterations that uniform noise needs, which has to be removed before anything is painted.
 
     Args:

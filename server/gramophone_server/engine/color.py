@@ -15,7 +15,7 @@ def luminance(picture: Tensor) -> Tensor:
     return (picture * torch.tensor(_LUMA, device=picture.device, dtype=picture.dtype).view(1, 3, 1, 1)).sum(1, True)
 
 
-def grey(picture: Tensor) -> Tensor:
+def gray(picture: Tensor) -> Tensor:
     """A picture without its colors, (N, 3, H, W)."""
     return luminance(picture).expand(-1, 3, -1, -1)
 
@@ -27,7 +27,7 @@ def with_luminance(picture: Tensor, light: Tensor) -> Tensor:
 
 
 def match_luminance(style: Tensor, content: Tensor) -> Tensor:
-    """The style in grey, its brightness given the content's mean and deviation (section 2, equation 1)."""
+    """The style in gray, its brightness given the content's mean and deviation (section 2, equation 1)."""
     of_style, of_content = luminance(style), luminance(content)
     deviation, mean = torch.std_mean(of_style)
     wanted_deviation, wanted_mean = torch.std_mean(of_content)

@@ -79,6 +79,6 @@ def in_content_colors(style: StylePicture, content: Picture, how: ColorMode) -> 
     return replace(style, picture=picture_of(matched))
 
 
-def in_grey(picture: Picture) -> Picture:
+def in_gray(picture: Picture) -> Picture:
     """A picture without its colors."""
-    return picture_of(color.grey(canvas_of(picture)))
+    return picture_of(color.gray(canvas_of(picture)))

@@ -200,7 +200,7 @@ class PreparedJob:
         tiles = None
         if tile is not None:
             tiles = cut(level.height, level.width, tile, stride=network.grid, radius=network.radius)
-        view = color.grey if self._spec.options.color == "luminance" else None
+        view = color.gray if self._spec.options.color == "luminance" else None
         return Objective(network, terms, tiles=tiles, view=view)
 
     def _network_in(self, dtype: torch.dtype) -> TruncatedVGG:

@@ -12,7 +12,7 @@ from ..models.features import shares
 from ..models.layers import position
 from ..models.model import Model
 from .magnitude import NOTHING, Magnitude, shifted, unit_of
-from .pictures import in_content_colors, in_grey, region, scaled, scaled_style
+from .pictures import in_content_colors, in_gray, region, scaled, scaled_style
 from .targets import Targets
 
 _UNWEIGHED = torch.ones(1)
@@ -51,7 +51,7 @@ class Terms:
         if spec.content is not None and spec.options.color != "style":
             self.styles = tuple(in_content_colors(style, spec.content, spec.options.color) for style in spec.styles)
             if spec.options.color == "luminance":
-                self._content = in_grey(spec.content)
+                self._content = in_gray(spec.content)
 
     def at(self, level: LevelSpec) -> list[Term]:
         """The terms at a level.

@@ -14,11 +14,11 @@ from gramophone_server.engine.synthesis import Best
 SHAPE = (3, 4, 4)
 
 
-def quadratic(centre: torch.Tensor, curvature: torch.Tensor) -> Callable[[torch.Tensor], Evaluation]:
-    """½ Σ curvature · (x − centre)², canvas by canvas."""
+def quadratic(center: torch.Tensor, curvature: torch.Tensor) -> Callable[[torch.Tensor], Evaluation]:
+    """½ Σ curvature · (x − center)², canvas by canvas."""
 
     def evaluate(canvas: torch.Tensor) -> Evaluation:
-        offset = canvas - centre
+        offset = canvas - center
         loss = (curvature * offset.square()).sum((1, 2, 3)) / 2
         return Evaluation(loss[:, None], loss, curvature * offset)
 
@@ -38,34 +38,34 @@ def run(optimizer: Optimizer, evaluate: Callable[[torch.Tensor], Evaluation], ca
 def problem(n: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Centres partly outside the box, curvatures over three decades, starts."""
     generator = torch.Generator().manual_seed(n)
-    centre, curvature, start = (torch.rand(n, *SHAPE, generator=generator).to(dtype) for _ in range(3))
-    return 2 * centre - 0.5, 10 ** (3 * curvature), start
+    center, curvature, start = (torch.rand(n, *SHAPE, generator=generator).to(dtype) for _ in range(3))
+    return 2 * center - 0.5, 10 ** (3 * curvature), start
 
 
 def test_adam_is_torchs_inside_the_box():
-    centre, curvature, start = problem(2)
-    centre = centre.clamp(0.3, 0.7)
+    center, curvature, start = problem(2)
+    center = center.clamp(0.3, 0.7)
     start = start.clamp(0.4, 0.6)
-    ours = run(Adam(learning_rate=255e-3), quadratic(centre, curvature), start, 30)
+    ours = run(Adam(learning_rate=255e-3), quadratic(center, curvature), start, 30)
     theirs = start.clone().requires_grad_()
     reference = torch.optim.Adam([theirs], lr=1e-3)
     for _ in range(30):
         reference.zero_grad()
-        quadratic(centre, curvature)(theirs).loss.sum().backward()
+        quadratic(center, curvature)(theirs).loss.sum().backward()
         reference.step()
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_lbfgs_finds_the_boxed_minimum():
-    centre, curvature, start = problem(2)
-    got = run(LBFGS(), quadratic(centre, curvature), start, 150)
-    torch.testing.assert_close(got, centre.clamp(0, 1), rtol=0, atol=5e-3)
+    center, curvature, start = problem(2)
+    got = run(LBFGS(), quadratic(center, curvature), start, 150)
+    torch.testing.assert_close(got, center.clamp(0, 1), rtol=0, atol=5e-3)
 
 
 def test_lbfgs_needs_far_fewer_evaluations_than_adam():
-    centre, curvature, start = problem(1)
-    evaluate = quadratic(centre, curvature)
-    floor = evaluate(centre.clamp(0, 1)).loss.item()
+    center, curvature, start = problem(1)
+    evaluate = quadratic(center, curvature)
+    floor = evaluate(center.clamp(0, 1)).loss.item()
     excess = {
         name: evaluate(run(optimizer, evaluate, start, 40)).loss.item() - floor
         for name, optimizer in {"lbfgs": LBFGS(), "adam": Adam()}.items()
@@ -75,8 +75,8 @@ def test_lbfgs_needs_far_fewer_evaluations_than_adam():
 
 @pytest.mark.parametrize("make", [Adam, LBFGS])
 def test_pixels_stay_in_the_box(make):
-    centre, curvature, start = problem(2)
-    optimizer, canvas, evaluate = make(), start, quadratic(3 * centre, curvature)
+    center, curvature, start = problem(2)
+    optimizer, canvas, evaluate = make(), start, quadratic(3 * center, curvature)
     for _ in range(20):
         canvas = optimizer.step(canvas, evaluate(canvas))
         assert canvas.min() >= 0
@@ -86,25 +86,25 @@ def test_pixels_stay_in_the_box(make):
 @pytest.mark.parametrize("make", [Adam, LBFGS])
 def test_a_canvas_alone_is_the_canvas_in_a_batch(make):
     # In float64: how a library rounds may depend on where a canvas lies, and forty steps make much of a last digit.
-    centre, curvature, start = problem(4, torch.float64)
-    together = run(make(), quadratic(centre, curvature), start, 40)
+    center, curvature, start = problem(4, torch.float64)
+    together = run(make(), quadratic(center, curvature), start, 40)
     for n in range(4):
         one = slice(n, n + 1)
-        alone = run(make(), quadratic(centre[one], curvature[one]), start[one], 40)
+        alone = run(make(), quadratic(center[one], curvature[one]), start[one], 40)
         torch.testing.assert_close(alone[0], together[n], rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("make", [Adam, LBFGS])
 def test_how_a_canvas_lies_in_memory_changes_nothing(make):
-    centre, curvature, start = problem(2, torch.float64)
-    evaluate = quadratic(centre, curvature)
+    center, curvature, start = problem(2, torch.float64)
+    evaluate = quadratic(center, curvature)
     other = run(make(), evaluate, start.contiguous(memory_format=torch.channels_last), 30)
     torch.testing.assert_close(other, run(make(), evaluate, start, 30), rtol=1e-9, atol=1e-10)
 
 
 def test_a_history_in_the_hosts_memory_changes_nothing():
-    centre, curvature, start = problem(2)
-    evaluate = quadratic(centre, curvature)
+    center, curvature, start = problem(2)
+    evaluate = quadratic(center, curvature)
     assert torch.equal(run(LBFGS(host=True), evaluate, start, 40), run(LBFGS(), evaluate, start, 40))
 
 
@@ -121,8 +121,8 @@ def test_lbfgs_starts_on_negative_curvature():
 
 
 def test_lbfgs_backs_out_of_a_region_without_finite_loss():
-    centre, curvature, start = problem(2)
-    smooth = quadratic(centre.clamp(0, 0.45), curvature)
+    center, curvature, start = problem(2)
+    smooth = quadratic(center.clamp(0, 0.45), curvature)
 
     def evaluate(canvas: torch.Tensor) -> Evaluation:
         at = smooth(canvas)

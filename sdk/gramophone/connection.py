@@ -17,7 +17,7 @@ from .brief import Rooted
 from .errors import InvalidRequestError, ServerError, UnavailableError, closed_meanwhile
 from .retry import Attempts, RetryPolicy, StreamEndedError
 from .stubs import LoopStubs, ProcessStubs
-from .uploads import Library, Parcel, pieces, sha256_of
+from .uploads import Library, UploadingRequest, pieces, sha256_of
 from .v1 import job_service_pb2
 
 _T = TypeVar("_T")
@@ -134,22 +134,22 @@ class Connection(_Terms):
         self._library.known.add(sha256)
 
     def _send(self, request: Any, call: Callable[[Any], _T]) -> _T:
-        parcel = Parcel(request, self._library)
-        self._upload_missing(parcel)
+        uploading = UploadingRequest(request, self._library)
+        self._upload_missing(uploading)
         try:
-            return call(parcel.request)
+            return call(uploading.request)
         except InvalidRequestError as error:
-            if not parcel.forgotten(error):
+            if not uploading.forgotten(error):
                 raise
-        self._upload_missing(parcel)
-        return call(parcel.request)
+        self._upload_missing(uploading)
+        return call(uploading.request)
 
-    def _upload_missing(self, parcel: Parcel[Any]) -> None:
+    def _upload_missing(self, uploading: UploadingRequest[Any]) -> None:
         try:
-            for sha256, data in parcel.missing():
+            for sha256, data in uploading.missing():
                 self._upload(sha256, data)
         except ServerError as error:
-            parcel.refused(error)
+            uploading.refused(error)
 
     def _retry(self, call: Callable[[], _T], attempts: Attempts) -> _T:
         while True:
@@ -211,22 +211,22 @@ class AsyncConnection(_Terms):
         self._library.known.add(sha256)
 
     async def _send(self, request: Any, call: Callable[[Any], Awaitable[_T]]) -> _T:
-        parcel = await asyncio.to_thread(Parcel, request, self._library)
-        await self._upload_missing(parcel)
+        uploading = await asyncio.to_thread(UploadingRequest, request, self._library)
+        await self._upload_missing(uploading)
         try:
-            return await call(parcel.request)
+            return await call(uploading.request)
         except InvalidRequestError as error:
-            if not parcel.forgotten(error):
+            if not uploading.forgotten(error):
                 raise
-        await self._upload_missing(parcel)
-        return await call(parcel.request)
+        await self._upload_missing(uploading)
+        return await call(uploading.request)
 
-    async def _upload_missing(self, parcel: Parcel[Any]) -> None:
+    async def _upload_missing(self, uploading: UploadingRequest[Any]) -> None:
         try:
-            for sha256, data in parcel.missing():
+            for sha256, data in uploading.missing():
                 await self._upload(sha256, data)
         except ServerError as error:
-            parcel.refused(error)
+            uploading.refused(error)
 
     @property
     def closed(self) -> bool:

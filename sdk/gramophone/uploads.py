@@ -47,7 +47,7 @@ class Library:
         self.there_is_one = True
 
 
-class Parcel(Generic[_Request]):
+class UploadingRequest(Generic[_Request]):
     """A request and its large pictures, which are taken out of it.
 
     Args:

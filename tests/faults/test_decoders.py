@@ -14,8 +14,8 @@ from PIL import Image
 
 from gramophone.v1 import job_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
-from tests.decoding.test_crafted import jpeg_of_scans, jpeg_with, png_with, rle_bmp
 from tests.decoding.test_decoders import large_scans
+from tests.decoding.test_hostile_files import jpeg_of_scans, jpeg_with, png_with, rle_bmp
 from tests.faults.bystander import WATCHED, Bystander, check_back_to_idle, decoders
 from tests.harness import Calls, ServerProcess, encode, options, png_header, run, style_request, wait_until
 

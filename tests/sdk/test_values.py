@@ -74,8 +74,8 @@ ERRORS: list[GramophoneError] = [
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
     "Attempts", "AsyncConnection", "Brief", "Connection", "Download", "History", "JobFilters", "Library", "LoopStubs",
-    "MetadataChannel", "Options", "Pages", "Parcel", "ProcessStubs", "Reading", "Rooted", "StreamEndedError", "Stubs",
-    "Value",
+    "MetadataChannel", "Option", "Options", "Pages", "ProcessStubs", "Reading", "Rooted", "StreamEndedError", "Stubs",
+    "UploadingRequest", "Value",
 }  # fmt: skip
 ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.EmbeddedServer}
 

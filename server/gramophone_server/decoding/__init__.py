@@ -1,1 +1,1 @@
-"""Picture files to pixels, in processes of their own, which bounds what a crafted file can take."""
+"""Picture files to pixels, in processes of their own, which bounds what a hostile file can take."""

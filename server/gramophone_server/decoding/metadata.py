@@ -1,4 +1,4 @@
-"""Bounds on what Pillow does with metadata, which a crafted file can make cost any multiple of its size."""
+"""Bounds on what Pillow does with metadata, which a hostile file can make cost any multiple of its size."""
 
 from typing import IO, Any
 

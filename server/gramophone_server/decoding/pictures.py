@@ -37,7 +37,7 @@ def decode(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
         except (PictureError, MemoryError):
             raise
         except Exception as error:
-            # A crafted file can make a decoder raise nearly anything.
+            # A hostile file can make a decoder raise nearly anything.
             raise PictureError(f"cannot be decoded: {reason_of(error)}") from error
 
 

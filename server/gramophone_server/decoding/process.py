@@ -1,6 +1,6 @@
 """A decoder process: answers one question after the other, each within bounds on its memory and its computing time.
 
-Questions and answers are lines of JSON: a decoder that a crafted file has taken over can send the front only values.
+Questions and answers are lines of JSON: a decoder that a hostile file has taken over can send the front only values.
 """
 
 import ctypes

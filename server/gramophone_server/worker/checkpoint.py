@@ -178,7 +178,7 @@ class Checkpoints:
         try:
             save(self._path, checkpoint, self._fingerprint)
         except OSError as error:
-            # The job loses its way back, not its way.
+            # The job goes on; it only has no new point to resume from.
             log.warning("no checkpoint could be written: %s", error.strerror or error)
         now = time.monotonic()
         self._next = now + max(self._every, _REST * (now - begun))

@@ -31,7 +31,7 @@ class DivergedError(Exception):
         super().__init__(f"The loss has not been a finite number once by iteration {iteration}; {remedy}.")
 
 
-class DoesNotFitError(Exception):
+class LargerThanDeviceError(Exception):
     """The job needs more memory than there is."""
 
     def __init__(self, estimate: Estimate) -> None:
@@ -43,7 +43,7 @@ def failure_of(error: Exception) -> Failure:
     message = str(error)
     if isinstance(error, DivergedError):
         return Failure("OUT_OF_RANGE", message)
-    if isinstance(error, DoesNotFitError):
+    if isinstance(error, LargerThanDeviceError):
         return Failure("FAILED_PRECONDITION", message)
     if isinstance(error, ModelError | UnknownModelError):
         log.error("a model cannot be used: %s", message)

@@ -118,7 +118,7 @@ class PreparedJob:
         It is the averaged iterate if that was asked for; else the last iterate, or the best one if the last update made
         things worse.
         """
-        # What the steps have freed would be held beside what loading takes, and that beside what judging does.
+        # Memory that the steps have freed is given back now, or it would add to what loading and judging take.
         with lean_memory():
             judged = self._finish(frame)
             moved = not np.array_equal(judged.picture, self._unmoved())

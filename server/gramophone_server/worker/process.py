@@ -143,7 +143,7 @@ class WorkerProcess:
             try:
                 message: ToWorker = self._connection.recv()
             except (EOFError, OSError):
-                os._exit(0)  # Nobody is left to paint for.
+                os._exit(0)  # The front is gone, so the results have no reader.
             match message:
                 case Run():
                     self._jobs.put(message)

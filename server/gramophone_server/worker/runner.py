@@ -24,7 +24,7 @@ from .checkpoint import Checkpoint, Checkpoints, UnusableCheckpointError, finger
 from .encode import encode_preview, encode_result
 from .estimator import Estimator
 from .event_file import EventFile
-from .failures import DivergedError, DoesNotFitError, failure_of
+from .failures import DivergedError, LargerThanDeviceError, failure_of
 from .outbox import Outbox
 from .pace import Speedometer, pause
 from .prepared import PreparedJob, precision_of
@@ -101,7 +101,7 @@ class JobRunner:
         way = self._estimator.plan(planned, model.manifest, job.squeeze)
         if not way.fits:
             # By the figures it fitted once, and then it did not.
-            raise MemoryError if job.squeeze else DoesNotFitError(self._estimator.estimate(spec, timed=False))
+            raise MemoryError if job.squeeze else LargerThanDeviceError(self._estimator.estimate(spec, timed=False))
         prepared = PreparedJob(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
         stack.callback(prepared.close)
         resumed = None

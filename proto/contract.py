@@ -104,12 +104,12 @@ class Field:
             return ""
         if self.values:
             return " or ".join(map(str, self.values)) + unit
-        low = rules.min if rules.HasField("min") else self.bounds[0]
-        high = rules.max if rules.HasField("max") else self.bounds[1] if self.type == "integer" else None
+        low = rules.minimum if rules.HasField("minimum") else self.bounds[0]
+        high = rules.maximum if rules.HasField("maximum") else self.bounds[1] if self.type == "integer" else None
         zero = "0, or " if rules.or_zero else ""
         if high is None:
-            return f"{zero}{'greater than' if rules.min_excluded else 'at least'} {low:g}{unit}"
-        if rules.min_excluded:
+            return f"{zero}{'greater than' if rules.minimum_excluded else 'at least'} {low:g}{unit}"
+        if rules.minimum_excluded:
             return f"{zero}greater than {low:g}, at most {_number(high)}{unit}"
         return f"{zero}{_number(low)} to {_number(high)}{unit}"
 

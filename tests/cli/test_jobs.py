@@ -72,7 +72,6 @@ def test_since(flaky, moment):
         (["jobs", "list", "--since", "9999999999d"], "is not a time"),
         (["jobs", "list", "--kind", "video"], "video"),
         (["jobs", "download", "one"], "--output"),
-        (["style", "picture.png", "--priority", "11"], "11"),
     ],
 )
 def test_mistakes(flaky, args, words):

@@ -23,8 +23,8 @@ GENERATED = [
 FIELDS = """
   // How much the canvas wobbles. It does not really.
   optional double wobble = 900 [(rules) = {
-    min: 0.25
-    max: 2
+    minimum: 0.25
+    maximum: 2
     unit: "pixels"
     default_value: "0.5"
     group: "Canvas"
@@ -38,8 +38,8 @@ FIELDS = """
   }];
   // How often it wobbles; 0 suits it.
   optional int32 wobbles = 902 [(rules) = {
-    min: 3
-    max: 9
+    minimum: 3
+    maximum: 9
     or_zero: true
     default_value: "0"
     group: "Wobbling"

@@ -78,13 +78,13 @@ def test_what_was_read_can_be_written_out_and_read_again(kind):
 def test_numbers_are_taken_within_their_bounds_and_refused_beyond(option):
     _, field = place(pb.SynthesisOptions(), option)
     rules = rules_of(field)
-    low, high = rules.min, rules.max if rules.HasField("max") else option.bounds[1] or 1e308
+    low, high = rules.minimum, rules.maximum if rules.HasField("maximum") else option.bounds[1] or 1e308
     step = 1 if option.type == "integer" else 1e-3
-    good = [low + step if rules.min_excluded else low, high, *([0] if rules.or_zero else [])]
+    good = [low + step if rules.minimum_excluded else low, high, *([0] if rules.or_zero else [])]
     for value in good:
         assert read(sent(option, int(value) if option.type == "integer" else value))[1] == []
-    bad = [low if rules.min_excluded else low - step]
-    if rules.HasField("max"):
+    bad = [low if rules.minimum_excluded else low - step]
+    if rules.HasField("maximum"):
         bad.append(high + (1 if option.type == "integer" else max(1e-3, high / 1e6)))
     if option.type == "number":
         bad += [math.nan, math.inf, -math.inf]

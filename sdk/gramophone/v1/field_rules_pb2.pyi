@@ -29,9 +29,9 @@ class FieldRules(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
-    MIN_FIELD_NUMBER: _builtins.int
-    MIN_EXCLUDED_FIELD_NUMBER: _builtins.int
-    MAX_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MINIMUM_EXCLUDED_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
     OR_ZERO_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
@@ -46,14 +46,14 @@ class FieldRules(_message.Message):
     LIBRARY_VALUE_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
     """Most values of a repeated field; count. The server checks it before it reads a message."""
-    min: _builtins.float
+    minimum: _builtins.float
     """Least value. Default: the least of the field's type, or 0 for one that must be finite."""
-    min_excluded: _builtins.bool
-    """Whether `min` itself is not allowed."""
-    max: _builtins.float
+    minimum_excluded: _builtins.bool
+    """Whether `minimum` itself is not allowed."""
+    maximum: _builtins.float
     """Greatest value. Default: no bound but that of the field's type."""
     or_zero: _builtins.bool
-    """Whether 0 is allowed although it is less than `min`; the field's comment says what it means."""
+    """Whether 0 is allowed although it is less than `minimum`; the field's comment says what it means."""
     unit: _builtins.str
     """Unit of the value, such as "pixels"; empty for a number without one."""
     default_value: _builtins.str
@@ -84,9 +84,9 @@ class FieldRules(_message.Message):
         self,
         *,
         max_items: _builtins.int = ...,
-        min: _builtins.float | None = ...,
-        min_excluded: _builtins.bool = ...,
-        max: _builtins.float | None = ...,
+        minimum: _builtins.float | None = ...,
+        minimum_excluded: _builtins.bool = ...,
+        maximum: _builtins.float | None = ...,
         or_zero: _builtins.bool = ...,
         values: _abc.Iterable[_builtins.str] | None = ...,
         unit: _builtins.str = ...,
@@ -100,18 +100,18 @@ class FieldRules(_message.Message):
         example: _builtins.str = ...,
         library_value: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "default_by", b"default_by", "default_content", b"default_content", "default_style", b"default_style", "default_transfer", b"default_transfer", "default_value", b"default_value", "example", b"example", "group", b"group", "library_value", b"library_value", "max", b"max", "max_items", b"max_items", "min", b"min", "min_excluded", b"min_excluded", "option", b"option", "or_zero", b"or_zero", "unit", b"unit", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "default_by", b"default_by", "default_content", b"default_content", "default_style", b"default_style", "default_transfer", b"default_transfer", "default_value", b"default_value", "example", b"example", "group", b"group", "library_value", b"library_value", "max_items", b"max_items", "maximum", b"maximum", "minimum", b"minimum", "minimum_excluded", b"minimum_excluded", "option", b"option", "or_zero", b"or_zero", "unit", b"unit", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
-    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
-    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
-    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
 
 Global___FieldRules: _TypeAlias = FieldRules  # noqa: Y015
 

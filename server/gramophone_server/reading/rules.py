@@ -124,16 +124,16 @@ def _wrong_word(value: int, enum: Descriptor, allowed: list[str]) -> str | None:
 
 def _out_of_bounds(value: float, field: Descriptor, rules: field_rules_pb2.FieldRules) -> str | None:
     bits = _BITS.get(field.cpp_type)
-    low = rules.min if rules.HasField("min") else -math.inf
-    high = rules.max if rules.HasField("max") else math.inf
-    good = math.isfinite(value) and low <= value <= high and not (rules.min_excluded and value == low)
+    low = rules.minimum if rules.HasField("minimum") else -math.inf
+    high = rules.maximum if rules.HasField("maximum") else math.inf
+    good = math.isfinite(value) and low <= value <= high and not (rules.minimum_excluded and value == low)
     if good:
         return None
     zero = "0 or " if rules.or_zero else ""
     if bits is not None:
         most = int(high) if math.isfinite(high) else 2**bits - 1
         return f"{value}, but must be {zero}{int(low)} to {most}"
-    if rules.min_excluded:
+    if rules.minimum_excluded:
         bounds = f"greater than {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
     else:
         bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"

@@ -16,8 +16,15 @@ from google.protobuf.message_factory import GetMessageClass
 PACKAGE = "gramophone.v1"
 _CONSTANT = re.compile(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b")
 _FIELD = descriptor_pb2.FieldDescriptorProto
-_WHOLE = {_FIELD.TYPE_INT32: (-(2**31), 2**31 - 1), _FIELD.TYPE_UINT32: (0, 2**32 - 1),
-          _FIELD.TYPE_INT64: (-(2**63), 2**63 - 1)}  # fmt: skip
+# Least and greatest value of types of whole numbers.
+_WHOLE = {
+    _FIELD.TYPE_INT32: (-(2**31), 2**31 - 1), _FIELD.TYPE_UINT32: (0, 2**32 - 1),
+    _FIELD.TYPE_INT64: (-(2**63), 2**63 - 1), _FIELD.TYPE_UINT64: (0, 2**64 - 1),
+}  # fmt: skip
+_OTHER = {
+    _FIELD.TYPE_DOUBLE: "number", _FIELD.TYPE_FLOAT: "number", _FIELD.TYPE_STRING: "text", _FIELD.TYPE_BOOL: "boolean",
+    _FIELD.TYPE_ENUM: "choice",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Field:
     Attributes:
         path: from the message that was asked for, such as "preview.every".
         option: the name under which libraries offer it.
-        type: "integer", "number", "choice", "text", "duration" or "image".
+        type: "integer", "number", "boolean", "choice", "text", "duration" or "image".
         enum: name of the enum of a choice, such as "Optimizer".
         choices: its values, the zero one left out, and those that the rules do not allow.
         comment: what the contract says of it.
@@ -104,14 +111,10 @@ class Field:
             return ""
         if self.values:
             return " or ".join(map(str, self.values)) + unit
-        low = rules.minimum if rules.HasField("minimum") else self.bounds[0]
-        high = rules.maximum if rules.HasField("maximum") else self.bounds[1] if self.type == "integer" else None
-        zero = "0, or " if rules.or_zero else ""
-        if high is None:
-            return f"{zero}{'greater than' if rules.minimum_excluded else 'at least'} {low:g}{unit}"
-        if rules.minimum_excluded:
-            return f"{zero}greater than {low:g}, at most {_number(high)}{unit}"
-        return f"{zero}{_number(low)} to {_number(high)}{unit}"
+        is_whole = self.type == "integer"
+        low = rules.minimum if rules.HasField("minimum") else self.bounds[0] if is_whole else None
+        high = rules.maximum if rules.HasField("maximum") else self.bounds[1] if is_whole else None
+        return f"{'0, or ' if rules.or_zero else ''}{_between(low, high, rules.minimum_excluded)}{unit}"
 
 
 class Contract:
@@ -158,13 +161,17 @@ class Contract:
             found.append(self._field(message, field, path, option, inner))
         return found
 
+    def nested(self, message: str) -> dict[str, str]:
+        """The fields of a message that hold other messages of options, with the names of these."""
+        names = {field.name: field.type_name.removeprefix(f".{PACKAGE}.") for field in self._messages[message].field}
+        return {field: name for field, name in names.items() if name.endswith("Options")}
+
     def _field(self, message: str, field: Any, path: str, option: str, inner: str) -> Field:
         rules = self._options.FromString(field.options.SerializeToString()).Extensions[self._rules]
-        kinds = {_FIELD.TYPE_DOUBLE: "number", _FIELD.TYPE_STRING: "text", _FIELD.TYPE_ENUM: "choice"}
         if inner in ("InputImage", ".google.protobuf.Duration"):
             kind = "image" if inner == "InputImage" else "duration"
         else:
-            kind = kinds.get(field.type, "integer")
+            kind = "integer" if field.type in _WHOLE else _OTHER[field.type]
         choices = self._choices(inner, list(rules.values)) if kind == "choice" else ()
         return Field(
             path, rules.option or option, kind, inner if kind == "choice" else "", choices,
@@ -215,6 +222,15 @@ def _by_kind(words: dict[str, str]) -> str:
     for kind, word in words.items():
         kinds.setdefault(word, []).append(kind)
     return ", ".join(f"{word} for {' and '.join(of)}" for word, of in kinds.items())
+
+
+def _between(low: float | None, high: float | None, low_excluded: bool) -> str:
+    """Bounds in words; None for no bound."""
+    if low is None:
+        return "any number" if high is None else f"at most {_number(high)}"
+    if low_excluded:
+        return f"greater than {_number(low)}" + ("" if high is None else f", at most {_number(high)}")
+    return f"at least {_number(low)}" if high is None else f"{_number(low)} to {_number(high)}"
 
 
 def _number(value: float) -> str:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from contract import Contract, Field
 
 _MARK = "Generated from proto/ by `make proto`; do not edit."
-_TYPES = {"integer": "int", "number": "float", "text": "str", "duration": "float", "image": "ImageLike"}
+_TYPES = {
+    "integer": "int", "number": "float", "boolean": "bool", "text": "str", "duration": "float", "image": "ImageLike",
+}  # fmt: skip
 # What the calls that paint take as keyword options: the fields of these messages.
 _OF_JOBS = {"options": "SynthesisOptions", "submission": "Submission"}
 
@@ -58,7 +60,7 @@ def sdk_module(contract: Contract) -> str:
 
 def server_module(contract: Contract) -> str:
     """server/gramophone_server/messages/options.py: the options of a job with all defaults filled in."""
-    messages = ("PreviewOptions", "ResultOptions", "SynthesisOptions")
+    messages = (*contract.nested("SynthesisOptions").values(), "SynthesisOptions")
     parts = [
         f'"""The options of a job, with every default filled in. {_MARK}"""',
         "",
@@ -167,8 +169,7 @@ def _type(field: Field) -> str:
 
 
 def _members(contract: Contract, message: str) -> Iterator[str]:
-    nested = {"preview": "PreviewOptions", "result": "ResultOptions"}
-    done = set()
+    nested, done = contract.nested(message), set()
     for found in contract.fields(message):
         head = found.path.partition(".")[0]
         if "." in found.path:
@@ -179,12 +180,20 @@ def _members(contract: Contract, message: str) -> Iterator[str]:
         if found.type == "image":
             continue
         kind = f"Literal[{_quoted(c.word for c in found.choices)}]" if found.rules.values and found.enum else found.enum
-        kind = kind or _TYPES[found.type] + (" | None" if found.type == "duration" else "")
-        value = repr(found.constant) if found.enum or found.type == "text" else found.constant
-        if found.type == "number" and found.constant:
-            value = repr(float(found.constant))
-        default = " = None" if found.type == "duration" else f" = {value}" if found.constant else ""
+        # What has no default at all is not there: a length of time that nothing ends.
+        absent = found.type == "duration" and not found.constant
+        kind = kind or _TYPES[found.type] + (" | None" if absent else "")
+        default = " = None" if absent else f" = {_value(found)}" if found.constant else ""
         yield f"    {found.name}: {kind}{default}"
+
+
+def _value(field: Field) -> str:
+    """The constant default of a field as Python writes it."""
+    if field.type in ("number", "duration"):
+        return repr(float(field.constant))
+    if field.type == "boolean":
+        return field.constant.capitalize()
+    return field.constant if field.type == "integer" else repr(field.constant)
 
 
 def _described(field: Field) -> Iterator[str]:
@@ -203,7 +212,7 @@ def _row(at: str, field: Field) -> str:
 def _values(field: Field) -> str:
     if field.choices:
         return ", ".join(f"`{choice.word}`" for choice in field.choices)
-    return field.range or {"image": "a picture", "text": "text"}[field.type]
+    return field.range or {"image": "a picture", "text": "text", "boolean": "true, false"}[field.type]
 
 
 def _cell(text: str) -> str:

@@ -58,6 +58,19 @@ def number(name: str, value: Any, example: float = 1.5) -> float | None:
     return float(value)
 
 
+def boolean(name: str, value: Any) -> bool | None:
+    """Yes or no; None for None, which leaves the option out. The booleans of numpy count.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if type(value).__name__ in ("bool", "bool_") and hasattr(value, "item"):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False{_not(value)}")
+
+
 def text(name: str, value: Any) -> str | None:
     """A text; None for None, which leaves the option out.
 

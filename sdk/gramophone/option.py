@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Type = Literal["integer", "number", "choice", "text", "duration", "image"]
+Type = Literal["integer", "number", "boolean", "choice", "text", "duration", "image"]
 
 
 @dataclass(frozen=True)

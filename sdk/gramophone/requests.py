@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from google.protobuf.message import Message
 
-from .arguments import integer, known, number, text
+from .arguments import boolean, integer, known, number, text
 from .brief import Value
 from .images import encode
 from .option import Option
@@ -170,6 +170,8 @@ def _read(option: Option, value: Any) -> Any:
             return integer(option.name, value, int(option.example), option.bounds)
         case "number":
             return number(option.name, value, float(option.example))
+        case "boolean":
+            return boolean(option.name, value)
         case "text":
             return text(option.name, value)
         case "duration":

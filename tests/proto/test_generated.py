@@ -43,6 +43,24 @@ FIELDS = """
     or_zero: true
     default_value: "0"
     group: "Wobbling"
+  }];
+  // Whether it may stop.
+  optional bool stops = 903 [(rules) = {
+    default_value: "true"
+    group: "Wobbling"
+  }];
+  // How long it rests.
+  google.protobuf.Duration rest = 904 [(rules) = {
+    minimum: 0.5
+    maximum: 60
+    unit: "seconds"
+    default_value: "1.5"
+    group: "Wobbling"
+  }];
+  // What it is called.
+  optional string wobbler = 905 [(rules) = {
+    default_value: "jelly"
+    group: "Wobbling"
   }];"""
 ENUM = """
 // A way to wobble.
@@ -66,11 +84,15 @@ from tests.requests import read_job
 picture = open(sys.argv[1], "rb").read()
 found = {"file": gramophone.__file__, "annotations": {k: str(v) for k, v in gramophone.Options.__annotations__.items()}}
 spec = read_job(estimate_request("style", [picture], size=32), BUILTIN_MODEL)
-found["unset"] = [spec.options.wobble, spec.options.wobble_way, spec.options.wobbles]
+names = ("wobble", "wobble_way", "wobbles", "stops", "rest", "wobbler")
+found["unset"] = [getattr(spec.options, name) for name in names]
+given = {"stops": False, "rest": 3, "wobbler": "pudding"}
+spec = read_job(estimate_request("style", [picture], size=32, **given), BUILTIN_MODEL)
+found["given"] = [spec.options.stops, spec.options.rest, spec.recipe()["wobbler"]]
 spec = read_job(estimate_request("style", [picture], size=32, wobble=2, wobble_way="sideways"), BUILTIN_MODEL)
 found["set"] = [spec.options.wobble, spec.options.wobble_way, spec.recipe()["wobble"]]
 try:
-    read_job(estimate_request("style", [picture], size=32, wobble=0.1, wobbles=2), BUILTIN_MODEL)
+    read_job(estimate_request("style", [picture], size=32, wobble=0.1, wobbles=2, rest=0.25), BUILTIN_MODEL)
 except InvalidRequestError as error:
     found["violations"] = error.violations
 print(json.dumps(found))
@@ -119,11 +141,13 @@ def test_an_added_option_is_in_the_sdk_the_checks_and_the_spec(extended: Path, t
     found = json.loads(done.stdout)
     assert found["file"].startswith(str(extended))
     assert "float" in found["annotations"]["wobble"] and "WobbleWay" in found["annotations"]["wobble_way"]
-    assert found["unset"] == [0.5, "up_and_down", 0]
+    assert found["unset"] == [0.5, "up_and_down", 0, True, 1.5, "jelly"]
+    assert found["given"] == [False, 3, "pudding"]
     assert found["set"] == [2, "sideways", 2]
     assert found["violations"] == [
         ["options.wobble", "is 0.1, but must be a finite number, 0.25 to 2"],
         ["options.wobbles", "is 2, but must be 0 or 3 to 9"],
+        ["options.rest", "is 0.25 s, but must be 0.5 to 60"],
     ]
 
 
@@ -137,15 +161,18 @@ def test_an_added_option_is_on_the_command_line_and_in_the_recipe(extended: Path
     assert "How much the canvas wobbles. [0.25 to 2 pixels; default: 0.5]" in shown
     assert "--wobble-way [up_and_down|sideways]" in shown
     assert "Wobbling: --wobbles N How often it wobbles; 0 suits it. [0, or 3 to 9; default: 0]" in shown
+    assert "--stops / --no-stops Whether it may stop. [default: true]" in shown
+    assert "--rest SECONDS How long it rests. [0.5 to 60 seconds; default: 1.5]" in shown
     (tmp_path / "a.png").write_bytes(png())
     small = ["--size", 32, "--iterations", 2, "-o", "b.png"]
     refused = run("style", "a.png", *small, "--wobble", 3)
     assert refused.returncode == 2 and "--wobble" in refused.stderr and "0.25 to 2" in refused.stderr
-    done = run("style", "a.png", *small, "--wobble", 1.5)
+    done = run("style", "a.png", *small, "--wobble", 1.5, "--no-stops", "--rest", 2)
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "b.png").size == (32, 32)
     recipe = gramophone.read_recipe(tmp_path / "b.png")
     assert (recipe["wobble"], recipe["wobble_way"], recipe["wobbles"]) == (1.5, "up_and_down", 0)
+    assert (recipe["stops"], recipe["rest"], recipe["wobbler"]) == (False, 2, "jelly")
 
 
 def test_an_added_option_is_in_the_reference(extended: Path) -> None:

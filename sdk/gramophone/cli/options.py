@@ -119,7 +119,10 @@ def flag(name: str) -> str:
 
 def _added(command: _Command, option: Option) -> _Command:
     settings: dict[str, Any] = {"group": option.group, "help": _help(option), **_type(option)}
-    return click.option(flag(option.name), cls=GroupedOption, **settings)(command)
+    name = flag(option.name)
+    if option.type == "boolean":
+        name = f"{name}/--no-{name.removeprefix('--')}"
+    return click.option(name, cls=GroupedOption, **settings)(command)
 
 
 def _help(option: Option) -> str:
@@ -141,6 +144,8 @@ def _type(option: Option) -> dict[str, Any]:
             return {"type": WholeType(option.bounds[1]), "metavar": option.unit.upper() or "N"}
         case "number":
             return {"type": float, "metavar": "X"}
+        case "boolean":
+            return {"default": None}
         case "choice":
             return {"type": click.Choice(list(option.choices))}
         case "duration":

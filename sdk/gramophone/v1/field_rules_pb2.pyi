@@ -47,7 +47,7 @@ class FieldRules(_message.Message):
     max_items: _builtins.int
     """Most values of a repeated field; count. The server checks it before it reads a message."""
     minimum: _builtins.float
-    """Least value. Default: the least of the field's type, or 0 for one that must be finite."""
+    """Least value. Default: the least of the field's type."""
     minimum_excluded: _builtins.bool
     """Whether `minimum` itself is not allowed."""
     maximum: _builtins.float

@@ -17,7 +17,9 @@ Descriptor = Any
 
 _DURATION = "google.protobuf.Duration"
 # Bits of whole numbers, by their types; the rest are floating-point numbers.
-_BITS = {Types.CPPTYPE_INT32: 31, Types.CPPTYPE_INT64: 63, Types.CPPTYPE_UINT32: 32}
+_BITS = {
+    Types.CPPTYPE_INT32: 31, Types.CPPTYPE_INT64: 63, Types.CPPTYPE_UINT32: 32, Types.CPPTYPE_UINT64: 64,
+}  # fmt: skip
 
 
 def rules_of(field: Descriptor) -> field_rules_pb2.FieldRules:
@@ -74,6 +76,15 @@ def read_field(message: Message, name: str, check: Checker, *, kind: JobKind | N
         return None
     if field.enum_type is not None:
         return word_of(field.enum_type, field.enum_type.values_by_name[default].number)
+    return _parsed(default, field)
+
+
+def _parsed(default: str, field: Descriptor) -> Any:
+    """A default that is no word, of the rules' text."""
+    if field.cpp_type == Types.CPPTYPE_BOOL:
+        return default == "true"
+    if field.cpp_type == Types.CPPTYPE_STRING:
+        return default
     return int(default) if field.cpp_type in _BITS else float(default)
 
 
@@ -102,11 +113,11 @@ def _wrong(value: Any, field: Descriptor, rules: field_rules_pb2.FieldRules) -> 
     """The value and what it must be, if it is not allowed."""
     if field.enum_type is not None:
         return _wrong_word(value, field.enum_type, list(rules.values))
-    if field.cpp_type == Types.CPPTYPE_STRING:
+    if field.cpp_type in (Types.CPPTYPE_STRING, Types.CPPTYPE_BOOL):
         return None
     if field.message_type is not None:
         seconds = _seconds(value)
-        return None if seconds > 0 else f"{seconds:g} s, but must be greater than 0"
+        return None if _is_within(seconds, rules) else f"{seconds:g} s, but must be {_bounds(rules)}"
     if rules.values:
         return None if str(value) in rules.values else f"{value}, but must be {' or '.join(rules.values)}"
     if rules.or_zero and value == 0:
@@ -123,21 +134,33 @@ def _wrong_word(value: int, enum: Descriptor, allowed: list[str]) -> str | None:
 
 
 def _out_of_bounds(value: float, field: Descriptor, rules: field_rules_pb2.FieldRules) -> str | None:
-    bits = _BITS.get(field.cpp_type)
-    low = rules.minimum if rules.HasField("minimum") else -math.inf
-    high = rules.maximum if rules.HasField("maximum") else math.inf
-    good = math.isfinite(value) and low <= value <= high and not (rules.minimum_excluded and value == low)
-    if good:
+    if _is_within(value, rules):
         return None
+    bits = _BITS.get(field.cpp_type)
+    if bits is None:
+        return f"{value}, but must be a finite number, {_bounds(rules)}"
+    low, high = _ends(rules)
+    most = int(high) if math.isfinite(high) else 2**bits - 1
+    return f"{value}, but must be {'0 or ' if rules.or_zero else ''}{int(low)} to {most}"
+
+
+def _ends(rules: field_rules_pb2.FieldRules) -> tuple[float, float]:
+    low = rules.minimum if rules.HasField("minimum") else -math.inf
+    return low, rules.maximum if rules.HasField("maximum") else math.inf
+
+
+def _is_within(value: float, rules: field_rules_pb2.FieldRules) -> bool:
+    low, high = _ends(rules)
+    return math.isfinite(value) and low <= value <= high and not (rules.minimum_excluded and value == low)
+
+
+def _bounds(rules: field_rules_pb2.FieldRules) -> str:
+    """The bounds in words, such as "0 to 1" and "greater than 0"."""
+    low, high = _ends(rules)
     zero = "0 or " if rules.or_zero else ""
-    if bits is not None:
-        most = int(high) if math.isfinite(high) else 2**bits - 1
-        return f"{value}, but must be {zero}{int(low)} to {most}"
     if rules.minimum_excluded:
-        bounds = f"greater than {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
-    else:
-        bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-    return f"{value}, but must be a finite number, {zero}{bounds}"
+        return f"{zero}greater than {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
+    return zero + (f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}")
 
 
 def _seconds(duration: Any) -> float:

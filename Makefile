@@ -14,7 +14,7 @@ BASELINE := proto/gramophone.binpb
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast slow faults fuzz lint baseline fmt bench proto reference
+.PHONY: help setup demo test test-fast slow faults fuzz lint baseline fmt bench proto sync reference
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ bench: setup ## Measure the numbers the design promises; make bench ARGS="memory
 
 proto: setup ## Generate the Python stubs from proto/
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) proto/generate.py
+
+sync: setup ## Make the synchronous client of the SDK from the asynchronous one
+	$(PY) sdk/make_sync.py
 
 reference: setup ## Generate docs/reference/settings.md from the settings
 	$(PY) -m gramophone_server.settings docs/reference/settings.md

@@ -10,8 +10,9 @@
 """
 
 from . import aio
+from ._sync.client import Client
+from ._sync.job import Job
 from .batches import Outcome
-from .client import Client
 from .embedded import EmbeddedServer
 from .errors import (
     DeadlineError,
@@ -26,7 +27,6 @@ from .errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from .job import Job
 from .options import Options
 from .requests import Style
 from .saving import read_recipe

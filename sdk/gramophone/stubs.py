@@ -97,6 +97,11 @@ class ProcessStubs:
                 self._stubs = Stubs(self._dial())
             return self._stubs
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
     def close(self) -> None:
         """Closes the channel for good."""
         with self._lock:

@@ -10,7 +10,7 @@ import tifffile
 from google.protobuf.duration_pb2 import Duration
 from PIL import Image
 
-from gramophone.client import arrays
+from gramophone.features import arrays
 from gramophone.v1 import job_pb2
 from gramophone.v1 import options_pb2 as o
 from gramophone.v1 import style_transfer_service_pb2 as pb

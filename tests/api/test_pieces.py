@@ -2,8 +2,8 @@
 
 import pytest
 
-from gramophone.client import arrays
 from gramophone.errors import ServerError
+from gramophone.features import arrays
 from gramophone.v1 import job_pb2
 from gramophone.v1 import model_service_pb2 as pb
 from gramophone_server.api.pieces import PIECE, feature_pieces, fitting

@@ -73,7 +73,7 @@ ERRORS: list[GramophoneError] = [
 ]
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
-    "Attempts", "AsyncConnection", "Brief", "Connection", "Download", "History", "JobFilters", "Library", "LoopStubs",
+    "Attempts", "BaseConnection", "Brief", "Connection", "Download", "History", "JobFilters", "Library", "LoopStubs",
     "MetadataChannel", "Option", "Options", "Pages", "ProcessStubs", "Reading", "Rooted", "StreamEndedError", "Stubs",
     "UploadingRequest", "Value",
 }  # fmt: skip

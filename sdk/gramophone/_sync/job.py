@@ -13,14 +13,15 @@ from typing import Any, BinaryIO, overload
 
 import grpc
 
-from .brief import Rooted
+from ..brief import Rooted
+from ..downloads import Download, contents, destination
+from ..errors import GramophoneError, NotFoundError
+from ..history import History, Reading
+from ..retry import Attempts, StreamEndedError
+from ..v1 import job_service_pb2, options_pb2
+from ..values import Frame, JobInfo, Result
 from .connection import Connection
-from .downloads import Download, contents, destination
-from .errors import GramophoneError, NotFoundError
-from .history import History, Reading
-from .retry import Attempts, StreamEndedError
-from .v1 import job_service_pb2, options_pb2
-from .values import Frame, JobInfo, Result
+from .waiting import Submission, cut_off_as_error, ended_well, in_background, in_thread, sleep, when_ended
 
 
 class Job(Rooted):
@@ -30,10 +31,11 @@ class Job(Rooted):
     left out. A broken connection is picked up again, and so is a server that was restarted, whose job may have gone
     back some iterations. Leaving the loop leaves the job running: `cancel` stops it.
 
-    Any number of threads may read one job. Each iteration begins where the job is then, with the frames that this
-    object has not had yet, and gives the last frame at least. Of a job that `Client.job` came back to, the first begins
-    with the frames of the past: all their figures, which is the loss curve, and the latest preview. Of a job that has
-    ended, each gives the frames that this object has had, without their previews but the latest, and asks no server.
+    Any number of threads, tasks and event loops may read one job. Each iteration begins where the job is then, with
+    the frames that this object has not had yet, and gives the last frame at least. Of a job that `Client.job` came
+    back to, the first begins with the frames of the past: all their figures, which is the loss curve, and the
+    latest preview. Of a job that has ended, each gives the frames that this object has had, without their previews
+    but the latest, and asks no server.
 
     A job submitted with on_disconnect="cancel" goes on for as long as this object is there, and its client open.
     """
@@ -45,11 +47,13 @@ class Job(Rooted):
         self._connection = connection
         # Kept open for as long as this object is there, and opened again by whoever reads next: the server takes its
         # end for the client's leaving.
-        self._submission = stream
+        self._submission: Any = None if stream is None else Submission(stream)
         self._home = connection.home if stream is not None else None
         # The same while nobody reads it.
         self._unread = self._submission
         self._lock = threading.Lock()
+        # What opens it again, lest it be collected.
+        self.coming_back: Any = None
         self._history = History(job_id)
 
     @classmethod
@@ -100,7 +104,7 @@ class Job(Rooted):
     def info(self) -> JobInfo:
         """The job as it stands on the server."""
         request = job_service_pb2.GetJobRequest(job_id=self.id)
-        return JobInfo.of(self._connection.call(self._connection.jobs.GetJob, request).job)
+        return JobInfo.of((self._connection.call(self._connection.jobs.GetJob, request)).job)
 
     def delete(self) -> None:
         """Has the server forget the job and its result; ServerError for one that has not ended."""
@@ -140,12 +144,12 @@ class Job(Rooted):
         while not download.complete:
             try:
                 for response in self._connection.jobs.DownloadResult(download.request(), timeout=attempts.left):
-                    file.write(download.take(response))
+                    in_thread(file.write, download.take(response))
                     attempts.progress()
                 if not download.complete:
                     raise StreamEndedError
             except grpc.RpcError as error:
-                time.sleep(attempts.pause(error))
+                sleep(attempts.pause(error))
         download.check()
 
     def _complete(self, attempts: Attempts) -> None:
@@ -159,27 +163,29 @@ class Job(Rooted):
         reading, attempts = Reading(self._history), self._connection.attempts(deadline, self._history.late())
         stream = None
         try:
-            while not reading.ended:
-                try:
-                    stream = self._open(reading, attempts)
-                    for response in stream:
-                        attempts.progress()
-                        frame = reading.take(response.event)
-                        if frame is not None:
-                            yield frame
-                    self._lose(stream)
-                    stream = None
-                    if not reading.ended:
-                        raise StreamEndedError
-                except grpc.RpcError as error:
-                    self._lose(stream)
-                    stream = None
-                    reading.lost()
-                    if not reading.ended:
-                        time.sleep(attempts.pause(error))
+            with cut_off_as_error(self._connection):
+                while not reading.ended:
+                    try:
+                        stream = self._open(reading, attempts)
+                        for response in stream:
+                            attempts.progress()
+                            frame = reading.take(response.event)
+                            if frame is not None:
+                                yield frame
+                        self._lose(stream)
+                        stream = None
+                        if not reading.ended:
+                            raise StreamEndedError
+                    except grpc.RpcError as error:
+                        self._lose(stream)
+                        stream = None
+                        reading.lost()
+                        if not reading.ended:
+                            sleep(attempts.pause(error))
         finally:
             self._leave(stream)
-        yield from reading.rest()
+        for frame in reading.rest():
+            yield frame
         self._complete(attempts)
         self._history.result()
 
@@ -192,7 +198,7 @@ class Job(Rooted):
                 return stream
             stream = self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
             if lasting and self._submission is None:
-                self._submission = stream
+                stream = self._submission = Submission(stream)
             return stream
 
     def _leave(self, stream: Any) -> None:
@@ -215,22 +221,25 @@ class Job(Rooted):
         """Has the stream of the submission opened again if it breaks while nobody reads it."""
         job: weakref.ref[Job] = weakref.ref(self)
         stream = self._submission
-        if stream is not None and not stream.add_callback(lambda: _come_back_soon(job, stream, attempts)):
-            _come_back_soon(job, stream, attempts)
+        if stream is not None:
+            when_ended(stream, lambda: _come_back_soon(job, stream, attempts))
 
     def _come_back(self, lost: Any, attempts: Attempts | None) -> None:
         chosen = attempts or self._connection.attempts()
         with contextlib.suppress(GramophoneError, RuntimeError):
-            time.sleep(chosen.pause(StreamEndedError()))
+            if ended_well(lost):
+                return
+            sleep(chosen.pause(StreamEndedError()))
             with self._lock:
                 if self._unread is not lost:
                     return
-                self._unread = self._submission = self._connection.jobs.WatchJob(Reading(self._history).request())
+                stream = self._connection.jobs.WatchJob(Reading(self._history).request())
+                self._unread = self._submission = Submission(stream)
             self._stay(chosen)
 
 
 def _come_back_soon(ref: weakref.ref[Job], lost: Any, attempts: Attempts | None) -> None:
-    """A stream has ended; this is gRPC's thread, which must not wait."""
+    """A stream has ended; where this is called nothing may wait."""
     job = ref()
-    if job is not None and job._unread is lost and lost.code() is not grpc.StatusCode.OK:
-        threading.Thread(target=job._come_back, args=(lost, attempts), daemon=True).start()
+    if job is not None and job._unread is lost and not job._connection.closed:
+        job.coming_back = in_background(job._come_back, lost, attempts)

@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .arguments import integer
-from .batches import PATIENCE, Outcome, arguments
-from .brief import Rooted
-from .channel import channel_options, named
+from ..arguments import integer
+from ..batches import PATIENCE, Outcome, arguments
+from ..brief import Rooted
+from ..channel import channel_options, named
+from ..credentials import Credentials, Pem
+from ..errors import GramophoneError
+from ..features import arrays
+from ..images import encode
+from ..listing import JobFilters, Pages
+from ..options import FeatureKind, JobKind, Options, Pooling
+from ..requests import content_request, estimate_request, features_request, style_request, transfer_request
+from ..retry import RetryPolicy, patient
+from ..targets import checked
+from ..v1 import model_service_pb2
+from ..values import Estimate, JobInfo, ModelInfo
 from .connection import Connection
-from .credentials import Credentials, Pem
-from .errors import GramophoneError, ServerError
-from .images import encode
 from .job import Job
-from .listing import JobFilters, Pages
-from .options import FeatureKind, JobKind, Options, Pooling
-from .requests import (
-    content_request,
-    estimate_request,
-    features_request,
-    style_request,
-    transfer_request,
-)
-from .retry import RetryPolicy, patient
-from .targets import checked
-from .v1 import model_service_pb2
-from .values import Estimate, JobInfo, ModelInfo
+from .waiting import Later, in_thread
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .images import ImageLike
-    from .requests import Layers, Style
+    from ..images import ImageLike
+    from ..requests import Layers, Style
 
 
 class Client(Rooted):
-    """A connection to a server, used in a `with` block or closed with `close`.
+    """A connection to a server, used in an `async with` block or closed with `close`.
 
     The three calls that paint return a Job as soon as the server has accepted it. They take the keyword options of
     `gramophone.Options`; what is left out is the server's default. They raise InvalidRequestError,
@@ -52,8 +47,9 @@ class Client(Rooted):
     stream raises UnavailableError; the time starts anew with everything that comes. No job is submitted twice by that.
     Pictures of more than a megabyte are sent ahead and once, see `upload`.
 
-    Making a client connects to nothing: the first call does. So it may be made in a module. Threads share it, and a
-    process that is forked off while no job is being watched connects by itself.
+    Making a client connects to nothing: the first call does. So it may be made in a module. Threads share it, each
+    event loop has a connection of its own, and a process that is forked off while no job is being watched connects by
+    itself.
 
     Args:
         target: the server's address, such as "localhost:50051": a host and a port, or one of gRPC's other kinds of
@@ -100,21 +96,21 @@ class Client(Rooted):
         parts = Credentials(token, tls, root_certificates, certificate, private_key, insecure)
         credentials, chosen = parts.loaded(target), channel_options(options)
         policy, name = RetryPolicy(timeout, retry_for, retry_overload), uuid.uuid4().hex
-        self._connection = Connection(target, policy, lambda: named(credentials.channel(target, chosen), name))
+        self._connection = Connection(target, policy, lambda: named(credentials.aio_channel(target, chosen), name))
 
-    def __enter__(self) -> Client:
+    async def __aenter__(self) -> Client:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Closes the connection. Jobs go on, unless they were submitted with on_disconnect="cancel"."""
-        self._connection.close()
+        await self._connection.close()
 
-    def style(
+    async def style(
         self,
         styles: ImageLike | Style | Sequence[ImageLike | Style],
         *,
@@ -127,10 +123,10 @@ class Client(Rooted):
             styles: a picture, or several, or several with their weights and scales as `Style`.
             layers: 1 to 5 for the first so many of the paper's layers, or names, or names with weights.
         """
-        request = style_request(styles, layers, options)
-        return Job.submit(self._connection, self._connection.style.ReconstructStyle, request)
+        request = await in_thread(style_request, styles, layers, options)
+        return await Job.submit(self._connection, self._connection.style.ReconstructStyle, request)
 
-    def content(
+    async def content(
         self,
         image: ImageLike,
         *,
@@ -139,10 +135,10 @@ class Client(Rooted):
         **options: Unpack[Options],
     ) -> Job:
         """Makes a picture with the feature maps of another, at one `layer` or several `layers`."""
-        request = content_request(image, layers if layer is None else layer, options)
-        return Job.submit(self._connection, self._connection.style.ReconstructContent, request)
+        request = await in_thread(content_request, image, layers if layer is None else layer, options)
+        return await Job.submit(self._connection, self._connection.style.ReconstructContent, request)
 
-    def transfer(
+    async def transfer(
         self,
         content: ImageLike,
         styles: ImageLike | Style | Sequence[ImageLike | Style],
@@ -158,12 +154,14 @@ class Client(Rooted):
         Args:
             content_weight, style_weight: alpha and beta of the paper's equation 7.
         """
-        request = transfer_request(content, styles, content_layers, style_layers, content_weight, style_weight, options)
-        return Job.submit(self._connection, self._connection.style.TransferStyle, request)
+        request = await in_thread(
+            transfer_request, content, styles, content_layers, style_layers, content_weight, style_weight, options
+        )
+        return await Job.submit(self._connection, self._connection.style.TransferStyle, request)
 
     def map(
-        self, method: Callable[..., Job], *iterables: Iterable[Any], at_once: int = 8, **options: Any
-    ) -> Iterator[Outcome]:
+        self, method: Callable[..., Later[Job]], *iterables: Iterable[Any], at_once: int = 8, **options: Any
+    ) -> AsyncIterator[Outcome]:
         """Runs many jobs, some at a time, and gives what became of each, in their order.
 
             for photo, outcome in zip(photos, client.map(client.transfer, photos, repeat("night.jpg"), size=512)):
@@ -180,46 +178,50 @@ class Client(Rooted):
         """
         return self._map(method, arguments(iterables, at_once), at_once, options)
 
-    def _map(
-        self, method: Callable[..., Job], each: Iterable[tuple[Any, ...]], at_once: int, options: dict[str, Any]
-    ) -> Iterator[Outcome]:
+    async def _map(
+        self,
+        method: Callable[..., Later[Job]],
+        each: Iterable[tuple[Any, ...]],
+        at_once: int,
+        options: dict[str, Any],
+    ) -> AsyncIterator[Outcome]:
         under_way: deque[tuple[int, Job | Exception]] = deque()
         try:
             for number, given in enumerate(each):
                 if len(under_way) == at_once:
-                    yield _outcome(*under_way.popleft())
+                    yield await _outcome(*under_way.popleft())
                 try:
                     with patient(PATIENCE):
-                        under_way.append((number, method(*given, **options)))
+                        under_way.append((number, await method(*given, **options)))
                 except Exception as error:
                     under_way.append((number, error))
             while under_way:
-                yield _outcome(*under_way.popleft())
+                yield await _outcome(*under_way.popleft())
         finally:
             for _, job in under_way:
                 if isinstance(job, Job):
                     with contextlib.suppress(GramophoneError, RuntimeError):
-                        job.cancel()
+                        await job.cancel()
 
-    def estimate(self, kind: JobKind, *pictures: Any, **options: Any) -> Estimate:
+    async def estimate(self, kind: JobKind, *pictures: Any, **options: Any) -> Estimate:
         """What a job would take, without running it.
 
         Args:
             kind: "style", "content" or "transfer".
             pictures, options: what the method of that name takes.
         """
-        request = estimate_request(kind, pictures, **options)
-        return Estimate.of(self._connection.call_with_pictures(self._connection.style.EstimateJob, request))
+        request = await in_thread(estimate_request, kind, pictures, **options)
+        return Estimate.of(await self._connection.call_with_pictures(self._connection.style.EstimateJob, request))
 
-    def upload(self, image: ImageLike) -> str:
+    async def upload(self, image: ImageLike) -> str:
         """Has the server keep a picture for some time; returns the SHA-256 of its file.
 
         `Uploaded(sha256)` then stands for the picture in other calls. There is no need to: a large picture of any call
         is uploaded anyway, unless the server has it.
         """
-        return self._connection.upload(encode(image))
+        return await self._connection.upload(await in_thread(encode, image))
 
-    def job(self, job_id: str, *, after: int = 0) -> Job:
+    async def job(self, job_id: str, *, after: int = 0) -> Job:
         """A job submitted earlier, by this client or, for an administrator, by whomever.
 
         Args:
@@ -233,26 +235,27 @@ class Client(Rooted):
         if after < 0:
             raise ValueError(f"after must be at least 0, not {after}")
         job = Job(self._connection, job_id)
-        job._history.skip(after, job.info())
+        job._history.skip(after, await job.info())
         return job
 
-    def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> Iterator[JobInfo]:
+    async def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> AsyncIterator[JobInfo]:
         """Jobs that one may see, the newest first, at most `limit`; see gramophone.listing.JobFilters for which."""
         pages = Pages(limit, filters)
         while (request := pages.next()) is not None:
-            yield from pages.take(self._connection.call(self._connection.jobs.ListJobs, request))
+            for job in pages.take(await self._connection.call(self._connection.jobs.ListJobs, request)):
+                yield job
 
-    def models(self) -> list[ModelInfo]:
+    async def models(self) -> list[ModelInfo]:
         """The models of the server, its default first."""
         models, request = [], model_service_pb2.ListModelsRequest()
         while True:
-            page = self._connection.call(self._connection.models.ListModels, request)
+            page = await self._connection.call(self._connection.models.ListModels, request)
             models += [ModelInfo.of(model) for model in page.models]
             if not page.next_page_token:
                 return models
             request.page_token = page.next_page_token
 
-    def features(
+    async def features(
         self,
         image: ImageLike,
         *,
@@ -270,38 +273,24 @@ class Client(Rooted):
                 maps (C, H, W).
             size: longest side to which the picture is scaled first, in pixels.
         """
-        request = features_request(image, layers, kind, size, pooling, model)
+        request = await in_thread(features_request, image, layers, kind, size, pooling, model)
         stream = self._connection.models.ExtractFeatures
-        return arrays(self._connection.call_with_pictures(_all_of(stream), request))
+        return arrays(await self._connection.call_with_pictures(_all_of(stream), request))
 
 
-def _outcome(number: int, job: Job | Exception) -> Outcome:
+def _all_of(method: Callable[..., Any]) -> Callable[..., Later[list[Any]]]:
+    """The responses of a streaming method, together."""
+
+    async def call(request: Any, timeout: float | None) -> list[Any]:  # noqa: ASYNC109 - as gRPC has it
+        return [response async for response in method(request, timeout=timeout)]
+
+    return call
+
+
+async def _outcome(number: int, job: Job | Exception) -> Outcome:
     if isinstance(job, Exception):
         return Outcome(number, None, None, job)
     try:
-        return Outcome(number, job.id, job.result(), None)
+        return Outcome(number, job.id, await job.result(), None)
     except GramophoneError as error:
         return Outcome(number, job.id, None, error)
-
-
-def _all_of(method: Callable[..., Any]) -> Callable[..., list[Any]]:
-    """The responses of a streaming method, together."""
-    return lambda request, timeout: list(method(request, timeout=timeout))
-
-
-def arrays(responses: list[model_service_pb2.ExtractFeaturesResponse]) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of the responses of ExtractFeatures, by layer.
-
-    Raises:
-        ServerError: the values are not as many as the shapes say.
-    """
-    import numpy as np
-
-    heads = [head for response in responses for head in response.features]
-    shapes = [tuple(head.shape) for head in heads]
-    sizes = [math.prod(shape) for shape in shapes]
-    data = b"".join(response.data for response in responses)
-    if len(data) != 4 * sum(sizes):
-        raise ServerError(f"the features have {len(data)} bytes and not {4 * sum(sizes)}", "DATA_LOSS")
-    values = np.split(np.frombuffer(data, "<f4"), np.cumsum(sizes)[:-1]) if sizes else []
-    return {h.layer: v.reshape(s).copy() for h, s, v in zip(heads, shapes, values, strict=True)}

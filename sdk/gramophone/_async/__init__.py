@@ -1,0 +1,1 @@
+"""The asynchronous client, of which `make sync` makes the synchronous one in `_sync`."""

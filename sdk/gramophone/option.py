@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .brief import Value
+
 Type = Literal["integer", "number", "boolean", "choice", "text", "duration", "image"]
 
 
-@dataclass(frozen=True)
-class Option:
+@dataclass(frozen=True, repr=False)
+class Option(Value):
     """An option of jobs, as the contract has it.
 
     Attributes:

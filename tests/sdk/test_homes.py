@@ -57,7 +57,7 @@ def test_a_client_made_in_a_module_is_used_in_one_loop_after_another(server):
             print(len(await client.models()), frames[-1], (await job.result()).iterations)
         for _ in range(3):
             asyncio.run(main())
-        assert len(client._connection._stubs._stubs) == 1
+        assert len(client._connection.stubs._stubs) == 1
         async def close():
             await client.close()
         asyncio.run(close())
@@ -71,7 +71,7 @@ def test_no_loop_is_kept_alive(server):
     for _ in range(3):
         asyncio.run(client.models())
     gc.collect()
-    assert len(client._connection._stubs._stubs) == 1
+    assert len(client._connection.stubs._stubs) == 1
 
 
 def test_loops_of_several_threads_share_a_client(server):

@@ -25,6 +25,7 @@ from gramophone import aio
 from gramophone.brief import Brief, Rooted, Value, described
 from gramophone.credentials import Credentials
 from gramophone.errors import FieldViolation, GramophoneError
+from gramophone.options import OPTIONS
 from gramophone.retry import RetryPolicy
 from gramophone.runtime import Record
 from tests.harness import png
@@ -40,6 +41,7 @@ SECRET = "gramophone_secret"
 
 VALUES: list[Any] = [
     *LOSSES,
+    next(option for option in OPTIONS if option.choices),
     FRAME,
     RESULT,
     gramophone.Timings(1, 2, 3),
@@ -73,8 +75,8 @@ ERRORS: list[GramophoneError] = [
 ]
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
-    "Attempts", "BaseConnection", "Brief", "Connection", "Download", "History", "JobFilters", "Library", "LoopStubs",
-    "MetadataChannel", "Option", "Options", "Pages", "ProcessStubs", "Reading", "Rooted", "StreamEndedError", "Stubs",
+    "Attempts", "BaseConnection", "Brief", "Download", "History", "JobFilters", "Library", "LoopStubs",
+    "MetadataChannel", "Options", "Pages", "ProcessStubs", "Reading", "Rooted", "StreamEndedError", "Stubs",
     "UploadingRequest", "Value",
 }  # fmt: skip
 ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.EmbeddedServer}

@@ -9,7 +9,8 @@
 `gramophone.aio.Client` is the same with `await`.
 """
 
-from . import aio
+from typing import TYPE_CHECKING
+
 from ._sync.client import Client
 from ._sync.job import Job
 from .batches import Outcome
@@ -32,6 +33,9 @@ from .requests import Style
 from .saving import read_recipe
 from .uploads import Uploaded
 from .values import Estimate, Frame, JobInfo, LayerLoss, ModelInfo, Result, Timings
+
+if TYPE_CHECKING:
+    from . import aio
 
 __all__ = [
     "Client",
@@ -62,3 +66,12 @@ __all__ = [
     "aio",
     "read_recipe",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports the asynchronous client when it is asked for, which a program with the synchronous one does without."""
+    if name == "aio":
+        from importlib import import_module
+
+        return import_module(".aio", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.marks import slow
 from tests.postgres import Postgres
 
 _VARIABLE = "GRAMOPHONE_TEST_DATABASE"
@@ -55,7 +56,8 @@ def of_folder(folder: Path | None) -> str | None:
     return database.render_as_string(hide_password=False)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+# What holds on one holds on the other, so that one is enough most of the time.
+@pytest.fixture(params=["sqlite", slow("postgresql")])
 def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test on SQLite and on PostgreSQL, or on the one that was asked for only."""
     before = os.environ.get(_VARIABLE)

@@ -162,6 +162,7 @@ def test_two_commands_at_once_start_one(fresh: Home) -> None:
     assert len(fresh.servers()) == 1
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_is_replaced_and_its_jobs_are_not_lost(fresh: Home) -> None:
     done = fresh.run("style", fresh.picture, *LONG, "--detach", "-q", GRAMOPHONE_TOKEN="secret")
     job_id = done.stdout.strip()

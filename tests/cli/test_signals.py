@@ -122,6 +122,7 @@ def test_a_second_ctrl_c_leaves_at_once(slow: FlakyServer, picture: Path) -> Non
         assert "left before the server has said" in shell.shown
 
 
+@pytest.mark.slow
 def test_nohup_stays_nohup(slow: FlakyServer, picture: Path) -> None:
     args = ["style", picture, "-o", picture.with_name("out.png"), "--server", slow.address]
     command = ["nohup", sys.executable, "-m", "gramophone", *map(str, args)]
@@ -186,6 +187,7 @@ def test_detach_needs_a_server_that_stays(picture: Path) -> None:
     assert "--detach needs a server that stays" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_in_the_end_loses_no_result(slow: FlakyServer, picture: Path) -> None:
     out = picture.with_name("out.png")
     with Terminal("style", picture, "-o", out, "--server", slow.address) as shell:

@@ -20,6 +20,7 @@ def test_in_peace_all_bars_hold():
         assert len(client.report.seconds) > 20
 
 
+@pytest.mark.slow
 def test_a_front_that_stands_still_is_seen():
     with ServerProcess(*WATCHED) as server:
         with Bystander(server) as client:

@@ -196,6 +196,7 @@ def test_of_two_workers_one_is_enough(tmp_path, monkeypatch):
         assert health(server) == (SERVING, "")
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_be_started_does_not_end_a_job(tmp_path, monkeypatch):
     """Its interpreter is away for a while."""
     python = tmp_path / "python"

@@ -44,6 +44,7 @@ def test_a_full_disk_refuses_jobs_and_room_lets_them_in_again(small_disk):
         assert run(server, style_request(1)).iterations == 4
 
 
+@pytest.mark.slow
 def test_a_job_whose_disk_fills_up_waits_for_room(small_disk):
     # A result that has no room even where a checkpoint was.
     one = style_request(size=128, scales=1, iterations=40, report_every=2)

@@ -64,6 +64,7 @@ def change_spec(folder: Path, job_id: str, change: Callable[[dict[str, object]],
 
 
 @pytest.mark.usefixtures("each_database")
+@pytest.mark.slow
 def test_a_record_without_a_field_is_that_jobs_trouble_alone(tmp_path):
     data = ("--data", str(tmp_path), *ALONE)
     with ServerProcess(*data) as server:
@@ -160,6 +161,7 @@ def value(server: ServerProcess, name: str) -> float:
         return float(re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)[1])
 
 
+@pytest.mark.slow
 def test_damaged_results_are_those_jobs_trouble_alone(tmp_path):
     """Also at a restart, which removes files that nobody knows."""
     data = ("--data", str(tmp_path), *ALONE)

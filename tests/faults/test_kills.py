@@ -54,6 +54,7 @@ def test_a_killed_workers_job_goes_on_from_its_checkpoint(tmp_path):
         assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_fails_in_the_end():
     with ServerProcess("--attempts", "2", *ALONE) as server:
         stream = events(server.style.ReconstructStyle(endless_request()))
@@ -86,6 +87,7 @@ def test_a_worker_that_hangs_is_replaced():
         assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_time_not_the_job(jobs, tmp_path):
     requests, expected = jobs
     with ServerProcess("--data", str(tmp_path), *OFTEN) as server:

@@ -94,6 +94,7 @@ def test_of_servers_that_start_at_once_one_gets_an_empty_database(tmp_path, data
             server.__exit__(None, None, None)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_taken_over_is_written_by_the_new_server_only(tmp_path, database):
     mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ALONE)
     other = ("--data", str(tmp_path / "other"), "--database", database, "--grace", "1", *ALONE)
@@ -119,6 +120,7 @@ def test_a_database_that_is_taken_over_is_written_by_the_new_server_only(tmp_pat
 
 
 @pytest.mark.parametrize("wrong", ["another database", "the folder's own", "a new one"])
+@pytest.mark.slow
 def test_a_wrong_database_does_not_cost_a_folder_its_files(tmp_path, in_folder, wrong):
     """Files without a row are removed at the start: those of another database's jobs would be."""
     data = ("--data", str(tmp_path / "mine"), *ALONE)

@@ -205,6 +205,7 @@ def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
             assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_state_has_another_form_is_not_gone_on_from(restarting, tmp_path):
     one = request(0)
     (expected,) = undisturbed([one])

@@ -83,6 +83,7 @@ def test_with_nothing_to_do(tmp_path):
         assert server.process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_stands_still(tmp_path):
     with serving(tmp_path) as (server, calls):
         job_id = begin(calls)
@@ -103,6 +104,7 @@ def test_a_locked_database(tmp_path):
             lock.execute("ROLLBACK")
 
 
+@pytest.mark.slow
 def test_a_database_that_is_locked_at_the_start(tmp_path):
     with serving(tmp_path) as (server, _):
         server.stop()

@@ -229,6 +229,7 @@ def test_formats(measured):
     assert head.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.slow
 def test_hundreds_of_idle_connections_take_no_threads_and_stop_no_scrape(measured):
     front = psutil.Process(measured.process.pid)
     Scrape(measured)

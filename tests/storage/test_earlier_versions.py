@@ -14,6 +14,7 @@ from gramophone_server.messages.events import State
 from gramophone_server.storage.query import Query
 from gramophone_server.storage.quotas import Retention
 from tests.harness import ServerProcess, events
+from tests.marks import slow
 
 from .stores import opened, pixels_of
 
@@ -24,7 +25,8 @@ NAMES = sorted(path.stem for path in FIXTURES.glob("*.zip"))
 FOR_EVER = "36500"
 
 
-@pytest.fixture(params=NAMES)
+# The first and the latest form; those between are slow.
+@pytest.fixture(params=[name if name in ("53dfece", "fc0f699") else slow(name) for name in NAMES])
 def folder(request, tmp_path) -> Path:
     return unpacked(request.param, tmp_path)
 

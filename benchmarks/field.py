@@ -43,7 +43,7 @@ def measure_steps() -> dict[str, Any]:
     for size, calls, rounds in ((224, 12, 3), (512, 6, 2)):
         image = _picture(folder, PICTURES[0], size)
         objective = style_objective(best_model(), image, 5, fastest_dtype(torch.device("cpu")))
-        seconds: dict[str, list[float]] = {"gramophone": []} | {peer: [] for peer in _peers()}
+        seconds: dict[str, list[float]] = {"gramophone": []} | {peer: [] for peer in _peers()}  # type: ignore[assignment]
         peaks = {"gramophone": _peak(image, size)}
         for _ in range(rounds):
             seconds["gramophone"].append(_seconds_a_step(objective, size, calls))

@@ -182,7 +182,7 @@ def submit(server: ServerProcess, request: pb.EstimateJobRequest) -> Iterator[jo
         "transfer": server.style.TransferStyle,
     }
     kind = request.WhichOneof("job")
-    return events(call[kind](getattr(request, kind)))
+    return events(call[kind](getattr(request, kind)))  # type: ignore[index]
 
 
 def peak_memory(server: ServerProcess, request: pb.EstimateJobRequest) -> int:

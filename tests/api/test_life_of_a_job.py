@@ -98,7 +98,7 @@ def test_the_loss_falls_and_the_result_carries_its_own(server):
 def test_recipe_in_the_picture(server):
     result = run(server, style_request(seed=7))
     image = Image.open(io.BytesIO(result.image.data))
-    assert image.text["gramophone"] == result.recipe_json
+    assert image.text["gramophone"] == result.recipe_json  # type: ignore[attr-defined]
     recipe = json.loads(result.recipe_json)
     assert recipe["seed"] == 7
     assert recipe["model"]["name"] == result.model

@@ -141,7 +141,7 @@ def test_numbers_beyond_what_there_is(on):
         request = job_service_pb2.DownloadResultRequest(job_id=job_id, offset=offset)
         assert answer(calls.jobs.DownloadResult, request) == Code.INVALID_ARGUMENT
     for after in (-1, -LAST - 1):
-        request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
+        request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)  # type: ignore[assignment]
         assert answer(calls.jobs.WatchJob, request) == Code.INVALID_ARGUMENT
 
 

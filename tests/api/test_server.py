@@ -189,7 +189,7 @@ def test_a_full_queue_refuses_with_a_time_to_retry():
         with pytest.raises(grpc.RpcError) as caught:
             list(server.style.ReconstructStyle(style_request()))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[index]
         retry = error_details_pb2.RetryInfo()
         assert status.details[0].Unpack(retry)
         assert retry.retry_delay.seconds >= 1

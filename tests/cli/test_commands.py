@@ -37,7 +37,7 @@ def test_the_three_kinds(server, picture, tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"{output}: 32x32, loss ")
         assert "model vgg19-slim" in done.stdout
-        assert Image.open(output).text["gramophone"]
+        assert Image.open(output).text["gramophone"]  # type: ignore[attr-defined]
 
 
 def test_without_a_server_one_is_started_for_the_command(picture, tmp_path):

@@ -103,10 +103,10 @@ def test_a_contact_sheet_is_as_good():
     assert done.returncode == 0, done.stderr
     image = Image.open("s.jpg")
     # 4:4:4, and the coefficients of quality 95.
-    assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
+    assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=95)
-    assert image.quantization == Image.open(buffer).quantization
+    assert image.quantization == Image.open(buffer).quantization  # type: ignore[attr-defined]
 
 
 def test_what_is_wrong_with_a_picture_is_told_with_its_name():

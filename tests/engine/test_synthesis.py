@@ -71,7 +71,7 @@ def test_reporting_does_not_change_the_result(network):
 def test_leaving_ends_the_optimization(network):
     running = iter(synthesis(network, Adam, iterations=10**6, report_every=1))
     next(running)
-    running.close()
+    running.close()  # type: ignore[attr-defined]
     assert list(running) == []
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery import PAINTERS
-from gallery.painting import Array, broken, color, mix, noise, ramp
+from gallery import PAINTERS  # type: ignore[import-not-found]
+from gallery.painting import Array, broken, color, mix, noise, ramp  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 from PIL import Image
 

@@ -83,7 +83,7 @@ class Crowd:
     async def _read(self, stub: JobServiceStub) -> None:
         state, seen = job_pb2.JOB_STATE_UNSPECIFIED, False
         try:
-            async for response in stub.WatchJob(self._request):
+            async for response in stub.WatchJob(self._request):  # type: ignore[attr-defined]
                 if not seen:
                     seen = True
                     self.watching += 1

@@ -37,7 +37,7 @@ def test_a_full_disk_refuses_jobs_and_room_lets_them_in_again(small_disk):
             list(server.style.ReconstructStyle(style_request(1)))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "disk" in caught.value.details()
-        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[index]
         assert status.details[0].Unpack(error_details_pb2.RetryInfo())
         assert is_well(server)
         filler.unlink()

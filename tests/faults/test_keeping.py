@@ -158,7 +158,7 @@ def test_a_damaged_file_is_repaired_by_the_next_upload_or_request(watched, how):
 def value(server: ServerProcess, name: str) -> float:
     (address,) = set(re.findall(r"http://\S+/metrics", server.read_log()))
     with urllib.request.urlopen(address) as answer:
-        return float(re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)[1])
+        return float(re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)[1])  # type: ignore[index]
 
 
 @pytest.mark.slow

@@ -240,8 +240,8 @@ def broken(change: Callable[[Path], None]) -> Callable[[Folder], None]:
 
 
 MANIFESTS: dict[str, Callable[[Folder], None]] = {
-    "not UTF-8": lambda folder: folder.manifest.write_bytes(b'{"name": "\xff\xfe"}'),
-    "nested": lambda folder: folder.manifest.write_text("[" * 10_000 + "]" * 10_000),
+    "not UTF-8": lambda folder: folder.manifest.write_bytes(b'{"name": "\xff\xfe"}'),  # type: ignore[dict-item]
+    "nested": lambda folder: folder.manifest.write_text("[" * 10_000 + "]" * 10_000),  # type: ignore[dict-item]
     "huge": lambda folder: os.truncate(folder.manifest, 3 << 30),
     "pipe": broken(pipe),
     "folder": broken(directory),

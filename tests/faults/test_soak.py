@@ -85,10 +85,10 @@ class Client(threading.Thread):
         if kind == 0:
             stream = self._calls.style.ReconstructStyle(pb.ReconstructStyleRequest(styles=[source], options=chosen))
         elif kind == 1:
-            stream = self._calls.style.ReconstructContent(pb.ReconstructContentRequest(content=image, options=chosen))
+            stream = self._calls.style.ReconstructContent(pb.ReconstructContentRequest(content=image, options=chosen))  # type: ignore[assignment]
         else:
             request = pb.TransferStyleRequest(content=image, styles=[source], options=chosen)
-            stream = self._calls.style.TransferStyle(request)
+            stream = self._calls.style.TransferStyle(request)  # type: ignore[assignment]
         *_, last = events(stream)
         check_end(last)
         pieces = list(self._calls.jobs.DownloadResult(job_service_pb2.DownloadResultRequest(job_id=last.job_id)))

@@ -2,7 +2,7 @@
 
 import sys
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 with atheris.instrument_imports(include=["gramophone_server", "PIL"], enable_loader_override=False):
     from .targets import CORPUS, TARGETS

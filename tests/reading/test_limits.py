@@ -48,7 +48,7 @@ def error_of(call: Callable[..., object], request: object) -> grpc.RpcError:
 
 
 def violations(error: grpc.RpcError) -> list[error_details_pb2.BadRequest.FieldViolation]:
-    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[index]
     found = error_details_pb2.BadRequest()
     assert any(detail.Unpack(found) for detail in status.details)
     assert status.message == error.details()

@@ -1,6 +1,7 @@
 """Bounds and defaults of options are those that the contract states, whatever the option."""
 
 import math
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -65,7 +66,7 @@ def test_what_was_read_can_be_written_out_and_read_again(kind):
     unset, _ = read(pb.SynthesisOptions(), kind)
     options = pb.SynthesisOptions()
     for option in OF_JOBS:
-        value = unset
+        value: Any = unset
         for part in option.path.removeprefix("options.").split("."):
             value = getattr(value, part)
         if value is not None:

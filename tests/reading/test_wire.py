@@ -64,7 +64,7 @@ def test_the_parts_of_one_message_are_counted_together():
 
 
 def test_packed_values_are_counted():
-    wanted = job_service_pb2.ListJobsRequest(states=[1] * 16)
+    wanted = job_service_pb2.ListJobsRequest(states=[1] * 16)  # type: ignore[list-item]
     check_wire(wanted.SerializeToString(), wanted.DESCRIPTOR)
     wanted.states.append(1)
     assert refused(wanted.SerializeToString(), wanted.DESCRIPTOR) == (

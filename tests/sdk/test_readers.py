@@ -221,7 +221,7 @@ async def test_a_cancelled_task_is_of_no_matter_to_others(server):
             break
         frames = aiter(job)
         await anext(frames)
-        await frames.aclose()
+        await frames.aclose()  # type: ignore[attr-defined]
         await asyncio.sleep(0.3)
         assert (await job.info()).state in ("queued", "running")
         assert not readers[2].done()

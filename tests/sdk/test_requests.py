@@ -1,6 +1,7 @@
 import pytest
 
-from gramophone.requests import Options, Style, content_request, style_request, transfer_request
+from gramophone.options import Options
+from gramophone.requests import Style, content_request, style_request, transfer_request
 from gramophone.uploads import Uploaded
 from gramophone.v1 import options_pb2
 
@@ -115,11 +116,11 @@ def test_a_picture_that_is_there_already():
 @pytest.mark.parametrize(
     ("make", "error", "reason"),
     [
-        (lambda: style_request(IMAGE, None, {"optimizer": "sgd"}), ValueError, "lbfgs, adam, not 'sgd'"),
+        (lambda: style_request(IMAGE, None, {"optimizer": "sgd"}), ValueError, "lbfgs, adam, not 'sgd'"),  # type: ignore[typeddict-item]
         (lambda: style_request(IMAGE, 6, {}), ValueError, "1 to 5"),
         (lambda: style_request(IMAGE, 0, {}), ValueError, "1 to 5"),
         (lambda: content_request(IMAGE, 3, {}), ValueError, "names"),
-        (lambda: style_request(IMAGE, None, {"iteratons": 3}), TypeError, "no option iteratons; .*iterations"),
+        (lambda: style_request(IMAGE, None, {"iteratons": 3}), TypeError, "no option iteratons; .*iterations"),  # type: ignore[typeddict-unknown-key]
     ],
 )
 def test_mistakes(make, error, reason):

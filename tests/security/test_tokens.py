@@ -43,8 +43,8 @@ def test_tokens_are_known_by_their_hashes(path):
 def test_every_hash_is_compared_in_constant_time(path, monkeypatch):
     made = [add_token(path, f"client{i}", admin=False) for i in range(5)]
     compared = []
-    compare = tokens.hmac.compare_digest
-    monkeypatch.setattr(tokens.hmac, "compare_digest", lambda a, b: compared.append(a) or compare(a, b))
+    compare = tokens.hmac.compare_digest  # type: ignore[attr-defined]
+    monkeypatch.setattr(tokens.hmac, "compare_digest", lambda a, b: compared.append(a) or compare(a, b))  # type: ignore[attr-defined]
     file = TokenFile(path)
     for token in (made[0], made[4], "wrong"):
         compared.clear()

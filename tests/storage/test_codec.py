@@ -94,7 +94,7 @@ def test_a_spec_goes_through_the_upgrades_it_has_not_had(spec, monkeypatch):
     calls = []
 
     def step(values: dict[str, object]) -> dict[str, object]:
-        calls.append(values["options"]["seed"])
+        calls.append(values["options"]["seed"])  # type: ignore[index]
         return values | {"options": values["options"] | {"seed": 7}}
 
     monkeypatch.setattr(codec, "UPGRADES", (*codec.UPGRADES, step))

@@ -28,7 +28,7 @@ async def test_a_damaged_result_is_a_failed_job_not_a_damaged_picture(tmp_path):
         await run(store, job, 1, result(b"picture"))
     damage(tmp_path, lambda data: data[:3], b"picture")
     async with opened(tmp_path) as (store, _):
-        job = await store.get("0001")
+        job = await store.get("0001")  # type: ignore[assignment]
         assert job.state is State.FAILED
         assert job.outcome.code == "DATA_LOSS"
 

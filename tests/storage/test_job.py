@@ -13,7 +13,7 @@ def progress(iteration: int, preview: EncodedPicture | None = None) -> Progress:
 
 
 def make() -> Job:
-    job = Job("id", None)  # type: ignore[arg-type] - the history does not look at the spec
+    job = Job("id", None)  # type: ignore[arg-type] # the history does not look at the spec
     job.queue()
     return job
 

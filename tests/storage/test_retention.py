@@ -23,7 +23,7 @@ async def test_deleting_removes_the_files_that_nothing_else_needs(tmp_path):
             await run(store, job, 1, result(b"result of %d" % number))
         assert stored(tmp_path) == {b"one", b"two", b"result of 1", b"result of 2", b"result of 3"}
         for number in (1, 2):
-            job = await store.get(f"{number:04}")
+            job = await store.get(f"{number:04}")  # type: ignore[assignment]
             await store.delete(job)
             assert await store.get(job.id) is None
         assert stored(tmp_path) == {b"two", b"result of 3"}

@@ -37,7 +37,7 @@ async def test_an_ended_job_is_found_again_with_all_of_its_history(tmp_path):
         del job
     async with opened(tmp_path) as (store, unfinished):
         assert unfinished == []
-        job = await store.get("0001")
+        job = await store.get("0001")  # type: ignore[assignment]
         assert job is not None
         assert (job.owner, job.priority, job.attempts, job.state) == ("me", 3, 1, State.SUCCEEDED)
         assert job.outcome == ending

@@ -14,7 +14,7 @@ from .image_arrays import gray16
 # Formats of which a server reads the same first frame as Pillow does here.
 _READ = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
 _PNG = ("1", "L", "LA", "P", "RGB", "RGBA")
-_GREY16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_GRAY16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # What each mode is in a PNG: transparency that is already in the colors, or in a palette, gets a channel of its own.
 _CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
 # Of a bad image Pillow raises nearly anything.
@@ -53,7 +53,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def _file(image: Image.Image) -> bytes:
-    if image.mode in _GREY16:
+    if image.mode in _GRAY16:
         made = Image.fromarray(gray16(image, f"the PIL image of mode {image.mode}"))
         made.info = image.info
         return png(made)

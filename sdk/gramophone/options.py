@@ -88,7 +88,7 @@ class Options(TypedDict, total=False):
     content.
     """
     report_every: int
-    """A progress event every this many iterations; cancelling and the time limit act at these. 0 suits an eye:
+    """A progress event every this many iterations; canceling and the time limit act at these. 0 suits an eye:
     every 10 iterations, and of these at most two events a second, and later in a job, where less changes, at
     most one in two seconds. 0 to 1,000,000 iterations. Default 0.
     """
@@ -277,9 +277,9 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Job",
         help=(
-            "A progress event every this many iterations; cancelling and the time limit act at these. 0"
-            " suits an eye: every 10 iterations, and of these at most two events a second, and later in"
-            " a job, where less changes, at most one in two seconds."
+            "A progress event every this many iterations; canceling and the time limit act at these. 0 "
+            "suits an eye: every 10 iterations, and of these at most two events a second, and later in "
+            "a job, where less changes, at most one in two seconds."
         ),
         default="0",
         range="0 to 1,000,000 iterations",

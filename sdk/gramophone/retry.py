@@ -1,6 +1,6 @@
 """When a call that failed is made again: what the synchronous and the asynchronous client share.
 
-Every call of the contract may be sent twice: reading changes nothing, cancelling and deleting find their work done, and
+Every call of the contract may be sent twice: reading changes nothing, canceling and deleting find their work done, and
 a submission carries a request_id by which the server knows it again.
 """
 

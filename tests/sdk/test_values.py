@@ -75,9 +75,9 @@ ERRORS: list[GramophoneError] = [
 ]
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
-    "Attempts", "BaseConnection", "Brief", "Download", "History", "JobFilters", "Library", "LoopStubs",
-    "MetadataChannel", "Options", "Pages", "ProcessStubs", "Reading", "Rooted", "StreamEndedError", "Stubs",
-    "UploadingRequest", "Value",
+    "Attempts", "BaseConnection", "Brief", "Download", "GroupedCommand", "GroupedOption", "History", "JobFilters",
+    "Library", "LoopStubs", "MetadataChannel", "Options", "Pages", "ProcessStubs", "Reading", "Rooted",
+    "StreamEndedError", "Stubs", "UploadingRequest", "Value",
 }  # fmt: skip
 ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.EmbeddedServer}
 

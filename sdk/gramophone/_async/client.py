@@ -164,8 +164,8 @@ class Client(Rooted):
     ) -> AsyncIterator[Outcome]:
         """Runs many jobs, some at a time, and gives what became of each, in their order.
 
-            for photo, outcome in zip(photos, client.map(client.transfer, photos, repeat("night.jpg"), size=512)):
-                print(photo, outcome.error or outcome.result().loss)
+            async for outcome in client.map(client.transfer, photos, repeat("night.jpg"), size=512):
+                print(photos[outcome.number], outcome.error or outcome.result().loss)
 
         A job that fails, or cannot be submitted, is an outcome with an `error`, and the others go on. A server without
         room is asked again. Leaving the loop cancels what runs of it.

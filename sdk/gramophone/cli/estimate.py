@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
+from ..grouped_help import GroupedCommand
 from ..options import JobKind
 from ..values import Estimate
 from .connect import Server, connect, server_option
 from .console import say
 from .files import PICTURE, Picture, shown
-from .grouping import GroupedCommand
 from .options import LAYERS, SUBMISSION, given, with_options
 from .paint import contents_and_styles
 from .sentences import name_pictures

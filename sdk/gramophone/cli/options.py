@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from ..grouped_help import GroupedOption
 from ..option import Option
 from ..options import OPTIONS
 from .files import PictureOrWordType
-from .grouping import GroupedOption
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

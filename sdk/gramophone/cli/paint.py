@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import click
 
 from .. import Client, Job, JobCancelledError, JobFailedError, Style
+from ..grouped_help import GroupedCommand
 from . import kept
 from .connect import Server, quiet_option, reach, server_option
 from .console import StandardOutputError, note, say
 from .encoding import check_encoding, quality_option
 from .files import PICTURE, Picture, check_output, plan, save, shown
-from .grouping import GroupedCommand
 from .leaving import Vigil
 from .options import LAYERS, PREVIEWS, flag, given, job_options, output_format
 from .sentences import name_pictures

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from .. import Style
+from ..grouped_help import GroupedOption
 from .files import MASK, Picture
-from .grouping import GroupedOption
 from .options import flag
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -11,11 +11,11 @@ import click
 
 from ..contact_sheet import contact_sheet
 from ..downloads import whole
+from ..grouped_help import GroupedCommand
 from ..saving import encode_image
 from .connect import Server, quiet_option, reach, server_option
 from .console import say
 from .files import PICTURE, Picture, check_output, save, shown
-from .grouping import GroupedCommand
 from .leaving import Vigil
 from .options import PREVIEWS, WholeType, given, with_options
 from .sentences import name_pictures

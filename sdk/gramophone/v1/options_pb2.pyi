@@ -297,7 +297,7 @@ class _OnDisconnect:
 class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDisconnect.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
-    """The default: ON_DISCONNECT_CANCEL, the usual meaning of cancelling a call."""
+    """The default: ON_DISCONNECT_CANCEL, the usual meaning of canceling a call."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
     """The job is cancelled 10 seconds after the last of its client's streams of it was closed."""
     ON_DISCONNECT_CONTINUE: _OnDisconnect.ValueType  # 2
@@ -312,7 +312,7 @@ class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
-"""The default: ON_DISCONNECT_CANCEL, the usual meaning of cancelling a call."""
+"""The default: ON_DISCONNECT_CANCEL, the usual meaning of canceling a call."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
 """The job is cancelled 10 seconds after the last of its client's streams of it was closed."""
 ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 2
@@ -610,7 +610,7 @@ class SynthesisOptions(_message.Message):
     smooths.
     """
     report_every: _builtins.int
-    """A progress event every this many iterations; cancelling and the time limit act at these. 0 suits an eye: every 10
+    """A progress event every this many iterations; canceling and the time limit act at these. 0 suits an eye: every 10
     iterations, and of these at most two events a second, and later in a job, where less changes, at most one in two
     seconds.
     """

@@ -8,6 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from gramophone.grouped_help import GroupedOption
+
 from ..settings import Entry
 from ..settings.sizes import parse_size, size_text
 
@@ -15,7 +17,7 @@ NONE = "none"
 """What is written for a number that may be left out, to leave it out although a variable or a file gives it."""
 
 
-class SettingOption(click.Option):
+class SettingOption(GroupedOption):
     """The option of one setting.
 
     Attributes:
@@ -39,6 +41,7 @@ class SettingOption(click.Option):
             callback=None if about.check is None else _checked(about.check),
             hidden=about.hidden,
             help=described,
+            group=entry.title,
         )
 
     def value_from_envvar(self, ctx: click.Context) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from gramophone.credentials import is_loopback
+from gramophone.grouped_help import GroupedCommand
 
 from ..api.connections import raise_descriptor_limit
 from ..api.memory import set_up_allocator
@@ -41,22 +42,7 @@ def serve_command(kind: type[S]) -> click.Command:
         _serve(build(kind, values))
 
     options = [SettingOption(entry) for entry in entries(kind)]
-    return _ServeCommand("serve", callback=serve, params=[_config(kind), *options], help=serve.__doc__, epilog=_EPILOG)
-
-
-class _ServeCommand(click.Command):
-    """A command whose help shows its options by group."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the options."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            if (record := param.get_help_record(ctx)) is not None:
-                title = param.entry.title if isinstance(param, SettingOption) else "Options"
-                groups.setdefault(title, []).append(record)
-        for title, records in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+    return GroupedCommand("serve", callback=serve, params=[_config(kind), *options], help=serve.__doc__, epilog=_EPILOG)
 
 
 def _config(kind: type[Settings]) -> click.Option:

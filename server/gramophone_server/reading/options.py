@@ -1,6 +1,7 @@
 """SynthesisOptions: what only code can say of their defaults and of how they go together; rules.py reads the rest."""
 
 import typing
+from functools import cache
 from typing import Any
 
 from gramophone.v1 import options_pb2 as pb
@@ -30,13 +31,17 @@ def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, c
         read["init"] = "image"
     _check_init(options, read["init"], kind, check)
     _check_color(read["color"], kind, check)
-    # A nested message is a dict here, and a class of its own there.
-    types = typing.get_type_hints(SynthesisOptions)
-    return SynthesisOptions(**{name: _built(types[name], value) for name, value in read.items()})
+    return SynthesisOptions(**{name: _built(name, value) for name, value in read.items()})
 
 
-def _built(of: Any, value: Any) -> Any:
-    return of(**value) if isinstance(value, dict) else value
+def _built(name: str, value: Any) -> Any:
+    """The value of an option; that of a nested message, which is a dict, as its class."""
+    return _types()[name](**value) if isinstance(value, dict) else value
+
+
+@cache
+def _types() -> dict[str, Any]:
+    return typing.get_type_hints(SynthesisOptions)
 
 
 def _check_init(options: pb.SynthesisOptions, init: str, kind: JobKind, check: Checker) -> None:

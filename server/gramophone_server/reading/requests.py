@@ -63,11 +63,11 @@ class RequestReader:
         """The job that a style transfer asks for."""
         check = Checker()
         alpha = read_field(request, "content_weight", check)
-        scale = read_field(request.options, "loss_scale", Checker())
-        default = scale or self._manifest(request.options, "options.model").loss_scale
         beta = read_field(request, "style_weight", check)
         if beta is None:
-            beta = STYLE_WEIGHT[default]
+            # What is wrong with the scale is noted with the other options.
+            scale = read_field(request.options, "loss_scale", Checker())
+            beta = STYLE_WEIGHT[scale or self._manifest(request.options, "options.model").loss_scale]
         if alpha == beta == 0:
             check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimize")
         return await self._job(

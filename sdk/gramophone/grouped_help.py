@@ -1,4 +1,4 @@
-"""Help of commands with many options, below headings."""
+"""Help of commands with many options, below headings; for the commands of the client and of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the contract from the descriptors that protoc writes: fields with their rules and comments, and enums."""
+"""Reads the contract from protoc's descriptors: fields with their rules and comments, and enums."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 PACKAGE = "gramophone.v1"
 _CONSTANT = re.compile(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b")
 _FIELD = descriptor_pb2.FieldDescriptorProto
-# Least and greatest value of types of whole numbers.
+# Minimum and maximum of the integer types.
 _WHOLE = {
     _FIELD.TYPE_INT32: (-(2**31), 2**31 - 1), _FIELD.TYPE_UINT32: (0, 2**32 - 1),
     _FIELD.TYPE_INT64: (-(2**63), 2**63 - 1), _FIELD.TYPE_UINT64: (0, 2**64 - 1),
@@ -29,7 +29,7 @@ _OTHER = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A value of an enum: its name in the contract, its word ("lbfgs" of OPTIMIZER_LBFGS), its number, its comment."""
+    """A value of an enum: its name in the contract, its word ("lbfgs" for OPTIMIZER_LBFGS), its number, its comment."""
 
     name: str
     word: str
@@ -42,15 +42,15 @@ class Field:
     """A field of a message.
 
     Attributes:
-        path: from the message that was asked for, such as "preview.every".
-        option: the name under which libraries offer it.
+        path: path of the field in the message passed to `Contract.fields`, such as "preview.every".
+        option: name of the option that libraries offer for this field.
         type: "integer", "number", "boolean", "choice", "text", "duration" or "image".
-        enum: name of the enum of a choice, such as "Optimizer".
-        choices: its values, the zero one left out, and those that the rules do not allow.
-        comment: what the contract says of it.
-        rules: the FieldRules message.
-        bounds: least and greatest value of its type, of an integer.
-        image: path of a field that takes a picture as the same option; empty for none.
+        enum: for a choice, the name of its enum, such as "Optimizer".
+        choices: for a choice, the allowed values of its enum, without the zero value.
+        comment: the field's comment in the contract.
+        rules: the field's FieldRules message.
+        bounds: for an integer, minimum and maximum of its type.
+        image: path of the field that takes a picture for the same option; empty for none.
     """
 
     path: str
@@ -70,42 +70,42 @@ class Field:
 
     @cached_property
     def values(self) -> tuple[int, ...]:
-        """The only numbers allowed; empty for all within the bounds."""
+        """The only allowed numbers; empty if all numbers within the bounds are allowed."""
         return tuple(int(value) for value in self.rules.values) if self.type == "integer" else ()
 
     def word(self, value: str) -> str:
-        """The word of an enum's value, or the number as it stands."""
+        """The word of an enum value; other text is returned unchanged."""
         return next((choice.word for choice in self.choices if choice.name == value), value)
 
     @property
     def sent(self) -> str:
-        """The word that libraries send where none is given; empty for none."""
+        """The word that libraries send when the user gives no value; empty for none."""
         return self.word(self.rules.library_value)
 
     @property
     def default(self) -> str:
-        """What libraries do where no value is given, in words."""
+        """Description of what happens when the user of a library gives no value."""
         rules = self.rules
         if self.sent:
             return self.sent
         if rules.default_style:
-            of_kind = {kind: self.word(getattr(rules, f"default_{kind}")) for kind in ("style", "content", "transfer")}
-            return _by_kind(of_kind)
+            words = {kind: self.word(getattr(rules, f"default_{kind}")) for kind in ("style", "content", "transfer")}
+            return _by_kind(words)
         return self.word(rules.default_value) or rules.default_by
 
     @property
     def constant(self) -> str:
-        """The default where it is the same for every job, as a word or a number; else empty."""
+        """The default as a word or a number, if it is the same for every job; else empty."""
         return self.word(self.rules.default_value)
 
     @property
     def example(self) -> str:
-        """A value that can be written."""
+        """An example value."""
         return self.rules.example or self.constant or (self.choices[0].word if self.choices else "1")
 
     @property
     def range(self) -> str:
-        """The values allowed, in words; empty where words or a picture are."""
+        """Description of the allowed numbers; empty for fields that are not numbers."""
         rules, unit = self.rules, f" {self.rules.unit}" if self.rules.unit else ""
         if self.type not in ("integer", "number", "duration"):
             return ""
@@ -118,7 +118,7 @@ class Field:
 
 
 class Contract:
-    """What is in the .proto files below a folder."""
+    """The messages, enums and comments of the .proto files below a folder."""
 
     def __init__(self, folder: Path) -> None:
         files = _descriptors(folder)
@@ -129,27 +129,39 @@ class Contract:
         for file in files.file:
             pool.Add(file)  # type: ignore[no-untyped-call]
             self._read(file)
-        # As of this pool, so that the extension is known to it.
+        # Message classes of this pool, because only they know the extension.
         self._rules = pool.FindExtensionByName(f"{PACKAGE}.rules")  # type: ignore[no-untyped-call]
         self._options = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FieldOptions"))  # type: ignore[no-untyped-call]
 
     def enums(self) -> dict[str, tuple[Choice, ...]]:
-        """All enums, with their values but for the zero ones."""
+        """All enums by name, with their values except the zero value."""
         return {name: self._choices(name, []) for name in self._enums}
 
     def words(self) -> dict[str, str]:
-        """The word for each value of each enum."""
+        """The word of each enum value, by its name in the contract."""
         names = [(enum.value[0].name.removesuffix("UNSPECIFIED"), enum.value[1:]) for enum in self._enums.values()]
         return {value.name: value.name.removeprefix(prefix).lower() for prefix, values in names for value in values}
 
     def comment(self, *path: str) -> str:
-        """What stands above a message, a field or an enum's value, as one paragraph, with words for values of enums."""
+        """The comment of a message, a field, an enum or an enum value, as one paragraph; enum values appear as words.
+
+        Args:
+            path: name of the message or enum, then the name of the field or value, if any.
+        """
         comment = self._comments.get((path[0], ".".join(path[1:])), "")
         words = self.words()
         return _CONSTANT.sub(lambda name: f"`{words[name[0]]}`" if name[0] in words else name[0], comment)
 
     def fields(self, message: str, *, at: str = "", prefix: str = "") -> list[Field]:
-        """The fields of a message that libraries make options of; those of the messages in it come in their place."""
+        """The fields of a message that libraries offer as options; nested messages are replaced by their fields.
+
+        Repeated messages are left out.
+
+        Args:
+            message: name of the message.
+            at: path of the message, with a dot at its end.
+            prefix: prefix of the names of its options.
+        """
         found: list[Field] = []
         for field in self._messages[message].field:
             path, option = f"{at}{field.name}", prefix + field.name
@@ -162,7 +174,7 @@ class Contract:
         return found
 
     def nested(self, message: str) -> dict[str, str]:
-        """The fields of a message that hold other messages of options, with the names of these."""
+        """The fields of a message whose type is another message of options, with the name of that type."""
         names = {field.name: field.type_name.removeprefix(f".{PACKAGE}.") for field in self._messages[message].field}
         return {field: name for field, name in names.items() if name.endswith("Options")}
 
@@ -217,7 +229,7 @@ def _descriptors(folder: Path) -> descriptor_pb2.FileDescriptorSet:
 
 
 def _by_kind(words: dict[str, str]) -> str:
-    """Such as "square for style, longest_side for content and transfer"."""
+    """Joins defaults by kind: "square for style, longest_side for content and transfer"."""
     kinds: dict[str, list[str]] = {}
     for kind, word in words.items():
         kinds.setdefault(word, []).append(kind)
@@ -225,7 +237,7 @@ def _by_kind(words: dict[str, str]) -> str:
 
 
 def _between(low: float | None, high: float | None, low_excluded: bool) -> str:
-    """Bounds in words; None for no bound."""
+    """Describes bounds in words; None means no bound."""
     if low is None:
         return "any number" if high is None else f"at most {_number(high)}"
     if low_excluded:

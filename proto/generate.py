@@ -1,6 +1,6 @@
-"""Generate from proto/ what follows from it: stubs, the SDK's options, those of the server, and the reference page.
+"""Generate from proto/: the stubs, the options of the SDK and of the server, and their reference page.
 
-`python proto/generate.py [ROOT]`: ROOT is laid out as the repository, which is the default.
+Usage: `python proto/generate.py [ROOT]`. ROOT is a folder laid out like the repository; default: the repository.
 """
 
 import os
@@ -15,7 +15,7 @@ PROTO = Path(__file__).resolve().parent
 
 
 def generate(root: Path) -> None:
-    """Write all that is generated below `root`; folders are made."""
+    """Write all generated files below `root`; create missing folders."""
     stubs(root / "sdk")
     contract = Contract(PROTO)
     for name, text in (
@@ -41,13 +41,13 @@ def generate(root: Path) -> None:
 
 
 def stubs(out: Path) -> None:
-    """Write messages, services and their typed .pyi below `out`."""
+    """Write the modules of messages and services, and their .pyi files, below `out`."""
     out.mkdir(parents=True, exist_ok=True)
     messages = sorted(str(p.relative_to(PROTO)) for p in PROTO.glob("gramophone/v1/*.proto"))
     services = [p for p in messages if p.endswith("_service.proto")]
     for sources, plugins in ((messages, ("python", "mypy")), (services, ("grpc_python", "mypy_grpc"))):
         outputs = [f"--{plugin}_out={'quiet:' if 'mypy' in plugin else ''}{out}" for plugin in plugins]
-        # The environment's own plugins, whether or not it is activated.
+        # Find the plugins of this interpreter's virtual environment, even if it is not activated.
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", *outputs, *sources]
         subprocess.run(command, cwd=PROTO, check=True, env=os.environ | {"PATH": path})

@@ -1,4 +1,4 @@
-"""Writes what follows from the options of the contract: types for Python, and the reference page."""
+"""Generates Python types and the reference page from the options of the contract."""
 
 import textwrap
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ _MARK = "Generated from proto/ by `make proto`; do not edit."
 _TYPES = {
     "integer": "int", "number": "float", "boolean": "bool", "text": "str", "duration": "float", "image": "ImageLike",
 }  # fmt: skip
-# What the calls that paint take as keyword options: the fields of these messages.
-_OF_JOBS = {"options": "SynthesisOptions", "submission": "Submission"}
+# Fields of a request whose members are options of jobs, and their types.
+_JOB_MESSAGES = {"options": "SynthesisOptions", "submission": "Submission"}
 
 
-def of_jobs(contract: Contract) -> list[tuple[str, Field]]:
-    """The options of jobs, each with the field of the request that it is in."""
-    return [(at, field) for at, message in _OF_JOBS.items() for field in contract.fields(message)]
+def job_options(contract: Contract) -> list[tuple[str, Field]]:
+    """The options of jobs, each with the name of the request's field that contains it."""
+    return [(at, field) for at, message in _JOB_MESSAGES.items() for field in contract.fields(message)]
 
 
 def sdk_module(contract: Contract) -> str:
-    """sdk/gramophone/options.py: words, the Options of jobs, and a table of them."""
-    fields = of_jobs(contract)
+    """The text of sdk/gramophone/options.py: words of enums, the options of jobs as a TypedDict and as a table."""
+    fields = job_options(contract)
     return "\n".join(
         [
-            f'"""The options of jobs, and words for values of enums. {_MARK}"""',
+            f'"""The options of jobs, and the words of the enums. {_MARK}"""',
             "",
             "from __future__ import annotations",
             "",
@@ -37,14 +37,15 @@ def sdk_module(contract: Contract) -> str:
             "if TYPE_CHECKING:",
             "    from .images import ImageLike",
             "else:",
-            "    # What a request from elsewhere may hold: bytes, and no path of a file of this machine.",
+            "    # A web framework that validates a request by these types must accept bytes only: a path in a request",
+            "    # would make it read a file of this machine.",
             "    ImageLike = bytes",
             "",
             *_words(contract, [field for _, field in fields]),
             "",
             "",
             "class Options(TypedDict, total=False):",
-            '    """The options that all three kinds of job share. What is left out is the server\'s default."""',
+            '    """The options that all three kinds of job share. Missing options get the server\'s defaults."""',
             "",
             *_typed(fields),
             "",
@@ -52,14 +53,14 @@ def sdk_module(contract: Contract) -> str:
             "OPTIONS: tuple[Option, ...] = (",
             *_table(fields),
             ")",
-            '"""The same, for programs."""',
+            '"""The same options as a table, for programs."""',
             "",
         ]
     )
 
 
 def server_module(contract: Contract) -> str:
-    """server/gramophone_server/messages/options.py: the options of a job with all defaults filled in."""
+    """The text of server/gramophone_server/messages/options.py: the options of a job with all defaults filled in."""
     messages = (*contract.nested("SynthesisOptions").values(), "SynthesisOptions")
     parts = [
         f'"""The options of a job, with every default filled in. {_MARK}"""',
@@ -71,24 +72,24 @@ def server_module(contract: Contract) -> str:
     ]
     for message in messages:
         parts += ["", "", "@dataclass(frozen=True, kw_only=True)", f"class {message}:"]
-        parts += [f'    """{contract.comment(message)}"""', ""]
+        parts += [*_docstring(contract.comment(message), "    "), ""]
         parts += _members(contract, message)
     return "\n".join([*parts, ""])
 
 
 def reference(contract: Contract) -> str:
-    """docs/reference/options.md."""
+    """The text of docs/reference/options.md."""
     lines = [
         "# Options of jobs",
         "",
         f"<!-- {_MARK} -->",
         "",
-        "Keyword options of `Client.style`, `content` and `transfer`, options of `gramophone style`, `content` and",
-        "`transfer` with dashes for underscores, and fields of the requests. What is left out has its default.",
-        "An explicit value that equals the default does the same.",
+        "Options are keyword arguments of `Client.style`, `content` and `transfer`, command-line options of",
+        "`gramophone style`, `content` and `transfer` (with dashes instead of underscores), and fields of the",
+        "requests. An explicit value that equals the default behaves like a missing one.",
     ]
     groups: dict[str, list[tuple[str, Field]]] = {}
-    for at, field in of_jobs(contract):
+    for at, field in job_options(contract):
         groups.setdefault(field.rules.group or "Job", []).append((at, field))
     for group, fields in groups.items():
         lines += [
@@ -103,12 +104,12 @@ def reference(contract: Contract) -> str:
     lines += ["| field | values | default | meaning |", "| --- | --- | --- | --- |"]
     for message in ("StyleSource", "LayerWeight", "TransferStyleRequest"):
         for field in contract.fields(message):
-            if field.comment and not field.path.startswith(tuple(f"{at}." for at in _OF_JOBS)):
+            if field.comment and not field.path.startswith(tuple(f"{at}." for at in _JOB_MESSAGES)):
                 cells = f"`{message}.{field.path}`", _values(field), field.default or "required", _cell(field.comment)
                 lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Words", ""]
     for name, choices in contract.enums().items():
-        if any(field.enum == name for _, field in of_jobs(contract)):
+        if any(field.enum == name for _, field in job_options(contract)):
             lines += [f"**{name}.** {contract.comment(name)}", ""]
             lines += [f"* `{choice.word}`: {choice.comment}" for choice in choices] + [""]
     return "\n".join(lines).rstrip() + "\n"
@@ -147,14 +148,14 @@ def _table(fields: list[tuple[str, Field]]) -> Iterator[str]:
 
 
 def _merged(fields: list[tuple[str, Field]]) -> list[tuple[str, Field]]:
-    """The fields, with one that takes a word and one that takes a picture as one where they are one option."""
+    """The fields, with two fields of the same option (one takes a word, the other a picture) merged into one."""
     found: dict[str, tuple[str, Field]] = {}
     for at, field in fields:
         known = found.get(field.option)
         if known is None:
             found[field.option] = at, field
         else:
-            # The word for "the picture given" says nothing where the picture itself is given.
+            # The user gives the picture itself instead of the word "image".
             words = tuple(choice for choice in known[1].choices if choice.word != "image")
             found[field.option] = at, replace(known[1], choices=words, image=field.path)
     return list(found.values())
@@ -180,7 +181,7 @@ def _members(contract: Contract, message: str) -> Iterator[str]:
         if found.type == "image":
             continue
         kind = f"Literal[{_quoted(c.word for c in found.choices)}]" if found.rules.values and found.enum else found.enum
-        # What has no default at all is not there: a length of time that nothing ends.
+        # A duration without a default is None: no limit.
         absent = found.type == "duration" and not found.constant
         kind = kind or _TYPES[found.type] + (" | None" if absent else "")
         default = " = None" if absent else f" = {_value(found)}" if found.constant else ""
@@ -188,7 +189,7 @@ def _members(contract: Contract, message: str) -> Iterator[str]:
 
 
 def _value(field: Field) -> str:
-    """The constant default of a field as Python writes it."""
+    """The constant default of a field as a Python literal."""
     if field.type in ("number", "duration"):
         return repr(float(field.constant))
     if field.type == "boolean":
@@ -228,7 +229,7 @@ def _quoted(words: object) -> str:
 
 
 def _literal(text: str) -> str:
-    """A string of Python; a long one in parts."""
+    """A Python string literal; a long string is split into several."""
     lines = textwrap.wrap(text, 90, drop_whitespace=False)
     return repr(text) if len(lines) < 2 else f"({' '.join(map(repr, lines))})"
 

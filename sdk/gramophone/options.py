@@ -1,4 +1,4 @@
-"""The options of jobs, and words for values of enums. Generated from proto/ by `make proto`; do not edit."""
+"""The options of jobs, and the words of the enums. Generated from proto/ by `make proto`; do not edit."""
 
 from __future__ import annotations
 
@@ -11,61 +11,66 @@ from .option import Option
 if TYPE_CHECKING:
     from .images import ImageLike
 else:
-    # What a request from elsewhere may hold: bytes, and no path of a file of this machine.
+    # A web framework that validates a request by these types must accept bytes only: a path in a request
+    # would make it read a file of this machine.
     ImageLike = bytes
 
 Fit = Literal["longest_side", "square"]
-"""How the pictures are fitted to `size`."""
+"""How pictures are resized to `size`."""
 Optimizer = Literal["lbfgs", "adam"]
 """The algorithm that updates the canvas."""
 Init = Literal["noise", "content", "image", "style_statistics", "blend"]
-"""What the canvas holds before the first iteration."""
+"""Content of the canvas before the first iteration."""
 Precision = Literal["float32", "bfloat16", "auto"]
-"""The arithmetic of the network. Gram matrices, losses, the canvas and the optimizer are float32 in every case."""
+"""Floating-point type of the network's convolutions. Gram matrices, losses, the canvas and the optimizer always
+use float32.
+"""
 Pooling = Literal["max", "average", "average_rescaled"]
-"""How the network pools between blocks."""
+"""Pooling between the network's blocks."""
 Padding = Literal["zeros", "replicate", "margin"]
-"""What the convolutions see around the picture and around its feature maps."""
+"""Padding of the picture and of its feature maps before each convolution."""
 ColorMode = Literal["style", "luminance", "match", "histogram"]
-"""Whose colors a style transfer has."""
+"""Source of the colors of a style transfer."""
 LossScale = Literal["paper", "relative"]
-"""The units in which the layers' losses are added."""
+"""Scaling of the layers' losses before they are added."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
-"""An encoded picture's file format."""
+"""File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
-"""What becomes of a job when the client that submitted it closes or loses its stream. A proxy that is restarted
-ends streams as a client does that leaves, so the job is given 10 seconds: a client that comes back by then is
-taken not to have left. It does so by submitting again with the same request_id, or by WatchJob if both calls
-have the same metadata "gramophone-client", any name that no other client has. Others that watch the job do not
-keep it. A client that leaves for good and wants the device free at once calls CancelJob.
+"""What the server does with a job when the client that submitted it closes or loses its stream. The server cannot
+tell a client that leaves from a proxy that restarts, so it waits 10 seconds for the client to reconnect. A
+client reconnects by submitting again with the same request_id, or by calling WatchJob, if both calls carry the
+same metadata value "gramophone-client": a name that the client chooses and no other client has. Streams of
+other clients that watch the job do not count. To stop a job at once, call CancelJob.
 """
 JobKind = Literal["style", "content", "transfer"]
-"""What a job makes."""
+"""Kind of a job."""
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-"""Where a job stands. QUEUED and RUNNING lead to exactly one of the three others, which are final."""
+"""State of a job. A job is QUEUED, then RUNNING, and ends in exactly one of the other three states, which are
+final. A running job returns to QUEUED when its worker is lost; a queued job may also end directly.
+"""
 LossKind = Literal["style", "content", "total_variation"]
-"""Which of the two losses of the paper a figure belongs to."""
+"""Kind of a loss term."""
 JobOrder = Literal["newest_first", "oldest_first"]
-"""An order of jobs."""
+"""Order of jobs."""
 FeatureKind = Literal["gram", "map"]
-"""What is extracted from a layer."""
+"""Kind of features to extract from a layer."""
 ComputeMode = Literal["whole", "tiled"]
 """How the gradient is computed."""
 PreviewFormat = Literal["png", "jpeg", "webp"]
 """File format of previews."""
 ResultFormat = Literal["png", "tiff"]
-"""File format of the result, without loss."""
+"""File format of the result; both are lossless."""
 
 
 class Options(TypedDict, total=False):
-    """The options that all three kinds of job share. What is left out is the server's default."""
+    """The options that all three kinds of job share. Missing options get the server's defaults."""
 
     size: int
-    """Size of the canvas, by the rule of `fit`. 16 to 8,192 pixels. Default 512."""
+    """Size of the canvas; `fit` says which side. 16 to 8,192 pixels. Default 512."""
     fit: Fit
-    """How pictures are fitted to `size`. Default square for style, longest_side for content and transfer."""
+    """How pictures are resized to `size`. Default square for style, longest_side for content and transfer."""
     iterations: int
-    """Number of updates of the canvas, each one gradient evaluation. 1 to 1,000,000 updates. Default 300."""
+    """Number of updates of the canvas; each takes one gradient evaluation. 1 to 1,000,000 updates. Default 300."""
     optimizer: Optimizer
     """The optimizer. Default lbfgs."""
     learning_rate: float
@@ -73,91 +78,95 @@ class Options(TypedDict, total=False):
     than 0, at most 1,000. Default 10 for Adam, 1 for L-BFGS.
     """
     init: Literal["noise", "content", "style_statistics", "blend"] | ImageLike
-    """What the canvas starts from. Default style_statistics for style, noise for content, content for transfer."""
+    """Content of the canvas before the first iteration. Default style_statistics for style, noise for content,
+    content for transfer.
+    """
     seed: int
-    """Seed of the noise. The same request with the same seed on the same device gives the same bytes. 0 to
-    4,294,967,295. Default 0.
+    """Seed of the noise. The same request with the same seed on the same device gives a result with the same
+    bytes. 0 to 4,294,967,295. Default 0.
     """
     precision: Precision
-    """Arithmetic of the network. Default auto."""
+    """Floating-point type of the network's convolutions. Default auto."""
     pooling: Pooling
     """Pooling of the network. Default the model's own, which is max for VGG-19."""
     tv_weight: float
-    """Weight of the total variation of the canvas (mean squared difference of neighboring pixels, 0-255 range),
-    which smooths. At least 0. Default 0, but for models that ask for a little beside relative losses of
-    content.
+    """Weight of the total variation of the canvas (mean squared difference of neighboring pixels, 0-255 range). A
+    higher weight makes the picture smoother. At least 0. Default 0; models may set their own value for content
+    and transfer with relative losses.
     """
     report_every: int
-    """A progress event every this many iterations; canceling and the time limit act at these. 0 suits an eye:
-    every 10 iterations, and of these at most two events a second, and later in a job, where less changes, at
-    most one in two seconds. 0 to 1,000,000 iterations. Default 0.
+    """Iterations per progress event. Canceling and the time limit take effect only at these iterations. 0 is for
+    display to a person: a job may send an event every 10 iterations, but at most two per second at its start
+    and, later, when less changes, at most one in two seconds. 0 to 1,000,000 iterations. Default 0.
     """
     preview_every: int
-    """One preview every this many progress events; 0 sends none. 0 to 1,000,000 events. Default 1."""
+    """Number of progress events per preview: 1 sends a preview with every event, 0 sends none. 0 to 1,000,000
+    events. Default 1.
+    """
     preview_size: int
-    """Longest side of a preview; a canvas smaller than that is sent as it is. A preview whose file would have more
-    than 3 MiB is sent smaller. 16 to 2,048 pixels. Default 256.
+    """Longest side of a preview; a smaller canvas is not enlarged. A preview is reduced further if its file would
+    be larger than 3 MiB. 16 to 2,048 pixels. Default 256.
     """
     preview_format: PreviewFormat
     """File format of previews. Default jpeg."""
     time_limit: float
-    """Running time after which the job ends successfully with the best picture so far. Greater than 0 seconds.
-    Default none.
+    """Maximum running time; after it the job ends successfully with the best picture so far. Greater than 0
+    seconds. Default none.
     """
     model: str
-    """Name of the model, of those that ListModels tells. Default the server's default model, normally the built-in
+    """Name of the model; ListModels lists the names. Default the server's default model, normally the built-in
     one.
     """
     scales: int
-    """Most levels of the pyramid, coarse to fine, each half as large as the next. Each level but the last gets an
-    eighth of the iterations. A level whose shorter side would be too small for the deepest layer is left out. 0
-    suits the job: with L-BFGS as many as keep the coarsest level's longer side at 56 pixels or more for a style
-    reconstruction, at 128 for a transfer; 1 for a content reconstruction and with Adam. 0 to 8 levels. Default
-    0.
+    """Maximum number of levels of the image pyramid, coarse to fine; each level has half the size of the next.
+    Each level except the last gets an eighth of the iterations. Levels whose shorter side is too small for the
+    deepest layer are left out. 0 chooses the number: with L-BFGS, as many levels as keep the longer side of the
+    coarsest level at least 56 pixels for style reconstruction and 128 pixels for transfer; one level for
+    content reconstruction and with Adam. 0 to 8 levels. Default 0.
     """
     padding: Padding
-    """What stands around the picture and its feature maps. Default zeros for style, margin for content and
-    transfer.
-    """
+    """Padding of the picture and of its feature maps. Default zeros for style, margin for content and transfer."""
     init_noise: float
-    """Share of noise in the start when init is `blend`. 0 to 1. Default 0.5."""
+    """Share of noise in the initial canvas when init is `blend`. 0 to 1. Default 0.5."""
     averaging: float
-    """Decay of an exponential average of the iterates, which is then the result instead of the last iterate; 0
-    makes none. 0 to 0.9999. Default 0.
+    """Decay of an exponential average of the iterates. Above 0, the result is this average instead of the last
+    iterate. 0 to 0.9999. Default 0.
     """
     plateau: float
-    """The job ends successfully, with the picture it has, when its loss fell by less than this fraction over 50
-    iterations; with a pyramid, each level does. 0 never ends it. 0 to 1. Default 0.
+    """Early stopping: the job ends successfully when its loss fell by less than this fraction over 50 iterations.
+    With a pyramid, this applies to each level. 0 disables it. 0 to 1. Default 0.
     """
     color: ColorMode
-    """Whose colors the result has; only for style transfer. Default style."""
+    """Source of the result's colors; only for style transfer. Default style."""
     loss_scale: LossScale
-    """Units of the layers' losses. Default the model's own, which is paper for VGG-19 and relative for vgg19-slim."""
+    """Scaling of the layers' losses. Default the model's own, which is paper for VGG-19 and relative for
+    vgg19-slim.
+    """
     lbfgs_history: int
-    """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases. 1 to 200 pairs. Default the
-    model's own, 20 of VGG-19.
+    """Number of curvature pairs that L-BFGS keeps. Each needs the memory of two float32 canvases. 1 to 200 pairs.
+    Default the model's own, which is 20 for VGG-19.
     """
     result_format: ResultFormat
-    """File format of the result, without loss. Default png."""
+    """File format of the result; both are lossless. Default png."""
     bit_depth: int
     """Bits per channel of the result. 8 or 16 bits. Default 8."""
     tile_size: int
-    """Side of the tiles in which the gradient is computed: memory is that of a tile, the gradient that of the
-    whole picture, and a step takes up to about twice as long. 0 is the whole picture where it fits into memory,
-    else the largest tiles that do. 0, or 64 to 8,192 pixels. Default 0.
+    """Side of the tiles in which the gradient is computed. The gradient is the same as that of the whole picture,
+    memory is that of one tile, and a step takes up to about twice as long. 0 computes the whole picture at once
+    if it fits into memory, else the largest tiles that fit. 0, or 64 to 8,192 pixels. Default 0.
     """
     on_disconnect: OnDisconnect
-    """What happens to the job when the stream of its submission ends early. The default on the wire is the usual
-    meaning of canceling a call; libraries know how to come back. Default continue.
+    """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
+    usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
     """
     request_id: str
-    """Names this submission, so that sending it again makes no second job but answers with the first one's events
-    (https://google.aip.dev/155). A UUID will do; 1 to 128 printable ASCII characters without spaces. Default
-    every submission is a job of its own.
+    """Name of this submission, which makes retries safe: a second request with the same name streams the events of
+    the first job instead of creating another (https://google.aip.dev/155). For example a UUID; 1 to 128
+    printable ASCII characters without spaces. Default each submission creates a job.
     """
     priority: int
-    """Which of a client's own waiting jobs run first: those of the highest priority. Between clients the server
-    shares fairly, whatever their priorities. -10 to 10. Default 0.
+    """Priority among the queued jobs of the same client: the highest runs first. Between clients the server shares
+    fairly and ignores priorities. -10 to 10. Default 0.
     """
 
 
@@ -167,7 +176,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.size",
         type="integer",
         group="Canvas",
-        help="Size of the canvas, by the rule of `fit`.",
+        help="Size of the canvas; `fit` says which side.",
         default="512",
         range="16 to 8,192 pixels",
         example="512",
@@ -179,7 +188,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.fit",
         type="choice",
         group="Canvas",
-        help="How pictures are fitted to `size`.",
+        help="How pictures are resized to `size`.",
         default="square for style, longest_side for content and transfer",
         example="longest_side",
         choices={"longest_side": 1, "square": 2},
@@ -189,7 +198,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.iterations",
         type="integer",
         group="Optimization",
-        help="Number of updates of the canvas, each one gradient evaluation.",
+        help="Number of updates of the canvas; each takes one gradient evaluation.",
         default="300",
         range="1 to 1,000,000 updates",
         example="300",
@@ -221,7 +230,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.init",
         type="choice",
         group="Canvas",
-        help="What the canvas starts from.",
+        help="Content of the canvas before the first iteration.",
         default="style_statistics for style, noise for content, content for transfer",
         example="noise",
         choices={"noise": 1, "content": 2, "style_statistics": 4, "blend": 5},
@@ -232,7 +241,10 @@ OPTIONS: tuple[Option, ...] = (
         path="options.seed",
         type="integer",
         group="Canvas",
-        help=("Seed of the noise. The same request with the same seed on the same device gives the same bytes."),
+        help=(
+            "Seed of the noise. The same request with the same seed on the same device gives a result "
+            "with the same bytes."
+        ),
         default="0",
         range="0 to 4,294,967,295",
         example="0",
@@ -243,7 +255,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.precision",
         type="choice",
         group="Network",
-        help="Arithmetic of the network.",
+        help="Floating-point type of the network's convolutions.",
         default="auto",
         example="auto",
         choices={"float32": 1, "bfloat16": 2, "auto": 3},
@@ -265,9 +277,9 @@ OPTIONS: tuple[Option, ...] = (
         group="Loss and color",
         help=(
             "Weight of the total variation of the canvas (mean squared difference of neighboring "
-            "pixels, 0-255 range), which smooths."
+            "pixels, 0-255 range). A higher weight makes the picture smoother."
         ),
-        default="0, but for models that ask for a little beside relative losses of content",
+        default="0; models may set their own value for content and transfer with relative losses",
         range="at least 0",
         example="0.1",
     ),
@@ -277,9 +289,10 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Job",
         help=(
-            "A progress event every this many iterations; canceling and the time limit act at these. 0 "
-            "suits an eye: every 10 iterations, and of these at most two events a second, and later in "
-            "a job, where less changes, at most one in two seconds."
+            "Iterations per progress event. Canceling and the time limit take effect only at these "
+            "iterations. 0 is for display to a person: a job may send an event every 10 iterations, but"
+            " at most two per second at its start and, later, when less changes, at most one in two "
+            "seconds."
         ),
         default="0",
         range="0 to 1,000,000 iterations",
@@ -292,7 +305,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.preview.every",
         type="integer",
         group="Previews and result",
-        help="One preview every this many progress events; 0 sends none.",
+        help="Number of progress events per preview: 1 sends a preview with every event, 0 sends none.",
         default="1",
         range="0 to 1,000,000 events",
         example="1",
@@ -305,8 +318,8 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Previews and result",
         help=(
-            "Longest side of a preview; a canvas smaller than that is sent as it is. A preview whose "
-            "file would have more than 3 MiB is sent smaller."
+            "Longest side of a preview; a smaller canvas is not enlarged. A preview is reduced further "
+            "if its file would be larger than 3 MiB."
         ),
         default="256",
         range="16 to 2,048 pixels",
@@ -329,7 +342,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.time_limit",
         type="duration",
         group="Job",
-        help="Running time after which the job ends successfully with the best picture so far.",
+        help="Maximum running time; after it the job ends successfully with the best picture so far.",
         default="none",
         range="greater than 0 seconds",
         example="60",
@@ -340,7 +353,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.model",
         type="text",
         group="Network",
-        help="Name of the model, of those that ListModels tells.",
+        help="Name of the model; ListModels lists the names.",
         default="the server's default model, normally the built-in one",
         example="1",
     ),
@@ -350,11 +363,12 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Canvas",
         help=(
-            "Most levels of the pyramid, coarse to fine, each half as large as the next. Each level but"
-            " the last gets an eighth of the iterations. A level whose shorter side would be too small "
-            "for the deepest layer is left out. 0 suits the job: with L-BFGS as many as keep the "
-            "coarsest level's longer side at 56 pixels or more for a style reconstruction, at 128 for a"
-            " transfer; 1 for a content reconstruction and with Adam."
+            "Maximum number of levels of the image pyramid, coarse to fine; each level has half the "
+            "size of the next. Each level except the last gets an eighth of the iterations. Levels "
+            "whose shorter side is too small for the deepest layer are left out. 0 chooses the number: "
+            "with L-BFGS, as many levels as keep the longer side of the coarsest level at least 56 "
+            "pixels for style reconstruction and 128 pixels for transfer; one level for content "
+            "reconstruction and with Adam."
         ),
         default="0",
         range="0 to 8 levels",
@@ -367,7 +381,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.padding",
         type="choice",
         group="Network",
-        help="What stands around the picture and its feature maps.",
+        help="Padding of the picture and of its feature maps.",
         default="zeros for style, margin for content and transfer",
         example="zeros",
         choices={"zeros": 1, "replicate": 2, "margin": 3},
@@ -377,7 +391,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.init_noise",
         type="number",
         group="Canvas",
-        help="Share of noise in the start when init is `blend`.",
+        help="Share of noise in the initial canvas when init is `blend`.",
         default="0.5",
         range="0 to 1",
         example="0.5",
@@ -388,8 +402,8 @@ OPTIONS: tuple[Option, ...] = (
         type="number",
         group="Optimization",
         help=(
-            "Decay of an exponential average of the iterates, which is then the result instead of the "
-            "last iterate; 0 makes none."
+            "Decay of an exponential average of the iterates. Above 0, the result is this average "
+            "instead of the last iterate."
         ),
         default="0",
         range="0 to 0.9999",
@@ -401,8 +415,8 @@ OPTIONS: tuple[Option, ...] = (
         type="number",
         group="Optimization",
         help=(
-            "The job ends successfully, with the picture it has, when its loss fell by less than this "
-            "fraction over 50 iterations; with a pyramid, each level does. 0 never ends it."
+            "Early stopping: the job ends successfully when its loss fell by less than this fraction "
+            "over 50 iterations. With a pyramid, this applies to each level. 0 disables it."
         ),
         default="0",
         range="0 to 1",
@@ -413,7 +427,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.color",
         type="choice",
         group="Loss and color",
-        help="Whose colors the result has; only for style transfer.",
+        help="Source of the result's colors; only for style transfer.",
         default="style",
         example="style",
         choices={"style": 1, "luminance": 2, "match": 3, "histogram": 4},
@@ -423,7 +437,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.loss_scale",
         type="choice",
         group="Loss and color",
-        help="Units of the layers' losses.",
+        help="Scaling of the layers' losses.",
         default="the model's own, which is paper for VGG-19 and relative for vgg19-slim",
         example="paper",
         choices={"paper": 1, "relative": 2},
@@ -433,8 +447,8 @@ OPTIONS: tuple[Option, ...] = (
         path="options.lbfgs_history",
         type="integer",
         group="Optimization",
-        help="Curvature pairs that L-BFGS keeps, each as large as two float32 canvases.",
-        default="the model's own, 20 of VGG-19",
+        help=("Number of curvature pairs that L-BFGS keeps. Each needs the memory of two float32 canvases."),
+        default="the model's own, which is 20 for VGG-19",
         range="1 to 200 pairs",
         example="20",
         unit="pairs",
@@ -445,7 +459,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.result.format",
         type="choice",
         group="Previews and result",
-        help="File format of the result, without loss.",
+        help="File format of the result; both are lossless.",
         default="png",
         example="png",
         choices={"png": 1, "tiff": 4},
@@ -469,9 +483,10 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Job",
         help=(
-            "Side of the tiles in which the gradient is computed: memory is that of a tile, the "
-            "gradient that of the whole picture, and a step takes up to about twice as long. 0 is the "
-            "whole picture where it fits into memory, else the largest tiles that do."
+            "Side of the tiles in which the gradient is computed. The gradient is the same as that of "
+            "the whole picture, memory is that of one tile, and a step takes up to about twice as long."
+            " 0 computes the whole picture at once if it fits into memory, else the largest tiles that "
+            "fit."
         ),
         default="0",
         range="0, or 64 to 8,192 pixels",
@@ -485,8 +500,9 @@ OPTIONS: tuple[Option, ...] = (
         type="choice",
         group="Job",
         help=(
-            "What happens to the job when the stream of its submission ends early. The default on the "
-            "wire is the usual meaning of canceling a call; libraries know how to come back."
+            "What the server does with the job when the submitting stream ends early. An unset field "
+            "means `cancel`, as usual for a gRPC call. Client libraries send `continue`, because they "
+            "reconnect."
         ),
         default="continue",
         example="cancel",
@@ -499,11 +515,12 @@ OPTIONS: tuple[Option, ...] = (
         type="text",
         group="Job",
         help=(
-            "Names this submission, so that sending it again makes no second job but answers with the "
-            "first one's events (https://google.aip.dev/155). A UUID will do; 1 to 128 printable ASCII "
-            "characters without spaces."
+            "Name of this submission, which makes retries safe: a second request with the same name "
+            "streams the events of the first job instead of creating another "
+            "(https://google.aip.dev/155). For example a UUID; 1 to 128 printable ASCII characters "
+            "without spaces."
         ),
-        default="every submission is a job of its own",
+        default="each submission creates a job",
         example="1",
     ),
     Option(
@@ -512,8 +529,8 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Job",
         help=(
-            "Which of a client's own waiting jobs run first: those of the highest priority. Between "
-            "clients the server shares fairly, whatever their priorities."
+            "Priority among the queued jobs of the same client: the highest runs first. Between clients"
+            " the server shares fairly and ignores priorities."
         ),
         default="0",
         range="-10 to 10",
@@ -521,4 +538,4 @@ OPTIONS: tuple[Option, ...] = (
         bounds=(-2147483648, 2147483647),
     ),
 )
-"""The same, for programs."""
+"""The same options as a table, for programs."""

@@ -22,8 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class FieldRules(_message.Message):
-    """Bounds, unit and default of a field, for programs to read. The server checks bounds by these, and libraries make their
-    options, their help and their reference pages of them.
+    """Bounds, unit and default of a field, machine-readable. The server validates requests with them, and client libraries
+    generate their options, help texts and reference pages from them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -45,40 +45,40 @@ class FieldRules(_message.Message):
     EXAMPLE_FIELD_NUMBER: _builtins.int
     LIBRARY_VALUE_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
-    """Most values of a repeated field; count. The server checks it before it reads a message."""
+    """Maximum number of values in a repeated field. The server checks it before it parses the message."""
     minimum: _builtins.float
-    """Least value. Default: the least of the field's type."""
+    """Minimum value. Default: the minimum of the field's type."""
     minimum_excluded: _builtins.bool
-    """Whether `minimum` itself is not allowed."""
+    """Whether the bound is exclusive: `minimum` itself is not allowed."""
     maximum: _builtins.float
-    """Greatest value. Default: no bound but that of the field's type."""
+    """Maximum value. Default: the maximum of the field's type."""
     or_zero: _builtins.bool
-    """Whether 0 is allowed although it is less than `minimum`; the field's comment says what it means."""
+    """Whether 0 is allowed although it is less than `minimum`. The field's comment explains the meaning of 0."""
     unit: _builtins.str
-    """Unit of the value, such as "pixels"; empty for a number without one."""
+    """Unit of the value, such as "pixels"; empty for a number without a unit."""
     default_value: _builtins.str
-    """The value that an unset field stands for: a number, or the name of a value of the enum. Empty: `default_by` says, or
-    an unset field means that there is none.
+    """The value that the server uses for an unset field: a number, or the name of an enum value. If it is empty,
+    `default_by` describes the default; if both are empty, the field has no default.
     """
     default_style: _builtins.str
-    """The same for style reconstruction, where the default depends on the kind of job."""
+    """The default for style reconstruction, where the default depends on the kind of job."""
     default_content: _builtins.str
-    """The same for content reconstruction."""
+    """The default for content reconstruction."""
     default_transfer: _builtins.str
-    """The same for style transfer."""
+    """The default for style transfer."""
     default_by: _builtins.str
-    """What an unset field stands for, in words, where that is no constant."""
+    """Description of the default, where the default is not a constant."""
     option: _builtins.str
-    """Name of the option that libraries make of the field, where it is not the field's own name."""
+    """Name of the option that client libraries offer for this field, if it differs from the field's name."""
     group: _builtins.str
-    """Heading below which reference pages and help show the option."""
+    """Heading of the group in which reference pages and help texts list the option."""
     example: _builtins.str
-    """A value to show in help and messages, where the default is none that shows what can be written."""
+    """Example value for help texts and messages, where the default is not a useful example."""
     library_value: _builtins.str
-    """What libraries send where their user gives no value, if that is not the default: a name of a value of the enum."""
+    """Name of the enum value that client libraries send when the user gives none, if it differs from the default."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The only values allowed: names of values of the enum, or numbers."""
+        """The only allowed values: names of enum values, or numbers."""
 
     def __init__(
         self,

@@ -31,23 +31,23 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
     """Never sent."""
     JOB_KIND_STYLE: _JobKind.ValueType  # 1
-    """A texture from Gram matrices."""
+    """Style reconstruction: a texture from Gram matrices."""
     JOB_KIND_CONTENT: _JobKind.ValueType  # 2
-    """A picture from feature maps."""
+    """Content reconstruction: a picture from feature maps."""
     JOB_KIND_TRANSFER: _JobKind.ValueType  # 3
-    """The content of one picture in the style of others."""
+    """Style transfer: the content of one picture in the style of others."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
-    """What a job makes."""
+    """Kind of a job."""
 
 JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 """Never sent."""
 JOB_KIND_STYLE: JobKind.ValueType  # 1
-"""A texture from Gram matrices."""
+"""Style reconstruction: a texture from Gram matrices."""
 JOB_KIND_CONTENT: JobKind.ValueType  # 2
-"""A picture from feature maps."""
+"""Content reconstruction: a picture from feature maps."""
 JOB_KIND_TRANSFER: JobKind.ValueType  # 3
-"""The content of one picture in the style of others."""
+"""Style transfer: the content of one picture in the style of others."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -61,29 +61,31 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_QUEUED: _JobState.ValueType  # 1
     """Accepted and waiting for a device."""
     JOB_STATE_RUNNING: _JobState.ValueType  # 2
-    """A worker is on it."""
+    """A worker executes it."""
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 3
-    """Finished; the result is there."""
+    """Finished; the result is available."""
     JOB_STATE_FAILED: _JobState.ValueType  # 4
-    """Ended by an error; `error` says which."""
+    """Ended by an error; see `error`."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 5
-    """Ended by CancelJob or by its client's leaving."""
+    """Ended by CancelJob, or because its client disconnected (see OnDisconnect)."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """Where a job stands. QUEUED and RUNNING lead to exactly one of the three others, which are final."""
+    """State of a job. A job is QUEUED, then RUNNING, and ends in exactly one of the other three states, which are final. A
+    running job returns to QUEUED when its worker is lost; a queued job may also end directly.
+    """
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Never sent."""
 JOB_STATE_QUEUED: JobState.ValueType  # 1
 """Accepted and waiting for a device."""
 JOB_STATE_RUNNING: JobState.ValueType  # 2
-"""A worker is on it."""
+"""A worker executes it."""
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 3
-"""Finished; the result is there."""
+"""Finished; the result is available."""
 JOB_STATE_FAILED: JobState.ValueType  # 4
-"""Ended by an error; `error` says which."""
+"""Ended by an error; see `error`."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 5
-"""Ended by CancelJob or by its client's leaving."""
+"""Ended by CancelJob, or because its client disconnected (see OnDisconnect)."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 class _LossKind:
@@ -102,7 +104,7 @@ class _LossKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossKind.Val
     """Total variation."""
 
 class LossKind(_LossKind, metaclass=_LossKindEnumTypeWrapper):
-    """Which of the two losses of the paper a figure belongs to."""
+    """Kind of a loss term."""
 
 LOSS_KIND_UNSPECIFIED: LossKind.ValueType  # 0
 """Never sent."""
@@ -126,15 +128,17 @@ class LayerLoss(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     kind: Global___LossKind.ValueType
-    """Which loss."""
+    """Kind of the term."""
     layer: _builtins.str
     """Layer name; empty for total variation."""
     loss: _builtins.float
-    """The term before its weight; in the units of the model's activations."""
+    """Value of the term before it is weighted, in the units of the model's activations."""
     weight: _builtins.float
-    """The weight with which the term enters the total, all weights multiplied together; unitless."""
+    """Weight of the term in the total loss: the product of all weights that apply to it; unitless."""
     region: _builtins.int
-    """For style with masks: index of the source whose region this is; unset for sources without a mask, which share a term."""
+    """For styles with masks: index of the source whose region this term covers. Unset for sources without a mask, which share
+    one term.
+    """
     def __init__(
         self,
         *,
@@ -156,7 +160,7 @@ Global___LayerLoss: _TypeAlias = LayerLoss  # noqa: Y015
 
 @_typing.final
 class EncodedImage(_message.Message):
-    """An encoded picture and what it is."""
+    """An encoded picture with its format and size."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -167,19 +171,19 @@ class EncodedImage(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The picture file if it has at most 3 MiB, else empty: no message that a server sends is larger than 3.5 MiB, so that it
-    reaches clients with gRPC's default limit of 4 MiB. JobService.DownloadResult streams a result of any size.
+    """The picture file if it has at most 3 MiB, else empty. A message from the server has at most 3.5 MiB, so that clients
+    with gRPC's default limit of 4 MiB can receive it. JobService.DownloadResult streams a result of any size.
     """
     format: _options_pb2.ImageFormat.ValueType
-    """Its format."""
+    """File format."""
     width: _builtins.int
     """Width in pixels."""
     height: _builtins.int
     """Height in pixels."""
     size: _builtins.int
-    """Size of the file in bytes, below 2^32; also where `data` is empty."""
+    """Size of the file in bytes, below 2^32; also set when `data` is empty."""
     sha256: _builtins.str
-    """SHA-256 of the file, 64 lower-case hexadecimal digits; also where `data` is empty."""
+    """SHA-256 of the file, 64 lower-case hexadecimal digits; also set when `data` is empty."""
     def __init__(
         self,
         *,
@@ -200,7 +204,7 @@ Global___EncodedImage: _TypeAlias = EncodedImage  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """How far a running job is."""
+    """Progress of a running job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -213,11 +217,11 @@ class Progress(_message.Message):
     REMAINING_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     iteration: _builtins.int
-    """Updates of the canvas done so far; count."""
+    """Number of updates of the canvas done so far."""
     iterations: _builtins.int
-    """Updates of the canvas asked for; count."""
+    """Number of updates of the canvas that the request asks for."""
     loss: _builtins.float
-    """The total loss at the last gradient evaluation, which is the canvas before update number `iteration`."""
+    """Total loss at the last gradient evaluation: the loss of the canvas before update number `iteration`."""
     iterations_per_second: _builtins.float
     """Recent speed in iterations per second."""
     @_builtins.property
@@ -226,15 +230,15 @@ class Progress(_message.Message):
 
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration:
-        """Time since the job began to run."""
+        """Time since the job started to run."""
 
     @_builtins.property
     def remaining(self) -> _duration_pb2.Duration:
-        """Estimated time until it ends."""
+        """Estimated time until the job ends."""
 
     @_builtins.property
     def preview(self) -> Global___EncodedImage:
-        """The canvas after update number `iteration`; unset where PreviewOptions.every left it out."""
+        """Preview of the canvas after update number `iteration`; unset in events without a preview (see PreviewOptions.every)."""
 
     def __init__(
         self,
@@ -258,7 +262,7 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Where the time of a finished job went."""
+    """Durations of the phases of a finished job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -267,15 +271,15 @@ class Timings(_message.Message):
     OPTIMIZE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queued(self) -> _duration_pb2.Duration:
-        """From submission until a worker took the job."""
+        """Time from submission until a worker took the job."""
 
     @_builtins.property
     def prepare(self) -> _duration_pb2.Duration:
-        """Loading the model and extracting the targets."""
+        """Time for loading the model and extracting the targets."""
 
     @_builtins.property
     def optimize(self) -> _duration_pb2.Duration:
-        """Optimizing."""
+        """Time for the optimization."""
 
     def __init__(
         self,
@@ -294,7 +298,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class JobResult(_message.Message):
-    """What a job made."""
+    """Result of a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -306,19 +310,19 @@ class JobResult(_message.Message):
     RECIPE_JSON_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     loss: _builtins.float
-    """The total loss of that very picture, rounded as it is in the file, evaluated in float32."""
+    """Total loss of the picture as it is in the file, after rounding to its bit depth; evaluated in float32."""
     iterations: _builtins.int
-    """Updates of the canvas made; fewer than asked for if the time limit or a plateau ended the job."""
+    """Number of updates of the canvas done; fewer than requested if the time limit or a plateau ended the job."""
     model: _builtins.str
-    """Name of the model that made it."""
+    """Name of the model that was used."""
     recipe_json: _builtins.str
-    """Everything needed to make the same bytes again, as a JSON object: options with all defaults filled in, layers, SHA-256
+    """Everything needed to reproduce the same bytes, as a JSON object: options with all defaults filled in, layers, SHA-256
     of the model and of each input picture, software versions, device.
     """
     @_builtins.property
     def image(self) -> Global___EncodedImage:
-        """The picture in sRGB, as `result` asked for it, without `data` if the file has more than 3 MiB. A PNG's text chunk
-        "gramophone", a TIFF's ImageDescription, holds `recipe_json`.
+        """The picture in sRGB, in the format of SynthesisOptions.result; `data` is empty if the file has more than 3 MiB. The
+        file contains `recipe_json`: a PNG in the text chunk "gramophone", a TIFF in ImageDescription.
         """
 
     @_builtins.property
@@ -327,7 +331,7 @@ class JobResult(_message.Message):
 
     @_builtins.property
     def timings(self) -> Global___Timings:
-        """Where the time went."""
+        """Durations of the job's phases."""
 
     def __init__(
         self,
@@ -350,7 +354,7 @@ Global___JobResult: _TypeAlias = JobResult  # noqa: Y015
 
 @_typing.final
 class JobError(_message.Message):
-    """Why a job failed."""
+    """The error of a failed job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -359,7 +363,7 @@ class JobError(_message.Message):
     code: _builtins.int
     """A google.rpc.Code."""
     message: _builtins.str
-    """One sentence for a person: what went wrong and what to do."""
+    """One sentence for a person: what failed and what to do."""
     def __init__(
         self,
         *,
@@ -376,7 +380,7 @@ Global___JobError: _TypeAlias = JobError  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
-    """A job as it stands."""
+    """The current state of a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -395,44 +399,44 @@ class Job(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Identifier, made by the server."""
+    """Identifier, assigned by the server."""
     kind: Global___JobKind.ValueType
-    """What it makes."""
+    """Kind of the job."""
     state: Global___JobState.ValueType
-    """Where it stands."""
+    """State of the job."""
     model: _builtins.str
-    """The model it uses."""
+    """Name of the model."""
     owner: _builtins.str
-    """The client that submitted it; empty where the server does not tell its clients apart."""
+    """Name of the client that submitted the job; empty if the server does not distinguish clients."""
     priority: _builtins.int
-    """Which of its owner's waiting jobs run first, see the requests."""
+    """Priority among the owner's queued jobs; see Submission.priority."""
     attempts: _builtins.int
-    """How often a worker has taken it up; more than 1 after a worker or the server was lost."""
+    """Number of times that a worker has started the job; more than 1 after a worker or the server was lost."""
     sequence: _builtins.int
-    """Sequence of its latest event, 1 to 2^31 - 1: WatchJob with this `after_sequence` goes on from here."""
+    """Sequence number of the latest event, 1 to 2^31 - 1. WatchJob with this `after_sequence` streams only later events."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
+        """Time at which the server accepted the job."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When a worker took it; unset before."""
+        """Time at which a worker took the job; unset before."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; unset before."""
+        """Time at which the job ended; unset before."""
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """The latest progress, without its preview; unset before the first."""
+        """Latest progress, without its preview; unset before the first progress."""
 
     @_builtins.property
     def error(self) -> Global___JobError:
-        """Why it failed; set only when FAILED."""
+        """The error; set only when FAILED."""
 
     @_builtins.property
     def result(self) -> Global___JobResult:
-        """What it made; set only when SUCCEEDED and only by GetJob."""
+        """The result; set only when SUCCEEDED, and only by GetJob."""
 
     def __init__(
         self,
@@ -462,7 +466,7 @@ Global___Job: _TypeAlias = Job  # noqa: Y015
 
 @_typing.final
 class JobEvent(_message.Message):
-    """Something that happened to a job. A stream of events begins with QUEUED and ends with the one final state."""
+    """An event of a job. A stream of events starts with QUEUED and ends with the final state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -474,21 +478,21 @@ class JobEvent(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """The job."""
+    """The job's id."""
     sequence: _builtins.int
-    """Position in the job's history, 1 to 2^31 - 1, strictly rising; WatchJob resumes after it. A reader that is slower than
-    the job, or one of very many, misses intermediate PROGRESS events (never a state, nor the latest preview), so the
-    numbers it sees may have gaps.
+    """Position in the job's history, 1 to 2^31 - 1, strictly increasing; WatchJob can resume after it. The numbers may have
+    gaps: the server drops intermediate progress events for a client that reads slower than the job runs, or when very many
+    clients watch. It never drops a change of state or the latest preview.
     """
     state: Global___JobState.ValueType
     """The state of the job after this event."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened."""
+        """Time of the event."""
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """The job is that far; with state RUNNING."""
+        """The job's progress; with state RUNNING."""
 
     @_builtins.property
     def result(self) -> Global___JobResult:

@@ -30,24 +30,24 @@ class _JobOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobOrder.Val
     JOB_ORDER_UNSPECIFIED: _JobOrder.ValueType  # 0
     """The default: JOB_ORDER_NEWEST_FIRST."""
     JOB_ORDER_NEWEST_FIRST: _JobOrder.ValueType  # 1
-    """The latest accepted comes first."""
+    """The most recently accepted job first."""
     JOB_ORDER_OLDEST_FIRST: _JobOrder.ValueType  # 2
-    """The earliest accepted comes first."""
+    """The job that was accepted earliest first."""
 
 class JobOrder(_JobOrder, metaclass=_JobOrderEnumTypeWrapper):
-    """An order of jobs."""
+    """Order of jobs."""
 
 JOB_ORDER_UNSPECIFIED: JobOrder.ValueType  # 0
 """The default: JOB_ORDER_NEWEST_FIRST."""
 JOB_ORDER_NEWEST_FIRST: JobOrder.ValueType  # 1
-"""The latest accepted comes first."""
+"""The most recently accepted job first."""
 JOB_ORDER_OLDEST_FIRST: JobOrder.ValueType  # 2
-"""The earliest accepted comes first."""
+"""The job that was accepted earliest first."""
 Global___JobOrder: _TypeAlias = JobOrder  # noqa: Y015
 
 @_typing.final
 class GetJobRequest(_message.Message):
-    """Asks for a job."""
+    """Request of GetJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,7 +69,7 @@ Global___GetJobRequest: _TypeAlias = GetJobRequest  # noqa: Y015
 
 @_typing.final
 class GetJobResponse(_message.Message):
-    """A job."""
+    """Response of GetJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -93,7 +93,7 @@ Global___GetJobResponse: _TypeAlias = GetJobResponse  # noqa: Y015
 
 @_typing.final
 class ListJobsRequest(_message.Message):
-    """Asks for jobs."""
+    """Request of ListJobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -107,22 +107,24 @@ class ListJobsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most jobs to return; a page may have fewer and not be the last."""
+    """Maximum number of jobs per page. A page may have fewer jobs even if more pages follow."""
     page_token: _builtins.str
-    """next_page_token of an earlier response, to go on from there. Default: the first page."""
+    """`next_page_token` of the previous response. Default: the first page."""
     model: _builtins.str
-    """Only jobs of this model. Default: any model."""
+    """Only jobs that use this model. Default: any model."""
     owner: _builtins.str
-    """Only jobs of this client; of use to administrators, who see those of all. Default: all that the caller may see."""
+    """Only jobs of this client; useful to administrators, who can access the jobs of all clients. Default: all jobs that the
+    caller can access.
+    """
     order: Global___JobOrder.ValueType
-    """In which order."""
+    """Order of the jobs."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states; at most 16. Default: any state."""
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobKind.ValueType]:
-        """Only jobs that make one of these; at most 16. Default: any kind."""
+        """Only jobs of one of these kinds; at most 16. Default: any kind."""
 
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
@@ -162,14 +164,14 @@ Global___ListJobsRequest: _TypeAlias = ListJobsRequest  # noqa: Y015
 
 @_typing.final
 class ListJobsResponse(_message.Message):
-    """Jobs."""
+    """Response of ListJobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty when this is the last."""
+    """Token of the next page; empty on the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
         """The jobs."""
@@ -190,7 +192,7 @@ Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
 
 @_typing.final
 class WatchJobRequest(_message.Message):
-    """Asks for a job's events."""
+    """Request of WatchJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -199,8 +201,8 @@ class WatchJobRequest(_message.Message):
     job_id: _builtins.str
     """The job's id. Required."""
     after_sequence: _builtins.int
-    """Only events with a higher sequence than this. 0 is the whole history: all states, the figures of all progress, and the
-    latest preview.
+    """Only events with a higher sequence number. 0 streams the whole history: all states, the numbers of all progress events,
+    and the latest preview.
     """
     def __init__(
         self,
@@ -220,7 +222,7 @@ Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
 
 @_typing.final
 class WatchJobResponse(_message.Message):
-    """An event of a watched job."""
+    """Response of WatchJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -244,7 +246,7 @@ Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015
 
 @_typing.final
 class CancelJobRequest(_message.Message):
-    """Asks a job to stop."""
+    """Request of CancelJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,14 +268,14 @@ Global___CancelJobRequest: _TypeAlias = CancelJobRequest  # noqa: Y015
 
 @_typing.final
 class CancelJobResponse(_message.Message):
-    """The job that was asked to stop."""
+    """Response of CancelJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job as it stands; CANCELLED at once if it was queued, perhaps still RUNNING if it was running."""
+        """The job's current state: CANCELLED if the job was queued; possibly still RUNNING if it was running."""
 
     def __init__(
         self,
@@ -290,7 +292,7 @@ Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
 
 @_typing.final
 class DeleteJobRequest(_message.Message):
-    """Asks to forget a job."""
+    """Request of DeleteJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -312,7 +314,7 @@ Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
 
 @_typing.final
 class DeleteJobResponse(_message.Message):
-    """The job is forgotten."""
+    """Response of DeleteJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -329,7 +331,7 @@ Global___DeleteJobResponse: _TypeAlias = DeleteJobResponse  # noqa: Y015
 
 @_typing.final
 class DownloadResultRequest(_message.Message):
-    """Asks for the file that a job made."""
+    """Request of DownloadResult."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -338,7 +340,7 @@ class DownloadResultRequest(_message.Message):
     job_id: _builtins.str
     """The job's id. Required."""
     offset: _builtins.int
-    """Where in the file to begin; at most its size, which is below 2^32."""
+    """Position in the file at which to start; at most the size of the file, which is below 2^32."""
     def __init__(
         self,
         *,
@@ -357,7 +359,7 @@ Global___DownloadResultRequest: _TypeAlias = DownloadResultRequest  # noqa: Y015
 
 @_typing.final
 class DownloadResultResponse(_message.Message):
-    """A piece of the file."""
+    """Response of DownloadResult: a chunk of the file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -373,7 +375,7 @@ class DownloadResultResponse(_message.Message):
     """The next bytes of the file."""
     @_builtins.property
     def result(self) -> _job_pb2.JobResult:
-        """The result without the bytes of its picture; only in the first response."""
+        """The result, with an empty `image.data`; only in the first response."""
 
     def __init__(
         self,
@@ -393,14 +395,14 @@ Global___DownloadResultResponse: _TypeAlias = DownloadResultResponse  # noqa: Y0
 
 @_typing.final
 class UploadImageRequest(_message.Message):
-    """A piece of a picture file."""
+    """Request of UploadImage: a chunk of a picture file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SHA256_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     sha256: _builtins.str
-    """SHA-256 of the whole file, 64 hexadecimal digits. Required in the first message, and not looked at in later ones."""
+    """SHA-256 of the whole file, 64 hexadecimal digits. Required in the first message, ignored in later ones."""
     data: _builtins.bytes
     """The next bytes of the file."""
     def __init__(
@@ -419,16 +421,16 @@ Global___UploadImageRequest: _TypeAlias = UploadImageRequest  # noqa: Y015
 
 @_typing.final
 class UploadImageResponse(_message.Message):
-    """The file is kept."""
+    """Response of UploadImage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SHA256_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     sha256: _builtins.str
-    """SHA-256 of the file, by which an InputImage refers to it."""
+    """SHA-256 of the file, for InputImage.sha256."""
     size: _builtins.int
-    """Its size in bytes; below 2^32."""
+    """Size of the file in bytes; below 2^32."""
     def __init__(
         self,
         *,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class JobServiceStub(object):
-    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
-    id is NOT_FOUND.
+    """Manages jobs, their pictures and their results. A client can access its own jobs, an administrator the jobs of all
+    clients; any other id is NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -74,57 +74,58 @@ class JobServiceStub(object):
 
 
 class JobServiceServicer(object):
-    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
-    id is NOT_FOUND.
+    """Manages jobs, their pictures and their results. A client can access its own jobs, an administrator the jobs of all
+    clients; any other id is NOT_FOUND.
     """
 
     def GetJob(self, request, context):
-        """One job as it stands, with its result if it has one.
+        """Returns the current state of a job, with its result if it has one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB.
+        """Lists jobs, without their results. A page may have fewer jobs than `page_size`, because its size is limited to 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
-        ON_DISCONNECT_CANCEL whose own stream is closed too.
+        """Streams a job's events, from `after_sequence` until the job ends. Closing the stream does not affect the job, except a
+        job with ON_DISCONNECT_CANCEL when this was the last stream of the client that submitted it (see OnDisconnect).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended.
+        """Cancels a job. A running job stops at its next progress event. A job that has ended does not change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not.
+        """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadResult(self, request, context):
-        """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one.
+        """Streams the result file of a job in chunks, starting at `offset`. FAILED_PRECONDITION if the job has no result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadImage(self, request_iterator, context):
-        """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
-        has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
-        A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
+        """Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server
+        responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
+        after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
+        ends with DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,8 +178,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService(object):
-    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
-    id is NOT_FOUND.
+    """Manages jobs, their pictures and their results. A client can access its own jobs, an administrator the jobs of all
+    clients; any other id is NOT_FOUND.
     """
 
     @staticmethod

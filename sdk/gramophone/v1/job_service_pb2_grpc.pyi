@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
-    id is NOT_FOUND.
+    """Manages jobs, their pictures and their results. A client can access its own jobs, an administrator the jobs of all
+    clients; any other id is NOT_FOUND.
     """
 
     @_typing.overload
@@ -36,55 +36,57 @@ class JobServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
-    """One job as it stands, with its result if it has one."""
+    """Returns the current state of a job, with its result if it has one."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB."""
+    """Lists jobs, without their results. A page may have fewer jobs than `page_size`, because its size is limited to 3 MiB."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
-    ON_DISCONNECT_CANCEL whose own stream is closed too.
+    """Streams a job's events, from `after_sequence` until the job ends. Closing the stream does not affect the job, except a
+    job with ON_DISCONNECT_CANCEL when this was the last stream of the client that submitted it (see OnDisconnect).
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
+    """Cancels a job. A running job stops at its next progress event. A job that has ended does not change."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]
-    """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not."""
+    """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended."""
     DownloadResult: _grpc.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]
-    """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one."""
+    """Streams the result file of a job in chunks, starting at `offset`. FAILED_PRECONDITION if the job has no result."""
     UploadImage: _grpc.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]
-    """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
-    has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
-    A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
+    """Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server
+    responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
+    after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
+    ends with DEADLINE_EXCEEDED.
     """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
-    id is NOT_FOUND.
+    """Manages jobs, their pictures and their results. A client can access its own jobs, an administrator the jobs of all
+    clients; any other id is NOT_FOUND.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
-    """One job as it stands, with its result if it has one."""
+    """Returns the current state of a job, with its result if it has one."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB."""
+    """Lists jobs, without their results. A page may have fewer jobs than `page_size`, because its size is limited to 3 MiB."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
-    ON_DISCONNECT_CANCEL whose own stream is closed too.
+    """Streams a job's events, from `after_sequence` until the job ends. Closing the stream does not affect the job, except a
+    job with ON_DISCONNECT_CANCEL when this was the last stream of the client that submitted it (see OnDisconnect).
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
+    """Cancels a job. A running job stops at its next progress event. A job that has ended does not change."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
-    """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not."""
+    """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended."""
     DownloadResult: _aio.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]  # type: ignore[assignment]
-    """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one."""
+    """Streams the result file of a job in chunks, starting at `offset`. FAILED_PRECONDITION if the job has no result."""
     UploadImage: _aio.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]  # type: ignore[assignment]
-    """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
-    has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
-    A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
+    """Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server
+    responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
+    after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
+    ends with DEADLINE_EXCEEDED.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks after jobs, their pictures and their results. A client sees its own jobs, an administrator those of all; any other
-    id is NOT_FOUND.
+    """Manages jobs, their pictures and their results. A client can access its own jobs, an administrator the jobs of all
+    clients; any other id is NOT_FOUND.
     """
 
     @_abc_1.abstractmethod
@@ -93,7 +95,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.GetJobResponse, _abc.Awaitable[_job_service_pb2.GetJobResponse]]:
-        """One job as it stands, with its result if it has one."""
+        """Returns the current state of a job, with its result if it has one."""
 
     @_abc_1.abstractmethod
     def ListJobs(
@@ -101,7 +103,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Jobs, without their results. A page may have fewer jobs than `page_size`: it ends where it would have more than 3 MiB."""
+        """Lists jobs, without their results. A page may have fewer jobs than `page_size`, because its size is limited to 3 MiB."""
 
     @_abc_1.abstractmethod
     def WatchJob(
@@ -109,8 +111,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams a job's events from wherever the reader was until the job ends. Closing it leaves the job alone, but for one with
-        ON_DISCONNECT_CANCEL whose own stream is closed too.
+        """Streams a job's events, from `after_sequence` until the job ends. Closing the stream does not affect the job, except a
+        job with ON_DISCONNECT_CANCEL when this was the last stream of the client that submitted it (see OnDisconnect).
         """
 
     @_abc_1.abstractmethod
@@ -119,7 +121,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Asks a job to stop; it does so at its next progress report. A job that has ended stays as it ended."""
+        """Cancels a job. A running job stops at its next progress event. A job that has ended does not change."""
 
     @_abc_1.abstractmethod
     def DeleteJob(
@@ -127,7 +129,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.DeleteJobResponse, _abc.Awaitable[_job_service_pb2.DeleteJobResponse]]:
-        """Forgets a job that has ended, with its result. FAILED_PRECONDITION for one that has not."""
+        """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended."""
 
     @_abc_1.abstractmethod
     def DownloadResult(
@@ -135,7 +137,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.DownloadResultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.DownloadResultResponse], _abc.AsyncIterator[_job_service_pb2.DownloadResultResponse]]:
-        """Streams the file that a job made, in pieces, from wherever the reader was. FAILED_PRECONDITION for a job without one."""
+        """Streams the result file of a job in chunks, starting at `offset`. FAILED_PRECONDITION if the job has no result."""
 
     @_abc_1.abstractmethod
     def UploadImage(
@@ -143,9 +145,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_job_service_pb2.UploadImageRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.UploadImageResponse, _abc.Awaitable[_job_service_pb2.UploadImageResponse]]:
-        """Keeps a picture file for jobs to refer to by its hash, so that a large one travels once. The server answers as soon as it
-        has the file, which for one that it knows is after the first message. It is kept for some time after its last use.
-        A message takes at most 4 MiB, a file by default 128 MiB. An upload that pauses for long ends with DEADLINE_EXCEEDED.
+        """Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server
+        responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
+        after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
+        ends with DEADLINE_EXCEEDED.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -34,7 +34,7 @@ class _FeatureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeatureKi
     """The feature map; shape (N_l, height, width)."""
 
 class FeatureKind(_FeatureKind, metaclass=_FeatureKindEnumTypeWrapper):
-    """What is extracted from a layer."""
+    """Kind of features to extract from a layer."""
 
 FEATURE_KIND_UNSPECIFIED: FeatureKind.ValueType  # 0
 """The default: FEATURE_KIND_GRAM."""
@@ -46,16 +46,16 @@ Global___FeatureKind: _TypeAlias = FeatureKind  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
-    """Asks for the models."""
+    """Request of ListModels."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most models to return; a page may have fewer and not be the last."""
+    """Maximum number of models per page. A page may have fewer models even if more pages follow."""
     page_token: _builtins.str
-    """next_page_token of an earlier response, to go on from there. Default: the first page."""
+    """`next_page_token` of the previous response. Default: the first page."""
     def __init__(
         self,
         *,
@@ -74,17 +74,17 @@ Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
 
 @_typing.final
 class ListModelsResponse(_message.Message):
-    """The models."""
+    """Response of ListModels."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty when this is the last."""
+    """Token of the next page; empty on the last page."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
-        """The models, the default first and the others by name."""
+        """The models: the default model first, then the others by name."""
 
     def __init__(
         self,
@@ -116,18 +116,18 @@ class Model(_message.Message):
     name: _builtins.str
     """Name to use in requests."""
     description: _builtins.str
-    """One sentence on what it is."""
+    """Description in one sentence."""
     source: _builtins.str
-    """Where its weights come from."""
+    """Origin of its weights."""
     license: _builtins.str
     """License of its weights."""
     sha256: _builtins.str
     """SHA-256 of the ONNX file, lower-case hexadecimal."""
     is_default: _builtins.bool
-    """Whether requests that name no model use it."""
+    """Whether the server uses this model for requests that name no model."""
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerInfo]:
-        """Layers it has, shallow to deep."""
+        """Layers of the model, shallow to deep."""
 
     def __init__(
         self,
@@ -158,11 +158,11 @@ class LayerInfo(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     STRIDE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name, such as "conv4_2"; its activation after ReLU."""
+    """Name, such as "conv4_2". It means the activation after ReLU."""
     channels: _builtins.int
-    """Channels N_l; count."""
+    """Number of channels N_l."""
     stride: _builtins.int
-    """Pixels of the picture per position of the feature map, along each axis."""
+    """Stride: pixels of the picture per position of the feature map, along each axis."""
     def __init__(
         self,
         *,
@@ -180,7 +180,7 @@ Global___LayerInfo: _TypeAlias = LayerInfo  # noqa: Y015
 
 @_typing.final
 class ExtractFeaturesRequest(_message.Message):
-    """Asks for features of a picture."""
+    """Request of ExtractFeatures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -191,9 +191,9 @@ class ExtractFeaturesRequest(_message.Message):
     POOLING_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     kind: Global___FeatureKind.ValueType
-    """What to extract."""
+    """Kind of features."""
     size: _builtins.int
-    """Longest side to which the picture is scaled first."""
+    """Longest side to which the picture is resized before extraction."""
     pooling: _options_pb2.Pooling.ValueType
     """Pooling of the network."""
     model: _builtins.str
@@ -204,7 +204,7 @@ class ExtractFeaturesRequest(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Layers to extract, each once; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
+        """Layers to extract, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ Global___ExtractFeaturesRequest: _TypeAlias = ExtractFeaturesRequest  # noqa: Y0
 
 @_typing.final
 class ExtractFeaturesResponse(_message.Message):
-    """A piece of the features of a picture."""
+    """Response of ExtractFeatures: a chunk of the features."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -249,14 +249,14 @@ class ExtractFeaturesResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Name of the model that made them; only in the first response."""
+    """Name of the model; only in the first response."""
     data: _builtins.bytes
     """The next bytes of the values of all tensors, one tensor after the other: row-major order, little-endian IEEE 754
-    float32. A piece may end anywhere, and within a value.
+    float32. A chunk may end anywhere, even within a value.
     """
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerFeatures]:
-        """The tensors, one a layer, in the order asked for; only in the first response."""
+        """Names and shapes of the tensors, one per layer, in the requested order; only in the first response."""
 
     def __init__(
         self,
@@ -275,17 +275,17 @@ Global___ExtractFeaturesResponse: _TypeAlias = ExtractFeaturesResponse  # noqa: 
 
 @_typing.final
 class LayerFeatures(_message.Message):
-    """Features of one layer; their values are the ExtractFeaturesResponses' `data`."""
+    """Name and shape of one layer's features; their values are in ExtractFeaturesResponse.data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LAYER_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """The layer."""
+    """Name of the layer."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Dimensions, outermost first; each 1 to 2^31 - 1."""
+        """Dimensions, outermost first; each is 1 to 2^31 - 1."""
 
     def __init__(
         self,

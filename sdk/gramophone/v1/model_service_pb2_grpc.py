@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Tells about models and lends their features.
+    """Lists the server's models and extracts features with them.
     """
 
     def __init__(self, channel):
@@ -48,18 +48,19 @@ class ModelServiceStub(object):
 
 
 class ModelServiceServicer(object):
-    """Tells about models and lends their features.
+    """Lists the server's models and extracts features with them.
     """
 
     def ListModels(self, request, context):
-        """The models this server has, page by page.
+        """Lists the models of this server, in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExtractFeatures(self, request, context):
-        """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces.
+        """Extracts features of a picture: runs a model up to the deepest requested layer with ONNX Runtime. Streams the values in
+        chunks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +88,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Tells about models and lends their features.
+    """Lists the server's models and extracts features with them.
     """
 
     @staticmethod

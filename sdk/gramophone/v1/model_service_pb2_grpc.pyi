@@ -27,29 +27,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """Tells about models and lends their features."""
+    """Lists the server's models and extracts features with them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
-    """The models this server has, page by page."""
+    """Lists the models of this server, in pages."""
     ExtractFeatures: _grpc.UnaryStreamMultiCallable[_model_service_pb2.ExtractFeaturesRequest, _model_service_pb2.ExtractFeaturesResponse]
-    """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces."""
+    """Extracts features of a picture: runs a model up to the deepest requested layer with ONNX Runtime. Streams the values in
+    chunks.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """Tells about models and lends their features."""
+    """Lists the server's models and extracts features with them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The models this server has, page by page."""
+    """Lists the models of this server, in pages."""
     ExtractFeatures: _aio.UnaryStreamMultiCallable[_model_service_pb2.ExtractFeaturesRequest, _model_service_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
-    """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces."""
+    """Extracts features of a picture: runs a model up to the deepest requested layer with ONNX Runtime. Streams the values in
+    chunks.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells about models and lends their features."""
+    """Lists the server's models and extracts features with them."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -57,7 +61,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
-        """The models this server has, page by page."""
+        """Lists the models of this server, in pages."""
 
     @_abc_1.abstractmethod
     def ExtractFeatures(
@@ -65,6 +69,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ExtractFeaturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.ExtractFeaturesResponse], _abc.AsyncIterator[_model_service_pb2.ExtractFeaturesResponse]]:
-        """Runs a picture through a model by ONNX Runtime, as far as the deepest layer asked for. Streams the values in pieces."""
+        """Extracts features of a picture: runs a model up to the deepest requested layer with ONNX Runtime. Streams the values in
+        chunks.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

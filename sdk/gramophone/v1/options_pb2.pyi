@@ -25,21 +25,25 @@ class _Fit:
 class _FitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fit.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FIT_UNSPECIFIED: _Fit.ValueType  # 0
-    """The default: FIT_SQUARE for style reconstruction (a texture has no frame), FIT_LONGEST_SIDE for content and transfer."""
+    """The default: FIT_SQUARE for style reconstruction (the aspect ratio of a texture does not matter), FIT_LONGEST_SIDE for
+    content and transfer.
+    """
     FIT_LONGEST_SIDE: _Fit.ValueType  # 1
-    """The aspect ratio is kept and the longest side becomes `size`."""
+    """Keeps the aspect ratio; the longest side becomes `size`."""
     FIT_SQUARE: _Fit.ValueType  # 2
-    """The picture is squeezed to size x size, whatever its aspect ratio."""
+    """Resizes the picture to size x size, ignoring its aspect ratio."""
 
 class Fit(_Fit, metaclass=_FitEnumTypeWrapper):
-    """How the pictures are fitted to `size`."""
+    """How pictures are resized to `size`."""
 
 FIT_UNSPECIFIED: Fit.ValueType  # 0
-"""The default: FIT_SQUARE for style reconstruction (a texture has no frame), FIT_LONGEST_SIDE for content and transfer."""
+"""The default: FIT_SQUARE for style reconstruction (the aspect ratio of a texture does not matter), FIT_LONGEST_SIDE for
+content and transfer.
+"""
 FIT_LONGEST_SIDE: Fit.ValueType  # 1
-"""The aspect ratio is kept and the longest side becomes `size`."""
+"""Keeps the aspect ratio; the longest side becomes `size`."""
 FIT_SQUARE: Fit.ValueType  # 2
-"""The picture is squeezed to size x size, whatever its aspect ratio."""
+"""Resizes the picture to size x size, ignoring its aspect ratio."""
 Global___Fit: _TypeAlias = Fit  # noqa: Y015
 
 class _Optimizer:
@@ -51,9 +55,9 @@ class _OptimizerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Optimizer.V
     OPTIMIZER_UNSPECIFIED: _Optimizer.ValueType  # 0
     """The default: OPTIMIZER_LBFGS."""
     OPTIMIZER_LBFGS: _Optimizer.ValueType  # 1
-    """Limited-memory BFGS (Liu & Nocedal 1989), as in the paper; one gradient evaluation an iteration."""
+    """Limited-memory BFGS (Liu & Nocedal 1989), as in the paper; one gradient evaluation per iteration."""
     OPTIMIZER_ADAM: _Optimizer.ValueType  # 2
-    """Adam (Kingma & Ba 2015); one gradient evaluation an iteration."""
+    """Adam (Kingma & Ba 2015); one gradient evaluation per iteration."""
 
 class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
     """The algorithm that updates the canvas."""
@@ -61,9 +65,9 @@ class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
 OPTIMIZER_UNSPECIFIED: Optimizer.ValueType  # 0
 """The default: OPTIMIZER_LBFGS."""
 OPTIMIZER_LBFGS: Optimizer.ValueType  # 1
-"""Limited-memory BFGS (Liu & Nocedal 1989), as in the paper; one gradient evaluation an iteration."""
+"""Limited-memory BFGS (Liu & Nocedal 1989), as in the paper; one gradient evaluation per iteration."""
 OPTIMIZER_ADAM: Optimizer.ValueType  # 2
-"""Adam (Kingma & Ba 2015); one gradient evaluation an iteration."""
+"""Adam (Kingma & Ba 2015); one gradient evaluation per iteration."""
 Global___Optimizer: _TypeAlias = Optimizer  # noqa: Y015
 
 class _Init:
@@ -79,16 +83,18 @@ class _InitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Init.ValueType],
     INIT_NOISE: _Init.ValueType  # 1
     """Noise around mid-gray, drawn from the job's seed."""
     INIT_CONTENT: _Init.ValueType  # 2
-    """The content picture. Not for style reconstruction, which has none."""
+    """The content picture. Not allowed for style reconstruction, which has no content picture."""
     INIT_IMAGE: _Init.ValueType  # 3
     """The picture in `init_image`."""
     INIT_STYLE_STATISTICS: _Init.ValueType  # 4
-    """Noise with the mean color and the color covariance of the styles. Not for content reconstruction, which has none."""
+    """Noise with the mean color and the color covariance of the styles. Not allowed for content reconstruction, which has no
+    styles.
+    """
     INIT_BLEND: _Init.ValueType  # 5
-    """The content picture (for style reconstruction: the first style) mixed with noise, see `init_noise`."""
+    """The content picture (for style reconstruction: the first style) mixed with noise; see `init_noise`."""
 
 class Init(_Init, metaclass=_InitEnumTypeWrapper):
-    """What the canvas holds before the first iteration."""
+    """Content of the canvas before the first iteration."""
 
 INIT_UNSPECIFIED: Init.ValueType  # 0
 """The default: INIT_STYLE_STATISTICS for style reconstruction, INIT_NOISE for content reconstruction, INIT_CONTENT for
@@ -97,13 +103,15 @@ transfer.
 INIT_NOISE: Init.ValueType  # 1
 """Noise around mid-gray, drawn from the job's seed."""
 INIT_CONTENT: Init.ValueType  # 2
-"""The content picture. Not for style reconstruction, which has none."""
+"""The content picture. Not allowed for style reconstruction, which has no content picture."""
 INIT_IMAGE: Init.ValueType  # 3
 """The picture in `init_image`."""
 INIT_STYLE_STATISTICS: Init.ValueType  # 4
-"""Noise with the mean color and the color covariance of the styles. Not for content reconstruction, which has none."""
+"""Noise with the mean color and the color covariance of the styles. Not allowed for content reconstruction, which has no
+styles.
+"""
 INIT_BLEND: Init.ValueType  # 5
-"""The content picture (for style reconstruction: the first style) mixed with noise, see `init_noise`."""
+"""The content picture (for style reconstruction: the first style) mixed with noise; see `init_noise`."""
 Global___Init: _TypeAlias = Init  # noqa: Y015
 
 class _Precision:
@@ -117,25 +125,27 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     PRECISION_FLOAT32: _Precision.ValueType  # 1
     """Convolutions in float32."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
-    """Convolutions in bfloat16 where the device has units for it, two to three times as fast; elsewhere in float32.
-    The recipe says which.
+    """Convolutions in bfloat16 if the device supports it natively (two to three times as fast), else in float32. The recipe
+    records which.
     """
     PRECISION_AUTO: _Precision.ValueType  # 3
-    """The fastest that the device has natively: bfloat16 on GPUs since Ampere and CPUs with AMX, else float32."""
+    """The fastest type that the device supports natively: bfloat16 on GPUs since Ampere and on CPUs with AMX, else float32."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
-    """The arithmetic of the network. Gram matrices, losses, the canvas and the optimizer are float32 in every case."""
+    """Floating-point type of the network's convolutions. Gram matrices, losses, the canvas and the optimizer always use
+    float32.
+    """
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 """The default: PRECISION_AUTO."""
 PRECISION_FLOAT32: Precision.ValueType  # 1
 """Convolutions in float32."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
-"""Convolutions in bfloat16 where the device has units for it, two to three times as fast; elsewhere in float32.
-The recipe says which.
+"""Convolutions in bfloat16 if the device supports it natively (two to three times as fast), else in float32. The recipe
+records which.
 """
 PRECISION_AUTO: Precision.ValueType  # 3
-"""The fastest that the device has natively: bfloat16 on GPUs since Ampere and CPUs with AMX, else float32."""
+"""The fastest type that the device supports natively: bfloat16 on GPUs since Ampere and on CPUs with AMX, else float32."""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _Pooling:
@@ -149,21 +159,21 @@ class _PoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pooling.Value
     POOLING_MAX: _Pooling.ValueType  # 1
     """2x2 maximum."""
     POOLING_AVERAGE: _Pooling.ValueType  # 2
-    """2x2 average, which the paper found to give slightly more appealing pictures."""
+    """2x2 average; according to the paper, it gives slightly more appealing pictures."""
     POOLING_AVERAGE_RESCALED: _Pooling.ValueType  # 3
-    """Twice the 2x2 average, so that deep activations stay about as large as after a maximum."""
+    """Twice the 2x2 average, so that deep activations stay about as large as with maximum pooling."""
 
 class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper):
-    """How the network pools between blocks."""
+    """Pooling between the network's blocks."""
 
 POOLING_UNSPECIFIED: Pooling.ValueType  # 0
 """The default: the model's own, which is POOLING_MAX for VGG-19."""
 POOLING_MAX: Pooling.ValueType  # 1
 """2x2 maximum."""
 POOLING_AVERAGE: Pooling.ValueType  # 2
-"""2x2 average, which the paper found to give slightly more appealing pictures."""
+"""2x2 average; according to the paper, it gives slightly more appealing pictures."""
 POOLING_AVERAGE_RESCALED: Pooling.ValueType  # 3
-"""Twice the 2x2 average, so that deep activations stay about as large as after a maximum."""
+"""Twice the 2x2 average, so that deep activations stay about as large as with maximum pooling."""
 Global___Pooling: _TypeAlias = Pooling  # noqa: Y015
 
 class _Padding:
@@ -173,28 +183,28 @@ class _Padding:
 class _PaddingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Padding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PADDING_UNSPECIFIED: _Padding.ValueType  # 0
-    """The default: PADDING_ZEROS for a style reconstruction, else PADDING_MARGIN."""
+    """The default: PADDING_ZEROS for style reconstruction, else PADDING_MARGIN."""
     PADDING_ZEROS: _Padding.ValueType  # 1
-    """Zeros, as VGG was trained and as in the paper. They leave a grayer frame of some pixels."""
+    """Zeros, as in VGG's training and in the paper. The result has a grayer border of some pixels."""
     PADDING_REPLICATE: _Padding.ValueType  # 2
-    """The edge, repeated. It leaves a frame of stronger colors."""
+    """Repeats the edge pixels. The result has a border of stronger colors."""
     PADDING_MARGIN: _Padding.ValueType  # 3
-    """The picture is painted with 8 more pixels on each side, which are cut off at the end: no frame. The losses are those
-    of the picture with its margin.
+    """Paints 8 extra pixels on each side and crops them at the end, so the result has no visible border. The reported losses
+    include these extra pixels.
     """
 
 class Padding(_Padding, metaclass=_PaddingEnumTypeWrapper):
-    """What the convolutions see around the picture and around its feature maps."""
+    """Padding of the picture and of its feature maps before each convolution."""
 
 PADDING_UNSPECIFIED: Padding.ValueType  # 0
-"""The default: PADDING_ZEROS for a style reconstruction, else PADDING_MARGIN."""
+"""The default: PADDING_ZEROS for style reconstruction, else PADDING_MARGIN."""
 PADDING_ZEROS: Padding.ValueType  # 1
-"""Zeros, as VGG was trained and as in the paper. They leave a grayer frame of some pixels."""
+"""Zeros, as in VGG's training and in the paper. The result has a grayer border of some pixels."""
 PADDING_REPLICATE: Padding.ValueType  # 2
-"""The edge, repeated. It leaves a frame of stronger colors."""
+"""Repeats the edge pixels. The result has a border of stronger colors."""
 PADDING_MARGIN: Padding.ValueType  # 3
-"""The picture is painted with 8 more pixels on each side, which are cut off at the end: no frame. The losses are those
-of the picture with its margin.
+"""Paints 8 extra pixels on each side and crops them at the end, so the result has no visible border. The reported losses
+include these extra pixels.
 """
 Global___Padding: _TypeAlias = Padding  # noqa: Y015
 
@@ -207,31 +217,37 @@ class _ColorModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorMode.V
     COLOR_MODE_UNSPECIFIED: _ColorMode.ValueType  # 0
     """The default: COLOR_MODE_STYLE."""
     COLOR_MODE_STYLE: _ColorMode.ValueType  # 1
-    """The style's, as in the paper."""
+    """The colors of the styles, as in the paper."""
     COLOR_MODE_LUMINANCE: _ColorMode.ValueType  # 2
-    """The content's: only the brightness is painted (Gatys et al. 2016, "Preserving Color in Neural Artistic Style
-    Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
+    """The colors of the content: the job paints only the luminance (Gatys et al. 2016, "Preserving Color in Neural Artistic
+    Style Transfer", section 2). Before that, the luminance of the styles gets the mean and the standard deviation of the
+    content's.
     """
     COLOR_MODE_MATCH: _ColorMode.ValueType  # 3
-    """The styles' pixels are first given the content's mean color and covariance (same paper, section 3)."""
+    """Before painting, the pixels of the styles get the mean color and the color covariance of the content (same paper,
+    section 3).
+    """
     COLOR_MODE_HISTOGRAM: _ColorMode.ValueType  # 4
-    """The styles' channels are first given the content's histograms."""
+    """Before painting, each color channel of the styles gets the histogram of the content's channel."""
 
 class ColorMode(_ColorMode, metaclass=_ColorModeEnumTypeWrapper):
-    """Whose colors a style transfer has."""
+    """Source of the colors of a style transfer."""
 
 COLOR_MODE_UNSPECIFIED: ColorMode.ValueType  # 0
 """The default: COLOR_MODE_STYLE."""
 COLOR_MODE_STYLE: ColorMode.ValueType  # 1
-"""The style's, as in the paper."""
+"""The colors of the styles, as in the paper."""
 COLOR_MODE_LUMINANCE: ColorMode.ValueType  # 2
-"""The content's: only the brightness is painted (Gatys et al. 2016, "Preserving Color in Neural Artistic Style
-Transfer", section 2), and the styles' brightness is first given the content's mean and deviation.
+"""The colors of the content: the job paints only the luminance (Gatys et al. 2016, "Preserving Color in Neural Artistic
+Style Transfer", section 2). Before that, the luminance of the styles gets the mean and the standard deviation of the
+content's.
 """
 COLOR_MODE_MATCH: ColorMode.ValueType  # 3
-"""The styles' pixels are first given the content's mean color and covariance (same paper, section 3)."""
+"""Before painting, the pixels of the styles get the mean color and the color covariance of the content (same paper,
+section 3).
+"""
 COLOR_MODE_HISTOGRAM: ColorMode.ValueType  # 4
-"""The styles' channels are first given the content's histograms."""
+"""Before painting, each color channel of the styles gets the histogram of the content's channel."""
 Global___ColorMode: _TypeAlias = ColorMode  # noqa: Y015
 
 class _LossScale:
@@ -243,19 +259,19 @@ class _LossScaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossScale.V
     LOSS_SCALE_UNSPECIFIED: _LossScale.ValueType  # 0
     """The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim."""
     LOSS_SCALE_PAPER: _LossScale.ValueType  # 1
-    """Those of the paper, in which one layer can outweigh all the others by far."""
+    """The losses as the paper defines them; one layer can be much larger than all others."""
     LOSS_SCALE_RELATIVE: _LossScale.ValueType  # 2
-    """Each loss as a fraction of its target's own sum of squares, so that every layer has its say."""
+    """Divides each loss by the sum of squares of its target, so that every layer matters."""
 
 class LossScale(_LossScale, metaclass=_LossScaleEnumTypeWrapper):
-    """The units in which the layers' losses are added."""
+    """Scaling of the layers' losses before they are added."""
 
 LOSS_SCALE_UNSPECIFIED: LossScale.ValueType  # 0
 """The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim."""
 LOSS_SCALE_PAPER: LossScale.ValueType  # 1
-"""Those of the paper, in which one layer can outweigh all the others by far."""
+"""The losses as the paper defines them; one layer can be much larger than all others."""
 LOSS_SCALE_RELATIVE: LossScale.ValueType  # 2
-"""Each loss as a fraction of its target's own sum of squares, so that every layer has its say."""
+"""Divides each loss by the sum of squares of its target, so that every layer matters."""
 Global___LossScale: _TypeAlias = LossScale  # noqa: Y015
 
 class _ImageFormat:
@@ -276,7 +292,7 @@ class _ImageFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageForm
     """TIFF, lossless (deflate)."""
 
 class ImageFormat(_ImageFormat, metaclass=_ImageFormatEnumTypeWrapper):
-    """An encoded picture's file format."""
+    """File format of an encoded picture."""
 
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat.ValueType  # 0
 """The default: IMAGE_FORMAT_JPEG for previews, IMAGE_FORMAT_PNG for results."""
@@ -297,45 +313,45 @@ class _OnDisconnect:
 class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDisconnect.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
-    """The default: ON_DISCONNECT_CANCEL, the usual meaning of canceling a call."""
+    """The default: ON_DISCONNECT_CANCEL, as usual when a gRPC call is canceled."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """The job is cancelled 10 seconds after the last of its client's streams of it was closed."""
+    """Cancels the job 10 seconds after its client has closed the last stream of it."""
     ON_DISCONNECT_CONTINUE: _OnDisconnect.ValueType  # 2
-    """The job goes on; JobService.WatchJob attaches to it again."""
+    """The job continues; JobService.WatchJob streams its events again."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
-    """What becomes of a job when the client that submitted it closes or loses its stream. A proxy that is restarted ends
-    streams as a client does that leaves, so the job is given 10 seconds: a client that comes back by then is taken not to
-    have left. It does so by submitting again with the same request_id, or by WatchJob if both calls have the same metadata
-    "gramophone-client", any name that no other client has. Others that watch the job do not keep it. A client that leaves
-    for good and wants the device free at once calls CancelJob.
+    """What the server does with a job when the client that submitted it closes or loses its stream. The server cannot tell a
+    client that leaves from a proxy that restarts, so it waits 10 seconds for the client to reconnect. A client reconnects by
+    submitting again with the same request_id, or by calling WatchJob, if both calls carry the same metadata value
+    "gramophone-client": a name that the client chooses and no other client has. Streams of other clients that watch the job
+    do not count. To stop a job at once, call CancelJob.
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
-"""The default: ON_DISCONNECT_CANCEL, the usual meaning of canceling a call."""
+"""The default: ON_DISCONNECT_CANCEL, as usual when a gRPC call is canceled."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""The job is cancelled 10 seconds after the last of its client's streams of it was closed."""
+"""Cancels the job 10 seconds after its client has closed the last stream of it."""
 ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 2
-"""The job goes on; JobService.WatchJob attaches to it again."""
+"""The job continues; JobService.WatchJob streams its events again."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 @_typing.final
 class InputImage(_message.Message):
-    """A still picture as an encoded file: its bytes, or the hash of a file that has been uploaded."""
+    """A still picture as an encoded file: the file's bytes, or the hash of an uploaded file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF (the first frame), and HEIC where the server has the
-    `heic` extra. EXIF orientation is applied, alpha is composited over white, and every mode (gray, palette, CMYK,
-    16-bit) and embedded ICC profile is converted to 8-bit sRGB. The server bounds the number of pixels, checked from the
-    header before anything is decoded. A request takes at most 4 MiB in all, as gRPC does by default: send larger
-    pictures with UploadImage and refer to them by `sha256`.
+    """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF, and HEIC if the server has the `heic` extra. The
+    server reads only the first frame. It applies the EXIF orientation, composites alpha over white, and converts every
+    mode (gray, palette, CMYK, 16-bit) and embedded ICC profile to 8-bit sRGB. It limits the number of pixels and checks
+    them in the header, before decoding. A request has at most 4 MiB in total, gRPC's default limit: send larger pictures
+    with UploadImage and refer to them by `sha256`.
     """
     sha256: _builtins.str
-    """SHA-256 of such a file that the same client sent with UploadImage, 64 lower-case hexadecimal digits."""
+    """SHA-256 of a picture file that the same client sent with UploadImage; 64 lower-case hexadecimal digits."""
     def __init__(
         self,
         *,
@@ -354,7 +370,7 @@ Global___InputImage: _TypeAlias = InputImage  # noqa: Y015
 
 @_typing.final
 class StyleSource(_message.Message):
-    """One picture whose style is painted with."""
+    """One picture to take style from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,10 +380,10 @@ class StyleSource(_message.Message):
     MASK_FIELD_NUMBER: _builtins.int
     SOURCE_MASK_FIELD_NUMBER: _builtins.int
     weight: _builtins.float
-    """Share of this picture in the style, relative to the other sources; not all are zero."""
+    """Share of this picture in the style, relative to the other sources. At least one source needs a weight above 0."""
     scale: _builtins.float
-    """Side of this picture relative to the canvas: 2 extracts brush strokes from a picture twice as large, so they come out
-    finer detailed and larger on the canvas.
+    """Side of this picture relative to the canvas, before features are extracted. With 2 the picture is twice as large as
+    the canvas, so its brush strokes are larger and more detailed in the result.
     """
     @_builtins.property
     def image(self) -> Global___InputImage:
@@ -375,13 +391,13 @@ class StyleSource(_message.Message):
 
     @_builtins.property
     def mask(self) -> Global___InputImage:
-        """Region of the canvas that is painted in this style: a picture of which white is inside and black outside, with soft
-        grays between, squeezed to the canvas.
+        """Region of the canvas that is painted in this style, as a picture: white is inside, black is outside, gray is a soft
+        edge. The mask is resized to the canvas, ignoring its aspect ratio.
         """
 
     @_builtins.property
     def source_mask(self) -> Global___InputImage:
-        """Region of this picture that the style is taken from, in the same manner."""
+        """Region of this picture that the style is taken from, in the same format as `mask`."""
 
     def __init__(
         self,
@@ -409,18 +425,18 @@ Global___StyleSource: _TypeAlias = StyleSource  # noqa: Y015
 
 @_typing.final
 class LayerWeight(_message.Message):
-    """One layer of the network and how much it counts."""
+    """One layer of the network and its weight."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LAYER_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """Layer name as in the paper, "conv1_1" to "conv5_4", meaning the activation after ReLU; "relu1_1" is accepted as the
-    same. ListModels says which layers a model has. Required.
+    """Layer name as in the paper, "conv1_1" to "conv5_4". It means the activation after ReLU; "relu1_1" is accepted as a
+    synonym. ListModels lists the layers of each model. Required.
     """
     weight: _builtins.float
-    """Weight w_l of this layer in its loss; not all are zero."""
+    """Weight w_l of this layer in its loss. At least one layer needs a weight above 0."""
     def __init__(
         self,
         *,
@@ -439,7 +455,7 @@ Global___LayerWeight: _TypeAlias = LayerWeight  # noqa: Y015
 
 @_typing.final
 class Submission(_message.Message):
-    """How a job is submitted: what becomes of it without its client, under which name, and how urgent it is."""
+    """How a job is submitted: its behavior when the client disconnects, a name for safe retries, and its priority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -447,16 +463,17 @@ class Submission(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     on_disconnect: Global___OnDisconnect.ValueType
-    """What happens to the job when the stream of its submission ends early. The default on the wire is the usual meaning of
-    canceling a call; libraries know how to come back.
+    """What the server does with the job when the submitting stream ends early. An unset field means ON_DISCONNECT_CANCEL, as
+    usual for a gRPC call. Client libraries send ON_DISCONNECT_CONTINUE, because they reconnect.
     """
     request_id: _builtins.str
-    """Names this submission, so that sending it again makes no second job but answers with the first one's events
-    (https://google.aip.dev/155). A UUID will do; 1 to 128 printable ASCII characters without spaces.
+    """Name of this submission, which makes retries safe: a second request with the same name streams the events of the first
+    job instead of creating another (https://google.aip.dev/155). For example a UUID; 1 to 128 printable ASCII characters
+    without spaces.
     """
     priority: _builtins.int
-    """Which of a client's own waiting jobs run first: those of the highest priority. Between clients the server shares
-    fairly, whatever their priorities.
+    """Priority among the queued jobs of the same client: the highest runs first. Between clients the server shares fairly
+    and ignores priorities.
     """
     def __init__(
         self,
@@ -482,7 +499,7 @@ Global___Submission: _TypeAlias = Submission  # noqa: Y015
 
 @_typing.final
 class PreviewOptions(_message.Message):
-    """Previews of the canvas, sent with progress while a job runs."""
+    """Previews of the canvas, sent with progress events while a job runs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -490,10 +507,10 @@ class PreviewOptions(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     every: _builtins.int
-    """One preview every this many progress events; 0 sends none."""
+    """Number of progress events per preview: 1 sends a preview with every event, 0 sends none."""
     size: _builtins.int
-    """Longest side of a preview; a canvas smaller than that is sent as it is. A preview whose file would have more than 3
-    MiB is sent smaller.
+    """Longest side of a preview; a smaller canvas is not enlarged. A preview is reduced further if its file would be larger
+    than 3 MiB.
     """
     format: Global___ImageFormat.ValueType
     """File format of previews."""
@@ -525,14 +542,14 @@ Global___PreviewOptions: _TypeAlias = PreviewOptions  # noqa: Y015
 
 @_typing.final
 class ResultOptions(_message.Message):
-    """The file that a finished job delivers; it carries the ICC profile of sRGB."""
+    """The file of a finished job's result. It contains the sRGB ICC profile."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FORMAT_FIELD_NUMBER: _builtins.int
     BIT_DEPTH_FIELD_NUMBER: _builtins.int
     format: Global___ImageFormat.ValueType
-    """File format of the result, without loss."""
+    """File format of the result; both are lossless."""
     bit_depth: _builtins.int
     """Bits per channel of the result."""
     def __init__(
@@ -558,7 +575,7 @@ Global___ResultOptions: _TypeAlias = ResultOptions  # noqa: Y015
 
 @_typing.final
 class SynthesisOptions(_message.Message):
-    """How a picture is optimized. A field left unset means its default; the job's recipe shows what was used."""
+    """How a picture is optimized. The server uses the default for an unset field; the job's recipe lists all values used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -588,78 +605,78 @@ class SynthesisOptions(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     TILE_SIZE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """Size of the canvas, by the rule of `fit`."""
+    """Size of the canvas; `fit` says which side."""
     fit: Global___Fit.ValueType
-    """How pictures are fitted to `size`."""
+    """How pictures are resized to `size`."""
     iterations: _builtins.int
-    """Number of updates of the canvas, each one gradient evaluation."""
+    """Number of updates of the canvas; each takes one gradient evaluation."""
     optimizer: Global___Optimizer.ValueType
     """The optimizer."""
     learning_rate: _builtins.float
     """Step size; for Adam in units of the 0-255 pixel range, for L-BFGS a factor on the quasi-Newton step."""
     init: Global___Init.ValueType
-    """What the canvas starts from."""
+    """Content of the canvas before the first iteration."""
     seed: _builtins.int
-    """Seed of the noise. The same request with the same seed on the same device gives the same bytes."""
+    """Seed of the noise. The same request with the same seed on the same device gives a result with the same bytes."""
     precision: Global___Precision.ValueType
-    """Arithmetic of the network."""
+    """Floating-point type of the network's convolutions."""
     pooling: Global___Pooling.ValueType
     """Pooling of the network."""
     tv_weight: _builtins.float
-    """Weight of the total variation of the canvas (mean squared difference of neighboring pixels, 0-255 range), which
-    smooths.
+    """Weight of the total variation of the canvas (mean squared difference of neighboring pixels, 0-255 range). A higher
+    weight makes the picture smoother.
     """
     report_every: _builtins.int
-    """A progress event every this many iterations; canceling and the time limit act at these. 0 suits an eye: every 10
-    iterations, and of these at most two events a second, and later in a job, where less changes, at most one in two
-    seconds.
+    """Iterations per progress event. Canceling and the time limit take effect only at these iterations. 0 is for display to
+    a person: a job may send an event every 10 iterations, but at most two per second at its start and, later, when less
+    changes, at most one in two seconds.
     """
     model: _builtins.str
-    """Name of the model, of those that ListModels tells."""
+    """Name of the model; ListModels lists the names."""
     scales: _builtins.int
-    """Most levels of the pyramid, coarse to fine, each half as large as the next. Each level but the last gets an eighth
-    of the iterations. A level whose shorter side would be too small for the deepest layer is left out. 0 suits the
-    job: with L-BFGS as many as keep the coarsest level's longer side at 56 pixels or more for a style reconstruction,
-    at 128 for a transfer; 1 for a content reconstruction and with Adam.
+    """Maximum number of levels of the image pyramid, coarse to fine; each level has half the size of the next. Each level
+    except the last gets an eighth of the iterations. Levels whose shorter side is too small for the deepest layer are
+    left out. 0 chooses the number: with L-BFGS, as many levels as keep the longer side of the coarsest level at least 56
+    pixels for style reconstruction and 128 pixels for transfer; one level for content reconstruction and with Adam.
     """
     padding: Global___Padding.ValueType
-    """What stands around the picture and its feature maps."""
+    """Padding of the picture and of its feature maps."""
     init_noise: _builtins.float
-    """Share of noise in the start when init is INIT_BLEND."""
+    """Share of noise in the initial canvas when init is INIT_BLEND."""
     averaging: _builtins.float
-    """Decay of an exponential average of the iterates, which is then the result instead of the last iterate; 0 makes
-    none.
-    """
+    """Decay of an exponential average of the iterates. Above 0, the result is this average instead of the last iterate."""
     plateau: _builtins.float
-    """The job ends successfully, with the picture it has, when its loss fell by less than this fraction over 50
-    iterations; with a pyramid, each level does. 0 never ends it.
+    """Early stopping: the job ends successfully when its loss fell by less than this fraction over 50 iterations. With a
+    pyramid, this applies to each level. 0 disables it.
     """
     color: Global___ColorMode.ValueType
-    """Whose colors the result has; only for style transfer."""
+    """Source of the result's colors; only for style transfer."""
     loss_scale: Global___LossScale.ValueType
-    """Units of the layers' losses."""
+    """Scaling of the layers' losses."""
     lbfgs_history: _builtins.int
-    """Curvature pairs that L-BFGS keeps, each as large as two float32 canvases."""
+    """Number of curvature pairs that L-BFGS keeps. Each needs the memory of two float32 canvases."""
     tile_size: _builtins.int
-    """Side of the tiles in which the gradient is computed: memory is that of a tile, the gradient that of the whole
-    picture, and a step takes up to about twice as long. 0 is the whole picture where it fits into memory, else the
-    largest tiles that do.
+    """Side of the tiles in which the gradient is computed. The gradient is the same as that of the whole picture, memory is
+    that of one tile, and a step takes up to about twice as long. 0 computes the whole picture at once if it fits into
+    memory, else the largest tiles that fit.
     """
     @_builtins.property
     def init_image(self) -> Global___InputImage:
-        """The start when init is INIT_IMAGE, squeezed to the canvas. Setting it implies INIT_IMAGE."""
+        """The picture to start from when init is INIT_IMAGE, resized to the canvas, ignoring its aspect ratio. Setting it
+        implies INIT_IMAGE.
+        """
 
     @_builtins.property
     def preview(self) -> Global___PreviewOptions:
-        """Previews."""
+        """Previews of the canvas."""
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
-        """Running time after which the job ends successfully with the best picture so far."""
+        """Maximum running time; after it the job ends successfully with the best picture so far."""
 
     @_builtins.property
     def result(self) -> Global___ResultOptions:
-        """The result's file."""
+        """File of the result."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class _ComputeModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ComputeMo
     COMPUTE_MODE_WHOLE: _ComputeMode.ValueType  # 1
     """The whole picture at once."""
     COMPUTE_MODE_TILED: _ComputeMode.ValueType  # 2
-    """Tile by tile; the same gradient in less memory."""
+    """Tile by tile: the same gradient with less memory."""
 
 class ComputeMode(_ComputeMode, metaclass=_ComputeModeEnumTypeWrapper):
     """How the gradient is computed."""
@@ -43,12 +43,12 @@ COMPUTE_MODE_UNSPECIFIED: ComputeMode.ValueType  # 0
 COMPUTE_MODE_WHOLE: ComputeMode.ValueType  # 1
 """The whole picture at once."""
 COMPUTE_MODE_TILED: ComputeMode.ValueType  # 2
-"""Tile by tile; the same gradient in less memory."""
+"""Tile by tile: the same gradient with less memory."""
 Global___ComputeMode: _TypeAlias = ComputeMode  # noqa: Y015
 
 @_typing.final
 class ReconstructStyleRequest(_message.Message):
-    """Asks for a texture."""
+    """Request of ReconstructStyle."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,15 +62,17 @@ class ReconstructStyleRequest(_message.Message):
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose Gram matrices are matched, each once; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
+        """Layers whose Gram matrices are matched, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
+        conv5_1.
+        """
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
-        """How to optimize."""
+        """Options of the optimization."""
 
     @_builtins.property
     def submission(self) -> _options_pb2.Submission:
-        """How it is submitted. Default: see Submission."""
+        """Options of the submission. Default: see Submission."""
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ Global___ReconstructStyleRequest: _TypeAlias = ReconstructStyleRequest  # noqa: 
 
 @_typing.final
 class ReconstructStyleResponse(_message.Message):
-    """An event of a style reconstruction."""
+    """Response of ReconstructStyle."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -114,7 +116,7 @@ Global___ReconstructStyleResponse: _TypeAlias = ReconstructStyleResponse  # noqa
 
 @_typing.final
 class ReconstructContentRequest(_message.Message):
-    """Asks for a picture from feature maps."""
+    """Request of ReconstructContent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -128,15 +130,15 @@ class ReconstructContentRequest(_message.Message):
 
     @_builtins.property
     def content_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose feature maps are matched, each once; at most 256. Default conv4_2."""
+        """Layers whose feature maps are matched, without duplicates; at most 256. Default conv4_2."""
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
-        """How to optimize."""
+        """Options of the optimization."""
 
     @_builtins.property
     def submission(self) -> _options_pb2.Submission:
-        """How it is submitted. Default: see Submission."""
+        """Options of the submission. Default: see Submission."""
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ Global___ReconstructContentRequest: _TypeAlias = ReconstructContentRequest  # no
 
 @_typing.final
 class ReconstructContentResponse(_message.Message):
-    """An event of a content reconstruction."""
+    """Response of ReconstructContent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -180,7 +182,7 @@ Global___ReconstructContentResponse: _TypeAlias = ReconstructContentResponse  # 
 
 @_typing.final
 class TransferStyleRequest(_message.Message):
-    """Asks for a style transfer."""
+    """Request of TransferStyle."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -195,7 +197,7 @@ class TransferStyleRequest(_message.Message):
     content_weight: _builtins.float
     """Alpha of equation 7, the weight of the content loss."""
     style_weight: _builtins.float
-    """Beta of equation 7, the weight of the style loss; not zero together with content_weight."""
+    """Beta of equation 7, the weight of the style loss. At least one of content_weight and style_weight must be above 0."""
     @_builtins.property
     def content(self) -> _options_pb2.InputImage:
         """The picture to take content from. Required."""
@@ -206,19 +208,21 @@ class TransferStyleRequest(_message.Message):
 
     @_builtins.property
     def content_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose feature maps are matched, each once; at most 256. Default conv4_2."""
+        """Layers whose feature maps are matched, without duplicates; at most 256. Default conv4_2."""
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose Gram matrices are matched, each once; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
+        """Layers whose Gram matrices are matched, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
+        conv5_1.
+        """
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
-        """How to optimize."""
+        """Options of the optimization."""
 
     @_builtins.property
     def submission(self) -> _options_pb2.Submission:
-        """How it is submitted. Default: see Submission."""
+        """Options of the submission. Default: see Submission."""
 
     def __init__(
         self,
@@ -249,7 +253,7 @@ Global___TransferStyleRequest: _TypeAlias = TransferStyleRequest  # noqa: Y015
 
 @_typing.final
 class TransferStyleResponse(_message.Message):
-    """An event of a style transfer."""
+    """Response of TransferStyle."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,7 +277,7 @@ Global___TransferStyleResponse: _TypeAlias = TransferStyleResponse  # noqa: Y015
 
 @_typing.final
 class EstimateJobRequest(_message.Message):
-    """Asks what a job would take."""
+    """Request of EstimateJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -282,15 +286,15 @@ class EstimateJobRequest(_message.Message):
     TRANSFER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def style(self) -> Global___ReconstructStyleRequest:
-        """A texture."""
+        """Style reconstruction."""
 
     @_builtins.property
     def content(self) -> Global___ReconstructContentRequest:
-        """A picture from feature maps."""
+        """Content reconstruction."""
 
     @_builtins.property
     def transfer(self) -> Global___TransferStyleRequest:
-        """A style transfer."""
+        """Style transfer."""
 
     def __init__(
         self,
@@ -311,7 +315,7 @@ Global___EstimateJobRequest: _TypeAlias = EstimateJobRequest  # noqa: Y015
 
 @_typing.final
 class EstimateJobResponse(_message.Message):
-    """What a job would take."""
+    """Response of EstimateJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -331,26 +335,26 @@ class EstimateJobResponse(_message.Message):
     height: _builtins.int
     """Height of the canvas in pixels."""
     mode: Global___ComputeMode.ValueType
-    """How it would run."""
+    """How the gradient would be computed."""
     tile_size: _builtins.int
-    """Side of a tile's interior in pixels; 0 for COMPUTE_MODE_WHOLE."""
+    """Side of a tile in pixels, without its halo; 0 for COMPUTE_MODE_WHOLE."""
     peak_memory_bytes: _builtins.int
-    """Most memory the worker would hold, its own code and the model included, in bytes; below 2^53."""
+    """Predicted peak memory of the worker in bytes, including its code and the model; below 2^53."""
     available_memory_bytes: _builtins.int
-    """Memory the worker can have on its device at the moment, what it holds already included, in bytes; below 2^53."""
+    """Memory that the worker can use on its device now, in bytes, including the memory that it already holds; below 2^53."""
     fits: _builtins.bool
-    """Whether the job fits."""
+    """Whether the job fits into memory."""
     flops: _builtins.float
     """Floating-point operations of the network's convolutions over the whole job."""
     device: _builtins.str
     """The device, such as "cpu" or "cuda:0"."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Time to the end of the job once it runs, at the speed measured on this device."""
+        """Estimated running time of the job, at the speed measured on this device; without the time in the queue."""
 
     @_builtins.property
     def iteration(self) -> _duration_pb2.Duration:
-        """Time of one iteration at full size."""
+        """Estimated time of one iteration at full size."""
 
     def __init__(
         self,

@@ -26,12 +26,16 @@ if _version_not_supported:
 
 
 class StyleTransferServiceStub(object):
-    """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
-    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
-    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
-    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
-    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    """Submits jobs that paint pictures. Each painting call submits a job and streams its events until it ends.
+
+    Closing the stream cancels the job, unless `submission.on_disconnect` says otherwise; an expired deadline of the call
+    never cancels it. A server that stops ends its streams with UNAVAILABLE and resumes its jobs when it starts again: stream
+    their events with JobService.WatchJob.
+
+    Errors: INVALID_ARGUMENT for a bad request, with google.rpc.BadRequest naming each bad field; NOT_FOUND for an unknown
+    model; RESOURCE_EXHAUSTED with google.rpc.RetryInfo for a full queue and any other limit of the server;
+    FAILED_PRECONDITION for a job that does not fit into memory, even in tiles, with the bytes needed and the bytes
+    available.
     """
 
     def __init__(self, channel):
@@ -63,12 +67,16 @@ class StyleTransferServiceStub(object):
 
 
 class StyleTransferServiceServicer(object):
-    """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
-    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
-    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
-    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
-    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    """Submits jobs that paint pictures. Each painting call submits a job and streams its events until it ends.
+
+    Closing the stream cancels the job, unless `submission.on_disconnect` says otherwise; an expired deadline of the call
+    never cancels it. A server that stops ends its streams with UNAVAILABLE and resumes its jobs when it starts again: stream
+    their events with JobService.WatchJob.
+
+    Errors: INVALID_ARGUMENT for a bad request, with google.rpc.BadRequest naming each bad field; NOT_FOUND for an unknown
+    model; RESOURCE_EXHAUSTED with google.rpc.RetryInfo for a full queue and any other limit of the server;
+    FAILED_PRECONDITION for a job that does not fit into memory, even in tiles, with the bytes needed and the bytes
+    available.
     """
 
     def ReconstructStyle(self, request, context):
@@ -79,7 +87,7 @@ class StyleTransferServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReconstructContent(self, request, context):
-        """Makes a picture with the feature maps of another, showing what a layer knows of it.
+        """Makes a picture with the feature maps of another picture, which shows what information a layer keeps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,8 +101,8 @@ class StyleTransferServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EstimateJob(self, request, context):
-        """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
-        submitting it is FAILED_PRECONDITION with the same figures.
+        """Estimates the memory and time of a job without running it. A job that does not fit into memory gets a normal response
+        with `fits` false; submitting it fails with FAILED_PRECONDITION and the same numbers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,12 +140,16 @@ def add_StyleTransferServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StyleTransferService(object):
-    """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
-    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
-    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
-    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
-    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    """Submits jobs that paint pictures. Each painting call submits a job and streams its events until it ends.
+
+    Closing the stream cancels the job, unless `submission.on_disconnect` says otherwise; an expired deadline of the call
+    never cancels it. A server that stops ends its streams with UNAVAILABLE and resumes its jobs when it starts again: stream
+    their events with JobService.WatchJob.
+
+    Errors: INVALID_ARGUMENT for a bad request, with google.rpc.BadRequest naming each bad field; NOT_FOUND for an unknown
+    model; RESOURCE_EXHAUSTED with google.rpc.RetryInfo for a full queue and any other limit of the server;
+    FAILED_PRECONDITION for a job that does not fit into memory, even in tiles, with the bytes needed and the bytes
+    available.
     """
 
     @staticmethod

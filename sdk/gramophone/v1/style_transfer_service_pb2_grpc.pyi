@@ -27,12 +27,16 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StyleTransferServiceStub:
-    """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
-    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
-    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
-    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
-    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    """Submits jobs that paint pictures. Each painting call submits a job and streams its events until it ends.
+
+    Closing the stream cancels the job, unless `submission.on_disconnect` says otherwise; an expired deadline of the call
+    never cancels it. A server that stops ends its streams with UNAVAILABLE and resumes its jobs when it starts again: stream
+    their events with JobService.WatchJob.
+
+    Errors: INVALID_ARGUMENT for a bad request, with google.rpc.BadRequest naming each bad field; NOT_FOUND for an unknown
+    model; RESOURCE_EXHAUSTED with google.rpc.RetryInfo for a full queue and any other limit of the server;
+    FAILED_PRECONDITION for a job that does not fit into memory, even in tiles, with the bytes needed and the bytes
+    available.
     """
 
     @_typing.overload
@@ -42,43 +46,51 @@ class StyleTransferServiceStub:
     ReconstructStyle: _grpc.UnaryStreamMultiCallable[_style_transfer_service_pb2.ReconstructStyleRequest, _style_transfer_service_pb2.ReconstructStyleResponse]
     """Makes a texture with the Gram matrices of one or more pictures."""
     ReconstructContent: _grpc.UnaryStreamMultiCallable[_style_transfer_service_pb2.ReconstructContentRequest, _style_transfer_service_pb2.ReconstructContentResponse]
-    """Makes a picture with the feature maps of another, showing what a layer knows of it."""
+    """Makes a picture with the feature maps of another picture, which shows what information a layer keeps."""
     TransferStyle: _grpc.UnaryStreamMultiCallable[_style_transfer_service_pb2.TransferStyleRequest, _style_transfer_service_pb2.TransferStyleResponse]
     """Makes a picture with the feature maps of one picture and the Gram matrices of others."""
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_style_transfer_service_pb2.EstimateJobRequest, _style_transfer_service_pb2.EstimateJobResponse]
-    """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
-    submitting it is FAILED_PRECONDITION with the same figures.
+    """Estimates the memory and time of a job without running it. A job that does not fit into memory gets a normal response
+    with `fits` false; submitting it fails with FAILED_PRECONDITION and the same numbers.
     """
 
 @_typing.type_check_only
 class StyleTransferServiceAsyncStub(StyleTransferServiceStub):
-    """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
-    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
-    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
-    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
-    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    """Submits jobs that paint pictures. Each painting call submits a job and streams its events until it ends.
+
+    Closing the stream cancels the job, unless `submission.on_disconnect` says otherwise; an expired deadline of the call
+    never cancels it. A server that stops ends its streams with UNAVAILABLE and resumes its jobs when it starts again: stream
+    their events with JobService.WatchJob.
+
+    Errors: INVALID_ARGUMENT for a bad request, with google.rpc.BadRequest naming each bad field; NOT_FOUND for an unknown
+    model; RESOURCE_EXHAUSTED with google.rpc.RetryInfo for a full queue and any other limit of the server;
+    FAILED_PRECONDITION for a job that does not fit into memory, even in tiles, with the bytes needed and the bytes
+    available.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReconstructStyle: _aio.UnaryStreamMultiCallable[_style_transfer_service_pb2.ReconstructStyleRequest, _style_transfer_service_pb2.ReconstructStyleResponse]  # type: ignore[assignment]
     """Makes a texture with the Gram matrices of one or more pictures."""
     ReconstructContent: _aio.UnaryStreamMultiCallable[_style_transfer_service_pb2.ReconstructContentRequest, _style_transfer_service_pb2.ReconstructContentResponse]  # type: ignore[assignment]
-    """Makes a picture with the feature maps of another, showing what a layer knows of it."""
+    """Makes a picture with the feature maps of another picture, which shows what information a layer keeps."""
     TransferStyle: _aio.UnaryStreamMultiCallable[_style_transfer_service_pb2.TransferStyleRequest, _style_transfer_service_pb2.TransferStyleResponse]  # type: ignore[assignment]
     """Makes a picture with the feature maps of one picture and the Gram matrices of others."""
     EstimateJob: _aio.UnaryUnaryMultiCallable[_style_transfer_service_pb2.EstimateJobRequest, _style_transfer_service_pb2.EstimateJobResponse]  # type: ignore[assignment]
-    """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
-    submitting it is FAILED_PRECONDITION with the same figures.
+    """Estimates the memory and time of a job without running it. A job that does not fit into memory gets a normal response
+    with `fits` false; submitting it fails with FAILED_PRECONDITION and the same numbers.
     """
 
 class StyleTransferServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Paints. Each call submits a job and streams its events until it ends. Closing the stream cancels the job unless
-    `submission.on_disconnect` says otherwise; running out of the call's deadline never does. A server that stops ends its
-    streams with UNAVAILABLE and resumes its jobs when it is back: watch them with JobService.WatchJob. A bad request is
-    INVALID_ARGUMENT with google.rpc.BadRequest naming each field; an unknown model is NOT_FOUND; a full queue, and any other
-    bound of the server, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a job that does not fit into memory in any mode is
-    FAILED_PRECONDITION with the bytes it needs and the bytes there are.
+    """Submits jobs that paint pictures. Each painting call submits a job and streams its events until it ends.
+
+    Closing the stream cancels the job, unless `submission.on_disconnect` says otherwise; an expired deadline of the call
+    never cancels it. A server that stops ends its streams with UNAVAILABLE and resumes its jobs when it starts again: stream
+    their events with JobService.WatchJob.
+
+    Errors: INVALID_ARGUMENT for a bad request, with google.rpc.BadRequest naming each bad field; NOT_FOUND for an unknown
+    model; RESOURCE_EXHAUSTED with google.rpc.RetryInfo for a full queue and any other limit of the server;
+    FAILED_PRECONDITION for a job that does not fit into memory, even in tiles, with the bytes needed and the bytes
+    available.
     """
 
     @_abc_1.abstractmethod
@@ -95,7 +107,7 @@ class StyleTransferServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _style_transfer_service_pb2.ReconstructContentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_style_transfer_service_pb2.ReconstructContentResponse], _abc.AsyncIterator[_style_transfer_service_pb2.ReconstructContentResponse]]:
-        """Makes a picture with the feature maps of another, showing what a layer knows of it."""
+        """Makes a picture with the feature maps of another picture, which shows what information a layer keeps."""
 
     @_abc_1.abstractmethod
     def TransferStyle(
@@ -111,8 +123,8 @@ class StyleTransferServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _style_transfer_service_pb2.EstimateJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_style_transfer_service_pb2.EstimateJobResponse, _abc.Awaitable[_style_transfer_service_pb2.EstimateJobResponse]]:
-        """Says what a job would take, without running it. A job that does not fit is answered like any other, with `fits` unset;
-        submitting it is FAILED_PRECONDITION with the same figures.
+        """Estimates the memory and time of a job without running it. A job that does not fit into memory gets a normal response
+        with `fits` false; submitting it fails with FAILED_PRECONDITION and the same numbers.
         """
 
 def add_StyleTransferServiceServicer_to_server(servicer: StyleTransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

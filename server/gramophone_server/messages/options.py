@@ -4,47 +4,51 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Fit = Literal["longest_side", "square"]
-"""How the pictures are fitted to `size`."""
+"""How pictures are resized to `size`."""
 Optimizer = Literal["lbfgs", "adam"]
 """The algorithm that updates the canvas."""
 Init = Literal["noise", "content", "image", "style_statistics", "blend"]
-"""What the canvas holds before the first iteration."""
+"""Content of the canvas before the first iteration."""
 Precision = Literal["float32", "bfloat16", "auto"]
-"""The arithmetic of the network. Gram matrices, losses, the canvas and the optimizer are float32 in every case."""
+"""Floating-point type of the network's convolutions. Gram matrices, losses, the canvas and the optimizer always
+use float32.
+"""
 Pooling = Literal["max", "average", "average_rescaled"]
-"""How the network pools between blocks."""
+"""Pooling between the network's blocks."""
 Padding = Literal["zeros", "replicate", "margin"]
-"""What the convolutions see around the picture and around its feature maps."""
+"""Padding of the picture and of its feature maps before each convolution."""
 ColorMode = Literal["style", "luminance", "match", "histogram"]
-"""Whose colors a style transfer has."""
+"""Source of the colors of a style transfer."""
 LossScale = Literal["paper", "relative"]
-"""The units in which the layers' losses are added."""
+"""Scaling of the layers' losses before they are added."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
-"""An encoded picture's file format."""
+"""File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
-"""What becomes of a job when the client that submitted it closes or loses its stream. A proxy that is restarted
-ends streams as a client does that leaves, so the job is given 10 seconds: a client that comes back by then is
-taken not to have left. It does so by submitting again with the same request_id, or by WatchJob if both calls
-have the same metadata "gramophone-client", any name that no other client has. Others that watch the job do not
-keep it. A client that leaves for good and wants the device free at once calls CancelJob.
+"""What the server does with a job when the client that submitted it closes or loses its stream. The server cannot
+tell a client that leaves from a proxy that restarts, so it waits 10 seconds for the client to reconnect. A
+client reconnects by submitting again with the same request_id, or by calling WatchJob, if both calls carry the
+same metadata value "gramophone-client": a name that the client chooses and no other client has. Streams of
+other clients that watch the job do not count. To stop a job at once, call CancelJob.
 """
 JobKind = Literal["style", "content", "transfer"]
-"""What a job makes."""
+"""Kind of a job."""
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-"""Where a job stands. QUEUED and RUNNING lead to exactly one of the three others, which are final."""
+"""State of a job. A job is QUEUED, then RUNNING, and ends in exactly one of the other three states, which are
+final. A running job returns to QUEUED when its worker is lost; a queued job may also end directly.
+"""
 LossKind = Literal["style", "content", "total_variation"]
-"""Which of the two losses of the paper a figure belongs to."""
+"""Kind of a loss term."""
 JobOrder = Literal["newest_first", "oldest_first"]
-"""An order of jobs."""
+"""Order of jobs."""
 FeatureKind = Literal["gram", "map"]
-"""What is extracted from a layer."""
+"""Kind of features to extract from a layer."""
 ComputeMode = Literal["whole", "tiled"]
 """How the gradient is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewOptions:
-    """Previews of the canvas, sent with progress while a job runs."""
+    """Previews of the canvas, sent with progress events while a job runs."""
 
     every: int = 1
     size: int = 256
@@ -53,7 +57,7 @@ class PreviewOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultOptions:
-    """The file that a finished job delivers; it carries the ICC profile of sRGB."""
+    """The file of a finished job's result. It contains the sRGB ICC profile."""
 
     format: Literal["png", "tiff"] = "png"
     bit_depth: int = 8
@@ -61,7 +65,9 @@ class ResultOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisOptions:
-    """How a picture is optimized. A field left unset means its default; the job's recipe shows what was used."""
+    """How a picture is optimized. The server uses the default for an unset field; the job's recipe lists all
+    values used.
+    """
 
     size: int = 512
     fit: Fit

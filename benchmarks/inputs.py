@@ -91,5 +91,5 @@ def prepare(model: Model, image: np.ndarray, **options: Any) -> PreparedJob:
     request = estimate_request("style", [buffer.getvalue()], model=name, **({"init": "noise"} | options))
     spec = read_job(request, name)
     return PreparedJob(
-        spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.options.tile_size
+        spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.options.tile_size or None
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 import numpy as np
@@ -121,7 +122,7 @@ def png(width: int = 48, height: int = 48, seed: int = 0) -> bytes:
     return encode(Image.fromarray(picture.astype(np.uint8)))
 
 
-def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     """An image as a file of that format."""
     buffer = io.BytesIO()
     image.save(buffer, format=format, **options)
@@ -136,13 +137,13 @@ def png_header(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def options(**fields: object) -> options_pb2.SynthesisOptions:
+def options(**fields: Any) -> options_pb2.SynthesisOptions:
     """Options of a small job, changed by `fields`."""
     defaults: dict[str, object] = {"size": 32, "iterations": 4, "report_every": 1}
     return options_pb2.SynthesisOptions(**(defaults | fields))  # type: ignore[arg-type]
 
 
-def style_request(seed_of_picture: int = 0, **fields: object) -> pb.ReconstructStyleRequest:
+def style_request(seed_of_picture: int = 0, **fields: Any) -> pb.ReconstructStyleRequest:
     """A small style reconstruction whose options are changed by `fields`."""
     source = options_pb2.StyleSource(image=options_pb2.InputImage(data=png(seed=seed_of_picture)))
     return pb.ReconstructStyleRequest(styles=[source], options=options(**fields))

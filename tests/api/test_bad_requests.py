@@ -1,6 +1,7 @@
 """Whatever a client can get wrong: the right status, the field named, the server unharmed."""
 
 import math
+from typing import Any
 
 import grpc
 import pytest
@@ -20,20 +21,20 @@ PICTURE = o.InputImage(data=png())
 BLACK = o.InputImage(data=encode(Image.new("L", (8, 8))))
 
 
-def source(**fields: object) -> o.StyleSource:
+def source(**fields: Any) -> o.StyleSource:
     return o.StyleSource(**({"image": PICTURE} | fields))  # type: ignore[arg-type]
 
 
-def style(*sources: o.StyleSource, layers: tuple[o.LayerWeight, ...] = (), **fields: object):
+def style(*sources: o.StyleSource, layers: tuple[o.LayerWeight, ...] = (), **fields: Any):
     return pb.ReconstructStyleRequest(styles=sources or [source()], style_layers=layers, options=options(**fields))
 
 
-def content(data: bytes | None, **fields: object):
+def content(data: bytes | None, **fields: Any):
     image = None if data is None else o.InputImage(data=data)
     return pb.ReconstructContentRequest(content=image, options=options(**fields))
 
 
-def transfer(**fields: object):
+def transfer(**fields: Any):
     return pb.TransferStyleRequest(content=PICTURE, styles=[source()], options=options(), **fields)  # type: ignore[arg-type]
 
 
@@ -44,7 +45,7 @@ def speck() -> o.InputImage:
     return o.InputImage(data=encode(image))
 
 
-def layer(name: str, **fields: object) -> o.LayerWeight:
+def layer(name: str, **fields: Any) -> o.LayerWeight:
     return o.LayerWeight(layer=name, **fields)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import png as pypng
@@ -19,7 +20,7 @@ from tests.harness import encode, events, options, png, run, style_request, subm
 
 SIZE = 32
 # Steps so small that the result is the start.
-STAY = {"iterations": 1, "optimizer": o.OPTIMIZER_ADAM, "learning_rate": 1e-6}
+STAY: dict[str, Any] = {"iterations": 1, "optimizer": o.OPTIMIZER_ADAM, "learning_rate": 1e-6}
 
 
 def image(array: np.ndarray) -> o.InputImage:
@@ -38,18 +39,18 @@ def left_half(size: int = SIZE) -> np.ndarray:
 LEFT, RIGHT = image(left_half()), image(255 - left_half())
 
 
-def source(picture: o.InputImage | int = 0, **fields: object) -> o.StyleSource:
+def source(picture: o.InputImage | int = 0, **fields: Any) -> o.StyleSource:
     """A style, of a picture or of the generated picture of that seed."""
     chosen = o.InputImage(data=png(seed=picture)) if isinstance(picture, int) else picture
     return o.StyleSource(image=chosen, **fields)  # type: ignore[arg-type]
 
 
-def style(*sources: o.StyleSource, layers: tuple[str, ...] = (), **fields: object) -> pb.ReconstructStyleRequest:
+def style(*sources: o.StyleSource, layers: tuple[str, ...] = (), **fields: Any) -> pb.ReconstructStyleRequest:
     chosen = [o.LayerWeight(layer=name) for name in layers]
     return pb.ReconstructStyleRequest(styles=sources or [source()], style_layers=chosen, options=options(**fields))
 
 
-def transfer(server, content: o.InputImage, picture: o.InputImage, **fields: object) -> job_pb2.JobResult:
+def transfer(server, content: o.InputImage, picture: o.InputImage, **fields: Any) -> job_pb2.JobResult:
     """Runs a style transfer to its result."""
     request = pb.TransferStyleRequest(content=content, styles=[source(picture)], options=options(**fields))
     *_, last = submit(server, pb.EstimateJobRequest(transfer=request))
@@ -62,7 +63,7 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
-def painted(server, *sources: o.StyleSource, **fields: object) -> np.ndarray:
+def painted(server, *sources: o.StyleSource, **fields: Any) -> np.ndarray:
     """The picture of a style reconstruction."""
     return pixels(run(server, style(*sources, **fields)).image.data)  # type: ignore[arg-type]
 
@@ -81,7 +82,7 @@ def luma(picture: np.ndarray) -> np.ndarray:
 def test_a_mask_changes_only_its_region(server):
     # Adam moves each pixel by its own gradient alone; L-BFGS scales every step by what it sees everywhere. The left is
     # not untouched: its features look a few pixels across the border.
-    how = {
+    how: dict[str, Any] = {
         "layers": ("conv1_1", "conv2_1"), "iterations": 8, "optimizer": o.OPTIMIZER_ADAM, "model": "vgg19-random",
         # Both start alike; noise in the colors of the styles would not.
         "init": o.INIT_NOISE,
@@ -120,7 +121,7 @@ def test_a_source_mask_takes_the_style_from_its_region(server):
 def test_each_start_is_what_its_name_says(server):
     content, warm = np.asarray(Image.open(io.BytesIO(png(SIZE, SIZE)))).astype(int), o.InputImage(data=png(seed=3))
 
-    def start(**fields: object) -> np.ndarray:
+    def start(**fields: Any) -> np.ndarray:
         return pixels(transfer(server, image(content), warm, **(STAY | fields)).image.data)
 
     noise = start(init=o.INIT_NOISE)
@@ -161,7 +162,7 @@ def test_replicated_edges_see_no_frame_around_a_picture(server):
 
 def test_a_rescaled_average_passes_more_through_every_pooling(server):
     layers = ("conv2_1", "conv3_1", "conv4_1")
-    how = {"layers": layers, "precision": o.PRECISION_FLOAT32, **STAY}
+    how: dict[str, Any] = {"layers": layers, "precision": o.PRECISION_FLOAT32, **STAY}
     plain, rescaled, highest = (
         [term.loss for term in run(server, style(pooling=pooling, **how)).layer_losses]
         for pooling in (o.POOLING_AVERAGE, o.POOLING_AVERAGE_RESCALED, o.POOLING_MAX)
@@ -180,7 +181,7 @@ def test_relative_losses_are_fractions_of_their_targets(server):
         responses = server.models.ExtractFeatures(ExtractFeaturesRequest(image=picture, layers=layers))
         return list(arrays(list(responses)).values())
 
-    how = {
+    how: dict[str, Any] = {
         "layers": layers, "init_image": gray, "precision": o.PRECISION_FLOAT32, "padding": o.PADDING_ZEROS, **STAY
     }  # fmt: skip
     terms = run(server, style(source(square), loss_scale=o.LOSS_SCALE_RELATIVE, **how)).layer_losses
@@ -223,7 +224,7 @@ def test_luminance_keeps_the_colors_of_the_content(server):
 
 @pytest.mark.parametrize("color", [o.COLOR_MODE_MATCH, o.COLOR_MODE_HISTOGRAM], ids=["match", "histogram"])
 def test_matched_styles_have_the_colors_of_the_content(server, color):
-    how = {"iterations": 30, "init": o.INIT_NOISE}
+    how: dict[str, Any] = {"iterations": 30, "init": o.INIT_NOISE}
     plain, matched = (
         pixels(transfer(server, MUTED, WARM, color=chosen, **how).image.data) for chosen in (o.COLOR_MODE_STYLE, color)
     )
@@ -237,7 +238,7 @@ def test_matched_styles_have_the_colors_of_the_content(server, color):
 
 def test_averaging_delivers_the_mean_of_the_iterates(server):
     preview = o.PreviewOptions(format=o.IMAGE_FORMAT_PNG)
-    how = {"optimizer": o.OPTIMIZER_ADAM, "learning_rate": 40, "averaging": 0.9999, "preview": preview}
+    how: dict[str, Any] = {"optimizer": o.OPTIMIZER_ADAM, "learning_rate": 40, "averaging": 0.9999, "preview": preview}
 
     def last_and_result(iterations: int) -> tuple[np.ndarray, np.ndarray]:
         history = list(events(server.style.ReconstructStyle(style_request(iterations=iterations, **how))))
@@ -287,7 +288,7 @@ def test_the_usual_pyramid_depends_on_the_kind_and_the_optimizer(server):
 
 
 def test_a_time_limit_at_a_coarse_level_still_delivers_the_full_size(server):
-    how = {"size": 64, "scales": 2, "report_every": 2}
+    how: dict[str, Any] = {"size": 64, "scales": 2, "report_every": 2}
     start = run(server, style_request(**(how | STAY))).loss
     # Short: the more a level of 32 pixels is optimized, the less it is of the whole's statistics.
     limit = Duration(nanos=300_000_000)
@@ -304,7 +305,7 @@ def test_a_shorter_memory_of_the_curvature_takes_another_course(server):
 
 
 def test_tiles_make_the_picture_that_the_whole_makes(server):
-    how = {"size": 128, "iterations": 3, "precision": o.PRECISION_FLOAT32}
+    how: dict[str, Any] = {"size": 128, "iterations": 3, "precision": o.PRECISION_FLOAT32}
     whole, tiled = (run(server, style_request(**how, **tile)) for tile in ({}, {"tile_size": 64}))
     assert (recipe(whole)["tile_size"], recipe(tiled)["tile_size"]) == (0, 64)
     assert np.abs(pixels(whole.image.data) - pixels(tiled.image.data)).max() <= 1

@@ -4,6 +4,7 @@ import io
 import json
 import time
 from itertools import pairwise
+from typing import Any
 
 import grpc
 import pytest
@@ -125,7 +126,7 @@ def test_previews(server):
 
 
 def test_at_most_two_events_a_second_unless_asked_for_more(server):
-    def pauses(**fields: object) -> list[float]:
+    def pauses(**fields: Any) -> list[float]:
         request = style_request(iterations=1_000_000, size=32, **fields)
         if not fields:
             request.options.ClearField("report_every")

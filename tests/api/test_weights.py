@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.harness import events, options, png
 
 
-def transfer(server, content_weight: float, style_weight: float, **fields: object) -> list[job_pb2.JobEvent]:
+def transfer(server, content_weight: float, style_weight: float, **fields: Any) -> list[job_pb2.JobEvent]:
     """The events of a small style transfer."""
     return list(
         events(

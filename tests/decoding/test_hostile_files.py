@@ -7,6 +7,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -152,7 +153,7 @@ def avif_that_claims(width: int, height: int) -> bytes:
     return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
 
 
-def heic(**options: object) -> bytes:
+def heic(**options: Any) -> bytes:
     """A HEIC of tiles."""
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def work(
     *,
     headed: Collection[str] = (),
     channels: dict[str, tuple[int, int]] = CHANNELS,
-    **fields: object,
+    **fields: Any,
 ) -> Workload:
     """The test network as the cost model sees it, as far as the deepest layer needed."""
     names = list(channels)[: 1 + max(map(list(channels).index, style + content))]

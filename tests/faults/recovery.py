@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gramophone.v1 import job_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
@@ -16,7 +17,7 @@ ALONE = ("--threads", "1")
 OFTEN = (*ALONE, "--checkpoint-every", "0.05")
 
 
-def request(seed: int, iterations: int = 300, **fields: object) -> pb.ReconstructStyleRequest:
+def request(seed: int, iterations: int = 300, **fields: Any) -> pb.ReconstructStyleRequest:
     """A job of some seconds that outlives its stream."""
     preview = options_pb2.PreviewOptions(every=0)
     made = style_request(seed=seed, size=32, iterations=iterations, report_every=5, preview=preview, **fields)

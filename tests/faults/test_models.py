@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -42,7 +43,7 @@ class Folder:
         manifest = replace(self.builtin.manifest, name="mine")
         return self.store.add(manifest, self.builtin.path.read_bytes() if data is None else data)
 
-    def describe(self, **changes: object) -> None:
+    def describe(self, **changes: Any) -> None:
         """Changes the manifest, but not the file."""
         self.manifest.write_text(json.dumps(json.loads(self.manifest.read_text()) | changes))
 

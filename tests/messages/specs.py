@@ -11,7 +11,7 @@ from gramophone_server.models.store import BUILTIN_MODEL
 PICTURE = Picture(64, 64, b"", "0" * 64)
 
 
-def make_spec(side: int = 64, **fields: object) -> JobSpec:
+def make_spec(side: int = 64, **fields: Any) -> JobSpec:
     """A style reconstruction on a square canvas, changed by `fields`."""
     options = SynthesisOptions(
         model=BUILTIN_MODEL, size=side, fit="square", iterations=10, optimizer="adam", learning_rate=10.0, init="noise",
@@ -26,7 +26,7 @@ def make_spec(side: int = 64, **fields: object) -> JobSpec:
     return changed(spec, **fields)
 
 
-def changed(spec: JobSpec, **fields: object) -> JobSpec:
+def changed(spec: JobSpec, **fields: Any) -> JobSpec:
     """The spec with other values of its fields and of its options."""
     own = {name: value for name, value in fields.items() if name in JobSpec.__dataclass_fields__}
     options: dict[str, Any] = {name: value for name, value in fields.items() if name not in own}

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_preprocessing_is_one_formula_for_arrays_and_tensors(library):
     assert got[0].tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def changed(**values: object) -> str:
+def changed(**values: Any) -> str:
     return json.dumps(json.loads(MANIFEST.to_json()) | values)
 
 

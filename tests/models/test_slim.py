@@ -1,6 +1,7 @@
 """The built-in model that is used unless another is asked for."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_content_is_smoothed_a_little_beside_relative_losses(tmp_path):
     """Not where there is none, nor in the paper's units, nor for other models; and whoever asks gets what is asked."""
     read = partial(read_job, model="vgg19-slim", models=tmp_path)
 
-    def weight(kind: str, **options: object) -> float:
+    def weight(kind: str, **options: Any) -> float:
         return read(estimate_request(kind, [png()] * (2 if kind == "transfer" else 1), **options)).options.tv_weight
 
     assert weight("content") == weight("transfer") == 1e-5

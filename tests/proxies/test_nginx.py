@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gramophone
-from gramophone import aio
+from gramophone import Options, aio
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.harness import ServerProcess, options, png, wait_until
 from tests.proxies.nginx import Nginx
@@ -17,7 +17,7 @@ from tests.sdk.conftest import connect  # noqa: F401 - a fixture
 from tests.sdk.flaky_server import ITERATIONS, FlakyServer
 
 ALL = list(range(1, ITERATIONS + 1))
-ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 60}
+ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 60}
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import inspect
 import pytest
 
 import gramophone
-from gramophone import aio
+from gramophone import Options, aio
 from tests.harness import png
 
-SMALL = {"size": 32, "iterations": 6, "report_every": 2}
-ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2}
+SMALL: Options = {"size": 32, "iterations": 6, "report_every": 2}
+ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2}
 
 
 def surface(cls: type) -> dict[str, list[str]]:

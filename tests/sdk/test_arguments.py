@@ -3,11 +3,12 @@
 import math
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from gramophone import Options
 from gramophone.arguments import integer, number
 from gramophone.requests import (
     Style,
@@ -186,5 +187,5 @@ def test_ranges_are_the_servers_and_name_the_option_too(server):
             if name in ("priority", "bit_depth", "seed"):
                 continue
             with pytest.raises(gramophone.InvalidRequestError) as caught:
-                client.style(IMAGE, **{name: -1})
+                client.style(IMAGE, **cast(Options, {name: -1}))
             assert name.removeprefix("preview_") in caught.value.violations[0].field

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 import gramophone
+from gramophone import Options
 from tests.harness import ServerProcess, png, wait_until
 
-SMALL = {"size": 32, "iterations": 2}
-ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
+SMALL: Options = {"size": 32, "iterations": 2}
+ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
 
 
 def method(client: Any, name: str) -> Any:

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 import gramophone
+from gramophone import Options
 from tests.harness import ServerProcess, png, wait_until
 
-SMALL = {"size": 32, "iterations": 6, "report_every": 2}
-ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2}
+SMALL: Options = {"size": 32, "iterations": 6, "report_every": 2}
+ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2}
 
 
 @pytest.fixture(scope="module")

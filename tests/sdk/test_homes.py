@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import gramophone
-from gramophone import aio
+from gramophone import Options, aio
 from tests.harness import png
 
-SMALL = {"size": 32, "iterations": 6, "report_every": 2}
+SMALL: Options = {"size": 32, "iterations": 6, "report_every": 2}
 _SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
-ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
+ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
 
 
 def program(server: Any, text: str, **environment: str) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import gramophone
-from gramophone import aio
+from gramophone import Options, aio
 from tests.harness import png
 from tests.sdk.flaky_server import ITERATIONS, FlakyServer
 
 ALL = list(range(1, ITERATIONS + 1))
-ENDLESS = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
+ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -170,7 +171,7 @@ def test_closing_a_stream_still_cancels_its_job(mutual):
     assert "Traceback" not in mutual.server.read_log()
 
 
-FILES = {"tls_certificate": Path("c"), "tls_key": Path("k")}
+FILES: dict[str, Any] = {"tls_certificate": Path("c"), "tls_key": Path("k")}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])

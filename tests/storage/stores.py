@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from gramophone_server.blobs import BlobStore
 from gramophone_server.messages.events import EncodedPicture, Event, Failure, LossTerm, Progress, Result
@@ -28,12 +29,12 @@ def progress(iteration: int, preview: EncodedPicture | None = None) -> Progress:
     return Progress(iteration, 100, 1.0 / iteration, TERMS, 1.0, 0.5, 0.5, preview)
 
 
-def make(number: int, **fields: object) -> Job:
+def make(number: int, **fields: Any) -> Job:
     return Job(f"{number:04}", spec_of(b"abc").without_pixels(), **fields)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
-async def opened(folder: Path | None, **options: object) -> AsyncIterator[tuple[JobStore, list[Job]]]:
+async def opened(folder: Path | None, **options: Any) -> AsyncIterator[tuple[JobStore, list[Job]]]:
     store = JobStore(DataFolder(folder), databases.of_folder(folder), **options)  # type: ignore[arg-type]
     try:
         unfinished = await store.open()

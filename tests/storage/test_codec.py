@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_a_spec_keeps_what_is_wrong_with_its_pictures():
     assert codec.decode_spec(codec.encode_spec(damaged)).warnings == ["content.data is damaged."]
 
 
-def changed(spec: JobSpec, **values: object) -> str:
+def changed(spec: JobSpec, **values: Any) -> str:
     """The spec as JSON in which some values, or some of its options, are others."""
     kept = json.loads(codec.encode_spec(spec))
     options = {name: value for name, value in values.items() if name in kept["options"]}
@@ -50,7 +51,7 @@ def changed(spec: JobSpec, **values: object) -> str:
     return json.dumps(kept | {name: value for name, value in values.items() if name not in options})
 
 
-def second_form(spec: JobSpec, **values: object) -> str:
+def second_form(spec: JobSpec, **values: Any) -> str:
     """The spec as version 2 has it: the options are fields of the spec itself, and `paced` stands for 0."""
     kept = json.loads(changed(spec, version=2)) | {"paced": False}
     options = kept.pop("options")
@@ -58,7 +59,7 @@ def second_form(spec: JobSpec, **values: object) -> str:
     return json.dumps(kept | options | {"tile_size": None} | values)
 
 
-def first_form(spec: JobSpec, **values: object) -> str:
+def first_form(spec: JobSpec, **values: Any) -> str:
     """The spec as the earliest servers wrote it: as version 2, but without a version, and without `paced`."""
     kept = json.loads(second_form(spec, **values))
     del kept["version"], kept["paced"]

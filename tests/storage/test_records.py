@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ def lacks(text: str, field: str) -> str:
     return json.dumps(values)
 
 
-def has(text: str, **fields: object) -> str:
+def has(text: str, **fields: Any) -> str:
     return json.dumps(json.loads(text) | fields)
 
 
@@ -50,7 +51,7 @@ BROKEN = {
 }
 
 
-def change(folder: Path, job_id: str, **values: object) -> None:
+def change(folder: Path, job_id: str, **values: Any) -> None:
     """Changes columns of a job's row; a function is given what is there."""
     engine = engine_of(folder)
     with engine.begin() as connection:
@@ -60,7 +61,7 @@ def change(folder: Path, job_id: str, **values: object) -> None:
     engine.dispose()
 
 
-def change_event(folder: Path, job_id: str, number: int, **values: object) -> None:
+def change_event(folder: Path, job_id: str, number: int, **values: Any) -> None:
     engine = engine_of(folder)
     with engine.begin() as connection:
         wanted = event_rows.c.job_id == job_id, event_rows.c.sequence == number

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import shutil
 import time
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -123,7 +124,7 @@ async def test_queries(tmp_path):
             if number > 2:
                 await run(store, job, 1, result() if number == 3 else Failure("INTERNAL", "why"))
 
-        async def ids(**fields: object) -> list[str]:
+        async def ids(**fields: Any) -> list[str]:
             return [job.id for job in await store.find(Query(10, **fields))]  # type: ignore[arg-type]
 
         assert await ids() == ["0004", "0003", "0002", "0001"]

@@ -1,6 +1,7 @@
 """A margin makes the canvas larger; what lies on it goes on as its mirror image, and only the middle is kept."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ def inside(picture: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     "options", [{}, {"init": "image"}, {"color": "luminance"}, {"bit_depth": 16}, {"tile_size": 64}]
 )
-def test_it_is_the_middle_of_a_larger_picture(options: dict[str, object]) -> None:
+def test_it_is_the_middle_of_a_larger_picture(options: dict[str, Any]) -> None:
     content, start = pixels(png(SIDE, SIDE, seed=5)), pixels(png(SIDE, SIDE, seed=6))
-    small = options | ({"init": Image.fromarray(start)} if options.get("init") else {})
-    large = options | ({"init": grown(start)} if options.get("init") else {})
+    small: dict[str, Any] = options | ({"init": Image.fromarray(start)} if options.get("init") else {})
+    large: dict[str, Any] = options | ({"init": grown(start)} if options.get("init") else {})
     got = paint(content=Image.fromarray(content), size=SIDE, scales=1, padding="margin", **small)
     expected = paint(content=grown(content), size=GROWN, scales=1, padding="zeros", styles=LARGE, **large)
     assert got.picture.shape == (SIDE, SIDE, 3)

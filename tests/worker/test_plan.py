@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +24,11 @@ def manifest(tmp_path_factory) -> Manifest:
     return ModelStore(tmp_path_factory.mktemp("models")).get(BUILTIN_MODEL).manifest
 
 
-def job(side: int = 1024, **fields: object) -> JobSpec:
+def job(side: int = 1024, **fields: Any) -> JobSpec:
     return make_spec(side, **fields)
 
 
-def in_tiles(manifest: Manifest, side: int, **fields: object) -> Plan:
+def in_tiles(manifest: Manifest, side: int, **fields: Any) -> Plan:
     return plan(job(tile_size=side, **fields), manifest, CPU, PLENTY)
 
 

@@ -111,7 +111,10 @@ def test_the_ends_of_a_float():
     least, most = 5e-324, 1.7e308
     expected = paint(content_weight=1.0, style_weight=1.0).picture.astype(int)
     for c, layer in ((most, most), (least, least), (most, least), (least, most)):
-        layers = {"style_layers": dict.fromkeys(STYLE_LAYERS, layer / 5), "content_layers": {"conv4_2": layer}}
+        layers: dict[str, Any] = {
+            "style_layers": dict.fromkeys(STYLE_LAYERS, layer / 5),
+            "content_layers": {"conv4_2": layer},
+        }
         if layer == least:
             layers = {"style_layers": dict.fromkeys(STYLE_LAYERS, layer), "content_layers": {"conv4_2": layer}}
         made = paint(content_weight=c, style_weight=c, **layers)

@@ -1,4 +1,4 @@
-"""Jobs that are cancelled when their client leaves: what is taken for leaving, and what is not."""
+"""Jobs that are cancelled when their client disconnects: which stream ends count as a disconnect, and which do not."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ GRACE = 0.2
 
 
 class Call:
-    """A call of a client of that name, with so much time left; None for no deadline."""
+    """A fake gRPC context: `client` is the client's name ("" for none), `left` the seconds to its deadline, or None."""
 
     def __init__(self, client: str, left: float | None) -> None:
         self._client = client
@@ -26,8 +26,8 @@ class Call:
         return self._left
 
 
-class Desk:
-    """An attendance of one job, and what it cancels."""
+class Tracked:
+    """An `Attendance` with one job, and the ids of the jobs that it cancels."""
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
@@ -45,75 +45,75 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def tracked() -> Tracked:
+    return Tracked()
 
 
-async def test_a_client_that_leaves_has_its_job_cancelled_after_a_while(desk):
-    with desk.submission():
+async def test_a_job_is_cancelled_some_seconds_after_its_client_disconnects(tracked):
+    with tracked.submission():
         await asyncio.sleep(2 * GRACE)
     await asyncio.sleep(GRACE / 2)
-    assert desk.cancelled == []
+    assert tracked.cancelled == []
     await asyncio.sleep(GRACE)
-    assert desk.cancelled == ["one"]
+    assert tracked.cancelled == ["one"]
 
 
-async def test_one_that_comes_back_in_time_has_not_left(desk):
-    with desk.submission():
+async def test_a_client_that_reconnects_in_time_keeps_its_job(tracked):
+    with tracked.submission():
         pass
     await asyncio.sleep(GRACE / 2)
-    with desk.watch():
+    with tracked.watch():
         await asyncio.sleep(2 * GRACE)
-        assert desk.cancelled == []
+        assert tracked.cancelled == []
     await asyncio.sleep(2 * GRACE)
-    assert desk.cancelled == ["one"]
+    assert tracked.cancelled == ["one"]
 
 
-async def test_one_of_several_streams_is_enough(desk):
-    """A stream that is lost may be noticed long after the client has come back."""
-    with desk.submission():
-        with desk.submission():
+async def test_one_open_stream_of_several_keeps_the_job(tracked):
+    """The server may notice a broken stream long after the client has reconnected."""
+    with tracked.submission():
+        with tracked.submission():
             pass
         await asyncio.sleep(2 * GRACE)
-        assert desk.cancelled == []
+        assert tracked.cancelled == []
 
 
 @pytest.mark.parametrize("other", ["another", ""])
-async def test_others_that_watch_do_not_keep_it(desk, other):
-    with desk.watch(client=other):
-        with desk.submission(client=other and "me"):
+async def test_watchers_of_other_clients_do_not_keep_the_job(tracked, other):
+    with tracked.watch(client=other):
+        with tracked.submission(client=other and "me"):
             pass
-        with desk.watch(client=other):
+        with tracked.watch(client=other):
             await asyncio.sleep(2 * GRACE)
-    assert desk.cancelled == ["one"]
+    assert tracked.cancelled == ["one"]
 
 
-async def test_who_has_no_name_comes_back_by_submitting_again(desk):
-    with desk.submission(client=""):
+async def test_a_client_without_a_name_reconnects_by_submitting_again(tracked):
+    with tracked.submission(client=""):
         pass
     await asyncio.sleep(GRACE / 2)
-    with desk.submission(client=""):
+    with tracked.submission(client=""):
         await asyncio.sleep(2 * GRACE)
-        assert desk.cancelled == []
+        assert tracked.cancelled == []
 
 
-async def test_a_job_that_goes_on_does(desk):
-    with desk.submission(ends=False):
+async def test_a_job_that_may_outlive_its_client_is_not_cancelled(tracked):
+    with tracked.submission(ends=False):
         pass
     await asyncio.sleep(2 * GRACE)
-    assert desk.cancelled == []
+    assert tracked.cancelled == []
 
 
-async def test_a_stream_that_runs_out_of_time_is_no_leaving(desk):
-    with desk.submission(left=0.0):
+async def test_a_stream_that_ends_at_its_deadline_is_not_a_disconnect(tracked):
+    with tracked.submission(left=0.0):
         pass
     await asyncio.sleep(2 * GRACE)
-    assert desk.cancelled == []
+    assert tracked.cancelled == []
 
 
-async def test_a_job_that_has_ended_meanwhile_is_left_alone(desk):
-    with desk.submission():
+async def test_a_job_that_ended_in_the_meantime_is_not_cancelled(tracked):
+    with tracked.submission():
         pass
-    desk.job.end(desk.job.ending(None))
+    tracked.job.end(tracked.job.ending(None))
     await asyncio.sleep(2 * GRACE)
-    assert desk.cancelled == []
+    assert tracked.cancelled == []

@@ -1,4 +1,4 @@
-"""Whatever a client can get wrong: the right status, the field named, the server unharmed."""
+"""Invalid requests: each gets the right status and the name of the wrong field, and the server keeps working."""
 
 import math
 from typing import Any
@@ -39,7 +39,7 @@ def transfer(**fields: Any):
 
 
 def speck() -> o.InputImage:
-    """A mask of which nothing is left when it is squeezed to a small picture."""
+    """A black mask with one white pixel, which is lost when the mask is scaled down to a small picture."""
     image = Image.new("L", (2000, 2000))
     image.putpixel((0, 0), 255)
     return o.InputImage(data=encode(image))
@@ -49,7 +49,7 @@ def layer(name: str, **fields: Any) -> o.LayerWeight:
     return o.LayerWeight(layer=name, **fields)  # type: ignore[arg-type]
 
 
-# name: (request, status, field, words of the reason)
+# name: (request, expected status, field, words of the description)
 CASES = {
     "no picture": (content(None), INVALID, "content.data", "empty"),
     "no style": (pb.ReconstructStyleRequest(options=options()), INVALID, "styles", "0 pictures"),
@@ -206,7 +206,7 @@ def call(server: ServerProcess, request: object) -> None:
 
 
 def violations(error: grpc.RpcError) -> dict[str, str]:
-    """Field and reason of each violation in an error's details."""
+    """Returns the description of each field violation in an error's details, by field."""
     metadata = dict(error.trailing_metadata())
     status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
     assert status.code == error.code().value[0]
@@ -220,7 +220,7 @@ def violations(error: grpc.RpcError) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_request(server, case):
+def test_invalid_request_names_the_field(server, case):
     request, code, field, words = CASES[case]
     with pytest.raises(grpc.RpcError) as caught:
         call(server, request)
@@ -230,14 +230,14 @@ def test_bad_request(server, case):
     assert words in found[field]
 
 
-def test_all_mistakes_are_told_at_once(server):
+def test_all_invalid_fields_are_reported_at_once(server):
     with pytest.raises(grpc.RpcError) as caught:
         call(server, style(source(weight=-1), iterations=0, size=7, scales=9))
     wrong = {"styles[0].weight", "options.iterations", "options.size", "options.scales"}
     assert set(violations(caught.value)) == wrong
 
 
-def test_an_estimate_is_asked_for_as_strictly_as_a_job(server):
+def test_an_estimate_is_validated_like_a_job(server):
     for request, field in (
         (pb.EstimateJobRequest(), "job"),
         (pb.EstimateJobRequest(style=style(plateau=2)), "options.plateau"),
@@ -250,14 +250,14 @@ def test_an_estimate_is_asked_for_as_strictly_as_a_job(server):
         assert field in violations(caught.value)
 
 
-def test_a_message_beyond_the_limit(server):
+def test_a_message_above_the_size_limit_is_refused(server):
     with pytest.raises(grpc.RpcError) as caught:
         call(server, content(b"x" * (129 << 20)))
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("method", ["GetJob", "CancelJob", "WatchJob"])
-def test_unknown_job(server, method):
+def test_an_unknown_job_is_not_found(server, method):
     request = getattr(job_service_pb2, f"{method}Request")
     for job_id, code in (("nobody", NOT_FOUND), ("", INVALID)):
         with pytest.raises(grpc.RpcError) as caught:
@@ -278,7 +278,7 @@ def test_unknown_job(server, method):
         ({"kind": model_service_pb2.FEATURE_KIND_MAP, "size": 4096}, INVALID, "layers"),
     ],
 )
-def test_bad_feature_requests(server, fields, code, field):
+def test_invalid_feature_requests(server, fields, code, field):
     request = model_service_pb2.ExtractFeaturesRequest(**({"image": PICTURE} | fields))
     with pytest.raises(grpc.RpcError) as caught:
         list(server.models.ExtractFeatures(request))
@@ -286,7 +286,7 @@ def test_bad_feature_requests(server, fields, code, field):
     assert field in violations(caught.value)
 
 
-def test_bad_list_requests(server):
+def test_invalid_list_requests(server):
     for fields, field in (
         ({"page_size": 0}, "page_size"),
         ({"states": [99]}, "states[0]"),
@@ -299,6 +299,6 @@ def test_bad_list_requests(server):
         assert field in violations(caught.value)
 
 
-def test_the_server_is_unharmed(server):
+def test_the_server_still_works_after_invalid_requests(server):
     assert run(server, style_request()).image.data.startswith(b"\x89PNG")
     assert "Traceback" not in server.read_log()

@@ -1,4 +1,4 @@
-"""Damaged pictures are painted, and the recipe says what is wrong with them."""
+"""Jobs with damaged pictures run, and the recipe says what is wrong with the pictures."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.
 GOOD, HALF = encode(PHOTO, "JPEG"), encode(PHOTO, "JPEG")[:-1200]
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_the_recipe_says_what_is_wrong_with_its_pictures(server: ServerProcess, ahead):
+@pytest.mark.parametrize("uploaded", [False, True])
+def test_the_recipe_has_warnings_about_damaged_pictures(server: ServerProcess, uploaded):
     with gramophone.Client(server.address) as client:
-        cut = gramophone.Uploaded(client.upload(HALF)) if ahead else HALF
+        cut = gramophone.Uploaded(client.upload(HALF)) if uploaded else HALF
         style = gramophone.Style(GOOD, mask=cut)
         result = client.transfer(cut, style, size=32, iterations=1, model="vgg19-random").result()
-        field = "sha256" if ahead else "data"
+        field = "sha256" if uploaded else "data"
         first, second = result.recipe["warnings"]
         assert first == f"styles[0].mask.{field} is damaged, it lacks its end" + first.partition("its end")[2]
         assert second.startswith(f"content.{field} is damaged, it lacks its end: the last ")
@@ -25,7 +25,7 @@ def test_the_recipe_says_what_is_wrong_with_its_pictures(server: ServerProcess, 
         assert "damaged" not in str(whole.recipe)
 
 
-def test_a_picture_that_cannot_be_read_is_refused_with_its_field(server: ServerProcess):
+def test_an_unreadable_picture_is_refused_with_the_name_of_its_field(server: ServerProcess):
     with gramophone.Client(server.address) as client, pytest.raises(gramophone.InvalidRequestError) as caught:
         client.transfer(GOOD, b"%PDF-1.7 of no use", size=32, iterations=1)
     assert "styles[0].image.data" in str(caught.value)

@@ -1,4 +1,4 @@
-"""What each option does to a picture."""
+"""The effect of each option on the picture."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from gramophone.v1.model_service_pb2 import ExtractFeaturesRequest
 from tests.harness import encode, events, options, png, run, style_request, submit
 
 SIZE = 32
-# Steps so small that the result is the start.
+# One Adam step so small that the result equals the initial picture.
 STAY: dict[str, Any] = {"iterations": 1, "optimizer": o.OPTIMIZER_ADAM, "learning_rate": 1e-6}
 
 
@@ -32,7 +32,7 @@ def flat(*color: int, size: int = SIZE) -> np.ndarray:
 
 
 def left_half(size: int = SIZE) -> np.ndarray:
-    """White on the left, black on the right."""
+    """A gray picture that is white on the left and black on the right."""
     return np.repeat(np.where(np.arange(size) < size // 2, 255, 0)[None], size, axis=0)
 
 
@@ -40,7 +40,7 @@ LEFT, RIGHT = image(left_half()), image(255 - left_half())
 
 
 def source(picture: o.InputImage | int = 0, **fields: Any) -> o.StyleSource:
-    """A style, of a picture or of the generated picture of that seed."""
+    """A style from a picture, or from a generated picture if `picture` is a seed."""
     chosen = o.InputImage(data=png(seed=picture)) if isinstance(picture, int) else picture
     return o.StyleSource(image=chosen, **fields)  # type: ignore[arg-type]
 
@@ -59,12 +59,12 @@ def transfer(server, content: o.InputImage, picture: o.InputImage, **fields: Any
 
 
 def pixels(data: bytes) -> np.ndarray:
-    """RGB of a file, as signed numbers."""
+    """The RGB values of a picture file, as signed integers."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
 def painted(server, *sources: o.StyleSource, **fields: Any) -> np.ndarray:
-    """The picture of a style reconstruction."""
+    """The pixels of a style reconstruction."""
     return pixels(run(server, style(*sources, **fields)).image.data)  # type: ignore[arg-type]
 
 
@@ -80,11 +80,11 @@ def luma(picture: np.ndarray) -> np.ndarray:
 
 
 def test_a_mask_changes_only_its_region(server):
-    # Adam moves each pixel by its own gradient alone; L-BFGS scales every step by what it sees everywhere. The left is
-    # not untouched: its features look a few pixels across the border.
+    # Adam moves each pixel by its own gradient only; L-BFGS scales each step by all gradients. The left half still
+    # changes a little: the receptive fields of its features reach a few pixels across the border.
     how: dict[str, Any] = {
         "layers": ("conv1_1", "conv2_1"), "iterations": 8, "optimizer": o.OPTIMIZER_ADAM, "model": "vgg19-random",
-        # Both start alike; noise in the colors of the styles would not.
+        # Both jobs start from the same noise; noise in the colors of the styles would differ.
         "init": o.INIT_NOISE,
     }  # fmt: skip
     pictures = [
@@ -96,12 +96,12 @@ def test_a_mask_changes_only_its_region(server):
     assert difference[:, :12].mean() < difference[:, 20:].mean() / 10
 
 
-def test_losses_name_their_region(server):
+def test_losses_have_the_number_of_their_region(server):
     plain = run(server, style(source(0), source(1)))
     assert not any(term.HasField("region") for term in plain.layer_losses)
     masked = run(server, style(source(0), source(1, mask=LEFT), source(2, mask=RIGHT), source(3, mask=LEFT)))
     regions = [term.region if term.HasField("region") else None for term in masked.layer_losses]
-    # The two of the left share a term, and so do those without a mask.
+    # Styles with the same mask share a region: the two on the left. Styles without a mask have no region.
     assert regions == [None] * 5 + [1] * 5 + [2] * 5
 
 
@@ -115,10 +115,10 @@ def test_a_source_mask_takes_the_style_from_its_region(server):
     assert blue[..., 2].mean() > blue[..., 0].mean() + 60
 
 
-# Starts
+# Initial pictures
 
 
-def test_each_start_is_what_its_name_says(server):
+def test_each_init_starts_from_the_picture_that_it_names(server):
     content, warm = np.asarray(Image.open(io.BytesIO(png(SIZE, SIZE)))).astype(int), o.InputImage(data=png(seed=3))
 
     def start(**fields: Any) -> np.ndarray:
@@ -134,13 +134,13 @@ def test_each_start_is_what_its_name_says(server):
     assert not np.array_equal(start(init=o.INIT_NOISE, seed=1), noise)
 
 
-def test_style_statistics_start_in_the_colors_of_the_style(server):
+def test_init_style_statistics_has_the_colors_of_the_style(server):
     rng = np.random.default_rng(0)
     light = rng.normal(0, 20, (SIZE, SIZE, 1))
     warm = np.clip(flat(180, 120, 60) + light, 0, 255).astype(np.uint8)
     start = painted(server, source(image(warm)), init=o.INIT_STYLE_STATISTICS, **STAY)
     assert start.mean((0, 1)) == pytest.approx([180, 120, 60], abs=4)
-    # Noise of one hue, as the style's: brighter in all channels or in none.
+    # The noise is gray like the style's: all channels get brighter or darker together.
     assert start.std((0, 1)) == pytest.approx([20, 20, 20], abs=3)
     assert np.corrcoef(start[..., 0].ravel(), start[..., 2].ravel())[0, 1] > 0.98
 
@@ -148,8 +148,8 @@ def test_style_statistics_start_in_the_colors_of_the_style(server):
 # The network and the loss
 
 
-def test_replicated_edges_see_no_frame_around_a_picture(server):
-    # The frame of zeros is a smaller part of a picture twice as large, so that even gray does not match gray.
+def test_replicated_padding_adds_no_frame_around_a_picture(server):
+    # The padding of zeros is a smaller part of a picture twice as large, so that gray does not match gray at scale 2.
     gray = image(flat(128, 128, 128))
     sources = [source(gray, scale=2)]
     zeros, replicate = (
@@ -160,7 +160,7 @@ def test_replicated_edges_see_no_frame_around_a_picture(server):
     assert replicate < 1e-6 * zeros
 
 
-def test_a_rescaled_average_passes_more_through_every_pooling(server):
+def test_rescaled_average_pooling_increases_the_losses_after_each_pooling(server):
     layers = ("conv2_1", "conv3_1", "conv4_1")
     how: dict[str, Any] = {"layers": layers, "precision": o.PRECISION_FLOAT32, **STAY}
     plain, rescaled, highest = (
@@ -191,7 +191,7 @@ def test_relative_losses_are_fractions_of_their_targets(server):
     assert [term.weight for term in paper] == [0.5, 0.5]
 
 
-def test_several_styles_each_at_its_own_scale(server):
+def test_each_style_has_its_own_scale(server):
     def run_at(*scales: float) -> job_pb2.JobResult:
         return run(server, style(*(source(seed, scale=scale) for seed, scale in enumerate(scales))))
 
@@ -207,11 +207,11 @@ MUTED = image(np.clip(pixels(png(SIZE, SIZE)) // 4 + [60, 90, 130], 0, 255))
 WARM = image(np.clip(pixels(png(SIZE, SIZE, seed=1)) // 2 + [120, 60, 0], 0, 255))
 
 
-def test_luminance_keeps_the_colors_of_the_content(server):
+def test_color_mode_luminance_keeps_the_colors_of_the_content(server):
     content = pixels(MUTED.data)
 
     def change(color: o.ColorMode.ValueType) -> tuple[np.ndarray, np.ndarray]:
-        """How far the result's colors and its brightness are from the content's."""
+        """Returns the absolute differences in color and in brightness between the result and the content."""
         result = pixels(transfer(server, MUTED, WARM, color=color, iterations=20, model="vgg19-random").image.data)
         colors = (result - luma(result)[..., None]) - (content - luma(content)[..., None])
         return np.abs(colors), np.abs(luma(result) - luma(content))
@@ -223,7 +223,7 @@ def test_luminance_keeps_the_colors_of_the_content(server):
 
 
 @pytest.mark.parametrize("color", [o.COLOR_MODE_MATCH, o.COLOR_MODE_HISTOGRAM], ids=["match", "histogram"])
-def test_matched_styles_have_the_colors_of_the_content(server, color):
+def test_color_modes_match_and_histogram_give_the_result_the_colors_of_the_content(server, color):
     how: dict[str, Any] = {"iterations": 30, "init": o.INIT_NOISE}
     plain, matched = (
         pixels(transfer(server, MUTED, WARM, color=chosen, **how).image.data) for chosen in (o.COLOR_MODE_STYLE, color)
@@ -233,10 +233,10 @@ def test_matched_styles_have_the_colors_of_the_content(server, color):
     assert np.abs(plain.mean((0, 1)) - wanted).max() > 24
 
 
-# The course of an optimization
+# The optimization
 
 
-def test_averaging_delivers_the_mean_of_the_iterates(server):
+def test_averaging_returns_the_mean_of_the_iterates(server):
     preview = o.PreviewOptions(format=o.IMAGE_FORMAT_PNG)
     how: dict[str, Any] = {"optimizer": o.OPTIMIZER_ADAM, "learning_rate": 40, "averaging": 0.9999, "preview": preview}
 
@@ -254,12 +254,12 @@ def test_averaging_delivers_the_mean_of_the_iterates(server):
 
 def test_a_plateau_ends_the_job_early(server):
     result = run(server, style_request(**(STAY | {"iterations": 200, "report_every": 10, "plateau": 0.5})))
-    # 50 iterations after the first report.
+    # A plateau is measured over 50 iterations; the first report is at 10.
     assert result.iterations == 60
     assert recipe(result)["iterations"] == 60
 
 
-def test_a_pyramid_begins_coarse(server):
+def test_a_pyramid_starts_at_the_coarse_level(server):
     preview = o.PreviewOptions(format=o.IMAGE_FORMAT_PNG)
     result = run(server, style_request(size=64, iterations=16, scales=2))
     assert recipe(result)["levels"] == [
@@ -273,7 +273,7 @@ def test_a_pyramid_begins_coarse(server):
     assert (last.preview.width, last.preview.height) == (32, 32)
 
 
-def test_the_usual_pyramid_depends_on_the_kind_and_the_optimizer(server):
+def test_the_default_pyramid_depends_on_the_kind_and_the_optimizer(server):
     def sides(result: job_pb2.JobResult) -> list[int]:
         return [level["width"] for level in recipe(result)["levels"]]  # type: ignore[attr-defined]
 
@@ -290,21 +290,21 @@ def test_the_usual_pyramid_depends_on_the_kind_and_the_optimizer(server):
 def test_a_time_limit_at_a_coarse_level_still_delivers_the_full_size(server):
     how: dict[str, Any] = {"size": 64, "scales": 2, "report_every": 2}
     start = run(server, style_request(**(how | STAY))).loss
-    # Short: the more a level of 32 pixels is optimized, the less it is of the whole's statistics.
+    # Short, because the longer the level of 32 pixels is optimized, the worse it fits the statistics at 64 pixels.
     limit = Duration(nanos=300_000_000)
     result = run(server, style_request(iterations=1_000_000, time_limit=limit, **how))
-    assert result.iterations < 125_000  # an eighth: the coarse level was not done
+    assert result.iterations < 125_000  # An eighth of all iterations: the coarse level was not finished.
     assert pixels(result.image.data).shape == (64, 64, 3)
     assert result.loss < 0.5 * start
 
 
-def test_a_shorter_memory_of_the_curvature_takes_another_course(server):
+def test_lbfgs_history_changes_the_result(server):
     short, long = (run(server, style_request(iterations=10, lbfgs_history=n)) for n in (1, 30))
     assert short.image.data != long.image.data
     assert recipe(short)["lbfgs_history"] == 1
 
 
-def test_tiles_make_the_picture_that_the_whole_makes(server):
+def test_a_tiled_job_makes_the_same_picture_as_an_untiled_job(server):
     how: dict[str, Any] = {"size": 128, "iterations": 3, "precision": o.PRECISION_FLOAT32}
     whole, tiled = (run(server, style_request(**how, **tile)) for tile in ({}, {"tile_size": 64}))
     assert (recipe(whole)["tile_size"], recipe(tiled)["tile_size"]) == (0, 64)
@@ -316,17 +316,17 @@ def test_tiles_make_the_picture_that_the_whole_makes(server):
 
 
 def file(server, format: o.ImageFormat.ValueType, bit_depth: int) -> bytes:
-    """The file of a job that is always the same."""
+    """The result file of the same small job, in another format or bit depth."""
     result = run(server, style_request(result=o.ResultOptions(format=format, bit_depth=bit_depth)))
     assert result.image.format == format
     return result.image.data
 
 
-def test_a_16_bit_png(server):
+def test_a_16_bit_png_has_16_bits_of_precision_and_a_color_profile(server):
     width, height, rows, info = pypng.Reader(bytes=file(server, o.IMAGE_FORMAT_PNG, 16)).read()
     fine = np.vstack([np.asarray(row) for row in rows]).reshape(height, width, 3)
     assert info["bitdepth"] == 16
-    assert np.unique(fine % 257).size > 100  # not 8 bits, stretched
+    assert np.unique(fine % 257).size > 100  # not 8-bit values scaled to 16 bits
     coarse = file(server, o.IMAGE_FORMAT_PNG, 8)
     assert np.abs(fine / 257 - pixels(coarse)).max() <= 0.51
     for data in (coarse, file(server, o.IMAGE_FORMAT_PNG, 16)):
@@ -334,7 +334,7 @@ def test_a_16_bit_png(server):
 
 
 @pytest.mark.parametrize("bit_depth", [8, 16])
-def test_a_tiff(server, bit_depth):
+def test_a_tiff_has_the_pixels_the_color_profile_and_the_recipe(server, bit_depth):
     with tifffile.TiffFile(io.BytesIO(file(server, o.IMAGE_FORMAT_TIFF, bit_depth))) as tiff:
         page = tiff.pages[0]
         assert "sRGB" in icc(page.tags["InterColorProfile"].value)
@@ -346,7 +346,7 @@ def test_a_tiff(server, bit_depth):
 
 
 def icc(profile: bytes) -> str:
-    """What a color profile calls itself."""
+    """The description in a color profile."""
     from PIL import ImageCms
 
     return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))

@@ -1,4 +1,4 @@
-"""Jobs from submission to result, over a real socket."""
+"""Jobs from submission to result, over a real connection."""
 
 import io
 import json
@@ -27,8 +27,8 @@ def cancel(server, job_id: str) -> job_pb2.Job:
     return server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id)).job
 
 
-def run_and_name(server, seed: int) -> str:
-    """Runs a job to its end; returns its id."""
+def run_to_end(server, seed: int) -> str:
+    """Runs a job to its end and returns its id."""
     *_, last = events(server.style.ReconstructStyle(style_request(seed=seed)))
     return last.job_id
 
@@ -72,12 +72,12 @@ def test_every_kind_makes_a_picture(server, kind):
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", (32, 32))
     assert result.iterations == 4
     kinds = {term.kind for term in result.layer_losses}
-    # This model asks for a little total variation (3) where there is content.
+    # This model's defaults add a little total variation (kind 3) to jobs with content.
     expected = {"style": {1}, "content": {2, 3}, "transfer": {1, 2, 3}}[kind]
     assert kinds == expected
 
 
-def test_fit(server):
+def test_fit_sets_the_size_of_the_result(server):
     wide = options_pb2.StyleSource(image=options_pb2.InputImage(data=png(96, 48)))
     for fit, size in ((None, (32, 32)), (options_pb2.FIT_LONGEST_SIDE, (32, 16))):
         request = pb.ReconstructStyleRequest(styles=[wide], options=options(fit=fit))
@@ -91,7 +91,7 @@ def test_same_request_same_bytes(server):
     assert first != other
 
 
-def test_the_loss_falls_and_the_result_carries_its_own(server):
+def test_the_loss_of_the_result_falls_with_the_iterations(server):
     short, long = (run(server, style_request(iterations=n)) for n in (1, 40))
     assert long.loss < 0.2 * short.loss
 
@@ -125,7 +125,7 @@ def test_previews(server):
     assert not any(e.progress.HasField("preview") for e in events(server.style.ReconstructStyle(request)))
 
 
-def test_at_most_two_events_a_second_unless_asked_for_more(server):
+def test_at_most_two_progress_events_a_second_by_default(server):
     def pauses(**fields: Any) -> list[float]:
         request = style_request(iterations=1_000_000, size=32, **fields)
         if not fields:
@@ -152,17 +152,17 @@ def test_init_content_starts_from_the_content(server):
     result = list(events(server.style.TransferStyle(request)))[-1].result
     start = Image.open(io.BytesIO(PICTURE.data)).convert("RGB")
     assert Image.open(io.BytesIO(result.image.data)).tobytes() == start.tobytes()
-    assert result.loss < 0.01  # rounding; a pixel moved by one level makes it a hundred times that
+    assert result.loss < 0.01  # Rounding only; a pixel changed by one level gives a loss 100 times as large.
 
 
-def test_time_limit_ends_with_the_picture_so_far(server):
+def test_a_job_at_its_time_limit_returns_the_picture_so_far(server):
     request = style_request(iterations=1_000_000, report_every=5, time_limit=Duration(seconds=1))
     result = run(server, request)
     assert 0 < result.iterations < 1_000_000
     assert json.loads(result.recipe_json)["iterations"] == result.iterations
 
 
-def test_cancel_a_running_job_and_the_next_one_starts(server):
+def test_the_next_job_starts_when_a_running_job_is_cancelled(server):
     stream = events(server.style.ReconstructStyle(endless_request()))
     first = next(stream)
     waiting = events(server.style.ReconstructStyle(style_request()))
@@ -174,9 +174,9 @@ def test_cancel_a_running_job_and_the_next_one_starts(server):
     assert list(waiting)[-1].state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-def test_cancel_a_waiting_job(server):
+def test_a_queued_job_can_be_cancelled(server):
     running = events(server.style.ReconstructStyle(endless_request()))
-    # Calls that are under way at once may be taken in either order.
+    # Wait for the job's id: the server may accept two concurrent calls in either order.
     running_id = next(running).job_id
     waiting = events(server.style.ReconstructStyle(style_request()))
     waiting_id = next(waiting).job_id
@@ -184,11 +184,11 @@ def test_cancel_a_waiting_job(server):
     assert list(waiting)[-1].state == job_pb2.JOB_STATE_CANCELLED
     cancel(server, running_id)
     assert list(running)[-1].state == job_pb2.JOB_STATE_CANCELLED
-    # Cancelling what has ended changes nothing.
+    # Cancelling a job that has ended changes nothing.
     assert cancel(server, running_id).state == job_pb2.JOB_STATE_CANCELLED
 
 
-def test_closing_the_stream_cancels_the_job_and_the_next_one_starts(server):
+def test_the_next_job_starts_when_a_client_closes_its_stream(server):
     call = server.style.ReconstructStyle(endless_request())
     job_id = next(events(call)).job_id
     wait_until(lambda: get(server, job_id).HasField("progress"), "progress")
@@ -205,7 +205,7 @@ def test_a_lost_connection_cancels_the_job(server):
     wait_until(lambda: get(server, job_id).state == job_pb2.JOB_STATE_CANCELLED, "the cancelled state")
 
 
-def test_a_job_that_is_to_go_on_does_and_can_be_watched_again(server):
+def test_on_disconnect_continue_keeps_the_job_running_and_watchable(server):
     request = style_request(iterations=60)
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     call = server.style.ReconstructStyle(request)
@@ -214,14 +214,14 @@ def test_a_job_that_is_to_go_on_does_and_can_be_watched_again(server):
     history = watch(server, seen.job_id, after=seen.sequence)
     assert all(event.sequence > seen.sequence for event in history)
     assert history[-1].state == job_pb2.JOB_STATE_SUCCEEDED
-    # A job that has ended tells its history again, with its result.
+    # WatchJob replays the events of a job that has ended, with its result.
     again = watch(server, seen.job_id)
     assert again[0].state == job_pb2.JOB_STATE_QUEUED
     assert again[-1].result == history[-1].result
     assert watch(server, seen.job_id, after=again[-1].sequence) == []
 
 
-def test_closing_a_watch_leaves_the_job_alone(server):
+def test_closing_a_watch_stream_does_not_cancel_the_job(server):
     stream = events(server.style.ReconstructStyle(style_request(iterations=60)))
     job_id = next(stream).job_id
     call = server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
@@ -237,8 +237,8 @@ def test_two_jobs_at_once(server):
     assert endings[0].result.image.data != endings[1].result.image.data
 
 
-def test_a_reader_that_does_not_read_misses_progress_but_no_state(server):
-    # A small window, so that few reports fill it, and previews that are large.
+def test_a_client_that_does_not_read_misses_progress_events_but_no_state(server):
+    # A small flow-control window and large previews, so that a few reports fill the window.
     window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 16384), ("grpc.use_local_subchannel_pool", 1)]
     preview = options_pb2.PreviewOptions(format=options_pb2.IMAGE_FORMAT_PNG)
     request = style_request(iterations=100, size=64, preview=preview)
@@ -255,7 +255,7 @@ def test_a_reader_that_does_not_read_misses_progress_but_no_state(server):
 
 
 def test_list_jobs(server):
-    ids = [run_and_name(server, seed) for seed in range(3)]
+    ids = [run_to_end(server, seed) for seed in range(3)]
     found, token = [], ""
     while True:
         page = server.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_size=2, page_token=token))
@@ -272,7 +272,7 @@ def test_list_jobs(server):
 
 def test_times_of_a_job(server):
     before = time.time()
-    job_id = run_and_name(server, 0)
+    job_id = run_to_end(server, 0)
     job = get(server, job_id)
     moments = [m.ToMicroseconds() / 1e6 for m in (job.create_time, job.start_time, job.end_time)]
     assert before - 1 <= moments[0] <= moments[1] <= moments[2] <= time.time() + 1

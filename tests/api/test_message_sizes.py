@@ -1,4 +1,4 @@
-"""No message of a server is larger than 3.5 MiB, so that all reach clients with gRPC's default limits."""
+"""The server sends no message larger than 3.5 MiB, so that clients with gRPC's default limit can receive all."""
 
 import asyncio
 import hashlib
@@ -17,13 +17,13 @@ from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_p
 from gramophone_server.messages.events import INLINE_BYTES
 from tests.harness import Calls, ServerProcess, encode, png, style_request
 
-MOST = 7 << 19
-# A picture of noise of this size takes more than 6 MB as a PNG.
+MAX_MESSAGE = 7 << 19
+# A square PNG of noise with this side, in pixels, has more than 6 MB.
 SIDE = 1536
 
 
 class Painted(NamedTuple):
-    """A job with a large result and large previews, and its events."""
+    """The id and the events of a job with a large result and large previews."""
 
     id: str
     events: list[job_pb2.JobEvent]
@@ -31,14 +31,14 @@ class Painted(NamedTuple):
 
 @pytest.fixture(scope="module")
 def calls(server: ServerProcess) -> Iterator[Calls]:
-    """Calls that take messages of at most 3.5 MiB, which is less than gRPC's default."""
-    with Calls(server.address, None, ("grpc.max_receive_message_length", MOST)) as made:
+    """A client that accepts messages of at most 3.5 MiB, which is less than gRPC's default of 4 MiB."""
+    with Calls(server.address, None, ("grpc.max_receive_message_length", MAX_MESSAGE)) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def painted(calls: Calls) -> Painted:
-    """Noise, which hardly compresses: one iteration at one layer leaves it noise."""
+    """A job whose result is noise, which hardly compresses: one iteration at one layer hardly changes it."""
     request = style_request(
         size=SIDE, iterations=1, scales=1, init=options_pb2.INIT_NOISE,
         preview=options_pb2.PreviewOptions(size=2048, format=options_pb2.IMAGE_FORMAT_PNG),
@@ -55,7 +55,7 @@ def download(calls: Calls, job_id: str) -> bytes:
     return b"".join(response.data for response in calls.jobs.DownloadResult(request))
 
 
-def test_a_large_result_arrives_as_its_size_and_hash(calls: Calls, painted: Painted) -> None:
+def test_a_large_result_is_sent_as_size_and_hash(calls: Calls, painted: Painted) -> None:
     image = painted.events[-1].result.image
     assert image.data == b""
     assert image.size > 6_000_000
@@ -64,7 +64,7 @@ def test_a_large_result_arrives_as_its_size_and_hash(calls: Calls, painted: Pain
     assert (len(data), hashlib.sha256(data).hexdigest()) == (image.size, image.sha256)
 
 
-def test_so_it_does_wherever_a_result_is(calls: Calls, painted: Painted) -> None:
+def test_all_methods_send_a_large_result_as_size_and_hash(calls: Calls, painted: Painted) -> None:
     expected = painted.events[-1].result
     assert expected.recipe_json
     job = calls.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=painted.id)).job
@@ -75,14 +75,14 @@ def test_so_it_does_wherever_a_result_is(calls: Calls, painted: Painted) -> None
     assert (first.size, first.sha256, first.result) == (expected.image.size, expected.image.sha256, expected)
 
 
-def test_a_small_result_arrives_whole_with_its_hash(calls: Calls) -> None:
+def test_a_small_result_is_sent_with_its_data_and_hash(calls: Calls) -> None:
     *_, last = calls.style.ReconstructStyle(style_request())
     image = last.event.result.image
     assert (image.size, image.sha256) == (len(image.data), hashlib.sha256(image.data).hexdigest())
     assert image.data == download(calls, last.event.job_id)
 
 
-def test_a_large_preview_is_sent_smaller(painted: Painted) -> None:
+def test_a_large_preview_is_scaled_down(painted: Painted) -> None:
     previews = [event.progress.preview for event in painted.events if event.progress.HasField("preview")]
     assert previews
     for preview in previews:
@@ -93,7 +93,7 @@ def test_a_large_preview_is_sent_smaller(painted: Painted) -> None:
             assert image.size == (preview.width, preview.height)
 
 
-def test_the_sdk_fetches_the_file_by_itself(server: ServerProcess, calls: Calls, painted: Painted) -> None:
+def test_the_sdk_downloads_a_large_result_by_itself(server: ServerProcess, calls: Calls, painted: Painted) -> None:
     data = download(calls, painted.id)
     with gramophone.Client(server.address) as client:
         job = client.job(painted.id)
@@ -112,7 +112,7 @@ def test_the_sdk_fetches_the_file_by_itself(server: ServerProcess, calls: Calls,
     assert asyncio.run(fetch()) == data
 
 
-def test_features_of_any_size(calls: Calls) -> None:
+def test_features_larger_than_one_message_are_streamed(calls: Calls) -> None:
     picture = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)))
     request = model_service_pb2.ExtractFeaturesRequest(
         image=options_pb2.InputImage(data=picture), layers=["conv1_1"], kind=model_service_pb2.FEATURE_KIND_MAP
@@ -121,7 +121,7 @@ def test_features_of_any_size(calls: Calls) -> None:
     assert sum(len(response.data) for response in responses) > 4 << 20
 
 
-def test_models_come_page_by_page(server: ServerProcess, calls: Calls) -> None:
+def test_models_are_listed_in_pages(server: ServerProcess, calls: Calls) -> None:
     everything = calls.models.ListModels(model_service_pb2.ListModelsRequest())
     assert everything.models[0].is_default
     assert not everything.next_page_token
@@ -139,14 +139,14 @@ def test_models_come_page_by_page(server: ServerProcess, calls: Calls) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"page_size": 0}, {"page_size": 1001}, {"page_token": "\0"}])
-def test_wrong_pages_of_models(calls: Calls, fields: dict[str, object]) -> None:
+def test_invalid_page_fields_are_refused(calls: Calls, fields: dict[str, object]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         calls.models.ListModels(model_service_pb2.ListModelsRequest(**fields))  # type: ignore[arg-type]
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_request_is_still_bounded_by_the_default_limit(calls: Calls) -> None:
-    """A large picture is uploaded, and the answer to it is as small as any."""
+def test_the_response_to_an_upload_fits_the_message_limit(calls: Calls) -> None:
+    """The response to an upload has the picture's size, not its data."""
     data = png(64, 64)
     request = job_service_pb2.UploadImageRequest(sha256=hashlib.sha256(data).hexdigest(), data=data)
     assert calls.jobs.UploadImage(iter([request])).size == len(data)

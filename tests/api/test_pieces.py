@@ -1,4 +1,4 @@
-"""Responses of a bounded size, made without a server."""
+"""Pages and feature responses of a bounded size, without a server."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def jobs(*sizes: int) -> list[job_pb2.Job]:
     return [job_pb2.Job(id="x" * size) for size in sizes]
 
 
-def test_a_page_ends_where_it_would_be_too_large() -> None:
+def test_a_page_ends_before_the_item_that_would_make_it_too_large() -> None:
     made = jobs(100, 100, 100, 100)
     each = made[0].ByteSize()
     assert fitting(made, 4 * each) == made
@@ -24,13 +24,13 @@ def test_a_page_ends_where_it_would_be_too_large() -> None:
     assert fitting([]) == []
 
 
-def test_a_page_has_one_item_at_least() -> None:
+def test_a_page_has_at_least_one_item() -> None:
     made = jobs(100, 1)
     assert fitting(made, 5) == made[:1]
 
 
 @pytest.mark.parametrize("sizes", [(3,), (0, 5), (LARGE, 3, 4), (PIECE // 4,), (3, PIECE // 4, PIECE), (1, 2, 3)])
-def test_features_come_whole_in_pieces_of_at_most_a_mebibyte(sizes: tuple[int, ...]) -> None:
+def test_features_are_split_into_pieces_of_at_most_1_mib(sizes: tuple[int, ...]) -> None:
     import numpy as np
 
     values = [np.arange(size, dtype="<f4").reshape(1, size) for size in sizes]
@@ -44,7 +44,7 @@ def test_features_come_whole_in_pieces_of_at_most_a_mebibyte(sizes: tuple[int, .
     assert all(np.array_equal(made[name], value) for (name, *_), value in zip(tensors, values, strict=True))
 
 
-def test_features_that_are_cut_off_are_an_error() -> None:
+def test_incomplete_features_raise_an_error() -> None:
     head = pb.LayerFeatures(layer="conv1_1", shape=[2, 2])
     with pytest.raises(ServerError, match="12 bytes and not 16"):
         arrays([pb.ExtractFeaturesResponse(features=[head], data=bytes(12))])

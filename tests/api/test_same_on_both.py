@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL could answer differently they answer the same: odd names, extreme numbers, all times."""
+"""A server gives the same responses on SQLite and on PostgreSQL for odd texts, extreme numbers and extreme times."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ from gramophone_server.security.tokens import add_token
 from tests.harness import Calls, ServerProcess, events, options, style_request
 
 Code = grpc.StatusCode
-# What a text may hold that a database could take badly. A lone surrogate cannot come over protobuf.
+# Texts that a database might handle wrongly. A lone surrogate is missing because protobuf cannot carry it.
 ODD = {
     "NUL": "a\0b",
     "NUL alone": "\0",
     "controls": "\x01\x1f\x7f\x85\u2028",
     "not a character": "\uffff\ufdd0",
-    "beyond the plane": "\U0010ffff\U0001f3a8",
+    "beyond the basic plane": "\U0010ffff\U0001f3a8",
     "quotes": "'; DROP TABLE jobs; --",
     "a backslash": "\\x00\\000\\",
     "patterns": "%_*?",
@@ -29,14 +29,14 @@ ODD = {
     "an id's length": "\0" * 30,
     "a hash's length": "\0" * 64,
     "long": "0" * 100_000,
-    "empty-looking": "\u200b ",
+    "invisible": "\u200b ",
 }
 MOST, LAST, LARGEST = 2**63 - 1, 2**31 - 1, 2**32 - 1
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory) -> Iterator[dict[str, Any]]:
-    """Servers on each database, as they are needed, each with a job that has ended."""
+def servers(tmp_path_factory) -> Iterator[dict[str, Any]]:
+    """The servers started so far, by database: (server, calls, id of a job that has ended). Stopped at the end."""
     made: dict[str, Any] = {}
     yield made
     for server, calls, _ in made.values():
@@ -45,9 +45,9 @@ def held(tmp_path_factory) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def on(held, each_database, tmp_path_factory) -> tuple[Calls, str]:
-    """Calls of an administrator to a server on one of the databases, and the id of a job that has ended."""
-    if each_database not in held:
+def calls_and_job(servers, each_database, tmp_path_factory) -> tuple[Calls, str]:
+    """An administrator's client of a server on one of the databases, and the id of a job that has ended."""
+    if each_database not in servers:
         file = tmp_path_factory.mktemp("tokens") / "tokens.json"
         token = add_token(file, "root", admin=True)
         server = ServerProcess("--tokens", str(file), "--threads", "1")
@@ -56,13 +56,13 @@ def on(held, each_database, tmp_path_factory) -> tuple[Calls, str]:
         calls.style = authenticated(calls.style, token)
         last = list(events(calls.style.ReconstructStyle(style_request())))[-1]
         assert last.state == job_pb2.JOB_STATE_SUCCEEDED
-        held[each_database] = server, calls, last.job_id
-    _, calls, job_id = held[each_database]
+        servers[each_database] = server, calls, last.job_id
+    _, calls, job_id = servers[each_database]
     return calls, job_id
 
 
 def authenticated(stub: Any, token: str) -> Any:
-    """The stub, each of whose calls has a token."""
+    """Wraps a stub so that each of its calls sends the token."""
 
     class WithToken:
         def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -71,8 +71,8 @@ def authenticated(stub: Any, token: str) -> Any:
     return WithToken()
 
 
-def answer(call: Callable[[Message], Any], request: Message) -> Code:
-    """How the call ends."""
+def status_of(call: Callable[[Message], Any], request: Message) -> Code:
+    """Returns the status code of the call. The error's details must not mention the storage."""
     refused: Any = None
     try:
         result = call(request)
@@ -85,7 +85,7 @@ def answer(call: Callable[[Message], Any], request: Message) -> Code:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_id_that_cannot_be_one_is_not_found(on, name):
+def test_an_id_with_odd_characters_is_not_found(on, name):
     calls, _ = on
     for method, kind in (
         ("GetJob", job_service_pb2.GetJobRequest),
@@ -94,19 +94,19 @@ def test_an_id_that_cannot_be_one_is_not_found(on, name):
         ("WatchJob", job_service_pb2.WatchJobRequest),
         ("DownloadResult", job_service_pb2.DownloadResultRequest),
     ):
-        assert answer(getattr(calls.jobs, method), kind(job_id=ODD[name])) == Code.NOT_FOUND, method
+        assert status_of(getattr(calls.jobs, method), kind(job_id=ODD[name])) == Code.NOT_FOUND, method
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_texts_of_a_listing(on, name):
+def test_odd_texts_in_filters_of_list_jobs(on, name):
     calls, _ = on
     expected = Code.INVALID_ARGUMENT if "\0" in ODD[name] else Code.OK
     for field in ("model", "owner", "page_token"):
-        assert answer(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: ODD[name]})) == expected, field
+        assert status_of(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: ODD[name]})) == expected, field
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_texts_of_a_request(on, name):
+def test_odd_texts_in_a_submission(on, name):
     calls, _ = on
     text = ODD[name]
     by_name = pb.ReconstructStyleRequest(
@@ -116,33 +116,33 @@ def test_texts_of_a_request(on, name):
     layer.style_layers.add(layer=text)
     named = style_request()
     named.submission.request_id = text
-    assert answer(calls.style.ReconstructStyle, by_name) == Code.INVALID_ARGUMENT
-    assert answer(calls.style.ReconstructStyle, layer) == Code.INVALID_ARGUMENT
+    assert status_of(calls.style.ReconstructStyle, by_name) == Code.INVALID_ARGUMENT
+    assert status_of(calls.style.ReconstructStyle, layer) == Code.INVALID_ARGUMENT
     could_be = re.fullmatch(r"[\x21-\x7e]{1,128}", text)
-    assert answer(calls.style.ReconstructStyle, named) == (Code.OK if could_be else Code.INVALID_ARGUMENT)
-    assert answer(calls.style.ReconstructStyle, style_request(model=text)) == Code.NOT_FOUND
+    assert status_of(calls.style.ReconstructStyle, named) == (Code.OK if could_be else Code.INVALID_ARGUMENT)
+    assert status_of(calls.style.ReconstructStyle, style_request(model=text)) == Code.NOT_FOUND
     upload = iter([job_service_pb2.UploadImageRequest(sha256=text)])
-    assert answer(calls.jobs.UploadImage, upload) == Code.INVALID_ARGUMENT  # type: ignore[arg-type]
+    assert status_of(calls.jobs.UploadImage, upload) == Code.INVALID_ARGUMENT  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("after", [0, 1, 2**30, LAST])
-def test_sequences_up_to_the_last(on, after):
+def test_watch_job_accepts_the_largest_sequence(on, after):
     calls, job_id = on
     found = list(calls.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)))
     assert [event.event.sequence for event in found] == sorted(event.event.sequence for event in found)
     assert bool(found) == (after < 2**30)
 
 
-def test_numbers_beyond_what_there_is(on):
+def test_numbers_out_of_range_are_invalid(on):
     calls, job_id = on
     for size in (0, -1, 1001, 2**31 - 1):
-        assert answer(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_size=size)) == Code.INVALID_ARGUMENT
+        assert status_of(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_size=size)) == Code.INVALID_ARGUMENT
     for offset in (2**31, LARGEST):
         request = job_service_pb2.DownloadResultRequest(job_id=job_id, offset=offset)
-        assert answer(calls.jobs.DownloadResult, request) == Code.INVALID_ARGUMENT
+        assert status_of(calls.jobs.DownloadResult, request) == Code.INVALID_ARGUMENT
     for after in (-1, -LAST - 1):
         request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)  # type: ignore[assignment]
-        assert answer(calls.jobs.WatchJob, request) == Code.INVALID_ARGUMENT
+        assert status_of(calls.jobs.WatchJob, request) == Code.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_numbers_beyond_what_there_is(on):
     [(-62_135_596_800, 0, True), (-1, 999_999_999, True), (0, 0, True), (253_402_300_799, 999_999_999, False)],
     ids=["year 1", "1969", "1970", "year 9999"],
 )
-def test_times_from_the_first_to_the_last(on, seconds, nanos, is_before):
+def test_list_jobs_accepts_the_earliest_and_the_latest_time(on, seconds, nanos, is_before):
     calls, job_id = on
     moment = Timestamp(seconds=seconds, nanos=nanos)
     after = calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(created_after=moment)).jobs
@@ -159,14 +159,14 @@ def test_times_from_the_first_to_the_last(on, seconds, nanos, is_before):
     assert (job_id in [job.id for job in before]) != is_before
 
 
-def test_no_time_at_all(on):
+def test_timestamps_out_of_range_are_invalid(on):
     calls, _ = on
     for moment in (Timestamp(seconds=MOST), Timestamp(seconds=-MOST), Timestamp(nanos=-1), Timestamp(nanos=2**31 - 1)):
         request = job_service_pb2.ListJobsRequest(created_after=moment)
-        assert answer(calls.jobs.ListJobs, request) == Code.INVALID_ARGUMENT
+        assert status_of(calls.jobs.ListJobs, request) == Code.INVALID_ARGUMENT
 
 
-def test_pages_in_both_orders(on):
+def test_pages_of_list_jobs_in_both_orders(on):
     calls, _ = on
     for seed in range(3):
         list(calls.style.ReconstructStyle(style_request(seed, iterations=1)))

@@ -1,4 +1,4 @@
-"""The front process: what it is made of, how it starts, ends and survives."""
+"""The front process: its services, imports and memory, how it starts and stops, and how it survives failures."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_reflection(server, version):
 
 
 def reflection_of(server, version):
-    """The method of that version, with the messages of v1alpha, whose bytes are the same."""
+    """The reflection method of that version. v1 and v1alpha have the same wire format, so v1alpha's messages serve."""
     return server.channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -72,8 +72,8 @@ def reflection_of(server, version):
         "grpc.reflection.v1.ServerReflectionRequest",
     ],
 )
-def test_what_clients_look_up_by_reflection(server, symbol):
-    """A file and all that it imports make a pool of descriptors in which the symbol is found."""
+def test_reflection_returns_a_symbol_with_all_imports_of_its_file(server, symbol):
+    """The returned files form a complete descriptor pool in which the symbol is found."""
     request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
     (answer,) = reflection_of(server, "v1")(iter([request]))
     files = DescriptorDatabase()
@@ -83,20 +83,20 @@ def test_what_clients_look_up_by_reflection(server, symbol):
 
 
 @pytest.mark.slow
-def test_a_quiet_connection_may_be_pinged(server):
+def test_the_server_accepts_keepalive_pings_on_an_idle_connection(server):
     often = [("grpc.keepalive_time_ms", 5500), ("grpc.keepalive_permit_without_calls", 1)]
     unlimited = [("grpc.http2.max_pings_without_data", 0), ("grpc.use_local_subchannel_pool", 1)]
     states: list[grpc.ChannelConnectivity] = []
     with grpc.insecure_channel(server.address, [*often, *unlimited]) as channel:
         channel.subscribe(states.append)
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
-        time.sleep(19)  # three pings; a server that minds has gone away after the third
+        time.sleep(19)  # Three pings; a server that refuses pings sends GOAWAY after the third.
         assert states[-1] == grpc.ChannelConnectivity.READY
         assert states.count(grpc.ChannelConnectivity.READY) == 1
 
 
-def test_the_front_is_small_and_has_no_torch():
-    # Its own, because the shared one has decoded pictures of every size there is.
+def test_the_front_uses_little_memory_and_does_not_load_torch():
+    # A separate server, because the shared one has decoded pictures of all sizes.
     with ServerProcess() as server:
         for seed in range(5):
             run(server, style_request(seed=seed))
@@ -106,7 +106,7 @@ def test_the_front_is_small_and_has_no_torch():
         assert front.memory_info().rss < 120 << 20
 
 
-def test_importing_the_front_imports_nothing_heavy():
+def test_importing_the_front_imports_no_heavy_library():
     code = (
         "import sys, gramophone_server.api.server; "
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
@@ -123,7 +123,7 @@ def test_a_worker_killed_while_idle_is_replaced():
         assert run(server, style_request()).iterations == 4
 
 
-def test_workers_leave_when_the_front_is_killed():
+def test_workers_exit_when_the_front_is_killed():
     with ServerProcess() as server:
         stream = events(server.style.ReconstructStyle(endless_request()))
         while not next(stream).HasField("progress"):
@@ -134,7 +134,7 @@ def test_workers_leave_when_the_front_is_killed():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_jobs_with_the_reason(number):
+def test_a_signal_fails_all_jobs_with_the_reason(number):
     with ServerProcess() as server:
         stream = events(server.style.ReconstructStyle(endless_request()))
         while not next(stream).HasField("progress"):
@@ -149,7 +149,7 @@ def test_a_signal_ends_jobs_with_the_reason(number):
         assert "Traceback" not in server.read_log()
 
 
-def test_the_server_leaves_when_its_parent_does():
+def test_the_server_exits_when_its_standard_input_closes():
     with ServerProcess() as server:
         workers = server.workers()
         assert server.process.stdin is not None
@@ -158,7 +158,7 @@ def test_the_server_leaves_when_its_parent_does():
         wait_until(lambda: not any(w.is_running() for w in workers), "the workers' end", timeout=10)
 
 
-def test_a_taken_port_is_a_clear_error(tmp_path):
+def test_a_port_in_use_is_a_clear_error(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -178,7 +178,7 @@ def test_an_unknown_default_model_is_a_clear_error():
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_queue_refuses_with_a_time_to_retry():
+def test_a_full_queue_refuses_jobs_with_a_retry_delay():
     with ServerProcess("--max-queued", "2") as server:
         calls = [server.style.ReconstructStyle(endless_request())]
         while not next(events(calls[0])).HasField("progress"):

@@ -1,4 +1,4 @@
-"""How much watchers get when there are many of them."""
+"""The rate of progress events when many clients watch one job."""
 
 import threading
 from collections import Counter
@@ -10,7 +10,11 @@ WATCHERS = 6
 
 
 def watched(server: ServerProcess, seconds: int) -> Counter[str]:
-    """What so many watchers see of a job that reports as often as it can, to its end; and how many reports it made."""
+    """Watches one job with WATCHERS clients to its end; the job reports after each iteration, for `seconds`.
+
+    Returns counts: "reports" received by all watchers together, the final states seen, and "made", the job's
+    iterations.
+    """
     request = style_request(iterations=1_000_000, size=32, report_every=1)
     request.options.time_limit.seconds = seconds
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
@@ -38,17 +42,17 @@ def watched(server: ServerProcess, seconds: int) -> Counter[str]:
     return seen
 
 
-def test_a_crowd_shares_the_reports_and_all_see_the_end_at_once():
-    # Each would wait for 700 seconds between two reports.
+def test_many_watchers_share_the_report_rate_and_see_the_end_at_once():
+    # With 7 streams and 0.01 reports a second, each watcher waits 700 seconds between two reports.
     with ServerProcess("--max-reports", "0.01") as server:
         seen = watched(server, 3)
     assert seen["JOB_STATE_SUCCEEDED"] == WATCHERS
     assert seen["made"] > 10
-    # Each has all that there was when it came, and then one more.
+    # Each watcher gets the reports made before it connected, and one more.
     assert WATCHERS <= seen["reports"] < WATCHERS * seen["made"] / 2
 
 
-def test_as_many_as_are_allowed_get_all(server):
+def test_watchers_within_the_report_rate_get_all_reports(server):
     seen = watched(server, 2)
     assert seen["JOB_STATE_SUCCEEDED"] == WATCHERS
     assert seen["reports"] > 10 * WATCHERS

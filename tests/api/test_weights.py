@@ -1,4 +1,4 @@
-"""Weights far from 1, and pictures that never move, as a client sees them."""
+"""Loss weights far from 1, and pictures that the optimizer never changes, seen by a client."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def pixels(event: job_pb2.JobEvent) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [options_pb2.LOSS_SCALE_PAPER, options_pb2.LOSS_SCALE_RELATIVE])
 @pytest.mark.parametrize("weights", [(1e5, 1e10), (1e-15, 1e-10), (1e25, 1e30)])
-def test_only_the_ratio_of_weights_matters(server, weights, scale):
+def test_the_picture_depends_only_on_the_ratio_of_the_weights(server, weights, scale):
     *_, expected = transfer(server, 1, 1e5, loss_scale=scale)
     *reports, made = transfer(server, *weights, loss_scale=scale)
     assert np.abs(pixels(made) - pixels(expected)).max() <= 1
@@ -50,8 +50,8 @@ def test_only_the_ratio_of_weights_matters(server, weights, scale):
 
 @pytest.mark.parametrize("style_weight", [0, 1e-25])
 @pytest.mark.parametrize("optimizer", [options_pb2.OPTIMIZER_LBFGS, options_pb2.OPTIMIZER_ADAM])
-def test_a_picture_that_never_moved_is_told(server, style_weight, optimizer):
-    """Every step from a content that weighs all, or nearly all, is one away from it."""
+def test_an_unchanged_picture_gives_a_warning(server, style_weight, optimizer):
+    """The job starts at the content; with (nearly) all weight on the content loss, each step raises the loss."""
     *_, end = transfer(server, 1, style_weight, tv_weight=0, optimizer=optimizer)
     assert end.state == job_pb2.JOB_STATE_SUCCEEDED
     (warning,) = json.loads(end.result.recipe_json)["warnings"]

@@ -85,8 +85,8 @@ def status_of(call: Callable[[Message], Any], request: Message) -> Code:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_id_with_odd_characters_is_not_found(on, name):
-    calls, _ = on
+def test_an_id_with_odd_characters_is_not_found(calls_and_job, name):
+    calls, _ = calls_and_job
     for method, kind in (
         ("GetJob", job_service_pb2.GetJobRequest),
         ("CancelJob", job_service_pb2.CancelJobRequest),
@@ -98,16 +98,16 @@ def test_an_id_with_odd_characters_is_not_found(on, name):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_texts_in_filters_of_list_jobs(on, name):
-    calls, _ = on
+def test_odd_texts_in_filters_of_list_jobs(calls_and_job, name):
+    calls, _ = calls_and_job
     expected = Code.INVALID_ARGUMENT if "\0" in ODD[name] else Code.OK
     for field in ("model", "owner", "page_token"):
         assert status_of(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: ODD[name]})) == expected, field
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_texts_in_a_submission(on, name):
-    calls, _ = on
+def test_odd_texts_in_a_submission(calls_and_job, name):
+    calls, _ = calls_and_job
     text = ODD[name]
     by_name = pb.ReconstructStyleRequest(
         styles=[options_pb2.StyleSource(image=options_pb2.InputImage(sha256=text))], options=options()
@@ -126,15 +126,15 @@ def test_odd_texts_in_a_submission(on, name):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2**30, LAST])
-def test_watch_job_accepts_the_largest_sequence(on, after):
-    calls, job_id = on
+def test_watch_job_accepts_the_largest_sequence(calls_and_job, after):
+    calls, job_id = calls_and_job
     found = list(calls.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)))
     assert [event.event.sequence for event in found] == sorted(event.event.sequence for event in found)
     assert bool(found) == (after < 2**30)
 
 
-def test_numbers_out_of_range_are_invalid(on):
-    calls, job_id = on
+def test_numbers_out_of_range_are_invalid(calls_and_job):
+    calls, job_id = calls_and_job
     for size in (0, -1, 1001, 2**31 - 1):
         assert status_of(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_size=size)) == Code.INVALID_ARGUMENT
     for offset in (2**31, LARGEST):
@@ -150,8 +150,8 @@ def test_numbers_out_of_range_are_invalid(on):
     [(-62_135_596_800, 0, True), (-1, 999_999_999, True), (0, 0, True), (253_402_300_799, 999_999_999, False)],
     ids=["year 1", "1969", "1970", "year 9999"],
 )
-def test_list_jobs_accepts_the_earliest_and_the_latest_time(on, seconds, nanos, is_before):
-    calls, job_id = on
+def test_list_jobs_accepts_the_earliest_and_the_latest_time(calls_and_job, seconds, nanos, is_before):
+    calls, job_id = calls_and_job
     moment = Timestamp(seconds=seconds, nanos=nanos)
     after = calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(created_after=moment)).jobs
     before = calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(created_before=moment)).jobs
@@ -159,15 +159,15 @@ def test_list_jobs_accepts_the_earliest_and_the_latest_time(on, seconds, nanos, 
     assert (job_id in [job.id for job in before]) != is_before
 
 
-def test_timestamps_out_of_range_are_invalid(on):
-    calls, _ = on
+def test_timestamps_out_of_range_are_invalid(calls_and_job):
+    calls, _ = calls_and_job
     for moment in (Timestamp(seconds=MOST), Timestamp(seconds=-MOST), Timestamp(nanos=-1), Timestamp(nanos=2**31 - 1)):
         request = job_service_pb2.ListJobsRequest(created_after=moment)
         assert status_of(calls.jobs.ListJobs, request) == Code.INVALID_ARGUMENT
 
 
-def test_pages_of_list_jobs_in_both_orders(on):
-    calls, _ = on
+def test_pages_of_list_jobs_in_both_orders(calls_and_job):
+    calls, _ = calls_and_job
     for seed in range(3):
         list(calls.style.ReconstructStyle(style_request(seed, iterations=1)))
     for order in (job_service_pb2.JOB_ORDER_NEWEST_FIRST, job_service_pb2.JOB_ORDER_OLDEST_FIRST):

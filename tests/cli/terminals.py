@@ -1,4 +1,4 @@
-"""Commands in a pseudo-terminal of their own, with what a person does there: keys, signals, and hanging up."""
+"""Runs commands in a pseudo-terminal, with key presses, signals and a lost connection."""
 
 import contextlib
 import os
@@ -12,10 +12,11 @@ from types import TracebackType
 
 
 class Terminal:
-    """`gramophone ARGS` in a terminal; standard output goes there too, unless `stdout` says otherwise.
+    """`gramophone ARGS` in a terminal. Standard output goes to the terminal too, unless `stdout` is given.
 
     Attributes:
-        shown: all that has come to the terminal.
+        ours: the file descriptor of our end of the terminal; -1 when it is closed.
+        shown: all output of the command so far.
     """
 
     def __init__(
@@ -46,24 +47,24 @@ class Terminal:
         self.hang_up()
 
     def press(self, keys: str) -> None:
-        """Types; "\\x03" is Ctrl-C."""
+        """Types the keys; "\\x03" is Ctrl-C."""
         os.write(self.ours, keys.encode())
 
     def hang_up(self) -> None:
-        """Closes the terminal, as a lost connection does: its processes get SIGHUP, and their writes fail."""
+        """Closes the terminal, as a lost connection does: its processes get SIGHUP and their writes fail."""
         if self.ours >= 0:
             os.close(self.ours)
             self.ours = -1
 
     def wait_for(self, words: str, timeout: float = 60) -> None:
-        """Reads until those words have been shown."""
+        """Reads output until it contains `words`."""
         deadline = time.monotonic() + timeout
         while words not in self.shown:
             assert time.monotonic() < deadline, self.shown
             assert self._read() or self.process.poll() is None or words in self.shown, self.shown
 
     def end(self, timeout: float = 60) -> int:
-        """The status with which the command ends; all that it shows until then is read."""
+        """Reads all output until the command ends, and returns its exit status."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.shown
@@ -83,7 +84,7 @@ class Terminal:
         return False
 
 
-# The terminal becomes the one that controls the session, so that its keys and its end become signals.
+# Makes the terminal the controlling terminal of the session: Ctrl-C and hanging up then send signals.
 _IN_A_TERMINAL = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)

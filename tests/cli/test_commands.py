@@ -1,4 +1,4 @@
-"""The command line, run as a person would: in a process of its own, against a real server, some of it in a terminal."""
+"""Commands run in a separate process against a real server, some of them in a terminal."""
 
 import os
 import pty
@@ -30,7 +30,7 @@ def gramophone(*args: object, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
 
 
-def test_the_three_kinds(server, picture, tmp_path):
+def test_all_three_kinds_of_jobs(server, picture, tmp_path):
     for args in (["style", picture], ["content", picture, "--layer", "conv2_1"], ["transfer", picture, picture]):
         output = tmp_path / f"{args[0]}.png"
         done = gramophone(*args, *SMALL, "-o", output, "--server", server.address)
@@ -47,7 +47,7 @@ def test_without_a_server_one_is_started_for_the_command(picture, tmp_path):
     assert Image.open(output).format == "JPEG"
 
 
-def test_previews(server, picture, tmp_path):
+def test_previews_are_saved(server, picture, tmp_path):
     folder = tmp_path / "previews"
     args = ["style", picture, "--size", "32", "--iterations", "40", "-o", tmp_path / "out.png", "--previews", folder]
     assert gramophone(*args, GRAMOPHONE_SERVER=server.address).returncode == 0
@@ -68,7 +68,7 @@ def test_previews(server, picture, tmp_path):
         (["jobs", "show", "nobody"], ["JOB_ID", "'nobody' is no job"], 2),
     ],
 )
-def test_mistakes_are_told_in_sentences(server, picture, args, words, status):
+def test_invalid_arguments_are_reported_in_sentences(server, picture, args, words, status):
     args = [str(picture) if arg == "PICTURE" else arg for arg in args]
     done = gramophone(*args, GRAMOPHONE_SERVER=server.address)
     assert done.returncode == status
@@ -77,7 +77,7 @@ def test_mistakes_are_told_in_sentences(server, picture, args, words, status):
         assert word in done.stderr
 
 
-def test_nobody_there(picture):
+def test_an_unreachable_server_is_reported(picture):
     done = gramophone("style", picture, "--server", "127.0.0.1:9")
     assert done.returncode == 1
     assert "127.0.0.1:9 cannot be reached" in done.stderr
@@ -112,8 +112,8 @@ def test_ctrl_c_cancels_the_job(server, picture, tmp_path):
     assert not (tmp_path / "out.png").exists()
 
 
-def test_progress_in_a_terminal(server, picture, tmp_path):
-    """A bar with the loss, the speed and the time left, on a real pseudo-terminal."""
+def test_the_progress_bar_in_a_terminal(server, picture, tmp_path):
+    """The progress bar shows the loss, the speed and the iterations done, in a pseudo-terminal."""
     args = ["style", picture, "--size", "32", "--iterations", "300", "-o", tmp_path / "out.png"]
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))

@@ -1,4 +1,4 @@
-"""Standard streams of every kind: pipes that close, disks that are full, terminals that are small, dumb or none."""
+"""Commands with unusual standard streams: closed pipes, a full disk, small or dumb terminals, no terminal."""
 
 import os
 import subprocess
@@ -29,14 +29,14 @@ def picture(tmp_path: Path) -> Path:
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script of bash, in which `gramophone` is this one's."""
+    """Runs a bash script in which `gramophone` is the command under test."""
     function = f'gramophone() {{ "{sys.executable}" -m gramophone "$@"; }}; set -o pipefail; '
     return subprocess.run(
         ["bash", "-c", function + script], capture_output=True, text=True, timeout=120, env=os.environ | environment
     )
 
 
-READERS_THAT_LEAVE = [
+PIPED_COMMANDS = [
     "jobs list --limit 3000",
     "jobs top --once",
     "jobs show 000000000000000000000000000001",
@@ -50,8 +50,8 @@ READERS_THAT_LEAVE = [
 ]
 
 
-@pytest.mark.parametrize("command", READERS_THAT_LEAVE)
-def test_a_closed_pipe_is_quiet(flaky: FlakyServer, picture: Path, command: str) -> None:
+@pytest.mark.parametrize("command", PIPED_COMMANDS)
+def test_a_closed_pipe_gives_no_error_message(flaky: FlakyServer, picture: Path, command: str) -> None:
     words = command.replace("PICTURE", str(picture)).replace("OUT", str(picture.with_name("out.png")))
     done = shell(f"gramophone {words} 2> '{picture}.err' | exec 0<&-", GRAMOPHONE_SERVER=flaky.address)
     errors = Path(f"{picture}.err").read_text()
@@ -60,14 +60,14 @@ def test_a_closed_pipe_is_quiet(flaky: FlakyServer, picture: Path, command: str)
         assert line.startswith(("job ", "models that you add", "-: ")), errors
 
 
-def test_head_gets_its_lines(flaky: FlakyServer) -> None:
+def test_output_into_head(flaky: FlakyServer) -> None:
     done = shell("gramophone jobs list --limit 3000 | head -n 2", GRAMOPHONE_SERVER=flaky.address)
     assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (2, "", 141)
 
 
 @pytest.mark.parametrize("command", ["jobs list", "jobs top --once", "estimate style PICTURE", "models list", "--help"])
 @pytest.mark.parametrize(("into", "words"), [("> /dev/full", "No space left"), (">&-", "Bad file descriptor")])
-def test_output_that_cannot_be_written_is_told(
+def test_an_error_when_writing_output_is_reported(
     flaky: FlakyServer, picture: Path, command: str, into: str, words: str
 ) -> None:
     words_of = command.replace("PICTURE", str(picture))
@@ -78,8 +78,8 @@ def test_output_that_cannot_be_written_is_told(
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "0<&-", "<&- >&- 2>&-", "> /dev/full 2> /dev/full"])
-def test_streams_that_are_closed(flaky: FlakyServer, picture: Path, closed: str) -> None:
-    """The picture is painted all the same, and nothing is written into it by mistake."""
+def test_a_job_with_closed_standard_streams(flaky: FlakyServer, picture: Path, closed: str) -> None:
+    """The job still runs, and messages for a closed stream do not end up in the picture file."""
     out = picture.with_name("out.png")
     done = shell(f"gramophone style {picture} -o {out} {closed}", GRAMOPHONE_SERVER=flaky.address)
     assert done.returncode == (1 if "&- >" in closed or "full" in closed else 0), done.stderr
@@ -92,7 +92,9 @@ def test_streams_that_are_closed(flaky: FlakyServer, picture: Path, closed: str)
     [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}],
     ids=str,
 )
-def test_characters_that_the_output_lacks(flaky: FlakyServer, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_file_names_that_the_output_encoding_cannot_represent(
+    flaky: FlakyServer, tmp_path: Path, environment: dict[str, str]
+) -> None:
     name = tmp_path / "grün\udcff\n.png"
     name.write_bytes(RESULT)
     out = tmp_path / "ö.png"
@@ -108,7 +110,9 @@ def test_characters_that_the_output_lacks(flaky: FlakyServer, tmp_path: Path, en
 
 
 @pytest.mark.parametrize("args", [["--model", b"\xff"], ["--layers", b"\xff"]], ids=str)
-def test_arguments_that_are_no_text(flaky: FlakyServer, picture: Path, args: list[str | bytes]) -> None:
+def test_arguments_that_are_not_valid_text_are_refused(
+    flaky: FlakyServer, picture: Path, args: list[str | bytes]
+) -> None:
     command = [sys.executable, "-m", "gramophone", "style", str(picture), *args, "--server", flaky.address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
@@ -118,7 +122,9 @@ def test_arguments_that_are_no_text(flaky: FlakyServer, picture: Path, args: lis
 @pytest.mark.parametrize(
     ("size", "terminal"), [((24, 80), "xterm"), ((5, 20), "dumb"), ((1, 1), "xterm"), ((0, 0), "")], ids=str
 )
-def test_terminals(flaky: FlakyServer, picture: Path, size: tuple[int, int], terminal: str) -> None:
+def test_painting_in_small_and_dumb_terminals(
+    flaky: FlakyServer, picture: Path, size: tuple[int, int], terminal: str
+) -> None:
     out = picture.with_name("out.png")
     with Terminal("style", picture, "-o", out, "--server", flaky.address, size=size, TERM=terminal) as shown:
         assert shown.end() == 0
@@ -132,7 +138,7 @@ def test_top_in_a_dumb_terminal(flaky: FlakyServer) -> None:
 
 
 def test_without_a_terminal(flaky: FlakyServer, picture: Path) -> None:
-    """As from cron: no terminal, no input, hardly any environment."""
+    """The command runs as from cron: no terminal, no input, and almost no environment variables."""
     out = picture.with_name("out.png")
     done = subprocess.run(
         [sys.executable, "-m", "gramophone", "style", picture, "-o", out, "--server", flaky.address],
@@ -143,7 +149,7 @@ def test_without_a_terminal(flaky: FlakyServer, picture: Path) -> None:
     assert done.stdout.startswith(f"{out}: 1x1")
 
 
-def test_pictures_go_through_pipes(flaky: FlakyServer, picture: Path) -> None:
+def test_pictures_from_standard_input_and_to_standard_output(flaky: FlakyServer, picture: Path) -> None:
     out = picture.with_name("piped.png")
     done = shell(f"gramophone style - -o - < {picture} > {out}", GRAMOPHONE_SERVER=flaky.address)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""`-o` with other formats than PNG: how good the picture is, what it carries, and what is refused before painting."""
+"""`-o` with other formats than PNG: the quality, the metadata, and what is refused before a job is submitted."""
 
 import io
 from pathlib import Path
@@ -25,17 +25,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ServerProces
 
 
 def paint(output: str, *options: object, picture: str = "photo.png") -> str:
-    """What the command says on standard error."""
+    """Paints a picture and returns what the command wrote to standard error."""
     done = gramophone("style", picture, *PAINT, "-o", output, *options)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
 def refused(output: str, *options: object) -> str:
-    begun = jobs()
+    """Returns the error message of a command that must be refused before it submits a job."""
+    jobs_before = jobs()
     done = gramophone("style", "photo.png", *PAINT, "-o", output, *options)
     assert done.returncode == 2
-    assert jobs() == begun
+    assert jobs() == jobs_before
     assert not Path(output).exists()
     return done.stderr
 
@@ -48,7 +49,7 @@ def pixels(path: str) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def test_every_format_has_the_picture_the_profile_and_the_recipe():
+def test_all_formats_have_the_pixels_the_profile_and_the_recipe():
     paint("out.png")
     recipe = read_recipe("out.png")
     suffixes = [".jpg", ".jpeg", ".webp", ".tif", *([".avif"] if features.check("avif") else [])]
@@ -60,7 +61,7 @@ def test_every_format_has_the_picture_the_profile_and_the_recipe():
         assert {**made, "result": None} == {**recipe, "result": None}
 
 
-def test_quality_is_of_formats_that_have_it():
+def test_quality_is_ignored_with_a_warning_for_formats_without_it():
     paint("fine.jpg")
     assert paint("coarse.jpg", "--quality", 20) == ""
     assert Path("coarse.jpg").stat().st_size < Path("fine.jpg").stat().st_size / 2
@@ -69,7 +70,7 @@ def test_quality_is_of_formats_that_have_it():
     assert "1<=x<=100" in refused("out.jpg", "--quality", 101)
 
 
-def test_a_job_comes_back_in_any_format_and_quality():
+def test_a_result_can_be_saved_again_in_any_format_and_quality():
     paint("out.png")
     job = jobs().split()[0]
     for command in ("watch", "download"):
@@ -81,14 +82,14 @@ def test_a_job_comes_back_in_any_format_and_quality():
         assert np.array_equal(pixels("c.webp"), pixels("out.png"))
 
 
-def test_what_cannot_be_written_is_refused_before_it_is_painted():
+def test_an_output_that_cannot_be_written_is_refused_before_the_job():
     assert "use .png, .tif" in refused("out.docx")
     assert "use .png, .tif" in refused("out")
-    assert "use .png, .tif" in refused("out.xbm")  # which has no colors
+    assert "use .png, .tif" in refused("out.xbm")  # a format without colors
     assert "16 bits a channel, and .jpg is written with 8" in refused("out.jpg", "--bit-depth", 16)
 
 
-def test_16_bits_are_written_where_they_fit_and_not_elsewhere():
+def test_a_16_bit_tiff_is_saved_as_tiff_and_refused_as_png():
     paint("out.tif", "--bit-depth", 16)
     assert read_recipe("out.tif")["result"] == {"format": "tiff", "bit_depth": 16}
     job = jobs().split()[0]
@@ -98,18 +99,18 @@ def test_16_bits_are_written_where_they_fit_and_not_elsewhere():
     assert not Path("out.png").exists()
 
 
-def test_a_contact_sheet_is_as_good():
+def test_a_contact_sheet_has_quality_95_and_full_color_resolution():
     done = gramophone("sweep", "photo.png", *PAINT[2:], "--layers", "1", "--seeds", "0", "--sizes", "48", "-o", "s.jpg")
     assert done.returncode == 0, done.stderr
     image = Image.open("s.jpg")
-    # 4:4:4, and the coefficients of quality 95.
+    # No chroma subsampling (4:4:4), and the quantization tables of quality 95.
     assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=95)
     assert image.quantization == Image.open(buffer).quantization  # type: ignore[attr-defined]
 
 
-def test_what_is_wrong_with_a_picture_is_told_with_its_name():
+def test_a_damaged_picture_gives_a_warning_with_its_file_name():
     Path("cut.jpg").write_bytes(encode(PHOTO, "JPEG")[:-900])
     assert "warning: cut.jpg is damaged, it lacks its end: the last " in paint("out.png", picture="cut.jpg")
     assert "warning" not in paint("out.png")

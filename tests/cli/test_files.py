@@ -1,4 +1,4 @@
-"""Files and arguments that are not what a command needs: a sentence that names them, before anything is painted."""
+"""Wrong files and arguments: the command names them in an error message, and submits no job."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ def flaky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlakyServer]:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flaky: FlakyServer) -> Path:
-    """A working directory with pictures, a folder, and files that are none; no call has been made from it."""
+    """A working directory with pictures, a folder, an empty file, a named pipe and links."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRAMOPHONE_SERVER", flaky.address)
     for name in ("a.png", "b.png", "c.png", "night.png", "-dash.png", "two\nlines.png", "x/a.png"):
@@ -36,7 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flaky: FlakyServer) 
     return tmp_path
 
 
-def painted(flaky: FlakyServer) -> int:
+def submissions(flaky: FlakyServer) -> int:
+    """The number of jobs that clients have submitted to the server."""
     return sum(len(flaky.calls(method)) for method in ("ReconstructStyle", "ReconstructContent", "TransferStyle"))
 
 
@@ -70,22 +71,24 @@ PICTURES = [
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_what_is_no_picture(flaky: FlakyServer, args: list[str], argument: str, name: str, words: str) -> None:
+def test_a_file_that_is_not_a_picture_is_refused(
+    flaky: FlakyServer, args: list[str], argument: str, name: str, words: str
+) -> None:
     if name == "-" and "--source-mask" in args:
-        pytest.skip("that stands for no mask")
+        pytest.skip("- stands for no mask")
     if args != ["style", "NAME"] and name == "/dev/zero":
-        pytest.skip("once is enough")
-    before = painted(flaky)
+        pytest.skip("slow: tested with one command only")
+    before = submissions(flaky)
     done = run(args, name)
     assert done.exit_code == 2, done.stderr
     assert argument in done.stderr
     assert any(part in done.stderr for part in words.split("|")), done.stderr
     assert "Traceback" not in done.stderr and "Errno" not in done.stderr
-    assert painted(flaky) == before
+    assert submissions(flaky) == before
 
 
 def run(args: list[str], name: str) -> Result:
-    """Runs a command within this process: what it refuses, it refuses before it calls a server."""
+    """Runs a command in this process, with `name` for NAME."""
     return CliRunner().invoke(main, [name if arg == "NAME" else arg for arg in args])
 
 
@@ -109,65 +112,67 @@ OUTPUTS = [
 
 @pytest.mark.parametrize(("name", "words"), OUTPUTS)
 @pytest.mark.parametrize("args", [["style"], ["content"], ["transfer", "night.png"], ["sweep"]], ids=str)
-def test_where_no_result_can_go(flaky: FlakyServer, args: list[str], name: str, words: str) -> None:
-    before = painted(flaky)
+def test_an_output_that_cannot_be_written_is_refused(
+    flaky: FlakyServer, args: list[str], name: str, words: str
+) -> None:
+    before = submissions(flaky)
     done = run([args[0], "a.png", *args[1:], "-o", "NAME"], name)
     assert done.exit_code == 2, done.stderr
     assert words in done.stderr and "--output" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
-    assert painted(flaky) == before
+    assert submissions(flaky) == before
     assert Path("a.png").read_bytes() == RESULT
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-def test_missing_folders_of_the_output_are_made() -> None:
+def test_missing_folders_of_the_output_are_created() -> None:
     assert gramophone("style", "a.png", "-o", "new/folder/out.png").returncode == 0
     assert Image.open("new/folder/out.png").size == (1, 1)
     assert not list(Path("new/folder").glob(".*"))
 
 
 @pytest.mark.parametrize("name", ["./-dash.png", "two\nlines.png"])
-def test_unusual_names(name: str) -> None:
+def test_unusual_file_names(name: str) -> None:
     done = gramophone("style", name, "-o", "odd\n.png")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(r"'odd\n.png': 1x1")
     assert Path("odd\n.png").is_file()
 
 
-def test_a_leading_dash_after_two() -> None:
+def test_a_file_name_with_a_leading_dash_needs_two_dashes_before() -> None:
     assert gramophone("style", "-o", "out.png", "--", "-dash.png").returncode == 0
     done = gramophone("style", "-dash.png")
     assert done.returncode == 2
     assert "write ./-dash.png" in done.stderr
 
 
-def test_options_go_anywhere() -> None:
+def test_options_may_be_before_or_after_arguments() -> None:
     for args in (["style", "a.png", "-o", "o.png"], ["style", "-o", "o.png", "a.png"]):
         assert gramophone(*args).returncode == 0
 
 
 class TestTransfer:
-    """Contents and styles are told apart."""
+    """Contents, styles and outputs of `gramophone transfer`."""
 
     @pytest.mark.parametrize(
         "args", [["a.png", "b.png"], ["a.png", "--style", "b.png"], ["-s", "b.png", "a.png"]], ids=str
     )
-    def test_one_of_each(self, args: list[str]) -> None:
+    def test_one_content_and_one_style(self, args: list[str]) -> None:
         done = gramophone("transfer", *args, "-o", "out.png")
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("out.png: 1x1")
 
     @pytest.mark.parametrize("command", [["transfer"], ["estimate", "transfer"]], ids=str)
-    def test_more_than_two_are_refused(self, flaky: FlakyServer, command: list[str]) -> None:
-        before = painted(flaky)
+    def test_three_pictures_without_an_option_are_refused(self, flaky: FlakyServer, command: list[str]) -> None:
+        before = submissions(flaky)
         done = gramophone(*command, "a.png", "b.png", "night.png")
         assert done.returncode == 2
         words = " ".join(command)
         assert f"gramophone {words} a.png --style b.png --style night.png" in done.stderr
         assert f"gramophone {words} a.png b.png --style night.png -o painted/" in done.stderr
-        assert painted(flaky) == before
+        assert submissions(flaky) == before
 
-    def test_a_style_is_missing(self) -> None:
+    def test_a_missing_style_is_reported(self) -> None:
         done = gramophone("transfer", "a.png")
         assert done.returncode == 2
         assert "a style is missing: gramophone transfer a.png STYLE" in done.stderr
@@ -180,7 +185,7 @@ class TestTransfer:
             ("new/{stem}-night.jpg", ["new/a-night.jpg", "new/b-night.jpg", "new/c-night.jpg"]),
         ],
     )
-    def test_many_contents(self, output: str, made: list[str]) -> None:
+    def test_several_contents(self, output: str, made: list[str]) -> None:
         done = gramophone(
             "transfer", "a.png", "b.png", "c.png", "--style", "night.png", "-o", output, "--previews", "p"
         )
@@ -205,19 +210,21 @@ class TestTransfer:
         ],
         ids=str,
     )
-    def test_no_result_replaces_another(self, flaky: FlakyServer, args: list[str], words: str) -> None:
-        before = painted(flaky)
+    def test_outputs_that_would_overwrite_a_file_are_refused(
+        self, flaky: FlakyServer, args: list[str], words: str
+    ) -> None:
+        before = submissions(flaky)
         done = gramophone("transfer", *args)
         assert done.returncode == 2
         assert words in done.stderr
-        assert painted(flaky) == before
+        assert submissions(flaky) == before
         assert all(Path(name).read_bytes() == RESULT for name in ("a.png", "b.png", "c.png", "x/a.png"))
 
-    def test_into_a_folder(self) -> None:
+    def test_output_into_a_folder(self) -> None:
         assert gramophone("transfer", "a.png", "b.png", "-o", "painted/").returncode == 0
         assert Path("painted/a.png").exists()
 
-    def test_detached(self, flaky: FlakyServer) -> None:
+    def test_several_contents_detached(self, flaky: FlakyServer) -> None:
         done = gramophone("transfer", "a.png", "b.png", "-s", "night.png", "-o", "painted/", "--detach")
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.split()) == 2
@@ -226,7 +233,7 @@ class TestTransfer:
 
 
 class TestIds:
-    """The beginning of an id will do."""
+    """Commands accept the first characters of a job id."""
 
     @pytest.fixture(autouse=True)
     def jobs(self, flaky: FlakyServer) -> Iterator[None]:
@@ -240,7 +247,7 @@ class TestIds:
     @pytest.mark.parametrize(
         "args", [["show"], ["watch"], ["watch", "-o", "w.png"], ["cancel"], ["download", "-o", "d.png"]]
     )
-    def test_unique(self, flaky: FlakyServer, args: list[str]) -> None:
+    def test_a_unique_prefix(self, flaky: FlakyServer, args: list[str]) -> None:
         for beginning in ("0653aa01", "0653aa01"[:8], "0653ab", "0653ab"[:6]):
             done = gramophone("jobs", args[0], beginning, *args[1:])
             assert done.returncode == 0, done.stderr
@@ -250,7 +257,7 @@ class TestIds:
         [["show"], ["watch"], ["cancel"], ["download", "-o", "d.png"], ["delete"], ["delete", "0653ab"]],
         ids=str,
     )
-    def test_ambiguous(self, flaky: FlakyServer, args: list[str]) -> None:
+    def test_an_ambiguous_prefix_is_refused(self, flaky: FlakyServer, args: list[str]) -> None:
         done = gramophone("jobs", args[0], *args[1:], "0653aa")
         assert done.returncode == 2
         assert "2 jobs have ids that begin with 0653aa" in done.stderr
@@ -258,11 +265,11 @@ class TestIds:
         assert (flaky.folder / "jobs" / "0653ab").exists()
 
     @pytest.mark.parametrize("given", ["", " ", "ffff", "0653aa011", "no job"])
-    def test_none(self, given: str) -> None:
+    def test_an_unknown_prefix_is_refused(self, given: str) -> None:
         done = gramophone("jobs", "show", given)
         assert done.returncode == 2
         assert f"{given!r} is no job" in done.stderr
 
-    def test_delete(self, flaky: FlakyServer) -> None:
+    def test_delete_by_prefix(self, flaky: FlakyServer) -> None:
         assert gramophone("jobs", "delete", "0653ab", "0653aa01", "0653aa01").returncode == 0
         assert {"0653aa01", "0653ab"}.isdisjoint(flaky.jobs())

@@ -1,4 +1,4 @@
-"""`gramophone jobs` and what survives a restart, against a server that remembers, and dies by script."""
+"""`gramophone jobs` with a server that is killed and restarted during the commands and keeps its jobs."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ def test_delete(flaky):
     assert "'one' is no job that is known here" in done.stderr
 
 
-def test_filters(flaky):
+def test_filters_of_jobs_list(flaky):
     args = ["--kind", "style", "--kind", "content", "--model", "m", "--owner", "ann", "--state", "queued"]
     done = gramophone("jobs", "list", *args, "--since", "2h", "--oldest-first", "--server", flaky.address)
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def test_filters(flaky):
 
 
 @pytest.mark.parametrize("moment", ["2026-01-31", "2026-01-31T18:30", "90s", "3d"])
-def test_since(flaky, moment):
+def test_since_accepts_times_and_durations(flaky, moment):
     assert gramophone("jobs", "list", "--since", moment, "--server", flaky.address).returncode == 0
     assert "created_after" in flaky.calls("ListJobs")[0]
 
@@ -74,14 +74,14 @@ def test_since(flaky, moment):
         (["jobs", "download", "one"], "--output"),
     ],
 )
-def test_mistakes(flaky, args, words):
+def test_invalid_arguments_are_refused(flaky, args, words):
     done = gramophone(*args, GRAMOPHONE_SERVER=flaky.address)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_command_outlives_its_server(flaky, tmp_path):
+def test_a_command_continues_when_its_server_restarts(flaky, tmp_path):
     picture = tmp_path / "picture.png"
     picture.write_bytes(RESULT)
     flaky.script("UploadImage die 1", "ReconstructStyle die_done 0", "ReconstructStyle die 5", "WatchJob die 2")

@@ -1,4 +1,4 @@
-"""The server that is kept for commands: one for all of them, found again, private, and gone when it has no work."""
+"""The background server of the commands: all commands share it, it is private, and it exits when it has no work."""
 
 import os
 import shutil
@@ -24,10 +24,10 @@ LONG = ["--size", "32", "--iterations", "1000000", "--report-every", "5"]
 
 
 class Home:
-    """A user's folders and commands; `environment` is theirs."""
+    """A user's folders, and commands that run with the user's `environment`."""
 
     def __init__(self, keep: str = "120") -> None:
-        # Short: the path of a socket may not be long.
+        # A short prefix: the path of a Unix socket has at most about 100 characters.
         self.path = Path(tempfile.mkdtemp(prefix="gh-"))
         for name in ("run", "data"):
             (self.path / name).mkdir(mode=0o700)
@@ -40,7 +40,7 @@ class Home:
         }
 
     def run(self, *args: object, **more: str) -> subprocess.CompletedProcess[str]:
-        """A command of this user's."""
+        """Runs a command of this user."""
         command = [sys.executable, "-m", "gramophone", *map(str, args)]
         environment = os.environ | self.environment | more
         return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=self.path)
@@ -53,11 +53,12 @@ class Home:
         return done
 
     def servers(self) -> list[int]:
-        """The processes of the servers of this user."""
+        """The process ids of this user's background servers."""
         lines = self.run("server", "status").stdout.splitlines()
         return [int(line.split()[2]) for line in lines if " process " in line]
 
     def stop(self) -> None:
+        """Stops the servers and removes the folders."""
         assert self.run("server", "stop").returncode == 0
         assert self.servers() == []
         shutil.rmtree(self.path)
@@ -65,7 +66,7 @@ class Home:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:
-    """With a server that the tests of this module share."""
+    """A user whose background server is shared by the tests of this module."""
     made = Home()
     try:
         yield made
@@ -75,7 +76,7 @@ def home() -> Iterator[Home]:
 
 @pytest.fixture
 def fresh() -> Iterator[Home]:
-    """Without a server, and with one of its own."""
+    """A user without a background server, for one test only."""
     made = Home()
     try:
         yield made
@@ -83,7 +84,7 @@ def fresh() -> Iterator[Home]:
         made.stop()
 
 
-def test_the_second_command_uses_the_first_ones_server(home: Home) -> None:
+def test_the_second_command_uses_the_server_of_the_first(home: Home) -> None:
     first = home.paint("1.png")
     assert "started a server for this and your next commands" in first.stderr
     (server,) = home.servers()
@@ -96,7 +97,7 @@ def test_the_second_command_uses_the_first_ones_server(home: Home) -> None:
     assert home.run("jobs", "top", "--once").stdout.count("succeeded") == 2
 
 
-def test_it_is_private(home: Home) -> None:
+def test_the_server_is_private_to_its_user(home: Home) -> None:
     home.paint("1.png")
     folder = home.path / "run" / "gramophone"
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -110,7 +111,7 @@ def test_it_is_private(home: Home) -> None:
         assert "Permission denied" in looked.stderr
 
 
-def test_a_lost_terminal_loses_no_job(home: Home) -> None:
+def test_a_job_continues_when_its_terminal_is_lost(home: Home) -> None:
     home.paint("1.png")
     with Terminal("style", home.picture, *LONG, "-o", home.path / "lost.png", **home.environment) as shell:
         shell.wait_for("loss=")
@@ -133,37 +134,37 @@ def test_detach(home: Home) -> None:
     assert Image.open(home.path / "d.png").size == (32, 32)
 
 
-def test_another_environment_has_another_server(home: Home) -> None:
+def test_another_environment_gets_another_server(home: Home) -> None:
     home.paint("1.png")
     before = home.servers()
     models = home.path / "models"
     home.paint("2.png", GRAMOPHONE_MODELS=str(models))
     assert len(home.servers()) == len(before) + 1
-    # A secret of one command is not handed to what outlives it.
+    # The new server has the environment of the command that started it.
     (added,) = set(home.servers()) - set(before)
     assert psutil.Process(added).environ()["GRAMOPHONE_MODELS"] == str(models)
 
 
-def test_settings_of_other_servers_do_not_reach_it(fresh: Home) -> None:
+def test_variables_for_other_servers_are_ignored(fresh: Home) -> None:
     others = {
         "GRAMOPHONE_CONFIG": "nowhere.toml", "GRAMOPHONE_PORT": "many", "GRAMOPHONE_TOKENS": "nowhere.json",
         "GRAMOPHONE_TLS_KEY": "nowhere.pem", "GRAMOPHONE_KEEP_BYTES": "0", "GRAMOPHONE_LEAVE_AFTER": "1",
     }  # fmt: skip
     assert "started a server" in fresh.paint("1.png", **others).stderr
     assert "started a server" not in fresh.paint("2.png").stderr
-    # Those that describe the machine do, as another server has them.
+    # Variables that describe the machine are used, so another value needs another server.
     assert "started a server" in fresh.paint("3.png", GRAMOPHONE_THREADS="1").stderr
     assert len(fresh.servers()) == 2
 
 
-def test_two_commands_at_once_start_one(fresh: Home) -> None:
+def test_concurrent_commands_start_one_server(fresh: Home) -> None:
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda i: fresh.paint(f"{i}.png"), range(3)))
     assert len(fresh.servers()) == 1
 
 
 @pytest.mark.slow
-def test_one_that_was_killed_is_replaced_and_its_jobs_are_not_lost(fresh: Home) -> None:
+def test_a_killed_server_is_replaced_and_its_jobs_are_kept(fresh: Home) -> None:
     done = fresh.run("style", fresh.picture, *LONG, "--detach", "-q", GRAMOPHONE_TOKEN="secret")
     job_id = done.stdout.strip()
     (server,) = fresh.servers()
@@ -175,7 +176,7 @@ def test_one_that_was_killed_is_replaced_and_its_jobs_are_not_lost(fresh: Home) 
     assert job_id in fresh.run("jobs", "list").stdout
     (successor,) = fresh.servers()
     assert successor != server
-    # It is gone when the command that stops it ends, and the next one has the job.
+    # The server has exited when `server stop` returns, and the next server continues the job.
     assert fresh.run("server", "stop").returncode == 0
     assert not psutil.pid_exists(successor) or psutil.Process(successor).status() == "zombie"
     wait_until(lambda: fresh.run("jobs", "show", job_id).stdout.split()[2] == "running", "the job that goes on")
@@ -184,7 +185,7 @@ def test_one_that_was_killed_is_replaced_and_its_jobs_are_not_lost(fresh: Home) 
 
 
 @pytest.mark.slow
-def test_it_leaves_without_work_and_not_before() -> None:
+def test_the_server_exits_only_when_it_has_no_work() -> None:
     home = Home(keep="3")
     try:
         job_id = home.run("style", home.picture, *LONG, "--detach", "-q").stdout.strip()
@@ -195,7 +196,7 @@ def test_it_leaves_without_work_and_not_before() -> None:
         wait_until(lambda: not psutil.pid_exists(server) or psutil.Process(server).status() == "zombie", "its end", 30)
         assert home.servers() == []
         assert not list((home.path / "run" / "gramophone").glob("*.json"))
-        # The next one has its jobs.
+        # The next server has the jobs of this one.
         assert home.run("jobs", "show", job_id).stdout.split()[2] == "cancelled"
     finally:
         home.stop()
@@ -219,17 +220,17 @@ def test_a_folder_that_is_not_private_is_not_used(spoil: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_its_user_has_started_is_found(fresh: Home) -> None:
+def test_commands_use_a_server_that_the_user_started(fresh: Home) -> None:
     tokens = fresh.path / "tokens.json"
     add_token(tokens, "ann", admin=False)
     command = [sys.executable, "-m", "gramophone", "serve", "--port", "0"]
     environment = os.environ | fresh.environment
     started = []
     try:
-        ways = (["--data", "one"], ["--data", "two", "--tokens", str(tokens)], ["--data", "three", "--models", "."])
-        for way in ways:
+        flags = (["--data", "one"], ["--data", "two", "--tokens", str(tokens)], ["--data", "three", "--models", "."])
+        for chosen in flags:
             process = subprocess.Popen(
-                [*command, *way], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, cwd=fresh.path
+                [*command, *chosen], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, cwd=fresh.path
             )
             started.append(process)
             assert process.stdout is not None
@@ -237,7 +238,7 @@ def test_a_server_that_its_user_has_started_is_found(fresh: Home) -> None:
         assert fresh.servers() == [started[0].pid]
         assert "started a server" not in fresh.paint("1.png").stderr
         assert len(fresh.run("jobs", "list").stdout.splitlines()) == 1
-        # It is not for commands to stop.
+        # `server stop` does not stop a server that the user started.
         fresh.run("server", "stop")
         assert started[0].poll() is None
     finally:
@@ -249,13 +250,13 @@ def test_a_server_that_its_user_has_started_is_found(fresh: Home) -> None:
 
 
 @pytest.mark.slow
-def test_zero_keeps_none(fresh: Home) -> None:
+def test_keep_0_starts_no_background_server(fresh: Home) -> None:
     assert "started a server" not in fresh.paint("1.png", GRAMOPHONE_KEEP="0").stderr
     assert fresh.servers() == []
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "nan", "1e99"])
-def test_what_the_variable_may_be(value: str) -> None:
+def test_an_invalid_gramophone_keep_is_refused(value: str) -> None:
     command = [sys.executable, "-m", "gramophone", "style", __file__]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"GRAMOPHONE_KEEP": value})
     assert done.returncode == 2
@@ -263,7 +264,7 @@ def test_what_the_variable_may_be(value: str) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_it_starts_leaves_nothing(fresh: Home) -> None:
+def test_ctrl_c_during_the_start_leaves_no_server(fresh: Home) -> None:
     with Terminal("style", fresh.picture, *SMALL, "-o", fresh.path / "1.png", **fresh.environment) as shell:
         wait_until(lambda: len(psutil.Process(shell.process.pid).children()) == 1, "a server that starts")
         (child,) = psutil.Process(shell.process.pid).children()
@@ -273,7 +274,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(fresh: Home) -> None:
 
 
 @pytest.mark.slow
-def test_old_data_of_other_environments_is_removed(fresh: Home) -> None:
+def test_data_folders_unused_for_30_days_are_removed(fresh: Home) -> None:
     commands = fresh.path / "data" / "gramophone" / "commands"
     for name, age in (("old", 31), ("young", 29)):
         (commands / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Wrong values: each is told by the name of the option as it is written, and with what to write instead."""
+"""Invalid values: the error message names the option as the user wrote it, and says what to write instead."""
 
 import re
 import subprocess
@@ -12,8 +12,8 @@ from gramophone.cli import main
 from gramophone_server.security.tokens import add_token
 from tests.harness import ServerProcess, png
 
-# Fields of the contract, which no user of the command line has seen.
-PATHS = re.compile(r"options\.|styles\[|(content|style)_layers|job_id|INIT_|COLOR_|RESULT_|image\.|size=|tls=|None")
+# Field names of the contract and values of enums: they mean nothing to a user of the command line.
+FIELDS = re.compile(r"options\.|styles\[|(content|style)_layers|job_id|INIT_|COLOR_|RESULT_|image\.|size=|tls=|None")
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +68,11 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("options", "words"), VALUES)
-def test_values_of_style(server: ServerProcess, options: str, words: str) -> None:
+def test_invalid_values_of_style(server: ServerProcess, options: str, words: str) -> None:
     refused(run("style", "a.png", *options.split(), GRAMOPHONE_SERVER=server.address), words)
 
 
-OF_OTHERS = [
+OTHER_COMMANDS = [
     ("content a.png --layer 3", "--layer must be names"),
     ("content a.png --layer conv9_1", "--layer is 'conv9_1'"),
     ("content no.png", "no.png is not a picture"),
@@ -109,29 +109,30 @@ OF_OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("command", "words"), OF_OTHERS)
-def test_values_of_others(server: ServerProcess, command: str, words: str) -> None:
+@pytest.mark.parametrize(("command", "words"), OTHER_COMMANDS)
+def test_invalid_values_of_other_commands(server: ServerProcess, command: str, words: str) -> None:
     refused(run(*command.split(), GRAMOPHONE_SERVER=server.address), words)
 
 
-def test_a_token_that_others_could_read() -> None:
+def test_a_token_over_an_unencrypted_connection_is_refused() -> None:
     refused(run("jobs", "list", "--token", "x", "--server", "example.org:50051"), "give --tls, or --ca")
 
 
 def refused(done: Result, words: str) -> None:
+    """Checks that the command failed with a message that has the words, and no field names of the contract."""
     assert done.exit_code == 2, done.stderr
     assert words in done.stderr, done.stderr
-    assert not PATHS.search(done.stderr), done.stderr
+    assert not FIELDS.search(done.stderr), done.stderr
 
 
-def test_nobody_is_there() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     for args in (["jobs", "list"], ["jobs", "top"], ["style", "a.png"]):
         done = run(*args, "--server", "127.0.0.1:9")
         assert done.exit_code == 1
         assert "`gramophone serve` starts a server" in done.stderr
 
 
-def test_a_server_that_asks_who_calls(tmp_path: Path) -> None:
+def test_a_server_that_requires_a_token(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.json"
     token = add_token(tokens, "ann", admin=False)
     with ServerProcess("--tokens", str(tokens)) as server:
@@ -146,8 +147,8 @@ def test_a_server_that_asks_who_calls(tmp_path: Path) -> None:
         assert run("jobs", "list", "--server", server.address, GRAMOPHONE_TOKEN=token).exit_code == 0
 
 
-def test_tls_where_there_is_none(server: ServerProcess) -> None:
-    """One sentence: gRPC's own log stays quiet."""
+def test_tls_to_a_server_without_tls(server: ServerProcess) -> None:
+    """The error is one line: gRPC's own log messages are not shown."""
     command = [sys.executable, "-m", "gramophone", "jobs", "list", "--tls", "--server", server.address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -168,7 +169,7 @@ def test_tls_where_there_is_none(server: ServerProcess) -> None:
         ("--keep-days nan", "'--keep-days': 'nan' is not a finite number"),
     ],
 )
-def test_values_of_serve(options: str, words: str) -> None:
+def test_invalid_values_of_serve(options: str, words: str) -> None:
     done = run("serve", "--port", "0", *options.split())
     assert done.exit_code == 2, done.stderr
     assert words in done.stderr, done.stderr

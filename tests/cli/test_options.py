@@ -1,4 +1,4 @@
-"""The command line has every option of Python, and Python every option of the command line."""
+"""The command line and the Python client have the same options."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from gramophone.cli.styles import FIELDS
 from gramophone.options import OPTIONS
 from tests.cli.test_commands import gramophone
 
-# What is about the command itself: where its pictures go, which server it speaks to, what it prints.
+# Parameters of the commands themselves: input and output files, the server, what is printed.
 OF_THE_COMMAND = {
     "help", "output", "quality", "previews", "detach", "server", "quiet", "pictures", "picture", "styles",
 }  # fmt: skip
@@ -34,13 +34,13 @@ def parameters(*names: str) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["style", "content", "transfer"])
-def test_both_have_the_same_options(kind):
+def test_commands_and_python_have_the_same_options(kind):
     found = parameters(kind) - OF_THE_COMMAND - OF_CONNECTING
     styles = set() if kind == "content" else set(FIELDS)
     assert found - styles == set(Options.__annotations__) | OF_THE_KIND[kind]
 
 
-def test_both_say_the_same_of_a_style():
+def test_commands_and_python_have_the_same_fields_of_a_style():
     assert set(FIELDS.values()) == {field.name for field in dataclasses.fields(Style)} - {"image"}
 
 
@@ -51,7 +51,7 @@ def test_an_estimate_takes_the_options_of_all_kinds():
     assert found == (set(Options.__annotations__) - submission) | of_kinds | set(FIELDS)
 
 
-def test_each_option_is_helped_with_its_default():
+def test_help_shows_each_option_with_its_default():
     shown = " ".join(gramophone("style", "--help").stdout.split())
     for option in OPTIONS:
         assert f"--{option.name.replace('_', '-')} " in shown

@@ -1,4 +1,4 @@
-"""Servers that are set up by variables and a file, and those of programs, which take little from variables."""
+"""Servers configured by variables and a file, and embedded servers, which ignore most variables."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from gramophone import EmbeddedServer, UnavailableError
 from gramophone_server.settings import Settings, entries
 from tests.harness import ServerProcess, run, style_request
 
-# What a server of a program could not be reached with.
-OF_OTHERS = {
+# Variables with which an embedded server would not start, or could not be reached.
+FOREIGN_VARIABLES = {
     "GRAMOPHONE_CONFIG": "nowhere.toml",
     "GRAMOPHONE_HOST": "192.0.2.1",
     "GRAMOPHONE_PORT": "1",
@@ -24,13 +24,13 @@ OF_OTHERS = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for entry in entries(Settings):
         monkeypatch.delenv(str(entry.variable), raising=False)
 
 
 def refusal(server: ServerProcess, iterations: int) -> str:
-    """What the server says of a job with too many iterations."""
+    """The message with which the server refuses a job with too many iterations."""
     with pytest.raises(grpc.RpcError) as caught:
         run(server, style_request(iterations=iterations))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -48,7 +48,7 @@ def test_a_server_uses_its_file_and_variables(tmp_path: Path, monkeypatch: pytes
         assert run(server, style_request(iterations=6)).iterations == 6
 
 
-def test_a_password_reaches_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_password_is_not_passed_to_child_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAMOPHONE_DATABASE", f"sqlite:///{tmp_path}/secret.sqlite")
     with ServerProcess("--data", str(tmp_path / "data")) as server:
         run(server, style_request())
@@ -59,14 +59,14 @@ def test_a_password_reaches_no_other_process(tmp_path: Path, monkeypatch: pytest
             assert "secret" not in " ".join(child.cmdline())
 
 
-def test_a_server_of_a_program_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in OF_OTHERS.items():
+def test_an_embedded_server_ignores_variables_for_other_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in FOREIGN_VARIABLES.items():
         monkeypatch.setenv(name, value)
     with EmbeddedServer() as server:
         assert server.address.startswith("127.0.0.1:")
 
 
-def test_a_server_of_a_program_is_told_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedded_server_uses_variables_that_describe_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAMOPHONE_DEVICE", "gpu")
     with pytest.raises(UnavailableError, match=r"\$GRAMOPHONE_DEVICE: 'gpu' cannot be a device"), EmbeddedServer():
         pass

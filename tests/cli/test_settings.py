@@ -1,4 +1,4 @@
-"""Settings of `gramophone serve` from flags, variables and a file: which goes first, and what is said of wrong ones."""
+"""Settings of `gramophone serve` from flags, variables and a file: their precedence, and errors for invalid ones."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from gramophone_server.settings import Settings, build, entries
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the test, without settings of whoever runs it."""
+    """The working directory of the test, without GRAMOPHONE_* variables of the user who runs the tests."""
     monkeypatch.chdir(tmp_path)
     for entry in entries(Settings):
         monkeypatch.delenv(str(entry.variable), raising=False)
@@ -25,13 +25,13 @@ def run(*args: str, **environment: str) -> Result:
     return CliRunner(env=environment).invoke(serve, ["--port", "0", *args])
 
 
-def taken(*args: str) -> Settings:
-    """The settings that the command would start a server with."""
+def parsed(*args: str) -> Settings:
+    """The settings with which the command would start a server."""
     return build(Settings, serve_command(Settings).make_context("serve", list(args)).params)
 
 
-# Setting, flags, variable, line of the file; the values by flag, by variable, by the file, and by default.
-ORDER = [
+# (setting, flags, variable, line of the file, values by flag, by variable, by file and by default)
+PRECEDENCE = [
     ("limits.max_queued", ["--max-queued", "1"], "GRAMOPHONE_MAX_QUEUED=2", "max_queued = 3", (1, 2, 3, 64)),
     (
         "connection.idle_timeout",
@@ -103,14 +103,14 @@ ORDER = [
 ]
 
 
-@pytest.mark.parametrize(("name", "flags", "variable", "line", "values"), ORDER)
-def test_which_goes_first(
+@pytest.mark.parametrize(("name", "flags", "variable", "line", "values"), PRECEDENCE)
+def test_precedence_of_flag_variable_file_and_default(
     name: str, flags: list[str], variable: str, line: str, values: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group, _, field = name.partition(".")
 
     def value(*args: str) -> object:
-        return getattr(getattr(taken(*args), group), field)
+        return getattr(getattr(parsed(*args), group), field)
 
     Path("etc").mkdir()
     Path("etc/server.toml").write_text(line + "\n")
@@ -129,14 +129,14 @@ def test_the_file_may_be_named_by_a_variable(monkeypatch: pytest.MonkeyPatch) ->
     Path("a.toml").write_text("max_queued = 3\n")
     Path("b.toml").write_text("max_queued = 4\n")
     monkeypatch.setenv("GRAMOPHONE_CONFIG", "a.toml")
-    assert taken().limits.max_queued == 3
-    assert taken("--config", "b.toml").limits.max_queued == 4
+    assert parsed().limits.max_queued == 3
+    assert parsed("--config", "b.toml").limits.max_queued == 4
 
 
 def test_paths_in_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder / "home"))
     Path("a.toml").write_text('data = "~/jobs"\ntokens = "/etc/tokens.json"\n')
-    settings = taken("--config", str(folder / "a.toml"))
+    settings = parsed("--config", str(folder / "a.toml"))
     assert settings.storage.data == folder / "home/jobs"
     assert settings.security.tokens == Path("/etc/tokens.json")
 
@@ -158,7 +158,7 @@ def test_paths_in_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("GRAMOPHONE_CONFIG=nowhere.toml", "nowhere.toml cannot be read: No such file or directory"),
     ],
 )
-def test_wrong_variables(variable: str, words: str) -> None:
+def test_invalid_variables_are_reported(variable: str, words: str) -> None:
     done = run(**dict([variable.split("=", 1)]))
     assert done.exit_code == 2, done.output
     assert words in done.output
@@ -209,14 +209,14 @@ def test_wrong_variables(variable: str, words: str) -> None:
         ("a = " + "[" * 5000, "a.toml is not a TOML file"),
     ],
 )
-def test_wrong_files(text: str, words: str) -> None:
+def test_invalid_files_are_reported(text: str, words: str) -> None:
     Path("a.toml").write_text(text)
     done = CliRunner().invoke(serve, ["--config", "a.toml"])
     assert done.exit_code == 2, done.output
     assert words in done.output
 
 
-def test_what_is_no_file(folder: Path) -> None:
+def test_a_folder_and_a_binary_file_are_refused(folder: Path) -> None:
     Path("bytes").write_bytes(b"\xff\xfe")
     for name, words in (
         (".", ". cannot be read: it is a folder, not a file"),
@@ -241,7 +241,7 @@ def test_what_is_no_file(folder: Path) -> None:
         ("--idle-timeout 1e300", "'--idle-timeout': 1e+300 is not in the range"),
     ],
 )
-def test_values_that_would_start_a_useless_server(flags: str, words: str) -> None:
+def test_values_too_small_or_too_large_are_refused(flags: str, words: str) -> None:
     done = run(*flags.split())
     assert done.exit_code == 2, done.output
     assert words in done.output

@@ -1,4 +1,4 @@
-"""Ctrl-C, a lost terminal and SIGTERM: watching never harms a job, and a job that is left can be come back to."""
+"""Ctrl-C, a lost terminal and SIGTERM: a command that watches never cancels a job, and a job can be watched again."""
 
 import re
 import signal
@@ -28,18 +28,20 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[FlakyServer]:
-    """A server whose jobs take about five seconds, and one of them."""
+    """A server whose jobs take about five seconds, with one job."""
     with FlakyServer(tmp_path / "flaky", pace=0.4) as server:
         (server.folder / "jobs" / "0653aa").touch()
         yield server
 
 
 def states(server: ServerProcess) -> dict[str, int]:
+    """The state of each job, by id."""
     jobs = server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs
     return {job.id: job.state for job in jobs}
 
 
 def id_in(text: str) -> str:
+    """Returns the first job id in the text."""
     (job_id, *_) = re.findall(r"job ([0-9a-f]{30})", text)
     return job_id
 
@@ -54,7 +56,7 @@ def id_in(text: str) -> str:
     ],
     ids=["ctrl-c", "term", "hup", "hangup"],
 )
-def test_watching_never_harms(slow: FlakyServer, act, status: int) -> None:
+def test_ending_a_watch_command_does_not_cancel_the_job(slow: FlakyServer, act, status: int) -> None:
     with Terminal("jobs", "watch", "0653", "-o", "out.png", "--server", slow.address) as terminal:
         terminal.wait_for("2/10")
         act(terminal)
@@ -70,10 +72,10 @@ def test_watching_never_harms(slow: FlakyServer, act, status: int) -> None:
 @pytest.mark.parametrize(
     ("way", "status"), [(None, 129), (signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=str
 )
-def test_a_painting_command_that_is_lost_leaves_its_job(
+def test_a_job_continues_when_its_command_is_killed(
     server: ServerProcess, picture: Path, way: signal.Signals | None, status: int
 ) -> None:
-    """None closes the terminal."""
+    """`way` is the signal that ends the command; None closes its terminal."""
     out = picture.with_name("out.png")
     with Terminal("style", picture, *LONG, "-o", out, "--server", server.address) as shell:
         shell.wait_for("loss=")
@@ -85,7 +87,7 @@ def test_a_painting_command_that_is_lost_leaves_its_job(
     assert gramophone("jobs", "cancel", job_id, "--server", server.address).returncode == 0
 
 
-def test_a_job_that_was_left_is_saved_later(slow: FlakyServer, picture: Path) -> None:
+def test_the_printed_command_saves_the_result_later(slow: FlakyServer, picture: Path) -> None:
     out = picture.with_name("later.png")
     with Terminal("style", picture, "-o", out, "--server", slow.address) as shell:
         shell.wait_for("2/10")
@@ -99,7 +101,7 @@ def test_a_job_that_was_left_is_saved_later(slow: FlakyServer, picture: Path) ->
     assert Image.open(out).size == (1, 1)
 
 
-def test_ctrl_c_cancels_what_it_paints_and_says_so(server: ServerProcess, picture: Path) -> None:
+def test_ctrl_c_cancels_the_job_and_says_so(server: ServerProcess, picture: Path) -> None:
     with Terminal("style", picture, *LONG, "-o", picture.with_name("out.png"), "--server", server.address) as shell:
         shell.wait_for("loss=")
         job_id = id_in(shell.shown)
@@ -109,8 +111,8 @@ def test_ctrl_c_cancels_what_it_paints_and_says_so(server: ServerProcess, pictur
         assert f"job {job_id} was cancelled" in shell.shown
 
 
-def test_a_second_ctrl_c_leaves_at_once(slow: FlakyServer, picture: Path) -> None:
-    """This server does not stop its jobs."""
+def test_a_second_ctrl_c_exits_at_once(slow: FlakyServer, picture: Path) -> None:
+    """The server accepts CancelJob but never cancels the job, so the command would wait."""
     with Terminal("style", picture, "-o", picture.with_name("out.png"), "--server", slow.address) as shell:
         shell.wait_for("1/10")
         shell.press("\x03")
@@ -123,7 +125,7 @@ def test_a_second_ctrl_c_leaves_at_once(slow: FlakyServer, picture: Path) -> Non
 
 
 @pytest.mark.slow
-def test_nohup_stays_nohup(slow: FlakyServer, picture: Path) -> None:
+def test_a_command_under_nohup_ignores_sighup(slow: FlakyServer, picture: Path) -> None:
     args = ["style", picture, "-o", picture.with_name("out.png"), "--server", slow.address]
     command = ["nohup", sys.executable, "-m", "gramophone", *map(str, args)]
     process = subprocess.Popen(
@@ -137,7 +139,9 @@ def test_nohup_stays_nohup(slow: FlakyServer, picture: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [["jobs", "list"], ["jobs", "download", "0653aa", "-o", "out.png"]], ids=str)
-def test_ctrl_c_elsewhere_is_quiet(slow: FlakyServer, args: list[str], tmp_path: Path, monkeypatch) -> None:
+def test_ctrl_c_in_commands_without_a_job_prints_no_traceback(
+    slow: FlakyServer, args: list[str], tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     slow.script("ListJobs hang 20", "DownloadResult hang 20")
     with Terminal(*args, "--server", slow.address) as terminal:
@@ -148,8 +152,8 @@ def test_ctrl_c_elsewhere_is_quiet(slow: FlakyServer, args: list[str], tmp_path:
     assert not (tmp_path / "out.png").exists()
 
 
-def test_ctrl_c_while_a_server_starts(picture: Path) -> None:
-    """Neither a traceback nor a server is left."""
+def test_ctrl_c_during_the_start_of_a_server(picture: Path) -> None:
+    """The command prints no traceback and leaves no server."""
     with Terminal("style", picture, *LONG, TMPDIR=str(picture.parent), GRAMOPHONE_KEEP="0") as shell:
         wait_until(lambda: children(shell.process.pid) != [], "a server that starts")
         (child,) = children(shell.process.pid)
@@ -162,6 +166,7 @@ def test_ctrl_c_while_a_server_starts(picture: Path) -> None:
 
 
 def children(pid: int) -> list[int]:
+    """The ids of the child processes, of all threads."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(child) for child in (task / "children").read_text().split()]
@@ -181,14 +186,14 @@ def test_detach(server: ServerProcess, picture: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{30}\n", quiet.stdout) and quiet.stderr == ""
 
 
-def test_detach_needs_a_server_that_stays(picture: Path) -> None:
+def test_detach_needs_a_server_that_keeps_running(picture: Path) -> None:
     done = gramophone("style", picture, "--detach", GRAMOPHONE_KEEP="0")
     assert done.returncode == 2
     assert "--detach needs a server that stays" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_file_that_cannot_be_written_in_the_end_loses_no_result(slow: FlakyServer, picture: Path) -> None:
+def test_an_error_when_saving_says_how_to_fetch_the_result(slow: FlakyServer, picture: Path) -> None:
     out = picture.with_name("out.png")
     with Terminal("style", picture, "-o", out, "--server", slow.address) as shell:
         shell.wait_for("1/10")

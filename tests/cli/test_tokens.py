@@ -1,4 +1,4 @@
-"""`gramophone tokens`, in a process of its own."""
+"""`gramophone tokens` in a separate process."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def test_add_list_and_remove(tmp_path: Path) -> None:
     alice = tokens("add", "alice", "--file", file).stdout
     root = tokens("add", "root", "--admin", GRAMOPHONE_TOKENS=str(file)).stdout
     known = TokenFile(file)
-    # Nothing but the token is printed, so that $(gramophone tokens add …) is one.
+    # The command prints the token and nothing else, so that $(gramophone tokens add …) gives a token.
     assert known.caller(alice.removesuffix("\n")) == Caller("alice", admin=False)
     assert known.caller(root.removesuffix("\n")) == Caller("root", admin=True)
     listed = tokens("list", "--file", file).stdout
@@ -29,7 +29,7 @@ def test_add_list_and_remove(tmp_path: Path) -> None:
     assert tokens("list", "--file", file).stdout == "root  admin\n"
 
 
-def test_mistakes_are_told_in_sentences(tmp_path: Path) -> None:
+def test_invalid_arguments_are_reported_in_sentences(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     tokens("add", "alice", "--file", file)
     for args, words, status in (

@@ -1,4 +1,4 @@
-"""`gramophone jobs top`: once into a pipe, and live in a terminal."""
+"""`gramophone jobs top`: printed once into a pipe, and live in a terminal."""
 
 import contextlib
 import os
@@ -29,23 +29,23 @@ RUNNING = replace(RUNNING, created=NOW - timedelta(seconds=80), started=NOW - ti
 FAILED = JobInfo("b" * 30, "content", "failed", "m", NOW, NOW, NOW, None, "It broke.\x1b[2J\nBadly.", "", 0, 1)
 
 
-def test_a_table():
+def test_the_table_of_jobs():
     heading, running, failed = table(Snapshot([RUNNING], [], [FAILED], NOW), None)
     assert heading.split() == ["ID", "KIND", "STATE", "PROGRESS", "IT/S", "LOSS", "TIME", "LEFT", "OWNER", "TRY"]
     assert running.split() == [
         "a" * 30, "style", "running", "[####............]", "30/120", "2.5", "1234", "1m15s", "36s", "ann", "2",
     ]  # fmt: skip
     assert failed.split()[:4] == ["b" * 30, "content", "failed", "0s"]
-    # What others have written does not steer the terminal.
+    # Control characters in a server's error message are replaced.
     assert failed.endswith("It broke.?[2J?Badly.")
 
 
-def test_an_empty_table():
+def test_the_table_without_jobs():
     assert table(Snapshot([], [], [], NOW), 80) == ["ID  KIND  STATE  PROGRESS"]
 
 
 @pytest.mark.parametrize("width", [1, 20, 80, 131, 132])
-def test_a_table_fits_its_terminal(width):
+def test_the_table_fits_the_width_of_the_terminal(width):
     for line in table(Snapshot([RUNNING], [], [FAILED], NOW), width):
         assert len(line) <= width
     assert ("a" * 30 in table(Snapshot([RUNNING], [], [], NOW), width)[1]) == (width >= 132)
@@ -53,7 +53,7 @@ def test_a_table_fits_its_terminal(width):
 
 @pytest.fixture
 def busy() -> Iterator[ServerProcess]:
-    """A server with a job that has ended, one that runs and one that waits."""
+    """A server with one ended, one running and one queued job."""
     with ServerProcess() as server:
         run(server, style_request())
         stream = server.style.ReconstructStyle(endless_request())
@@ -64,7 +64,7 @@ def busy() -> Iterator[ServerProcess]:
         yield server
 
 
-def test_once(busy):
+def test_the_table_is_printed_once(busy):
     for args in (["--once"], []):
         done = gramophone("jobs", "top", *args, "--server", busy.address)
         assert done.returncode == 0, done.stderr
@@ -76,7 +76,7 @@ def test_once(busy):
         assert re.search(r"\[\.{16}\] \d+/1000000 ", lines[0])
 
 
-def test_no_server():
+def test_an_unreachable_server_is_reported():
     done = gramophone("jobs", "top", "--server", "127.0.0.1:1")
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
@@ -95,16 +95,16 @@ class Terminal:
         self.shown = ""
 
     def wait_for(self, words: str, timeout: float = 30) -> None:
-        """Reads until those words have been shown anew."""
+        """Reads new output until it contains `words`; earlier output does not count."""
         self.shown, deadline = "", time.monotonic() + timeout
         while words not in self.shown:
             assert time.monotonic() < deadline, self.shown
             if select.select([self.ours], [], [], 0.2)[0]:
                 self.shown += os.read(self.ours, 65536).decode(errors="replace")
 
-    def left(self) -> None:
-        """Sees that it has left, and left the terminal as it was."""
-        self.wait_for("\x1b[?25h\x1b[?1049l")
+    def check_exit(self) -> None:
+        """Checks that the command exits and restores the terminal."""
+        self.wait_for("\x1b[?25h\x1b[?1049l")  # shows the cursor and leaves the alternate screen
         assert self.process.wait(10) == 0
         assert "Traceback" not in self.shown and "Aborted" not in self.shown
         assert termios.tcgetattr(self.theirs) == self.before
@@ -113,7 +113,7 @@ class Terminal:
 
 
 @pytest.mark.parametrize("way", ["q", "interrupt"])
-def test_live(busy, way):
+def test_the_live_table_updates_until_the_user_leaves(busy, way):
     terminal = Terminal(busy.address)
     terminal.wait_for("1 running, 1 waiting")
     terminal.wait_for("/1000000")
@@ -121,28 +121,28 @@ def test_live(busy, way):
     for _ in range(5):
         terminal.wait_for("/1000000")
     assert int(re.findall(r"(\d+)/1000000", terminal.shown)[-1]) > int(first)
-    # An arrow key is no reason to leave.
+    # An arrow key does not end the command.
     os.write(terminal.ours, b"\x1b[A")
     terminal.wait_for("running")
     if way == "q":
         os.write(terminal.ours, b"q")
     else:
         terminal.process.send_signal(signal.SIGINT)
-    terminal.left()
+    terminal.check_exit()
 
 
-def test_an_interrupt_that_was_swallowed_is_known():
+def test_a_swallowed_keyboard_interrupt_is_noticed():
     before = signal.getsignal(signal.SIGINT)
     with _interrupts() as interrupted:
         assert not interrupted()
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-            pytest.fail("it was not raised")
+            pytest.fail("KeyboardInterrupt was not raised")
         assert interrupted()
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_server_that_goes_away_shows_as_such():
+def test_the_live_table_reports_a_server_that_was_killed():
     with ServerProcess() as server:
         terminal = Terminal(server.address)
         terminal.wait_for("no jobs yet")
@@ -150,4 +150,4 @@ def test_a_server_that_goes_away_shows_as_such():
         server.process.wait()
         terminal.wait_for("cannot be reached")
         os.write(terminal.ours, b"q")
-        terminal.left()
+        terminal.check_exit()

@@ -1,4 +1,4 @@
-"""Picture files for tests."""
+"""Helpers for tests of picture files."""
 
 import struct
 import tempfile
@@ -15,7 +15,7 @@ from gramophone_server.decoding.pictures import decode
 
 @contextmanager
 def opened(data: bytes) -> Iterator[Any]:
-    """A file with these bytes."""
+    """Opens a temporary file with these bytes."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
@@ -23,14 +23,17 @@ def opened(data: bytes) -> Iterator[Any]:
 
 
 def decoded(data: bytes, max_pixels: int = 1 << 20) -> Image.Image:
-    """What the server makes of a picture file that is whole, whose header says the same size."""
+    """Decodes an undamaged picture file; checks that there is no warning."""
     image, warning = salvaged(data, max_pixels)
     assert not warning
     return image
 
 
 def salvaged(data: bytes, max_pixels: int = 1 << 20) -> tuple[Image.Image, str]:
-    """What the server makes of a picture file, whose header says the same size, and what it says is wrong with it."""
+    """Decodes a picture file that may be damaged, and returns (picture, warning or "").
+
+    Checks that the picture has the size that `read_header` returns.
+    """
     with opened(data) as file:
         header = read_header(file, max_pixels)
     with opened(data) as file:

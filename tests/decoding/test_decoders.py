@@ -1,4 +1,4 @@
-"""Decoder processes: bounded in time and memory, killed when nobody waits, and shared fairly."""
+"""Decoder processes: limits on time and memory, the end of unneeded processes, and fair sharing between clients."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def children() -> list[psutil.Process]:
-    """The decoder processes of this one."""
+    """The decoder processes that this process has started."""
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -45,7 +45,7 @@ def children() -> list[psutil.Process]:
 
 
 def large_scans() -> bytes:
-    """A JPEG with as many scans as are let through; each goes over all of its 16 million pixels."""
+    """A slow JPEG: it has nearly as many scans as are allowed, and each scan covers all of its 16 million pixels."""
     data = encode(Image.new("L", (4000, 4000), 99), "JPEG", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + scan * (MAX_SCANS - 10) + data[-2:]
@@ -62,7 +62,7 @@ async def header_of(decoders: Decoders, file: Path) -> Header:
     return found
 
 
-async def test_a_picture_goes_through_a_process(decoders, picture, tmp_path):
+async def test_a_picture_is_decoded_and_scaled_in_a_decoder_process(decoders, picture, tmp_path):
     header = await header_of(decoders, picture)
     assert (header.width, header.height) == (60, 40)
     made = await decoders.cut(picture, header, Cut(30, 20), tmp_path, "me")
@@ -72,7 +72,7 @@ async def test_a_picture_goes_through_a_process(decoders, picture, tmp_path):
     assert child.memory_info().rss < 60e6
 
 
-async def test_what_is_wrong_with_each_of_several_files_is_told(decoders, picture, tmp_path):
+async def test_headers_reports_the_error_of_each_file(decoders, picture, tmp_path):
     (tmp_path / "text").write_bytes(b"hello")
     (tmp_path / "empty").write_bytes(b"")
     found = await decoders.headers([picture, tmp_path / "text", tmp_path / "empty"], "me")
@@ -81,7 +81,7 @@ async def test_what_is_wrong_with_each_of_several_files_is_told(decoders, pictur
     assert "is empty" in str(found[2])
 
 
-async def test_a_file_that_computes_for_too_long_is_refused(decoders, picture, tmp_path, monkeypatch):
+async def test_a_file_that_takes_too_long_to_decode_is_refused(decoders, picture, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SECONDS", 0.1)
     slow = slow_picture(tmp_path)
     begun = time.monotonic()
@@ -91,14 +91,14 @@ async def test_a_file_that_computes_for_too_long_is_refused(decoders, picture, t
     assert await header_of(decoders, picture)
 
 
-async def test_a_file_that_takes_more_memory_than_it_says_is_refused(decoders, tmp_path):
+async def test_a_file_that_takes_more_memory_than_its_header_predicts_is_refused(decoders, tmp_path):
     data = encode(Image.new("RGB", (8000, 8000)), "PNG")
     (tmp_path / "large.png").write_bytes(data)
     with pytest.raises(PictureError, match="memory"):
         await decoders.cut(tmp_path / "large.png", Header(8, 8, 1 << 20, ""), Cut(16, 16), tmp_path, "me")
 
 
-async def test_a_picture_that_needs_more_than_there_is_for_all_is_refused_by_its_header(tmp_path):
+async def test_a_picture_that_needs_more_than_all_decoder_memory_is_refused(tmp_path):
     decoders = Decoders(PIXELS, memory=64 << 20)
     (tmp_path / "large.png").write_bytes(encode(Image.new("RGB", (4000, 4000)), "PNG"))
     (found,) = await decoders.headers([tmp_path / "large.png"], "me")
@@ -106,8 +106,8 @@ async def test_a_picture_that_needs_more_than_there_is_for_all_is_refused_by_its
     await decoders.close()
 
 
-async def test_a_picture_whose_scaling_needs_more_than_there_is_for_all_is_refused(decoders, tmp_path):
-    """A narrow one is as wide as the canvas at its full height for a moment: here 1.8 GB."""
+async def test_a_picture_whose_scaling_needs_more_than_all_decoder_memory_is_refused(decoders, tmp_path):
+    """The width is scaled before the height, so that a narrow picture needs 8000 x 60,000 pixels here: 1.8 GB."""
     (tmp_path / "narrow.png").write_bytes(encode(Image.new("L", (10, 60_000)), "PNG"))
     header = await header_of(decoders, tmp_path / "narrow.png")
     with pytest.raises(PictureError, match="to scale from 10x60000 to 8000x8000"):
@@ -115,7 +115,7 @@ async def test_a_picture_whose_scaling_needs_more_than_there_is_for_all_is_refus
     assert (await decoders.cut(tmp_path / "narrow.png", header, Cut(100, 100), tmp_path, "me")).blob
 
 
-async def test_a_killed_decoder_is_replaced_unseen(decoders, picture, tmp_path):
+async def test_a_killed_decoder_is_replaced_without_an_error(decoders, picture, tmp_path):
     header = await header_of(decoders, picture)
     (child,) = children()
     child.suspend()
@@ -137,7 +137,7 @@ async def test_a_decoder_that_crashes_refuses_the_picture(decoders, picture, tmp
         await cutting
 
 
-async def test_a_call_that_leaves_ends_its_decoder(decoders, tmp_path):
+async def test_a_cancelled_call_ends_its_decoder(decoders, tmp_path):
     slow = slow_picture(tmp_path)
     cutting = asyncio.create_task(decoders.cut(slow, Header(4000, 4000, 30 << 20, ""), Cut(16, 16), tmp_path, "me"))
     await asyncio.sleep(0.5)
@@ -150,19 +150,19 @@ async def test_a_call_that_leaves_ends_its_decoder(decoders, tmp_path):
     assert not child.is_running()
 
 
-async def test_an_idle_decoder_leaves(monkeypatch, picture):
+async def test_an_idle_decoder_exits(monkeypatch, picture):
     monkeypatch.setattr(module, "_IDLE", 0.2)
     decoders = Decoders(PIXELS)
     assert await header_of(decoders, picture)
     assert len(children()) == 1
     async with asyncio.timeout(5):
-        while children():  # noqa: ASYNC110 - of another process nobody tells
+        while children():  # noqa: ASYNC110 - there is no event for the end of another process
             await asyncio.sleep(0.05)
     assert await header_of(decoders, picture)
     await decoders.close()
 
 
-async def test_one_client_leaves_a_place_for_another(decoders, picture, tmp_path):
+async def test_one_client_cannot_use_all_decoders(decoders, picture, tmp_path):
     slow = slow_picture(tmp_path)
     header = Header(4000, 4000, 30 << 20, "")
     greedy = [

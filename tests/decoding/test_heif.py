@@ -1,4 +1,4 @@
-"""HEIC and AVIF: read as other formats are, within the same bounds."""
+"""HEIC and AVIF are read like other formats, with the same limits."""
 
 import contextlib
 from pathlib import Path
@@ -30,13 +30,14 @@ def format(request) -> str:
 
 
 def difference(data: bytes, image: Image.Image) -> float:
+    """Returns the mean absolute difference between the decoded file and the image, in levels of 0 to 255."""
     made = np.asarray(decoded(data)).astype(int)
     assert made.shape[:2] == (image.height, image.width)
     return float(np.abs(made - np.asarray(image.convert("RGB"))).mean())
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-def test_modes(format, mode):
+def test_gray_color_and_transparent_pictures(format, mode):
     image = PHOTO.convert(mode)
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L").resize(PHOTO.size))
@@ -46,8 +47,8 @@ def test_modes(format, mode):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_once(format, orientation):
-    """By its own properties, which a writer makes of the EXIF data."""
+def test_the_orientation_is_applied_once(format, orientation):
+    """The encoder turns the EXIF orientation into irot and imir boxes; the EXIF data must not turn it again."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     image = PHOTO.copy()
@@ -58,7 +59,7 @@ def test_a_picture_is_turned_once(format, orientation):
     assert difference(data, turned) < 4
 
 
-def test_a_profile_is_converted(format):
+def test_a_color_profile_is_converted(format):
     profile = swap_red_and_green(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     plain = difference(encode(PHOTO, format, quality=95), PHOTO)
     swapped = decoded(encode(PHOTO, format, quality=95, icc_profile=profile))
@@ -68,32 +69,32 @@ def test_a_profile_is_converted(format):
     assert np.abs(np.asarray(swapped).astype(int) - np.asarray(PHOTO)).mean() > 15
 
 
-def test_a_picture_of_several_is_read_as_its_first(format):
+def test_the_first_picture_of_several_is_read(format):
     others = [PHOTO.rotate(180), PHOTO.rotate(90)]
     data = encode(PHOTO, format, quality=95, save_all=True, append_images=others)
     assert difference(data, PHOTO) < 4
 
 
-def test_a_picture_of_tiles_is_read_whole(format, monkeypatch):
-    """As telephones write them."""
+def test_a_picture_of_tiles_is_read_completely(format, monkeypatch):
+    """Phones write such files."""
     if format == "AVIF":
-        pytest.skip("Pillow writes none")
+        pytest.skip("Pillow writes no tiles")
     monkeypatch.setattr("pillow_heif.options.GRID_TILE_SIZE", 512, raising=False)
     image = PHOTO.resize((1300, 700), Image.Resampling.BICUBIC)
     data = encode(image, format, quality=80)
     if b"grid" not in data:
-        pytest.skip("this pillow-heif writes none")
+        pytest.skip("this pillow-heif writes no tiles")
     assert difference(data, image) < 4
 
 
-def test_the_size_is_bounded_by_the_header(format):
+def test_a_picture_above_the_pixel_limit_is_refused_by_its_header(format):
     with pytest.raises(PictureError, match=r"is 96x64, 6,144 pixels, .* at most 6,143"):
         salvaged(encode(PHOTO, format), max_pixels=6143)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (2048, 1536)])
-async def test_the_memory_for_it_is_enough_and_bounded(format, size, tmp_path: Path):
-    """In a decoder process, where it is all there is."""
+async def test_the_memory_predicted_by_the_header_is_enough(format, size, tmp_path: Path):
+    """The decoder process is limited to the predicted memory."""
     file = tmp_path / "picture"
     file.write_bytes(encode(PHOTO.resize(size), format, quality=60, **({"speed": 10} if format == "AVIF" else {})))
     decoders = Decoders(1 << 22)
@@ -111,7 +112,7 @@ def changed(data: bytes, at: int, new: bytes) -> bytes:
     return data[:at] + new + data[at + len(new) :]
 
 
-def test_a_file_of_too_many_parts_is_refused(format):
+def test_a_file_with_too_many_items_or_boxes_is_refused(format):
     data = encode(PHOTO, format)
     items, locations = data.index(b"iinf") + 8, data.index(b"iloc") + 4
     count = locations + 6
@@ -126,7 +127,7 @@ def test_a_file_of_too_many_parts_is_refused(format):
             salvaged(made)
 
 
-def test_any_change_of_a_byte_of_the_header_is_a_picture_or_refused(format):
+def test_a_changed_byte_in_the_header_gives_a_picture_or_a_picture_error(format):
     data = encode(PHOTO, format)
     end = data.index(b"mdat")
     for at in range(end):

@@ -1,4 +1,4 @@
-"""Picture files made to cost far more than their size: each is refused, or harmless, in little time and memory."""
+"""Picture files made to use far more time or memory than their size suggests: each is refused, or decoded cheaply."""
 
 import contextlib
 import struct
@@ -38,13 +38,13 @@ def png_with(*chunks: bytes) -> bytes:
 
 
 def png_of_zeros() -> bytes:
-    """A PNG whose pixels go on for long after its last row."""
+    """A PNG with 50 MB of pixel data after its last row."""
     data = png(32, 32)
     return data[: data.index(b"IDAT") - 4] + chunk(b"IDAT", zlib.compress(bytes(50 * MEGABYTE))) + chunk(b"IEND", b"")
 
 
 def tiff(tags: int, size: int) -> bytes:
-    """An 8x8 TIFF with tags that all have the same `size` bytes as their value."""
+    """An 8x8 TIFF with `tags` tags whose values are all the same `size` bytes of the file."""
     base = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, 64)]
     entries = [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in base]
     entries += [struct.pack("<HHII", 40_000 + i, 7, size, 8) for i in range(tags)]
@@ -53,7 +53,7 @@ def tiff(tags: int, size: int) -> bytes:
 
 
 def jpeg_with_exif(exif: bytes) -> bytes:
-    """A JPEG with EXIF data in as many segments as it takes."""
+    """A JPEG with EXIF data split into as many segments as needed."""
     data = encode(Image.new("RGB", (8, 8)), "JPEG")
     parts = [b"Exif\0\0" + exif[i : i + 65_000] for i in range(0, len(exif), 65_000)]
     return data[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(p) + 2) + p for p in parts) + data[2:]
@@ -96,6 +96,7 @@ def bmp(width: int, height: int) -> bytes:
 
 
 def jpeg_that_claims(width: int, height: int) -> bytes:
+    """A JPEG of 8x8 pixels whose header claims another size."""
     data = bytearray(encode(Image.new("RGB", (8, 8)), "JPEG"))
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 9] = struct.pack(">HH", height, width)
@@ -103,20 +104,20 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
 
 
 def jpeg_of_scans(count: int) -> bytes:
-    """A progressive JPEG whose last scan is there so many times."""
+    """A progressive JPEG whose last scan is repeated `count` more times."""
     data = encode(Image.radial_gradient("L"), "JPEG", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + scan * count + data[-2:]
 
 
 def jpeg_with(filling: bytes) -> bytes:
-    """A JPEG with something before its first segment."""
+    """A JPEG with `filling` before its first segment."""
     data = encode(Image.new("RGB", (8, 8)), "JPEG")
     return data[:2] + filling + data[2:]
 
 
 def webp_of_chunks() -> bytes:
-    """A WebP with many empty chunks behind its picture."""
+    """A WebP with many empty chunks after its picture."""
     data = encode(Image.new("RGB", (8, 8)), "WEBP")[8:] + b"JUNK\0\0\0\0" * (MAX_PARTS + 1)
     return b"RIFF" + struct.pack("<I", len(data)) + data
 
@@ -130,7 +131,7 @@ def rle_bmp(width: int, height: int, codes: bytes) -> bytes:
 
 
 def avif_of_items(count: int) -> bytes:
-    """An AVIF that says it has so many items."""
+    """An AVIF whose header claims `count` items."""
     data = bytearray(encode(Image.new("RGB", (64, 64)), "AVIF"))
     at = data.index(b"iinf") + 8
     data[at : at + 2] = count.to_bytes(2, "big")
@@ -138,7 +139,7 @@ def avif_of_items(count: int) -> bytes:
 
 
 def avif_of_extents(size: int) -> bytes:
-    """An AVIF whose item is so many bytes, by its location."""
+    """An AVIF whose item location claims `size` bytes."""
     data = bytearray(encode(Image.new("RGB", (64, 64)), "AVIF"))
     at = data.index(b"iloc") + 4
     assert data[at + 4] == 0x44  # offsets and lengths of four bytes
@@ -147,20 +148,21 @@ def avif_of_extents(size: int) -> bytes:
 
 
 def avif_that_claims(width: int, height: int) -> bytes:
-    """An AVIF whose picture is larger or smaller, by its properties, than by its data."""
+    """An AVIF of 64x64 pixels whose properties claim another size."""
     data = encode(Image.new("RGB", (64, 64)), "AVIF")
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
 
 
 def heic(**options: Any) -> bytes:
-    """A HEIC of tiles."""
+    """A HEIC of 1024x1024 pixels, stored as tiles."""
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
     return encode(Image.new("RGB", (1024, 1024)), "HEIF", **options)
 
 
 def heic_that_claims(width: int, height: int) -> bytes:
+    """A HEIC of 1024x1024 pixels whose properties claim another size."""
     data = heic()
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
@@ -186,7 +188,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "WebP EXIF": lambda: encode(Image.new("RGB", (16, 16)), "WEBP", exif=b"Exif\0\0" + tiff(300, MEGABYTE)),
     "BMP": lambda: bmp(2**30, 2**30),
     "BMP upside down": lambda: bmp(60_000, -60_000),
-    "BMP of ends of lines": lambda: rle_bmp(1000, 1000, b"\0\0" * 1000),
+    "BMP of end-of-line codes": lambda: rle_bmp(1000, 1000, b"\0\0" * 1000),
     "JPEG": lambda: jpeg_that_claims(65_000, 65_000),
     "JPEG of scans": lambda: jpeg_of_scans(4000),
     "JPEG of fill bytes": lambda: jpeg_with(b"\xff" * 30_000_000),
@@ -196,7 +198,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "PNG of chunks": lambda: png_with(chunk(b"abCd", b"") * (MAX_PARTS + 1)),
     "WEBP of chunks": webp_of_chunks,
     "AVIF of items": lambda: avif_of_items(60_000),
-    "AVIF of one vast item": lambda: avif_of_extents(1 << 30),
+    "AVIF of one huge item": lambda: avif_of_extents(1 << 30),
     "AVIF": lambda: avif_that_claims(16_000, 16_000),
     "AVIF of boxes": lambda: encode(Image.new("RGB", (64, 64)), "AVIF") + (b"\0\0\0\x08free" * 30_000),
 }
@@ -208,17 +210,20 @@ HARMLESS: dict[str, Callable[[], bytes]] = {
     "JPEG EXIF": lambda: jpeg_with_exif(tiff(300, MEGABYTE)),
     "JPEG of many scans": lambda: jpeg_of_scans(MAX_SCANS - 10),
     "JPEG of some padding": lambda: jpeg_with(b"\xff" * (MAX_PADDING - 10)),
-    "JPEG with something behind it": lambda: encode(Image.new("RGB", (8, 8)), "JPEG") + b"\xff\xe5\0\2" * 1_000_000,
-    "PNG with something behind it": lambda: png(32, 32) + bytes(1_000_000),
-    "WEBP with something behind it": lambda: encode(Image.new("RGB", (8, 8)), "WEBP") + bytes(1_000_000),
-    "AVIF with something behind it": lambda: encode(Image.new("RGB", (64, 64)), "AVIF") + bytes(1_000_000),
-    "AVIF larger than it says": lambda: avif_that_claims(2, 2),
+    "JPEG with data after its end": lambda: encode(Image.new("RGB", (8, 8)), "JPEG") + b"\xff\xe5\0\2" * 1_000_000,
+    "PNG with data after its end": lambda: png(32, 32) + bytes(1_000_000),
+    "WEBP with data after its end": lambda: encode(Image.new("RGB", (8, 8)), "WEBP") + bytes(1_000_000),
+    "AVIF with data after its end": lambda: encode(Image.new("RGB", (64, 64)), "AVIF") + bytes(1_000_000),
+    "AVIF larger than its header claims": lambda: avif_that_claims(2, 2),
     "BMP of runs": lambda: rle_bmp(255, 100, b"\xff\1\0\0" * 100),
 }
 
 
 def measured(data: bytes) -> tuple[PictureError | None, float, int]:
-    """How it went, the seconds, and most of Python's own bytes, which metadata is in."""
+    """Decodes the file and returns (error or None, CPU seconds, peak of Python's memory in bytes).
+
+    Metadata is in Python's memory, pixels are not.
+    """
     tracemalloc.start()
     began = time.process_time()
     failure = None
@@ -238,12 +243,12 @@ def test_bombs_are_refused(name):
     failure, seconds, peak = measured(BOMBS[name]())
     assert failure is not None
     assert seconds < 5
-    # Pillow's own bound on the texts of a PNG is 64 MiB.
+    # Pillow itself allows 64 MiB of text in a PNG.
     assert peak < 100 * MEGABYTE
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_others_do_no_harm(name):
+def test_unusual_but_harmless_files_use_little_time_and_memory(name):
     _, seconds, peak = measured(HARMLESS[name]())
     assert seconds < 5
     assert peak < 20 * MEGABYTE
@@ -253,7 +258,7 @@ def test_every_format_has_a_bomb():
     assert {name.split()[0].upper() for name in BOMBS} == set(FORMATS)
 
 
-def test_honest_metadata_is_taken():
+def test_metadata_of_usual_size_is_accepted():
     image = Image.new("RGB", (20, 10), "red")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -269,15 +274,15 @@ def test_honest_metadata_is_taken():
     assert MAX_GIF_METADATA > 500 * 256
 
 
-def test_each_opening_has_its_own_count():
+def test_the_metadata_limit_applies_to_each_file_separately():
     data = gif_with(b"!\xfe" + (b"\xff" + b"c" * 255) * 900 + b"\0")
     for _ in range(3):
         decode(data, PIXELS)
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_cut_and_changed_files_are_pictures_or_refused(format):
-    """Nothing but PictureError comes out of a damaged file."""
+def test_cut_and_changed_files_give_a_picture_or_a_picture_error(format):
+    """A damaged file raises no other exception than PictureError."""
     data = encode(Image.radial_gradient("L").resize((24, 24)).convert("RGB"), format)
     damaged = [data[:n] for n in range(0, len(data), max(1, len(data) // 60))]
     for at in range(0, len(data), max(1, len(data) // 120)):
@@ -287,8 +292,8 @@ def test_cut_and_changed_files_are_pictures_or_refused(format):
             assert decode(file, PIXELS).mode == "RGB"
 
 
-def test_a_picture_is_never_a_program():
-    """No format that runs one, whatever the file is called."""
+def test_files_that_contain_programs_are_refused():
+    """For example PostScript, which Pillow would run with Ghostscript."""
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
     for data in (eps, b"<svg/>", b"%PDF-1.4", b"\x80\x04N.", b"GIF89a"):
         with pytest.raises(PictureError):

@@ -1,4 +1,4 @@
-"""Files of other kinds: each is refused with what it is, and what is read instead."""
+"""Files of unsupported kinds: the error names the kind of the file and the supported formats."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ from .test_pictures import flat
 
 
 def boxes(brand: bytes, *others: bytes) -> bytes:
-    """The beginning of a file of boxes."""
+    """The beginning of an ISO base media file with these brands."""
     content = brand + bytes(4) + b"".join(others)
     return struct.pack(">I", 8 + len(content)) + b"ftyp" + content + struct.pack(">I4s", 508, b"mdat") + bytes(500)
 
@@ -54,7 +54,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_another_kind_is_refused_with_what_it_is(name):
+def test_the_error_names_the_kind_of_an_unsupported_file(name):
     data, reason = FILES[name]
     with pytest.raises(PictureError, match=f"^{reason}") as caught:
         salvaged(data)
@@ -63,7 +63,7 @@ def test_a_file_of_another_kind_is_refused_with_what_it_is(name):
 
 
 def raw(*, within: bool = False, tags: Sequence[Any] = ()) -> bytes:
-    """A TIFF whose first directory has a thumbnail, with the picture within it if that is wanted, as cameras do it."""
+    """A TIFF whose first directory has a thumbnail; with `within`, a sub-directory has the picture, as in raw files."""
     buffer = io.BytesIO()
     thumbnail, picture = np.full((16, 24, 3), 99, np.uint8), np.full((160, 240), 99, np.uint16)
     with tifffile.TiffWriter(buffer) as writer:
@@ -73,7 +73,7 @@ def raw(*, within: bool = False, tags: Sequence[Any] = ()) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_thumbnail_of_a_raw_file_is_not_painted():
+def test_a_raw_file_is_refused_although_it_has_a_thumbnail():
     with pytest.raises(PictureError, match="a camera's raw file"):
         salvaged(raw(within=True))
     with pytest.raises(PictureError, match="a camera's raw file"):
@@ -92,11 +92,11 @@ def test_the_thumbnail_of_a_raw_file_is_not_painted():
         (b"", ""),
     ],
 )
-def test_the_brand_of_a_file_of_boxes(data, brand):
+def test_brand_of(data, brand):
     assert kinds.brand_of(data) == brand
 
 
-def test_who_has_not_the_extra_is_told(monkeypatch):
+def test_the_error_says_how_to_get_heic_and_avif_support(monkeypatch):
     monkeypatch.setattr(heif, "has_heic", lambda: False)
     monkeypatch.setattr(heif, "has_avif", lambda: False)
     with pytest.raises(PictureError, match=r"is a HEIC picture, .* install gramophone\[heic\] there, or"):

@@ -1,4 +1,4 @@
-"""A small network with seeded weights, on which everything can be checked in float64."""
+"""A small network with random weights of a fixed seed, for comparisons in float64."""
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def folding_weights(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The same, but for a first layer of 6x6 pixels with a stride of 2."""
+    """The same weights, except that the first layer is 6x6 with a stride of 2."""
     rng = np.random.default_rng(2)
     return {**weights, "conv1_1": (rng.normal(0, (2 / 108) ** 0.5, (4, 3, 6, 6)), rng.normal(0, 0.1, 4))}
 
 
 @pytest.fixture(scope="session")
 def heads() -> dict[str, np.ndarray]:
-    """A head for every layer but one."""
+    """The matrices (C, C) of a head for each layer except conv3_1."""
     rng = np.random.default_rng(1)
     return {name: rng.normal(0, c_out**-0.5, (c_out, c_out)) for name, (_, c_out) in CHANNELS.items() if c_out != 8}
 

@@ -1,3 +1,5 @@
+"""Initial canvases, the conversion of canvases to and from pictures, and resizing."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,14 +8,14 @@ from PIL import Image
 from gramophone_server.engine.canvas import colored_noise, fine_detail, from_pictures, noise, resized, to_pictures
 
 
-def test_noise_depends_on_its_own_seed_alone():
+def test_noise_depends_only_on_its_own_seed():
     batch = noise([3, 4, 3], 8, 9)
     assert torch.equal(batch[0], batch[2])
     assert not torch.equal(batch[0], batch[1])
     assert torch.equal(noise([4], 8, 9)[0], batch[1])
 
 
-def test_noise_is_in_the_box_around_gray():
+def test_noise_is_between_0_and_1_around_gray():
     canvas = noise([0], 64, 64)
     assert canvas.min() >= 0
     assert canvas.max() <= 1
@@ -38,7 +40,7 @@ def test_every_level_of_16_bits_survives_the_round_trip():
     assert np.array_equal(got, picture[None])
 
 
-def test_16_bits_hold_what_8_round_away():
+def test_16_bits_keep_levels_that_8_bits_cannot():
     canvas = torch.tensor([-0.5, 0.6 / 65535, 100.4 / 65535, 100.6 / 65535, 65534.4 / 65535, 1.5]).view(1, 1, 1, 6)
     before = canvas.clone()
     got = to_pictures(canvas.expand(1, 3, 1, 6), bit_depth=16)
@@ -55,11 +57,11 @@ MEAN, COVARIANCE = (
 def test_colored_noise_has_the_mean_and_covariance():
     got = colored_noise([0], 200, 200, MEAN, COVARIANCE)[0].double().flatten(1).numpy()
     np.testing.assert_allclose(got.mean(1), MEAN, atol=4 * (5e-3 / 40_000) ** 0.5)
-    # The deviation of an estimated covariance is at most √2 times the variance, over the root of the number.
+    # The standard deviation of a covariance estimated from n samples is at most √(2 / n) times the variance.
     np.testing.assert_allclose(np.cov(got), COVARIANCE, atol=4 * 5e-3 * (2 / 40_000) ** 0.5)
 
 
-def test_colored_noise_is_white_and_depends_on_its_own_seed_alone():
+def test_colored_noise_is_spatially_white_and_depends_only_on_its_own_seed():
     first, second = colored_noise([0, 1], 100, 101, MEAN, COVARIANCE)
     assert torch.equal(colored_noise([1], 100, 101, MEAN, COVARIANCE)[0], second)
     neighbors = torch.corrcoef(torch.stack([first[0, :, 1:].flatten(), first[0, :, :-1].flatten()]))[0, 1]
@@ -73,22 +75,22 @@ def test_colored_noise_of_one_hue_has_that_hue():
     torch.testing.assert_close(got[1:], got[:1] * torch.tensor([2.0, 3.0]).view(2, 1, 1), rtol=0, atol=1e-5)
 
 
-def test_colored_noise_stays_in_the_box():
+def test_colored_noise_stays_between_0_and_1():
     got = colored_noise([0], 50, 50, MEAN, 100 * COVARIANCE)
     assert got.min() == 0
     assert got.max() == 1
 
 
-def test_fine_detail_is_around_0_and_nearly_as_strong_as_asked():
+def test_fine_detail_has_mean_0_and_nearly_the_requested_deviation():
     got = fine_detail([0], 128, 128, deviation=0.05)
-    # Half the size holds a quarter of the frequencies.
+    # The low quarter of the frequencies is removed, so that the deviation is a little less.
     assert got.std().item() == pytest.approx(0.05, rel=0.15)
     assert abs(got.mean().item()) < 1e-4
 
 
-def test_fine_detail_leaves_the_low_frequencies_alone():
+def test_fine_detail_has_no_low_frequencies():
     def low_share(values: torch.Tensor) -> float:
-        """The power of what repeats every 16 pixels or slower, beside the rest's."""
+        """Returns the mean power of frequencies with a period of 16 pixels or more, relative to the others."""
         power = torch.fft.fft2(values.double()).abs().square()
         frequency = torch.fft.fftfreq(128).abs()
         low = torch.maximum(frequency[:, None], frequency[None]) <= 1 / 16
@@ -99,7 +101,7 @@ def test_fine_detail_leaves_the_low_frequencies_alone():
 
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
-def test_fine_detail_is_other_draws_than_the_start_and_at_every_size(seed):
+def test_fine_detail_differs_from_the_initial_noise_and_between_sizes(seed):
     def draws(height: int) -> list[float]:
         return fine_detail([seed], height, 64, deviation=1.0)[0, 0, :16].flatten().tolist()
 
@@ -109,7 +111,7 @@ def test_fine_detail_is_other_draws_than_the_start_and_at_every_size(seed):
     assert abs(np.corrcoef(draws(64), draws(32))[0, 1]) < 0.1
 
 
-def test_fine_detail_depends_on_its_own_seed_alone():
+def test_fine_detail_depends_only_on_its_own_seed():
     batch = fine_detail([3, 4], 17, 1, deviation=0.1)
     assert batch.shape == (2, 3, 17, 1)
     assert not torch.equal(batch[0], batch[1])
@@ -117,7 +119,7 @@ def test_fine_detail_depends_on_its_own_seed_alone():
 
 
 @pytest.mark.parametrize("size", [(20, 31), (13, 16), (90, 70), (41, 17)])
-def test_resized_is_pillows_antialiased_interpolation(size):
+def test_resized_equals_pillows_antialiased_interpolation(size):
     values = torch.rand(2, 3, 41, 53, generator=torch.Generator().manual_seed(0))
     got = resized(values, *size)
     for n in range(2):
@@ -126,7 +128,7 @@ def test_resized_is_pillows_antialiased_interpolation(size):
             np.testing.assert_allclose(got[n, channel].numpy(), np.asarray(image), atol=1e-5)
 
 
-def test_resized_leaves_the_size_it_has_and_the_range_it_is_in():
+def test_resizing_to_the_same_size_changes_nothing_and_resized_values_stay_in_range():
     values = torch.randint(0, 2, (1, 3, 40, 30), generator=torch.Generator().manual_seed(0)).float()
     torch.testing.assert_close(resized(values, 40, 30), values, rtol=0, atol=1e-6)
     for size in ((80, 77), (7, 5)):

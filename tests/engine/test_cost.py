@@ -1,4 +1,4 @@
-"""The cost model against what torch counts and saves."""
+"""The cost model compared with the FLOPs and the memory that torch measures."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -43,7 +43,7 @@ def work(
     channels: dict[str, tuple[int, int]] = CHANNELS,
     **fields: Any,
 ) -> Workload:
-    """The test network as the cost model sees it, as far as the deepest layer needed."""
+    """Returns the workload of the test network, truncated at the deepest layer used."""
     names = list(channels)[: 1 + max(map(list(channels).index, style + content))]
     taken = [Convolution(*channels[n], 1 << (int(n[4]) - 1), n in style, n in content, n in headed) for n in names]
     return Workload(tuple(taken), **fields)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def test_step_flops_are_what_torch_counts_of_convolutions(weights, style, conten
     assert step_flops(work(style, content), tiles) == counted
 
 
-def test_heads_are_counted_where_there_is_content_as_torch_counts_them(weights, heads):
+def test_step_flops_with_heads_are_what_torch_counts_of_convolutions(weights, heads):
     headed = [name for name in STYLE + CONTENT if name in heads]
     network = TruncatedVGG(weights, STYLE + CONTENT, heads=heads)
     canvas = torch.rand(1, 3, 37, 51)
@@ -91,13 +91,13 @@ def test_heads_are_counted_where_there_is_content_as_torch_counts_them(weights, 
     assert work(headed=headed).weights_bytes == work().weights_bytes + more
 
 
-def test_a_head_is_applied_to_content_alone():
+def test_heads_take_memory_for_content_layers_only():
     first = ("conv1_1",)
     assert judging_bytes(work((), first, headed=first), 64, 96) > judging_bytes(work((), first), 64, 96)
     assert gradient_bytes(work(first, (), headed=first), 64, 96) == gradient_bytes(work(first, ()), 64, 96)
 
 
-def test_step_flops_are_those_of_each_canvas():
+def test_step_flops_are_proportional_to_the_batch():
     tiles = whole(64, 64)
     assert step_flops(work(batch=3), tiles) == 3 * step_flops(work(), tiles)
 
@@ -119,14 +119,14 @@ WIDE = {"conv1_1": (3, 32), "conv1_2": (32, 32), "conv2_1": (32, 128), "conv2_2"
 
 
 def held_bytes(objective: Objective, canvas: torch.Tensor) -> int:
-    """The most that torch holds at once while a gradient is computed, beyond what it held before."""
+    """Returns the bytes that torch allocates at most at once while a gradient is computed."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         objective.evaluate(canvas)
     return peak_bytes(recorded)
 
 
 def peak_bytes(recorded: profile) -> int:
-    """The most that torch held at once, beyond what it held before."""
+    """Returns the peak of the recorded allocations, in bytes beyond those at the start."""
     changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
 
@@ -149,7 +149,7 @@ def peak_bytes(recorded: profile) -> int:
     ids=str,
 )
 @pytest.mark.parametrize("size", [(192, 256), (189, 251)])
-def test_gradient_bytes_are_what_torch_holds(style, content, options, size):
+def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
     options = dict(options)
     cropped, headed = bool(options.pop("cropped", False)), options.pop("headed", ())
     folding = bool(options.pop("folding", False))
@@ -159,7 +159,7 @@ def test_gradient_bytes_are_what_torch_holds(style, content, options, size):
         weights["conv1_1"] = rng.normal(0, 0.1, (32, 3, 6, 6)), rng.normal(0, 0.1, 32)
     heads = {name: rng.normal(0, 0.1, (WIDE[name][1],) * 2) for name in headed}
     if options.get("itemsize") == 2 and not has_native_bfloat16(torch.device("cpu")):
-        pytest.skip("this CPU has no bfloat16, and torch's substitute works in memory of its own")
+        pytest.skip("this CPU has no native bfloat16, and torch's fallback allocates additional memory")
     job = work(style, content, headed=headed, channels=WIDE, winograd=not options.get("replicate"), cpu=True, **options)
     if folding:
         first, *others = job.convolutions
@@ -183,15 +183,15 @@ def test_gradient_bytes_are_what_torch_holds(style, content, options, size):
         made.append(Term("total_variation", "", None, torch.ones(1)))
     held = held_bytes(Objective(network, made, tiles=tiles), canvas)
     predicted = gradient_bytes(job, *size, cropped=cropped)
-    # Of what is cropped the interior is counted as if it were all that is seen.
+    # For a tile, the cost model counts the interior as large as the tile with its halo.
     assert 0.88 * held < predicted < (1.3 if cropped else 1.12) * held
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_network_bytes_are_those_of_its_parameters(dtype):
-    """With kernels in the two ways that a CPU has for them, where it has bfloat16."""
+def test_network_bytes_are_the_bytes_of_the_parameters(dtype):
+    """Including the transformed kernels of Winograd in float32, and packed kernels in bfloat16."""
     if dtype == torch.bfloat16 and not has_native_bfloat16(torch.device("cpu")):
-        pytest.skip("this CPU has no bfloat16, for which kernels are packed")
+        pytest.skip("this CPU has no native bfloat16, so that kernels are not packed")
     rng = np.random.default_rng(0)
     weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
     network = TruncatedVGG(weights, ("conv3_1",), dtype=dtype)
@@ -210,18 +210,18 @@ def test_gradient_bytes_are_fewer_in_bfloat16():
     [{"max_pooling": True}, {"replicate": True}, {"variation": True}, {"batch": 2}],
     ids=lambda more: next(iter(more)),
 )
-def test_gradient_bytes_grow_with_what_is_kept(more):
+def test_gradient_bytes_grow_with_options_that_need_memory(more):
     job = work(max_pooling=False)
     assert gradient_bytes(replace(job, **more), 64, 64) > gradient_bytes(job, 64, 64)
 
 
-def test_extraction_holds_the_layers_asked_for():
+def test_extraction_bytes_grow_with_the_layers_and_the_size():
     assert extraction_bytes(work(), 64, 64) > extraction_bytes(work(("conv3_1",), ()), 64, 64)
     assert extraction_bytes(work(), 128, 64) == pytest.approx(2 * extraction_bytes(work(), 64, 64), abs=1)
 
 
-def test_judging_bytes_at_their_peak_written_out():
-    """A convolution's input and its output; nothing is kept."""
+def test_judging_bytes_are_one_input_and_one_output():
+    """At the peak, the input and the output of one convolution are in memory; no activation is kept."""
     assert judging_bytes(work(("conv1_2",), ()), 64, 64) == 4 * 64 * 64 * (4 + 4)
     assert judging_bytes(work(("conv1_1", "conv1_2"), ()), 64, 64) == 4 * 64 * 64 * (4 + 4)
 
@@ -237,8 +237,8 @@ def test_canvas_bytes_grow_by_two_canvases_with_each_pair(stepping):
 
 
 @pytest.mark.parametrize("size", [(40, 50), (400, 512), (900, 800)])
-def test_canvas_bytes_are_what_lbfgs_holds(size):
-    """In pieces of many pairs, of six, and of one."""
+def test_canvas_bytes_are_what_lbfgs_allocates(size):
+    """The three sizes store curvature pairs in blocks of many pairs, of six pairs and of one pair."""
     history, canvas, target = 20, torch.rand(1, 3, *size), torch.rand(1, 3, *size)
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""Against the paper's sums, written out as loops, and against finite differences in float64."""
+"""Losses compared with the paper's sums as loops, and their gradients with finite differences in float64."""
 
 import itertools
 
@@ -36,7 +36,7 @@ def gram_by_loops(features: torch.Tensor, n: int) -> list[list[float]]:
     ]
 
 
-def test_gram_matrix_is_the_triple_loop(features):
+def test_gram_matrix_equals_the_triple_loop(features):
     _, _, height, width = SHAPE
     got = gram_matrix(features)
     for n in range(SHAPE[0]):
@@ -45,18 +45,18 @@ def test_gram_matrix_is_the_triple_loop(features):
 
 
 def share() -> torch.Tensor:
-    """What each position counts, different for the two canvases."""
+    """The weights (N, H, W) of the positions, different for the two canvases."""
     return torch.rand(SHAPE[0], *SHAPE[2:], dtype=torch.float64, generator=torch.Generator().manual_seed(4))
 
 
-def test_guided_gram_matrix_is_the_loop_with_shares(features):
+def test_guided_gram_matrix_equals_the_loop_with_shares(features):
     got = gram_matrix(features, share())
     for n, i, j in itertools.product(range(SHAPE[0]), range(SHAPE[1]), range(SHAPE[1])):
         expected = (share()[n] * features[n, i] * features[n, j]).sum()
         assert got[n, i, j].item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-def test_style_loss_is_equation_4(features, others):
+def test_style_loss_equals_equation_4(features, others):
     _, channels, height, width = SHAPE
     got = style_loss(gram_matrix(features), gram_matrix(others))
     for n in range(SHAPE[0]):
@@ -65,21 +65,21 @@ def test_style_loss_is_equation_4(features, others):
         assert got[n].item() == pytest.approx(squares / (4 * channels**2 * (height * width) ** 2), rel=1e-12)
 
 
-def test_a_head_stands_for_its_product_with_the_features(features, others):
+def test_style_loss_with_a_head_is_the_loss_of_head_times_features(features, others):
     head = torch.randn(SHAPE[1], SHAPE[1], generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     headed = torch.einsum("oc,nchw->nohw", head, features)
     got = style_loss(gram_matrix(features), gram_matrix(others), head)
     torch.testing.assert_close(got, style_loss(gram_matrix(headed), gram_matrix(others)))
 
 
-def test_content_loss_is_equation_1(features, others):
+def test_content_loss_equals_equation_1(features, others):
     got = content_loss(features, others)
     for n in range(SHAPE[0]):
         pairs = zip(features[n].flatten().tolist(), others[n].flatten().tolist(), strict=True)
         assert got[n].item() == pytest.approx(sum((f - p) ** 2 for f, p in pairs) / 2, rel=1e-12)
 
 
-def test_total_variation_of_a_ramp_and_a_flat():
+def test_total_variation_of_a_ramp_and_of_one_color():
     ramp = torch.arange(5).float().expand(1, 3, 4, 5) / 255
     assert total_variation(ramp).item() == pytest.approx(1, rel=1e-5)
     assert total_variation(torch.full((1, 3, 4, 5), 0.3)).item() == 0
@@ -91,7 +91,7 @@ def test_total_variation_does_not_grow_with_the_picture():
 
 
 @pytest.mark.parametrize("name", ["style", "guided", "headed", "content", "variation"])
-def test_gradients_are_finite_differences(name, features, others):
+def test_gradients_equal_finite_differences(name, features, others):
     loss = {
         "style": lambda f: style_loss(gram_matrix(f), gram_matrix(others)),
         "guided": lambda f: style_loss(gram_matrix(f, share()), gram_matrix(others)),
@@ -103,7 +103,7 @@ def test_gradients_are_finite_differences(name, features, others):
 
 
 def test_low_precision_features_are_accumulated_in_float32():
-    # 70,000 ones: bfloat16 could not count past 256, nor the mean come out as 1.
+    # 70,000 ones: a sum in bfloat16 stops at 256, so that the mean would not be 1.
     ones = torch.ones(1, 2, 200, 350, dtype=torch.bfloat16)
     got = gram_matrix(ones)
     assert got.dtype == torch.float32
@@ -113,17 +113,19 @@ def test_low_precision_features_are_accumulated_in_float32():
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("interior", [None, (slice(1, 4), slice(2, 5)), (slice(2, 2), slice(0, 5))])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("goes_on", [False, True])
-def test_a_tapped_gram_matrix_has_the_gradient_of_its_definition(features, others, shared, interior, layout, goes_on):
-    """Whatever part of the positions counts, and however the gradient that comes back lies in memory."""
+@pytest.mark.parametrize("with_next_layer", [False, True])
+def test_a_tapped_gram_matrix_has_the_gradient_of_its_definition(
+    features, others, shared, interior, layout, with_next_layer
+):
+    """For any interior and shares of the positions, and any memory layout of the incoming gradient."""
     features = features.contiguous(memory_format=torch.channels_last).requires_grad_()
     inside = features if interior is None else features[:, :, *interior]
     share = torch.rand(1, *inside.shape[2:], dtype=torch.float64) if shared else 0.3
-    # A product's gradient lies as its other factor does.
+    # The gradient of a product has the memory layout of the other factor.
     weight, target = others.contiguous(memory_format=layout), torch.eye(SHAPE[1], dtype=torch.float64)
 
-    def gradient(goes: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
-        loss = style_loss(gram, target).sum() + (goes * weight).sum() * goes_on
+    def gradient(features_after: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+        loss = style_loss(gram, target).sum() + (features_after * weight).sum() * with_next_layer
         return torch.autograd.grad(loss, features)[0]
 
     flat = inside.flatten(2)

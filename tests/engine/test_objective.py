@@ -1,4 +1,4 @@
-"""The whole gradient, from loss to pixels, against finite differences in float64."""
+"""The gradient of the loss with respect to the pixels, compared with finite differences in float64."""
 
 import pytest
 import torch
@@ -21,11 +21,11 @@ def objective(request, weights, heads, network) -> Objective:
 
 
 def build(network: TruncatedVGG, n: int) -> Objective:
-    """Style at four layers, content at three, total variation; targets and weights differ from canvas to canvas."""
+    """Style at four layers, content at three, and total variation; each canvas has its own targets and weights."""
     features = network(canvas(n, seed=9))
     weight = torch.arange(1, n + 1, dtype=torch.float64)
     terms = [Term("style", name, gram_matrix(features[name]), weight / 3) for name in ("conv1_1", "conv2_1", "conv3_1")]
-    # Layers may have several: of two regions, and content and style.
+    # A layer may have several terms: style of two regions, and style and content.
     halves = torch.zeros(2, 1, 6, 7, dtype=torch.float64)
     halves[0, ..., :3], halves[1, ..., 3:] = 1 / 18, 1 / 24
     for region, share in enumerate(halves):
@@ -37,7 +37,7 @@ def build(network: TruncatedVGG, n: int) -> Objective:
     return Objective(network, terms)
 
 
-def test_gradient_is_the_finite_difference(objective):
+def test_gradient_equals_finite_differences(objective):
     at = canvas(2)
     got = objective.evaluate(at)
     pick = torch.Generator().manual_seed(5)
@@ -57,7 +57,7 @@ def test_loss_is_the_weighted_sum_of_its_terms(objective):
         assert at.loss[n].item() == pytest.approx(by_hand.item(), rel=1e-12)
 
 
-def test_terms_are_of_the_features_that_a_head_makes(weights, heads):
+def test_losses_are_those_of_the_features_after_the_head(weights, heads):
     network = TruncatedVGG(weights, list(weights), heads=heads, dtype=torch.float64)
     objective, features = build(network, 2), network(canvas(2))
     for term, got in zip(objective.terms, objective.losses(canvas(2)).T, strict=True):
@@ -71,7 +71,7 @@ def test_terms_are_of_the_features_that_a_head_makes(weights, heads):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)
 
 
-def test_canvases_of_a_batch_do_not_mix(network, objective):
+def test_canvases_of_a_batch_are_independent(network, objective):
     at = canvas(2)
     together = objective.evaluate(at)
     moved = at.clone()
@@ -81,7 +81,7 @@ def test_canvases_of_a_batch_do_not_mix(network, objective):
     assert not torch.allclose(again.gradient[1], together.gradient[1])
 
 
-def test_loss_and_gradient_vanish_at_the_target(network):
+def test_loss_and_gradient_are_zero_at_the_target(network):
     picture = canvas(1)
     target = gram_matrix(network(picture)["conv3_1"])
     at = Objective(network, [Term("style", "conv3_1", target, torch.ones(1))]).evaluate(picture)

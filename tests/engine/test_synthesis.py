@@ -1,3 +1,5 @@
+"""The optimization: reports, levels, averaging, plateaus, resuming, and independence of the batch."""
+
 from functools import partial
 
 import pytest
@@ -54,8 +56,8 @@ def test_same_seed_same_canvas(network, make):
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_canvas_alone_is_the_canvas_in_a_batch_of_four(network, make):
-    # Few steps: rounding, which differs between batch sizes, grows as in any nonlinear iteration.
+def test_a_canvas_does_not_depend_on_its_batch(network, make):
+    # Few steps: rounding differs between batch sizes, and each step amplifies the difference.
     options = {"iterations": 6, "sizes": (16, 32), "averaging": 0.5, "plateau": Plateau(0.02, 5)}
     together = frames(network, make, seeds=(3, 1, 4, 5), **options)[-1]
     for n, seed in enumerate((3, 1, 4, 5)):
@@ -68,7 +70,7 @@ def test_reporting_does_not_change_the_result(network):
     assert torch.equal(often.canvas, seldom.canvas)
 
 
-def test_leaving_ends_the_optimization(network):
+def test_closing_the_iterator_ends_the_optimization(network):
     running = iter(synthesis(network, Adam, iterations=10**6, report_every=1))
     next(running)
     running.close()  # type: ignore[attr-defined]
@@ -77,7 +79,7 @@ def test_leaving_ends_the_optimization(network):
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_resuming_at_any_report_gives_the_same_bytes(network, make, tmp_path):
-    """Through a file that is read with nothing but tensors and plain values allowed."""
+    """The state is saved to a file and loaded with `weights_only=True`."""
     options = {"iterations": 15, "sizes": (16, 32), "averaging": 0.9, "plateau": Plateau(0.001, 5)}
     undisturbed = synthesis(network, make, **options)
     saved = []
@@ -95,17 +97,17 @@ def test_resuming_at_any_report_gives_the_same_bytes(network, make, tmp_path):
         assert torch.equal(last.average, saved[-1].average)
 
 
-def test_the_pyramid_climbs_from_coarse_to_fine(network):
+def test_the_pyramid_runs_from_coarse_to_fine(network):
     reports = frames(network, Adam, iterations=10, sizes=(16, 32), report_every=4)
     assert [(f.iteration, f.level, f.canvas.shape[-1]) for f in reports] == [
         (4, 0, 16), (8, 0, 16), (10, 0, 16), (12, 1, 32), (16, 1, 32), (20, 1, 32),
     ]  # fmt: skip
-    # It goes on from what the coarse level has found, not from the start.
-    anew = frames(network, Adam, iterations=2, report_every=1)[-1].loss
-    assert (reports[3].loss < 0.7 * anew).all()
+    # The fine level starts from the result of the coarse level, not from noise.
+    from_noise = frames(network, Adam, iterations=2, report_every=1)[-1].loss
+    assert (reports[3].loss < 0.7 * from_noise).all()
 
 
-def test_detail_is_added_on_the_way_up(network):
+def test_detail_is_added_at_the_start_of_a_finer_level(network):
     detail = torch.full((2, 3, 32, 32), 0.25)
     levels = [
         Level(16, 16, 1, partial(objective, network)),
@@ -124,19 +126,19 @@ def test_the_average_is_the_weighted_mean_of_the_iterates(network):
     torch.testing.assert_close(reports[-1].average, expected, rtol=0, atol=1e-6)
 
 
-def test_a_plateau_ends_a_level_where_the_course_says_so(network):
+def test_a_plateau_ends_a_level_when_all_canvases_have_had_one(network):
     tolerance, window = 0.3, 20
-    course = [f.best.loss for f in frames(network, LBFGS, iterations=400, report_every=5)]
+    losses = [f.best.loss for f in frames(network, LBFGS, iterations=400, report_every=5)]
     flat = torch.stack(
-        [before - now < tolerance * before for before, now in zip(course, course[window // 5 :], strict=False)]
+        [before - now < tolerance * before for before, now in zip(losses, losses[window // 5 :], strict=False)]
     )
     stopped = frames(network, LBFGS, iterations=400, report_every=5, plateau=Plateau(tolerance, window))[-1]
-    # When the last of the canvases has been flat once.
+    # The level ends when each canvas has had a flat window at least once.
     assert stopped.iteration == 5 * (1 + max(canvas.tolist().index(True) for canvas in flat.T)) + window < 400
 
 
 class Spoiled:
-    """An objective whose loss is no number at some evaluations."""
+    """An objective whose loss is NaN at the evaluations `when`, counted from 1."""
 
     def __init__(self, objective: Objective, when: range) -> None:
         self._objective = objective
@@ -152,7 +154,7 @@ class Spoiled:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_recovers_from_losses_that_are_no_numbers(network, make):
+def test_the_optimization_recovers_from_nan_losses(network, make):
     level = Level(32, 32, 40, lambda: Spoiled(objective(network), range(10, 13)))  # type: ignore[arg-type, return-value]
     reports = list(Synthesis([level], noise((0, 1), 32, 32), make(), report_every=1))
     assert all(frame.canvas.isfinite().all() for frame in reports)

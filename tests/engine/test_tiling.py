@@ -1,4 +1,4 @@
-"""Tiles partition the picture, and their gradients add up to the whole picture's."""
+"""Tiles partition the picture, and their gradients add up to the gradient of the whole picture."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_interiors_partition_every_feature_map(height, width, side, stride):
 
 @settings(deadline=None)
 @given(st.integers(16, 300), st.integers(1, 200), st.integers(1, 80))
-def test_the_network_sees_the_halo_or_the_edge(length, side, radius):
+def test_a_tile_with_its_halo_reaches_the_radius_or_the_edge(length, side, radius):
     for tile in cut(length, 16, side, stride=4, radius=radius):
         rows = tile.rows
         assert rows.first == 0 or rows.first <= rows.start - radius
@@ -35,13 +35,13 @@ def test_the_network_sees_the_halo_or_the_edge(length, side, radius):
         assert rows.first % 4 == 0
 
 
-def test_one_tile_is_the_whole():
+def test_a_picture_smaller_than_a_tile_has_one_tile():
     assert cut(30, 50, 64, stride=16, radius=9) == whole(30, 50)
 
 
 @st.composite
 def jobs(draw):
-    """A size, a tile side, layers for style and content, and what may be switched on."""
+    """Draws a job: its size, side of tiles, layers for style and content, and options."""
     layers = st.lists(st.sampled_from(list(CHANNELS)), unique=True)
     return {
         "height": draw(st.integers(9, 70)),
@@ -61,12 +61,12 @@ def jobs(draw):
 
 @pytest.fixture(scope="session")
 def networks(weights, folding_weights) -> tuple[dict, dict]:
-    """Weights without and with a first layer that has a stride."""
+    """(weights, weights whose first layer has a stride of 2)."""
     return weights, folding_weights
 
 
 def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
-    """The objective whole and in tiles, and a canvas."""
+    """Returns (the objective of the whole picture, the same in tiles, a canvas)."""
     generator = torch.Generator().manual_seed(job["seed"])
 
     def rand(*shape: int) -> torch.Tensor:
@@ -76,7 +76,7 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
         networks[job["folding"]], job["style"] + job["content"], pool=job["pool"], padding=job["padding"], dtype=dtype
     )
     n, height, width = job["batch"], job["height"], job["width"]
-    # Half as bright as the canvas, or the loss would be a small difference of large numbers, and all rounding.
+    # The target is half as bright as the canvas: the loss must not be a small difference of large numbers.
     features = network(rand(n, 3, height, width) / 2)
     terms = []
     for name in job["style"]:
@@ -96,7 +96,7 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
 
 @settings(max_examples=60, deadline=None)
 @given(jobs())
-def test_tiled_gradient_is_the_whole_gradient(networks, job):
+def test_tiled_gradient_equals_the_whole_gradient(networks, job):
     by_whole, by_tiles, canvas = build(job, networks, torch.float32)
     expected, got = by_whole.evaluate(canvas), by_tiles.evaluate(canvas)
     torch.testing.assert_close(got.terms, expected.terms, rtol=1e-4, atol=1e-7 * expected.terms.abs().max().item())
@@ -106,7 +106,7 @@ def test_tiled_gradient_is_the_whole_gradient(networks, job):
 
 @settings(max_examples=15, deadline=None)
 @given(jobs())
-def test_in_float64_they_are_equal_to_the_last_digits(networks, job):
+def test_tiled_gradient_equals_the_whole_gradient_in_float64(networks, job):
     by_whole, by_tiles, canvas = build(job, networks, torch.float64)
     expected, got = by_whole.evaluate(canvas), by_tiles.evaluate(canvas)
     torch.testing.assert_close(
@@ -116,8 +116,8 @@ def test_in_float64_they_are_equal_to_the_last_digits(networks, job):
         torch.testing.assert_close(by_tiles.losses(canvas), expected.terms, rtol=1e-9, atol=0)
 
 
-def test_a_halo_that_is_too_narrow_shows(networks):
-    """The property above is not vacuous: with half the halo the gradients differ."""
+def test_half_a_halo_changes_the_gradient(networks):
+    """The tests above can fail: with half the halo the gradients differ."""
     job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "content": [], "masked": False}
     job |= {"variation": False, "pool": "max", "padding": "zeros", "batch": 1, "seed": 0, "folding": False}
     by_whole, _, canvas = build(job, networks, torch.float64)
@@ -129,12 +129,12 @@ def test_a_halo_that_is_too_narrow_shows(networks):
 
 @pytest.mark.parametrize("layer", ["conv1_1", "conv2_2", "conv3_1"])
 @pytest.mark.parametrize("folding", [False, True])
-def test_radius_is_as_far_as_a_position_reaches(networks, layer, folding):
+def test_radius_bounds_the_receptive_field(networks, layer, folding):
     network = TruncatedVGG(networks[folding], [layer], dtype=torch.float64, pool="average")
     canvas = torch.rand(1, 3, 64, 64, dtype=torch.float64).requires_grad_()
     stride = network.stride(layer)
     at = 32 // stride
-    # All positive weights would let nothing cancel; squares of a sum over channels do as well here.
+    # A sum over channels: with random weights the gradients of the channels do not cancel exactly.
     network(canvas)[layer][0, :, at, at].sum().backward()
     rows = canvas.grad.abs().sum((0, 1, 3)).nonzero().flatten()
     assert rows.min() >= 32 - network.radius

@@ -1,4 +1,4 @@
-"""The truncated network against torchvision's VGG-19 and its own promises."""
+"""The truncated network, compared with torchvision's VGG-19 and with plain torch."""
 
 import numpy as np
 import pytest
@@ -28,19 +28,19 @@ def full_weights(torchvision_vgg):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 51)])
-def test_layers_are_torchvisions_after_relu(torchvision_vgg, full_weights, size):
+def test_layers_equal_torchvisions_after_relu(torchvision_vgg, full_weights, size):
     canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     got = TruncatedVGG(full_weights, list(CONVOLUTIONS))(canvas)
     with torch.no_grad():
         for name, index in CONVOLUTIONS.items():
-            # clone: torchvision's ReLU works in place.
+            # clone, because torchvision's ReLU works in place.
             expected = torchvision_vgg[: index + 2](canvas.clone())
             torch.testing.assert_close(got[name], expected, rtol=1e-4, atol=1e-5 * expected.max().item())
 
 
 @pytest.mark.parametrize("size", [(24, 32), (37, 27)])
-def test_a_first_layer_with_a_stride(folding_weights, size):
-    """Against plain torch; no pooling stands before block 2."""
+def test_a_first_layer_with_a_stride_equals_plain_torch(folding_weights, size):
+    """The stride of the first layer replaces the pooling before block 2."""
     canvas = torch.rand(2, 3, *size, dtype=torch.float64)
     scale, shift = (2.0, 3.0, 4.0), (-0.5, 0.1, 0.2)
     network = TruncatedVGG(
@@ -56,7 +56,7 @@ def test_a_first_layer_with_a_stride(folding_weights, size):
     assert (network.grid, network.radius) == (4, 12)
 
 
-def test_only_what_is_needed_exists(weights):
+def test_the_network_ends_at_the_deepest_layer(weights):
     for depth, layer in enumerate(["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"], start=1):
         assert TruncatedVGG(weights, [layer]).depth == depth
     assert set(TruncatedVGG(weights, ["conv2_1"])(torch.rand(1, 3, 16, 16))) == {"conv2_1"}
@@ -80,7 +80,7 @@ def test_preprocessing_reorders_scales_and_shifts():
 
 @pytest.mark.parametrize("size", [(24, 32), (21, 27)])
 def test_pooling_before_relu_makes_the_same_values_and_gradients(weights, size):
-    """As it is where nobody asks for the layer before the pooling."""
+    """The network pools before ReLU unless the layer before the pooling is requested."""
     canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)).requires_grad_()
     made = []
     for layers in (["conv3_1"], ["conv1_2", "conv2_2", "conv3_1"]):
@@ -90,7 +90,7 @@ def test_pooling_before_relu_makes_the_same_values_and_gradients(weights, size):
         assert torch.equal(got, expected)
 
 
-def test_average_pooling_averages(weights):
+def test_average_pooling_differs_from_max_pooling_except_for_one_color(weights):
     flat = torch.full((1, 3, 16, 16), 0.5)
     canvas = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     middle = (..., slice(2, 4), slice(2, 4))  # away from the zero padding
@@ -99,7 +99,7 @@ def test_average_pooling_averages(weights):
     assert not torch.allclose(pooled["max"](canvas)["conv2_1"], pooled["average"](canvas)["conv2_1"])
 
 
-def test_a_head_is_a_product_at_each_position_and_feeds_nothing(weights, heads):
+def test_a_head_is_a_matrix_product_at_each_position_that_later_layers_do_not_use(weights, heads):
     canvas = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     bare = TruncatedVGG(weights, list(weights), dtype=torch.float64)(canvas)
     got = TruncatedVGG(weights, list(weights), heads=heads, dtype=torch.float64)(canvas)
@@ -109,7 +109,7 @@ def test_a_head_is_a_product_at_each_position_and_feeds_nothing(weights, heads):
     assert min(got["conv1_1"].min(), got["conv2_1"].min()) < 0
 
 
-def test_the_heads_of_layers_that_are_not_asked_for_cost_nothing(weights, heads):
+def test_heads_of_unused_layers_are_dropped(weights, heads):
     assert list(TruncatedVGG(weights, ["conv2_1", "conv3_1"], heads=heads).heads) == ["conv2_1"]
 
 

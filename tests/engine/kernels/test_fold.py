@@ -1,4 +1,4 @@
-"""Folded pictures against torch's own convolution of 6x6 with stride 2."""
+"""3x3 convolutions of folded pictures, compared with torch's 6x6 convolution with stride 2."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from gramophone_server.engine.kernels.fold import folded, folded_kernel
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
 @pytest.mark.parametrize("size", [(16, 12), (15, 12), (12, 17), (7, 9), (2, 2)])
-def test_a_kernel_of_3x3_over_the_fold_is_one_of_6x6(size, padding):
+def test_a_3x3_convolution_of_the_folded_picture_equals_the_6x6_convolution(size, padding):
     generator = torch.Generator().manual_seed(0)
-    canvas, kernel, offset, slope = (
+    canvas, kernel, offset, grad_output = (
         torch.randn(shape, generator=generator, dtype=torch.float64)
         for shape in ((2, 3, *size), (5, 3, 6, 6), (3, 1, 1), (2, 5, size[0] // 2, size[1] // 2))
     )
@@ -20,17 +20,17 @@ def test_a_kernel_of_3x3_over_the_fold_is_one_of_6x6(size, padding):
     around = F.pad(canvas + offset, (2, 2, 2, 2), mode="replicate" if padding == "replicate" else "constant")
     expected = F.conv2d(around, kernel, stride=2)
     torch.testing.assert_close(got, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(y, canvas, slope)[0] for y in (got, expected)))
+    torch.testing.assert_close(*(torch.autograd.grad(y, canvas, grad_output)[0] for y in (got, expected)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_it_lies_as_convolutions_take_it_and_comes_back_as_the_canvas_does(dtype):
+def test_the_folded_picture_is_channels_last_and_its_gradient_is_contiguous(dtype):
     canvas = torch.rand(2, 3, 8, 10, requires_grad=True)
     picture = folded(canvas, torch.zeros(3, 1, 1), dtype)
     assert picture.dtype == dtype
     assert picture.shape == (2, 12, 6, 7)
     assert picture.is_contiguous(memory_format=torch.channels_last)
-    (slope,) = torch.autograd.grad(picture.sum(), canvas)
-    assert slope.dtype == torch.float32
-    assert slope.is_contiguous()
-    assert torch.equal(slope, torch.ones_like(canvas))
+    (gradient,) = torch.autograd.grad(picture.sum(), canvas)
+    assert gradient.dtype == torch.float32
+    assert gradient.is_contiguous()
+    assert torch.equal(gradient, torch.ones_like(canvas))

@@ -1,4 +1,4 @@
-"""Winograd's convolution beside the definition, in float64."""
+"""Winograd convolutions compared with direct convolutions in float64."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ def rand(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def error(got: torch.Tensor, exact: torch.Tensor) -> float:
+    """Returns the largest absolute error, relative to the largest exact value."""
     return float((got - exact).abs().max() / exact.abs().max().clamp_min(1e-3))
 
 
@@ -24,41 +25,42 @@ def error(got: torch.Tensor, exact: torch.Tensor) -> float:
 @given(
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9)
 )
-def test_convolution_and_gradient_are_the_direct_ones(n, inputs, outputs, height, width, seed):
+def test_convolution_and_gradient_equal_the_direct_ones(n, inputs, outputs, height, width, seed):
     x = rand(n, inputs, height, width, seed=seed).requires_grad_()
     kernel, bias = rand(outputs, inputs, 3, 3, seed=seed + 1), rand(outputs, seed=seed + 2)
-    slope = rand(n, outputs, height, width, seed=seed + 3)
+    grad_output = rand(n, outputs, height, width, seed=seed + 3)
     y = convolve(x, transformed(kernel), bias)
-    (gradient,) = torch.autograd.grad(y, x, slope)
+    (gradient,) = torch.autograd.grad(y, x, grad_output)
     exact_x = x.detach().double().requires_grad_()
     exact = F.conv2d(exact_x, kernel.double(), bias.double(), padding=1).relu()
-    # Where an activation is almost 0, rounding may decide whether it is.
-    slope = torch.where((y > 0) == (exact > 0), slope, 0).double()
-    (exact_gradient,) = torch.autograd.grad(exact, exact_x, slope)
-    # Beside the largest sums there could be: of some pictures all that is left of them is small. The transforms'
-    # rounding is that of float32, 6e-8, some tens of times; how often depends on the order a CPU adds in.
+    # Rounding may change whether an activation near 0 is 0: use a gradient of 0 there.
+    grad_output = torch.where((y > 0) == (exact > 0), grad_output, 0).double()
+    (exact_gradient,) = torch.autograd.grad(exact, exact_x, grad_output)
+    # The error is relative to the largest possible sum, because the terms of a sum may cancel. The transforms
+    # accumulate some tens of float32's rounding errors (6e-8); how many depends on the order in which a CPU adds.
     most = x.abs().max() * kernel.abs().sum((1, 2, 3)).max() + bias.abs().max()
     assert (y - exact).abs().max() < 5e-6 * most
     if ((y > 0) == (exact > 0)).all():
-        most = slope.abs().max() * kernel.abs().sum((0, 2, 3)).max()
+        most = grad_output.abs().max() * kernel.abs().sum((0, 2, 3)).max()
         assert (gradient - exact_gradient).abs().max() <= 5e-6 * most
 
 
-def test_strips_do_not_show():
-    """The picture is large enough for several strips, and no multiple of four."""
+def test_strips_do_not_change_the_result():
+    """The picture has several strips, and its size is not a multiple of four."""
     x, kernel, bias = rand(2, 130, 90, 107).requires_grad_(), rand(140, 130, 3, 3) / 34, rand(140)
     y = convolve(x, transformed(kernel), bias)
     exact_x = x.detach().double().requires_grad_()
     exact = F.conv2d(exact_x, kernel.double(), bias.double(), padding=1).relu()
     assert error(y, exact) < 2e-5
-    slope = rand(*y.shape) * ((y > 0) == (exact > 0))
-    (gradient,) = torch.autograd.grad(y, x, slope)
-    (exact_gradient,) = torch.autograd.grad(exact, exact_x, slope.double())
+    grad_output = rand(*y.shape) * ((y > 0) == (exact > 0))
+    (gradient,) = torch.autograd.grad(y, x, grad_output)
+    (exact_gradient,) = torch.autograd.grad(exact, exact_x, grad_output.double())
     assert error(gradient, exact_gradient) < 2e-5
 
 
 @pytest.fixture(scope="module")
 def wide() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Weights of a network with enough channels for Winograd in its second and third layer."""
     generator, weights, inputs = torch.Generator().manual_seed(0), {}, 3
     for name, outputs in (("conv1_1", 128), ("conv2_1", 128), ("conv2_2", 160)):
         kernel = torch.randn(outputs, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
@@ -67,7 +69,7 @@ def wide() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return weights
 
 
-def test_a_wide_network_uses_it_and_is_right(wide):
+def test_a_wide_network_uses_winograd_and_stays_accurate(wide):
     canvas = torch.rand(1, 3, 37, 50, generator=torch.Generator().manual_seed(1))
     fast = TruncatedVGG(wide, ["conv2_2"])
     assert [kernel.shape[0] for kernel in fast.parameters[::2]] == [128, 36, 36]
@@ -75,7 +77,7 @@ def test_a_wide_network_uses_it_and_is_right(wide):
     assert error(fast(canvas)["conv2_2"], exact) < 1e-5
 
 
-def test_it_is_for_many_channels_only():
+def test_winograd_pays_for_many_channels_only():
     assert winograd_pays(48, 96)
     assert winograd_pays(96, 48)
     assert not winograd_pays(64, 64)

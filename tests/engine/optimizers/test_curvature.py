@@ -1,4 +1,4 @@
-"""Curvature pairs against the two-loop recursion, written out in float64."""
+"""Curvature pairs compared with the two-loop recursion of L-BFGS in float64."""
 
 import io
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 def recursion(gradient: Tensor, pairs: Sequence[Pair], scale: float) -> Tensor:
-    """Algorithm 7.4 of Nocedal & Wright for one canvas; the rate takes part as in `CurvaturePairs.apply`."""
+    """Algorithm 7.4 of Nocedal & Wright for one canvas, times RATE as in `CurvaturePairs.apply`."""
     q, alphas = gradient.double().clone(), []
     for s, y in reversed(pairs):
         alphas.append((s * q).sum() / (s * y).sum())
@@ -27,7 +27,7 @@ def recursion(gradient: Tensor, pairs: Sequence[Pair], scale: float) -> Tensor:
 
 
 def drawn(n: int, generator: torch.Generator, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """A step, the change of the gradient along it of some quadratic, and which are good."""
+    """Draws (steps, changes of the gradient as in a noisy quadratic, whether each canvas's pair is good)."""
     s = torch.randn(n, 3, *size, generator=generator)
     y = s * (0.5 + torch.rand(s.shape, generator=generator)) + 0.1 * torch.randn(s.shape, generator=generator)
     return s, y, torch.rand(n, generator=generator) < 0.8
@@ -37,8 +37,8 @@ def drawn(n: int, generator: torch.Generator, size: tuple[int, int]) -> tuple[Te
 @pytest.mark.parametrize("most", [1, 4, 7])
 @pytest.mark.parametrize("host", [False, True])
 @pytest.mark.parametrize("size", [(4, 4), (5, 7)])
-def test_it_is_the_recursion(monkeypatch, block, most, host, size):
-    """However many pairs lie together, whichever are good, and before and after the oldest go."""
+def test_apply_equals_the_two_loop_recursion(monkeypatch, block, most, host, size):
+    """For any block size and any good pairs, before and after the oldest pairs are dropped."""
     monkeypatch.setattr("gramophone_server.engine.cost.PAIRS_BLOCK", 4 * 3 * size[0] * size[1] * block)
     generator = torch.Generator().manual_seed(most)
     pairs, known = CurvaturePairs(most, host=host), []
@@ -59,12 +59,12 @@ def test_it_is_the_recursion(monkeypatch, block, most, host, size):
         torch.testing.assert_close(got.double(), torch.stack(expected), rtol=1e-3, atol=1e-4)
 
 
-def test_of_no_pairs_it_is_the_initial_one():
+def test_apply_without_pairs_is_the_initial_scaling():
     gradient = torch.randn(2, 3, 4, 4)
     assert torch.equal(CurvaturePairs(5).apply(gradient.clone(), lambda q: 3 * q, 1.0), 3 * gradient)
 
 
-def test_a_canvas_alone_is_the_canvas_in_a_batch():
+def test_a_canvas_does_not_depend_on_its_batch():
     generator = torch.Generator().manual_seed(0)
     together, alone = CurvaturePairs(3), CurvaturePairs(3)
     for _ in range(5):
@@ -77,8 +77,8 @@ def test_a_canvas_alone_is_the_canvas_in_a_batch():
 
 
 @pytest.mark.parametrize("block", [1, 2, 100])
-def test_a_state_stays_what_it_was_while_pairs_are_added(monkeypatch, block):
-    """To the byte, as it is while it is written to a file."""
+def test_a_state_does_not_change_when_pairs_are_added(monkeypatch, block):
+    """It is written to a checkpoint while the optimization continues, so that each byte must stay."""
     monkeypatch.setattr("gramophone_server.engine.cost.PAIRS_BLOCK", 4 * 3 * 4 * 4 * block)
     generator = torch.Generator().manual_seed(0)
     pairs = CurvaturePairs(3)
@@ -98,6 +98,6 @@ def test_a_state_stays_what_it_was_while_pairs_are_added(monkeypatch, block):
     again = io.BytesIO()
     torch.save(kept, again)
     assert again.getvalue() == buffer.getvalue()
-    taken_up = CurvaturePairs(3)
-    taken_up.load(kept)
-    assert torch.equal(taken_up.apply(gradient.clone(), lambda q: q, 1.0), expected)
+    loaded = CurvaturePairs(3)
+    loaded.load(kept)
+    assert torch.equal(loaded.apply(gradient.clone(), lambda q: q, 1.0), expected)

@@ -1,4 +1,4 @@
-"""Optimizers on problems whose answers are known, and canvas by canvas."""
+"""Optimizers on problems with known minima, and the independence of the canvases of a batch."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ SHAPE = (3, 4, 4)
 
 
 def quadratic(center: torch.Tensor, curvature: torch.Tensor) -> Callable[[torch.Tensor], Evaluation]:
-    """½ Σ curvature · (x − center)², canvas by canvas."""
+    """Returns an objective: ½ Σ curvature · (x − center)² for each canvas."""
 
     def evaluate(canvas: torch.Tensor) -> Evaluation:
         offset = canvas - center
@@ -26,7 +26,7 @@ def quadratic(center: torch.Tensor, curvature: torch.Tensor) -> Callable[[torch.
 
 
 def run(optimizer: Optimizer, evaluate: Callable[[torch.Tensor], Evaluation], canvas: torch.Tensor, steps: int):
-    """The best iterate of each canvas, as the engine keeps it."""
+    """Returns each canvas's iterate with the lowest loss, as the engine does."""
     best = Best(canvas, torch.full((len(canvas),), torch.inf))
     for _ in range(steps):
         at = evaluate(canvas)
@@ -36,13 +36,13 @@ def run(optimizer: Optimizer, evaluate: Callable[[torch.Tensor], Evaluation], ca
 
 
 def problem(n: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Centres partly outside the box, curvatures over three decades, starts."""
+    """Draws (centers, partly outside 0 to 1; curvatures over three decades; starting points) for N canvases."""
     generator = torch.Generator().manual_seed(n)
     center, curvature, start = (torch.rand(n, *SHAPE, generator=generator).to(dtype) for _ in range(3))
     return 2 * center - 0.5, 10 ** (3 * curvature), start
 
 
-def test_adam_is_torchs_inside_the_box():
+def test_adam_equals_torchs_adam_inside_the_box():
     center, curvature, start = problem(2)
     center = center.clamp(0.3, 0.7)
     start = start.clamp(0.4, 0.6)
@@ -56,7 +56,7 @@ def test_adam_is_torchs_inside_the_box():
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_lbfgs_finds_the_boxed_minimum():
+def test_lbfgs_finds_the_minimum_within_the_box():
     center, curvature, start = problem(2)
     got = run(LBFGS(), quadratic(center, curvature), start, 150)
     torch.testing.assert_close(got, center.clamp(0, 1), rtol=0, atol=5e-3)
@@ -84,8 +84,8 @@ def test_pixels_stay_in_the_box(make):
 
 
 @pytest.mark.parametrize("make", [Adam, LBFGS])
-def test_a_canvas_alone_is_the_canvas_in_a_batch(make):
-    # In float64: how a library rounds may depend on where a canvas lies, and forty steps make much of a last digit.
+def test_a_canvas_does_not_depend_on_its_batch(make):
+    # float64: rounding may depend on a canvas's position in the batch, and forty steps amplify the difference.
     center, curvature, start = problem(4, torch.float64)
     together = run(make(), quadratic(center, curvature), start, 40)
     for n in range(4):
@@ -95,21 +95,21 @@ def test_a_canvas_alone_is_the_canvas_in_a_batch(make):
 
 
 @pytest.mark.parametrize("make", [Adam, LBFGS])
-def test_how_a_canvas_lies_in_memory_changes_nothing(make):
+def test_the_memory_layout_does_not_change_the_result(make):
     center, curvature, start = problem(2, torch.float64)
     evaluate = quadratic(center, curvature)
     other = run(make(), evaluate, start.contiguous(memory_format=torch.channels_last), 30)
     torch.testing.assert_close(other, run(make(), evaluate, start, 30), rtol=1e-9, atol=1e-10)
 
 
-def test_a_history_in_the_hosts_memory_changes_nothing():
+def test_a_history_in_host_memory_does_not_change_the_result():
     center, curvature, start = problem(2)
     evaluate = quadratic(center, curvature)
     assert torch.equal(run(LBFGS(host=True), evaluate, start, 40), run(LBFGS(), evaluate, start, 40))
 
 
-def test_lbfgs_starts_on_negative_curvature():
-    """−cos has negative curvature at the start: the first curvature pair is useless, and the optimizer must go on."""
+def test_lbfgs_starts_with_negative_curvature():
+    """−cos has negative curvature at the start: the optimizer must drop the first curvature pair and continue."""
 
     def evaluate(canvas: torch.Tensor) -> Evaluation:
         angle = torch.pi * (canvas - 0.9)
@@ -120,7 +120,7 @@ def test_lbfgs_starts_on_negative_curvature():
     torch.testing.assert_close(got, torch.full_like(got, 0.9), rtol=0, atol=1e-3)
 
 
-def test_lbfgs_backs_out_of_a_region_without_finite_loss():
+def test_lbfgs_leaves_a_region_without_a_finite_loss():
     center, curvature, start = problem(2)
     smooth = quadratic(center.clamp(0, 0.45), curvature)
 

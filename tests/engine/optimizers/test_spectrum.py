@@ -1,4 +1,4 @@
-"""The spectral scale of L-BFGS against a full Fourier transform, frequency by frequency."""
+"""The spectral scale of L-BFGS compared with a full Fourier transform, frequency by frequency."""
 
 import math
 
@@ -12,7 +12,7 @@ AXES = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3], [2], [6]])
 
 
 def band(row: int, column: int, height: int, width: int) -> int:
-    """The band of a frequency of the full plane."""
+    """Returns the band of a frequency (row, column) of the full transform."""
     rows, columns = np.fft.fftfreq(height)[row], np.fft.fftfreq(width)[column]
     longest = max(height, width)
     octaves = math.log2(max(longest * math.hypot(rows, columns), 1))
@@ -20,11 +20,12 @@ def band(row: int, column: int, height: int, width: int) -> int:
 
 
 def spectra(values: torch.Tensor) -> np.ndarray:
-    """The full spectrum (3, H, W) of a canvas (1, 3, H, W) along the axes of color."""
+    """Returns the full spectrum (3, H, W) of a canvas (1, 3, H, W), for each color axis."""
     return np.fft.fft2(np.einsum("ac,chw->ahw", AXES, values[0].double().numpy()))
 
 
 def power(values: torch.Tensor) -> np.ndarray:
+    """Returns the power (3, BANDS) of a canvas for each color axis and band."""
     height, width = values.shape[2:]
     spectrum, sums = spectra(values), np.zeros((3, BANDS))
     for row in range(height):
@@ -34,16 +35,16 @@ def power(values: torch.Tensor) -> np.ndarray:
 
 
 @pytest.fixture(params=[None, 1, 40], ids=["small", "row by row", "strip by strip"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Axis by axis and in strips of so many frequencies, as large canvases are transformed; None for all at once."""
+def strips(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transforms canvases like large ones: axis by axis, in strips of `param` frequencies. None transforms at once."""
     if request.param:
         monkeypatch.setattr("gramophone_server.engine.optimizers.spectrum._LARGE", 0)
         monkeypatch.setattr("gramophone_server.engine.optimizers.spectrum._STRIP", request.param)
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("strips")
 @pytest.mark.parametrize("size", [(16, 16), (15, 22), (9, 31), (20, 7)])
-def test_against_a_full_transform(size: tuple[int, int]):
+def test_the_spectral_scale_equals_a_full_transform(size: tuple[int, int]):
     torch.manual_seed(1)
     scale, good = SpectralScale(), torch.ones(1, dtype=torch.bool)
     moved, changed = np.zeros((3, BANDS)), np.zeros((3, BANDS))
@@ -66,7 +67,7 @@ def test_against_a_full_transform(size: tuple[int, int]):
     np.testing.assert_allclose(scale.apply(q, torch.tensor([2.0]))[0].numpy(), 2 * expected, atol=2e-5)
 
 
-def test_canvases_of_a_batch_keep_to_themselves():
+def test_canvases_of_a_batch_are_independent():
     torch.manual_seed(2)
     s, y, q = torch.randn(3, 3, 3, 12, 10).unbind(0)
     together, alone = SpectralScale(), SpectralScale()
@@ -75,5 +76,5 @@ def test_canvases_of_a_batch_keep_to_themselves():
         alone.learn(s[2:], y[2:], torch.tensor([True]))
     one = torch.ones(3)
     torch.testing.assert_close(together.apply(q, one)[2:], alone.apply(q[2:], one[2:]))
-    # Of one that learns nothing, nothing is known.
+    # A canvas without good pairs is not scaled.
     torch.testing.assert_close(together.apply(q, one)[1], q[1], atol=1e-5, rtol=0)

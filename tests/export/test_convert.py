@@ -1,3 +1,5 @@
+"""The conversion of weights to an ONNX model with a manifest, and its comparison with torch."""
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -23,7 +25,7 @@ def make(folder, weights, name="mine"):
     return convert(folder, weights, name=name, preprocessing=CAFFE, description="d", source="s", license="l")
 
 
-def test_a_model_and_its_manifest(tmp_path, weights):
+def test_convert_writes_a_model_and_its_manifest(tmp_path, weights):
     model = make(tmp_path, weights)
     model.verify()
     assert ModelStore(tmp_path).get("mine") == model
@@ -43,14 +45,14 @@ def test_a_model_that_differs_from_torch_is_not_written(tmp_path, weights, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_the_random_model_is_what_its_script_makes(tmp_path):
+def test_the_random_model_equals_the_weights_of_its_script(tmp_path):
     shipped = load_weights(ModelStore(tmp_path).get(random_vgg.NAME).path)
     for name, (kernel, _) in random_vgg.random_weights().items():
         np.testing.assert_allclose(shipped[name][0], kernel.astype(np.float16), rtol=2e-2, atol=1e-4)
 
 
-def test_real_weights_against_torchvisions_network(assets):
-    """Every layer at three sizes, against a network that shares no code with ours."""
+def test_real_weights_equal_torchvisions_network(assets):
+    """Compares all layers at three sizes with torchvision's network, which shares no code with ours."""
     from torchvision.models import vgg19
 
     path = assets / "weights/vgg19-caffe-conv.pth"
@@ -73,7 +75,7 @@ def test_real_weights_against_torchvisions_network(assets):
                     assert error <= 1e-4, (name, height, width)
 
 
-def test_parity_is_measured_at_every_layer(weights):
+def test_parity_is_measured_at_all_layers(weights):
     parity = measure_parity(build_vgg(weights), weights, TORCHVISION, sizes=((33, 47),))
     assert list(parity) == list(weights)
     assert 0 < max(parity.values()) < 1e-4

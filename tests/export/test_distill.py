@@ -1,4 +1,4 @@
-"""The training of vgg19-slim, small: a teacher of random numbers and pictures drawn here."""
+"""The training of vgg19-slim on a small scale: a teacher with random weights, and generated pictures."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """VGG-19's shapes with random numbers."""
+    """Random weights with the shapes of VGG-19 up to conv5_1."""
     rng = np.random.default_rng(0)
     channels = dict(zip("12345", (64, 128, 256, 512, 512), strict=True))
     made, inputs = {}, 3
@@ -49,7 +49,7 @@ def photos(tmp_path_factory) -> Path:
 
 
 def interrupted(after: int, weights, photos: Path, folder: Path) -> Training:
-    """A training that was cut short once, and gone on with."""
+    """Runs a training that is interrupted after `after` steps and resumed from its checkpoint."""
     first = Training(RECIPE, weights, photos, folder)
     for _ in range(after):
         first._update()
@@ -70,12 +70,12 @@ def test_an_interrupted_training_ends_with_the_same_bytes(weights, photos, tmp_p
         models.append(write_student(root, training.average(), training.teacher.scales, RECIPE, training.step))
     assert models[0].path.read_bytes() == models[1].path.read_bytes()
     assert models[0].manifest == models[1].manifest
-    # And something was learned at every layer.
+    # All layers have been trained.
     assert all(not torch.equal(value, start[name]) for name, value in whole.student.state_dict().items())
     assert ModelStore(tmp_path / "models0").get("slim").manifest.layers[0].head
 
 
-def test_the_step_size_falls_to_nothing_twice():
+def test_the_learning_rate_falls_to_zero_in_both_periods():
     recipe = Recipe(steps=600, restart=400, rate=0.1)
     rates = [recipe.learning_rate(step) for step in (0, 99, 200, 399, 400, 500, 599)]
     assert rates == pytest.approx([0.001, 0.1 * 301 / 400, 0.05, 0.1 / 400, 0.1 / 3, 0.1 / 6, 0.1 / 600])
@@ -88,7 +88,7 @@ def test_another_seed_gives_another_student(weights, photos, tmp_path):
     assert not torch.equal(first, second)
 
 
-def test_what_was_logged_after_the_checkpoint_is_logged_again(weights, photos, tmp_path, monkeypatch):
+def test_log_lines_after_the_checkpoint_are_removed_on_resume(weights, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("gramophone_export.distill.train._LOG_EVERY", 1)
     training = Training(RECIPE, weights, photos, tmp_path)
     training.run(report=lambda line: None)
@@ -101,8 +101,8 @@ def test_what_was_logged_after_the_checkpoint_is_logged_again(weights, photos, t
     assert (tmp_path / LOG).read_text().splitlines() == lines
 
 
-def test_heads_make_the_students_loss_speak_the_teachers_units(weights):
-    """Equation 4 on the heads' features is that on P G Pᵀ, with the teacher's channels."""
+def test_style_losses_of_the_heads_equal_those_of_mapped_gram_matrices(weights):
+    """Equation 4 for the features of the heads equals equation 4 for P G Pᵀ, which has the teacher's channels."""
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
     scales = dict.fromkeys(RECIPE.layers, 7.0)
     a, b = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -117,10 +117,10 @@ def test_heads_make_the_students_loss_speak_the_teachers_units(weights):
             )
 
 
-@pytest.mark.parametrize("called", [True, False])
-def test_a_silent_channel_is_called_back(called, weights, photos, tmp_path):
-    """By the layer's own kernel and bias, which nothing else would ever change again."""
-    recipe = Recipe(**vars(RECIPE) | ({} if called else {"silence": 0.0}))
+@pytest.mark.parametrize("reactivated", [True, False])
+def test_a_silent_channel_is_reactivated(reactivated, weights, photos, tmp_path):
+    """The silence loss changes the kernel and the bias of a channel that has no gradient because of ReLU."""
+    recipe = Recipe(**vars(RECIPE) | ({} if reactivated else {"silence": 0.0}))
     training = Training(recipe, weights, photos, tmp_path)
     kernel, bias = (part["conv3_1"] for part in (training.student.kernels, training.student.biases))
     with torch.no_grad():
@@ -130,11 +130,11 @@ def test_a_silent_channel_is_called_back(called, weights, photos, tmp_path):
     assert training.student(torch.rand(4, 3, 32, 32), silence)["conv3_1"][:, 2].max() == 0
     assert 10 < silence[0].item() < 30
     training._update()
-    assert (bias[2] > -30.0) == called
-    assert torch.equal(kernel[2], before) != called
+    assert (bias[2] > -30.0) == reactivated
+    assert torch.equal(kernel[2], before) != reactivated
 
 
-def test_losses_against_features_and_matrices_written_out(weights):
+def test_pair_losses_equal_their_formulas(weights):
     teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32)])
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
     picture, style = (Entry.of(p) for p in torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
@@ -147,7 +147,7 @@ def test_losses_against_features_and_matrices_written_out(weights):
             ours.append(student(canvas))
         for name in RECIPE.layers:
             step = 2 if name < "conv3" else 1
-            # The first layer's positions are half as many each way already.
+            # The first layer of the student already has a stride of 2.
             own = 1 if name == STEM else step
             p = student.maps[name]
             found = [torch.einsum("tc,nchw->nthw", p, o[name]) for o in ours]
@@ -169,14 +169,14 @@ def test_losses_against_features_and_matrices_written_out(weights):
             assert losses[name][1].item() == pytest.approx(relative.item(), rel=2e-2)
 
 
-def test_the_first_layers_features_are_a_hint():
+def test_total_weights_the_features_of_the_first_layer_with_hint():
     losses = {"conv1_1": (torch.tensor(1.0), torch.tensor(2.0)), "conv2_1": (torch.tensor(4.0), torch.tensor(8.0))}
     recipe = Recipe(weights={"conv1_1": 1.0, "conv2_1": 10.0}, gram=3.0, hint=0.25)
     assert total(losses, recipe).item() == pytest.approx((0.25 * 1 + 3 * 2) + 10 * (4 + 3 * 8))
 
 
-def test_the_student_sees_what_the_engine_runs(weights):
-    """Of pictures with odd sides, too."""
+def test_the_student_equals_its_network_in_the_engine(weights):
+    """For a picture with an odd side."""
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
     network = student.network(RECIPE.layers, dict.fromkeys(RECIPE.layers, 1.0), torch.float32)
     canvas = torch.rand(1, 3, 37, 50)
@@ -187,13 +187,13 @@ def test_the_student_sees_what_the_engine_runs(weights):
         torch.testing.assert_close(activations[name], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_photographs_kept_for_judging_are_never_trained_with(photos):
+def test_photos_for_judging_are_not_used_for_training(photos):
     trained, judged = list_photos(photos, 3)
     assert [len(trained), len(judged)] == [6, 3]
     assert not set(trained) & set(judged)
 
 
-def test_crops_and_what_becomes_of_them_are_pictures():
+def test_crops_and_disturbed_crops_are_pictures_between_0_and_1():
     generator = torch.Generator().manual_seed(0)
     image = Image.fromarray(dead_leaves(np.random.default_rng(0), 80)).resize((120, 80))
     for _ in range(50):
@@ -204,7 +204,7 @@ def test_crops_and_what_becomes_of_them_are_pictures():
             assert picture.max() <= 1
 
 
-def test_the_pool_forgets_the_oldest_and_keeps_who_belongs_to_whom():
+def test_the_pool_drops_the_oldest_pairs_and_keeps_pairs_together():
     pool = Pool(3)
     style = Entry.of(torch.zeros(3, 4, 4))
     for number in range(5):
@@ -216,7 +216,7 @@ def test_the_pool_forgets_the_oldest_and_keeps_who_belongs_to_whom():
     assert len({id(p.style) for p in drawn}) == 1
 
 
-def test_a_judgment_names_every_layer(weights, photos, monkeypatch):
+def test_a_judgment_has_all_layers(weights, photos, monkeypatch):
     monkeypatch.setattr("gramophone_export.distill.judge.SIDE", 32)
     monkeypatch.setattr("gramophone_export.distill.judge.ITERATIONS", 2)
     paths = sorted(photos.iterdir())[:4]
@@ -228,15 +228,15 @@ def test_a_judgment_names_every_layer(weights, photos, monkeypatch):
     assert judgment.table().count("\n") == 8
 
 
-def test_photos_are_drawn_by_chance(photos):
+def test_crops_depend_on_the_seed(photos):
     drawn = Photos(sorted(photos.iterdir())[:3])
     crops = [drawn.crop(16, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(crops[0], crops[1])
     assert not torch.equal(crops[0], crops[2])
 
 
-def test_the_gradients_error_is_that_of_its_direction(weights):
-    """The student's gradient by differences of its loss, the teacher's too; both losses written out here."""
+def test_gradient_loss_is_the_cosine_distance_of_the_gradients(weights):
+    """Computes the gradients of the student and of the teacher from the formulas of their losses."""
     generator = torch.Generator().manual_seed(2)
     teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32, generator=generator)])
     student = Student(RECIPE.layers, RECIPE.widths, generator)

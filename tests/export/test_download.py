@@ -1,4 +1,4 @@
-"""Downloads from a real HTTP server on this machine that can cut connections and resume."""
+"""Downloads from a local HTTP server that can cut connections and supports range requests."""
 
 import contextlib
 import hashlib
@@ -16,9 +16,13 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves DATA at /file; `cut` is after how many bytes the next connection is cut, `ranges` whether it resumes.
+    """Serves DATA at /file, and an endless response at /endless.
 
-    What comes from /endless has no end; `claim` is how many bytes it says that there will be.
+    Attributes:
+        cut: the next response to /file is cut after this number of bytes.
+        ranges: whether range requests are supported.
+        claim: the Content-Length of the endless response; None sends none.
+        requests: the Range header of each request.
     """
 
     cut: int | None = None
@@ -81,7 +85,7 @@ def mirror() -> Iterator[Mirror]:
     server.server_close()
 
 
-def test_a_file_comes_whole(mirror, tmp_path):
+def test_a_file_is_downloaded(mirror, tmp_path):
     seen = []
     path = tmp_path / "folder/file"
     download(mirror.url, path, sha256=SHA256, progress=lambda have, total: seen.append((have, total)))
@@ -102,7 +106,7 @@ def test_a_cut_download_is_resumed(mirror, tmp_path):
     assert mirror.requests[1] == "bytes=100000-"
 
 
-def test_a_server_that_does_not_resume_begins_again(mirror, tmp_path):
+def test_a_download_starts_again_if_the_server_ignores_ranges(mirror, tmp_path):
     mirror.cut, mirror.ranges = 100_000, False
     with pytest.raises(DownloadError):
         download(mirror.url, tmp_path / "file", sha256=SHA256)
@@ -110,7 +114,7 @@ def test_a_server_that_does_not_resume_begins_again(mirror, tmp_path):
     assert (tmp_path / "file").read_bytes() == DATA
 
 
-def test_a_download_that_was_complete_but_not_renamed(mirror, tmp_path):
+def test_a_complete_part_file_is_renamed(mirror, tmp_path):
     (tmp_path / "file.part").write_bytes(DATA)
     download(mirror.url, tmp_path / "file", sha256=SHA256[:8])
     assert (tmp_path / "file").read_bytes() == DATA
@@ -122,12 +126,12 @@ def test_a_wrong_file_is_deleted(mirror, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_not_found(mirror, tmp_path):
+def test_a_missing_file_is_reported(mirror, tmp_path):
     with pytest.raises(DownloadError, match=r"404 .*--url"):
         download(mirror.url + "/nothing", tmp_path / "file", sha256=SHA256)
 
 
-def test_nobody_there(tmp_path):
+def test_an_unreachable_server_is_reported(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -139,12 +143,12 @@ def test_nobody_there(tmp_path):
     ("url", "prefix"),
     [("https://x.test/models/vgg19-dcbb9e9d.pth", "dcbb9e9d"), ("https://x.test/file.pth?x=-abcdef12.pth", "")],
 )
-def test_hash_in_the_name(url, prefix):
+def test_hash_prefix_in_a_url(url, prefix):
     assert hash_prefix(url) == prefix
 
 
 @pytest.mark.parametrize("claim", [None, 10**13, -5])
-def test_a_download_without_end_is_given_up(mirror, tmp_path, claim):
+def test_a_download_above_the_size_limit_is_aborted(mirror, tmp_path, claim):
     mirror.claim = claim
     url = mirror.url.replace("/file", "/endless")
     with pytest.raises(DownloadError, match="has more than 3,000,000 bytes"):

@@ -1,4 +1,4 @@
-"""Files that are no weights: each is called what it is, in one sentence, and no code in it runs."""
+"""Files without usable weights: the error names the kind of the file in one sentence, and no code in it runs."""
 
 import argparse
 import gzip
@@ -60,6 +60,8 @@ def safe(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 class Code:
+    """An object that runs code when it is unpickled."""
+
     def __reduce__(self):
         return (print, ("code ran",))
 
@@ -115,7 +117,9 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_that_is_no_weights_is_called_what_it_is(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_error_names_the_kind_of_a_file_without_weights(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     name, make, words = FILES[kind]
     path = tmp_path / name
     path.write_bytes(make())

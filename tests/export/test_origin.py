@@ -1,4 +1,4 @@
-"""Whose weights these are: published ones are known in any file, and refused where they are wrong."""
+"""Published weights are recognized in any file, and refused for the wrong model or preprocessing."""
 
 from functools import cache
 from pathlib import Path
@@ -17,13 +17,13 @@ DEVIATION = np.array(TORCHVISION.std).reshape(1, 3, 1, 1)
 
 @cache
 def caffe() -> np.ndarray:
-    """A kernel with the singular values and the channels' norms that Caffe's has, and nothing else of it."""
+    """A random first kernel with the singular values and the channel norms of the Caffe model's kernel."""
     generator = np.random.default_rng(1)
     values = np.zeros(27)
     values[:6] = _CAFFE_SPECTRUM
     values[6:] = np.sqrt((1 - np.square(values).sum()) / 21)
     left, _ = np.linalg.qr(generator.normal(size=(64, 27)))
-    # Rotations of pairs of columns give each channel its norm, and change no singular value.
+    # Rotating pairs of columns changes the norms of channels, but no singular value.
     matrix = left * values
     wanted = np.square(_CAFFE_CHANNELS)
     for _ in range(400):
@@ -47,7 +47,7 @@ def caffe() -> np.ndarray:
 
 @cache
 def torchvisions() -> np.ndarray:
-    """A kernel of torchvision's scale that has what is known of its first filter."""
+    """A random first kernel with the scale of torchvision's kernel and the known part of its first filter."""
     kernel = np.random.default_rng(2).normal(0, 0.25, (64, 3, 3, 3)).astype(np.float32)
     kernel[0, 0] = np.reshape(_TORCHVISION_RED, (3, 3))
     return kernel
@@ -58,7 +58,7 @@ def rounded(kernel: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_published_weights_are_known_and_told_from_each_other(dtype):
+def test_published_weights_are_recognized(dtype):
     ours, theirs = rounded(caffe(), dtype), rounded(torchvisions(), dtype)
     assert objection(ours, CAFFE, "vgg19-caffe") is None
     assert objection(ours, CAFFE, "mine") is None
@@ -72,7 +72,7 @@ def test_published_weights_are_known_and_told_from_each_other(dtype):
 
 
 @pytest.mark.parametrize(("kernel", "own"), [(caffe, CAFFE), (torchvisions, TORCHVISION)])
-def test_channels_in_the_other_order_are_noticed(kernel, own):
+def test_channels_in_the_wrong_order_are_noticed(kernel, own):
     name = "vgg19-caffe" if own is CAFFE else "vgg19"
     for preprocessing in (CAFFE, TORCHVISION):
         reason = objection(kernel()[:, ::-1], preprocessing, name)
@@ -80,7 +80,7 @@ def test_channels_in_the_other_order_are_noticed(kernel, own):
         assert "weight.flip(1)" in str(reason)
 
 
-def test_weights_converted_to_the_other_input_are_no_longer_the_published_ones():
+def test_weights_converted_to_other_preprocessing_are_not_the_published_ones():
     converted = caffe()[:, ::-1] * 255 * DEVIATION
     assert "--preprocessing torchvision" in str(objection(converted, TORCHVISION, "vgg19"))
     assert "--preprocessing torchvision" in str(objection(converted, CAFFE, "vgg19-caffe"))
@@ -88,9 +88,9 @@ def test_weights_converted_to_the_other_input_are_no_longer_the_published_ones()
     assert "255 times" in str(objection(255 * caffe(), CAFFE, "vgg19-caffe"))
 
 
-def test_unknown_weights_are_judged_by_their_scale_alone():
+def test_unknown_weights_are_judged_only_by_their_scale():
     kernel = np.random.default_rng(3).normal(0, 1, (64, 3, 3, 3)).astype(np.float32)
-    for scale in (0.03, 0.06, 0.25, 1.0):  # From an untrained network's to large ones.
+    for scale in (0.03, 0.06, 0.25, 1.0):  # From the scale of an untrained network to large weights.
         assert objection(scale * kernel, TORCHVISION, "vgg19") is doubt(scale * kernel, TORCHVISION, "vgg19") is None
         assert objection(scale * kernel, CAFFE, "mine") is doubt(scale * kernel, CAFFE, "mine") is None
     assert "vgg19-caffe" in str(doubt(0.25 / 57 * kernel, TORCHVISION, "vgg19"))
@@ -99,12 +99,12 @@ def test_unknown_weights_are_judged_by_their_scale_alone():
 
 
 def gramophone(*arguments: object) -> Result:
-    """A command, in this process: to load torch takes longer than to run it."""
+    """Runs a command in this process, because loading torch again would take longer than the command."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def write(path: Path, kernel: np.ndarray) -> Path:
-    """An untrained VGG-19 with that first layer."""
+    """Saves an untrained VGG-19 with this first kernel."""
     from torchvision.models import vgg19
 
     torch.manual_seed(0)
@@ -123,7 +123,7 @@ def test_the_command_line_refuses_wrong_weights_and_says_what_to_write(tmp_path)
         assert "use --name vgg19-caffe" in refused.stderr
     assert not models.exists()
     assert gramophone("models", "import", file, "--name", "vgg19-caffe", "--models", models).exit_code == 0
-    # A model that an earlier version made of them.
+    # An earlier version could convert the weights with the wrong preprocessing.
     manifest = models / "vgg19-caffe" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"BGR"', '"RGB"').replace("255.0", "1.0"))
     told = gramophone("models", "verify", "vgg19-caffe", "--models", models)
@@ -131,7 +131,7 @@ def test_the_command_line_refuses_wrong_weights_and_says_what_to_write(tmp_path)
     assert "its weights are those of the paper's VGG-19" in told.stderr
 
 
-def test_weights_of_ones_own_are_taken_with_a_note(tmp_path):
+def test_unknown_weights_are_accepted_with_a_note(tmp_path):
     kernel = np.random.default_rng(3).normal(0, 0.004, (64, 3, 3, 3)).astype(np.float32)
     file, models = write(tmp_path / "own.pth", kernel), tmp_path / "models"
     refused = gramophone("models", "import", file, "--name", "vgg19", "--models", models)
@@ -144,8 +144,8 @@ def test_weights_of_ones_own_are_taken_with_a_note(tmp_path):
     assert "imported from own.pth" in manifest and "Visual Geometry Group" not in manifest
 
 
-def test_the_papers_own_weights(assets, tmp_path):
-    """As they are, and as the real file of them is imported by mistake."""
+def test_the_weights_of_the_paper(assets, tmp_path):
+    """Unchanged, and as users import the file by mistake."""
     from gramophone_export.weights import read_weights
 
     kernel, _ = read_weights(assets / "weights/vgg19-caffe-conv.pth")["conv1_1"]

@@ -1,4 +1,4 @@
-"""Weights in all the layouts that are around, and what is refused of them."""
+"""Weight files in all common layouts, and files that are refused."""
 
 import os
 from pathlib import Path
@@ -20,6 +20,7 @@ def vgg19() -> torch.nn.Sequential:
 
 
 def by_name(features: torch.nn.Sequential, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The state of the convolutions with names such as "conv1_1.weight"."""
     convolutions = [module for module in features if isinstance(module, torch.nn.Conv2d)]
     return {
         f"{prefix}{name}.{part}": value
@@ -53,7 +54,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(vgg19, tmp_path, layout):
+def test_all_layouts_are_read(vgg19, tmp_path, layout):
     path = tmp_path / "weights.pth"
     torch.save(LAYOUTS[layout](vgg19), path)
     weights = read_weights(path)
@@ -62,7 +63,7 @@ def test_layouts(vgg19, tmp_path, layout):
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_safetensors(vgg19, tmp_path, name):
+def test_safetensors_files_are_read(vgg19, tmp_path, name):
     from safetensors.torch import save_file
 
     save_file({f"features.{k}": v.bfloat16() for k, v in vgg19.state_dict().items()}, tmp_path / name)
@@ -70,14 +71,14 @@ def test_safetensors(vgg19, tmp_path, name):
 
 
 def assert_same(weights: dict[str, tuple[np.ndarray, np.ndarray]], vgg19: torch.nn.Sequential) -> None:
-    """To bfloat16's precision."""
+    """Compares the first kernel and the last bias, with the precision of bfloat16."""
     assert {part.dtype for layer in weights.values() for part in layer} == {np.dtype(np.float32)}
     np.testing.assert_allclose(weights["conv1_1"][0], vgg19[0].weight.detach().numpy(), rtol=1e-2, atol=1e-6)
     np.testing.assert_allclose(weights["conv5_4"][1], vgg19[34].bias.detach().numpy(), rtol=1e-2, atol=1e-6)
 
 
 def other(name: str) -> dict[str, torch.Tensor]:
-    """The state dict of another of torchvision's networks, untrained."""
+    """The state dict of another network of torchvision: zeros, or meta tensors if large."""
     import torchvision.models
 
     with torch.device("meta"):
@@ -137,19 +138,19 @@ def without(state: dict, key: str) -> dict:
         "normalized",
     ],
 )
-def test_what_is_refused(vgg19, tmp_path, make, reason):
+def test_invalid_weights_are_refused(vgg19, tmp_path, make, reason):
     path = tmp_path / "weights.pth"
     torch.save(make(by_name(vgg19)), path)
     with pytest.raises(WeightsError, match=reason):
         read_weights(path)
 
 
-def test_no_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="there is no file"):
         read_weights(tmp_path / "nothing.pth")
 
 
-def test_what_is_no_file(tmp_path):
+def test_special_files_and_huge_files_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.pth")
     with pytest.raises(WeightsError, match="cannot be read: it is a pipe"):
         read_weights(tmp_path / "pipe.pth")

@@ -1,4 +1,4 @@
-"""ONNX Runtime against the engine's torch network, which loads the ONNX file's initializers."""
+"""Features from ONNX Runtime, compared with the engine's torch network with the same weights."""
 
 import io
 
@@ -34,7 +34,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("pooling", ["max", "average"])
 @pytest.mark.parametrize("size", [(224, 224), (97, 131), (512, 300)])
-def test_every_layer_is_torchs(model, extractor, size, pooling):
+def test_all_layers_equal_the_torch_network(model, extractor, size, pooling):
     layers = [layer.name for layer in model.manifest.layers]
     indices, scale, shift = model.manifest.preprocessing.affine
     parameters = load_parameters(model.path)
@@ -50,33 +50,33 @@ def test_every_layer_is_torchs(model, extractor, size, pooling):
         assert np.linalg.norm(got[layer] - theirs) <= 1e-4 * np.linalg.norm(theirs), layer
 
 
-def test_manifest_tells_the_truth_of_layers(model, extractor):
+def test_the_manifest_has_the_channels_and_strides_of_the_layers(model, extractor):
     features = extractor.extract(picture(64, 80), [layer.name for layer in model.manifest.layers])
     for layer in model.manifest.layers:
         assert features[layer.name].shape == (layer.channels, 64 // layer.stride, 80 // layer.stride)
 
 
 def test_the_session_stops_at_the_deepest_layer(extractor):
-    """What was cut off can not be asked for any more, so it cannot have been computed."""
+    """A layer that the session cannot return has been cut off, so that it is not computed."""
     session = extractor.session(["conv2_1", "conv1_1"])
     assert [output.name for output in session.get_outputs()] == ["conv1_1", "conv2_1"]
     with pytest.raises(Exception, match="conv3_1"):
         session.run(["conv3_1"], {"input": np.zeros((1, 3, 32, 32), np.float32)})
 
 
-def test_too_small_a_picture(extractor):
+def test_a_picture_too_small_for_a_layer_is_refused(extractor):
     with pytest.raises(ValueError, match="40x9 is too small for conv5_1: it needs 16"):
         extractor.extract(picture(9, 40), ["conv1_1", "conv5_1"])
 
 
-def test_gram_is_the_engines():
+def test_gram_equals_the_engines_gram_matrix():
     features = np.random.default_rng(0).normal(size=(5, 7, 9)).astype(np.float32)
     expected = gram_matrix(torch.from_numpy(features)[None])[0].numpy()
     np.testing.assert_allclose(gram(features), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_every_style_layer_of_the_random_model_carries_weight(tmp_path):
-    """Between two pictures no layer's loss is lost beside the others, nor drowns them, as in raw VGG-19."""
+def test_all_style_layers_of_the_random_model_contribute_to_the_loss(tmp_path):
+    """The loss between two pictures is not dominated by one layer, and no layer is negligible, unlike raw VGG-19."""
     extractor = FeatureExtractor(ModelStore(tmp_path).get("vgg19-random"), threads=2)
     a, b = (np.asarray(Image.open(io.BytesIO(png(96, 96, seed)))) for seed in (1, 2))
     first, second = (extractor.extract(p, STYLE_LAYERS) for p in (a, b))
@@ -86,7 +86,7 @@ def test_every_style_layer_of_the_random_model_carries_weight(tmp_path):
 
 
 @pytest.mark.parametrize("pooling", ["average", "average_rescaled"])
-def test_the_extractor_passes_pooling_and_padding_on(model, extractor, pooling):
+def test_the_extractor_uses_pooling_and_padding(model, extractor, pooling):
     indices, scale, shift = model.manifest.preprocessing.affine
     parameters = load_parameters(model.path)
     network = TruncatedVGG(
@@ -108,12 +108,12 @@ def test_the_extractor_passes_pooling_and_padding_on(model, extractor, pooling):
 
 
 def mask(height: int, width: int) -> np.ndarray:
-    """Everything from outside to inside."""
+    """A random mask with values from 0 (outside) to 1 (inside)."""
     return np.random.default_rng(1).random((height, width), dtype=np.float32)
 
 
 def boxes(values: np.ndarray, k: int) -> np.ndarray:
-    """The means of k x k squares, written out."""
+    """Returns the means of k x k squares, computed by loops."""
     height, width = (side // k for side in values.shape)
     means = np.zeros((height, width))
     for y in range(height):
@@ -135,11 +135,11 @@ def test_shares_sum_to_1(size, k):
     assert shares(mask(*size), size[0] // k, size[1] // k).sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_mask_that_leaves_nothing_counts_nothing():
+def test_shares_of_an_empty_mask_are_zero():
     assert not shares(np.zeros((16, 16), np.float32), 4, 4).any()
 
 
-def test_guided_grams_are_the_loop_over_positions(extractor):
+def test_guided_grams_equal_the_loop_over_positions(extractor):
     layers = ("conv1_1", "conv2_1", "conv3_1")
     got = extractor.grams(picture(32, 24), layers, mask=mask(32, 24))
     maps = extractor.extract(picture(32, 24), layers)
@@ -152,11 +152,11 @@ def test_guided_grams_are_the_loop_over_positions(extractor):
         assert np.linalg.norm(got[layer] - expected) <= 1e-5 * np.linalg.norm(expected), layer
 
 
-def test_a_mask_of_half_the_picture_sees_that_half_alone(extractor):
+def test_a_mask_of_half_the_picture_uses_only_that_half(extractor):
     left = np.zeros((64, 64), np.float32)
     left[:, :32] = 1
     other = picture(64, 64).copy()
-    # A position sees as far as 4 pixels of conv2_1 to each side.
+    # The receptive field of conv2_1 reaches 4 pixels to each side.
     other[:, 36:] = 255 - other[:, 36:]
     for region, same in ((left, True), (None, False)):
         first, second = (extractor.grams(p, ["conv2_1"], mask=region)["conv2_1"] for p in (picture(64, 64), other))
@@ -172,7 +172,7 @@ def test_grams_without_a_mask_average_over_all_positions(extractor):
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
 @pytest.mark.parametrize("size", [(150, 96), (131, 101), (70, 33)])
-def test_a_picture_in_tiles_is_the_whole_picture(extractor, monkeypatch, size, padding):
+def test_features_in_tiles_equal_those_of_the_whole_picture(extractor, monkeypatch, size, padding):
     layers = ("conv3_1", "conv1_1", "conv4_2")
 
     def found() -> list[dict[str, np.ndarray]]:
@@ -190,5 +190,5 @@ def test_a_picture_in_tiles_is_the_whole_picture(extractor, monkeypatch, size, p
         for layer in layers:
             assert got[layer].shape == whole[layer].shape
             assert np.linalg.norm(got[layer] - whole[layer]) <= 1e-5 * np.linalg.norm(whole[layer]), layer
-    # It was in tiles indeed.
+    # Check that there were several tiles.
     assert len(runs) >= 3 * 2

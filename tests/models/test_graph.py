@@ -1,3 +1,5 @@
+"""ONNX graphs of VGG networks: building, loading, truncating, and comparison with the engine."""
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,7 +13,7 @@ from gramophone_server.models.layers import VGG19_LAYERS, position
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """A VGG-19 of four channels throughout."""
+    """The weights of a VGG-19 with four channels in all layers."""
     rng = np.random.default_rng(0)
     return {
         name: (
@@ -23,7 +25,7 @@ def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_weights_survive_the_file(weights, tmp_path, half):
+def test_weights_are_loaded_as_saved(weights, tmp_path, half):
     path = tmp_path / "model.onnx"
     onnx.save(build_vgg(weights, half=half), path)
     loaded = load_weights(path)
@@ -48,7 +50,7 @@ def test_batch_height_and_width_are_dynamic(weights):
 
 
 @pytest.mark.parametrize("layer", ["conv1_1", "conv3_1", "conv5_4"])
-def test_only_what_the_outputs_need_is_left(weights, layer):
+def test_truncate_keeps_only_the_layers_that_the_outputs_need(weights, layer):
     cut = truncate(build_vgg(weights), [layer])
     convolutions = [node.name for node in cut.graph.node if node.op_type == "Conv"]
     assert convolutions == [name for name in VGG19_LAYERS if position(name) <= position(layer)]
@@ -56,7 +58,7 @@ def test_only_what_the_outputs_need_is_left(weights, layer):
     assert [output.name for output in cut.graph.output] == [layer]
 
 
-def test_average_pooling_replaces_the_maximum(weights):
+def test_average_pooling_replaces_max_pooling(weights):
     model = build_vgg(weights)
     assert {n.op_type for n in truncate(model, ["conv2_1"]).graph.node} == {"Conv", "Relu", "MaxPool"}
     assert {n.op_type for n in truncate(model, ["conv2_1"], pooling="average").graph.node} == {
@@ -64,15 +66,15 @@ def test_average_pooling_replaces_the_maximum(weights):
         "Relu",
         "AveragePool",
     }
-    # The model itself is not touched.
+    # `truncate` does not change its argument.
     assert "MaxPool" in {n.op_type for n in model.graph.node}
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
 @pytest.mark.parametrize("pooling", ["max", "average", "average_rescaled"])
 @pytest.mark.parametrize("size", [(64, 48), (37, 51)])
-def test_pooling_and_padding_are_the_engines(weights, size, pooling, padding):
-    # Deeper, this network's four channels cancel so well that float32 itself is 1e-5 off float64.
+def test_pooling_and_padding_equal_the_engines(weights, size, pooling, padding):
+    # No deeper layers: there the four channels nearly cancel, and float32 differs from float64 by 1e-5.
     layers = ["conv1_1", "conv2_1", "conv3_4", "conv4_1"]
     cut = truncate(build_vgg(weights), layers, pooling=pooling, padding=padding)
     session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -89,14 +91,14 @@ def test_pooling_and_padding_are_the_engines(weights, size, pooling, padding):
 
 @pytest.fixture(scope="module")
 def folding_weights(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The same, but for a first layer of 6x6 pixels with a stride of 2."""
+    """The same weights, except that the first layer is 6x6 with a stride of 2."""
     kernel = np.random.default_rng(2).normal(0, 0.2, (4, 3, 6, 6)).astype(np.float32)
     return {**weights, "conv1_1": (kernel, weights["conv1_1"][1])}
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
 @pytest.mark.parametrize("size", [(64, 48), (37, 51)])
-def test_a_first_layer_with_a_stride_is_the_engines(folding_weights, size, padding, tmp_path):
+def test_a_first_layer_with_a_stride_equals_the_engines(folding_weights, size, padding, tmp_path):
     layers, path = ["conv1_1", "conv2_1", "conv3_4"], tmp_path / "model.onnx"
     onnx.save(build_vgg(folding_weights), path)
     assert np.array_equal(load_weights(path)["conv1_1"][0], folding_weights["conv1_1"][0])
@@ -118,7 +120,7 @@ def heads() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_heads_survive_the_file(weights, heads, tmp_path, half):
+def test_heads_are_loaded_as_saved(weights, heads, tmp_path, half):
     path = tmp_path / "model.onnx"
     onnx.save(build_vgg(weights, heads, half=half), path)
     loaded = load_parameters(path)
@@ -131,7 +133,7 @@ def test_heads_survive_the_file(weights, heads, tmp_path, half):
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
-def test_heads_are_the_engines(weights, heads, padding):
+def test_heads_equal_the_engines(weights, heads, padding):
     layers = ["conv1_1", "conv2_1", "conv2_2", "conv4_1"]
     cut = truncate(build_vgg(weights, heads), layers, padding=padding)
     session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -146,20 +148,20 @@ def test_heads_are_the_engines(weights, heads, padding):
         assert np.allclose(theirs, bare[layer].numpy()) == (layer not in heads)
 
 
-def test_heads_of_layers_that_are_not_asked_for_are_cut(weights, heads):
+def test_heads_of_unused_layers_are_removed(weights, heads):
     cut = truncate(build_vgg(weights, heads), ["conv2_1"])
     assert [n.name for n in cut.graph.node if n.op_type == "Conv"] == [
         "conv1_1", "conv1_2", "conv2_1", "conv2_1.head"
     ]  # fmt: skip
 
 
-def test_a_graph_without_heads_is_as_it_was(weights):
+def test_an_empty_dictionary_of_heads_adds_no_nodes(weights):
     assert build_vgg(weights, {}).SerializeToString() == build_vgg(weights).SerializeToString()
     assert {node.name for node in build_vgg(weights).graph.node if node.op_type == "Conv"} == set(VGG19_LAYERS)
 
 
-def test_replicated_edges_leave_no_frame_around_one_color(weights):
-    """With zeros around it a flat picture gets a frame; with its own edge it stays flat, whatever the depth."""
+def test_replicated_padding_leaves_no_frame_around_one_color(weights):
+    """Padding with zeros gives a picture of one color a frame; replicated padding keeps it uniform at each depth."""
     flat = np.full((1, 3, 32, 32), 0.5, np.float32)
     for padding, has_frame in (("zeros", True), ("replicate", False)):
         cut = truncate(build_vgg(weights), ["conv3_1"], padding=padding)
@@ -168,7 +170,7 @@ def test_replicated_edges_leave_no_frame_around_one_color(weights):
         assert (np.ptp(got, axis=(2, 3)).max() > 1e-3 * got.max()) == has_frame
 
 
-def test_another_graph_is_refused(tmp_path):
+def test_a_graph_that_is_not_a_vgg_is_refused(tmp_path):
     node = onnx.helper.make_node("Conv", ["x", "w"], ["y"])
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph([node], "g", [value("x", 1, None), value("w", 1, None)], [value("y", 1, None)])

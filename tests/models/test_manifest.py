@@ -1,3 +1,5 @@
+"""Manifests of models: reading, writing, and invalid ones."""
+
 import json
 from dataclasses import replace
 from typing import Any
@@ -12,7 +14,7 @@ CAFFE = Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 MANIFEST = Manifest("m", (Layer("conv1_1", 64, 1),), CAFFE, "ab" * 32, "d", "s", "l", parity={"conv1_1": 1e-7})
 
 
-def test_round_trip():
+def test_a_manifest_is_read_as_written():
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
 
 
@@ -22,7 +24,7 @@ def test_manifests_of_earlier_versions_are_read():
     assert Manifest.from_json(json.dumps(values)) == MANIFEST
 
 
-def test_heads_are_mentioned_only_where_there_are_some():
+def test_only_layers_with_a_head_are_written_with_head():
     assert '"head"' not in MANIFEST.to_json()
     headed = replace(MANIFEST, layers=(Layer("conv1_1", 64, 1, head=True), Layer("conv1_2", 64, 1)))
     assert headed.to_json().count('"head": true') == headed.to_json().count('"head"') == 1
@@ -30,7 +32,7 @@ def test_heads_are_mentioned_only_where_there_are_some():
 
 
 @pytest.mark.parametrize("library", [np, torch])
-def test_preprocessing_is_one_formula_for_arrays_and_tensors(library):
+def test_preprocessing_as_an_affine_map_of_arrays_and_tensors(library):
     wants = Preprocessing("BGR", 255.0, (10, 20, 30), (1, 2, 4))
     indices, scale, shift = wants.affine
     rgb = library.asarray([0.2, 0.4, 0.8]).reshape(1, 3)
@@ -82,26 +84,26 @@ def changed(**values: Any) -> str:
         (changed(preprocessing={"order": "RGB", "range": 1, "mean": [0], "std": [1] * 3}), "3 numbers"),
     ],
 )
-def test_what_is_refused(text, reason):
+def test_invalid_manifests_are_refused(text, reason):
     with pytest.raises(ManifestError, match=reason):
         Manifest.from_json(text)
 
 
-def test_how_far_a_layer_sees():
+def test_stride_and_radius_of_layers():
     layers = (Layer("conv1_1", 4, 2), Layer("conv2_1", 4, 2), Layer("conv3_1", 4, 4))
     manifest = replace(MANIFEST, layers=layers)
     assert [manifest.stride(layer.name) for layer in layers] == [2, 2, 4]
     assert [manifest.radius(layer.name) for layer in layers] == [2, 4, 8]
 
 
-def test_the_usual_defaults_go_without_saying():
+def test_usual_defaults_are_not_written():
     assert "lbfgs_history" not in MANIFEST.to_json()
     assert "tv_weight" not in MANIFEST.to_json()
     other = replace(MANIFEST, lbfgs_history=10, tv_weight=1e-5)
     assert Manifest.from_json(other.to_json()) == other
 
 
-def test_the_papers_units_go_without_saying():
+def test_the_loss_scale_of_the_paper_is_not_written():
     assert "loss_scale" not in MANIFEST.to_json()
     relative = replace(MANIFEST, loss_scale="relative")
     assert Manifest.from_json(relative.to_json()) == relative

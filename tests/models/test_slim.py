@@ -1,4 +1,4 @@
-"""The built-in model that is used unless another is asked for."""
+"""vgg19-slim, the built-in default model."""
 
 from functools import partial
 from typing import Any
@@ -20,18 +20,18 @@ def model(tmp_path_factory) -> Model:
     return ModelStore(tmp_path_factory.mktemp("models")).get("vgg19-slim")
 
 
-def test_it_is_the_default(model):
+def test_slim_is_the_default_model(model):
     assert BUILTIN_MODEL == Settings().models.default_model == model.manifest.name
 
 
-def test_it_is_small_whole_and_ours(model):
+def test_slim_is_small_undamaged_and_under_our_license(model):
     assert sum(file.stat().st_size for file in (BUILTIN_ROOT / "vgg19-slim").iterdir()) <= 4e6
     model.verify()
     assert model.manifest.license == "MIT"
     assert "seed" in model.manifest.source
 
 
-def test_it_has_the_papers_layers_in_the_teachers_units(model):
+def test_slim_has_the_papers_layers_with_heads(model):
     names = [layer.name for layer in model.manifest.layers]
     assert {*STYLE_LAYERS, *CONTENT_LAYERS} <= set(names)
     assert all(layer.head for layer in model.manifest.layers)
@@ -60,8 +60,8 @@ def test_a_models_own_history_is_the_default(tmp_path, name, history):
     assert read(estimate_request("style", [png()], model=name, lbfgs_history=3)).options.lbfgs_history == 3
 
 
-def test_content_is_smoothed_a_little_beside_relative_losses(tmp_path):
-    """Not where there is none, nor in the paper's units, nor for other models; and whoever asks gets what is asked."""
+def test_slim_adds_a_little_total_variation_to_content_with_relative_losses(tmp_path):
+    """Not for styles without content, the paper's loss scale or other models; an explicit weight is kept."""
     read = partial(read_job, model="vgg19-slim", models=tmp_path)
 
     def weight(kind: str, **options: Any) -> float:

@@ -1,4 +1,4 @@
-"""Stalls of an event loop that is really held up."""
+"""The measurement of stalls of an event loop."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ async def test_the_longest_stall_is_measured():
     heart = Heartbeat()
     heart.start()
     await asyncio.sleep(0.1)
-    time.sleep(0.3)  # noqa: ASYNC251 - this is the stall
+    time.sleep(0.3)  # noqa: ASYNC251 - the stall to measure
     await asyncio.sleep(0.1)
     time.sleep(0.1)  # noqa: ASYNC251
     await asyncio.sleep(0.1)
@@ -18,7 +18,7 @@ async def test_the_longest_stall_is_measured():
     await heart.stop()
 
 
-def test_what_is_long_ago_is_forgotten(monkeypatch):
+def test_old_stalls_are_forgotten(monkeypatch):
     heart = Heartbeat()
     now = [1000.0]
     monkeypatch.setattr("gramophone_server.observability.heartbeat.time.monotonic", lambda: now[0])

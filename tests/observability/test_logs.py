@@ -1,4 +1,4 @@
-"""Logs: as JSON for a machine, with the job and the trace they are about, and nothing that is secret."""
+"""Logs as JSON, with the ids of job and trace, and without secrets."""
 
 import json
 import logging
@@ -15,6 +15,7 @@ TRACEPARENT = (("traceparent", f"00-{TRACE}-{SPAN}-01"),)
 
 
 def written(message: str, *args: object, exception: Any = None, **extra: str) -> dict[str, str]:
+    """Formats a log record as a JSON line and returns the parsed object."""
     record = logging.LogRecord("a.b", logging.WARNING, __file__, 1, message, args, exception)
     record.__dict__.update(extra)
     line = JsonFormatter().format(record)
@@ -24,17 +25,17 @@ def written(message: str, *args: object, exception: Any = None, **extra: str) ->
 
 
 def lines(server: ServerProcess) -> list[dict[str, str]]:
-    """The server's log, every line of which must be an object."""
+    """Parses the server's log; each line must be a JSON object."""
     return [json.loads(line) for line in server.read_log().splitlines()]
 
 
-def test_a_line():
+def test_the_fields_of_a_line():
     line = written("%d of\n“%s”", 3, "these")
     assert line.pop("time").endswith("+00:00")
     assert line == {"level": "warning", "logger": "a.b", "message": "3 of\n“these”"}
 
 
-def test_an_exception():
+def test_a_line_with_an_exception():
     try:
         raise ValueError("no\ngood")
     except ValueError:
@@ -42,19 +43,19 @@ def test_an_exception():
     assert line["exception"].endswith("ValueError: no\ngood")
 
 
-def test_marks():
+def test_marks_are_added_to_lines():
     with marked({"job_id": "j", "trace_id": "t"}):
         assert (written("x")["job_id"], written("x")["trace_id"]) == ("j", "t")
         mark(span_id="s")
         assert written("x")["span_id"] == "s"
-        # A line about another job is not of this trace.
+        # A line about another job does not get this trace's id.
         other = written("x", job_id="k")
         assert other["job_id"] == "k" and "trace_id" not in other
     assert "job_id" not in written("x")
 
 
-def test_a_server_s_log(tmp_path):
-    """Its workers' lines included, and those about a job whose worker was killed."""
+def test_a_server_logs_the_job_and_trace_of_each_line_and_no_secrets(tmp_path):
+    """Including lines from workers, and lines about a job whose worker was killed."""
     tokens = tmp_path / "tokens.json"
     token = add_token(tokens, "alice", admin=False)
     args = ["--log-format", "json", "--log-level", "debug", "--tokens", str(tokens), "--checkpoint-every", "0"]
@@ -83,6 +84,6 @@ def test_a_server_s_log(tmp_path):
         assert repr(png()[40:60])[2:-1] not in text
 
 
-def test_text_is_the_default(server):
+def test_the_default_format_is_text(server):
     run(server, style_request())
     assert any(" INFO gramophone_server.scheduling.scheduler: job " in line for line in server.read_log().splitlines())

@@ -1,4 +1,4 @@
-"""Metrics, scraped over HTTP and compared with what really happened."""
+"""Metrics scraped over HTTP, compared with what happened on the server."""
 
 import gzip
 import re
@@ -24,7 +24,7 @@ PAINT = "gramophone.v1.StyleTransferService/ReconstructStyle"
 
 
 class Scrape:
-    """The metrics of a server at a moment."""
+    """The current metrics of a server."""
 
     def __init__(self, server: ServerProcess) -> None:
         found = re.search(r"http://127\.0\.0\.1:\d+/metrics", server.read_log())
@@ -39,7 +39,7 @@ class Scrape:
 
 
 def settled(server: ServerProcess, calls: int = 0) -> Scrape:
-    """The metrics once so many calls are open: one is counted when the server is done, which is after its client is."""
+    """Waits until `calls` calls are open and returns the metrics: the server counts a call after its client's end."""
 
     def open_calls() -> float:
         return sum(sample.value for sample in Scrape(server).samples if sample.name == "gramophone_rpcs_open")
@@ -49,15 +49,15 @@ def settled(server: ServerProcess, calls: int = 0) -> Scrape:
 
 
 def begin(server: ServerProcess, request: Any) -> tuple[Any, str]:
-    """Submits a job; its stream, at its first progress, and its id."""
+    """Submits a job, waits for its first progress, and returns (its stream, its id)."""
     stream = server.style.ReconstructStyle(request)
     for event in events(stream):
         if event.HasField("progress"):
             return stream, event.job_id
-    raise AssertionError("it ended before it had begun")
+    raise AssertionError("the job ended without progress")
 
 
-def test_what_happened_is_what_is_counted(tmp_path):
+def test_finished_jobs_and_calls_are_counted(tmp_path):
     with ServerProcess("--metrics-port", "0", "--data", str(tmp_path)) as server:
         before = Scrape(server)
         assert before.value("iterations_total", kind="style") == 0
@@ -71,7 +71,10 @@ def test_what_happened_is_what_is_counted(tmp_path):
             run(server, style_request(size=1))
         with pytest.raises(grpc.RpcError):
             server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id="nobody"))
-        wait_until(lambda: (Scrape(server).value("device_resident_bytes", worker="0", device="cpu") or 0) > 0, "a sign")
+        wait_until(
+            lambda: (Scrape(server).value("device_resident_bytes", worker="0", device="cpu") or 0) > 0,
+            "a report of memory",
+        )
         after = settled(server)
         assert after.value("job_seconds_count", kind="style", outcome="succeeded") == 2
         assert after.value("job_seconds_count", kind="style", outcome="cancelled") == 1
@@ -96,7 +99,7 @@ def test_what_happened_is_what_is_counted(tmp_path):
         assert psutil.Process(server.process.pid).memory_info().rss < 120 << 20
 
 
-def test_what_goes_on_is_what_is_shown(tmp_path):
+def test_running_jobs_and_open_calls_are_shown(tmp_path):
     with ServerProcess("--metrics-port", "0", "--max-queued", "1", "--data", str(tmp_path)) as server:
         stream, job_id = begin(server, endless_request())
         waiting = server.style.ReconstructStyle(style_request())
@@ -121,7 +124,7 @@ def test_what_goes_on_is_what_is_shown(tmp_path):
         assert after.value("rpcs_open", method=PAINT) == 0
 
 
-def test_made_up_methods_of_strangers_make_no_series(tmp_path):
+def test_unknown_methods_share_one_time_series(tmp_path):
     tokens = tmp_path / "tokens.json"
     add_token(tokens, "alice", admin=False)
     with ServerProcess("--metrics-port", "0", "--tokens", str(tokens)) as server:
@@ -130,7 +133,7 @@ def test_made_up_methods_of_strangers_make_no_series(tmp_path):
                 server.channel.unary_unary(f"/made.up/{name}")(b"")
 
         def counted() -> bool:
-            # A call is counted when the server is done with it, which is after its client is.
+            # The server counts a call after its client has received the response.
             return Scrape(server).value("rpcs_total", method="other", code="UNAUTHENTICATED") == 2
 
         wait_until(counted, "the calls to be counted")
@@ -140,7 +143,7 @@ def test_made_up_methods_of_strangers_make_no_series(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_an_earlier_server_left_is_a_resume(tmp_path):
+def test_a_job_resumed_from_an_earlier_server_is_counted_as_a_resume(tmp_path):
     with ServerProcess("--data", str(tmp_path)) as server:
         _, job_id = begin(server, endless_request())
         server.process.kill()
@@ -151,13 +154,13 @@ def test_a_job_that_an_earlier_server_left_is_a_resume(tmp_path):
         server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
 
 
-def test_none_are_served_unless_asked_for(server: ServerProcess):
+def test_metrics_are_not_served_by_default(server: ServerProcess):
     assert "metrics on" not in server.read_log()
     listening = [c for c in psutil.Process(server.process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
     assert {c.laddr.port for c in listening} == {int(server.address.rpartition(":")[2])}
 
 
-def test_a_taken_port_is_a_clear_error(tmp_path: Path):
+def test_a_port_in_use_is_a_clear_error(tmp_path: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -169,7 +172,7 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path):
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_not_asked_for_is_not_imported():
+def test_optional_packages_are_not_imported_by_default():
     code = (
         "import sys, gramophone_server.cli; "
         "print([m for m in ('prometheus_client', 'opentelemetry', 'tensorboard') if m in sys.modules])"
@@ -179,7 +182,7 @@ def test_what_is_not_asked_for_is_not_imported():
 
 
 def ask(server: ServerProcess, request: bytes) -> bytes:
-    """What the metrics' port answers to bytes."""
+    """Sends bytes to the metrics port and returns its response."""
     with socket.create_connection(port_of(server), timeout=10) as connection:
         connection.sendall(request)
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -208,20 +211,20 @@ def measured() -> Iterator[ServerProcess]:
         (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 100_000, b"400 Bad Request"),
     ],
 )
-def test_what_is_answered_to_what(measured, request_, status):
+def test_the_status_of_http_requests(measured, request_, status):
     try:
         answer = ask(measured, request_)
     except ConnectionResetError:
-        assert status.startswith(b"400")  # It was refused before all of it had been sent.
+        assert status.startswith(b"400")  # The server refused the request before all of it had been sent.
         return
     assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
 
 
-def test_formats(measured):
+def test_text_openmetrics_gzip_and_head(measured):
     plain = ask(measured, b"GET /metrics HTTP/1.1\r\n\r\n")
     assert b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in plain
-    wishes = b"Accept: application/openmetrics-text; version=1.0.0\r\nAccept-Encoding: gzip\r\n"
-    modern = ask(measured, b"GET /metrics HTTP/1.1\r\n" + wishes + b"\r\n")
+    headers = b"Accept: application/openmetrics-text; version=1.0.0\r\nAccept-Encoding: gzip\r\n"
+    modern = ask(measured, b"GET /metrics HTTP/1.1\r\n" + headers + b"\r\n")
     head, _, body = modern.partition(b"\r\n\r\n")
     assert b"application/openmetrics-text" in head
     assert gzip.decompress(body).endswith(b"# EOF\n")
@@ -230,7 +233,7 @@ def test_formats(measured):
 
 
 @pytest.mark.slow
-def test_hundreds_of_idle_connections_take_no_threads_and_stop_no_scrape(measured):
+def test_idle_connections_use_no_threads_and_do_not_block_scrapes(measured):
     front = psutil.Process(measured.process.pid)
     Scrape(measured)
     threads, descriptors = front.num_threads(), front.num_fds()
@@ -243,14 +246,14 @@ def test_hundreds_of_idle_connections_take_no_threads_and_stop_no_scrape(measure
             idle.append(socket.create_connection(port_of(measured), timeout=10))
         assert front.num_threads() <= threads + 2
         assert front.num_fds() <= descriptors + 70
-        # They are told to go, although they never say anything.
-        wait_until(lambda: front.num_fds() <= descriptors + 2, "their end", timeout=8)
+        # The server closes idle connections.
+        wait_until(lambda: front.num_fds() <= descriptors + 2, "the end of the connections", timeout=8)
     finally:
         for connection in idle:
             connection.close()
 
 
-def test_a_scrape_that_is_never_read_is_given_up(measured):
+def test_a_scrape_that_is_never_read_is_aborted(measured):
     front = psutil.Process(measured.process.pid)
     descriptors = front.num_fds()
     with socket.socket() as slow:
@@ -258,4 +261,4 @@ def test_a_scrape_that_is_never_read_is_given_up(measured):
         slow.connect(port_of(measured))
         slow.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         Scrape(measured)
-        wait_until(lambda: front.num_fds() <= descriptors, "its end", timeout=15)
+        wait_until(lambda: front.num_fds() <= descriptors, "the end of the connection", timeout=15)

@@ -1,4 +1,4 @@
-"""What speaks against serving, seen through the health service of a gRPC server."""
+"""Reasons for not serving, as reported by the health service of a gRPC server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ async def checked() -> AsyncIterator[tuple[Readiness, health_pb2_grpc.HealthStub
     await server.stop(None)
 
 
-async def look(stub: health_pb2_grpc.HealthStub, service: str = "") -> tuple[int, str]:
-    """The status of a service and the reason beside it."""
+async def check(stub: health_pb2_grpc.HealthStub, service: str = "") -> tuple[int, str]:
+    """Returns (status of a service, reason or "")."""
     call = stub.Check(health_pb2.HealthCheckRequest(service=service))
     answer = await call
     return answer.status, str(dict(await call.trailing_metadata()).get(REASON, ""))
@@ -35,23 +35,23 @@ async def settled() -> None:
     await asyncio.sleep(0.05)
 
 
-async def test_serving_until_something_speaks_against_it(checked):
+async def test_the_status_is_not_serving_while_there_is_a_reason(checked):
     readiness, stub = checked
-    assert await look(stub) == (SERVING, "")
+    assert await check(stub) == (SERVING, "")
     readiness.set_reason("storage", "the disk is full")
     readiness.set_reason("workers", "cuda:0 is lost")
     await settled()
     for service in ("", "painter"):
-        assert await look(stub, service) == (NOT_SERVING, "the disk is full; cuda:0 is lost")
+        assert await check(stub, service) == (NOT_SERVING, "the disk is full; cuda:0 is lost")
     readiness.set_reason("storage", None)
     await settled()
-    assert await look(stub) == (NOT_SERVING, "cuda:0 is lost")
+    assert await check(stub) == (NOT_SERVING, "cuda:0 is lost")
     readiness.set_reason("workers", None)
     await settled()
-    assert await look(stub, "painter") == (SERVING, "")
+    assert await check(stub, "painter") == (SERVING, "")
 
 
-async def test_all_who_watch_are_told_although_one_of_them_leaves(checked):
+async def test_watchers_get_changes_after_one_of_them_has_left(checked):
     readiness, stub = checked
     watchers = [stub.Watch(health_pb2.HealthCheckRequest(service="painter")) for _ in range(3)]
     assert [(await watcher.read()).status for watcher in watchers] == [SERVING] * 3
@@ -61,31 +61,31 @@ async def test_all_who_watch_are_told_although_one_of_them_leaves(checked):
     assert [(await watcher.read()).status for watcher in watchers] == [NOT_SERVING] * 2
     await readiness.enter_graceful_shutdown()
     readiness.set_reason("workers", None)
-    assert await look(stub) == (NOT_SERVING, "")
+    assert await check(stub) == (NOT_SERVING, "")
     for watcher in watchers:
         watcher.cancel()
 
 
-async def test_services_that_there_are_none(checked):
+async def test_an_unknown_service_is_not_found(checked):
     _, stub = checked
     with pytest.raises(grpc.RpcError) as caught:
-        await look(stub, "nobody")
+        await check(stub, "nobody")
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     watcher = stub.Watch(health_pb2.HealthCheckRequest(service="nobody"))
     assert (await watcher.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
     watcher.cancel()
 
 
-async def test_a_reason_of_any_text_can_be_sent(checked):
+async def test_odd_characters_in_a_reason_are_replaced(checked):
     readiness, stub = checked
     readiness.set_reason("storage", "Ärger\nwith\x00 two lines " + "x" * 5000)
-    status, reason = await look(stub)
+    status, reason = await check(stub)
     assert status == NOT_SERVING
     assert reason.startswith("?rger with two lines xxx")
     assert len(reason) < 600
 
 
-async def test_changes_are_in_the_log(checked, caplog):
+async def test_changes_are_logged(checked, caplog):
     readiness, _ = checked
     with caplog.at_level("INFO"):
         for reason in ("cuda:0 is lost", "cuda:0 is lost", None, None):

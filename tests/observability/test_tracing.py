@@ -1,4 +1,4 @@
-"""Traces: what callers say of theirs, and the spans that a real collector gets."""
+"""Traces: parsing of traceparent metadata, and the spans that a real collector receives."""
 
 import threading
 from collections.abc import Iterator
@@ -31,17 +31,17 @@ from tests.observability.test_logs import SPAN, TRACE, TRACEPARENT, lines
         (b"00", None),
     ],
 )
-def test_traceparent(value, trace):
+def test_parsing_of_traceparent(value, trace):
     assert read_traceparent((("other", "x"), ("traceparent", value))) == trace
 
 
-def test_none_or_two_are_no_trace():
+def test_no_or_several_traceparents_give_no_trace():
     assert read_traceparent(None) is None
     assert read_traceparent(TRACEPARENT * 2) is None
 
 
 class Collector:
-    """An OTLP collector on a free port, which keeps the spans it is sent."""
+    """An OTLP collector on a free port that keeps the spans it receives."""
 
     def __init__(self) -> None:
         service = pytest.importorskip(
@@ -65,7 +65,7 @@ class Collector:
         self.server.start()
 
     def named(self, name: str) -> Any:
-        """The one span of that name."""
+        """Returns the only span of that name."""
         (span,) = [span for span in self.spans if span.name == name]
         return span
 
@@ -111,12 +111,12 @@ def test_spans_of_a_call_and_its_job(collector):
     for part in (prepare, optimize):
         assert part.parent_span_id == running.span_id
         assert part.end_time_unix_nano > part.start_time_unix_nano
-    # The log names the same places.
+    # The log has the same trace and span ids.
     (line,) = [line for line in log if line["message"].endswith("succeeded")]
     assert (line["trace_id"], line["span_id"]) == (TRACE, job.span_id.hex())
 
 
-def test_a_job_that_fails_is_an_error(collector, tmp_path):
+def test_a_failed_job_has_a_span_with_an_error(collector, tmp_path):
     with ServerProcess("--data", str(tmp_path), "--checkpoint-every", "0", "--attempts", "1") as server:
         stream = server.style.ReconstructStyle(style_request(iterations=100_000))
         while not next(stream).event.HasField("progress"):
@@ -130,7 +130,7 @@ def test_a_job_that_fails_is_an_error(collector, tmp_path):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_the_client_sends_its_trace_along(collector, asynchronous):
+async def test_the_client_sends_its_trace(collector, asynchronous):
     trace = pytest.importorskip("opentelemetry.sdk.trace", reason="OpenTelemetry is not installed")
     tracer = trace.TracerProvider().get_tracer("test")
     with ServerProcess() as server:
@@ -147,8 +147,8 @@ async def test_the_client_sends_its_trace_along(collector, asynchronous):
     assert int.from_bytes(span.parent_span_id) == context.span_id
 
 
-def test_without_the_package_all_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """With a collector named that nobody is at, too."""
+def test_the_server_works_without_opentelemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Even if the variables name a collector, which is not running."""
     hide(tmp_path, monkeypatch, "opentelemetry")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     with ServerProcess("--log-format", "json") as server:
@@ -160,6 +160,6 @@ def test_without_the_package_all_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def hide(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """Has processes that are started from now on not find a package."""
+    """Makes a package impossible to import in processes that are started from now on."""
     (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")

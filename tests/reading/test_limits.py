@@ -1,4 +1,4 @@
-"""Names of any length and kind, and requests of very many parts: the right error, and nothing else."""
+"""Odd and very long names, and requests with very many parts, get the right error and do not harm the server."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,7 +36,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    """A server of this file's own: after such requests it is not as the next test may expect it, in memory."""
+    """A server for this module only: such requests grow its memory, which other tests measure."""
     with ServerProcess() as running:
         yield running
 
@@ -56,7 +56,7 @@ def violations(error: grpc.RpcError) -> list[error_details_pb2.BadRequest.FieldV
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_are_none(server, name):
+def test_odd_names_of_models_and_jobs_are_not_found(server, name):
     text = NAMES[name]
     estimate = pb.EstimateJobRequest(style=style_request(model=text))
     features = model_service_pb2.ExtractFeaturesRequest(model=text)
@@ -73,14 +73,14 @@ def test_names_that_are_none(server, name):
         assert len(error.details()) < 1000
 
 
-def test_a_listing_from_anywhere(server):
+def test_list_jobs_accepts_any_page_token(server):
     for name, text in NAMES.items():
         if name != "NUL":
             server.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_token=text))
 
 
 @pytest.mark.parametrize("field", ["model", "owner", "page_token"])
-def test_a_listing_of_what_no_name_can_be(server, field):
+def test_list_jobs_refuses_texts_with_nul(server, field):
     error = error_of(server.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: "a\0b"}))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert field in [violation.field for violation in violations(error)]
@@ -90,7 +90,7 @@ def test_a_listing_of_what_no_name_can_be(server, field):
     ("count", "field"),
     [(10, "style_layers[0].layer"), (200, "style_layers[0].layer"), (300, "style_layers")],
 )
-def test_very_many_mistakes(server, count, field):
+def test_very_many_invalid_fields_are_reported(server, count, field):
     request = style_request()
     request.style_layers.extend([options_pb2.LayerWeight(layer="ü" * 40)] * count)
     error = error_of(server.style.EstimateJob, pb.EstimateJobRequest(style=request))
@@ -98,7 +98,7 @@ def test_very_many_mistakes(server, count, field):
     assert violations(error)[0].field == field
 
 
-def test_names_stay_within_the_folder_of_models(tmp_path: Path):
+def test_model_names_cannot_leave_the_folder_of_models(tmp_path: Path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "manifest.json").write_text("{")
@@ -114,8 +114,8 @@ def test_shortened():
     assert shortened("üüüü", 6) == "ü … ü"
 
 
-def test_all_pictures_of_a_request_together_have_a_bound():
-    """Each of them is small as a file and within the bound of one."""
+def test_the_pictures_of_a_request_have_a_common_pixel_limit():
+    """Each picture alone is below the limit."""
     data = encode(Image.new("RGB", (100, 100)), "PNG")
     read = partial(read_job, model="vgg19-random", limits=Limits(max_pixels=10_000))
     styles = [options_pb2.StyleSource(image=options_pb2.InputImage(data=data))] * 3
@@ -126,8 +126,8 @@ def test_all_pictures_of_a_request_together_have_a_bound():
     assert "comes after 40,000 pixels of other pictures" in str(caught.value)
 
 
-def test_a_style_is_not_scaled_beyond_the_bound_of_a_picture():
-    """It would be: a canvas of 8192 pixels a side, and eight times that of a style, are 13 GB."""
+def test_a_style_cannot_be_scaled_above_the_pixel_limit():
+    """Without the limit, a style at scale 8 for a canvas of 8192 pixels a side would have 13 GB."""
     data = encode(Image.new("RGB", (100, 100)), "PNG")
     read = partial(read_job, model="vgg19-random", limits=Limits(max_pixels=10_000))
     sources = [options_pb2.StyleSource(image=options_pb2.InputImage(data=data), scale=scale) for scale in (1, 2, 3.2)]
@@ -139,7 +139,7 @@ def test_a_style_is_not_scaled_beyond_the_bound_of_a_picture():
     ]
     with pytest.raises(InvalidRequestError) as caught:
         read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=[sources[1]] * 5, options=options(size=50))))
-    # The fifth is refused as it comes, before anything is decoded; four of other sizes are counted as scaled.
+    # Five files of 10,000 pixels: the fifth is refused before decoding. Five small files: their scaled sizes add up.
     assert [field for field, _ in caught.value.violations] == ["styles[4].image.data"]
     small = options_pb2.StyleSource(image=options_pb2.InputImage(data=png(32, 32)), scale=2)
     with pytest.raises(InvalidRequestError) as caught:
@@ -147,5 +147,5 @@ def test_a_style_is_not_scaled_beyond_the_bound_of_a_picture():
     assert [field for field, _ in caught.value.violations] == ["styles"]
 
 
-def test_the_server_is_none_the_worse(server: ServerProcess):
+def test_the_server_logs_no_traceback(server: ServerProcess):
     assert "Traceback" not in server.read_log()

@@ -1,4 +1,4 @@
-"""Bounds and defaults of options are those that the contract states, whatever the option."""
+"""The bounds and defaults of all options are those of the contract."""
 
 import math
 from typing import Any
@@ -16,8 +16,8 @@ from gramophone_server.reading.rules import read_field, rules_of, word_of
 from gramophone_server.rpc.violations import Checker
 
 KINDS: tuple[JobKind, ...] = ("style", "content", "transfer")
-OF_JOBS = [option for option in OPTIONS if option.path.startswith("options.")]
-NUMBERS = [option for option in OF_JOBS if option.type in ("integer", "number") and not option.values]
+JOB_OPTIONS = [option for option in OPTIONS if option.path.startswith("options.")]
+NUMBERS = [option for option in JOB_OPTIONS if option.type in ("integer", "number") and not option.values]
 
 
 def read(options: pb.SynthesisOptions, kind: JobKind = "style") -> tuple[SynthesisOptions, list[tuple[str, str]]]:
@@ -26,7 +26,7 @@ def read(options: pb.SynthesisOptions, kind: JobKind = "style") -> tuple[Synthes
 
 
 def place(options: pb.SynthesisOptions, option: Option):
-    """The message that holds an option's field, and the field."""
+    """Returns (the message that has the option's field, the field's descriptor)."""
     *outer, name = option.path.removeprefix("options.").split(".")
     message = options
     for part in outer:
@@ -42,11 +42,11 @@ def sent(option: Option, value: object) -> pb.SynthesisOptions:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_default_that_is_written_out_changes_nothing(kind):
+def test_explicit_defaults_equal_unset_options(kind):
     unset, _ = read(pb.SynthesisOptions(), kind)
     options = pb.SynthesisOptions()
     written = 0
-    for option in OF_JOBS:
+    for option in JOB_OPTIONS:
         message, field = place(options, option)
         rules = rules_of(field)
         default = rules.default_value or getattr(rules, f"default_{kind}")
@@ -62,10 +62,10 @@ def test_a_default_that_is_written_out_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_read_can_be_written_out_and_read_again(kind):
+def test_options_are_read_as_written(kind):
     unset, _ = read(pb.SynthesisOptions(), kind)
     options = pb.SynthesisOptions()
-    for option in OF_JOBS:
+    for option in JOB_OPTIONS:
         value: Any = unset
         for part in option.path.removeprefix("options.").split("."):
             value = getattr(value, part)
@@ -76,7 +76,7 @@ def test_what_was_read_can_be_written_out_and_read_again(kind):
 
 
 @pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
-def test_numbers_are_taken_within_their_bounds_and_refused_beyond(option):
+def test_numbers_are_accepted_only_within_their_bounds(option):
     _, field = place(pb.SynthesisOptions(), option)
     rules = rules_of(field)
     low, high = rules.minimum, rules.maximum if rules.HasField("maximum") else option.bounds[1] or 1e308
@@ -96,15 +96,15 @@ def test_numbers_are_taken_within_their_bounds_and_refused_beyond(option):
         assert violation[0] == option.path and "must be" in violation[1]
 
 
-@pytest.mark.parametrize("option", [o for o in OF_JOBS if o.values], ids=lambda option: option.name)
-def test_only_the_numbers_listed_are_taken(option):
+@pytest.mark.parametrize("option", [o for o in JOB_OPTIONS if o.values], ids=lambda option: option.name)
+def test_only_listed_numbers_are_accepted(option):
     for value in range(1, 40):
         violations = read(sent(option, value))[1]
         assert bool(violations) is (value not in option.values)
 
 
-@pytest.mark.parametrize("option", [o for o in OF_JOBS if o.type == "choice"], ids=lambda option: option.name)
-def test_only_the_words_allowed_are_taken(option):
+@pytest.mark.parametrize("option", [o for o in JOB_OPTIONS if o.type == "choice"], ids=lambda option: option.name)
+def test_only_allowed_enum_values_are_accepted(option):
     _, field = place(pb.SynthesisOptions(), option)
     rules = rules_of(field)
     for known in [*field.enum_type.values, None]:
@@ -118,13 +118,13 @@ def test_only_the_words_allowed_are_taken(option):
         assert bool(violations) is not allowed
 
 
-def test_a_word_stands_for_each_value():
+def test_word_of_each_enum_value():
     words = {word_of(pb.DESCRIPTOR.enum_types_by_name["Pooling"], value) for value in pb.Pooling.values() if value}
     assert words == {"max", "average", "average_rescaled"}
 
 
 @pytest.mark.parametrize(("duration", "seconds"), [(Duration(seconds=3, nanos=500_000_000), 3.5), (Duration(), None)])
-def test_a_duration_is_seconds_and_more_than_none(duration, seconds):
+def test_a_duration_is_read_as_seconds_and_must_be_positive(duration, seconds):
     check = Checker()
     value = read_field(pb.SynthesisOptions(time_limit=duration), "time_limit", check, at="options.")
     assert value == seconds

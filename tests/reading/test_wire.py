@@ -1,4 +1,4 @@
-"""Fields counted before a message is parsed."""
+"""Counting the fields of a serialized message before it is parsed."""
 
 import time
 
@@ -16,6 +16,7 @@ from tests.harness import style_request
 
 
 def varint(value: int) -> bytes:
+    """Encodes a number as a varint."""
     made = bytearray()
     while value > 127:
         made.append(value & 127 | 128)
@@ -24,6 +25,7 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, content: bytes) -> bytes:
+    """Encodes a length-delimited field."""
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
@@ -33,6 +35,7 @@ OPTIONS = {f.name: f.number for f in options_pb2.SynthesisOptions.DESCRIPTOR.fie
 
 
 def refused(data: bytes, descriptor: Descriptor = STYLE) -> tuple[str, str]:
+    """Returns the only violation (path, reason) that `check_wire` raises."""
     with pytest.raises(InvalidRequestError) as caught:
         check_wire(data, descriptor)
     ((path, reason),) = caught.value.violations
@@ -41,12 +44,12 @@ def refused(data: bytes, descriptor: Descriptor = STYLE) -> tuple[str, str]:
 
 @settings(max_examples=150, deadline=None)
 @given(call=calls(lambda: ["x"]))
-def test_what_the_contract_allows_passes(call):
+def test_valid_requests_are_accepted(call):
     for request in call.requests:
         check_wire(request.SerializeToString(), request.DESCRIPTOR)
 
 
-def test_a_repeated_field_has_its_bound():
+def test_the_number_of_values_of_a_repeated_field_is_limited():
     layer = options_pb2.LayerWeight(layer="conv1_1").SerializeToString()
     check_wire(field(NUMBER["style_layers"], layer) * 256, STYLE)
     assert refused(field(NUMBER["style_layers"], layer) * 257) == (
@@ -56,8 +59,8 @@ def test_a_repeated_field_has_its_bound():
     assert refused(field(NUMBER["styles"], b"") * 17) == ("styles", "has more than 16 values; it takes 1 to 16")
 
 
-def test_the_parts_of_one_message_are_counted_together():
-    """A message that comes twice is merged by whoever parses it."""
+def test_repeated_fields_of_a_message_sent_in_parts_are_counted_together():
+    """A parser merges a message field that occurs twice."""
     job = field(NUMBER["styles"], b"") * 9
     estimate = field(1, job) + field(1, job)
     assert refused(estimate, pb.EstimateJobRequest.DESCRIPTOR)[0] == "styles"
@@ -72,13 +75,13 @@ def test_packed_values_are_counted():
         "has more than 16 values; it takes 1 to 16",
     )
     assert refused(field(3, b"\1" * 4_000_000), wanted.DESCRIPTOR)[0] == "states"
-    # Without an end of any, again and again.
+    # Incomplete varints in many occurrences of the field.
     assert refused(field(3, b"\xff" * 100) * 30, wanted.DESCRIPTOR)[0] == "states"
-    # Each alone is one value of the same field.
+    # The same field without packing: each occurrence is one value.
     assert refused(b"\x18\1" * 17, wanted.DESCRIPTOR)[0] == "states"
 
 
-def test_strings_are_values_whatever_is_in_them():
+def test_a_string_counts_as_one_value():
     asked = model_service_pb2.ExtractFeaturesRequest(layers=["\1" * 1000])
     check_wire(asked.SerializeToString(), asked.DESCRIPTOR)
 
@@ -91,9 +94,9 @@ def test_strings_are_values_whatever_is_in_them():
         b"\xa8\x46\1" * 1_000_000,
         field(NUMBER["options"], field(OPTIONS["size"], b"") * 1_000_000),
     ],
-    ids=["a message again and again", "unknown fields", "unknown numbers", "fields of another kind"],
+    ids=["repeated message", "unknown fields", "unknown numbers", "fields of another kind"],
 )
-def test_all_fields_together_have_a_bound(data):
+def test_the_total_number_of_fields_is_limited(data):
     begun = time.process_time()
     path, reason = refused(data)
     assert f"{MOST_FIELDS:,} fields" in reason
@@ -101,11 +104,11 @@ def test_all_fields_together_have_a_bound(data):
     assert time.process_time() - begun < 0.5
 
 
-def test_depth_has_a_bound():
+def test_the_nesting_depth_is_limited():
     data = b""
     for _ in range(100):
         data = field(1, data)
-    # Of a recursive message, which the contract has none of: a descriptor describes itself.
+    # The contract has no recursive message, so use DescriptorProto, which has one.
     from google.protobuf import descriptor_pb2
 
     nested = b""
@@ -120,14 +123,14 @@ def test_depth_has_a_bound():
     "data",
     [b"\x0a", b"\x0a\x05ab", b"\x0a" + b"\xff" * 9 + b"\x01", b"\xff" * 20, b"\x0b", b"\x0c", b"\x0d\1\1", b"\x08"],
 )
-def test_what_is_no_message_is_said_so(data):
+def test_malformed_messages_raise_wire_error(data):
     with pytest.raises(WireError):
         check_wire(data, STYLE)
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=200))
-def test_any_bytes_are_counted_or_refused(data):
+def test_bytes_accepted_by_check_wire_can_be_parsed(data):
     try:
         check_wire(data, STYLE)
     except (InvalidRequestError, WireError):
@@ -135,13 +138,13 @@ def test_any_bytes_are_counted_or_refused(data):
     try:
         pb.ReconstructStyleRequest.FromString(data)
     except Exception as error:
-        assert "Error parsing message" in str(error)  # noqa: PT017 - such as text that is not UTF-8
+        assert "Error parsing message" in str(error)  # noqa: PT017 - for example a string that is not UTF-8
 
 
-def test_every_repeated_field_of_the_contract_has_a_bound():
+def test_all_repeated_fields_of_the_contract_have_a_limit():
     seen: set[str] = set()
 
-    def look(descriptor: Descriptor) -> None:
+    def visit(descriptor: Descriptor) -> None:
         if descriptor.full_name in seen:
             return
         seen.add(descriptor.full_name)
@@ -149,15 +152,15 @@ def test_every_repeated_field_of_the_contract_has_a_bound():
             if known.is_repeated:
                 assert most_items(known) > 0, known.full_name
             if known.message_type is not None:
-                look(known.message_type)
+                visit(known.message_type)
 
     for method in METHODS:
-        look(method.input_type)
-        look(method.output_type)
+        visit(method.input_type)
+        visit(method.output_type)
     assert len(seen) > 20
 
 
-def test_an_ordinary_request_is_checked_in_no_time():
+def test_check_wire_of_a_usual_request_is_fast():
     data = style_request().SerializeToString()
     begun = time.process_time()
     for _ in range(100):

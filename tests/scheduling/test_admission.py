@@ -1,4 +1,4 @@
-"""Who is let in, with a real store."""
+"""The admission of submissions, with a real store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,21 +23,21 @@ from tests.messages.specs import make_spec
 
 @asynccontextmanager
 async def admitting(folder: Path, most: int = 64, most_of_one: int = 64) -> AsyncIterator[tuple[Admission, list[Job]]]:
-    """An admission, and the jobs that it has let in."""
+    """Yields (an admission, the list of jobs that it has admitted)."""
     store, queue, admitted = JobStore(DataFolder(folder)), FairQueue(), []
 
-    def let_in(job: Job) -> None:
+    def admit(job: Job) -> None:
         admitted.append(job)
         queue.push(job)
 
     await store.open()
     try:
-        yield Admission(store, queue, most, most_of_one, let_in), admitted
+        yield Admission(store, queue, most, most_of_one, admit), admitted
     finally:
         await store.close()
 
 
-async def test_the_same_name_many_times_at_once_is_one_job(tmp_path):
+async def test_concurrent_submissions_with_one_request_id_make_one_job(tmp_path):
     async with admitting(tmp_path) as (admission, admitted):
         named = Submission("me", "name", "hash")
         jobs = await asyncio.gather(*(admission.submit(make_spec(), named) for _ in range(20)))
@@ -52,19 +52,19 @@ async def test_the_same_name_many_times_at_once_is_one_job(tmp_path):
         other = await admission.submit(make_spec(), Submission("you", "name", "hash"))
         assert other.id != jobs[0].id
     async with admitting(tmp_path) as (admission, admitted):
-        # Also after a restart.
+        # The request id is still known after a restart.
         assert (await admission.submit(make_spec(), named)).id == jobs[0].id
         assert admitted == []
 
 
-async def test_those_without_a_name_are_jobs_of_their_own(tmp_path):
+async def test_submissions_without_a_request_id_make_separate_jobs(tmp_path):
     async with admitting(tmp_path) as (admission, admitted):
         assert await admission.known(Submission()) is None
         await asyncio.gather(*(admission.submit(make_spec()) for _ in range(3)))
         assert len({job.id for job in admitted}) == 3
 
 
-async def test_bounds_of_all_and_of_each(tmp_path):
+async def test_the_queue_is_limited_in_total_and_for_each_client(tmp_path):
     async with admitting(tmp_path, most=3, most_of_one=2) as (admission, admitted):
         admission.retry_after = 7.0
         results = await asyncio.gather(
@@ -79,7 +79,7 @@ async def test_bounds_of_all_and_of_each(tmp_path):
         assert [job.owner for job in admitted] == ["a", "a", "b"]
 
 
-async def test_a_closed_one_lets_nobody_in_but_knows_who_is(tmp_path):
+async def test_a_closed_admission_refuses_new_jobs_but_returns_known_ones(tmp_path):
     async with admitting(tmp_path) as (admission, _):
         named = Submission("me", "name", "hash")
         job = await admission.submit(make_spec(), named)

@@ -1,4 +1,4 @@
-"""Who is next."""
+"""The order in which the queue returns jobs."""
 
 from gramophone_server.scheduling.queue import FairQueue
 from gramophone_server.storage.job import Job
@@ -11,7 +11,7 @@ def make(number: int, owner: str = "", priority: int = 0, attempts: int = 0) -> 
 
 
 def drain(queue: FairQueue, seconds: float = 0.0) -> list[str]:
-    """The ids in the order in which they come out, each job charged so many seconds."""
+    """Empties the queue and returns the ids in order; charges each job `seconds`."""
     ids = []
     while (job := queue.pop()) is not None:
         ids.append(job.id)
@@ -26,26 +26,26 @@ def filled(*jobs: Job) -> FairQueue:
     return queue
 
 
-def test_first_come_first_served():
+def test_older_jobs_come_first():
     assert drain(filled(*map(make, (3, 1, 2)))) == ["0001", "0002", "0003"]
 
 
-def test_priority_comes_before_age_and_interrupted_jobs_before_both():
+def test_interrupted_jobs_come_first_then_priority_then_age():
     queue = filled(make(1), make(2, priority=5), make(3, priority=-1, attempts=1), make(4, priority=5))
     assert drain(queue) == ["0003", "0002", "0004", "0001"]
 
 
-def test_one_who_floods_the_queue_does_not_hold_up_another():
+def test_a_client_with_many_jobs_does_not_delay_another_client():
     flood = [make(n, "loud") for n in range(1, 51)]
     queue = filled(*flood, make(99, "quiet"))
     order = drain(queue, seconds=10)
     assert order.index("0099") <= 1
-    # A priority is among one's own jobs only.
+    # A priority orders only the jobs of the same client.
     queue = filled(*(make(n, "loud", priority=10) for n in range(1, 51)), make(99, "quiet", priority=-10))
     assert drain(queue, seconds=10).index("0099") <= 1
 
 
-def test_clients_get_equal_time_not_equal_numbers_of_jobs():
+def test_clients_get_equal_time_and_not_equal_numbers_of_jobs():
     queue = filled(*(make(n, "short") for n in range(1, 101)), *(make(n, "long") for n in range(101, 201)))
     used = {"short": 0.0, "long": 0.0}
     for _ in range(40):
@@ -57,7 +57,7 @@ def test_clients_get_equal_time_not_equal_numbers_of_jobs():
     assert abs(used["short"] - used["long"]) <= 10
 
 
-def test_what_was_used_long_ago_no_longer_counts():
+def test_time_used_long_ago_does_not_count():
     queue = FairQueue()
     queue.charge("heavy", 600)
     queue.charge("other", 6000)
@@ -68,7 +68,7 @@ def test_what_was_used_long_ago_no_longer_counts():
     assert queue._used["heavy"] < 10
 
 
-def test_counting_and_taking_out():
+def test_counting_and_removing_jobs():
     first, second = make(1, "a"), make(2, "b")
     queue = filled(first, second)
     assert (len(queue), queue.count("a"), queue.count("c")) == (2, 1, 0)
@@ -79,7 +79,7 @@ def test_counting_and_taking_out():
     assert drain(queue) == ["0002"]
 
 
-def test_a_client_at_his_bound_is_passed_over_until_one_is_done():
+def test_a_client_at_its_limit_of_running_jobs_is_skipped():
     queue = FairQueue(most_running=2)
     jobs = [make(n, "loud") for n in range(1, 6)]
     for job in (*jobs, make(9, "quiet")):
@@ -88,7 +88,7 @@ def test_a_client_at_his_bound_is_passed_over_until_one_is_done():
     assert queue.pop() is None and len(queue) == 3
     assert queue.done(jobs[0])
     assert drain(queue) == ["0003"]
-    # Whoever was not held up by it need not be woken.
+    # `done` returns whether a job was waiting for this client's limit.
     assert not queue.done(make(9, "quiet"))
     queue.remove(jobs[3])
     queue.remove(jobs[4])

@@ -1,4 +1,4 @@
-"""What becomes of jobs when things go wrong; the executor here goes wrong by script, real ones are in tests/faults."""
+"""Jobs whose executor fails. The executor here fails as scripted; tests/faults tests real failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ OUT_OF_MEMORY = Failure("RESOURCE_EXHAUSTED", "The job ran out of memory.")
 
 
 class Scripted:
-    """Ends each run as told; one that is to wait ends when it is cancelled or paused."""
+    """An executor: each run ends with the next outcome of the script. A text waits until the run is stopped."""
 
     ready = True
     trouble = None
@@ -35,13 +35,13 @@ class Scripted:
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Nothing to open."""
+        """Does nothing."""
 
     async def usable(self) -> None:
-        """Always."""
+        """Returns at once: the executor is always usable."""
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Failure:
-        return Failure("UNAVAILABLE", "It is a script.")
+        return Failure("UNAVAILABLE", "A scripted executor estimates nothing.")
 
     async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
         self.runs.append(task)
@@ -65,7 +65,7 @@ class Scripted:
         self._changed.set()
 
     async def stop(self) -> None:
-        """Nothing to close."""
+        """Does nothing; there is nothing to close."""
 
 
 @asynccontextmanager
@@ -82,15 +82,16 @@ async def scheduling(
 
 
 async def ended(job: Job) -> State:
+    """Waits for the end of the job's events and returns the last state."""
     return [event.state async for event in job.watch()][-1]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - of what others do, nobody tells
+    while not condition():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0.005)
 
 
-async def test_a_job_whose_workers_die_goes_on_until_too_many_have(tmp_path):
+async def test_a_job_is_retried_when_its_worker_dies_up_to_the_attempts(tmp_path):
     died = [WorkerDiedError("was killed by signal 9") for _ in range(3)]
     async with scheduling(tmp_path, *died[:2], attempts=3) as (scheduler, executor):
         job = await scheduler.admission.submit(make_spec())
@@ -104,7 +105,7 @@ async def test_a_job_whose_workers_die_goes_on_until_too_many_have(tmp_path):
         assert "3 times" in job.outcome.message
 
 
-async def test_a_job_that_runs_out_of_memory_gets_less_of_it_each_time(tmp_path):
+async def test_a_job_that_runs_out_of_memory_is_retried_with_less_memory(tmp_path):
     async with scheduling(tmp_path, *[OUT_OF_MEMORY] * 2) as (scheduler, executor):
         assert await ended(await scheduler.admission.submit(make_spec())) is State.SUCCEEDED
         assert [run.squeeze for run in executor.runs] == [0, 1, 2]
@@ -115,7 +116,7 @@ async def test_a_job_that_runs_out_of_memory_gets_less_of_it_each_time(tmp_path)
         assert [run.squeeze for run in executor.runs] == [0, 1, 2, 3]
 
 
-async def test_an_interrupted_job_comes_before_those_that_wait(tmp_path):
+async def test_an_interrupted_job_runs_before_queued_jobs(tmp_path):
     async with scheduling(tmp_path, WorkerDiedError("left with status 1")) as (scheduler, executor):
         jobs = [await scheduler.admission.submit(make_spec(seed=seed)) for seed in range(3)]
         for job in jobs:
@@ -123,7 +124,7 @@ async def test_an_interrupted_job_comes_before_those_that_wait(tmp_path):
         assert [run.job_id for run in executor.runs] == [jobs[0].id, jobs[0].id, jobs[1].id, jobs[2].id]
 
 
-async def test_cancelling_at_any_stage(tmp_path):
+async def test_jobs_can_be_cancelled_at_each_stage(tmp_path):
     async with scheduling(tmp_path, "waits", WorkerDiedError("was killed by signal 9")) as (scheduler, executor):
         running, waiting = await scheduler.admission.submit(make_spec()), await scheduler.admission.submit(make_spec())
         await scheduler.cancel(waiting)
@@ -131,14 +132,14 @@ async def test_cancelling_at_any_stage(tmp_path):
         await until(lambda: bool(executor.runs))
         await scheduler.cancel(running)
         assert await ended(running) is State.CANCELLED
-        # Its worker dies before it could obey: it is not run again.
+        # The worker dies before it handles the cancellation: the job is not retried.
         third = await scheduler.admission.submit(make_spec())
         await until(lambda: third.state is State.RUNNING)
         await scheduler.cancel(third)
         assert await ended(third) in (State.CANCELLED, State.SUCCEEDED)
 
 
-async def test_a_server_that_leaves_hands_its_jobs_on(tmp_path):
+async def test_the_next_server_continues_the_jobs_of_a_stopped_server(tmp_path):
     async with scheduling(tmp_path, "waits") as (scheduler, executor):
         running, waiting = [await scheduler.admission.submit(make_spec(seed=seed)) for seed in range(2)]
         await until(lambda: bool(executor.runs))
@@ -155,7 +156,7 @@ async def test_a_server_that_leaves_hands_its_jobs_on(tmp_path):
             assert await ended(await scheduler.store.get(job_id)) is State.SUCCEEDED
 
 
-async def test_a_server_whose_jobs_go_with_it_fails_them():
+async def test_a_server_without_a_data_folder_fails_its_jobs_when_it_stops():
     async with scheduling(None, "waits") as (scheduler, executor):
         running, waiting = await scheduler.admission.submit(make_spec()), await scheduler.admission.submit(make_spec())
         await until(lambda: bool(executor.runs))

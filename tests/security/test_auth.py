@@ -1,4 +1,4 @@
-"""A server that asks who calls, by bearer tokens: who gets in, and that nothing is learned from outside."""
+"""A server with bearer tokens: who may call, and that errors reveal nothing about other clients."""
 
 import hashlib
 import time
@@ -31,8 +31,8 @@ METHODS = [
     )
     for method in service.methods
 ]
-OF_A_JOB = [method for method in METHODS if "job_id" in method.input_type.fields_by_name]
-NOBODYS = "0" * 30
+JOB_METHODS = [method for method in METHODS if "job_id" in method.input_type.fields_by_name]
+UNKNOWN_ID = "0" * 30
 
 
 def bearer(token: str) -> Metadata:
@@ -40,7 +40,7 @@ def bearer(token: str) -> Metadata:
 
 
 class Guarded:
-    """A server with tokens, and a job of alice's."""
+    """A server with tokens for alice, bob and the administrator root."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "tokens.json"
@@ -64,7 +64,7 @@ def job_id(guarded) -> str:
 
 
 def call(server: ServerProcess, method: MethodDescriptor, metadata: Metadata, **fields: Any) -> list[Any]:
-    """Calls any method, of whatever kind; returns its responses."""
+    """Calls any method, unary or streaming, and returns its responses."""
     kinds = {False: "unary", True: "stream"}
     kind = f"{kinds[method.client_streaming]}_{kinds[method.server_streaming]}"
     request = message_factory.GetMessageClass(method.input_type)(**fields)
@@ -83,22 +83,22 @@ def error_of(server: ServerProcess, method: MethodDescriptor, metadata: Metadata
     return caught.value
 
 
-def told(error: Any) -> tuple[Any, ...]:
-    """All that an error tells its client."""
+def visible(error: Any) -> tuple[Any, ...]:
+    """Everything in an error that the client sees: code, details and metadata."""
     return error.code(), error.details(), tuple(error.initial_metadata()), tuple(error.trailing_metadata())
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_every_method_refuses_a_call_without_a_token_or_with_a_wrong_one(guarded, method):
+def test_all_methods_refuse_calls_without_a_valid_token(guarded, method):
     for metadata, words in (((), "authorization: Bearer TOKEN"), (bearer("gramophone_wrong"), "not known here")):
         error = error_of(guarded.server, method, metadata)
         assert error.code() == grpc.StatusCode.UNAUTHENTICATED
         assert words in error.details()
         for name in ("alice", "bob", "root", str(guarded.file)):
-            assert name not in str(told(error))
+            assert name not in str(visible(error))
 
 
-def test_a_method_that_there_is_not_is_refused_alike(guarded):
+def test_an_unknown_method_is_refused_without_a_token(guarded):
     unknown = guarded.server.channel.unary_unary("/gramophone.v1.JobService/Nothing")
     for metadata, code in (((), "UNAUTHENTICATED"), (guarded.alice, "UNIMPLEMENTED")):
         with pytest.raises(grpc.RpcError) as caught:
@@ -110,27 +110,27 @@ def test_a_method_that_there_is_not_is_refused_alike(guarded):
     "form",
     ["{}", "Basic {}", "Bearer{}", "Bearer {}x", "Bearer {}, Bearer {}", "Bearer", ""],
 )
-def test_malformed_credentials(guarded, form):
+def test_malformed_credentials_are_refused(guarded, form):
     metadata = (("authorization", form.format(*[guarded.tokens["alice"]] * form.count("{}"))),)
     error = error_of(guarded.server, METHODS[0], metadata)
     assert error.code() == grpc.StatusCode.UNAUTHENTICATED
-    assert guarded.tokens["alice"] not in str(told(error))
+    assert guarded.tokens["alice"] not in str(visible(error))
 
 
-def test_two_tokens_are_none(guarded):
+def test_two_tokens_are_refused(guarded):
     error = error_of(guarded.server, METHODS[0], (*guarded.alice, *guarded.bob))
     assert error.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_request_is_not_read_before_its_token(guarded):
-    """Bytes that are no message do not get as far as being found out."""
+def test_the_token_is_checked_before_the_request_is_parsed(guarded):
+    """A request that is not a valid message still gets UNAUTHENTICATED."""
     raw = guarded.server.channel.unary_unary("/gramophone.v1.JobService/GetJob")
     with pytest.raises(grpc.RpcError) as caught:
         raw(b"\xff" * 1_000_000)
     assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_health_is_open(guarded):
+def test_health_needs_no_token(guarded):
     stub = health_pb2_grpc.HealthStub(guarded.server.channel)
     request = health_pb2.HealthCheckRequest()
     assert stub.Check(request).status == health_pb2.HealthCheckResponse.SERVING
@@ -146,7 +146,7 @@ def test_reflection_with_a_token(guarded):
     assert answer.list_services_response.service
 
 
-def test_an_owner_and_an_administrator_see_a_job(guarded, job_id):
+def test_the_owner_and_administrators_see_a_job(guarded, job_id):
     for metadata in (guarded.alice, guarded.root, (("authorization", f"bearer  {guarded.tokens['alice']}"),)):
         request = job_service_pb2.GetJobRequest(job_id=job_id)
         job = guarded.server.jobs.GetJob(request, metadata=metadata).job
@@ -158,18 +158,18 @@ def test_an_owner_and_an_administrator_see_a_job(guarded, job_id):
         assert watched[-1].state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-@pytest.mark.parametrize("method", OF_A_JOB, ids=lambda method: method.name)
-def test_a_job_of_another_client_reads_as_one_that_never_was(guarded, job_id, method):
-    """Byte for byte, but for the id that the client itself sent."""
-    assert len(job_id) == len(NOBODYS)
-    others = told(error_of(guarded.server, method, guarded.bob, job_id=job_id))
-    nobodys = told(error_of(guarded.server, method, guarded.bob, job_id=NOBODYS))
-    assert repr(others).replace(job_id, NOBODYS) == repr(nobodys)
+@pytest.mark.parametrize("method", JOB_METHODS, ids=lambda method: method.name)
+def test_a_job_of_another_client_gives_the_error_of_an_unknown_job(guarded, job_id, method):
+    """The errors are identical except for the id that the client sent."""
+    assert len(job_id) == len(UNKNOWN_ID)
+    others = visible(error_of(guarded.server, method, guarded.bob, job_id=job_id))
+    unknown = visible(error_of(guarded.server, method, guarded.bob, job_id=UNKNOWN_ID))
+    assert repr(others).replace(job_id, UNKNOWN_ID) == repr(unknown)
     if method.name in ("GetJob", "WatchJob", "CancelJob"):
         assert others[0] == grpc.StatusCode.NOT_FOUND
 
 
-def test_lists_hold_only_what_may_be_seen(guarded, job_id):
+def test_list_jobs_returns_only_visible_jobs(guarded, job_id):
     def listed(metadata: Metadata, **fields: Any) -> list[str]:
         request = job_service_pb2.ListJobsRequest(**fields)
         return [job.owner for job in guarded.server.jobs.ListJobs(request, metadata=metadata).jobs]
@@ -177,11 +177,11 @@ def test_lists_hold_only_what_may_be_seen(guarded, job_id):
     assert set(listed(guarded.alice)) == {"alice"}
     assert "alice" in listed(guarded.root)
     assert "alice" not in listed(guarded.bob)
-    # Nor does the position of another's job help.
+    # A page token made from another client's job id shows nothing either.
     assert "alice" not in listed(guarded.bob, page_token=f"{job_id}~")
 
 
-def test_a_job_is_safe_from_others(guarded):
+def test_only_the_owner_and_administrators_can_cancel_a_job(guarded):
     stream = events(guarded.server.style.ReconstructStyle(endless_request(), metadata=guarded.alice))
     running = next(stream).job_id
     cancel = job_service_pb2.CancelJobRequest(job_id=running)
@@ -194,7 +194,7 @@ def test_a_job_is_safe_from_others(guarded):
 
 
 @pytest.mark.slow
-def test_closing_a_stream_still_cancels_its_job(guarded):
+def test_closing_a_stream_cancels_its_job_on_a_server_with_tokens(guarded):
     request = endless_request()
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL
     stream = guarded.server.style.ReconstructStyle(request, metadata=guarded.alice)
@@ -208,7 +208,7 @@ def test_closing_a_stream_still_cancels_its_job(guarded):
     wait_until(lambda: state() == job_pb2.JOB_STATE_CANCELLED, "the job's end")
 
 
-def test_an_upload_is_of_use_to_its_owner_only(guarded):
+def test_only_the_owner_can_use_an_upload(guarded):
     data = png(seed=77)
     sha256 = hashlib.sha256(data).hexdigest()
     pieces = [job_service_pb2.UploadImageRequest(sha256=sha256, data=data)]
@@ -224,7 +224,7 @@ def test_an_upload_is_of_use_to_its_owner_only(guarded):
     assert estimate(sha256, guarded.alice).width == 32
     refusals = []
     for name in (sha256, "0" * 64, "../../" + sha256, "/etc/passwd\0"):
-        # Not even an administrator's request may use it: it would say that the file is here.
+        # An administrator cannot use it either: success would reveal that the file exists.
         for metadata in (guarded.bob, guarded.root):
             with pytest.raises(grpc.RpcError) as caught:
                 estimate(name, metadata)
@@ -233,7 +233,7 @@ def test_an_upload_is_of_use_to_its_owner_only(guarded):
     assert len(set(refusals)) == 1
 
 
-def test_tokens_change_while_the_server_runs(guarded):
+def test_changed_tokens_are_used_without_a_restart(guarded):
     def accepted(metadata: Metadata) -> bool:
         call = guarded.server.models.ListModels.future(model_service_pb2.ListModelsRequest(), metadata=metadata)
         assert call.code() in (grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED)
@@ -245,7 +245,7 @@ def test_tokens_change_while_the_server_runs(guarded):
     remove_token(guarded.file, "carol")
     assert not accepted(carol)
     assert accepted(guarded.alice)
-    # A damaged file lets nobody in, and says so once; a mended one lets them in again.
+    # With a damaged file all tokens are refused, and one line is logged; a repaired file is used again.
     good = guarded.file.read_text()
     guarded.file.write_text("{")
     for _ in range(3):
@@ -255,7 +255,7 @@ def test_tokens_change_while_the_server_runs(guarded):
     assert accepted(guarded.alice)
 
 
-def test_the_log_holds_no_token(guarded, job_id):
+def test_the_log_has_no_tokens(guarded, job_id):
     error_of(guarded.server, METHODS[0], bearer("gramophone_wrong-token"))
     time.sleep(0.2)
     log = guarded.server.read_log()
@@ -264,11 +264,11 @@ def test_the_log_holds_no_token(guarded, job_id):
         assert secret not in log
 
 
-def test_without_tokens_everybody_is_the_one_client(server):
+def test_a_server_without_tokens_has_one_anonymous_client(server):
     last = list(events(server.style.ReconstructStyle(style_request())))[-1]
     assert server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=last.job_id)).job.owner == ""
 
 
-def test_all_services_were_tried():
+def test_the_tests_above_cover_all_services():
     served = {*SERVICES, "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
     assert {method.containing_service.full_name for method in METHODS} == served

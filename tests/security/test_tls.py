@@ -1,4 +1,4 @@
-"""Encrypted connections, certificates of clients, and where a server refuses to do without."""
+"""TLS, client certificates, and when a server requires them."""
 
 import os
 import re
@@ -23,13 +23,13 @@ from tests.certificates import Authority, Pair, private_pem
 from tests.harness import Calls, ServerProcess, endless_request, events, style_request, wait_until
 
 OURS = Authority()
-# Even of the same name an authority is another one.
+# Another authority with the same name.
 FOREIGN = Authority()
 ALICE = OURS.issue("alice")
 
 
 class Mutual:
-    """A server that asks for certificates of our authority, and takes tokens beside them."""
+    """A server that requires client certificates of our authority, and also accepts tokens."""
 
     def __init__(self, folder: Path) -> None:
         certificate, key = OURS.issue("server").write(folder, "server")
@@ -54,14 +54,16 @@ def job_id(mutual) -> str:
     return done[-1].job_id
 
 
-def outcome(address: str, credentials: grpc.ChannelCredentials | None, *options: tuple[str, object]) -> grpc.RpcError:
-    """How a call over a new connection fails."""
+def connection_error(
+    address: str, credentials: grpc.ChannelCredentials | None, *options: tuple[str, object]
+) -> grpc.RpcError:
+    """Returns the error of a call over a new connection, which must fail."""
     with Calls(address, credentials, *options) as calls, pytest.raises(grpc.RpcError) as caught:
         calls.models.ListModels(model_service_pb2.ListModelsRequest(), timeout=20)
     return caught.value
 
 
-def test_the_name_in_the_certificate_owns_the_job(mutual, job_id):
+def test_the_owner_of_a_job_is_the_common_name_of_the_certificate(mutual, job_id):
     assert mutual.server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job.owner == "alice"
 
 
@@ -84,16 +86,16 @@ def test_the_name_in_the_certificate_owns_the_job(mutual, job_id):
         "plaintext",
     ],
 )
-def test_no_connection(mutual, credentials, options):
-    error = outcome(mutual.server.address, credentials, *options)
+def test_untrusted_connections_are_refused(mutual, credentials, options):
+    error = connection_error(mutual.server.address, credentials, *options)
     assert error.code() == grpc.StatusCode.UNAVAILABLE
     assert "alice" not in error.details()
 
 
-def test_an_expired_server_is_not_trusted(tmp_path):
+def test_an_expired_server_certificate_is_not_trusted(tmp_path):
     certificate, key = OURS.issue("server", days=-1).write(tmp_path, "server")
     with ServerProcess("--tls-certificate", certificate, "--tls-key", key) as server:
-        assert outcome(server.address, OURS.trust()).code() == grpc.StatusCode.UNAVAILABLE
+        assert connection_error(server.address, OURS.trust()).code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_certificate_is_renewed_while_the_server_runs(tmp_path):
@@ -108,7 +110,7 @@ def test_a_certificate_is_renewed_while_the_server_runs(tmp_path):
         assert reached(FOREIGN)
         renewed = OURS.issue("server")
         Path(certificate).write_bytes(renewed.certificate)
-        # Without its key it is not taken yet.
+        # The new certificate is not used before its key is in place.
         assert reached(FOREIGN)
         assert "is not the key of the certificate" in server.read_log()
         Path(key).write_bytes(renewed.key)
@@ -117,11 +119,11 @@ def test_a_certificate_is_renewed_while_the_server_runs(tmp_path):
 
 
 def test_tls_to_a_plaintext_server(server):
-    assert outcome(server.address, OURS.trust()).code() == grpc.StatusCode.UNAVAILABLE
+    assert connection_error(server.address, OURS.trust()).code() == grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(("name", "sees"), [("bob", False), ("root", True)])
-def test_jobs_of_other_certificates(mutual, job_id, name, sees):
+def test_jobs_of_another_client_are_visible_only_to_administrators(mutual, job_id, name, sees):
     with Calls(mutual.server.address, OURS.trust(OURS.issue(name))) as calls:
         listed = [job.id for job in calls.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs]
         assert (job_id in listed) is sees
@@ -134,7 +136,7 @@ def test_jobs_of_other_certificates(mutual, job_id, name, sees):
             assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_a_token_goes_before_the_certificate(mutual, job_id):
+def test_a_token_has_precedence_over_the_certificate(mutual, job_id):
     request = job_service_pb2.GetJobRequest(job_id=job_id)
     for token, code in ((mutual.token, "NOT_FOUND"), ("gramophone_wrong", "UNAUTHENTICATED")):
         with pytest.raises(grpc.RpcError) as caught:
@@ -142,7 +144,7 @@ def test_a_token_goes_before_the_certificate(mutual, job_id):
         assert caught.value.code().name == code
 
 
-def test_a_certificate_without_a_common_name_goes_by_its_host(mutual):
+def test_without_a_common_name_the_owner_is_the_dns_name(mutual):
     with Calls(mutual.server.address, OURS.trust(OURS.issue(None, dns="painter.example"))) as calls:
         first = next(events(calls.style.ReconstructStyle(style_request())))
         job = calls.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=first.job_id)).job
@@ -150,14 +152,14 @@ def test_a_certificate_without_a_common_name_goes_by_its_host(mutual):
 
 
 @pytest.mark.parametrize("name", ["ali\nce", "ali\u202ece"])
-def test_a_name_that_cannot_be_printed_is_no_name(mutual, name):
-    error = outcome(mutual.server.address, OURS.trust(OURS.issue(name)))
+def test_a_name_that_is_not_printable_is_refused(mutual, name):
+    error = connection_error(mutual.server.address, OURS.trust(OURS.issue(name)))
     assert error.code() == grpc.StatusCode.UNAUTHENTICATED
     assert "needs a printable common name" in error.details()
 
 
 @pytest.mark.slow
-def test_closing_a_stream_still_cancels_its_job(mutual):
+def test_closing_a_stream_cancels_its_job_on_a_server_with_tls(mutual):
     request = endless_request()
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CANCEL
     stream = mutual.server.style.ReconstructStyle(request)
@@ -175,7 +177,7 @@ FILES: dict[str, Any] = {"tls_certificate": Path("c"), "tls_key": Path("k")}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])
-def test_loopback_needs_nothing(host):
+def test_loopback_addresses_need_no_tls_and_no_tokens(host):
     check_security(SecuritySettings(), host)
     check_security(SecuritySettings(tokens=Path("t")), host)
 
@@ -189,7 +191,7 @@ def test_loopback_needs_nothing(host):
         (SecuritySettings(**FILES), ["--tokens FILE or --client-ca FILE"]),
     ],
 )
-def test_other_addresses_need_both_or_to_be_told(host, security, wanted):
+def test_other_addresses_need_tls_and_tokens_or_insecure(host, security, wanted):
     with pytest.raises(SecurityError) as caught:
         check_security(security, host)
     options = re.findall(r"--\S+", "--tokens --client-ca --tls-certificate --tls-key")
@@ -210,7 +212,7 @@ def test_other_addresses_need_both_or_to_be_told(host, security, wanted):
         (SecuritySettings(admins=("root",)), "--admin needs --tokens or --client-ca"),
     ],
 )
-def test_parts_that_do_not_fit(security, words):
+def test_incomplete_security_settings_are_refused(security, words):
     with pytest.raises(SecurityError, match=words):
         check_security(security, "127.0.0.1")
 
@@ -224,7 +226,7 @@ def credentials(folder: Path, pair: Pair, authorities: bytes | None = None) -> g
     return None if certificates is None else certificates.credentials()
 
 
-def test_files_of_keys_and_certificates(tmp_path):
+def test_invalid_key_and_certificate_files_are_refused(tmp_path):
     assert open_certificates(SecuritySettings()) is None
     assert credentials(tmp_path, ALICE) is not None
     assert credentials(tmp_path, ALICE, OURS.certificate + FOREIGN.certificate) is not None
@@ -252,7 +254,7 @@ def test_files_of_keys_and_certificates(tmp_path):
         (["--tokens", "nowhere"], "make it with: gramophone tokens add"),
     ],
 )
-def test_a_server_that_may_not_start_says_why(args, words):
+def test_a_server_with_invalid_security_settings_exits_with_the_reason(args, words):
     command = [sys.executable, "-m", "gramophone_server", "--port", "0", *args]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -260,7 +262,7 @@ def test_a_server_that_may_not_start_says_why(args, words):
     assert "Traceback" not in done.stderr
 
 
-def test_insecure_is_told_and_noted():
+def test_insecure_gives_a_warning():
     with ServerProcess("--host", "0.0.0.0", "--insecure") as server:
         assert "anybody who reaches" in server.read_log()
 
@@ -276,11 +278,11 @@ CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUT
         ((), True, "is an authority's"),
         ((CLIENT,), True, "is an authority's"),
     ],
-    ids=["a server's", "a program's", "an authority's", "an authority's for clients"],
+    ids=["server", "code signing", "authority", "authority for clients"],
 )
-def test_certificates_that_are_no_clients(mutual, usages, authority, reason):
+def test_certificates_for_other_purposes_are_refused(mutual, usages, authority, reason):
     pair = OURS.issue("mallory", usages=usages, authority=authority)
-    error = outcome(mutual.server.address, OURS.trust(pair))
+    error = connection_error(mutual.server.address, OURS.trust(pair))
     if reason:
         assert error.code() == grpc.StatusCode.UNAUTHENTICATED
         assert reason in error.details()
@@ -289,13 +291,13 @@ def test_certificates_that_are_no_clients(mutual, usages, authority, reason):
 
 
 @pytest.mark.parametrize("usages", [(CLIENT,), (CLIENT, SERVER)])
-def test_certificates_for_clients(mutual, usages):
+def test_certificates_for_clients_are_accepted(mutual, usages):
     with Calls(mutual.server.address, OURS.trust(OURS.issue("carol", usages=usages))) as calls:
         assert calls.models.ListModels(model_service_pb2.ListModelsRequest(), timeout=20).models
 
 
 @pytest.mark.parametrize("usages", [(), (CLIENT, SERVER)])
-def test_the_servers_own_certificates_are_no_clients(tmp_path, usages):
+def test_certificates_of_the_server_itself_are_refused_from_clients(tmp_path, usages):
     before, after = (OURS.issue(name, usages=usages) for name in ("first", "second"))
     certificate, key = before.write(tmp_path, "server")
     (tmp_path / "ca.pem").write_bytes(OURS.certificate)
@@ -305,15 +307,15 @@ def test_the_servers_own_certificates_are_no_clients(tmp_path, usages):
             pair.write(tmp_path, "server")
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda: "models read again" in server.read_log(), "the reload")
-            error = outcome(server.address, OURS.trust(pair))
+            error = connection_error(server.address, OURS.trust(pair))
             assert error.code() == grpc.StatusCode.UNAUTHENTICATED
             assert "is the server's own" in error.details()
-        # One that it had before stays one.
-        assert "is the server's own" in outcome(server.address, OURS.trust(before)).details()
+        # An earlier certificate of the server is still refused.
+        assert "is the server's own" in connection_error(server.address, OURS.trust(before)).details()
         assert server.models.ListModels(model_service_pb2.ListModelsRequest(), timeout=20).models
 
 
-def test_authorities_and_tokens_are_taken_anew(tmp_path):
+def test_authorities_and_tokens_are_reloaded(tmp_path):
     certificate, key = OURS.issue("server").write(tmp_path, "server")
     authorities, tokens = tmp_path / "ca.pem", tmp_path / "tokens.json"
     authorities.write_bytes(OURS.certificate)
@@ -341,7 +343,7 @@ def test_authorities_and_tokens_are_taken_anew(tmp_path):
         authorities.write_bytes(other.certificate)
         assert code(newcomer) == grpc.StatusCode.OK
         assert code(ALICE) == grpc.StatusCode.UNAVAILABLE
-        # What cannot be used is not taken: a pipe, a damaged file. The server waits for neither.
+        # An unusable file (a pipe, a damaged file) is ignored, and the server does not block on it.
         for damage in (lambda: os.mkfifo(authorities), lambda: authorities.write_text("no certificate")):
             authorities.unlink()
             damage()

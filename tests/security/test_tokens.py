@@ -1,4 +1,4 @@
-"""The file of tokens."""
+"""The file of tokens: permissions, format, changes, and the comparison of hashes."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ def path(tmp_path) -> Path:
     return tmp_path / "folder" / "tokens.json"
 
 
-def test_tokens_are_known_by_their_hashes(path):
+def test_tokens_are_stored_as_hashes(path):
     made = {name: add_token(path, name, admin=name == "root") for name in ("alice", "root")}
     assert len(set(made.values())) == 2
     file = TokenFile(path)
@@ -40,7 +40,7 @@ def test_tokens_are_known_by_their_hashes(path):
         assert hashlib.sha256(token.encode()).hexdigest() in text
 
 
-def test_every_hash_is_compared_in_constant_time(path, monkeypatch):
+def test_all_hashes_are_compared_in_constant_time(path, monkeypatch):
     made = [add_token(path, f"client{i}", admin=False) for i in range(5)]
     compared = []
     compare = tokens.hmac.compare_digest  # type: ignore[attr-defined]
@@ -52,10 +52,10 @@ def test_every_hash_is_compared_in_constant_time(path, monkeypatch):
         assert len(compared) == 5
 
 
-def test_only_its_owner_reads_the_file(path):
+def test_only_the_owner_of_the_file_can_read_it(path):
     add_token(path, "alice", admin=False)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.chmod(0o640)  # as a mounted secret may be
+    path.chmod(0o640)  # a mounted secret may have this mode
     read_tokens(path)
     remove_token(path, "alice")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -63,7 +63,7 @@ def test_only_its_owner_reads_the_file(path):
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_file_that_others_may_change_is_refused(path, mode):
+def test_a_file_that_others_can_write_is_refused(path, mode):
     add_token(path, "alice", admin=False)
     path.chmod(mode)
     with pytest.raises(TokenFileError, match="chmod 600"):
@@ -73,7 +73,7 @@ def test_a_file_that_others_may_change_is_refused(path, mode):
 @pytest.mark.parametrize(
     "name", ["", ".hidden", "-x", "two words", "a/b", "../a", "line\nbreak", "x" * 65, "alice\n", "ü"]
 )
-def test_names(path, name):
+def test_invalid_names_of_clients_are_refused(path, name):
     with pytest.raises(TokenFileError, match="cannot be a client's name"):
         add_token(path, name, admin=False)
     assert not path.exists()
@@ -108,7 +108,7 @@ HASH = "0" * 64
         json.dumps({"format": 1, "clients": [{"name": "a", "admin": False, "sha256": "ü" * 64}]}),
     ],
 )
-def test_what_is_not_a_file_of_tokens(path, text):
+def test_an_invalid_file_of_tokens_is_refused(path, text):
     path.parent.mkdir()
     path.write_text(text)
     path.chmod(0o600)
@@ -116,7 +116,7 @@ def test_what_is_not_a_file_of_tokens(path, text):
         TokenFile(path)
 
 
-def test_files_that_cannot_be_read(path, tmp_path):
+def test_missing_files_folders_and_later_formats_are_refused(path, tmp_path):
     with pytest.raises(TokenFileError, match=r"there is no file .*tokens add NAME --file"):
         TokenFile(path)
     with pytest.raises(TokenFileError, match="cannot be read: it is a folder"):
@@ -128,7 +128,7 @@ def test_files_that_cannot_be_read(path, tmp_path):
         TokenFile(path)
 
 
-def test_changes_are_taken_in(path):
+def test_changes_of_the_file_are_used(path):
     alice = add_token(path, "alice", admin=False)
     file = TokenFile(path)
     bob = add_token(path, "bob", admin=False)

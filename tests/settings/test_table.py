@@ -1,4 +1,4 @@
-"""The table of settings: one field makes a flag, a variable, a key and a row of the reference, and nothing clashes."""
+"""The table of settings: one field defines a flag, a variable, a key and a row of the reference, without conflicts."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from gramophone_server.settings.table import group
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW: list[tuple[str, Any, Any, str, str, Any]] = [
-    # Name, type, field, as a text, in TOML, and the value that this is.
+    # (name, type, field, value as text, value in TOML, value)
     ("shade", int, setting(3, "A number.", minimum=1, maximum=9), "7", "7", 7),
     ("depth", float, setting(0.5, "A number.", minimum=0, exclusive=True), "2.5", "2.5", 2.5),
     ("room", int, setting(1 << 20, "A size.", unit="bytes"), "3MB", '"3MB"', 3_000_000),
@@ -37,28 +37,28 @@ NEW: list[tuple[str, Any, Any, str, str, Any]] = [
 
 
 def with_setting(name: str, kind: Any, made: Any) -> type[Settings]:
-    """A class of settings with one more of them."""
+    """Returns a class of settings with one more setting."""
     limits = make_dataclass("MoreLimits", [(name, kind, made)], bases=(Limits,), frozen=True)
     return make_dataclass("MoreSettings", [("limits", limits, group(limits, "Limits"))], bases=(Settings,), frozen=True)
 
 
-def given_as(settings: type[Settings], *args: str) -> Any:
-    """The settings of a command line."""
+def parsed(settings: type[Settings], *args: str) -> Any:
+    """Returns the settings that result from command line arguments."""
     return build(settings, serve_command(settings).make_context("serve", list(args)).params)
 
 
 @pytest.mark.parametrize(("name", "kind", "made", "text", "toml", "value"), NEW, ids=[row[0] for row in NEW])
-def test_a_new_setting_is_there_in_every_way(
+def test_a_new_setting_has_a_flag_a_variable_a_key_and_documentation(
     name: str, kind: Any, made: Any, text: str, toml: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = with_setting(name, kind, made)
     entry = next(entry for entry in entries(settings) if entry.name == name)
     (file := tmp_path / "server.toml").write_text(f"{name} = {toml}\n")
-    assert getattr(given_as(settings).limits, name) == made.default
-    assert getattr(given_as(settings, entry.flag, text).limits, name) == value
-    assert getattr(given_as(settings, "--config", str(file)).limits, name) == value
+    assert getattr(parsed(settings).limits, name) == made.default
+    assert getattr(parsed(settings, entry.flag, text).limits, name) == value
+    assert getattr(parsed(settings, "--config", str(file)).limits, name) == value
     monkeypatch.setenv(str(entry.variable), text)
-    assert getattr(given_as(settings).limits, name) == value
+    assert getattr(parsed(settings).limits, name) == value
     row = next(line for line in reference(settings).splitlines() if f"`{entry.flag}`" in line)
     assert f"`{entry.variable}` | `{name}`" in row and entry.about.description in row
     assert f"`{entry.flag}`" not in reference()
@@ -67,17 +67,17 @@ def test_a_new_setting_is_there_in_every_way(
 def test_a_new_switch_can_be_set_and_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = with_setting("bright", bool, setting(False, "Whether it is bright."))
     (file := tmp_path / "server.toml").write_text("bright = true\n")
-    assert not given_as(settings).limits.bright
-    assert given_as(settings, "--bright").limits.bright
-    assert given_as(settings, "--config", str(file)).limits.bright
-    assert not given_as(settings, "--config", str(file), "--no-bright").limits.bright
+    assert not parsed(settings).limits.bright
+    assert parsed(settings, "--bright").limits.bright
+    assert parsed(settings, "--config", str(file)).limits.bright
+    assert not parsed(settings, "--config", str(file), "--no-bright").limits.bright
     for text, value in (("true", True), ("1", True), ("no", False), ("0", False)):
         monkeypatch.setenv("GRAMOPHONE_BRIGHT", text)
-        assert given_as(settings).limits.bright is value
+        assert parsed(settings).limits.bright is value
 
 
 @pytest.mark.service
-def test_one_line_in_a_copy_of_the_server_is_enough(tmp_path: Path) -> None:
+def test_one_new_line_in_the_source_adds_a_setting(tmp_path: Path) -> None:
     source = Path(gramophone_server.__file__).parent
     shutil.copytree(source, copy := tmp_path / "gramophone_server", ignore=shutil.ignore_patterns("*.onnx", "*.pyc"))
     groups = copy / "settings/groups.py"
@@ -108,18 +108,18 @@ def test_one_line_in_a_copy_of_the_server_is_enough(tmp_path: Path) -> None:
     )
 
 
-def test_the_reference_is_fresh() -> None:
+def test_the_reference_is_up_to_date() -> None:
     assert (ROOT / "docs/reference/settings.md").read_text() == reference(), "run `make reference`"
 
 
-def test_the_defaults_of_the_command_are_those_of_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_has_the_defaults_of_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
     for entry in entries(Settings):
         monkeypatch.delenv(str(entry.variable), raising=False)
-    assert given_as(Settings) == Settings()
+    assert parsed(Settings) == Settings()
 
 
-def test_no_variable_is_one_of_the_clients() -> None:
-    """Whoever sets $GRAMOPHONE_KEEP for commands does not change what a server keeps."""
+def test_server_variables_differ_from_client_variables() -> None:
+    """For example, $GRAMOPHONE_KEEP of the commands must not change the server's limit --keep."""
     sources = [*(ROOT / "sdk").rglob("*.py"), *(ROOT / "export").rglob("*.py")]
     of_clients = {name for path in sources for name in re.findall(r"GRAMOPHONE_[A-Z_]+[A-Z]", path.read_text())}
     assert {"GRAMOPHONE_KEEP", "GRAMOPHONE_TOKEN", "GRAMOPHONE_SERVER"} <= of_clients
@@ -149,23 +149,23 @@ class _Strange:
         (_Strange, "value has a type that a setting cannot have"),
     ],
 )
-def test_a_field_that_cannot_be_a_setting(members: type, words: str) -> None:
+def test_invalid_fields_of_a_group_are_errors(members: type, words: str) -> None:
     kind = make_dataclass("More", [("more", members, group(members, "More"))], bases=(Settings,), frozen=True)
     with pytest.raises(TypeError, match=words):
         entries(kind)
 
 
-def test_a_group_without_a_title() -> None:
+def test_a_group_without_a_title_is_an_error() -> None:
     kind = make_dataclass("More", [("more", Limits, field(default_factory=Limits))], bases=(Settings,), frozen=True)
     with pytest.raises(TypeError, match=r"More\.more is not made by group\(\)"):
         entries(kind)
 
 
 @given(st.integers(min_value=0, max_value=1 << 50))
-def test_a_size_is_written_as_it_is_read(count: int) -> None:
+def test_a_size_is_parsed_as_written(count: int) -> None:
     assert parse_size(size_text(count)) == count
 
 
 @pytest.mark.parametrize(("count", "text"), [(20 << 30, "20GiB"), (10**6, "1MB"), (10**5, "100kB"), (0, "0"), (7, "7")])
-def test_how_a_size_is_written(count: int, text: str) -> None:
+def test_sizes_use_the_largest_exact_unit(count: int, text: str) -> None:
     assert size_text(count) == text

@@ -1,4 +1,4 @@
-"""Stores of jobs, for tests."""
+"""Helpers for tests of stores: jobs, results, progress, and stores that are closed after use."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +18,7 @@ TERMS = (LossTerm("style", "conv1_1", 0.5, 1.0),)
 
 
 def spec_of(pixels: bytes) -> JobSpec:
+    """A spec with one style of these pixels."""
     return make_spec(styles=(StylePicture(Picture(1, 1, pixels, "0" * 64), 1.0),))
 
 
@@ -30,11 +31,13 @@ def progress(iteration: int, preview: EncodedPicture | None = None) -> Progress:
 
 
 def make(number: int, **fields: Any) -> Job:
+    """A job with the number as its id, and without pixels."""
     return Job(f"{number:04}", spec_of(b"abc").without_pixels(), **fields)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
 async def opened(folder: Path | None, **options: Any) -> AsyncIterator[tuple[JobStore, list[Job]]]:
+    """Opens a store and yields (the store, its unfinished jobs)."""
     store = JobStore(DataFolder(folder), databases.of_folder(folder), **options)  # type: ignore[arg-type]
     try:
         unfinished = await store.open()
@@ -44,6 +47,7 @@ async def opened(folder: Path | None, **options: Any) -> AsyncIterator[tuple[Job
 
 
 async def run(store: JobStore, job: Job, reports: int, outcome: Result | Failure | None) -> None:
+    """Starts a job, reports progress `reports` times, and ends it."""
     store.record(job, job.start())
     for i in range(1, reports + 1):
         store.record(job, job.report(progress(i)))
@@ -51,13 +55,15 @@ async def run(store: JobStore, job: Job, reports: int, outcome: Result | Failure
 
 
 def pixels_of(store: JobStore, job: Job) -> bytes:
-    """Those of the job's style, as a worker reads them."""
+    """The pixels of the job's style, read as a worker reads them."""
     return job.spec.with_pixels(BlobStore(store.folder.blobs).get).styles[0].picture.rgb
 
 
 async def events(store: JobStore, job: Job, after: int = 0) -> list[Event]:
+    """The stored events of a job after a sequence number."""
     return [event async for event in store.replay(job, after)]
 
 
 def stored(folder: Path) -> set[bytes]:
+    """The contents of all stored files."""
     return {path.read_bytes() for path in (folder / "blobs").glob("*/*")}

@@ -1,4 +1,4 @@
-"""What is kept of a job comes back as it was."""
+"""The stored form of specs, progress, results and failures, and of specs of earlier and later versions."""
 
 import json
 from dataclasses import replace
@@ -24,11 +24,11 @@ def spec() -> JobSpec:
     return make_spec(content=picture, styles=styles, init_image=picture, time_limit=0.1, tv_weight=1e-300)
 
 
-def test_a_spec(spec):
+def test_a_spec_is_decoded_as_encoded(spec):
     assert codec.decode_spec(codec.encode_spec(spec)) == spec.without_pixels()
 
 
-def test_a_spec_names_the_blobs_of_its_pixels(spec):
+def test_a_spec_has_the_hashes_of_its_pixels_instead_of_pixels(spec):
     values = json.loads(codec.encode_spec(spec))
     assert values["content"] == {"width": 2, "height": 1, "rgb": "a" * 64, "sha256": "0" * 64}
     assert values["styles"][1]["source_mask"] == {"width": 1, "height": 1, "levels": "d" * 64, "sha256": "3" * 64}
@@ -36,7 +36,7 @@ def test_a_spec_names_the_blobs_of_its_pixels(spec):
     assert codec.decode_spec(json.dumps(values)).with_pixels(pixels.__getitem__) == spec
 
 
-def test_a_spec_keeps_what_is_wrong_with_its_pictures():
+def test_a_spec_keeps_the_warnings_of_its_pictures():
     spec = make_spec()
     assert spec.warnings == [] and "warning" not in codec.encode_spec(spec)
     damaged = spec.with_each(lambda part: replace(part, warning="content.data is damaged."))
@@ -44,37 +44,37 @@ def test_a_spec_keeps_what_is_wrong_with_its_pictures():
 
 
 def changed(spec: JobSpec, **values: Any) -> str:
-    """The spec as JSON in which some values, or some of its options, are others."""
+    """Encodes the spec with some values or options changed."""
     kept = json.loads(codec.encode_spec(spec))
     options = {name: value for name, value in values.items() if name in kept["options"]}
     kept["options"] |= options
     return json.dumps(kept | {name: value for name, value in values.items() if name not in options})
 
 
-def second_form(spec: JobSpec, **values: Any) -> str:
-    """The spec as version 2 has it: the options are fields of the spec itself, and `paced` stands for 0."""
+def encode_version_2(spec: JobSpec, **values: Any) -> str:
+    """Encodes the spec in version 2: options are fields of the spec, and `paced` stands for report_every = 0."""
     kept = json.loads(changed(spec, version=2)) | {"paced": False}
     options = kept.pop("options")
     del options["scales"]
     return json.dumps(kept | options | {"tile_size": None} | values)
 
 
-def first_form(spec: JobSpec, **values: Any) -> str:
-    """The spec as the earliest servers wrote it: as version 2, but without a version, and without `paced`."""
-    kept = json.loads(second_form(spec, **values))
+def encode_version_1(spec: JobSpec, **values: Any) -> str:
+    """Encodes the spec in version 1: like version 2, but without a version and without `paced`."""
+    kept = json.loads(encode_version_2(spec, **values))
     del kept["version"], kept["paced"]
     return json.dumps(kept)
 
 
-def test_a_spec_says_its_version(spec):
+def test_a_spec_has_its_version(spec):
     assert json.loads(codec.encode_spec(spec))["version"] == codec.SPEC_VERSION == 1 + len(codec.UPGRADES)
 
 
 @pytest.mark.parametrize(
     ("values", "paced"), [({}, False), ({"report_pause": 0.0}, False), ({"report_pause": 0.5}, True)]
 )
-def test_a_spec_of_the_first_version(spec, values, paced):
-    assert codec.decode_spec(first_form(spec, **values)) == (
+def test_a_spec_of_version_1(spec, values, paced):
+    assert codec.decode_spec(encode_version_1(spec, **values)) == (
         spec.without_pixels().with_options(report_every=0 if paced else spec.options.report_every)
     )
 
@@ -87,11 +87,11 @@ def test_a_spec_of_the_first_version(spec, values, paced):
             "result": ResultOptions(format="tiff", bit_depth=16)}),
     ],
 )  # fmt: skip
-def test_a_spec_of_the_second_version(spec, values, options):
-    assert codec.decode_spec(second_form(spec, **values)) == spec.without_pixels().with_options(**options)
+def test_a_spec_of_version_2(spec, values, options):
+    assert codec.decode_spec(encode_version_2(spec, **values)) == spec.without_pixels().with_options(**options)
 
 
-def test_a_spec_goes_through_the_upgrades_it_has_not_had(spec, monkeypatch):
+def test_a_spec_gets_the_upgrades_since_its_version(spec, monkeypatch):
     calls = []
 
     def step(values: dict[str, object]) -> dict[str, object]:
@@ -100,14 +100,14 @@ def test_a_spec_goes_through_the_upgrades_it_has_not_had(spec, monkeypatch):
 
     monkeypatch.setattr(codec, "UPGRADES", (*codec.UPGRADES, step))
     monkeypatch.setattr(codec, "SPEC_VERSION", codec.SPEC_VERSION + 1)
-    assert codec.decode_spec(second_form(spec, seed=4)).options.seed == 7
+    assert codec.decode_spec(encode_version_2(spec, seed=4)).options.seed == 7
     assert codec.decode_spec(changed(spec, version=3, seed=5)).options.seed == 7
-    assert codec.decode_spec(first_form(spec, seed=6)).options.seed == 7
+    assert codec.decode_spec(encode_version_1(spec, seed=6)).options.seed == 7
     assert codec.decode_spec(changed(spec, version=4, seed=5)).options.seed == 5
     assert calls == [4, 5, 6]
 
 
-def test_a_spec_of_a_later_version(spec):
+def test_a_spec_of_a_later_version_is_an_error(spec):
     with pytest.raises(
         codec.LaterVersionError, match=f"version 99, and this server reads versions 1 to {codec.SPEC_VERSION}"
     ):
@@ -115,7 +115,7 @@ def test_a_spec_of_a_later_version(spec):
 
 
 @pytest.mark.parametrize("version", ["2", 0, -1, True, None, 1.5, [], {}])
-def test_a_version_that_is_none(spec, version):
+def test_an_invalid_version_is_an_error(spec, version):
     with pytest.raises(codec.UnreadableError, match="not a version"):
         codec.decode_spec(changed(spec, version=version))
 
@@ -130,39 +130,39 @@ def test_a_version_that_is_none(spec, version):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_spec_that_no_job_can_have(spec, values):
+def test_an_invalid_spec_is_an_error(spec, values):
     with pytest.raises(codec.UnreadableError):
         codec.decode_spec(changed(spec, **values))
 
 
-def test_a_spec_of_other_scripts(spec):
+def test_a_spec_with_non_latin_text(spec):
     other = spec.without_pixels().with_options(model="日本語 😀")
     assert codec.decode_spec(codec.encode_spec(other)) == other
 
 
-def test_progress_without_its_preview():
+def test_progress_is_stored_without_its_preview():
     progress = Progress(3, 9, 0.1, TERMS, 2.5, 1.0, 2.0, EncodedPicture(b"preview", "jpeg", 1, 1))
     assert codec.decode_progress(codec.encode_progress(progress)) == replace(progress, preview=None)
 
 
-def test_a_result_beside_its_file():
+def test_a_result_is_stored_without_its_file():
     result = Result(EncodedPicture(b"file", "tiff", 2, 3), 1e-9, TERMS, 7, "model", '{"a": "ä"}', 0.1, 0.2, 0.3)
     text = codec.encode_result(result)
     assert "file" not in text
     assert codec.decode_result(text, b"file") == result
 
 
-def test_a_failure():
+def test_a_failure_is_decoded_as_encoded():
     failure = Failure("OUT_OF_RANGE", "The loss …")
     assert codec.decode_failure(codec.encode_failure(failure)) == failure
 
 
-def test_a_failure_of_a_later_version_keeps_its_message():
+def test_an_unknown_failure_code_becomes_internal_and_keeps_its_message():
     text = '{"code": "ABORTED", "message": "why", "more": 1}'
     assert codec.decode_failure(text) == Failure("INTERNAL", "why")
 
 
-def test_fields_of_a_later_version_are_passed_over_but_for_values_of_theirs():
+def test_unknown_fields_are_ignored_but_unknown_values_are_errors():
     result = Result(EncodedPicture(b"", "png", 2, 3), 1e-9, TERMS, 7, "model", "{}", 0.1, 0.2, 0.3)
     values = json.loads(codec.encode_result(result)) | {"score": 1}
     assert codec.decode_result(json.dumps(values), b"") == result
@@ -171,7 +171,7 @@ def test_fields_of_a_later_version_are_passed_over_but_for_values_of_theirs():
             codec.decode_result(json.dumps(values | {"terms": [values["terms"][0] | term]}), b"")
 
 
-def test_pixels_stay_out_of_what_is_handed_on(spec):
+def test_without_pixels_keeps_only_the_hashes(spec):
     bare = spec.without_pixels()
     assert len(list(bare.pictures())) == 6
     assert all(part.pixels == b"" for part in bare.pictures())

@@ -1,4 +1,4 @@
-"""When the storage counts as good, and who is told."""
+"""The condition of the storage: recovery attempts, calls that wait for it, and notification of listeners."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from gramophone_server.storage.errors import StorageAwayError, Trouble
 AWAY, FULL = Trouble("it is away"), Trouble("no space", full=True)
 
 
-async def test_it_is_tried_until_it_can_be_used():
+async def test_recovery_is_tried_until_it_succeeds():
     failures = [OSError(5, "first"), OSError(5, "second")]
     heard: list[Trouble | None] = []
 
@@ -32,7 +32,7 @@ async def test_it_is_tried_until_it_can_be_used():
         await condition.good()
 
 
-async def test_what_is_reported_during_an_attempt_needs_another():
+async def test_trouble_reported_during_a_recovery_causes_another_attempt():
     attempts = 0
 
     async def recover() -> None:
@@ -48,7 +48,7 @@ async def test_what_is_reported_during_an_attempt_needs_another():
     assert attempts == 2
 
 
-async def test_a_mistake_in_putting_right_does_not_end_the_attempts():
+async def test_an_unexpected_exception_does_not_end_the_attempts():
     failures = [ValueError("a mistake")]
 
     async def recover() -> None:
@@ -61,7 +61,7 @@ async def test_a_mistake_in_putting_right_does_not_end_the_attempts():
         await condition.good()
 
 
-async def test_a_call_waits_for_a_moment_and_not_for_long(monkeypatch):
+async def test_a_call_waits_only_briefly_for_the_storage(monkeypatch):
     over = asyncio.Event()
 
     async def recover() -> None:
@@ -89,7 +89,7 @@ async def test_a_call_waits_for_a_moment_and_not_for_long(monkeypatch):
     condition.close()
 
 
-async def test_without_room_it_can_be_read():
+async def test_a_full_storage_can_be_read():
     async def recover() -> None:
         raise OSError(28, "no space")
 

@@ -1,4 +1,4 @@
-"""What is damaged, cut off or cannot be written is said so, and nothing else is lost."""
+"""Damaged files and failed writes are reported, and other data is kept."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,12 +16,13 @@ pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def damage(folder: Path, what: Callable[[bytes], bytes], content: bytes) -> None:
+    """Applies `what` to the stored file with that content."""
     for path in (folder / "blobs").glob("*/*"):
         if path.read_bytes() == content:
             path.write_bytes(what(content))
 
 
-async def test_a_damaged_result_is_a_failed_job_not_a_damaged_picture(tmp_path):
+async def test_a_job_with_a_damaged_result_is_failed(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))
@@ -33,7 +34,7 @@ async def test_a_damaged_result_is_a_failed_job_not_a_damaged_picture(tmp_path):
         assert job.outcome.code == "DATA_LOSS"
 
 
-async def test_damaged_pixels_are_said_so(tmp_path):
+async def test_damaged_pixels_raise_an_error(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))
@@ -44,7 +45,7 @@ async def test_damaged_pixels_are_said_so(tmp_path):
 
 @pytest.mark.usefixtures("in_folder")
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
-async def test_a_damaged_database_is_put_aside(tmp_path, content):
+async def test_a_damaged_database_is_renamed_and_kept(tmp_path, content):
     async with opened(tmp_path) as (store, _):
         await store.add(make(1), spec_of(b"abc"))
     (tmp_path / "jobs.sqlite").write_bytes(content)
@@ -53,11 +54,11 @@ async def test_a_damaged_database_is_put_aside(tmp_path, content):
         await store.add(make(2), spec_of(b"abc"))
     (aside,) = tmp_path.glob("jobs.damaged-*")
     assert aside.read_bytes() == content
-    # With the files of its jobs, for whoever can mend it.
+    # The files of its jobs are kept too, so that somebody can repair the database.
     assert b"abc" in {path.read_bytes() for path in tmp_path.glob("blobs.damaged-*/*/*")}
 
 
-async def test_what_a_cut_off_write_left_is_removed(tmp_path):
+async def test_files_of_interrupted_writes_are_removed(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))
@@ -74,7 +75,7 @@ async def test_what_a_cut_off_write_left_is_removed(tmp_path):
         }  # fmt: skip
 
 
-async def test_a_job_that_cannot_be_kept_is_not_known(tmp_path, monkeypatch):
+async def test_a_job_that_cannot_be_stored_is_refused(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
         job = make(1)
 

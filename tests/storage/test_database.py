@@ -1,4 +1,4 @@
-"""Databases: new ones, those of earlier versions, which Alembic's steps bring up to date, and later ones."""
+"""New databases, databases of earlier versions, which Alembic's steps upgrade, and databases of later versions."""
 
 import hashlib
 import shutil
@@ -31,7 +31,7 @@ from .stores import events, opened
 
 
 def columns(engine: sa.Engine) -> set[tuple[str, str, bool]]:
-    """All columns: whose they are, their names, and whether they may be null."""
+    """Returns (table, column, whether it may be null) for all columns."""
     inspector = sa.inspect(engine)
     return {
         (table, column["name"], column["nullable"])
@@ -46,15 +46,15 @@ def version(engine: sa.Engine) -> str:
 
 
 def differences(engine: sa.Engine) -> list[object]:
-    """What Alembic finds different between the tables of a database and those of this version."""
-    # To SQLite the sizes of integers are words.
+    """Returns the differences that Alembic finds between the tables of a database and those of this version."""
+    # SQLite ignores the sizes of integers.
     options = {"compare_type": engine.dialect.name != "sqlite"}
     with engine.connect() as connection:
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 
 def with_steps(folder: Path, *bodies: str) -> Path:
-    """A copy of Alembic's folder in which steps with these statements follow the latest, from 0004 on."""
+    """Copies Alembic's folder and adds steps with these statements after the latest, numbered from 0004."""
     shutil.copytree(STEPS, folder)
     for number, body in enumerate(bodies, int(REVISION) + 1):
         lines = (
@@ -68,6 +68,7 @@ def with_steps(folder: Path, *bodies: str) -> Path:
 
 
 def execute_file(engine: sa.Engine, name: str) -> None:
+    """Executes the SQL statements of a file in this folder."""
     with engine.begin() as connection:
         for statement in (Path(__file__).parent / name).read_text().split(";\n"):
             if statement.strip():
@@ -89,7 +90,7 @@ def test_a_new_database_has_all_tables_and_the_latest_version(engine):
     assert version(engine) == REVISION
 
 
-def test_the_latest_version_is_the_latest_step():
+def test_revision_is_the_latest_step():
     steps = ScriptDirectory(str(STEPS))
     assert steps.get_heads() == [REVISION]
     assert [step.revision for step in steps.walk_revisions()] == [f"{n:04}" for n in range(int(REVISION), 0, -1)]
@@ -99,18 +100,18 @@ ADD = "ALTER TABLE jobs ADD COLUMN color TEXT"
 FILL = "UPDATE jobs SET color = 'blue'"
 
 
-def test_an_older_database_goes_through_the_steps_it_has_not_had(engine, tmp_path):
+def test_an_older_database_gets_the_missing_steps(engine, tmp_path):
     migrate(engine)
     migrate(engine, "0004", with_steps(tmp_path / "one more", ADD))
     assert version(engine) == "0004"
-    # ADD again would fail: the column is there.
+    # ADD is not run again: it would fail, because the column exists.
     migrate(engine, "0005", with_steps(tmp_path / "100 % more", ADD, FILL))
     assert version(engine) == "0005"
     assert "color" in {column["name"] for column in sa.inspect(engine).get_columns("jobs")}
 
 
 @pytest.mark.usefixtures("each_database")
-def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path):
+def test_a_failed_step_leaves_the_database_unchanged(tmp_path):
     engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
     migrate(engine)
     steps = with_steps(tmp_path / "steps", ADD, "INSERT INTO schema_version VALUES (NULL)")
@@ -122,11 +123,11 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path):
 
 
 @pytest.mark.usefixtures("each_database")
-async def test_a_database_of_version_1_is_taken_with_all_that_is_in_it(tmp_path):
+async def test_a_database_of_version_1_is_upgraded_with_all_its_data(tmp_path):
     engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
     execute_file(engine, "version1.sql")
     with engine.begin() as connection:
-        # Or it would be forgotten, being old.
+        # Make the data recent: the store would delete old jobs and uploads.
         connection.exec_driver_sql(f"UPDATE uploads SET used = {time.time()}")
         connection.exec_driver_sql(f"UPDATE jobs SET end_time = {time.time()} WHERE end_time IS NOT NULL")
     files = BlobStore(tmp_path / "blobs")
@@ -149,20 +150,20 @@ async def test_a_database_of_version_1_is_taken_with_all_that_is_in_it(tmp_path)
 
 
 @pytest.mark.usefixtures("each_database")
-def test_a_database_of_version_2_becomes_like_a_new_one(tmp_path):
+def test_a_database_of_version_2_is_upgraded_to_the_tables_of_a_new_one(tmp_path):
     engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
     execute_file(engine, "version2.sql")
     migrate(engine)
     assert version(engine) == REVISION
     assert differences(engine) == []
     with engine.connect() as connection:
-        # A server that does not know Alembic refuses what says more than 2 here.
+        # A server from before Alembic refuses a database whose version here is above 2.
         assert connection.execute(sa.select(old_schema.c.version)).scalar_one() == 3
     engine.dispose()
 
 
 @pytest.mark.parametrize("revision", ["0004", "0999", "12345", "ae1027a6acf0"])
-def test_a_later_database_is_refused(engine, revision):
+def test_a_database_of_a_later_version_is_refused(engine, revision):
     migrate(engine)
     with engine.begin() as connection:
         connection.execute(schema.update().values(version_num=revision))
@@ -171,7 +172,7 @@ def test_a_later_database_is_refused(engine, revision):
     assert version(engine) == revision
 
 
-def test_a_later_database_that_does_not_know_alembic_is_refused(engine):
+def test_an_unknown_or_missing_version_without_alembic_is_refused(engine):
     execute_file(engine, "version1.sql")
     with engine.begin() as connection:
         connection.execute(old_schema.update().values(version=7))
@@ -183,7 +184,7 @@ def test_a_later_database_that_does_not_know_alembic_is_refused(engine):
         migrate(engine)
 
 
-def test_alembic_is_imported_only_where_there_is_something_to_do(tmp_path):
+def test_alembic_is_imported_only_to_upgrade(tmp_path):
     code = """if True:
         import sys
         from gramophone_server.storage.database import migrate, open_engine
@@ -205,7 +206,7 @@ def test_alembic_is_imported_only_where_there_is_something_to_do(tmp_path):
     assert not imports()
 
 
-def test_sqlite_writes_ahead_and_to_the_disk(engine):
+def test_sqlite_uses_a_write_ahead_log_and_full_synchronization(engine):
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2

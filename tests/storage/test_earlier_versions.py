@@ -1,4 +1,4 @@
-"""Data folders of earlier versions open, and their jobs finish; see fixtures/README.md."""
+"""The server opens data folders of earlier versions and finishes their jobs; see fixtures/README.md."""
 
 import json
 import sqlite3
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.usefixtures("in_folder")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.zip"))
-FOR_EVER = "36500"
+HUNDRED_YEARS = "36500"
 
 
-# The first and the latest form; those between are slow.
+# The tests with the first and the latest version are quick tests, those with the versions between are slow tests.
 @pytest.fixture(params=[name if name in ("53dfece", "fc0f699") else slow(name) for name in NAMES])
 def folder(request, tmp_path) -> Path:
     return unpacked(request.param, tmp_path)
@@ -39,7 +39,7 @@ def unpacked(name: str, folder: Path) -> Path:
 
 @contextmanager
 def rows_of(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The database of a folder, for reading and changing."""
+    """Opens the database of a folder, and commits changes at the end."""
     with closing(sqlite3.connect(folder / "jobs.sqlite")) as connection:
         connection.row_factory = sqlite3.Row
         with connection:
@@ -60,19 +60,19 @@ def fetched(server: ServerProcess, job_id: str) -> job_pb2.Job:
 
 
 def watched(server: ServerProcess, job_id: str) -> list[job_pb2.JobEvent]:
-    """A job's events, once it has ended."""
+    """Waits for the end of a job and returns its events."""
     return list(events(server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))))
 
 
-def test_there_are_jobs_in_all_states(folder):
+def test_the_fixture_has_jobs_in_all_states(folder):
     assert set(states(folder).values()) == {state.value for state in State}
     assert len(list((folder / "checkpoints").iterdir())) == 2
 
 
 @pytest.mark.service
-def test_unfinished_jobs_finish_and_ended_ones_are_as_they_were(folder):
+def test_unfinished_jobs_succeed_and_ended_jobs_are_unchanged(folder):
     before = states(folder)
-    with ServerProcess("--data", str(folder), "--threads", "1", "--keep-days", FOR_EVER) as server:
+    with ServerProcess("--data", str(folder), "--threads", "1", "--keep-days", HUNDRED_YEARS) as server:
         assert set(listed(server)) == set(before)
         for job_id, state in before.items():
             history = watched(server, job_id)
@@ -86,7 +86,7 @@ def test_unfinished_jobs_finish_and_ended_ones_are_as_they_were(folder):
 
 
 def check_end(job: job_pb2.Job, folder: Path) -> None:
-    """Sees that a job shows its result and its recipe, or why it has failed."""
+    """Checks that a succeeded job has its result and its recipe, and a failed job its reason."""
     if job.state == job_pb2.JOB_STATE_SUCCEEDED:
         recipe = json.loads(job.result.recipe_json)
         assert recipe["kind"] in ("style", "content", "transfer")
@@ -96,7 +96,7 @@ def check_end(job: job_pb2.Job, folder: Path) -> None:
         assert "killed by signal 9" in job.error.message
 
 
-async def test_their_specs_are_read_whole(folder):
+async def test_all_specs_are_read_completely(folder):
     async with opened(folder, retention=Retention(1e12)) as (store, unfinished):
         found = await store.find(Query(100))
         assert {job.id for job in unfinished} == {job.id for job in found if not job.state.final}
@@ -107,15 +107,15 @@ async def test_their_specs_are_read_whole(folder):
 
 
 @pytest.mark.parametrize(("name", "paced"), [("53dfece", {False}), ("d22920f", {False, True})])
-async def test_the_pace_of_the_earliest_jobs(name, paced, tmp_path):
+async def test_paced_jobs_of_the_earliest_versions_are_read(name, paced, tmp_path):
     async with opened(unpacked(name, tmp_path)) as (_, unfinished):
         assert {job.spec.options.report_every == 0 for job in unfinished} == paced
         assert all(job.spec.options.report_every for job in unfinished if job.attempts)
 
 
 @pytest.mark.service
-def test_jobs_that_cannot_be_read_fail_alone(tmp_path):
-    """Whatever stands in rows of jobs, the server starts, and every other job is as before."""
+def test_only_jobs_with_unreadable_rows_fail(tmp_path):
+    """The server starts although rows of some jobs are invalid, and all other jobs are unchanged."""
     folder = unpacked(NAMES[-1], tmp_path)
     before = states(folder)
     waiting = [job_id for job_id, state in before.items() if state == "queued"]
@@ -131,7 +131,7 @@ def test_jobs_that_cannot_be_read_fail_alone(tmp_path):
         connection.execute(ends, ('{"code": "LATER", "message": "why"}', failed, "failed"))
         connection.execute("UPDATE events SET sequence = 'x' WHERE job_id = ? AND sequence = 1", running[:1])
         connection.execute("UPDATE blobs SET size = 'x' WHERE sha256 = (SELECT MIN(sha256) FROM blobs)")
-    with ServerProcess("--data", str(folder), "--threads", "1", "--keep-days", FOR_EVER) as server:
+    with ServerProcess("--data", str(folder), "--threads", "1", "--keep-days", HUNDRED_YEARS) as server:
         for job_id in before:
             watched(server, job_id)
         found = listed(server)

@@ -1,4 +1,4 @@
-"""What errors of the storage mean."""
+"""The classification of storage errors: storage unavailable, storage full, or a bug."""
 
 import errno
 import sqlite3
@@ -10,7 +10,7 @@ from gramophone_server.storage.errors import StorageAwayError, StorageFullError,
 
 
 def raised(statement: str) -> sa.exc.SQLAlchemyError:
-    """What SQLite really raises for a statement."""
+    """Returns the error that SQLite raises for a statement."""
     engine = sa.create_engine("sqlite://")
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE t (x INTEGER PRIMARY KEY)")
@@ -20,20 +20,21 @@ def raised(statement: str) -> sa.exc.SQLAlchemyError:
     return caught.value
 
 
-class Orig(Exception):
-    """An error of a server's driver."""
+class DriverError(Exception):
+    """An error of a database driver with an SQLSTATE."""
 
     def __init__(self, message: str, sqlstate: str | None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
 
 
-def of_server(kind: type[sa.exc.DBAPIError], sqlstate: str | None, message: str = "message") -> sa.exc.DBAPIError:
-    return kind("SELECT", None, Orig(message, sqlstate))
+def server_error(kind: type[sa.exc.DBAPIError], sqlstate: str | None, message: str = "message") -> sa.exc.DBAPIError:
+    """Returns the SQLAlchemy error for an error of a PostgreSQL server."""
+    return kind("SELECT", None, DriverError(message, sqlstate))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_no_room_is_no_room(number):
+def test_a_full_disk_is_trouble_full(number):
     trouble = trouble_of(OSError(number, "No space left on device", "/a/path"))
     assert trouble == Trouble("No space left on device", full=True)
     assert "/a/path" in trouble.detail
@@ -41,18 +42,18 @@ def test_no_room_is_no_room(number):
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.EMFILE, errno.EROFS, errno.ESTALE, errno.EACCES])
-def test_what_else_a_file_says_is_trouble(number):
+def test_other_file_errors_are_trouble(number):
     assert trouble_of(OSError(number, "why")) == Trouble("why")
     assert isinstance(storage_error(OSError(number, "x")), StorageAwayError)
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO t VALUES (1)", "SELECT ? FROM t"])
-def test_mistakes_are_not_trouble(statement):
+def test_bugs_are_not_trouble(statement):
     assert trouble_of(raised(statement)) is None
     assert trouble_of(ValueError("A string cannot contain NUL")) is None
 
 
-def test_tables_that_are_not_there_are_trouble():
+def test_a_missing_table_is_trouble():
     assert trouble_of(raised("SELECT * FROM u")) == Trouble("no such table: u")
 
 
@@ -69,18 +70,18 @@ def test_tables_that_are_not_there_are_trouble():
         (sa.exc.IntegrityError, "23505", None),
     ],
 )
-def test_what_a_server_says(kind, sqlstate, expected):
-    assert trouble_of(of_server(kind, sqlstate)) == expected
+def test_errors_of_a_database_server(kind, sqlstate, expected):
+    assert trouble_of(server_error(kind, sqlstate)) == expected
 
 
-def test_addresses_are_for_the_log_alone():
-    trouble = trouble_of(of_server(sa.exc.OperationalError, None, "connection to server at 10.0.0.7 failed"))
+def test_addresses_are_only_in_the_detail_for_the_log():
+    trouble = trouble_of(server_error(sa.exc.OperationalError, None, "connection to server at 10.0.0.7 failed"))
     assert trouble is not None
     assert "10.0.0.7" not in trouble.reason
     assert "10.0.0.7" in trouble.detail
 
 
-def test_a_full_sqlite_is_full(tmp_path):
+def test_a_full_sqlite_database_is_trouble_full(tmp_path):
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'db'}")
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE t (x BLOB)")

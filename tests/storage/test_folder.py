@@ -1,4 +1,4 @@
-"""The folder of a server's jobs."""
+"""The data folder of a server."""
 
 import os
 import stat
@@ -9,8 +9,8 @@ import pytest
 from gramophone_server.storage.folder import DataFolder
 
 
-@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions")
-def test_it_is_its_owners_alone(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has these permissions")
+def test_only_the_owner_can_read_the_data_folder(tmp_path: Path) -> None:
     for folder in (DataFolder(tmp_path / "jobs"), DataFolder(None)):
         assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
         folder.close()

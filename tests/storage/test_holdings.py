@@ -1,4 +1,4 @@
-"""What goes first when there has to be room."""
+"""The order in which uploads and jobs are evicted to make room."""
 
 from gramophone_server.storage.holdings import Holdings, Thing
 
@@ -14,10 +14,11 @@ def job(owner: str, key: str, *names: str) -> Thing:
 
 
 def gone(holdings: Holdings) -> list[str]:
-    return [thing.key for thing in holdings.gone]
+    """The keys of the evicted uploads and jobs, in order."""
+    return [evicted.key for evicted in holdings.gone]
 
 
-def test_a_file_counts_once_for_each_client_who_has_it():
+def test_a_file_counts_once_for_each_client_that_holds_it():
     holdings = Holdings(SIZES, [job("me", "1", "a", "b"), job("me", "2", "a", "c"), upload("you", "b")])
     assert holdings.total == 1 + 2 + 3
     assert holdings.held("me") == 6
@@ -25,7 +26,7 @@ def test_a_file_counts_once_for_each_client_who_has_it():
     assert holdings.held("nobody") == 0
 
 
-def test_whoever_holds_most_loses_first_and_the_oldest_of_it():
+def test_the_oldest_of_the_client_that_holds_most_is_evicted_first():
     things = [job("me", "1", "d"), upload("you", "a"), upload("you", "b"), upload("you", "c")]
     holdings = Holdings(SIZES, things)
     assert holdings.fit(7)
@@ -33,7 +34,7 @@ def test_whoever_holds_most_loses_first_and_the_oldest_of_it():
     assert (holdings.total, holdings.held("you")) == (7, 3)
 
 
-def test_of_uploads_and_jobs_those_go_that_take_more():
+def test_the_larger_of_uploads_and_jobs_is_evicted_first():
     holdings = Holdings(SIZES, [job("me", "1", "a"), job("me", "2", "b"), upload("me", "c"), upload("me", "d")])
     assert holdings.fit_client("me", 3)
     assert gone(holdings) == ["c", "d"]
@@ -41,14 +42,14 @@ def test_of_uploads_and_jobs_those_go_that_take_more():
     assert gone(holdings) == ["c", "d", "1", "2"]
 
 
-def test_what_many_jobs_share_makes_nobody_large():
+def test_a_file_shared_by_many_jobs_counts_once():
     things = [*(job("me", str(i), "d") for i in range(50)), upload("you", "a"), upload("you", "b"), upload("you", "c")]
     holdings = Holdings(SIZES, things)
     assert holdings.fit(8)
     assert gone(holdings) == ["a", "b"]
 
 
-def test_jobs_that_have_not_ended_lose_nothing():
+def test_files_of_unfinished_jobs_are_not_evicted():
     holdings = Holdings(SIZES, [upload("me", "a")], [("me", "big"), ("you", "d")])
     assert not holdings.fit(50)
     assert gone(holdings) == ["a"]
@@ -56,5 +57,5 @@ def test_jobs_that_have_not_ended_lose_nothing():
     assert holdings.fit_client("you", 4)
 
 
-def test_nothing_is_held_at_first():
+def test_an_empty_store_fits_any_limit():
     assert Holdings({}, []).fit(0)

@@ -1,3 +1,5 @@
+"""Ids of jobs: order, uniqueness, and validation."""
+
 import time
 
 import pytest
@@ -13,7 +15,7 @@ def test_ids_sort_by_age_and_are_all_different():
     assert abs(int(made[0][:14], 16) / 1e6 - time.time()) < 10
 
 
-def test_a_clock_that_is_put_back_does_not_put_new_jobs_before_old_ones(monkeypatch):
+def test_new_ids_follow_old_ones_when_the_clock_is_set_back(monkeypatch):
     ids = JobIds()
     before = ids.next()
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
@@ -24,12 +26,12 @@ def test_a_clock_that_is_put_back_does_not_put_new_jobs_before_old_ones(monkeypa
 
 
 @pytest.mark.parametrize("of", [None, "0001", "f" * 30, "\0" * 30])
-def test_what_is_no_id_of_ours_is_not_followed(of):
+def test_an_invalid_id_is_not_followed(of):
     ids = JobIds()
     ids.follow(of)
     assert abs(int(ids.next()[:14], 16) / 1e6 - time.time()) < 10
 
 
 @pytest.mark.parametrize("text", ["", "0" * 29, "0" * 31, "0" * 29 + "G", "0" * 29 + "\0", "0" * 30 + "\n", "é" * 30])
-def test_what_cannot_be_an_id(text):
+def test_invalid_ids(text):
     assert not is_job_id(text)

@@ -1,4 +1,4 @@
-"""A job's history: bounded, in order, and never without its states."""
+"""A job's history: bounded, ordered, and with all states; and what watchers see of it."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ def progress(iteration: int, preview: EncodedPicture | None = None) -> Progress:
 
 
 def make() -> Job:
-    job = Job("id", None)  # type: ignore[arg-type] # the history does not look at the spec
+    job = Job("id", None)  # type: ignore[arg-type] # the history does not use the spec
     job.queue()
     return job
 
@@ -23,10 +23,11 @@ def end(job: Job, outcome: Failure | None = None) -> None:
 
 
 def iterations(job: Job, after: int = 0) -> list[int]:
+    """The iterations of the progress events in the history."""
     return [e.detail.iteration for e in job.history(after) if isinstance(e.detail, Progress)]
 
 
-async def test_what_is_held_of_the_progress_is_bounded():
+async def test_the_number_of_progress_events_in_memory_is_bounded():
     job = make()
     job.start()
     for i in range(1, 10_001):
@@ -39,7 +40,7 @@ async def test_what_is_held_of_the_progress_is_bounded():
     assert job.history()[-1].sequence == 10_002
 
 
-async def test_it_knows_whether_it_holds_all_that_was_missed():
+async def test_holds_all_after_says_whether_all_missed_events_are_in_memory():
     job = make()
     job.start()
     for i in range(1, 201):
@@ -53,7 +54,7 @@ async def test_it_knows_whether_it_holds_all_that_was_missed():
     assert not job.holds_all_after(first - 2)
 
 
-async def test_the_latest_preview_is_kept_beside_newer_progress():
+async def test_only_the_latest_preview_is_kept():
     job = make()
     job.start()
     job.report(progress(1, PREVIEW))
@@ -64,7 +65,7 @@ async def test_the_latest_preview_is_kept_beside_newer_progress():
     assert previews == [None, PREVIEW, None]
 
 
-async def test_the_first_ending_stays():
+async def test_the_first_end_of_a_job_is_final():
     job = make()
     job.start()
     end(job)
@@ -75,7 +76,7 @@ async def test_the_first_ending_stays():
     assert iterations(job) == []
 
 
-async def test_a_job_that_is_queued_again_numbers_on_and_keeps_its_first_start():
+async def test_a_requeued_job_continues_its_sequence_and_keeps_its_first_start():
     job = make()
     job.start()
     began = job.start_time
@@ -86,7 +87,7 @@ async def test_a_job_that_is_queued_again_numbers_on_and_keeps_its_first_start()
     assert (job.attempts, job.start_time) == (2, began)
 
 
-async def test_watching_ends_without_a_final_event_when_the_server_leaves():
+async def test_watching_ends_without_a_final_event_when_the_server_stops():
     job = make()
     watcher = job.watch()
     assert (await anext(watcher)).state is State.QUEUED
@@ -96,7 +97,7 @@ async def test_watching_ends_without_a_final_event_when_the_server_leaves():
     assert await asyncio.wait_for(waiting, 5) is None
 
 
-async def test_a_watcher_that_keeps_up_sees_everything():
+async def test_a_fast_watcher_sees_all_events():
     job = make()
     seen = []
 
@@ -117,7 +118,7 @@ async def test_a_watcher_that_keeps_up_sees_everything():
     assert seen[-1].state is State.FAILED
 
 
-async def test_a_slow_watcher_goes_from_the_old_straight_to_the_latest():
+async def test_a_slow_watcher_skips_to_the_latest_progress():
     job = make()
     job.start()
     watcher = job.watch()
@@ -130,7 +131,7 @@ async def test_a_slow_watcher_goes_from_the_old_straight_to_the_latest():
     assert rest[1].detail == progress(1000)
 
 
-async def test_many_watchers_end_with_the_job():
+async def test_all_watchers_end_with_the_job():
     job = make()
 
     async def last() -> State:

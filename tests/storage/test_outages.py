@@ -1,4 +1,4 @@
-"""A store whose storage is away for some time; real outages are in tests/faults."""
+"""A store whose storage is unavailable for some time; tests/faults tests real outages."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ from gramophone_server.storage.store import JobStore
 from .stores import events, make, opened, progress, result, spec_of
 
 
-def lost(*_: object) -> None:
+def lose_connection(*_: object) -> None:
     raise sa.exc.OperationalError("COMMIT", None, Exception("the connection was lost"))
 
 
 @contextmanager
 def away(folder: Path) -> Iterator[None]:
-    """The folder of blobs has another name: jobs with pictures and results cannot be written."""
+    """Renames the folder of blobs, so that jobs with pictures and results cannot be written."""
     (folder / "blobs").rename(folder / "elsewhere")
     try:
         yield
@@ -33,15 +33,15 @@ def away(folder: Path) -> Iterator[None]:
         (folder / "elsewhere").rename(folder / "blobs")
 
 
-def after(archive: Any, name: str, times: int) -> Callable[..., Any]:
-    """A method of an archive that does its work and then, so many times, loses its connection."""
+def failing_after(archive: Any, name: str, times: int) -> Callable[..., Any]:
+    """Returns the method, changed to do its work and then lose the connection, the first `times` times."""
     method, left = getattr(archive, name), [times]
 
     def work(*args: Any) -> Any:
         done = method(*args)
         left[0] -= 1
         if left[0] >= 0:
-            lost()
+            lose_connection()
         return done
 
     return work
@@ -54,7 +54,7 @@ async def running(store: JobStore, number: int) -> Job:
     return job
 
 
-async def test_an_end_waits_until_it_can_be_written(tmp_path):
+async def test_the_end_of_a_job_waits_until_it_can_be_written(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         watcher = asyncio.create_task(anext(event async for event in job.watch() if event.state.final))
@@ -75,7 +75,7 @@ async def test_an_end_waits_until_it_can_be_written(tmp_path):
         assert (await store.get("0001")).outcome.image.data == b"picture"
 
 
-async def test_an_end_that_waits_when_the_server_leaves_is_the_next_ones(tmp_path):
+async def test_a_job_whose_end_was_not_written_is_unfinished_for_the_next_server(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         with away(tmp_path):
@@ -87,17 +87,17 @@ async def test_an_end_that_waits_when_the_server_leaves_is_the_next_ones(tmp_pat
         assert [job.id for job in unfinished] == ["0001"]
 
 
-async def test_an_end_whose_commit_was_lost_is_written_once(tmp_path, monkeypatch):
+async def test_an_end_whose_commit_lost_its_connection_is_written_once(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
-        monkeypatch.setattr(store._archive, "end", after(store._archive, "end", 2))
+        monkeypatch.setattr(store._archive, "end", failing_after(store._archive, "end", 2))
         async with asyncio.timeout(5):
             await store.end(job, result())
         assert job.state is State.SUCCEEDED
         assert [e.state for e in await events(store, job)] == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
 
 
-async def test_an_end_that_can_never_be_written_becomes_a_failure(tmp_path, monkeypatch):
+async def test_a_result_that_cannot_be_written_becomes_a_failure(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         end = store._archive.end
@@ -113,7 +113,7 @@ async def test_an_end_that_can_never_be_written_becomes_a_failure(tmp_path, monk
         assert job.outcome.code == "INTERNAL"
 
 
-async def test_a_submission_is_refused_and_can_come_again(tmp_path):
+async def test_a_refused_submission_can_be_repeated(tmp_path):
     async with opened(tmp_path) as (store, _):
         with away(tmp_path), pytest.raises(StorageAwayError):
             await store.add(make(1, request_id="r"), spec_of(b"abc"))
@@ -123,18 +123,18 @@ async def test_a_submission_is_refused_and_can_come_again(tmp_path):
         assert (await store.submitted_as("", "r")).id == "0002"
 
 
-async def test_a_submission_whose_commit_was_lost_for_a_moment_is_one_job(tmp_path, monkeypatch):
+async def test_a_submission_whose_commit_lost_its_connection_is_one_job(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
-        monkeypatch.setattr(store._archive, "add", after(store._archive, "add", 1))
+        monkeypatch.setattr(store._archive, "add", failing_after(store._archive, "add", 1))
         await store.add(make(1, request_id="r"), spec_of(b"abc"))
         assert [job.id for job in await store.find(Query(9))] == ["0001"]
         assert not store._doubted
 
 
-async def test_a_submission_that_was_refused_is_not_there_though_its_commit_went_through(tmp_path, monkeypatch):
+async def test_a_refused_submission_is_removed_even_if_its_commit_succeeded(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
         monkeypatch.setattr("gramophone_server.storage.access.PATIENCE", 0.0)
-        monkeypatch.setattr(store._archive, "add", after(store._archive, "add", 1))
+        monkeypatch.setattr(store._archive, "add", failing_after(store._archive, "add", 1))
         with pytest.raises(StorageAwayError):
             await store.add(make(1), spec_of(b"abc"))
         await store.condition.good()
@@ -142,27 +142,27 @@ async def test_a_submission_that_was_refused_is_not_there_though_its_commit_went
         assert list((tmp_path / "blobs").glob("*/*")) == []
 
 
-async def test_events_wait_and_none_is_lost(tmp_path, monkeypatch):
+async def test_events_are_kept_until_they_can_be_written(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         await store.flush()
         record, good = store._archive.record, False
 
-        def sometimes(news: Any) -> None:
+        def record_if_good(news: Any) -> None:
             if not good:
-                lost()
+                lose_connection()
             record(news)
 
-        monkeypatch.setattr(store._archive, "record", sometimes)
-        monkeypatch.setattr(store._archive, "events", lost)
+        monkeypatch.setattr(store._archive, "record", record_if_good)
+        monkeypatch.setattr(store._archive, "events", lose_connection)
         for iteration in range(1, 1001):
             store.record(job, job.report(progress(iteration)))
         await store.flush()
-        # A watcher of a live job sees all that is held.
+        # A watcher of an unfinished job also sees events that are not written yet.
         seen = [e.detail.iteration for e in await events(store, job) if isinstance(e.detail, Progress)]
         assert seen == list(range(1, 1001))
         monkeypatch.undo()
-        monkeypatch.setattr(store._archive, "record", sometimes)
+        monkeypatch.setattr(store._archive, "record", record_if_good)
         good = True
         await store.condition.good()
         await store.end(job, None)
@@ -171,11 +171,11 @@ async def test_events_wait_and_none_is_lost(tmp_path, monkeypatch):
         assert [e.detail.iteration for e in history if isinstance(e.detail, Progress)] == list(range(1, 1001))
 
 
-async def test_of_very_many_events_reports_are_thinned_and_states_stay(tmp_path, monkeypatch):
+async def test_too_many_unwritten_progress_events_are_thinned_out_but_states_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("gramophone_server.storage.news._MOST_NEWS", 100)
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
-        monkeypatch.setattr(store._archive, "record", lost)
+        monkeypatch.setattr(store._archive, "record", lose_connection)
         for iteration in range(1, 1001):
             store.record(job, job.report(progress(iteration)))
             if iteration % 50 == 0:
@@ -184,7 +184,7 @@ async def test_of_very_many_events_reports_are_thinned_and_states_stay(tmp_path,
         assert store._news._waiting[0][1].state is State.RUNNING and store._news._waiting[0][1].detail is None
 
 
-async def test_a_full_disk_refuses_and_is_no_trouble(tmp_path, monkeypatch):
+async def test_a_full_disk_refuses_submissions_and_is_not_reported_as_trouble(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
 
         def full(*_: object) -> None:
@@ -196,7 +196,7 @@ async def test_a_full_disk_refuses_and_is_no_trouble(tmp_path, monkeypatch):
         assert store.condition.trouble is None
 
 
-async def test_a_full_disk_costs_the_checkpoint_before_the_result(tmp_path, monkeypatch):
+async def test_a_checkpoint_is_deleted_to_make_room_for_the_result(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         checkpoint = store.folder.checkpoint(job.id)
@@ -214,7 +214,7 @@ async def test_a_full_disk_costs_the_checkpoint_before_the_result(tmp_path, monk
         assert store.condition.trouble is None
 
 
-async def test_what_cannot_be_deleted_now_is_deleted_later(tmp_path, monkeypatch):
+async def test_a_failed_deletion_is_repeated_later(tmp_path, monkeypatch):
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         await store.end(job, Failure("INTERNAL", "why"))
@@ -225,7 +225,7 @@ async def test_what_cannot_be_deleted_now_is_deleted_later(tmp_path, monkeypatch
         assert list((tmp_path / "blobs").glob("*/*")) == []
 
 
-async def test_a_folder_whose_pictures_are_gone_is_not_begun_anew(tmp_path):
+async def test_a_data_folder_without_its_pictures_is_refused(tmp_path):
     async with opened(tmp_path) as (store, _):
         await store.add(make(1), spec_of(b"abc"))
     (tmp_path / "blobs").rename(tmp_path / "elsewhere")

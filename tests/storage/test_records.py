@@ -1,4 +1,4 @@
-"""A row that cannot be read is that job's trouble alone."""
+"""An unreadable row affects only its own job."""
 
 import json
 import logging
@@ -22,13 +22,13 @@ from .stores import events, make, opened, result, run, spec_of
 pytestmark = pytest.mark.usefixtures("each_database")
 
 
-def lacks(text: str, field: str) -> str:
+def without(text: str, field: str) -> str:
     values = json.loads(text)
     del values[field]
     return json.dumps(values)
 
 
-def has(text: str, **fields: Any) -> str:
+def with_fields(text: str, **fields: Any) -> str:
     return json.dumps(json.loads(text) | fields)
 
 
@@ -37,22 +37,22 @@ def options_of(text: str) -> str:
 
 
 BROKEN = {
-    "lacks a field": lambda text: lacks(text, "levels"),
-    "has one more": lambda text: has(text, grain=3),
-    "another kind": lambda text: has(text, kind="sculpture"),
-    "null": lambda text: has(text, width=None),
-    "no version": lambda text: has(text, version="two"),
-    "half a character": lambda text: has(text, options=json.loads(has(options_of(text), model="\ud800"))),
-    "a picture that lacks a field": lambda text: has(text, content={"width": 3}),
+    "lacks a field": lambda text: without(text, "levels"),
+    "has an unknown field": lambda text: with_fields(text, grain=3),
+    "another kind": lambda text: with_fields(text, kind="sculpture"),
+    "null": lambda text: with_fields(text, width=None),
+    "invalid version": lambda text: with_fields(text, version="two"),
+    "lone surrogate": lambda text: with_fields(text, options=json.loads(with_fields(options_of(text), model="\ud800"))),
+    "a picture that lacks a field": lambda text: with_fields(text, content={"width": 3}),
     "no JSON": lambda text: text[:-1],
     "not an object": lambda text: "[]",
-    "deep": lambda text: "[" * 100_000,
+    "deeply nested": lambda text: "[" * 100_000,
     "empty": lambda text: "",
 }
 
 
 def change(folder: Path, job_id: str, **values: Any) -> None:
-    """Changes columns of a job's row; a function is given what is there."""
+    """Changes columns of a job's row; a function gets the old value and returns the new one."""
     engine = engine_of(folder)
     with engine.begin() as connection:
         row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one()
@@ -74,7 +74,7 @@ def engine_of(folder: Path) -> sa.Engine:
 
 
 async def fill(folder: Path) -> None:
-    """A job that has ended, one that waits, and one of each beside them."""
+    """Stores two ended jobs (0001, 0002) and two queued jobs (0003, 0004)."""
     async with opened(folder) as (store, _):
         for number in (1, 2):
             job = make(number)
@@ -85,7 +85,7 @@ async def fill(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_a_spec_that_cannot_be_read(tmp_path, how, caplog):
+async def test_a_job_with_an_unreadable_spec_fails(tmp_path, how, caplog):
     await fill(tmp_path)
     for job_id in ("0001", "0003"):
         change(tmp_path, job_id, spec=BROKEN[how])
@@ -93,7 +93,7 @@ async def test_a_spec_that_cannot_be_read(tmp_path, how, caplog):
         async with opened(tmp_path) as (store, unfinished):
             assert [job.id for job in unfinished] == ["0004"]
             assert [job.id for job in await store.find(Query(10))] == ["0004", "0003", "0002", "0001"]
-            # Of one that has ended, the result can be read.
+            # The result of an ended job can still be read.
             ended = await store.get("0001")
             assert ended.state is State.SUCCEEDED and ended.outcome.image.data == b"picture"
             assert ended.spec.kind == "style" and ended.spec.model == ended.spec.model
@@ -110,10 +110,10 @@ async def test_a_spec_that_cannot_be_read(tmp_path, how, caplog):
     assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
 
 
-async def test_a_spec_of_a_later_version(tmp_path):
+async def test_a_job_with_a_spec_of_a_later_version_fails(tmp_path):
     await fill(tmp_path)
     for job_id in ("0001", "0003"):
-        change(tmp_path, job_id, spec=lambda text: has(text, version=99, grain=3))
+        change(tmp_path, job_id, spec=lambda text: with_fields(text, version=99, grain=3))
     async with opened(tmp_path) as (store, unfinished):
         assert [job.id for job in unfinished] == ["0004"]
         assert (await store.get("0001")).state is State.SUCCEEDED
@@ -122,7 +122,7 @@ async def test_a_spec_of_a_later_version(tmp_path):
         assert failure.message.startswith("A later version of gramophone has stored the job: its spec is of version 99")
 
 
-async def test_a_row_that_cannot_be_read_in_a_way_that_nobody_thought_of(tmp_path, monkeypatch):
+async def test_a_job_fails_on_any_exception_while_its_row_is_read(tmp_path, monkeypatch):
     await fill(tmp_path)
     decode = codec.decode_spec
 
@@ -132,7 +132,7 @@ async def test_a_row_that_cannot_be_read_in_a_way_that_nobody_thought_of(tmp_pat
         return decode(text)
 
     for job_id in ("0001", "0003"):
-        change(tmp_path, job_id, spec=lambda text: has(text, grain=3))
+        change(tmp_path, job_id, spec=lambda text: with_fields(text, grain=3))
     monkeypatch.setattr(codec, "decode_spec", fail)
     async with opened(tmp_path) as (store, unfinished):
         assert [job.id for job in unfinished] == ["0004"]
@@ -143,7 +143,7 @@ async def test_a_row_that_cannot_be_read_in_a_way_that_nobody_thought_of(tmp_pat
         await store.delete(failed)
 
 
-async def test_an_old_job_that_cannot_be_read_is_kept_for_as_long_as_others(tmp_path):
+async def test_an_old_unreadable_job_is_kept_as_long_as_other_jobs(tmp_path):
     await fill(tmp_path)
     change(tmp_path, "0003", spec="{", create_time=1.0)
     async with opened(tmp_path) as (store, _):
@@ -151,7 +151,7 @@ async def test_an_old_job_that_cannot_be_read_is_kept_for_as_long_as_others(tmp_
         assert (await store.get("0003")).state is State.FAILED
 
 
-async def test_a_failure_to_read_is_kept(tmp_path):
+async def test_the_failure_of_an_unreadable_job_is_stored(tmp_path):
     await fill(tmp_path)
     change(tmp_path, "0003", spec="{")
     for _ in range(2):
@@ -161,9 +161,11 @@ async def test_a_failure_to_read_is_kept(tmp_path):
             assert job.id == "0003" and job.end_time is not None
 
 
-async def test_a_field_with_a_default_may_be_missing(tmp_path):
+async def test_a_missing_option_gets_its_default(tmp_path):
     await fill(tmp_path)
-    change(tmp_path, "0003", spec=lambda text: has(text, options=json.loads(lacks(options_of(text), "plateau"))))
+    change(
+        tmp_path, "0003", spec=lambda text: with_fields(text, options=json.loads(without(options_of(text), "plateau")))
+    )
     async with opened(tmp_path) as (_, unfinished):
         assert [job.id for job in unfinished] == ["0003", "0004"]
         assert unfinished[0].spec.options.plateau == 0
@@ -174,7 +176,7 @@ async def test_a_field_with_a_default_may_be_missing(tmp_path):
     ["{", "null", "[]", '{"image": 3}', '{"loss": "much"}', None],
     ids=["no JSON", "null", "list", "other fields", "other types", "nothing"],
 )
-async def test_an_end_that_cannot_be_read(tmp_path, detail):
+async def test_a_job_with_an_unreadable_end_is_failed(tmp_path, detail):
     await fill(tmp_path)
     change_event(tmp_path, "0001", 5, detail=detail)
     async with opened(tmp_path) as (store, _):
@@ -189,7 +191,7 @@ async def test_an_end_that_cannot_be_read(tmp_path, detail):
 
 
 @pytest.mark.parametrize("detail", ["{", '{"iteration": 1}', '{"iteration": -5, "iterations": 1e300}'])
-async def test_progress_that_cannot_be_read(tmp_path, detail):
+async def test_unreadable_progress_is_left_out(tmp_path, detail):
     await fill(tmp_path)
     for sequence in (3, 4):
         change_event(tmp_path, "0001", sequence, detail=detail)
@@ -202,7 +204,7 @@ async def test_progress_that_cannot_be_read(tmp_path, detail):
 
 
 @pytest.mark.parametrize("state", ["paused", "", "SUCCEEDED"])
-async def test_a_state_that_there_is_not(tmp_path, state):
+async def test_unknown_states_of_ended_and_queued_jobs(tmp_path, state):
     await fill(tmp_path)
     for job_id in ("0001", "0003"):
         change(tmp_path, job_id, state=state)
@@ -215,7 +217,7 @@ async def test_a_state_that_there_is_not(tmp_path, state):
         assert found["0003"] is State.FAILED
 
 
-async def test_a_job_without_any_event(tmp_path):
+async def test_a_job_without_events(tmp_path):
     await fill(tmp_path)
     engine = engine_of(tmp_path)
     with engine.begin() as connection:
@@ -227,7 +229,7 @@ async def test_a_job_without_any_event(tmp_path):
         assert job.state is State.FAILED and "no record" in job.outcome.message
 
 
-async def test_a_state_and_an_end_that_do_not_agree(tmp_path):
+async def test_the_events_have_precedence_over_the_state_of_the_row(tmp_path):
     await fill(tmp_path)
     change(tmp_path, "0001", state="running", end_time=None)
     async with opened(tmp_path) as (store, unfinished):
@@ -237,7 +239,7 @@ async def test_a_state_and_an_end_that_do_not_agree(tmp_path):
 
 
 @pytest.mark.parametrize("sequence", [2**30, 2**31 - 1, 2**63 - 1])
-async def test_a_sequence_that_nothing_can_follow(tmp_path, sequence):
+async def test_a_job_can_end_after_a_huge_sequence_number(tmp_path, sequence):
     await fill(tmp_path)
     change(tmp_path, "0004", spec="{")
     for job_id in ("0003", "0004"):
@@ -252,7 +254,7 @@ async def test_a_sequence_that_nothing_can_follow(tmp_path, sequence):
 
 
 @pytest.mark.usefixtures("in_folder")
-async def test_rows_that_only_sqlite_takes(tmp_path):
+async def test_invalid_values_that_only_sqlite_stores(tmp_path):
     await fill(tmp_path)
     engine = engine_of(tmp_path)
     with engine.begin() as connection:
@@ -273,8 +275,8 @@ async def test_rows_that_only_sqlite_takes(tmp_path):
 
 @pytest.mark.usefixtures("in_folder")
 @pytest.mark.parametrize("value", ["soon", b"\xff\xfe", 1e300, -5.0])
-async def test_columns_of_another_type(tmp_path, value):
-    """SQLite takes anything; PostgreSQL does not."""
+async def test_columns_with_values_of_another_type(tmp_path, value):
+    """SQLite stores values of any type; PostgreSQL does not."""
     await fill(tmp_path)
     columns = ("create_time", "end_time", "start_time", "attempts", "priority", "owner", "request_id", "model")
     engine = engine_of(tmp_path)

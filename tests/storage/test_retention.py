@@ -1,4 +1,4 @@
-"""What a store forgets, and what it keeps."""
+"""What a store deletes, and what it keeps."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from .stores import events, make, opened, pixels_of, progress, result, run, spec
 pytestmark = pytest.mark.usefixtures("each_database")
 
 
-async def test_deleting_removes_the_files_that_nothing_else_needs(tmp_path):
+async def test_deleting_a_job_removes_files_that_no_other_job_uses(tmp_path):
     async with opened(tmp_path) as (store, _):
         for number, pixels in ((1, b"one"), (2, b"two"), (3, b"two")):
             job = make(number)
@@ -35,9 +35,9 @@ async def test_deleting_removes_the_files_that_nothing_else_needs(tmp_path):
     [(Retention(3600, 1 << 30), ["0001"]), (Retention(1e9, 1500), ["0003", "0001"]), (Retention(1e9, 1 << 30), None)],
     ids=["age", "bytes", "neither"],
 )
-async def test_old_jobs_are_forgotten_but_never_unfinished_ones(tmp_path, retention, left):
+async def test_old_jobs_are_deleted_but_unfinished_jobs_are_not(tmp_path, retention, left):
     async with opened(tmp_path, retention=retention) as (store, _):
-        await asyncio.sleep(0.05)  # the round at the start
+        await asyncio.sleep(0.05)  # wait for the deletion at the start
         unfinished = make(1)
         await store.add(unfinished, spec_of(b"u" * 600))
         for number in (2, 3):
@@ -51,7 +51,7 @@ async def test_old_jobs_are_forgotten_but_never_unfinished_ones(tmp_path, retent
         assert [job.id for job in await store.find(Query(10))] == (left or ["0003", "0002", "0001"])
 
 
-async def test_uploads_belong_to_their_client_and_last_a_day(tmp_path):
+async def test_uploads_belong_to_their_client_and_are_kept_for_a_day(tmp_path):
     async with opened(tmp_path) as (store, _):
         name = await store.add_upload("me", b"file")
         assert name == hashlib.sha256(b"file").hexdigest()
@@ -69,7 +69,7 @@ async def test_uploads_belong_to_their_client_and_last_a_day(tmp_path):
         assert stored(tmp_path) == set()
 
 
-async def test_figures_of_a_long_job_are_kept_sparsely(tmp_path):
+async def test_progress_events_of_a_long_job_are_thinned_out(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))

@@ -1,4 +1,4 @@
-"""Jobs outlive the store that kept them."""
+"""The store of jobs: what it writes, what the next store finds, queries, and concurrent access."""
 
 import asyncio
 import gc
@@ -22,13 +22,13 @@ from .stores import events, make, opened, pixels_of, progress, result, run, spec
 pytestmark = pytest.mark.usefixtures("each_database")
 
 
-def kept(engine: sa.Engine) -> list[sa.Row]:
-    """The events that are in the database."""
+def written_events(engine: sa.Engine) -> list[sa.Row]:
+    """The events in the database."""
     with engine.connect() as connection:
         return list(connection.execute(sa.select(metadata.tables["events"])))
 
 
-async def test_an_ended_job_is_found_again_with_all_of_its_history(tmp_path):
+async def test_the_next_store_has_an_ended_job_with_its_history(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = make(1, owner="me", priority=3)
         await store.add(job, spec_of(b"abc"))
@@ -50,7 +50,7 @@ async def test_an_ended_job_is_found_again_with_all_of_its_history(tmp_path):
         assert [e.sequence for e in await events(store, job, after=900)] == list(range(901, 1004))
 
 
-async def test_unfinished_jobs_are_handed_on_those_that_ran_first(tmp_path):
+async def test_the_next_store_returns_unfinished_jobs_running_ones_first(tmp_path):
     async with opened(tmp_path) as (store, _):
         waiting, running, ended = make(1), make(2), make(3)
         for job in (waiting, running, ended):
@@ -69,8 +69,8 @@ async def test_unfinished_jobs_are_handed_on_those_that_ran_first(tmp_path):
         assert await store.get("0002") is running
 
 
-async def test_a_start_is_kept_at_once_and_figures_when_they_have_gathered(tmp_path, monkeypatch):
-    """So a server that is killed leaves word of whose attempts were whose."""
+async def test_a_start_is_written_at_once_and_progress_in_batches(tmp_path, monkeypatch):
+    """The start is written at once, so that a killed server does not lose the count of attempts."""
     monkeypatch.setattr("gramophone_server.storage.news._FLUSH_EVERY", 3600)
     async with opened(tmp_path) as (store, _):
         job = make(1)
@@ -78,19 +78,19 @@ async def test_a_start_is_kept_at_once_and_figures_when_they_have_gathered(tmp_p
         store.record(job, job.start())
         engine = open_engine(databases.of_folder(tmp_path) or f"sqlite:///{tmp_path / 'jobs.sqlite'}")
         try:
-            await asyncio.to_thread(wait_until, lambda: len(kept(engine)) == 2, "the start to be kept")
+            await asyncio.to_thread(wait_until, lambda: len(written_events(engine)) == 2, "the start to be written")
             store.record(job, job.report(progress(5)))
             await asyncio.sleep(0.1)
-            assert len(kept(engine)) == 2
+            assert len(written_events(engine)) == 2
             await store.flush()
-            assert len(kept(engine)) == 3
+            assert len(written_events(engine)) == 3
         finally:
             engine.dispose()
 
 
 @pytest.mark.usefixtures("in_folder")
-async def test_numbers_go_on_beyond_what_was_seen_but_never_written(tmp_path):
-    """As after a kill: what waits to be written is lost with the process."""
+async def test_sequence_numbers_continue_after_events_that_were_seen_but_not_written(tmp_path):
+    """The copy of the folder is as after a kill: unwritten events are lost with the process."""
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))
@@ -104,7 +104,7 @@ async def test_numbers_go_on_beyond_what_was_seen_but_never_written(tmp_path):
         assert job.queue().sequence > last_seen
 
 
-async def test_a_submission_is_found_by_its_name_and_owner(tmp_path):
+async def test_a_submission_is_found_by_owner_and_request_id(tmp_path):
     async with opened(tmp_path) as (store, _):
         job = make(1, owner="me", request_id="r")
         await store.add(job, spec_of(b"abc"))
@@ -116,7 +116,7 @@ async def test_a_submission_is_found_by_its_name_and_owner(tmp_path):
         await store.add(make(3, owner="you", request_id="r"), spec_of(b"abc"))
 
 
-async def test_queries(tmp_path):
+async def test_queries_filter_and_order_jobs(tmp_path):
     async with opened(tmp_path) as (store, _):
         for number, owner in enumerate("abab", start=1):
             job = make(number, owner=owner, create_time=100.0 * number)
@@ -138,14 +138,14 @@ async def test_queries(tmp_path):
         assert [job.id for job in await store.find(Query(2))] == ["0004", "0003"]
 
 
-async def test_two_servers_do_not_share_a_folder(tmp_path):
+async def test_two_servers_cannot_share_a_folder(tmp_path):
     async with opened(tmp_path):
         with pytest.raises(DataFolderError, match="another server"):
             DataFolder(tmp_path)
     DataFolder(tmp_path).close()
 
 
-async def test_a_temporary_folder_goes_with_its_server():
+async def test_a_temporary_folder_is_removed_with_its_store():
     async with opened(None) as (store, _):
         await store.add(make(1), spec_of(b"abc"))
         folder = store.folder.path
@@ -154,8 +154,8 @@ async def test_a_temporary_folder_goes_with_its_server():
     assert not folder.exists()
 
 
-async def test_adding_is_quick(tmp_path):
-    """Not how quick: that each is on the disk does not hold up the loop."""
+async def test_adding_a_job_does_not_block_the_event_loop(tmp_path):
+    """Other tasks run while the job is written to the disk."""
     async with opened(tmp_path) as (store, _):
         beats = 0
 
@@ -172,26 +172,26 @@ async def test_adding_is_quick(tmp_path):
         beating.cancel()
 
 
-async def test_whoever_finds_a_job_at_once_finds_the_one_that_changes(tmp_path):
+async def test_get_returns_the_same_object_while_a_job_is_being_added(tmp_path):
     async with opened(tmp_path) as (store, _):
         for number in range(60):
             job = make(number)
             adding = asyncio.create_task(store.add(job, spec_of(b"abc")))
             await asyncio.sleep(0)
-            # As a client would that has its id from a list.
+            # A client can have the id from a list before `add` returns.
             while (found := await store.get(job.id)) is None:
                 pass
             assert found is job
             await adding
 
 
-async def test_a_job_that_is_deleted_while_it_is_read_has_its_end_all_the_same(tmp_path):
-    """Or whoever watches it would wait for one for ever."""
+async def test_a_job_deleted_while_it_is_read_has_its_end(tmp_path):
+    """Without its end, a watcher would wait forever."""
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))
         await run(store, job, 2, None)
-        # Nobody holds it any more, so that it is read from the disk.
+        # Free the job's object, so that the store reads the job from the database.
         del job
         gc.collect()
         deleted: list[str] = []

@@ -1,4 +1,4 @@
--- The tables as version 2 made them, the last without Alembic, for SQLite and PostgreSQL.
+-- The tables of version 2, the last version without Alembic, for SQLite and PostgreSQL.
 CREATE TABLE jobs (id VARCHAR(64) NOT NULL, owner VARCHAR(256) NOT NULL, request_id VARCHAR(128), request_sha256 VARCHAR(64) NOT NULL, priority INTEGER NOT NULL, kind VARCHAR(16) NOT NULL, model VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, attempts INTEGER NOT NULL, create_time FLOAT NOT NULL, start_time FLOAT, end_time FLOAT, spec TEXT NOT NULL, PRIMARY KEY (id), UNIQUE (owner, request_id));
 CREATE TABLE blobs (sha256 VARCHAR(64) NOT NULL, size BIGINT NOT NULL, PRIMARY KEY (sha256));
 CREATE TABLE events (job_id VARCHAR(64) NOT NULL, sequence BIGINT NOT NULL, time FLOAT NOT NULL, state VARCHAR(16) NOT NULL, detail TEXT, PRIMARY KEY (job_id, sequence), FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE);

@@ -1,4 +1,4 @@
-"""Jobs as a worker runs them, without a server or a worker process; in one thread, as small ones are quickest."""
+"""Runs jobs as a worker does, without a server or a worker process. One thread is fastest for small jobs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from tests.requests import read_job
 
 
 def prepare(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 32, **options: Any) -> PreparedJob:
-    """A job of drawn pictures, ready to run; `options` are those of `estimate_request`."""
+    """Prepares a job with generated pictures; `options` are those of `estimate_request`."""
     first = options.pop("content", png(seed=1))
     pictures = [first, options.pop("styles", png(seed=2))] if kind == "transfer" else [first]
     options = {"iterations": 6, "report_every": 6, **options}
@@ -27,12 +27,12 @@ def prepare(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 3
 
 
 def paint(kind: str = "transfer", **options: Any) -> Judged:
-    """What such a job makes."""
+    """Prepares and runs a job, and returns its result."""
     return finished(prepare(kind, **options))
 
 
 def finished(job: PreparedJob) -> Judged:
-    """What a job makes."""
+    """Runs a job to its end and returns its result."""
     with one_thread():
         for _ in job.synthesis:
             pass
@@ -41,7 +41,7 @@ def finished(job: PreparedJob) -> Judged:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Computes in one thread, which gives other bytes than two do."""
+    """Computes in one thread: the bytes of a result depend on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole, or not there."""
+"""Checkpoint files: saving, loading, a full disk, and files that are damaged or of another version."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from gramophone_server.worker.checkpoint import Checkpoint, load, save
 
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """Writes beyond so many bytes fail, as they do on a full disk."""
+    """Makes writes beyond `size` bytes of a file fail, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -28,7 +28,7 @@ def checkpoint(iteration: int = 7, side: int = 128) -> Checkpoint:
     return Checkpoint({"iteration": iteration, "canvas": torch.rand(1, 3, side, side)}, None, 0, 1.5)
 
 
-def test_there_and_back(tmp_path):
+def test_a_checkpoint_is_loaded_as_saved(tmp_path):
     path, there = tmp_path / "job.pt", checkpoint()
     save(path, there, "a job")
     back = load(path, "a job")
@@ -40,9 +40,9 @@ def test_there_and_back(tmp_path):
     assert load(tmp_path / "none.pt", "a job") is None
 
 
-# Small files fail when they are flushed, large ones in the middle of a tensor, where torch complains of something else.
+# A small file fails when it is flushed; a large one while a tensor is written, where torch raises another error.
 @pytest.mark.parametrize("side", [8, 256])
-def test_one_that_has_no_room_says_so_and_leaves_the_one_before(tmp_path: Path, side: int):
+def test_a_failed_save_raises_an_error_and_keeps_the_earlier_checkpoint(tmp_path: Path, side: int):
     path = tmp_path / "job.pt"
     save(path, checkpoint(1, side=4), "a job")
     with no_file_larger_than(2000), pytest.raises(OSError, match="File too large"):
@@ -53,7 +53,7 @@ def test_one_that_has_no_room_says_so_and_leaves_the_one_before(tmp_path: Path, 
     assert kept.state["iteration"] == 1
 
 
-def test_a_damaged_one_is_none(tmp_path):
+def test_a_damaged_checkpoint_is_ignored(tmp_path):
     path = tmp_path / "job.pt"
     save(path, checkpoint(), "a job")
     data = path.read_bytes()
@@ -72,7 +72,7 @@ def test_a_damaged_one_is_none(tmp_path):
     ],
     ids=["nothing", "a later format", "other fields", "a list"],
 )
-def test_one_of_another_version_is_none(tmp_path, values):
+def test_a_checkpoint_of_another_version_is_ignored(tmp_path, values):
     buffer = io.BytesIO()
     torch.save(values, buffer)
     path = tmp_path / "job.pt"

@@ -1,4 +1,4 @@
-"""Files come back, by other readers, as the pixels they were made of."""
+"""Encoded results and previews, read with other libraries."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ KINDS = [("png", 8), ("png", 16), ("tiff", 8), ("tiff", 16)]
 
 
 def picture(bit_depth: int) -> np.ndarray:
-    """Every pixel different, with the darkest and the brightest level; neither side a round number."""
+    """A random picture of 21x13 pixels with the darkest and the brightest level."""
     highest = (1 << bit_depth) - 1
     pixels = np.random.default_rng(0).integers(0, highest + 1, (13, 21, 3))
     pixels[0, 0], pixels[0, 1] = 0, highest
@@ -33,7 +33,7 @@ def result(format: str, bit_depth: int, recipe: dict[str, object] | None = None)
 
 
 def decoded(data: bytes, format: str) -> np.ndarray:
-    """The pixels of a PNG by pypng, of a TIFF by tifffile."""
+    """Decodes a PNG with pypng or a TIFF with tifffile."""
     if format == "tiff":
         return tifffile.imread(io.BytesIO(data))
     width, height, rows, _ = png.Reader(bytes=data).read()
@@ -41,14 +41,14 @@ def decoded(data: bytes, format: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
-def test_a_result_is_the_same_pixels(format, bit_depth):
+def test_a_result_has_the_same_pixels(format, bit_depth):
     got = decoded(result(format, bit_depth), format)
     assert got.dtype == picture(bit_depth).dtype
     assert np.array_equal(got, picture(bit_depth))
 
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
-def test_a_result_says_its_format_and_size(format, bit_depth):
+def test_a_result_has_its_format_and_size(format, bit_depth):
     spec = ResultOptions(format=format, bit_depth=bit_depth)
     encoded, _ = encode_result(picture(bit_depth), spec, RECIPE)
     assert (encoded.format, encoded.width, encoded.height) == (format, 21, 13)
@@ -58,48 +58,49 @@ def test_a_result_says_its_format_and_size(format, bit_depth):
 
 # Pillow does not read TIFFs of 16-bit colors.
 @pytest.mark.parametrize(("format", "bit_depth"), [("png", 8), ("png", 16), ("tiff", 8)])
-def test_a_result_carries_the_srgb_profile(format, bit_depth):
+def test_a_result_has_the_srgb_profile(format, bit_depth):
     with Image.open(io.BytesIO(result(format, bit_depth))) as image:
         assert image.info["icc_profile"] == srgb_profile()
 
 
-def test_a_16_bit_tiff_carries_the_srgb_profile():
+def test_a_16_bit_tiff_has_the_srgb_profile():
     with tifffile.TiffFile(io.BytesIO(result("tiff", 16))) as file:
         assert file.pages[0].tags["InterColorProfile"].value == srgb_profile()
 
 
-def test_the_profile_is_srgb_and_of_no_date():
+def test_the_profile_is_srgb_with_a_fixed_date():
     profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
     image = Image.fromarray(picture(8))
     there = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
     assert there is not None
     assert np.abs(np.asarray(there).astype(int) - picture(8)).max() <= 1
-    # Or the same job would make other bytes a second later. (Pillow's own creation_date knows no January.)
+    # A fixed date: otherwise the same job would make other bytes a second later. (Pillow's creation_date fails in
+    # January, so read the bytes.)
     assert struct.unpack_from(">6H", srgb_profile(), 24) == (2000, 1, 1, 0, 0, 0)
     assert profile.profile.profile_id == bytes(16)
 
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
-def test_the_same_pixels_and_recipe_are_the_same_bytes(format, bit_depth):
+def test_the_same_pixels_and_recipe_give_the_same_bytes(format, bit_depth):
     first = result(format, bit_depth)
     srgb_profile.cache_clear()
     assert result(format, bit_depth, dict(reversed(RECIPE.items()))) == first
 
 
 @pytest.mark.parametrize("bit_depth", [8, 16])
-def test_a_png_carries_its_recipe_in_a_text_chunk(bit_depth):
+def test_a_png_has_its_recipe_in_a_text_chunk(bit_depth):
     with Image.open(io.BytesIO(result("png", bit_depth))) as image:
         assert json.loads(image.text["gramophone"]) == RECIPE  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("bit_depth", [8, 16])
-def test_a_tiff_carries_its_recipe_in_its_description(bit_depth):
+def test_a_tiff_has_its_recipe_in_its_description(bit_depth):
     with tifffile.TiffFile(io.BytesIO(result("tiff", bit_depth))) as file:
         assert json.loads(file.pages[0].description) == RECIPE
 
 
 @pytest.mark.parametrize(("format", "bit_depth"), KINDS)
-def test_the_recipe_also_comes_beside_the_file(format, bit_depth):
+def test_the_recipe_is_also_returned_separately(format, bit_depth):
     _, text = encode_result(picture(bit_depth), ResultOptions(format=format, bit_depth=bit_depth), RECIPE)
     assert json.loads(text) == RECIPE
 
@@ -111,13 +112,13 @@ def test_the_chunks_of_a_16_bit_png_are_in_the_order_of_the_standard():
 
 
 def smooth() -> np.ndarray:
-    """40 rows of 64 pixels, whose colors lossy formats keep."""
+    """A smooth picture (40, 64, 3), which lossy formats change little."""
     y, x = np.mgrid[:40, :64]
     return np.stack([4 * x, 6 * y, 255 - 2 * x - 3 * y], axis=2).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("format", "tolerance"), [("png", 0), ("jpeg", 12), ("webp", 24)])
-def test_a_preview_that_is_small_enough_is_the_picture(format, tolerance):
+def test_a_preview_is_the_picture_if_it_is_small_enough(format, tolerance):
     preview = encode_preview(smooth(), 64, format)
     assert (preview.format, preview.width, preview.height) == (format, 64, 40)
     with Image.open(io.BytesIO(preview.data)) as image:

@@ -1,4 +1,4 @@
-"""What fails is told apart by what really failed."""
+"""The error codes of failures: lack of memory, and other errors."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from gramophone_server.worker.failures import failure_of
 
-# In a process of its own, that cannot have more than a little beyond what it has.
+# Runs in a separate process, whose address space is limited to 16 MiB more than it already uses.
 SCRIPT = """
 import resource, sys
 import numpy as np, psutil, torch
@@ -33,15 +33,15 @@ except Exception as error:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process's memory are kept on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces RLIMIT_AS")
 @pytest.mark.parametrize("library", ["onnxruntime", "torch"])
-def test_running_out_of_memory_is_what_it_is_called_whoever_ran_out(library):
+def test_lack_of_memory_is_resource_exhausted_in_both_libraries(library):
     done = subprocess.run([sys.executable, "-c", SCRIPT, library], capture_output=True, text=True)
     assert done.stdout.strip() == "RESOURCE_EXHAUSTED", done.stderr
 
 
-def test_what_onednn_says_of_no_memory_is_told_from_what_it_cannot_do():
-    """Which of its allocations fails is chance; these are its words, as torch passes them on."""
+def test_onednn_errors_for_lack_of_memory_and_for_unsupported_operations():
+    """Which allocation of oneDNN fails is random, so this test uses oneDNN's messages as torch raises them."""
     assert failure_of(RuntimeError("could not create a primitive")).code == "RESOURCE_EXHAUSTED"
     unable = failure_of(RuntimeError("could not create a primitive descriptor for a matmul primitive"))
     assert (unable.code, "descriptor" in unable.message) == ("INTERNAL", True)

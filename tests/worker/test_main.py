@@ -1,4 +1,4 @@
-"""A worker's process is set up by the first message over its pipe."""
+"""The process of a worker gets its settings as the first message over its pipe."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from tests.harness import ServerProcess, run, style_request
 pytestmark = pytest.mark.service
 
 
-def test_settings_come_over_the_pipe() -> None:
+def test_settings_are_sent_over_the_pipe() -> None:
     with ServerProcess("--threads", "1", "--log-level", "debug", "--checkpoint-every", "7") as server:
         recipe = json.loads(run(server, style_request()).recipe_json)
         (worker,) = server.workers()
@@ -22,7 +22,7 @@ def test_settings_come_over_the_pipe() -> None:
     assert descriptor.isdigit()
 
 
-def test_a_worker_whose_front_has_gone_leaves_at_once() -> None:
+def test_a_worker_exits_at_once_when_its_front_has_exited() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         ours.close()

@@ -1,4 +1,4 @@
-"""A margin makes the canvas larger; what lies on it goes on as its mirror image, and only the middle is kept."""
+"""A margin enlarges the canvas; pictures on the canvas are extended by reflection, and the result is cropped."""
 
 import io
 from typing import Any
@@ -17,7 +17,7 @@ from .painting import finished, one_thread, paint, prepare
 
 SIDE = 48
 GROWN = SIDE + 2 * PIXELS
-# Styles are looked at in the size of the canvas; here in that of the smaller one.
+# A style is scaled to the size of the canvas; this factor gives it the size of the canvas without margin.
 SCALE = SIDE / GROWN
 LARGE = Style(png(seed=2), scale=SCALE)
 HALF = np.repeat([[0, 255]], SIDE, axis=0).repeat(SIDE // 2, axis=1).astype(np.uint8)
@@ -28,18 +28,20 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def grown(picture: np.ndarray) -> Image.Image:
+    """Extends a picture by the margin, by reflection."""
     around = [(PIXELS, PIXELS)] * 2 + [(0, 0)] * (picture.ndim - 2)
     return Image.fromarray(np.pad(picture, around, mode="reflect"))
 
 
 def inside(picture: np.ndarray) -> np.ndarray:
+    """Crops the margin."""
     return picture[PIXELS:-PIXELS, PIXELS:-PIXELS]
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"init": "image"}, {"color": "luminance"}, {"bit_depth": 16}, {"tile_size": 64}]
 )
-def test_it_is_the_middle_of_a_larger_picture(options: dict[str, Any]) -> None:
+def test_a_job_with_a_margin_equals_the_middle_of_a_larger_job(options: dict[str, Any]) -> None:
     content, start = pixels(png(SIDE, SIDE, seed=5)), pixels(png(SIDE, SIDE, seed=6))
     small: dict[str, Any] = options | ({"init": Image.fromarray(start)} if options.get("init") else {})
     large: dict[str, Any] = options | ({"init": grown(start)} if options.get("init") else {})
@@ -50,7 +52,7 @@ def test_it_is_the_middle_of_a_larger_picture(options: dict[str, Any]) -> None:
     assert got.loss == expected.loss
 
 
-def test_masks_go_on_too() -> None:
+def test_masks_are_extended_too() -> None:
     def styles(mask: Image.Image, scale: float) -> list[Style]:
         return [Style(png(seed=2), mask=mask, scale=scale), Style(png(seed=3), scale=scale)]
 
@@ -61,7 +63,7 @@ def test_masks_go_on_too() -> None:
     assert np.array_equal(got.picture, inside(expected.picture))
 
 
-def test_previews_of_all_levels_have_the_shape_that_was_asked_for() -> None:
+def test_previews_of_all_levels_are_cropped() -> None:
     job = prepare(size=128, scales=3, iterations=24, report_every=2, padding="margin")
     with one_thread():
         shapes = {job.preview(frame).shape for frame in job.synthesis}
@@ -69,18 +71,18 @@ def test_previews_of_all_levels_have_the_shape_that_was_asked_for() -> None:
     assert finished(job).picture.shape == (128, 128, 3)
 
 
-def test_pictures_without_pixels_grow_too() -> None:
+def test_the_sizes_of_pictures_without_pixels_are_extended() -> None:
     mask = Mask(64, 64, b"", "1" * 64)
     spec = make_spec(padding="margin", content=PICTURE, init_image=PICTURE, styles=(StylePicture(PICTURE, 1.0, mask),))
     large = with_margin(spec)
     assert (large.width, large.height, large.levels[-1]) == (80, 80, LevelSpec(80, 80, 10))
     assert large.content is not None and large.init_image is not None and large.styles[0].mask is not None
     assert {(part.width, part.height) for part in (large.content, large.init_image, large.styles[0].mask)} == {(80, 80)}
-    assert large.styles[0].picture == PICTURE, "a style does not lie on the canvas"
-    assert large.content.sha256 != PICTURE.sha256, "its features are others"
+    assert large.styles[0].picture == PICTURE, "a style is not on the canvas"
+    assert large.content.sha256 != PICTURE.sha256, "the extended picture has other features"
 
 
-def test_other_paddings_have_none() -> None:
+def test_other_paddings_have_no_margin() -> None:
     spec, picture = make_spec(), np.zeros((64, 64, 3), np.uint8)
     assert with_margin(spec) is spec
     assert without_margin(picture, spec) is picture

@@ -1,4 +1,4 @@
-"""How often a job reports."""
+"""The pause between two reports of a job."""
 
 import pytest
 
@@ -6,5 +6,5 @@ from gramophone_server.worker.pace import pause
 
 
 @pytest.mark.parametrize(("age", "seconds"), [(0, 0.5), (10, 0.5), (20, 1), (30, 1.5), (40, 2), (86_400, 2)])
-def test_reports_grow_rarer_with_a_jobs_age_but_never_rare(age, seconds):
+def test_the_pause_grows_with_the_age_of_a_job_up_to_2_seconds(age, seconds):
     assert pause(age) == pytest.approx(seconds)

@@ -1,4 +1,4 @@
-"""How jobs are run in the memory there is."""
+"""Plans that make jobs fit into the available memory: tiles, and the history in host memory."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -32,7 +32,7 @@ def in_tiles(manifest: Manifest, side: int, **fields: Any) -> Plan:
     return plan(job(tile_size=side, **fields), manifest, CPU, PLENTY)
 
 
-def test_a_job_runs_whole_if_there_is_memory(manifest):
+def test_a_job_runs_without_tiles_if_it_fits(manifest):
     got = plan(job(), manifest, CPU, PLENTY)
     assert got.tile is None
     assert got.fits
@@ -41,26 +41,26 @@ def test_a_job_runs_whole_if_there_is_memory(manifest):
 def test_a_job_runs_in_the_largest_tiles_that_fit(manifest):
     whole = plan(job(), manifest, CPU, PLENTY)
     for side in (512, 256, 128):
-        # Enough for these tiles, with the margin, and not for what is a step larger.
+        # Enough memory for these tiles with the reserve, but not for the next larger tiles.
         got = plan(job(), manifest, CPU, int(in_tiles(manifest, side).bytes * 1.06))
         assert got.fits
         assert got.bytes == in_tiles(manifest, side).bytes < whole.bytes
         assert side <= got.tile < 2 * side
 
 
-def test_a_little_is_kept_free(manifest):
+def test_a_plan_keeps_a_reserve_of_memory(manifest):
     needed = plan(job(), manifest, CPU, PLENTY).bytes
     assert plan(job(), manifest, CPU, needed).tile is not None
     assert plan(job(), manifest, CPU, int(needed * 1.1)).tile is None
 
 
-def test_a_job_that_fits_in_no_way_says_the_least_it_needs(manifest):
-    # Of the smaller two the smallest tiles are not what needs least: with their halos they see it all.
+def test_a_job_that_does_not_fit_says_the_least_memory_it_needs(manifest):
+    # On the two smaller canvases the smallest tiles do not need least: with its halo each one covers all of the canvas.
     for side in (128, 192, 512, 1024):
         got = plan(job(side), manifest, CPU, 1 << 20)
         assert not got.fits
-        ways = [plan(job(side), manifest, CPU, PLENTY), *(in_tiles(manifest, tile, **sized(side)) for tile in TILES)]
-        assert got.bytes == min(way.bytes for way in ways) > 1 << 20
+        plans = [plan(job(side), manifest, CPU, PLENTY), *(in_tiles(manifest, tile, **sized(side)) for tile in TILES)]
+        assert got.bytes == min(made.bytes for made in plans) > 1 << 20
 
 
 TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64)
@@ -71,24 +71,24 @@ def sized(side: int) -> dict[str, object]:
 
 
 def test_smaller_tiles_never_need_more_on_a_large_canvas(manifest):
-    ways = [plan(job(), manifest, CPU, PLENTY), *(in_tiles(manifest, tile) for tile in TILES)]
-    for larger, smaller in pairwise(ways):
+    plans = [plan(job(), manifest, CPU, PLENTY), *(in_tiles(manifest, tile) for tile in TILES)]
+    for larger, smaller in pairwise(plans):
         assert smaller.bytes <= larger.bytes
-    assert ways[-1].bytes < 0.5 * ways[0].bytes
+    assert plans[-1].bytes < 0.5 * plans[0].bytes
 
 
 def test_smaller_tiles_compute_more(manifest):
-    """Their halos are seen more than once, and the statistics take a pass of their own."""
-    ways = [plan(job(), manifest, CPU, PLENTY), *(in_tiles(manifest, tile) for tile in (512, 256, 128))]
-    for larger, smaller in pairwise(ways):
+    """Halos are computed more than once, and the Gram matrices of the whole picture need an additional pass."""
+    plans = [plan(job(), manifest, CPU, PLENTY), *(in_tiles(manifest, tile) for tile in (512, 256, 128))]
+    for larger, smaller in pairwise(plans):
         assert smaller.iteration_flops > larger.iteration_flops
 
 
-def test_a_device_with_its_own_memory_lends_the_hosts_for_the_history_last(manifest):
+def test_the_history_moves_to_host_memory_only_if_no_tiles_fit(manifest):
     gpu, spec = torch.device("cuda"), job(optimizer="lbfgs")
     in_smallest_tiles = plan(spec.with_options(tile_size=96), manifest, gpu, PLENTY)
     assert not in_smallest_tiles.host_history
-    # Below what any tiles need with the history beside them, the history moves out and the canvas may stay whole.
+    # With less memory than the smallest tiles need beside the history, the history moves to host memory.
     got = plan(spec, manifest, gpu, int(in_smallest_tiles.bytes * 0.9))
     assert got.fits and got.host_history
     assert not plan(spec, manifest, CPU, int(in_smallest_tiles.bytes * 0.9)).fits
@@ -96,17 +96,17 @@ def test_a_device_with_its_own_memory_lends_the_hosts_for_the_history_last(manif
 
 
 @pytest.mark.parametrize("available", [1 << 20, PLENTY])
-def test_a_tile_size_that_is_asked_for_is_kept_to(manifest, available):
+def test_a_requested_tile_size_is_kept(manifest, available):
     got = plan(job(tile_size=200), manifest, CPU, available)
     assert got.tile == 200
     assert got.fits == (available == PLENTY)
 
 
-def test_one_tile_as_large_as_the_canvas_needs_what_the_whole_does(manifest):
+def test_one_tile_of_the_size_of_the_canvas_needs_as_much_memory_as_no_tiles(manifest):
     assert in_tiles(manifest, 512, **sized(512)).bytes == plan(job(512), manifest, CPU, PLENTY).bytes
 
 
-def test_flops_are_two_passes_for_every_iteration_of_every_level(manifest):
+def test_flops_are_two_passes_for_each_iteration_of_each_level(manifest):
     levels = (LevelSpec(128, 128, 7), LevelSpec(256, 256, 5))
     got = plan(job(256, levels=levels), manifest, CPU, PLENTY)
     taken = workload(job(256), manifest, CPU).convolutions
@@ -126,19 +126,19 @@ def test_flops_are_two_passes_for_every_iteration_of_every_level(manifest):
     ],
     ids=["L-BFGS", "averaging", "variation", "replicate", "content"],
 )
-def test_what_takes_more_memory_is_planned_for(manifest, more):
+def test_options_that_need_more_memory_are_counted(manifest, more):
     assert plan(job(**more), manifest, CPU, PLENTY).bytes > plan(job(), manifest, CPU, PLENTY).bytes
 
 
-def test_extraction_from_a_large_style_is_planned_for(manifest):
+def test_extraction_from_a_large_style_is_counted(manifest):
     large = StylePicture(replace(PICTURE, width=2048, height=2048), 1.0)
-    # More than its pixels twice: at least the first layer's features of one tile.
+    # At least twice its pixels, and the features of the first layer for one tile.
     least = 2 * 3 * 2048 * 2048 + 4 * 16 * 512 * 512
     more = plan(job(64, styles=(large,)), manifest, CPU, PLENTY).bytes
     assert more - plan(job(64), manifest, CPU, PLENTY).bytes > least
 
 
-def test_average_pooling_and_bfloat16_need_less(manifest, monkeypatch):
+def test_average_pooling_and_native_bfloat16_need_less_memory(manifest, monkeypatch):
     most = plan(job(), manifest, CPU, PLENTY).bytes
     assert plan(job(pooling="average"), manifest, CPU, PLENTY).bytes < most
     for native in (True, False):
@@ -163,17 +163,17 @@ def test_the_network_ends_at_the_deepest_layer(manifest):
     ]  # fmt: skip
     assert [c.style for c in got.convolutions] == [True, False, False, True]
     assert not any(c.content for c in got.convolutions)
-    # Of the heads, only those of the layers that are taken are computed.
+    # Only the heads of the used layers are computed.
     assert [c.head for c in got.convolutions] == [True, False, False, True]
 
 
-def test_no_more_curvature_pairs_are_counted_than_iterations_make(manifest):
+def test_at_most_as_many_curvature_pairs_as_iterations_make_are_counted(manifest):
     assert workload(job(optimizer="lbfgs"), manifest, CPU).pairs == 9
     assert workload(job(optimizer="lbfgs", lbfgs_history=4), manifest, CPU).pairs == 4
     assert workload(job(), manifest, CPU).pairs is None
 
 
-def test_a_style_with_a_mask_is_masked_work(manifest):
+def test_a_style_with_a_mask_makes_the_workload_masked(manifest):
     masked = StylePicture(PICTURE, 1.0, mask=Mask(1, 1, b"\xff", "1" * 64))
     assert workload(job(styles=(StylePicture(PICTURE, 1.0), masked)), manifest, CPU).masked
     assert not workload(job(), manifest, CPU).masked

@@ -1,4 +1,4 @@
-"""What a job leaves behind when it is done: nothing."""
+"""The memory of a prepared job is freed when the job is closed."""
 
 import gc
 import weakref
@@ -13,14 +13,14 @@ from gramophone_server.worker.prepared import PreparedJob
 
 
 @pytest.fixture
-def no_collector() -> Iterator[None]:
+def no_garbage_collector() -> Iterator[None]:
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-def test_a_closed_job_needs_no_collector_to_go(no_collector):
+def test_a_closed_job_is_freed_without_the_garbage_collector(no_garbage_collector):
     job: PreparedJob = prepare(
         ModelStore().get(BUILTIN_MODEL), np.full((32, 32, 3), 99, np.uint8), size=32, iterations=2
     )

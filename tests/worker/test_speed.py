@@ -1,4 +1,4 @@
-"""The speed of this device is measured once, and kept where the user's caches are."""
+"""The speed of a device is measured once and stored in the user's cache folder."""
 
 import json
 from pathlib import Path
@@ -24,27 +24,27 @@ def file(tmp_path, monkeypatch) -> Path:
 
 
 def speed(model: Model, precision: str = "float32") -> float:
-    """As a worker that has just started finds it."""
+    """Returns the speed in FLOP/s as a new worker gets it."""
     return Speeds(torch.device("cpu")).flops_per_second(model, precision)
 
 
-def test_it_is_measured_and_kept(model, file):
+def test_the_speed_is_measured_and_cached(model, file):
     got = speed(model)
-    # From a slow core to many fast ones.
+    # From one slow core to many fast cores.
     assert 1e8 < got < 1e15
     assert list(json.loads(file.read_text()).values()) == [got]
     assert [entry.name for entry in file.parent.iterdir()] == [file.name]
 
 
-def test_what_is_kept_is_not_measured_again(model, file):
+def test_a_cached_speed_is_not_measured_again(model, file):
     speed(model)
-    # No measurement would find this.
+    # A speed that no measurement gives.
     file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text()), 12.5)))
     assert speed(model) == 12.5
 
 
 @pytest.mark.slow
-def test_another_precision_and_another_number_of_threads_are_measured_beside(model, file):
+def test_other_precisions_and_numbers_of_threads_are_measured_separately(model, file):
     speed(model)
     (first,) = json.loads(file.read_text())
     threads = torch.get_num_threads()
@@ -63,7 +63,7 @@ BROKEN = [b"{", *map(slow, (b"\xff\xfe", b"[]", b'{"KEY": null}', b'{"KEY": 0.0}
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_corrupt_file_is_replaced(model, file, content):
+def test_a_corrupt_cache_file_is_replaced(model, file, content):
     key = Speeds(torch.device("cpu"))._key(model, "float32")
     file.parent.mkdir()
     file.write_bytes(content.replace(b"KEY", key.encode()))
@@ -72,15 +72,15 @@ def test_a_corrupt_file_is_replaced(model, file, content):
     assert json.loads(file.read_text()) == {key: got}
 
 
-def test_a_folder_that_cannot_be_written_is_harmless(model, tmp_path, monkeypatch):
-    # A file in the folder's place: that stops even root.
+def test_a_cache_folder_that_cannot_be_written_is_no_error(model, tmp_path, monkeypatch):
+    # A file in place of the folder: even root cannot write there.
     (tmp_path / "cache").write_text("mine")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert speed(model) > 0
     assert (tmp_path / "cache").read_text() == "mine"
 
 
-def test_without_the_variable_it_is_in_the_home_folder(model, tmp_path, monkeypatch):
+def test_without_the_variable_the_cache_is_in_the_home_folder(model, tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     speed(model)

@@ -1,4 +1,4 @@
-"""Where a job starts unless its request says so, and what that leaves in the picture."""
+"""The default initial pictures, and the artifacts that an initial picture leaves in the result."""
 
 import io
 from typing import Any
@@ -16,7 +16,7 @@ from .painting import paint
 
 DEFAULTS = {"style": ("style_statistics", "zeros"), "content": ("noise", "margin"), "transfer": ("content", "margin")}
 STARTS: list[tuple[str, dict[str, Any]]] = [("default", {}), ("noise", {"init": "noise"})]
-# R - G and B - G of 0 to 255.
+# Matrix from RGB to (R - G, B - G).
 CHROMA = np.array([[1, 0], [-1, -1], [0, 1]])
 
 
@@ -27,14 +27,14 @@ def test_the_defaults_of_each_kind(kind: str) -> None:
 
 
 def test_a_dark_texture_has_no_colored_dots() -> None:
-    """The first layer hardly sees colors that change from pixel to pixel, so that those of the start would stay."""
+    """The first layer hardly responds to colors that change from pixel to pixel: those of the start would remain."""
     left = {init: _dots(paint("style", content=_dark(), size=64, iterations=20, **how).picture) for init, how in STARTS}
     print(left)
     assert left["default"] < left["noise"] / 3
 
 
 def _dark() -> bytes:
-    """A dark picture with some texture in it, and hardly any color."""
+    """A dark, nearly gray picture with some texture."""
     levels = np.asarray(Image.open(io.BytesIO(png(96, 96, seed=3))).convert("L")) / 8
     buffer = io.BytesIO()
     Image.fromarray(np.stack([levels + 4, levels + 2, levels], axis=2).astype(np.uint8)).save(buffer, format="PNG")
@@ -42,7 +42,7 @@ def _dark() -> bytes:
 
 
 def _dots(picture: np.ndarray) -> float:
-    """Root mean square of what the color of a pixel differs from that of its four neighbors, in levels."""
+    """Returns the root mean square difference in color between a pixel and its four neighbors, in levels."""
     chroma = picture.astype(float) @ CHROMA
     around = sum(np.roll(chroma, step, axis) for axis in (0, 1) for step in (-1, 1)) / 4
     return float(np.sqrt(((chroma - around)[1:-1, 1:-1] ** 2).mean()))

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, read back with its own reader and compared with what the job's stream said."""
+"""Event files for TensorBoard, read with TensorBoard's own reader and compared with the events of the job."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def scalars(read: Any, tag: str) -> dict[int, float]:
     return {event.step: event.value for event in read.Scalars(tag)}
 
 
-def test_a_job_s_file(read, tmp_path):
+def test_the_event_file_of_a_job(read, tmp_path):
     previews = options_pb2.PreviewOptions(every=1, format=options_pb2.IMAGE_FORMAT_WEBP)
     with ServerProcess("--tensorboard", str(tmp_path)) as server:
         history = list(events(server.style.ReconstructStyle(style_request(iterations=6, preview=previews))))
@@ -58,7 +58,7 @@ def test_a_job_s_file(read, tmp_path):
     assert all(image.encoded_image_string.startswith(b"\x89PNG") for image in previews_found)
 
 
-def test_a_resumed_job_goes_on_in_its_folder(read, tmp_path):
+def test_a_resumed_job_continues_in_its_folder(read, tmp_path):
     args = ["--tensorboard", str(tmp_path / "events"), "--data", str(tmp_path / "data"), "--checkpoint-every", "0.5"]
     with ServerProcess(*args) as server:
         stream = events(server.style.ReconstructStyle(style_request(iterations=1_000_000)))
@@ -79,7 +79,7 @@ def test_a_resumed_job_goes_on_in_its_folder(read, tmp_path):
     assert steps[0] == 1
 
 
-def test_16_bits_are_shown_in_8(read, tmp_path):
+def test_a_16_bit_result_is_shown_with_8_bits(read, tmp_path):
     import numpy as np
 
     from gramophone_server.messages.options import ResultOptions
@@ -94,7 +94,7 @@ def test_16_bits_are_shown_in_8(read, tmp_path):
     assert shown.encoded_image_string.startswith(b"\x89PNG")
 
 
-def test_what_cannot_be_written_does_no_harm(tmp_path, caplog):
+def test_an_event_file_that_cannot_be_written_is_logged(tmp_path, caplog):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     (tmp_path / "file").touch()
     with EventFile(tmp_path / "file", "job", None) as file:
@@ -103,13 +103,13 @@ def test_what_cannot_be_written_does_no_harm(tmp_path, caplog):
     assert "no more is written for TensorBoard" in caplog.text
 
 
-def test_none_is_written_unless_asked_for(tmp_path):
+def test_no_event_file_is_written_by_default(tmp_path):
     with EventFile(None, "job", None) as file:
         file.progress(Progress(1, 2, 1.0, (), 1.0, 1.0, 1.0))
     assert not list(tmp_path.iterdir())
 
 
-def test_without_the_package_the_server_says_so(tmp_path, monkeypatch):
+def test_the_server_says_that_the_package_is_missing(tmp_path, monkeypatch):
     hide(tmp_path, monkeypatch, "tensorboard")
     command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--tensorboard", str(tmp_path / "events")]
     done = subprocess.run([*command, "--data", str(tmp_path / "data")], capture_output=True, text=True, timeout=60)

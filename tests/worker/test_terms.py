@@ -1,4 +1,4 @@
-"""Only the ratio of weights matters, whatever they weigh, over 40 decades and to the ends of a float."""
+"""The picture depends only on the ratio of the weights, for weights over the whole range of a float."""
 
 import sys
 from collections.abc import Callable
@@ -19,6 +19,7 @@ DECADES = (1e-300, 1e-20, 0.1, 1e5, 1e20, 1e300)
 
 
 def _half() -> bytes:
+    """A mask that is black on the left and white on the right."""
     return encode(Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 24, 1).repeat(48, 0)))
 
 
@@ -52,13 +53,13 @@ KINDS: dict[str, Callable[[float], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-# The others differ in what is painted, not in how it is weighed.
+# The other kinds differ in the job, not in how the losses are weighted.
 QUICK = {"a relative loss", "the paper's loss", "weights of layers", "Adam and the paper's"}
 
 
 @pytest.mark.parametrize("kind", [kind if kind in QUICK else slow(kind) for kind in KINDS])
-def test_weights_of_one_ratio_paint_one_picture(kind):
-    """They paint that of c = 1, to a level: what is left is the rounding of c · ratio."""
+def test_weights_with_the_same_ratio_give_the_same_picture(kind):
+    """The picture equals that for c = 1 to one level: the rest is the rounding of c · ratio."""
     expected = paint(**KINDS[kind](1.0))
     assert expected.moved
     for c in DECADES:
@@ -70,8 +71,8 @@ def test_weights_of_one_ratio_paint_one_picture(kind):
 
 @pytest.mark.parametrize("loss_scale", ["relative", "paper"])
 @pytest.mark.parametrize("weights", [(1.0, 1e3), (0.5, 1e5), (3.0, 7.0), (0.0, 10.0), (1.0, 0.0)])
-def test_usual_weights_are_used_as_they_are(weights, loss_scale):
-    """Bit for bit, or times a power of two, so that usual requests have the pixels that they had."""
+def test_usual_weights_are_used_unchanged_up_to_a_power_of_two(weights, loss_scale):
+    """Their mantissas are unchanged, so that the pixels of usual jobs do not change."""
     job = prepare(content_weight=weights[0], style_weight=weights[1], loss_scale=loss_scale)
     spec = job._spec
     for term in job._terms.at(spec.levels[-1]):
@@ -85,29 +86,29 @@ def test_usual_weights_are_used_as_they_are(weights, loss_scale):
             assert term.stated == outer * scale
 
 
-def test_terms_are_stated_in_the_units_of_the_request():
+def test_losses_and_weights_are_reported_in_the_units_of_the_request():
     for c in (1.0, 1e-30, 1e30):
         made = paint(content_weight=c, style_weight=1e2 * c, iterations=2)
         assert made.loss == pytest.approx(sum(term.loss * term.weight for term in made.terms), rel=1e-4)
 
 
-@pytest.mark.parametrize("much", [1e30, *map(slow, (1e15, 1e40, 1e60, 1e300))])
+@pytest.mark.parametrize("ratio", [1e30, *map(slow, (1e15, 1e40, 1e60, 1e300))])
 @pytest.mark.parametrize("model", [BUILTIN_MODEL, "vgg19-random"])
-def test_the_far_lesser_term_is_as_good_as_nothing(much, model):
+def test_a_negligible_term_has_no_effect(ratio, model):
     style = paint(content_weight=0.0, style_weight=1.0, model=model, tv_weight=0.0, iterations=4)
     content = paint(content_weight=1.0, style_weight=0.0, model=model, tv_weight=0.0, iterations=4)
     assert not content.moved
-    for weights in ((1.0, much), (1 / much, 1.0)):
+    for weights in ((1.0, ratio), (1 / ratio, 1.0)):
         made = paint(content_weight=weights[0], style_weight=weights[1], model=model, tv_weight=0.0, iterations=4)
         assert made.moved
         assert np.abs(made.picture.astype(int) - style.picture).mean() < 2
-    for weights in ((much, 1.0), (1.0, 1 / much)):
+    for weights in ((ratio, 1.0), (1.0, 1 / ratio)):
         made = paint(content_weight=weights[0], style_weight=weights[1], model=model, tv_weight=0.0, iterations=4)
         assert np.abs(made.picture.astype(int) - content.picture).max() <= 1
 
 
-def test_the_ends_of_a_float():
-    """Weights whose product with a layer's is beyond a float, or below it."""
+def test_weights_whose_products_are_outside_the_range_of_a_float():
+    """The product of a weight and the weight of a layer overflows or underflows a float."""
     least, most = 5e-324, 1.7e308
     expected = paint(content_weight=1.0, style_weight=1.0).picture.astype(int)
     for c, layer in ((most, most), (least, least), (most, least), (least, most)):
@@ -121,11 +122,11 @@ def test_the_ends_of_a_float():
         assert made.moved
         assert np.isfinite(made.loss)
         if layer == most:
-            # Five layers of the least float weigh five times as much.
+            # Not with the smallest float: it cannot be divided by 5, so that the five layers weigh five times as much.
             assert np.abs(made.picture.astype(int) - expected).mean() < 1
 
 
-def test_a_loss_beyond_a_float_is_stated_as_the_largest():
+def test_a_loss_beyond_the_range_is_reported_as_the_largest_float():
     made = paint(content_weight=1e300, style_weight=1e305, loss_scale="paper", iterations=2)
     assert made.moved
     assert made.loss == pytest.approx(1.797e308, rel=1e-3)
@@ -133,7 +134,7 @@ def test_a_loss_beyond_a_float_is_stated_as_the_largest():
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("weights", [(1e5, 1e10), (1e-15, 1e-12)])
-def test_a_job_of_odd_weights_goes_on_from_its_checkpoint(optimizer, weights):
+def test_a_job_with_odd_weights_resumes_from_its_checkpoint(optimizer, weights):
     options: dict[str, Any] = {
         "content_weight": weights[0], "style_weight": weights[1], "optimizer": optimizer, "report_every": 3,
         "scales": 2, "iterations": 12, "init": "noise",

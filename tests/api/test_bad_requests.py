@@ -220,7 +220,7 @@ def violations(error: grpc.RpcError) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_invalid_request_names_the_field(server, case):
+def test_an_invalid_request_gets_the_status_and_the_field(server, case):
     request, code, field, words = CASES[case]
     with pytest.raises(grpc.RpcError) as caught:
         call(server, request)
@@ -278,7 +278,7 @@ def test_an_unknown_job_is_not_found(server, method):
         ({"kind": model_service_pb2.FEATURE_KIND_MAP, "size": 4096}, INVALID, "layers"),
     ],
 )
-def test_invalid_feature_requests(server, fields, code, field):
+def test_an_invalid_feature_request_gets_the_status_and_the_field(server, fields, code, field):
     request = model_service_pb2.ExtractFeaturesRequest(**({"image": PICTURE} | fields))
     with pytest.raises(grpc.RpcError) as caught:
         list(server.models.ExtractFeatures(request))
@@ -286,7 +286,7 @@ def test_invalid_feature_requests(server, fields, code, field):
     assert field in violations(caught.value)
 
 
-def test_invalid_list_requests(server):
+def test_an_invalid_list_request_gets_the_field(server):
     for fields, field in (
         ({"page_size": 0}, "page_size"),
         ({"states": [99]}, "states[0]"),

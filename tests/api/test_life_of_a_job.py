@@ -37,7 +37,7 @@ def watch(server, job_id: str, after: int = 0) -> list[job_pb2.JobEvent]:
     return list(events(server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after))))
 
 
-def test_events_of_a_job(server):
+def test_the_stream_has_states_and_progress_in_order(server):
     history = list(events(server.style.ReconstructStyle(style_request(iterations=5, report_every=2))))
     states = [event.state for event in history]
     assert states[:2] == [job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING]
@@ -85,7 +85,7 @@ def test_fit_sets_the_size_of_the_result(server):
         assert (image.width, image.height) == size
 
 
-def test_same_request_same_bytes(server):
+def test_the_same_request_gives_the_same_bytes(server):
     first, again, other = (run(server, style_request(seed=seed)).image.data for seed in (0, 0, 1))
     assert first == again
     assert first != other
@@ -96,7 +96,7 @@ def test_the_loss_of_the_result_falls_with_the_iterations(server):
     assert long.loss < 0.2 * short.loss
 
 
-def test_recipe_in_the_picture(server):
+def test_the_picture_contains_its_recipe(server):
     result = run(server, style_request(seed=7))
     image = Image.open(io.BytesIO(result.image.data))
     assert image.text["gramophone"] == result.recipe_json  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def test_recipe_in_the_picture(server):
     assert recipe["precision"] in ("float32", "bfloat16")
 
 
-def test_previews(server):
+def test_previews_have_the_requested_size_and_format(server):
     preview = options_pb2.PreviewOptions(every=2, size=16, format=options_pb2.IMAGE_FORMAT_WEBP)
     request = style_request(iterations=60, report_every=5, preview=preview)
     pictures = [
@@ -230,7 +230,7 @@ def test_closing_a_watch_stream_does_not_cancel_the_job(server):
     assert list(stream)[-1].state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-def test_two_jobs_at_once(server):
+def test_two_concurrent_jobs_succeed(server):
     streams = [server.style.ReconstructStyle(style_request(seed=seed, iterations=10)) for seed in range(2)]
     endings = [list(events(stream))[-1] for stream in streams]
     assert [e.state for e in endings] == [job_pb2.JOB_STATE_SUCCEEDED] * 2
@@ -254,7 +254,7 @@ def test_a_client_that_does_not_read_misses_progress_events_but_no_state(server)
     assert get(server, job_id).result == rest[-1].result
 
 
-def test_list_jobs(server):
+def test_list_jobs_returns_all_jobs_in_pages(server):
     ids = [run_to_end(server, seed) for seed in range(3)]
     found, token = [], ""
     while True:
@@ -270,7 +270,7 @@ def test_list_jobs(server):
     assert not done.jobs
 
 
-def test_times_of_a_job(server):
+def test_the_times_of_a_job_are_in_order(server):
     before = time.time()
     job_id = run_to_end(server, 0)
     job = get(server, job_id)

@@ -23,7 +23,7 @@ from tests.harness import ServerProcess, endless_request, events, run, style_req
 SERVICES = {f"gramophone.v1.{name}Service" for name in ("StyleTransfer", "Job", "Model")}
 
 
-def test_health(server):
+def test_health_is_serving_for_all_services(server):
     stub = health_pb2_grpc.HealthStub(server.channel)
     for name in {"", *SERVICES}:
         assert stub.Check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
@@ -33,7 +33,7 @@ def test_health(server):
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_reflection(server, version):
+def test_reflection_lists_all_services_and_methods(server, version):
     reflect = reflection_of(server, version)
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),

@@ -83,7 +83,7 @@ def test_an_unreachable_server_is_reported(picture):
     assert "127.0.0.1:9 cannot be reached" in done.stderr
 
 
-def test_jobs(server, picture, tmp_path):
+def test_jobs_list_show_and_watch(server, picture, tmp_path):
     gramophone("style", picture, *SMALL, "-o", tmp_path / "a.png", "--server", server.address)
     listed = gramophone("jobs", "list", "--server", server.address).stdout
     job_id = listed.split()[0]
@@ -135,7 +135,7 @@ def test_the_progress_bar_in_a_terminal(server, picture, tmp_path):
     assert "300/300" in text
 
 
-def test_sweep(server, picture, tmp_path):
+def test_sweep_makes_a_contact_sheet_and_all_pictures(server, picture, tmp_path):
     sheet = tmp_path / "sheet.png"
     args = ["--layers", "1,2", "--seeds", "0,1", "--sizes", "32", "--iterations", "4"]
     done = gramophone("sweep", picture, *args, "-o", sheet, "--server", server.address)
@@ -150,7 +150,7 @@ def test_help_names_all_commands():
         assert f"\n  {command} " in text
 
 
-def test_models(tmp_path):
+def test_models_list_verify_import_and_pull(tmp_path):
     listed = gramophone("models", "list", "--models", tmp_path)
     assert "vgg19-random" in listed.stdout
     assert "vgg19-slim" in listed.stdout

@@ -60,7 +60,7 @@ def test_a_closed_pipe_gives_no_error_message(flaky: FlakyServer, picture: Path,
         assert line.startswith(("job ", "models that you add", "-: ")), errors
 
 
-def test_output_into_head(flaky: FlakyServer) -> None:
+def test_head_gets_the_first_lines(flaky: FlakyServer) -> None:
     done = shell("gramophone jobs list --limit 3000 | head -n 2", GRAMOPHONE_SERVER=flaky.address)
     assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (2, "", 141)
 
@@ -131,13 +131,13 @@ def test_painting_in_small_and_dumb_terminals(
         assert "1x1" in shown.shown
 
 
-def test_top_in_a_dumb_terminal(flaky: FlakyServer) -> None:
+def test_top_prints_no_control_sequences_in_a_dumb_terminal(flaky: FlakyServer) -> None:
     with Terminal("jobs", "top", "--server", flaky.address, TERM="dumb") as shown:
         assert shown.end() == 0
         assert "\x1b" not in shown.shown
 
 
-def test_without_a_terminal(flaky: FlakyServer, picture: Path) -> None:
+def test_commands_work_without_a_terminal(flaky: FlakyServer, picture: Path) -> None:
     """The command runs as from cron: no terminal, no input, and almost no environment variables."""
     out = picture.with_name("out.png")
     done = subprocess.run(

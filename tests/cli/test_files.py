@@ -132,7 +132,7 @@ def test_missing_folders_of_the_output_are_created() -> None:
 
 
 @pytest.mark.parametrize("name", ["./-dash.png", "two\nlines.png"])
-def test_unusual_file_names(name: str) -> None:
+def test_unusual_file_names_are_accepted(name: str) -> None:
     done = gramophone("style", name, "-o", "odd\n.png")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(r"'odd\n.png': 1x1")
@@ -157,7 +157,7 @@ class TestTransfer:
     @pytest.mark.parametrize(
         "args", [["a.png", "b.png"], ["a.png", "--style", "b.png"], ["-s", "b.png", "a.png"]], ids=str
     )
-    def test_one_content_and_one_style(self, args: list[str]) -> None:
+    def test_one_content_and_one_style_are_accepted(self, args: list[str]) -> None:
         done = gramophone("transfer", *args, "-o", "out.png")
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("out.png: 1x1")
@@ -185,7 +185,7 @@ class TestTransfer:
             ("new/{stem}-night.jpg", ["new/a-night.jpg", "new/b-night.jpg", "new/c-night.jpg"]),
         ],
     )
-    def test_several_contents(self, output: str, made: list[str]) -> None:
+    def test_several_contents_make_several_outputs(self, output: str, made: list[str]) -> None:
         done = gramophone(
             "transfer", "a.png", "b.png", "c.png", "--style", "night.png", "-o", output, "--previews", "p"
         )
@@ -220,7 +220,7 @@ class TestTransfer:
         assert submissions(flaky) == before
         assert all(Path(name).read_bytes() == RESULT for name in ("a.png", "b.png", "c.png", "x/a.png"))
 
-    def test_output_into_a_folder(self) -> None:
+    def test_the_output_may_be_a_folder(self) -> None:
         assert gramophone("transfer", "a.png", "b.png", "-o", "painted/").returncode == 0
         assert Path("painted/a.png").exists()
 
@@ -247,7 +247,7 @@ class TestIds:
     @pytest.mark.parametrize(
         "args", [["show"], ["watch"], ["watch", "-o", "w.png"], ["cancel"], ["download", "-o", "d.png"]]
     )
-    def test_a_unique_prefix(self, flaky: FlakyServer, args: list[str]) -> None:
+    def test_a_unique_prefix_is_accepted(self, flaky: FlakyServer, args: list[str]) -> None:
         for beginning in ("0653aa01", "0653aa01"[:8], "0653ab", "0653ab"[:6]):
             done = gramophone("jobs", args[0], beginning, *args[1:])
             assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ def flaky(tmp_path) -> Iterator[FlakyServer]:
         yield server
 
 
-def test_download(flaky, tmp_path):
+def test_download_continues_when_the_server_dies(flaky, tmp_path):
     flaky.script("DownloadResult die 3")
     for name, is_as_sent in (("out.png", True), ("out.jpg", False)):
         output = tmp_path / name
@@ -29,7 +29,7 @@ def test_download(flaky, tmp_path):
         assert Image.open(output).size == (1, 1)
 
 
-def test_delete(flaky):
+def test_delete_removes_jobs_and_refuses_unknown_ones(flaky):
     flaky.script("DeleteJob die_done 0")
     done = gramophone("jobs", "delete", "one", "two", GRAMOPHONE_SERVER=flaky.address)
     assert done.returncode == 0, done.stderr

@@ -127,7 +127,7 @@ def test_a_job_continues_when_its_terminal_is_lost(home: Home) -> None:
     assert home.run("jobs", "cancel", job_id).returncode == 0
 
 
-def test_detach(home: Home) -> None:
+def test_the_result_of_a_detached_job_can_be_fetched_later(home: Home) -> None:
     done = home.run("style", home.picture, *SMALL, "--detach", "-q")
     assert done.returncode == 0, done.stderr
     assert home.run("jobs", "watch", done.stdout.strip(), "-o", "d.png").returncode == 0
@@ -179,7 +179,7 @@ def test_a_killed_server_is_replaced_and_its_jobs_are_kept(fresh: Home) -> None:
     # The server has exited when `server stop` returns, and the next server continues the job.
     assert fresh.run("server", "stop").returncode == 0
     assert not psutil.pid_exists(successor) or psutil.Process(successor).status() == "zombie"
-    wait_until(lambda: fresh.run("jobs", "show", job_id).stdout.split()[2] == "running", "the job that goes on")
+    wait_until(lambda: fresh.run("jobs", "show", job_id).stdout.split()[2] == "running", "the job to run again")
     assert len(list((fresh.path / "run" / "gramophone").glob("*.sock"))) == 1
     assert fresh.run("jobs", "cancel", job_id).returncode == 0
 

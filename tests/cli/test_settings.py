@@ -133,7 +133,7 @@ def test_the_file_may_be_named_by_a_variable(monkeypatch: pytest.MonkeyPatch) ->
     assert parsed("--config", "b.toml").limits.max_queued == 4
 
 
-def test_paths_in_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_may_have_home_and_absolute_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder / "home"))
     Path("a.toml").write_text('data = "~/jobs"\ntokens = "/etc/tokens.json"\n')
     settings = parsed("--config", str(folder / "a.toml"))
@@ -259,7 +259,7 @@ def test_values_too_small_or_too_large_are_refused(flags: str, words: str) -> No
         ),
     ],
 )
-def test_settings_that_do_not_fit_together(text: str, environment: dict[str, str], words: str) -> None:
+def test_settings_that_need_others_are_reported(text: str, environment: dict[str, str], words: str) -> None:
     Path("a.toml").write_text(text)
     flags = ["--admin", "root"] if not environment and "tls" not in text else []
     command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--config", "a.toml", *flags]

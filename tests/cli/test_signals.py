@@ -173,7 +173,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_detach(server: ServerProcess, picture: Path) -> None:
+def test_detach_prints_the_id_of_the_running_job(server: ServerProcess, picture: Path) -> None:
     done = gramophone("style", picture, *LONG, "--detach", "--server", server.address)
     assert done.returncode == 0, done.stderr
     job_id = done.stdout.strip()

@@ -46,5 +46,5 @@ def test_invalid_arguments_are_reported_in_sentences(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_help() -> None:
+def test_help_describes_the_commands() -> None:
     assert "Add, list and remove clients" in tokens("--help").stdout

@@ -92,7 +92,7 @@ def test_a_raw_file_is_refused_although_it_has_a_thumbnail():
         (b"", ""),
     ],
 )
-def test_brand_of(data, brand):
+def test_brand_of_iso_media_files(data, brand):
     assert kinds.brand_of(data) == brand
 
 

@@ -126,9 +126,9 @@ def test_the_command_line_refuses_wrong_weights_and_says_what_to_write(tmp_path)
     # An earlier version could convert the weights with the wrong preprocessing.
     manifest = models / "vgg19-caffe" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"BGR"', '"RGB"').replace("255.0", "1.0"))
-    told = gramophone("models", "verify", "vgg19-caffe", "--models", models)
-    assert told.exit_code == 1
-    assert "its weights are those of the paper's VGG-19" in told.stderr
+    verified = gramophone("models", "verify", "vgg19-caffe", "--models", models)
+    assert verified.exit_code == 1
+    assert "its weights are those of the paper's VGG-19" in verified.stderr
 
 
 def test_unknown_weights_are_accepted_with_a_note(tmp_path):

@@ -108,7 +108,7 @@ def test_model_names_cannot_leave_the_folder_of_models(tmp_path: Path):
             store.get(name)
 
 
-def test_shortened():
+def test_shortened_cuts_the_middle():
     assert shortened("abc", 3) == "abc"
     assert shortened("a" * 10 + "z" * 10, 6) == "aaa … zzz"
     assert shortened("üüüü", 6) == "ü … ü"

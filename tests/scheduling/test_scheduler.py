@@ -65,7 +65,7 @@ class Scripted:
         self._changed.set()
 
     async def stop(self) -> None:
-        """Does nothing; there is nothing to close."""
+        """Does nothing."""
 
 
 @asynccontextmanager

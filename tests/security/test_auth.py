@@ -139,7 +139,7 @@ def test_health_needs_no_token(guarded):
     watch.cancel()
 
 
-def test_reflection_with_a_token(guarded):
+def test_reflection_works_with_a_token(guarded):
     stub = reflection_pb2_grpc.ServerReflectionStub(guarded.server.channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     (answer,) = stub.ServerReflectionInfo(iter([request]), metadata=guarded.bob)

@@ -118,7 +118,7 @@ def test_a_certificate_is_renewed_while_the_server_runs(tmp_path):
         assert not reached(FOREIGN)
 
 
-def test_tls_to_a_plaintext_server(server):
+def test_tls_to_a_plaintext_server_fails(server):
     assert connection_error(server.address, OURS.trust()).code() == grpc.StatusCode.UNAVAILABLE
 
 

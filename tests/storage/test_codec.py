@@ -73,7 +73,7 @@ def test_a_spec_has_its_version(spec):
 @pytest.mark.parametrize(
     ("values", "paced"), [({}, False), ({"report_pause": 0.0}, False), ({"report_pause": 0.5}, True)]
 )
-def test_a_spec_of_version_1(spec, values, paced):
+def test_a_spec_of_version_1_is_read(spec, values, paced):
     assert codec.decode_spec(encode_version_1(spec, **values)) == (
         spec.without_pixels().with_options(report_every=0 if paced else spec.options.report_every)
     )
@@ -87,7 +87,7 @@ def test_a_spec_of_version_1(spec, values, paced):
             "result": ResultOptions(format="tiff", bit_depth=16)}),
     ],
 )  # fmt: skip
-def test_a_spec_of_version_2(spec, values, options):
+def test_a_spec_of_version_2_is_read(spec, values, options):
     assert codec.decode_spec(encode_version_2(spec, **values)) == spec.without_pixels().with_options(**options)
 
 

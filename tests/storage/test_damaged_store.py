@@ -54,7 +54,7 @@ async def test_a_damaged_database_is_renamed_and_kept(tmp_path, content):
         await store.add(make(2), spec_of(b"abc"))
     (aside,) = tmp_path.glob("jobs.damaged-*")
     assert aside.read_bytes() == content
-    # The files of its jobs are kept too, so that somebody can repair the database.
+    # The files of its jobs are kept too, so that the database can be repaired by hand.
     assert b"abc" in {path.read_bytes() for path in tmp_path.glob("blobs.damaged-*/*/*")}
 
 

@@ -70,7 +70,7 @@ def test_a_missing_table_is_trouble():
         (sa.exc.IntegrityError, "23505", None),
     ],
 )
-def test_errors_of_a_database_server(kind, sqlstate, expected):
+def test_errors_of_a_database_server_are_classified_by_sqlstate(kind, sqlstate, expected):
     assert trouble_of(server_error(kind, sqlstate)) == expected
 
 

@@ -33,5 +33,5 @@ def test_an_invalid_id_is_not_followed(of):
 
 
 @pytest.mark.parametrize("text", ["", "0" * 29, "0" * 31, "0" * 29 + "G", "0" * 29 + "\0", "0" * 30 + "\n", "é" * 30])
-def test_invalid_ids(text):
+def test_is_job_id_rejects_invalid_ids(text):
     assert not is_job_id(text)

@@ -217,7 +217,7 @@ async def test_unknown_states_of_ended_and_queued_jobs(tmp_path, state):
         assert found["0003"] is State.FAILED
 
 
-async def test_a_job_without_events(tmp_path):
+async def test_an_ended_job_without_events_is_failed(tmp_path):
     await fill(tmp_path)
     engine = engine_of(tmp_path)
     with engine.begin() as connection:
@@ -254,7 +254,7 @@ async def test_a_job_can_end_after_a_huge_sequence_number(tmp_path, sequence):
 
 
 @pytest.mark.usefixtures("in_folder")
-async def test_invalid_values_that_only_sqlite_stores(tmp_path):
+async def test_invalid_values_that_only_sqlite_stores_fail_their_jobs(tmp_path):
     await fill(tmp_path)
     engine = engine_of(tmp_path)
     with engine.begin() as connection:
@@ -275,7 +275,7 @@ async def test_invalid_values_that_only_sqlite_stores(tmp_path):
 
 @pytest.mark.usefixtures("in_folder")
 @pytest.mark.parametrize("value", ["soon", b"\xff\xfe", 1e300, -5.0])
-async def test_columns_with_values_of_another_type(tmp_path, value):
+async def test_columns_with_values_of_another_type_are_read(tmp_path, value):
     """SQLite stores values of any type; PostgreSQL does not."""
     await fill(tmp_path)
     columns = ("create_time", "end_time", "start_time", "attempts", "priority", "owner", "request_id", "model")

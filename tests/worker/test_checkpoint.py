@@ -29,13 +29,13 @@ def checkpoint(iteration: int = 7, side: int = 128) -> Checkpoint:
 
 
 def test_a_checkpoint_is_loaded_as_saved(tmp_path):
-    path, there = tmp_path / "job.pt", checkpoint()
-    save(path, there, "a job")
-    back = load(path, "a job")
-    assert back is not None
-    assert back.elapsed == 1.5
-    assert back.state["iteration"] == 7
-    assert torch.equal(back.state["canvas"], there.state["canvas"])
+    path, saved = tmp_path / "job.pt", checkpoint()
+    save(path, saved, "a job")
+    loaded = load(path, "a job")
+    assert loaded is not None
+    assert loaded.elapsed == 1.5
+    assert loaded.state["iteration"] == 7
+    assert torch.equal(loaded.state["canvas"], saved.state["canvas"])
     assert load(path, "another job") is None
     assert load(tmp_path / "none.pt", "a job") is None
 

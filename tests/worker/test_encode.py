@@ -71,9 +71,9 @@ def test_a_16_bit_tiff_has_the_srgb_profile():
 def test_the_profile_is_srgb_with_a_fixed_date():
     profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
     image = Image.fromarray(picture(8))
-    there = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
-    assert there is not None
-    assert np.abs(np.asarray(there).astype(int) - picture(8)).max() <= 1
+    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+    assert converted is not None
+    assert np.abs(np.asarray(converted).astype(int) - picture(8)).max() <= 1
     # A fixed date: otherwise the same job would make other bytes a second later. (Pillow's creation_date fails in
     # January, so read the bytes.)
     assert struct.unpack_from(">6H", srgb_profile(), 24) == (2000, 1, 1, 0, 0, 0)

@@ -45,10 +45,10 @@ def test_the_event_file_of_a_job(read, tmp_path):
     assert list(losses) == [1, 2, 3, 4, 5, 6]
     for event in history:
         if event.HasField("progress"):
-            said = event.progress
-            assert losses[said.iteration] == pytest.approx(said.loss)
-            for term in said.layer_losses:
-                assert scalars(found, f"loss/style/{term.layer}")[said.iteration] == pytest.approx(term.loss)
+            progress = event.progress
+            assert losses[progress.iteration] == pytest.approx(progress.loss)
+            for term in progress.layer_losses:
+                assert scalars(found, f"loss/style/{term.layer}")[progress.iteration] == pytest.approx(term.loss)
     assert all(speed > 0 for speed in scalars(found, "iterations_per_second").values())
     assert scalars(found, "result/loss") == {6: pytest.approx(result.loss)}
     (image,) = found.Images("result")

@@ -145,7 +145,7 @@ def test_unknown_weights_are_accepted_with_a_note(tmp_path):
 
 
 def test_the_weights_of_the_paper(assets, tmp_path):
-    """Unchanged, and as users import the file by mistake."""
+    """The published weights, and the same weights as users import them by mistake."""
     from gramophone_export.weights import read_weights
 
     kernel, _ = read_weights(assets / "weights/vgg19-caffe-conv.pth")["conv1_1"]

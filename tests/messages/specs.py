@@ -1,4 +1,4 @@
-"""Specs of jobs, for tests that do not run them."""
+"""Specs for tests that do not run jobs."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ def make_spec(side: int = 64, **fields: Any) -> JobSpec:
 
 
 def changed(spec: JobSpec, **fields: Any) -> JobSpec:
-    """The spec with other values of its fields and of its options."""
+    """Returns the spec with some of its fields or options changed."""
     own = {name: value for name, value in fields.items() if name in JobSpec.__dataclass_fields__}
     options: dict[str, Any] = {name: value for name, value in fields.items() if name not in own}
     return replace(spec, options=replace(spec.options, **options), **own)  # type: ignore[arg-type]

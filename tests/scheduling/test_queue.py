@@ -88,7 +88,7 @@ def test_a_client_at_its_limit_of_running_jobs_is_skipped():
     assert queue.pop() is None and len(queue) == 3
     assert queue.done(jobs[0])
     assert drain(queue) == ["0003"]
-    # `done` returns whether a job was waiting for this client's limit.
+    # `done` returns whether the limit of this client held a job back.
     assert not queue.done(make(9, "quiet"))
     queue.remove(jobs[3])
     queue.remove(jobs[4])

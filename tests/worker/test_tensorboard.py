@@ -16,7 +16,7 @@ from tests.observability.test_tracing import hide
 
 @pytest.fixture
 def read() -> Any:
-    """Reads the event files of a folder."""
+    """A function that reads the event files of a folder."""
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
     )

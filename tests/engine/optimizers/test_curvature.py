@@ -78,7 +78,7 @@ def test_a_canvas_does_not_depend_on_its_batch():
 
 @pytest.mark.parametrize("block", [1, 2, 100])
 def test_a_state_does_not_change_when_pairs_are_added(monkeypatch, block):
-    """It is written to a checkpoint while the optimization continues, so that each byte must stay."""
+    """A state is written to a checkpoint while the optimization continues, so that no byte of it may change."""
     monkeypatch.setattr("gramophone_server.engine.cost.PAIRS_BLOCK", 4 * 3 * 4 * 4 * block)
     generator = torch.Generator().manual_seed(0)
     pairs = CurvaturePairs(3)

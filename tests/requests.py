@@ -11,8 +11,8 @@ from gramophone_server.decoding.decoders import Decoders
 from gramophone_server.decoding.staging import Staging
 from gramophone_server.messages.spec import JobSpec
 from gramophone_server.models.store import ModelStore
-from gramophone_server.reading.requests import RequestReader
-from gramophone_server.reading.sources import Sources
+from gramophone_server.reading.request_images import RequestImages
+from gramophone_server.reading.request_reader import RequestReader
 from gramophone_server.settings import Limits
 
 _DEFAULT = Limits()
@@ -51,9 +51,9 @@ def _decoders(limits: Limits) -> Decoders:
 
 async def _read(reader: RequestReader, request: pb.EstimateJobRequest, limits: Limits) -> JobSpec:
     with tempfile.TemporaryDirectory() as folder:
-        with Sources(_decoders(limits), limits, _no_upload, Staging(Path(folder)), "", durable=False) as sources:
-            spec = await reader.estimate(request, sources)
-            return spec.with_pixels(lambda name: (sources.staging.path / name).read_bytes())
+        with RequestImages(_decoders(limits), limits, _no_upload, Staging(Path(folder)), "", durable=False) as images:
+            spec = await reader.estimate(request, images)
+            return spec.with_pixels(lambda name: (images.staging.path / name).read_bytes())
 
 
 async def _no_upload(owner: str, sha256: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Files named by the SHA-256 of what is in them: pictures that come in, results that go out."""
+"""Stores files by the SHA-256 of their content: input pictures, pixels and results."""
 
 import contextlib
 import errno
@@ -17,63 +17,63 @@ from .files import atomic_file, sync_folder
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{64}")
-# By this file the folder is known from an empty one in its place, such as below a mount that is away.
+# Marks the folder of blobs: without this file it may be the empty mount point of a file system that is not mounted.
 _SENTINEL = ".gramophone"
 
 
 class DamagedBlobError(Exception):
-    """A blob is not there, or not what its name says."""
+    """A blob is missing, or its content does not match its name."""
 
 
 def is_blob_name(text: str) -> bool:
-    """Whether a blob could have this name."""
+    """Returns whether a text has the form of a blob name: 64 hexadecimal digits."""
     return _NAME.fullmatch(text) is not None
 
 
 class BlobStore:
-    """A folder of blobs. A blob is there whole or not at all; what is damaged is replaced when it is put again.
+    """A folder of blobs. Writes are atomic; `put` and `adopt` replace a damaged blob.
 
     Attributes:
-        damaged: how many blobs were found to be damaged or lost.
-        repaired: how many of those were put again.
+        damaged: number of blobs found damaged or missing.
+        repaired: number of those that were stored again.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._bad: set[str] = set()
+        self._damaged: set[str] = set()
         self.damaged = 0
         self.repaired = 0
 
     def make(self) -> None:
-        """Makes the folder, and the file by which it is known, if they are not there.
+        """Makes the folder and the file that marks it, if they are missing.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder cannot be written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / _SENTINEL).touch(mode=0o600)
 
     def empty(self) -> bool:
-        """Whether there is nothing in the folder, not even the file by which it is known."""
+        """Returns whether the folder holds nothing, not even the file that marks it."""
         return not any(self._folder.iterdir())
 
     def check(self) -> None:
-        """Sees that the folder is there, and not another in its place.
+        """Checks that the folder exists and holds the file that marks it.
 
         Raises:
-            OSError: it is away.
+            OSError: the folder is missing, or is not the folder of blobs.
         """
         try:
             os.stat(self._folder / _SENTINEL)
         except (FileNotFoundError, NotADirectoryError):
-            reason = "the folder of blobs is away, or another is in its place"
+            reason = "the folder of blobs is missing, or another folder is in its place"
             raise FileNotFoundError(errno.ENOENT, reason, str(self._folder)) from None
 
     def probe(self) -> None:
-        """Sees that the folder is there and can be written.
+        """Checks that the folder exists and can be written.
 
         Raises:
-            OSError: it cannot.
+            OSError: the folder is missing or cannot be written.
         """
         self.check()
         with tempfile.TemporaryFile(dir=self._folder) as file:
@@ -81,7 +81,7 @@ class BlobStore:
             file.flush()
 
     def put(self, data: bytes) -> str:
-        """Keeps bytes, on the disk itself by the time it returns; their name.
+        """Stores bytes and returns their name. The bytes are synced to the disk on return.
 
         Raises:
             OSError: the disk is full, or cannot be written.
@@ -89,8 +89,8 @@ class BlobStore:
         name = hashlib.sha256(data).hexdigest()
         path = self._path(name)
         self.check()
-        if not self._is_there_whole(path):
-            self._make_room(path)
+        if not self._is_intact(path):
+            self._clear_path(path)
             with atomic_file(path) as file:
                 file.write(data)
         self._check_there(path)
@@ -98,16 +98,20 @@ class BlobStore:
         return name
 
     def adopt(self, name: str, file: Path) -> None:
-        """Takes a file in as a blob: one on the same file system, on the disk itself, with that SHA-256.
+        """Adds an existing file as a blob, by a hard link.
+
+        Args:
+            name: SHA-256 of the file; not checked.
+            file: a file on the same file system, already synced to the disk.
 
         Raises:
             OSError: the folder of blobs cannot be written.
         """
         path = self._path(name)
         self.check()
-        self._is_there_whole(path)
-        self._make_room(path)
-        # The file stays where it was, so that this can be done again.
+        self._is_intact(path)
+        self._clear_path(path)
+        # A hard link keeps the original file, so that a failed call can be repeated.
         fresh = path.with_name(f".{name}.part")
         fresh.unlink(missing_ok=True)
         os.link(file, fresh)
@@ -117,11 +121,11 @@ class BlobStore:
         self._note_repair(name)
 
     def get(self, name: str) -> bytes:
-        """The bytes of a blob.
+        """Returns the bytes of a blob.
 
         Raises:
-            DamagedBlobError: they are gone, or are not those that were put.
-            OSError: the folder is away, or the file cannot be read for now.
+            DamagedBlobError: the blob is missing, or its content does not match its name.
+            OSError: the folder is missing, or the file cannot be read at the moment.
         """
         if not _NAME.fullmatch(name):
             raise DamagedBlobError(f"{name!r} is not the name of a blob")
@@ -129,28 +133,28 @@ class BlobStore:
             data = self._path(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             self.check()
-            self._note_damage(name, "is not there")
-            raise DamagedBlobError(f"{name} is not there") from error
+            self._note_damage(name, "is missing")
+            raise DamagedBlobError(f"{name} is missing") from error
         if hashlib.sha256(data).hexdigest() != name:
-            self._note_damage(name, "is not what was put")
+            self._note_damage(name, "does not match its SHA-256")
             raise DamagedBlobError(f"{name} is damaged")
         return data
 
     def is_good(self, name: str) -> bool:
-        """Whether a blob that was put is there and is what its name says. Reads all of it.
+        """Returns whether a stored blob exists and matches its name. Reads the whole file.
 
         Raises:
-            OSError: the folder is away, or the file cannot be read for now.
+            OSError: the folder is missing, or the file cannot be read at the moment.
         """
         path = self._path(name)
-        if self._is_there_whole(path):
+        if self._is_intact(path):
             return True
         self.check()
-        self._note_damage(name, "is not there")
+        self._note_damage(name, "is missing")
         return False
 
     def file(self, name: str) -> Path | None:
-        """The file of a blob, whose bytes are not looked at; None if it is not there.
+        """Returns the path of a blob without checking its content; None if the blob is missing.
 
         Raises:
             OSError: the folder of blobs cannot be read.
@@ -162,36 +166,36 @@ class BlobStore:
             is_file = False
         if not is_file:
             self.check()
-            self._note_damage(name, "is not there")
+            self._note_damage(name, "is missing")
         return path if is_file else None
 
     def delete(self, name: str) -> None:
-        """Forgets a blob, if it is there."""
+        """Deletes a blob, if it exists."""
         _remove(self._path(name))
-        self._bad.discard(name)
+        self._damaged.discard(name)
 
     def names(self) -> Iterator[str]:
-        """The names of all blobs, and what a write that was cut off has left, by its path below the folder."""
+        """Yields the names of all blobs, and of files that interrupted writes left, as paths relative to the folder."""
         for path in self._folder.glob("*/*"):
             yield path.name if _NAME.fullmatch(path.name) else str(path.relative_to(self._folder))
 
-    def _is_there_whole(self, path: Path) -> bool:
-        """Whether a blob is there and is what its name says; noting if it is there and is not."""
+    def _is_intact(self, path: Path) -> bool:
+        """Returns whether a blob exists and matches its name; notes damage if it exists and does not match."""
         try:
             with path.open("rb") as file:
-                is_whole = hashlib.file_digest(file, "sha256").hexdigest() == path.name
+                is_intact = hashlib.file_digest(file, "sha256").hexdigest() == path.name
         except (FileNotFoundError, NotADirectoryError):
-            is_whole = False
+            is_intact = False
             if not os.path.lexists(path):
                 return False
         except IsADirectoryError:
-            is_whole = False
-        if not is_whole:
-            self._note_damage(path.name, "is not what was put")
-        return is_whole
+            is_intact = False
+        if not is_intact:
+            self._note_damage(path.name, "does not match its SHA-256")
+        return is_intact
 
-    def _make_room(self, path: Path) -> None:
-        """Has a blob's folder be there, and nothing in the blob's place that a file could not replace."""
+    def _clear_path(self, path: Path) -> None:
+        """Makes the folder of a blob's file, and removes a directory that has the file's name."""
         if not path.parent.is_dir():
             _remove(path.parent)
             path.parent.mkdir(exist_ok=True)
@@ -199,22 +203,22 @@ class BlobStore:
             _remove(path)
 
     def _note_damage(self, name: str, what: str) -> None:
-        if name not in self._bad:
-            self._bad.add(name)
+        if name not in self._damaged:
+            self._damaged.add(name)
             self.damaged += 1
             log.error("the file %s %s: it was damaged or removed on the disk", name, what)
 
     def _note_repair(self, name: str) -> None:
-        if name in self._bad:
-            self._bad.discard(name)
+        if name in self._damaged:
+            self._damaged.discard(name)
             self.repaired += 1
-            log.warning("the file %s is repaired: it was sent again", name)
+            log.warning("the file %s is repaired: it was stored again", name)
 
     def _check_there(self, path: Path) -> None:
-        """Sees that what was written is in the folder, not in one that stood in its place for a moment."""
+        """Checks that a written file is in the folder of blobs: the folder may have been replaced during the write."""
         self.check()
         if not path.exists():
-            reason = "the folder of blobs was exchanged for another"
+            reason = "the folder of blobs was replaced by another folder during the write"
             raise FileNotFoundError(errno.ENOENT, reason, str(self._folder))
 
     def _path(self, name: str) -> Path:
@@ -222,7 +226,7 @@ class BlobStore:
 
 
 def _remove(path: Path) -> None:
-    """Removes whatever has that name."""
+    """Removes a file or a directory with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,6 +1,6 @@
-"""Reads files that others put there: never a pipe without a writer, a device, or more than is wanted.
+"""Reads untrusted files safely (regular files only, bounded size) and writes files atomically.
 
-And writes files whole or not at all. Standard library only.
+Standard library only.
 """
 
 import errno
@@ -24,12 +24,12 @@ _KINDS = {
 
 
 def open_file(path: Path, most: int) -> BufferedReader:
-    """Opens a regular file of at most `most` bytes for reading; does not wait for a pipe.
+    """Opens a regular file of at most `most` bytes for reading; does not block on a pipe.
 
     Raises:
-        OSError: there is none, or it is something else or larger; `strerror` says which.
+        OSError: the file is missing, is not a regular file, or is larger; `strerror` says which.
     """
-    # Looked at before it is opened, because opening alone does something to some devices.
+    # Check before opening: some devices react to being opened.
     _check(os.stat(path), path, most)
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -41,7 +41,7 @@ def open_file(path: Path, most: int) -> BufferedReader:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """What is in a regular file of at most `most` bytes.
+    """Returns the content of a regular file of at most `most` bytes.
 
     Raises:
         OSError: see `open_file`.
@@ -51,10 +51,14 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def read_up_to(file: BufferedReader, most: int, path: Path) -> bytes:
-    """All that follows in a file; an OSError if that is more than `most` bytes, or it grows meanwhile."""
+    """Returns the rest of a file, from its current position.
+
+    Raises:
+        OSError: the file has more than `most` bytes, or grows during the read.
+    """
     status = os.fstat(file.fileno())
     _check(status, path, most)
-    # Not `most`, which would be allocated before it is read.
+    # Do not pass `most` to read(): Python would allocate that many bytes first.
     left = max(0, status.st_size - file.tell())
     data = file.read(left + 1)
     if len(data) > left:
@@ -63,7 +67,7 @@ def read_up_to(file: BufferedReader, most: int, path: Path) -> bytes:
 
 
 def file_version(path: Path) -> FileVersion | None:
-    """Something that changes whenever the file does; None if there is none."""
+    """Returns a value that changes whenever the file changes; None if the file cannot be found."""
     try:
         return version_of(path.stat())
     except OSError:
@@ -71,13 +75,15 @@ def file_version(path: Path) -> FileVersion | None:
 
 
 def version_of(status: os.stat_result) -> FileVersion:
-    """See `file_version`. The time of the change is in it because the other time can be set at will."""
+    """Returns the version of an open file; see `file_version`. It includes ctime because programs can set mtime."""
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which is in place, whole and on the disk, when the block ends well, and else never was.
+    """Opens a temporary file that replaces `path`, synced to the disk, when the block ends without an error.
+
+    After an error `path` is unchanged and the temporary file is removed.
 
     Raises:
         OSError: the disk is full, or cannot be written.
@@ -97,7 +103,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk, where the system can."""
+    """Syncs the entries of a folder to the disk, on POSIX systems."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Runs a server from its start to its end."""
+"""Runs a server until it stops."""
 
 import asyncio
 import contextlib
@@ -12,33 +12,36 @@ from .api.server import GramophoneServer
 from .settings import LifetimeSettings, Settings
 from .stopping import Stopping
 
-# Seconds for the end of a server that was told to stop before it had started.
-_HALF_STARTED = 2.0
+# Seconds to stop a server whose start was interrupted.
+_START_CLEANUP = 2.0
 
 
-async def run(settings: Settings, stopping: Stopping, *, is_found: bool) -> str | None:
-    """Serves until it is told to stop, has had no work for long, or cannot go on; a sentence on why it cannot.
+async def run(settings: Settings, stopping: Stopping, *, is_discoverable: bool) -> str | None:
+    """Serves until the process is told to stop, the server was idle for `leave_after`, or the server fails.
 
     Args:
-        is_found: whether commands of this user find it.
+        is_discoverable: whether commands of the same user find this server and use it.
+
+    Returns:
+        why the server failed, as a sentence; None if it did not fail.
 
     Raises:
         RuntimeError, DataFolderError, UnknownModelError, SecurityError, TokenFileError: see GramophoneServer.
     """
-    told, loop, status, lifetime = asyncio.Event(), asyncio.get_running_loop(), 1, settings.lifetime
+    stop_requested, loop, status, lifetime = asyncio.Event(), asyncio.get_running_loop(), 1, settings.lifetime
     server = GramophoneServer(settings)
-    stopping.listen(lambda: _call(loop, told.set), lambda: _call(loop, server.reload_soon))
+    stopping.listen(lambda: _call(loop, stop_requested.set), lambda: _call(loop, server.reload_soon))
     try:
-        if not await _is_first(server.start(), told):
+        if not await _finishes_first(server.start(), stop_requested):
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(server.stop(0.0), _HALF_STARTED)
+                await asyncio.wait_for(server.stop(0.0), _START_CLEANUP)
             status = 0
             return None
-        with _registered(server.address, lifetime) if is_found else contextlib.nullcontext():
-            # A parent process and a person both read this line; nothing else goes to standard output.
+        with _registered(server.address, lifetime) if is_discoverable else contextlib.nullcontext():
+            # Parent processes parse this line; nothing else goes to standard output.
             print(f"serving on {server.address}", flush=True)
-            is_first = await _is_first(_at_end(server, lifetime.leave_after), told)
-        if is_first:
+            ended_itself = await _finishes_first(_wait_for_end(server, lifetime.leave_after), stop_requested)
+        if ended_itself:
             stopping.begin()
             await server.stop(0.0)
             status = 1 if server.failure else 0
@@ -50,8 +53,8 @@ async def run(settings: Settings, stopping: Stopping, *, is_found: bool) -> str 
         stopping.finish(status)
 
 
-async def _at_end(server: GramophoneServer, leave_after: float | None) -> None:
-    """Waits until the server cannot go on, or has nothing to go on for."""
+async def _wait_for_end(server: GramophoneServer, leave_after: float | None) -> None:
+    """Waits until the server fails or, if `leave_after` is set, is idle for so many seconds."""
     waiting = [asyncio.create_task(server.failed())]
     if leave_after is not None:
         waiting.append(asyncio.create_task(server.idle(leave_after)))
@@ -66,11 +69,11 @@ def _registered(address: str, lifetime: LifetimeSettings) -> contextlib.Abstract
     return registered(Record(address, os.getpid(), setting(), lifetime.kept_for))
 
 
-async def _is_first(work: Awaitable[Any], told: asyncio.Event) -> bool:
-    """Whether the work is done before it is told to stop; what it raises is raised. Else it is cancelled."""
-    working, stopped = asyncio.ensure_future(work), asyncio.create_task(told.wait())
-    await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
+async def _finishes_first(work: Awaitable[Any], stop_requested: asyncio.Event) -> bool:
+    """Returns whether the work ends before `stop_requested` is set; raises its exceptions. Else cancels the work."""
+    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop_requested.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
     if not working.done():
         working.cancel()
         return False
@@ -79,6 +82,6 @@ async def _is_first(work: Awaitable[Any], told: asyncio.Event) -> bool:
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
-    # RuntimeError: the loop has closed, so that nobody is left to be told.
+    # RuntimeError: the loop has closed, so the server has stopped already.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(what)

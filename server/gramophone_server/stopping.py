@@ -1,4 +1,4 @@
-"""How a server's process ends: told by a signal or by its standard input, and gone in time whatever hangs."""
+"""Stops the server process on a signal or at the end of standard input, by a deadline even if something hangs."""
 
 import contextlib
 import logging
@@ -14,23 +14,23 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-# Seconds beyond the grace of running jobs in which an orderly end has to be done.
+# Seconds for a graceful shutdown, in addition to the grace period of running jobs.
 _SPARE = 4.0
-# Seconds that are left when a second signal comes, and when only threads are left that do not end.
-_HURRY, _LEFTOVERS = 1.0, 2.0
-# A second signal that comes with the first, from a process group and a parent, is the same wish.
-_TOGETHER = 0.5
+# Seconds until the process exits after a second signal, and after a graceful shutdown with threads still running.
+_AFTER_SECOND_SIGNAL, _AFTER_SHUTDOWN = 1.0, 2.0
+# Two signals within so many seconds count as one: a terminal signals the process group, and a parent signals as well.
+_SAME_SIGNAL = 0.5
 
 
 class Stopping:
-    """Takes the signals of this process in a thread of its own, so that they are taken whatever else stands still.
+    """Handles the signals of this process in its own thread, so that a blocked main thread does not delay them.
 
-    SIGTERM, SIGINT and, if asked for, the end of standard input mean to stop. The process is gone `grace` seconds and
-    four more later; at a second signal, one second later. SIGHUP means to read files again.
+    SIGTERM, SIGINT and (if `stdin`) the end of standard input stop the process. The process exits at the latest
+    `grace` + 4 seconds later, or one second after a second signal. SIGHUP reloads certificates, tokens and models.
 
     Args:
-        grace: seconds that an orderly end may give running jobs.
-        stdin: whether the end of standard input means to stop.
+        grace: seconds that running jobs get in a graceful shutdown.
+        stdin: whether the end of standard input stops the process.
     """
 
     def __init__(self, grace: float, *, stdin: bool) -> None:
@@ -45,110 +45,111 @@ class Stopping:
 
     @property
     def began(self) -> bool:
-        """Whether it has been told to stop."""
+        """Whether the process has been told to stop."""
         return self._began is not None
 
     def watch(self) -> None:
-        """Takes signals from now on. To be called by the main thread."""
+        """Starts to handle signals. Must be called on the main thread."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
-        # The system's own handler writes their numbers, whatever Python is doing.
+        # The C-level handler writes the signal numbers to the pipe, even while Python code is blocked.
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM, *_hangup()):
+        for number in (signal.SIGINT, signal.SIGTERM, *_hangup_signals()):
             signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._listen, args=(reading,), name="signals", daemon=True).start()
+        threading.Thread(target=self._receive, args=(reading,), name="signals", daemon=True).start()
 
     def listen(self, on_stop: Callable[[], None], on_reload: Callable[[], None]) -> None:
-        """Has these called, from another thread: `on_stop` once, and at once if it is due already."""
+        """Sets the callbacks, which run on other threads; calls `on_stop` at once if the process already stops."""
         with self._changed:
             self._on_stop, self._on_reload = on_stop, on_reload
             if self._began is not None:
                 on_stop()
 
     def begin(self) -> None:
-        """Has the process end; a second time, sooner."""
+        """Starts the shutdown; a second call brings the deadline forward."""
         with self._changed:
             now = time.monotonic()
             if self._began is None:
                 self._began, self._deadline = now, now + self._grace + _SPARE
-                threading.Thread(target=self._watch, name="stopping", daemon=True).start()
+                threading.Thread(target=self._exit_at_deadline, name="stopping", daemon=True).start()
                 self._on_stop()
-            elif now > self._began + _TOGETHER:
-                self._bring_forward(_HURRY)
+            elif now > self._began + _SAME_SIGNAL:
+                self._bring_forward(_AFTER_SECOND_SIGNAL)
 
     def finish(self, status: int = 0) -> None:
-        """The orderly end is done: threads that are left over do not hold the process up, if it was told to stop."""
+        """Reports the end of a graceful shutdown: threads that still run now delay the exit by 2 seconds at most."""
         with self._changed:
             self._status = status
             if self._began is not None:
-                self._bring_forward(_LEFTOVERS)
+                self._bring_forward(_AFTER_SHUTDOWN)
 
     def _bring_forward(self, seconds: float) -> None:
         self._deadline = min(self._deadline, time.monotonic() + seconds)
         self._changed.notify_all()
 
-    def _listen(self, reading: int) -> None:
+    def _receive(self, reading: int) -> None:
         watched = [reading, *([0] if self._stdin else [])]
         while True:
             ready, _, _ = select.select(watched, [], [])
             if reading in ready:
                 for number in os.read(reading, 64):
-                    self._take(number)
-            if 0 in ready and not _read_on(0):
+                    self._handle(number)
+            if 0 in ready and not _drain(0):
                 watched.remove(0)
                 self.begin()
 
-    def _take(self, number: int) -> None:
-        if number in (signal.SIGINT, signal.SIGTERM) or _terminal_is_gone():
+    def _handle(self, number: int) -> None:
+        if number in (signal.SIGINT, signal.SIGTERM) or _terminal_is_closed():
             self.begin()
         else:
             self._on_reload()
 
-    def _watch(self) -> None:
+    def _exit_at_deadline(self) -> None:
         with self._changed:
             while (left := self._deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
-        # Whoever reads the log may have stopped reading.
-        told = threading.Thread(target=_tell, name="last words", daemon=True)
-        told.start()
-        told.join(0.5)
+        # Log in a thread: writing blocks if the reader of the log has stopped reading.
+        logging_thread = threading.Thread(target=_log_threads, name="log threads", daemon=True)
+        logging_thread.start()
+        logging_thread.join(0.5)
         kill_children()
         os._exit(self._status)
 
 
 def kill_children() -> None:
-    """Kills all child processes of this one, those that are stopped included (Linux; elsewhere they leave alone)."""
-    us = str(os.getpid())
+    """Kills all child processes, even suspended ones. Linux only: elsewhere they end when their pipes close."""
+    own_id = str(os.getpid())
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):
-            # The name of a program, in parentheses, may contain anything.
+            # The second field, the program name in parentheses, may contain spaces and parentheses.
             parent = status.read_text().rpartition(")")[2].split()[1]
-            if parent == us:
+            if parent == own_id:
                 os.kill(int(status.parent.name), signal.SIGKILL)
 
 
-def _tell() -> None:
+def _log_threads() -> None:
+    """Logs the threads that keep the process from ending, and their stacks at level debug."""
     known = {thread.ident: thread.name for thread in threading.enumerate() if not thread.daemon}
-    log.warning("the process is ended although there is still something running: %s", ", ".join(known.values()))
+    log.warning("the process exits while threads are still running: %s", ", ".join(known.values()))
     for ident, frame in sys._current_frames().items():
         if ident in known:
             log.debug("thread %s:\n%s", known[ident], "".join(traceback.format_stack(frame)))
 
 
-def _hangup() -> tuple[signal.Signals, ...]:
+def _hangup_signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 
 
-def _read_on(descriptor: int) -> bool:
-    """Whether there is more to come, of what nobody wants to know."""
+def _drain(descriptor: int) -> bool:
+    """Discards available input; returns whether more may come."""
     try:
         return bool(os.read(descriptor, 4096))
     except OSError:
         return False
 
 
-def _terminal_is_gone() -> bool:
-    """Whether the terminal that this was started from, by whoever sits there, has been closed."""
+def _terminal_is_closed() -> bool:
+    """Returns whether the process was started from a terminal that has been closed."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

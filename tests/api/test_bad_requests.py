@@ -55,7 +55,7 @@ CASES = {
     "no style": (pb.ReconstructStyleRequest(options=options()), INVALID, "styles", "0 pictures"),
     "empty style picture": (style(o.StyleSource()), INVALID, "styles[0].image.data", "empty"),
     "text for a picture": (content(b"hello"), INVALID, "content.data", "not a picture"),
-    "PNG without pixels": (content(png()[:45]), INVALID, "content.data", "damaged"),
+    "PNG without pixels": (content(png()[:45]), INVALID, "content.data", "truncated"),
     "broken TIFF": (content(encode(Image.new("RGB", (9, 9)), "TIFF")[:-99]), INVALID, "content.data", "decoded"),
     "40,000 x 40,000": (content(png_header(40_000, 40_000)), INVALID, "content.data", "1,600,000,000 pixels"),
     "layer conv9_1": (style(layers=(layer("conv9_1"),)), INVALID, "style_layers[0].layer", "conv9_1"),

@@ -19,10 +19,10 @@ def test_the_recipe_has_warnings_about_damaged_pictures(server: ServerProcess, u
         result = client.transfer(cut, style, size=32, iterations=1, model="vgg19-random").result()
         field = "sha256" if uploaded else "data"
         first, second = result.recipe["warnings"]
-        assert first == f"styles[0].mask.{field} is damaged, it lacks its end" + first.partition("its end")[2]
-        assert second.startswith(f"content.{field} is damaged, it lacks its end: the last ")
+        assert first == f"styles[0].mask.{field} is truncated" + first.partition("is truncated")[2]
+        assert second.startswith(f"content.{field} is truncated: the last ")
         whole = client.style(GOOD, size=32, iterations=1, model="vgg19-random").result()
-        assert "damaged" not in str(whole.recipe)
+        assert "truncated" not in str(whole.recipe)
 
 
 def test_an_unreadable_picture_is_refused_with_the_name_of_its_field(server: ServerProcess):

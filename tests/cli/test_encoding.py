@@ -112,5 +112,5 @@ def test_a_contact_sheet_has_quality_95_and_full_color_resolution():
 
 def test_a_damaged_picture_gives_a_warning_with_its_file_name():
     Path("cut.jpg").write_bytes(encode(PHOTO, "JPEG")[:-900])
-    assert "warning: cut.jpg is damaged, it lacks its end: the last " in paint("out.png", picture="cut.jpg")
+    assert "warning: cut.jpg is truncated: the last " in paint("out.png", picture="cut.jpg")
     assert "warning" not in paint("out.png")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gramophone_server.decoding import decoders as module
 from gramophone_server.decoding.decoders import Decoders
-from gramophone_server.decoding.messages import Cut, Header, PictureError
+from gramophone_server.decoding.messages import Header, PictureError, PixelSpec
 from gramophone_server.decoding.structure import MAX_SCANS
 from tests.harness import encode, png
 
@@ -65,7 +65,7 @@ async def header_of(decoders: Decoders, file: Path) -> Header:
 async def test_a_picture_is_decoded_and_scaled_in_a_decoder_process(decoders, picture, tmp_path):
     header = await header_of(decoders, picture)
     assert (header.width, header.height) == (60, 40)
-    made = await decoders.cut(picture, header, Cut(30, 20), tmp_path, "me")
+    made = await decoders.decode(picture, header, PixelSpec(30, 20), tmp_path, "me")
     expected = Image.open(picture).resize((30, 20), Image.Resampling.BILINEAR).tobytes()
     assert (tmp_path / made.blob).read_bytes() == expected
     (child,) = children()
@@ -86,7 +86,7 @@ async def test_a_file_that_takes_too_long_to_decode_is_refused(decoders, picture
     slow = slow_picture(tmp_path)
     begun = time.monotonic()
     with pytest.raises(PictureError, match="too long for its size"):
-        await decoders.cut(slow, Header(16, 16, 100 << 20, ""), Cut(16, 16), tmp_path, "me")
+        await decoders.decode(slow, Header(16, 16, 100 << 20, ""), PixelSpec(16, 16), tmp_path, "me")
     assert time.monotonic() - begun < 30
     assert await header_of(decoders, picture)
 
@@ -95,7 +95,7 @@ async def test_a_file_that_takes_more_memory_than_its_header_predicts_is_refused
     data = encode(Image.new("RGB", (8000, 8000)), "PNG")
     (tmp_path / "large.png").write_bytes(data)
     with pytest.raises(PictureError, match="memory"):
-        await decoders.cut(tmp_path / "large.png", Header(8, 8, 1 << 20, ""), Cut(16, 16), tmp_path, "me")
+        await decoders.decode(tmp_path / "large.png", Header(8, 8, 1 << 20, ""), PixelSpec(16, 16), tmp_path, "me")
 
 
 async def test_a_picture_that_needs_more_than_all_decoder_memory_is_refused(tmp_path):
@@ -111,47 +111,49 @@ async def test_a_picture_whose_scaling_needs_more_than_all_decoder_memory_is_ref
     (tmp_path / "narrow.png").write_bytes(encode(Image.new("L", (10, 60_000)), "PNG"))
     header = await header_of(decoders, tmp_path / "narrow.png")
     with pytest.raises(PictureError, match="to scale from 10x60000 to 8000x8000"):
-        await decoders.cut(tmp_path / "narrow.png", header, Cut(8000, 8000), tmp_path, "me")
-    assert (await decoders.cut(tmp_path / "narrow.png", header, Cut(100, 100), tmp_path, "me")).blob
+        await decoders.decode(tmp_path / "narrow.png", header, PixelSpec(8000, 8000), tmp_path, "me")
+    assert (await decoders.decode(tmp_path / "narrow.png", header, PixelSpec(100, 100), tmp_path, "me")).blob
 
 
 async def test_a_killed_decoder_is_replaced_without_an_error(decoders, picture, tmp_path):
     header = await header_of(decoders, picture)
     (child,) = children()
     child.suspend()
-    cutting = asyncio.create_task(decoders.cut(picture, header, Cut(30, 20), tmp_path, "me"))
+    decoding = asyncio.create_task(decoders.decode(picture, header, PixelSpec(30, 20), tmp_path, "me"))
     await asyncio.sleep(0.2)
     child.send_signal(signal.SIGKILL)
-    assert (await cutting).blob
+    assert (await decoding).blob
 
 
 async def test_a_decoder_that_crashes_refuses_the_picture(decoders, picture, tmp_path):
     header = await header_of(decoders, picture)
     (child,) = children()
     child.suspend()
-    cutting = asyncio.create_task(decoders.cut(picture, header, Cut(30, 20), tmp_path, "me"))
+    decoding = asyncio.create_task(decoders.decode(picture, header, PixelSpec(30, 20), tmp_path, "me"))
     await asyncio.sleep(0.2)
     child.send_signal(signal.SIGSEGV)
     child.resume()
     with pytest.raises(PictureError, match="makes the decoder fail"):
-        await cutting
+        await decoding
 
 
 async def test_a_cancelled_call_ends_its_decoder(decoders, tmp_path):
     slow = slow_picture(tmp_path)
-    cutting = asyncio.create_task(decoders.cut(slow, Header(4000, 4000, 30 << 20, ""), Cut(16, 16), tmp_path, "me"))
+    decoding = asyncio.create_task(
+        decoders.decode(slow, Header(4000, 4000, 30 << 20, ""), PixelSpec(16, 16), tmp_path, "me")
+    )
     await asyncio.sleep(0.5)
     (child,) = children()
-    cutting.cancel()
+    decoding.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await cutting
+        await decoding
     psutil.wait_procs([child], timeout=5)
     await asyncio.sleep(0.1)
     assert not child.is_running()
 
 
 async def test_an_idle_decoder_exits(monkeypatch, picture):
-    monkeypatch.setattr(module, "_IDLE", 0.2)
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.2)
     decoders = Decoders(PIXELS)
     assert await header_of(decoders, picture)
     assert len(children()) == 1
@@ -166,7 +168,7 @@ async def test_one_client_cannot_use_all_decoders(decoders, picture, tmp_path):
     slow = slow_picture(tmp_path)
     header = Header(4000, 4000, 30 << 20, "")
     greedy = [
-        asyncio.create_task(decoders.cut(slow, header, Cut(16, 16), tmp_path, "greedy")) for _ in range(5)
+        asyncio.create_task(decoders.decode(slow, header, PixelSpec(16, 16), tmp_path, "greedy")) for _ in range(5)
     ]  # fmt: skip
     await asyncio.sleep(0.5)
     begun = time.monotonic()

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
 from gramophone_server.decoding.boxes import MAX_BOXES, MAX_ITEMS
 from gramophone_server.decoding.decoders import Decoders
-from gramophone_server.decoding.messages import Cut, Header, PictureError
+from gramophone_server.decoding.messages import Header, PictureError, PixelSpec
 from gramophone_server.decoding.pictures import decode
 from tests.harness import encode
 
@@ -102,7 +102,7 @@ async def test_the_memory_predicted_by_the_header_is_enough(format, size, tmp_pa
     assert isinstance(header, Header), header
     assert (header.width, header.height) == size
     assert header.memory < 15 * header.pixels + (8 << 20)
-    made = await decoders.cut(file, header, Cut(96, 64), tmp_path, "me", durable=False)
+    made = await decoders.decode(file, header, PixelSpec(96, 64), tmp_path, "me", durable=False)
     pixels = np.frombuffer((tmp_path / made.blob).read_bytes(), np.uint8).astype(int)
     assert np.abs(pixels - np.frombuffer(PHOTO.tobytes(), np.uint8)).mean() < 8
     await decoders.close()
@@ -120,7 +120,7 @@ def test_a_file_with_too_many_items_or_boxes_is_refused(format):
         (changed(data, items, (MAX_ITEMS + 1).to_bytes(2, "big")), "items"),
         (changed(data, count, (MAX_ITEMS + 1).to_bytes(2, "big")), "items"),
         (data + b"\0\0\0\x08free" * (MAX_BOXES + 1), "boxes"),
-        (changed(data, locations + 5 + 13, (1 << 24).to_bytes(4, "big")), "share their bytes|damaged|decoded"),
+        (changed(data, locations + 5 + 13, (1 << 24).to_bytes(4, "big")), "share bytes|damaged|decoded"),
     ]
     for made, reason in cases:
         with pytest.raises(PictureError, match=reason):

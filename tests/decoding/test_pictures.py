@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from gramophone_server.decoding.header import read_header
 from gramophone_server.decoding.messages import PictureError
-from gramophone_server.decoding.pictures import cut, decode
+from gramophone_server.decoding.pictures import decode, write_pixels
 from tests.harness import encode, png, png_header
 
 from .files import chunk, decoded, opened
@@ -166,20 +166,20 @@ def test_conversion_in_strips_equals_conversion_at_once(monkeypatch):
 @pytest.mark.parametrize("size", [(10, 5), (40, 20), (37, 20), (40, 11), (100, 90)])
 def test_pixels_are_scaled_as_pillow_scales_them(tmp_path, size):
     image = Image.open(io.BytesIO(png(40, 20)))
-    made = cut(image, *size, "rgb", tmp_path, durable=True)
+    made = write_pixels(image, *size, "rgb", tmp_path, durable=True)
     expected = image.resize(size, Image.Resampling.BILINEAR).tobytes()
     assert (tmp_path / made.blob).read_bytes() == expected
     assert made.blob == hashlib.sha256(expected).hexdigest()
-    mask = cut(image, *size, "mask", tmp_path, durable=False)
+    mask = write_pixels(image, *size, "mask", tmp_path, durable=False)
     assert (tmp_path / mask.blob).read_bytes() == image.convert("L").resize(size, Image.Resampling.BILINEAR).tobytes()
     assert not made.black and not made.source_black
 
 
-def test_cut_reports_a_mask_that_is_black_before_or_after_scaling(tmp_path):
-    assert cut(flat("RGB", 0), 5, 5, "mask", tmp_path, durable=False).source_black
+def test_write_pixels_reports_a_mask_that_is_black_before_or_after_scaling(tmp_path):
+    assert write_pixels(flat("RGB", 0), 5, 5, "mask", tmp_path, durable=False).source_black
     dot = flat("RGB", 0, (200, 200))
     dot.putpixel((0, 0), (255, 255, 255))
-    made = cut(dot, 2, 2, "mask", tmp_path, durable=False)
+    made = write_pixels(dot, 2, 2, "mask", tmp_path, durable=False)
     assert made.black and not made.source_black
 
 

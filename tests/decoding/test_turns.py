@@ -32,7 +32,7 @@ class Clients:
 
     async def _take_turn(self, name: str, memory: int) -> None:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.turns.one(name[0], memory))
+            await stack.enter_async_context(self.turns.turn(name[0], memory))
             self.running.append(name)
             await self._finish[name].wait()
             self.running.remove(name)

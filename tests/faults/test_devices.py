@@ -46,7 +46,7 @@ def health(server: ServerProcess, service: str = "") -> tuple[int, str]:
         (["CUDA:2"], "'CUDA:2' cannot be a device: write cuda:2"),
         (["gpu"], "'gpu' cannot be a device: write cuda:0"),
         (["1"], "'1' cannot be a device: write cuda:1"),
-        (["mps"], "'mps' cannot be a device: only CPUs and GPUs of NVIDIA's are supported: write cpu"),
+        (["mps"], "'mps' cannot be a device: only CPUs and NVIDIA GPUs are supported: write cpu"),
         (["xpu:0"], "'xpu:0' cannot be a device: only CPUs"),
         ([""], "'' cannot be a device"),
         (["cpu", "meta"], "'meta' cannot be a device"),

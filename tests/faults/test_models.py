@@ -265,7 +265,7 @@ def test_a_model_whose_manifest_is_damaged_is_passed_over(server, folder, damage
         with pytest.raises(grpc.RpcError) as caught:
             estimate(server)
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-        assert f"model {folder.store.root / 'mine'} is passed over" in server.read_log()
+        assert f"model {folder.store.root / 'mine'} is ignored" in server.read_log()
     finally:
         folder.mend()
     assert len(server.models.ListModels(model_service_pb2.ListModelsRequest()).models) == 3

@@ -11,12 +11,12 @@ from google.protobuf.message import DecodeError
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.decoding.decoders import Decoders
-from gramophone_server.decoding.process import answer
+from gramophone_server.decoding.process import respond
 from gramophone_server.decoding.staging import Staging
 from gramophone_server.decoding.turns import SMALL
 from gramophone_server.models.store import ModelStore
-from gramophone_server.reading.requests import RequestReader
-from gramophone_server.reading.sources import Sources
+from gramophone_server.reading.request_images import RequestImages
+from gramophone_server.reading.request_reader import RequestReader
 from gramophone_server.reading.wire import WireError, check_wire
 from gramophone_server.rpc.violations import InvalidRequestError
 from gramophone_server.settings import Limits
@@ -35,14 +35,14 @@ def pictures(data: bytes) -> None:
         path = Path(name) / "picture"
         path.write_bytes(data)
         bounds = {"max_pixels": PIXELS, "seconds": 60}
-        found = answer({"ask": "headers", "files": [str(path)], "memory": SMALL, **bounds})
+        found = respond({"method": "headers", "files": [str(path)], "memory": SMALL, **bounds})
         header = found["headers"][0] if "headers" in found else found
         if "refused" in header:
             return
         size = {"width": header["width"], "height": header["height"]}
         assert 0 < header["width"] * header["height"] <= PIXELS
-        question = {"ask": "cut", "file": str(path), "folder": name, "region": "rgb", "durable": False, **size}
-        made = answer({**question, "memory": header["memory"], **bounds})
+        request = {"method": "decode", "file": str(path), "folder": name, "kind": "rgb", "durable": False, **size}
+        made = respond({**request, "memory": header["memory"], **bounds})
         assert "refused" in made or (Path(name) / made["blob"]).stat().st_size == 3 * size["width"] * size["height"]
 
 
@@ -73,13 +73,13 @@ def seeds(target: str) -> Iterator[bytes]:
 async def _read(request: _Request, decoders: Decoders, folder: Path) -> None:
     reader = RequestReader(ModelStore(folder), "vgg19-random", _LIMITS)
     try:
-        with Sources(decoders, _LIMITS, _no_upload, Staging(folder), "", durable=False) as sources:
+        with RequestImages(decoders, _LIMITS, _no_upload, Staging(folder), "", durable=False) as images:
             if isinstance(request, pb.EstimateJobRequest):
-                spec = await reader.estimate(request, sources)
+                spec = await reader.estimate(request, images)
                 assert spec.width * spec.height <= PIXELS
-                assert all((sources.staging.path / part.blob).stat().st_size == part.size for part in spec.pictures())
+                assert all((images.staging.path / part.blob).stat().st_size == part.size for part in spec.pictures())
             else:
-                assert (await reader.features(request, sources)).layers
+                assert (await reader.features(request, images)).layers
     except InvalidRequestError:
         return
 

@@ -123,7 +123,7 @@ def test_the_pictures_of_a_request_have_a_common_pixel_limit():
     with pytest.raises(InvalidRequestError) as caught:
         read(pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=styles * 2, options=options())))
     assert [field for field, _ in caught.value.violations] == ["styles[4].image.data", "styles[5].image.data"]
-    assert "comes after 40,000 pixels of other pictures" in str(caught.value)
+    assert "follows other pictures of 40,000 pixels" in str(caught.value)
 
 
 def test_a_style_cannot_be_scaled_above_the_pixel_limit():

@@ -126,6 +126,6 @@ def test_word_of_each_enum_value():
 @pytest.mark.parametrize(("duration", "seconds"), [(Duration(seconds=3, nanos=500_000_000), 3.5), (Duration(), None)])
 def test_a_duration_is_read_as_seconds_and_must_be_positive(duration, seconds):
     check = Checker()
-    value = read_field(pb.SynthesisOptions(time_limit=duration), "time_limit", check, at="options.")
+    value = read_field(pb.SynthesisOptions(time_limit=duration), "time_limit", check, prefix="options.")
     assert value == seconds
     assert bool(check.violations) is (seconds is None)

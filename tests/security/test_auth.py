@@ -250,7 +250,7 @@ def test_changed_tokens_are_used_without_a_restart(guarded):
     guarded.file.write_text("{")
     for _ in range(3):
         assert not accepted(guarded.alice)
-    assert guarded.server.read_log().count("no token is accepted until this is mended") == 1
+    assert guarded.server.read_log().count("no token is accepted until this is fixed") == 1
     guarded.file.write_text(good)
     assert accepted(guarded.alice)
 

@@ -249,7 +249,7 @@ def test_invalid_key_and_certificate_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--host", "0.0.0.0"], "others can reach 0.0.0.0; add --tokens FILE"),
+        (["--host", "0.0.0.0"], "other machines can reach 0.0.0.0; add --tokens FILE"),
         (["--tls-certificate", "nowhere", "--tls-key", "nowhere"], "nowhere cannot be read"),
         (["--tokens", "nowhere"], "make it with: gramophone tokens add"),
     ],
@@ -264,7 +264,7 @@ def test_a_server_with_invalid_security_settings_exits_with_the_reason(args, wor
 
 def test_insecure_gives_a_warning():
     with ServerProcess("--host", "0.0.0.0", "--insecure") as server:
-        assert "anybody who reaches" in server.read_log()
+        assert "everyone who can reach" in server.read_log()
 
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
@@ -348,7 +348,7 @@ def test_authorities_and_tokens_are_reloaded(tmp_path):
             authorities.unlink()
             damage()
             reload()
-            assert "new connections still get the certificates from before" in server.read_log()
+            assert "new connections still use the previous certificates" in server.read_log()
             assert code(newcomer) == grpc.StatusCode.OK
         bearer = ("authorization", f"Bearer {token}")
         assert code(newcomer, bearer) == grpc.StatusCode.OK
@@ -360,4 +360,4 @@ def test_authorities_and_tokens_are_reloaded(tmp_path):
         fresh = add_token(tokens, "bob", admin=False)
         assert code(newcomer, bearer) == grpc.StatusCode.UNAUTHENTICATED
         assert code(newcomer, ("authorization", f"Bearer {fresh}")) == grpc.StatusCode.OK
-        assert "tokens read again: 1 clients" in server.read_log()
+        assert "tokens reloaded: 1 clients" in server.read_log()

@@ -112,7 +112,7 @@ def test_an_invalid_file_of_tokens_is_refused(path, text):
     path.parent.mkdir()
     path.write_text(text)
     path.chmod(0o600)
-    with pytest.raises(TokenFileError, match="not a file of tokens"):
+    with pytest.raises(TokenFileError, match="not a token file"):
         TokenFile(path)
 
 

@@ -81,7 +81,7 @@ def test_one_new_line_in_the_source_adds_a_setting(tmp_path: Path) -> None:
     source = Path(gramophone_server.__file__).parent
     shutil.copytree(source, copy := tmp_path / "gramophone_server", ignore=shutil.ignore_patterns("*.onnx", "*.pyc"))
     groups = copy / "settings/groups.py"
-    line = '    max_queued: int = setting(64, "Jobs waiting.", minimum=1)\n'
+    line = '    max_queued: int = setting(64, "Most jobs in the queue.", minimum=1)\n'
     before = groups.read_text()
     assert line in before
     new = '    max_shades: int = setting(3, "Shades of a picture.", minimum=2, maximum=9)\n'
@@ -146,7 +146,7 @@ class _Strange:
     [
         (_Plain, r"_Plain\.value is not made by setting\(\)"),
         (_Twice, "several settings have the name max_queued"),
-        (_Strange, "value has a type that a setting cannot have"),
+        (_Strange, "value has a type that settings do not support"),
     ],
 )
 def test_invalid_fields_of_a_group_are_errors(members: type, words: str) -> None:

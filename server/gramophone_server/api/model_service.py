@@ -10,9 +10,9 @@ from gramophone.v1.model_service_pb2_grpc import ModelServiceServicer
 
 from ..messages.events import Failure
 from ..models.store import ModelStore
-from ..reading.requests import RequestReader
+from ..reading.request_images import MakeRequestImages
+from ..reading.request_reader import RequestReader
 from ..reading.rules import read_field
-from ..reading.sources import MakeSources
 from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker
 from ..scheduling.scheduler import Scheduler
@@ -28,13 +28,13 @@ class ModelServicer(ModelServiceServicer):
         self,
         scheduler: Scheduler,
         reader: RequestReader,
-        sources: MakeSources,
+        images: MakeRequestImages,
         models: ModelStore,
         default_model: str,
     ) -> None:
         self._scheduler = scheduler
         self._reader = reader
-        self._sources = sources
+        self._images = images
         self._models = models
         self._default_model = default_model
 
@@ -60,12 +60,12 @@ class ModelServicer(ModelServiceServicer):
     ) -> AsyncIterator[pb.ExtractFeaturesResponse]:
         """Features of a picture, in pieces."""
         async with rich_errors(context):
-            with self._sources(client_of(context), durable=False) as sources:
-                asked = await self._reader.features(request, sources)
+            with self._images(client_of(context), durable=False) as images:
+                asked = await self._reader.features(request, images)
                 answer = await self._scheduler.extract(
                     asked.model,
                     asked.picture,
-                    sources.staging.path,
+                    images.staging.path,
                     asked.layers,
                     gram=asked.gram,
                     pooling=asked.pooling,

@@ -18,9 +18,9 @@ from ..messages.pipe import WorkerConfig
 from ..models.store import ModelStore
 from ..observability.instruments import Instruments
 from ..observability.readiness import Readiness
-from ..reading.intake import MOST, Intake
-from ..reading.requests import RequestReader
-from ..reading.sources import Sources
+from ..reading.intake import MAX_REQUEST_BYTES, Intake
+from ..reading.request_images import RequestImages
+from ..reading.request_reader import RequestReader
 from ..rpc.reflection import add_reflection
 from ..scheduling.executor import ProcessExecutor
 from ..scheduling.scheduler import Bounds, Scheduler
@@ -82,7 +82,7 @@ class GramophoneServer:
         self._tokens = TokenFile(security.tokens) if security.tokens else None
         authenticator = Authenticator(
             self._tokens,
-            certificates=self._certificates.of_clients() if self._certificates else None,
+            certificates=self._certificates.client_certificates() if self._certificates else None,
             admins=security.admins,
         )
         default_model = settings.models.default_model
@@ -92,20 +92,22 @@ class GramophoneServer:
             ProcessExecutor(_worker(settings, name), self._see_workers) for name in settings.workers.devices
         ]
         storage = settings.storage
-        retention = _retention(storage, told_apart=security.authenticates)
+        retention = _retention(storage, authenticated=security.authenticates)
         store = JobStore(DataFolder(storage.data), storage.database, retention, take_database=storage.take_database)
         bounds = Bounds(
-            limits.max_queued, limits.queued_per_client(told_apart=security.authenticates), settings.workers.attempts,
+            limits.max_queued,
+            limits.queued_per_client(authenticated=security.authenticates),
+            settings.workers.attempts,
             limits.max_running_per_client,
-        )  # fmt: skip
+        )
         self._instruments = Instruments(settings.observability, executors, store)
         self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
         reader = RequestReader(models, default_model, limits)
         self._decoders = Decoders(limits.max_pixels, limits.decode_memory)
 
-        def sources(client: str, *, durable: bool) -> Sources:
+        def images(client: str, *, durable: bool) -> RequestImages:
             staging = Staging(store.folder.staging)
-            return Sources(self._decoders, limits, store.upload_file, staging, client, durable=durable)
+            return RequestImages(self._decoders, limits, store.upload_file, staging, client, durable=durable)
 
         attendance = Attendance(self._end_with_client)
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
@@ -120,7 +122,7 @@ class GramophoneServer:
             maximum_concurrent_rpcs=limits.max_calls,
             options=[
                 *connection_options(connection.max_connections, connection.idle_timeout),
-                ("grpc.max_receive_message_length", MOST),
+                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.max_send_message_length", -1),
                 # A second server on the same port is a mistake, not load balancing.
                 ("grpc.so_reuseport", 0),
@@ -141,11 +143,11 @@ class GramophoneServer:
         self.failure: str | None = None
         store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
         add_StyleTransferServiceServicer_to_server(
-            StyleTransferServicer(self._scheduler, reader, sources, streams, attendance), self._server
+            StyleTransferServicer(self._scheduler, reader, images, streams, attendance), self._server
         )
         add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, attendance, limits), self._server)
         add_ModelServiceServicer_to_server(
-            ModelServicer(self._scheduler, reader, sources, models, default_model), self._server
+            ModelServicer(self._scheduler, reader, images, models, default_model), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), self._server)
@@ -238,10 +240,10 @@ def _storage_reason(trouble: Trouble | None) -> str | None:
     return None if trouble is None else f"the storage cannot be used: {trouble.reason}"
 
 
-def _retention(storage: StorageSettings, *, told_apart: bool) -> Retention:
+def _retention(storage: StorageSettings, *, authenticated: bool) -> Retention:
     """What is kept; one client of several has half of it unless a setting says otherwise."""
     one = storage.keep_per_client
-    if one is None and told_apart:
+    if one is None and authenticated:
         one = storage.keep // 2
     return Retention(storage.keep_days * 24 * 3600, storage.keep, one, storage.max_uploads_per_client)
 

@@ -11,10 +11,10 @@ from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceSe
 from ..logs import mark
 from ..messages.events import Failure
 from ..messages.spec import JobSpec
-from ..reading.intake import let_go
-from ..reading.requests import RequestReader
+from ..reading.intake import release_request
+from ..reading.request_images import MakeRequestImages, RequestImages
+from ..reading.request_reader import RequestReader
 from ..reading.rules import read_field
-from ..reading.sources import MakeSources, Sources
 from ..reading.submissions import PaintRequest, read_submission
 from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker
@@ -32,13 +32,13 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         self,
         scheduler: Scheduler,
         reader: RequestReader,
-        sources: MakeSources,
+        images: MakeRequestImages,
         streams: Streams,
         attendance: Attendance,
     ) -> None:
         self._scheduler = scheduler
         self._reader = reader
-        self._sources = sources
+        self._images = images
         self._streams = streams
         self._attendance = attendance
 
@@ -72,8 +72,8 @@ class StyleTransferServicer(StyleTransferServiceServicer):
     async def EstimateJob(self, request: pb.EstimateJobRequest, context: Context) -> pb.EstimateJobResponse:
         """What a job would take."""
         async with rich_errors(context):
-            with self._sources(client_of(context), durable=False) as sources:
-                spec = await self._reader.estimate(request, sources)
+            with self._images(client_of(context), durable=False) as images:
+                spec = await self._reader.estimate(request, images)
             answer = await self._scheduler.estimate(spec)
             if isinstance(answer, Failure):
                 await abort(context, grpc.StatusCode[answer.code], answer.message)
@@ -81,11 +81,11 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         raise AssertionError("unreachable")
 
     async def _run(
-        self, request: PaintRequest, context: Context, read: Callable[[PaintRequest, Sources], Awaitable[JobSpec]]
+        self, request: PaintRequest, context: Context, read: Callable[[PaintRequest, RequestImages], Awaitable[JobSpec]]
     ) -> AsyncIterator[job_pb2.JobEvent]:
         async with rich_errors(context):
             check = Checker()
-            on_disconnect = read_field(request.submission, "on_disconnect", check, at="submission.")
+            on_disconnect = read_field(request.submission, "on_disconnect", check, prefix="submission.")
             submission = await read_submission(request, check)
             check.stop_if_wrong()
             with self._streams.one():
@@ -93,14 +93,14 @@ class StyleTransferServicer(StyleTransferServiceServicer):
                 if job is None:
                     # Before anything is decoded: refusing has to be cheap when many ask.
                     self._scheduler.admission.check_room(submission.owner)
-                    with self._sources(client_of(context), durable=True) as sources:
-                        spec = await read(request, sources)
+                    with self._images(client_of(context), durable=True) as images:
+                        spec = await read(request, images)
                         await self._scheduler.check_fits(spec)
-                        job = await self._scheduler.admission.submit(spec, submission, sources.staging)
+                        job = await self._scheduler.admission.submit(spec, submission, images.staging)
                 mark(job_id=job.id)
                 # The stream may go on for hours, and needs nothing of it.
                 del request
-                let_go()
+                release_request()
                 with self._attendance.submitted(job, context, ends=on_disconnect == "cancel"):
                     async for event in self._streams.events(job, context):
                         yield event

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from gramophone.v1 import job_service_pb2 as pb
 
 from ..decoding.staging import Staging
-from ..reading.lanes import EVICTED
-from ..reading.sources import on_disk
+from ..reading.budgets import EVICTED
+from ..reading.request_images import on_disk
 from ..rpc.violations import BusyError, Checker, TooMuchError
 from ..storage.store import JobStore
 

@@ -1,1 +1,1 @@
-"""The commands of the server: serve, tokens."""
+"""The server's commands: `gramophone serve` and `gramophone tokens`."""

@@ -1,4 +1,4 @@
-"""Options of click made from the table of settings, which take flags, variables and the values of a file."""
+"""Makes click options from the settings. Each takes its value from a flag, a variable or the settings file."""
 
 import math
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from ..settings import Entry
 from ..settings.sizes import parse_size, size_text
 
 NONE = "none"
-"""What is written for a number that may be left out, to leave it out although a variable or a file gives it."""
+"""The word that sets an optional number to None, for example to override a variable or the file."""
 
 
 class SettingOption(GroupedOption):
-    """The option of one setting.
+    """The click option of one setting.
 
     Attributes:
         entry: the setting.
@@ -45,18 +45,18 @@ class SettingOption(GroupedOption):
         )
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
-        """The value of the variable; several are separated by commas, as names may have spaces in them."""
+        """Returns the variable's value. Commas separate several values, because names may contain spaces."""
         if not self.multiple:
             return super().value_from_envvar(ctx)
         text = self.resolve_envvar_value(ctx)
         return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Where a wrong value was written: the flag, the variable, or the key and its file."""
+        """Returns where an invalid value comes from: the flag, the variable, or the key and its file."""
         return (self.origin(ctx) if ctx is not None else "") or super().get_error_hint(ctx)
 
     def origin(self, ctx: click.Context) -> str:
-        """The variable, or the key and its file, that gives the value; empty if neither does."""
+        """Returns the variable, or the key and its file, that the value comes from; empty for a flag or a default."""
         source = ctx.get_parameter_source(self.entry.name)
         if source is ParameterSource.ENVIRONMENT:
             return f"${self.entry.variable}"
@@ -97,10 +97,10 @@ def _checked(check: Callable[[Any], None]) -> Callable[[click.Context, click.Par
 
 
 class _Switch(click.types.BoolParamType):
-    """Yes or no."""
+    """A boolean value."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value; fails with a sentence."""
+        """Returns the value; raises click.BadParameter."""
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
@@ -108,7 +108,7 @@ class _Switch(click.types.BoolParamType):
 
 
 class _Integer(click.IntRange):
-    """An integer within bounds, or none."""
+    """An integer within bounds, or "none" if the setting is optional."""
 
     name = "integer"
 
@@ -117,12 +117,12 @@ class _Integer(click.IntRange):
         self._optional = optional
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The integer; fails with a sentence."""
+        """Returns the integer; raises click.BadParameter."""
         return None if self._optional and _is_none(value) else super().convert(value, param, ctx)
 
 
 class _Number(click.FloatRange):
-    """A finite number within bounds, or none. FloatRange takes NaN, too."""
+    """A finite number within bounds, or "none" if the setting is optional. FloatRange alone would accept NaN."""
 
     name = "number"
 
@@ -131,7 +131,7 @@ class _Number(click.FloatRange):
         self._optional = optional
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number; fails with a sentence."""
+        """Returns the number; raises click.BadParameter."""
         if self._optional and _is_none(value):
             return None
         try:
@@ -143,9 +143,9 @@ class _Number(click.FloatRange):
         return number
 
 
-# Without type parameters, which click 8.1 does not have.
+# No type parameter: click 8.1's ParamType is not generic.
 class _Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes, written as 3GB, or none."""
+    """A number of bytes, such as 3GB, or "none" if the setting is optional."""
 
     name = "size"
 
@@ -153,7 +153,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
         self._entry = entry
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """The bytes; fails with a sentence."""
+        """Returns the bytes; raises click.BadParameter."""
         about = self._entry.about
         if self._entry.optional and _is_none(value):
             return None
@@ -170,21 +170,21 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 
 
 class _Path(click.Path):
-    """A file or a folder; ~ is the user's own."""
+    """A file or a folder; ~ is expanded."""
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(file_okay=entry.about.path != "folder", dir_okay=entry.about.path != "file", path_type=Path)
         self._must_exist = entry.about.exists
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path; fails with a sentence."""
+        """Returns the path; raises click.BadParameter."""
         if not str(value):
             self.fail("it is empty; write a path, or leave it out", param, ctx)
         try:
             path = Path(value).expanduser()
         except RuntimeError as error:
             self.fail(f"{str(value)!r} cannot be found: {error}", param, ctx)
-        # A variable may name a folder that is made later, as `gramophone models pull` does.
+        # A folder in a variable may be missing: for example `gramophone models pull` makes it later.
         named = ctx is None or param is None or ctx.get_parameter_source(param.name or "") is not _ENVIRONMENT
         self.exists = self._must_exist and named
         return super().convert(path, param, ctx)

@@ -28,13 +28,13 @@ from .settings_file import SettingsFileError, read_settings_file
 S = TypeVar("S", bound=Settings)
 
 _EPILOG = """
-Each option but those of a parent is also a variable ($GRAMOPHONE_MAX_QUEUED for --max-queued) and a key of the file of
---config (max_queued). Options beat variables, which beat the file. docs/reference/settings.md lists them all.
+Each option, except --until-stdin-closes, is also a variable ($GRAMOPHONE_MAX_QUEUED for --max-queued) and a key of the
+--config file (max_queued). Options override variables, and variables the file. docs/reference/settings.md lists all.
 """
 
 
 def serve_command(kind: type[S]) -> click.Command:
-    """The command that starts a server with settings of a class, all of which are its options."""
+    """Returns the command that starts a server; each setting of a class becomes an option."""
 
     def serve(config: Path | None, **values: Any) -> None:
         """Serve Gramophone over gRPC."""
@@ -46,7 +46,7 @@ def serve_command(kind: type[S]) -> click.Command:
 
 
 def _config(kind: type[Settings]) -> click.Option:
-    """The option of the file, which is read before the others get their values."""
+    """Returns the option --config. Its file is read first, because it gives defaults for all other options."""
 
     def read(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and not context.resilient_parsing:
@@ -58,12 +58,12 @@ def _config(kind: type[Settings]) -> click.Option:
 
     return click.Option(
         ["config", "--config"], type=click.Path(path_type=Path), metavar="FILE", is_eager=True, callback=read,
-        envvar="GRAMOPHONE_CONFIG", help="Settings in TOML, such as max_queued = 100.",
+        envvar="GRAMOPHONE_CONFIG", help="File of settings in TOML, such as max_queued = 100.",
     )  # fmt: skip
 
 
 def _forget_secrets(kind: type[Settings]) -> None:
-    """Keeps passwords from the environment of child processes, one kind of which reads pictures of strangers."""
+    """Removes passwords from the environment, so that child processes, such as decoders, do not get them."""
     for entry in entries(kind):
         if entry.about.secret and entry.variable is not None:
             os.environ.pop(entry.variable, None)
@@ -74,13 +74,13 @@ def _serve(settings: Settings) -> None:
     configure(seen.log_format, seen.log_level)
     raise_descriptor_limit()
     set_up_allocator()
-    is_found = _is_found(settings)
-    settings = _for_its_parent(settings)
+    is_discoverable = _is_discoverable(settings)
+    settings = _with_data_folder(settings)
     connection, lifetime = settings.connection, settings.lifetime
     stopping = Stopping(lifetime.grace, stdin=lifetime.until_stdin_closes)
     stopping.watch()
     try:
-        failure = asyncio.run(run(settings, stopping, is_found=is_found))
+        failure = asyncio.run(run(settings, stopping, is_discoverable=is_discoverable))
     except DataFolderError as error:
         raise _failure(str(error)) from error
     except (RuntimeError, UnknownModelError, SecurityError, TokenFileError) as error:
@@ -90,7 +90,7 @@ def _serve(settings: Settings) -> None:
 
 
 def _failure(message: str) -> click.ClickException:
-    """The error of the command; of flags that it speaks of, it says which a variable or the file has given."""
+    """Returns the command's error. For flags in the message it adds the variable or key that gave the value."""
     context = click.get_current_context()
     options = [param for param in context.command.params if isinstance(param, SettingOption)]
     said = set(re.findall(r"--[\w-]+", message))
@@ -99,23 +99,26 @@ def _failure(message: str) -> click.ClickException:
     return click.ClickException(f"{message} ({', '.join(notes)})" if notes else message)
 
 
-def _for_its_parent(settings: Settings) -> Settings:
-    """The settings with the folder of the jobs, which a parent's child has only if it is told one."""
+def _with_data_folder(settings: Settings) -> Settings:
+    """Returns the settings with the default data folder filled in, except for the server of a parent process."""
     if settings.storage.data is not None:
         return settings
     if settings.lifetime.until_stdin_closes:
-        # Nobody waits for the jobs that run, and nobody comes back for them.
+        # Do not wait for running jobs: the parent has ended, and the jobs are not kept.
         return replace(settings, lifetime=replace(settings.lifetime, grace=0.0))
     return replace(settings, storage=replace(settings.storage, data=default_data_folder()))
 
 
-def _is_found(settings: Settings) -> bool:
-    """Whether commands of this user find the server: not if it is a parent's, has other models, or asks who calls."""
+def _is_discoverable(settings: Settings) -> bool:
+    """Returns whether commands of the same user may find and use this server.
+
+    They may not if a parent process started it, if it has other models, or if it authenticates clients.
+    """
     host, models = settings.connection.host, settings.models.models
-    has_models_of_commands = models is None or str(models) == os.environ.get("GRAMOPHONE_MODELS")
+    has_same_models = models is None or str(models) == os.environ.get("GRAMOPHONE_MODELS")
     return (
         not settings.lifetime.until_stdin_closes
-        and has_models_of_commands
+        and has_same_models
         and settings.security == SecuritySettings()
         and os.environ.get("GRAMOPHONE_KEEP") != "0"
         and (is_loopback(host) or is_unix(host))

@@ -1,4 +1,4 @@
-"""Settings in a TOML file: a key for each setting, at the top of the file."""
+"""Reads settings from a TOML file with one top-level key per setting."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,14 @@ class SettingsFileError(ValueError):
 
 
 def read_settings_file(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
-    """The values in a file by the names of their settings. Their types are right; their bounds are not checked.
+    """Reads the values of a file by setting name. Types are checked, bounds are not.
 
-    A relative path is taken from the folder of the file.
+    Relative paths are resolved against the folder of the file.
 
     Raises:
-        SettingsFileError: it cannot be read, is not TOML, or has a key that is unknown or of the wrong type.
+        SettingsFileError: the file cannot be read, is not TOML, or has a key that is unknown or of the wrong type.
     """
-    # Only whoever has a file pays for it.
+    # Import on demand: it costs time at the start, and most servers have no file.
     import tomllib
 
     try:
@@ -32,7 +32,7 @@ def read_settings_file(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
         raise SettingsFileError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsFileError(f"{path} is not a TOML file: it is not text in UTF-8") from error
-    # Integers of thousands of digits, and tables within thousands of others.
+    # Besides TOMLDecodeError: integers of thousands of digits, and tables nested thousands deep.
     except (ValueError, RecursionError) as error:
         raise SettingsFileError(f"{path} is not a TOML file: {error}") from error
     known = {entry.key: entry for entry in entries if entry.key is not None}
@@ -43,19 +43,19 @@ def read_settings_file(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _unknown(key: str, value: object, known: Iterable[Entry]) -> str:
-    """What is wrong with a key, and the nearest that there is."""
+    """Returns the error for an unknown key, with the most similar setting."""
     names = {name: entry.name for entry in known for name in (entry.name, entry.flag[2:].replace("-", "_"))}
     plain = key.strip().strip("-").lower().replace("-", "_")
     nearest = difflib.get_close_matches(plain, names, n=1)
     if nearest:
         return f"is not a setting; write {names[nearest[0]]}"
     if isinstance(value, dict):
-        return "is a table, but settings are at the top of the file; write its keys there"
+        return "is a table, but settings are keys at the top level; write its keys there"
     return "is not a setting; `gramophone serve --help` lists them"
 
 
 def _typed(entry: Entry, value: object, path: Path) -> Any:
-    """The value, if it is of the setting's type."""
+    """Returns a value converted for click; raises SettingsFileError if it has the wrong type."""
     found: object = value
     if entry.many:
         found = (value,) if isinstance(value, str) else value
@@ -87,7 +87,7 @@ def _shown(value: object) -> str:
 def _wanted(entry: Entry) -> str:
     none = ', or "none"' if entry.optional and entry.type in (int, float) else ""
     if entry.many:
-        return f'a list of texts, such as {entry.key} = ["{(*entry.default, "name")[0]}"]'
+        return f'a list of strings, such as {entry.key} = ["{(*entry.default, "name")[0]}"]'
     if entry.type is bool:
         return "true or false"
     if entry.is_size:
@@ -96,7 +96,7 @@ def _wanted(entry: Entry) -> str:
         return f"a whole number without quotes{none}"
     if entry.type is float:
         return f"a number without quotes{none}"
-    return f'{"a path" if entry.type is Path else "a text"} in quotes, such as {entry.key} = "{_example(entry)}"'
+    return f'{"a path" if entry.type is Path else "a string"} in quotes, such as {entry.key} = "{_example(entry)}"'
 
 
 def _example(entry: Entry) -> str:

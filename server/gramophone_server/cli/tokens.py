@@ -1,4 +1,4 @@
-"""`gramophone tokens`."""
+"""The command group `gramophone tokens`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,18 +22,18 @@ _file = click.option(
 def tokens() -> None:
     """Add, list and remove clients of a server.
 
-    A running server takes a change in at the next call. The file holds hashes of the tokens, never the tokens.
+    A running server applies changes at the next call. The file holds only hashes of the tokens.
     """
 
 
 @tokens.command()
 @click.argument("name")
-@click.option("--admin", is_flag=True, help="See and cancel everybody's jobs.")
+@click.option("--admin", is_flag=True, help="Let the client see and cancel all jobs.")
 @_file
 def add(name: str, admin: bool, path: Path) -> None:
-    """Add a client, and print its token, which cannot be shown again."""
+    """Add a client and print its token, which cannot be shown again."""
     with _errors():
-        # Alone on standard output, so that a script can take it from there.
+        # Print only the token, so that scripts can read it from standard output.
         click.echo(add_token(path, name, admin=admin))
 
 
@@ -50,7 +50,7 @@ def list_tokens(path: Path) -> None:
 @click.argument("name")
 @_file
 def remove(name: str, path: Path) -> None:
-    """Remove a client, whose token is refused from then on."""
+    """Remove a client: the server rejects its token from then on."""
     with _errors():
         remove_token(path, name)
 

@@ -1,1 +1,1 @@
-"""Picture files to pixels, in processes of their own, which bounds what a hostile file can take."""
+"""Decodes picture files in separate processes, which bounds the memory and time that a hostile file can cost."""

@@ -1,4 +1,4 @@
-"""`python -m gramophone_server.decoding`: how the front starts a decoder process."""
+"""`python -m gramophone_server.decoding` runs a decoder process; the front process starts it."""
 
 import os
 import sys
@@ -7,9 +7,9 @@ from .process import DecoderProcess
 
 
 def main() -> None:
-    """Decodes what standard input asks for, until it closes."""
+    """Answers the requests of standard input until it closes."""
     process = DecoderProcess(sys.stdin.buffer, sys.stdout.buffer)
-    # The C libraries of picture formats write their complaints here.
+    # Discard the messages that C libraries of picture formats write to standard error.
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     process.run()

@@ -1,4 +1,4 @@
-"""Counts the parts of a HEIC or AVIF file before anything decodes it; its boxes are those of ISO 14496-12."""
+"""Counts the boxes (ISO 14496-12) of a HEIC or AVIF file before it is decoded."""
 
 import mmap
 import struct
@@ -9,27 +9,28 @@ from .messages import StructureError
 MAX_ITEMS = 2_000
 """Most items of a file: tiles, thumbnails and metadata. A picture of 50 million pixels has about 200 tiles."""
 MAX_BOXES = 20_000
-"""Most boxes, extents or frames of a file."""
-# Bytes that items may have in common beyond the size of the file.
+"""Most boxes of a file, and most extents, and most frames."""
+# Bytes by which the extents of all items may exceed the size of the file in total.
 _SLACK = 64 << 10
-_DEEPEST = 8
-# Boxes of boxes, and the bytes of each before its first one.
+# Levels of nested boxes that are read.
+_MAX_DEPTH = 8
+# Boxes that contain boxes: bytes of content before the first inner box.
 _CONTAINERS = {
     b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0,
 }  # fmt: skip
-# Boxes that begin with a count of what is in them, and where it is.
+# Boxes with a count of entries: offset of the count in the content.
 _COUNTS = {b"stsz": 8, b"stz2": 8, b"stts": 4, b"stsc": 4, b"stco": 4, b"co64": 4, b"ctts": 4, b"stss": 4}
 
 
 def check_boxes(data: mmap.mmap) -> None:
-    """Checks how a file of boxes is built.
+    """Checks the number of boxes, items, extents and frames of a file.
 
     Raises:
-        StructureError: it has more parts than any honest file, or parts that share their bytes.
+        StructureError: the file has far more parts than a normal file, or items that share bytes.
     """
     for number, (kind, at, end) in enumerate(_boxes(data, 0, len(data), 0)):
         if number > MAX_BOXES:
-            raise StructureError(f"has more than {MAX_BOXES:,} boxes; save it anew")
+            raise StructureError(f"has more than {MAX_BOXES:,} boxes; save it again")
         if kind == b"iinf":
             _check_items(data, at, end)
         elif kind == b"iloc":
@@ -39,18 +40,18 @@ def check_boxes(data: mmap.mmap) -> None:
 
 
 def _boxes(data: mmap.mmap, at: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of a file, outer ones before inner ones: kind, where the content begins, where it ends."""
+    """Yields (type, start of the content, end of the content) of each box; an outer box before its inner boxes."""
     while at + 8 <= end:
         size, kind = struct.unpack_from(">I4s", data, at)
         start = at + 8
         if size == 1:
             size, start = _number(data, start, 8, end), start + 8
-        # A box of size 0 goes to the end.
+        # Size 0 means: up to the end of the file.
         stop = min(end, at + size) if size else end
         if stop < start:
             return
         yield kind, start, stop
-        if kind in _CONTAINERS and depth < _DEEPEST:
+        if kind in _CONTAINERS and depth < _MAX_DEPTH:
             yield from _boxes(data, start + _CONTAINERS[kind], stop, depth + 1)
         at = stop
 
@@ -61,7 +62,7 @@ def _check_items(data: mmap.mmap, at: int, end: int) -> None:
 
 
 def _check_extents(data: mmap.mmap, at: int, end: int) -> None:
-    """Adds up what an item location box refers to."""
+    """Checks the number and the total size of the extents in an item location box."""
     if end - at < 8:
         return
     version, sizes, more = data[at], data[at + 4], data[at + 5]
@@ -83,9 +84,9 @@ def _check_extents(data: mmap.mmap, at: int, end: int) -> None:
             total += size or len(data)
             at += index + offset + length
     if total > len(data) + _SLACK:
-        raise StructureError("has items that share their bytes; save it as a JPEG or a PNG")
+        raise StructureError("has items that share bytes; save it as a JPEG or a PNG")
 
 
 def _number(data: mmap.mmap, at: int, size: int, end: int) -> int:
-    """A number of so many bytes; 0 beyond the end."""
+    """Returns the big-endian number of `size` bytes at an offset; 0 if it would reach beyond `end`."""
     return int.from_bytes(data[at : at + size], "big") if at + size <= end else 0

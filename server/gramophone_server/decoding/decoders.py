@@ -1,4 +1,4 @@
-"""The decoder processes, as the front sees them: they start when needed, leave when idle, and can be killed."""
+"""Manages decoder processes in the front: starts them on demand, ends idle ones, kills those that take too long."""
 
 import asyncio
 import contextlib
@@ -12,28 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Limits
-from .messages import Cut, Header, PictureError, Pixels
+from .messages import Header, PictureError, Pixels, PixelSpec
 from .turns import SMALL, Turns
 
 log = logging.getLogger(__name__)
 
-# Seconds of computing for a file, and for each million of its pixels; and by the clock, in a multiple of that.
-_SECONDS, _SECONDS_A_MILLION, _PATIENCE = 1.0, 0.25, 10.0
-_IDLE = 20.0
-_LONGEST_ANSWER = 1 << 20
+# CPU seconds per file and per million pixels, and the limit of wall-clock time as a multiple of them.
+_SECONDS, _SECONDS_PER_MILLION, _WALL_CLOCK_FACTOR = 1.0, 0.25, 10.0
+# Seconds after which an idle decoder process ends.
+_IDLE_SECONDS = 20.0
+# Bytes of a line of JSON that a decoder process may send.
+_MAX_RESPONSE_BYTES = 1 << 20
 
 
 class DecodersError(Exception):
-    """No picture can be decoded now; the message says why."""
+    """No decoder process is available; the message says why."""
 
 
 class Decoders:
-    """Decodes picture files in processes of their own.
+    """Decodes picture files in decoder processes.
 
     Args:
-        max_pixels: most of a picture.
-        memory: bytes that the pictures that are being decoded may take together.
-        places: how many are decoded at once; by default as many as there are processors, 2 to 4.
+        max_pixels: most pixels of a picture.
+        memory: bytes that all pictures together may take while they are being decoded.
+        places: number of pictures that are decoded at once; by default the number of processors, but 2 to 4.
     """
 
     def __init__(self, max_pixels: int, memory: int = Limits.decode_memory, places: int = 0) -> None:
@@ -45,56 +47,59 @@ class Decoders:
         self._closed = False
 
     async def headers(self, files: Sequence[Path], client: str) -> list[Header | PictureError]:
-        """The headers of files, or why they are not read; for a client, who has to take turns with others.
+        """Reads the headers of files; returns a PictureError in place of the header of an invalid file.
+
+        Args:
+            client: the client that sent the files; clients take turns, see `Turns`.
 
         Raises:
-            DecodersError: no decoder can be had.
+            DecodersError: no decoder process is available.
             OSError: a file cannot be read.
         """
-        question = {"ask": "headers", "files": [str(file) for file in files], "max_pixels": self._max_pixels}
+        request = {"method": "headers", "files": [str(file) for file in files], "max_pixels": self._max_pixels}
         seconds = _SECONDS * len(files)
         try:
-            answer = await self._ask(question, client, seconds, SMALL)
+            response = await self._request(request, client, seconds, SMALL)
         except PictureError as error:
             if len(files) > 1:
-                # One of them: the others are good.
+                # One file made the whole request fail: read each on its own.
                 return [found for file in files for found in await self.headers([file], client)]
             return [error]
-        return [self._header(values) for values in answer["headers"]]
+        return [self._header(values) for values in response["headers"]]
 
-    async def cut(
-        self, file: Path, header: Header, cut: Cut, folder: Path, client: str, *, durable: bool = True
+    async def decode(
+        self, file: Path, header: Header, spec: PixelSpec, folder: Path, client: str, *, durable: bool = True
     ) -> Pixels:
         """Decodes a file and writes its pixels into a folder.
 
         Args:
-            durable: whether they are on the disk itself when this returns.
+            durable: whether to sync the pixels to the disk.
 
         Raises:
-            PictureError: it cannot be decoded, or not within the time and the memory that there are for its size.
-            DecodersError: no decoder can be had.
-            OSError: the file cannot be read, or the pixels not be written.
+            PictureError: the file cannot be decoded, or not within the time and the memory allowed for its size.
+            DecodersError: no decoder process is available.
+            OSError: the file cannot be read, or the pixels cannot be written.
         """
-        question = {
-            "ask": "cut", "file": str(file), "folder": str(folder), "max_pixels": self._max_pixels,
-            "width": cut.width, "height": cut.height, "region": cut.region, "durable": durable,
+        request = {
+            "method": "decode", "file": str(file), "folder": str(folder), "max_pixels": self._max_pixels,
+            "width": spec.width, "height": spec.height, "kind": spec.kind, "durable": durable,
         }  # fmt: skip
-        made = cut.width * cut.height
-        seconds = _SECONDS + _SECONDS_A_MILLION * (header.pixels + made) / 1e6
-        # Scaled along one axis it is there beside what it is scaled from, and beside what it becomes.
-        between = 4 * max(header.pixels + cut.width * header.height, cut.width * header.height + made)
+        scaled = spec.width * spec.height
+        seconds = _SECONDS + _SECONDS_PER_MILLION * (header.pixels + scaled) / 1e6
+        # Pillow scales one axis at a time, and holds the input and the output of each of the two passes.
+        between = 4 * max(header.pixels + spec.width * header.height, spec.width * header.height + scaled)
         memory = max(header.memory, between)
         if memory > self._memory:
             raise PictureError(
                 f"would take {memory / 2**20:,.0f} MiB to scale from {header.width}x{header.height} to "
-                f"{cut.width}x{cut.height}, but this server gives a picture at most {self._memory / 2**20:,.0f}; scale "
-                "it first, or cut it to the shape that is wanted"
+                f"{spec.width}x{spec.height}, but this server allows a picture at most {self._memory / 2**20:,.0f}; "
+                "scale it first, or crop it to the shape of the canvas"
             )
-        values = await self._ask(question, client, seconds, memory)
+        values = await self._request(request, client, seconds, memory)
         return Pixels(str(values["blob"]), bool(values["black"]), bool(values["source_black"]), str(values["warning"]))
 
     async def close(self) -> None:
-        """Ends all decoders, whatever they are at."""
+        """Kills all decoder processes."""
         self._closed = True
         self._idle.clear()
         for decoder in self._alive:
@@ -108,42 +113,42 @@ class Decoders:
         header = Header(int(values["width"]), int(values["height"]), int(values["memory"]), str(values["sha256"]))
         if header.memory > self._memory:
             return PictureError(
-                f"would take {header.memory / 2**20:,.0f} MiB to decode, but this server gives a picture at most "
+                f"would take {header.memory / 2**20:,.0f} MiB to decode, but this server allows a picture at most "
                 f"{self._memory / 2**20:,.0f}; scale it down first, or save it as a baseline JPEG or a PNG"
             )
         return header
 
-    async def _ask(self, question: dict[str, Any], client: str, seconds: float, memory: int) -> dict[str, Any]:
-        question |= {"seconds": seconds, "memory": memory}
-        async with self._turns.one(client, memory):
+    async def _request(self, request: dict[str, Any], client: str, seconds: float, memory: int) -> dict[str, Any]:
+        request |= {"seconds": seconds, "memory": memory}
+        async with self._turns.turn(client, memory):
             try:
-                return await self._ask_one(question)
+                return await self._request_once(request)
             except _KilledError:
-                # Not by its own bounds: perhaps by the system, for the sake of something else.
+                # SIGKILL is not from the decoder's own limits, perhaps from the OOM killer: retry once.
                 with contextlib.suppress(_KilledError):
-                    return await self._ask_one(question)
+                    return await self._request_once(request)
         raise DecodersError("a process that decodes pictures was killed twice; try again later")
 
-    async def _ask_one(self, question: dict[str, Any]) -> dict[str, Any]:
-        decoder = await self._one()
+    async def _request_once(self, request: dict[str, Any]) -> dict[str, Any]:
+        decoder = await self._take_decoder()
         try:
-            answer = await decoder.ask(question)
+            response = await decoder.request(request)
         finally:
-            if decoder.answers and not self._closed:
-                self._rest(decoder)
+            if decoder.ready and not self._closed:
+                self._keep_idle(decoder)
             else:
                 decoder.kill()
-        if "refused" in answer:
-            raise PictureError(str(answer["refused"]))
-        if "failed" in answer:
-            raise OSError(answer["errno"], str(answer["failed"]))
-        return answer
+        if "refused" in response:
+            raise PictureError(str(response["refused"]))
+        if "failed" in response:
+            raise OSError(response["errno"], str(response["failed"]))
+        return response
 
-    async def _one(self) -> "_Decoder":
+    async def _take_decoder(self) -> "_Decoder":
         while self._idle:
             decoder = self._idle.pop()
             decoder.leaving.cancel()
-            if decoder.answers:
+            if decoder.ready:
                 return decoder
         if self._closed:
             raise DecodersError("the server is shutting down")
@@ -151,39 +156,39 @@ class Decoders:
         self._alive = {known for known in self._alive if not known.ended} | {decoder}
         return decoder
 
-    def _rest(self, decoder: "_Decoder") -> None:
+    def _keep_idle(self, decoder: "_Decoder") -> None:
         self._idle.append(decoder)
 
         def leave() -> None:
             self._idle.remove(decoder)
             decoder.kill()
 
-        decoder.leaving = asyncio.get_running_loop().call_later(_IDLE, leave)
+        decoder.leaving = asyncio.get_running_loop().call_later(_IDLE_SECONDS, leave)
 
 
 class _KilledError(Exception):
-    """A decoder was killed by somebody else."""
+    """A decoder process was killed by SIGKILL, which the server did not send."""
 
 
 class _Decoder:
     """A decoder process.
 
     Attributes:
-        answers: whether it can be asked.
-        leaving: its end, if it stays idle.
+        ready: whether the process can take a request.
+        leaving: the timer that ends the process if it stays idle.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._asked = False
+        self._busy = False
         self.leaving: asyncio.Handle = asyncio.get_running_loop().call_soon(lambda: None)
 
     @classmethod
     async def start(cls) -> "_Decoder":
         try:
-            # Its own group: Ctrl-C in a terminal reaches the front alone.
+            # In its own process group, so that Ctrl-C in a terminal signals only the front.
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gramophone_server.decoding", process_group=0, limit=_LONGEST_ANSWER,
+                sys.executable, "-m", "gramophone_server.decoding", process_group=0, limit=_MAX_RESPONSE_BYTES,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:
@@ -192,48 +197,49 @@ class _Decoder:
         return cls(process)
 
     @property
-    def answers(self) -> bool:
-        return not self._asked and self._process.returncode is None
+    def ready(self) -> bool:
+        return not self._busy and self._process.returncode is None
 
     @property
     def ended(self) -> bool:
         return self._process.returncode is not None
 
-    async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Its answer; without one it cannot be asked again."""
+    async def request(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Sends a request and returns the response; after an error the process takes no more requests."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._asked = True
-        seconds = question["seconds"]
+        self._busy = True
+        seconds = request["seconds"]
+        limit = _WALL_CLOCK_FACTOR * (1 + seconds)
         try:
-            async with asyncio.timeout(_PATIENCE * (1 + seconds)):
-                self._process.stdin.write(json.dumps(question).encode() + b"\n")
+            async with asyncio.timeout(limit):
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
                 await self._process.stdin.drain()
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise PictureError(f"is not decoded within {_PATIENCE * (1 + seconds):.0f} s; scale it down") from None
+            raise PictureError(f"takes more than {limit:.0f} s to decode; scale it down") from None
         except ConnectionError:
             line = b""
         if not line.endswith(b"\n"):
             raise self._ended(await self._process.wait(), seconds)
-        self._asked = False
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        self._busy = False
+        response: dict[str, Any] = json.loads(line)
+        return response
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the process."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
     async def gone(self) -> None:
-        """Waits for its end."""
+        """Waits until the process has ended."""
         await self._process.wait()
 
     def _ended(self, code: int, seconds: float) -> Exception:
         if code == -signal.SIGPROF:
             return PictureError(
-                f"takes more than {seconds:.0f} s of computing to decode, too long for its size; save it anew"
+                f"takes more than {seconds:.0f} s of CPU time to decode, too long for its size; save it again"
             )
         if code == -signal.SIGKILL:
             return _KilledError()
-        log.warning("a decoder process ended with %d at a picture", code)
+        log.warning("a decoder process ended with status %d while it decoded a picture", code)
         return PictureError("cannot be decoded: it makes the decoder fail")

@@ -1,4 +1,4 @@
-"""What is known of a picture file before it is decoded: its size, and what decoding takes."""
+"""Reads the header of a picture file: its size, and the memory that decoding takes."""
 
 import hashlib
 import warnings
@@ -15,17 +15,17 @@ from .structure import MAX_SIDE, check_structure, trailing_exif
 
 _PLAIN = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 FORMATS = (*_PLAIN, *(["AVIF"] if heif.has_avif() else []), *(["HEIF"] if heif.has_heic() else []))
-"""Names of Pillow's of the formats that are read here."""
+"""The formats that the server reads, by Pillow's names."""
 _SHOWN = {"WEBP": "WebP", "HEIF": "HEIC"}
-# The bound is the server's own, with a message that names the field; Pillow's only warns at first.
+# Pillow's own limit is off: the server has one, which names the field, and Pillow's only warns up to twice the limit.
 Image.MAX_IMAGE_PIXELS = None
 guard_pillow()
 
-# Bytes that Pillow holds for a pixel, by mode; 4 for all others.
+# Bytes per pixel in Pillow's memory, by mode; 4 for all other modes.
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
-# Bytes a pixel that a decoder holds beside the picture: coefficients of a progressive JPEG, canvases of a WebP.
+# Bytes per pixel that a decoder needs in addition: coefficients of a progressive JPEG, canvases of a WebP,
 _PROGRESSIVE, _WEBP = 8, 12
-# Of AVIF and HEIC: planes of 16 bits, and pixels as bytes.
+# and of AVIF and HEIC planes of 16 bits and the pixels as bytes.
 _PLANES = 10
 _SLACK = 4 << 20
 _START = 4096
@@ -35,11 +35,11 @@ def read_header(file: BufferedReader, max_pixels: int) -> Header:
     """Reads the header of a picture file.
 
     Raises:
-        PictureError: it is no picture, of a format that is not read, damaged, built to cost more than its size, or
-            larger than `max_pixels`.
+        PictureError: the file is not a picture, has an unsupported format or more than `max_pixels` pixels, is damaged,
+            or is built to cost far more than its size.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does no harm.
+        warnings.simplefilter("ignore")  # Pillow warns of unusual metadata, which is harmless.
         image = open_image(file, max_pixels).image
         try:
             turned = orientation(image, file) >= 5
@@ -53,10 +53,10 @@ def read_header(file: BufferedReader, max_pixels: int) -> Header:
 
 
 def open_image(file: BufferedReader, max_pixels: int, *, damaged: bool = False) -> Opened:
-    """Opens a picture file, without decoding it; see `read_header`.
+    """Opens a picture file without decoding it; raises as `read_header`.
 
     Args:
-        damaged: whether it is known that Pillow does not decode it as it is; see `salvage`.
+        damaged: whether Pillow has already failed to decode the file; opens it as `salvage` does.
     """
     try:
         start = file.read(_START)
@@ -70,7 +70,7 @@ def open_image(file: BufferedReader, max_pixels: int, *, damaged: bool = False) 
         raise PictureError(f"has a damaged header: {reason_of(error)}") from error
     image = opened.image
     if image.format == "TIFF" and kinds.is_raw(dict(getattr(image, "tag_v2", {}))):
-        raise PictureError(_not_read("a camera's raw file"))
+        raise PictureError(_unsupported("a camera's raw file"))
     width, height = image.size
     if width * height > max_pixels:
         raise PictureError(
@@ -84,8 +84,8 @@ def open_image(file: BufferedReader, max_pixels: int, *, damaged: bool = False) 
 
 def _open(file: BufferedReader, start: bytes) -> Opened:
     if (brand := kinds.brand_of(start)) in heif.BRANDS:
-        if lacking := heif.lacking(brand):
-            raise PictureError(lacking)
+        if missing := heif.missing_support(brand):
+            raise PictureError(missing)
         heif.prepare()
     formats = FORMATS if brand in heif.BRANDS else _PLAIN
     file.seek(0)
@@ -101,49 +101,50 @@ def _open(file: BufferedReader, start: bytes) -> Opened:
         if not unidentified:
             raise PictureError(f"has a damaged header: {reason}") from None
         if found := kinds.format_of(start):
-            raise PictureError(f"is a damaged {found} picture, of which nothing can be read") from None
-        raise PictureError(_not_read(kinds.kind_of(start))) from None
+            raise PictureError(f"is a damaged {found} picture: nothing of it can be read") from None
+        raise PictureError(_unsupported(kinds.kind_of(start))) from None
 
 
-def _not_read(kind: str) -> str:
+def _unsupported(kind: str) -> str:
+    """Returns the reason that a file is not read, with all formats that are."""
     names = [_SHOWN.get(name, name) for name in FORMATS]
     reads = f"it reads {', '.join(names[:-1])} and {names[-1]}"
     return f"is {f'{kind}, ' if kind else ''}not a picture this server reads; {reads}"
 
 
 def orientation(image: Image.Image, file: BufferedReader) -> int:
-    """How the picture is to be turned: EXIF's orientation, 1 to 8; 1 if it says nothing."""
+    """Returns the EXIF orientation, 1 to 8; 1 if there is none."""
     if image.format == "PNG" and "exif" not in image.info and (exif := trailing_exif(file)):
         image.info["exif"] = exif
-    # Of a PNG the overridden method would decode all of it first.
+    # PngImageFile.getexif would decode the whole picture first: call the base class.
     found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     return found if found in range(1, 9) else 1
 
 
 def _size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as the pixels stand in the file, which Pillow turns for a TIFF."""
+    """Returns width and height as stored in the file. Pillow's `size` of a TIFF is that after orientation."""
     tags = getattr(image, "tag_v2", None)
     return (tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]) if tags else image.size
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what Pillow says."""
+    """Returns the first line of an error of Pillow, at most 200 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _memory(image: Image.Image, *, turned: bool) -> int:
-    """Bytes for the picture as it is decoded, beside it turned or in sRGB, and for what its decoder needs."""
+    """Returns an upper bound of bytes: the decoded picture, plus the decoder's buffers or a turned or sRGB copy."""
     held = _BYTES.get(image.mode, 4)
-    beside = 0
+    extra = 0
     if image.info.get("progressive") or image.info.get("progression"):
-        beside = _PROGRESSIVE
+        extra = _PROGRESSIVE
     elif image.format == "WEBP":
-        beside = _WEBP
+        extra = _WEBP
     elif image.format in ("AVIF", "HEIF"):
-        beside = _PLANES
+        extra = _PLANES
     elif image.format == "TIFF":
-        beside = held  # A picture may be one strip.
+        extra = held  # A TIFF may store the picture as one strip, which is read at once.
     later = max(held if turned else 0, 4)
     width, height = image.size
-    # A row takes a pointer, too.
-    return width * height * (held + max(beside, later)) + 32 * height + _SLACK
+    # Pillow also allocates row pointers.
+    return width * height * (held + max(extra, later)) + 32 * height + _SLACK

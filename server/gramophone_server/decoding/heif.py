@@ -1,4 +1,4 @@
-"""HEIC and AVIF, where there is what reads them: HEIC by the extra `heic`, AVIF by Pillow itself from 11.3 on."""
+"""Support for HEIC, which needs the extra `heic` (pillow-heif), and AVIF, which needs Pillow 11.3 or newer."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,23 +9,23 @@ from PIL import features
 from . import kinds
 
 BRANDS = ("HEIC", "HEIF", "AVIF")
-"""Names of `brand_of` of files that may be read here."""
+"""Values of `kinds.brand_of` that the server can read, if the libraries are installed."""
 
 
 @lru_cache(maxsize=1)
 def has_avif() -> bool:
-    """Whether Pillow reads AVIF."""
+    """Returns whether Pillow reads AVIF."""
     return "avif" in features.modules and bool(features.check("avif"))
 
 
 @lru_cache(maxsize=1)
 def has_heic() -> bool:
-    """Whether pillow-heif is installed."""
+    """Returns whether pillow-heif is installed."""
     return find_spec("pillow_heif") is not None
 
 
 def prepare_for(files: Sequence[str]) -> None:
-    """Prepares for what is among files."""
+    """Calls `prepare` if one of the files is HEIC or AVIF."""
     for name in files:
         with open(name, "rb") as file:
             if kinds.brand_of(file.read(64)) in BRANDS:
@@ -34,9 +34,10 @@ def prepare_for(files: Sequence[str]) -> None:
 
 @lru_cache(maxsize=1)
 def prepare() -> None:
-    """Loads what reads these files, which decoders of others do without, and has it use one thread.
+    """Loads the HEIC and AVIF decoders with one thread each.
 
-    Each thread would take address space, which is bounded, and the time of all together counts.
+    They are loaded on demand, to save memory in processes that decode other formats. More threads would need more
+    address space, which is limited, and the limit on CPU time counts all threads.
     """
     if has_avif():
         from PIL import AvifImagePlugin
@@ -50,8 +51,8 @@ def prepare() -> None:
         pillow_heif.register_heif_opener()
 
 
-def lacking(brand: str) -> str:
-    """What has to be installed to read a file of a brand, as a sentence that begins with a verb; empty if nothing."""
+def missing_support(brand: str) -> str:
+    """Returns what must be installed to read a brand, as a sentence that begins with a verb; empty if nothing."""
     if brand in ("HEIC", "HEIF") and not has_heic():
         return (
             f"is a {brand} picture, which this server reads only with the extra heic; install gramophone[heic] there, "

@@ -1,4 +1,4 @@
-"""What a file is that is no picture which is read, told from its first bytes, for those who sent it by mistake."""
+"""Identifies files by their first bytes, so that errors can name the type of a file that is not supported."""
 
 import re
 import struct
@@ -43,7 +43,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF", "an HDF5 file"),
 )
 _RIFF = {b"AVI ": "a video", b"WAVE": "an audio file"}
-_READ: tuple[tuple[bytes, str], ...] = (
+_SUPPORTED: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"GIF8", "GIF"),
@@ -54,25 +54,25 @@ _READ: tuple[tuple[bytes, str], ...] = (
 _PNM = re.compile(rb"P[1-7]\s")
 _SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg", re.DOTALL)
 _MARKUP = re.compile(rb"\s*<(?:!doctype html|html|head|body)", re.IGNORECASE)
-_LOOKED_AT = 4096
-# Tags of a TIFF's directory: that it is of a smaller version of the picture, where others are, and DNG's own.
+_TEXT_BYTES = 4096
+# TIFF tags: NewSubfileType (bit 0: reduced-resolution picture), SubIFDs, and DNGVersion.
 _SUBFILE, _SUB_IFDS, _DNG = 254, 330, 50706
 
 
 def kind_of(data: bytes) -> str:
-    """What a file is by its first bytes, with an article; empty if they do not say.
+    """Returns the type of an unsupported file with an article, such as "a video"; empty if unknown.
 
     Args:
-        data: 4096 bytes, or all.
+        data: the first 4096 bytes of the file, or all.
     """
     if data[4:8] == b"ftyp":
-        return _of_boxes(data)
+        return _kind_of_boxes(data)
     if data[:4] == b"RIFF" and data[8:12] in _RIFF:
         return _RIFF[data[8:12]]
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind
-    text = data[:_LOOKED_AT].removeprefix(b"\xef\xbb\xbf")
+    text = data[:_TEXT_BYTES].removeprefix(b"\xef\xbb\xbf")
     if _PNM.match(text):
         return "a PNM picture"
     if _SVG.match(text):
@@ -83,38 +83,38 @@ def kind_of(data: bytes) -> str:
 
 
 def brand_of(data: bytes) -> str:
-    """The name of a file of boxes by its first bytes, as "HEIC", "HEIF" or "AVIF"; empty if it has none."""
+    """Returns "HEIC", "HEIF" or "AVIF" by the brands in the first box of a file; empty for other files."""
     if data[4:8] != b"ftyp" or len(data) < 16:
         return ""
     size = min(struct.unpack_from(">I", data)[0], len(data))
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, size - 3, 4))]
     found = [_BOX_BRANDS[brand] for brand in brands if brand in _BOX_BRANDS]
-    # HEIF is what several have in common: another brand says which it is.
+    # HEIF is the common container brand: prefer a more specific brand.
     return next((name for name in found if name != "HEIF"), found[0] if found else "")
 
 
 def format_of(data: bytes) -> str:
-    """The name of the format, of those that are read, that a file is of by its first bytes; empty if it is of another.
+    """Returns the supported format that a file's first bytes belong to, such as "PNG"; empty if there is none.
 
     Args:
-        data: 4096 bytes, or all.
+        data: the first 4096 bytes of the file, or all.
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    return next((name for magic, name in _READ if data.startswith(magic)), brand_of(data))
+    return next((name for magic, name in _SUPPORTED if data.startswith(magic)), brand_of(data))
 
 
 def is_raw(tags: dict[int, object]) -> bool:
-    """Whether the first directory of a TIFF is that of a camera's raw file, where only a thumbnail can be read.
+    """Returns whether a TIFF is a camera's raw file: its first directory then holds only a thumbnail.
 
     Args:
-        tags: the directory.
+        tags: tags of the first directory.
     """
     subfile = tags.get(_SUBFILE, 0)
     return _DNG in tags or (isinstance(subfile, int) and bool(subfile & 1) and _SUB_IFDS in tags)
 
 
-def _of_boxes(data: bytes) -> str:
+def _kind_of_boxes(data: bytes) -> str:
     if data[8:12] == b"crx ":
         return _RAW
     kinds = {"": "a video", "AVIF": "an AVIF picture"}

@@ -1,27 +1,28 @@
-"""What the front and a decoder process tell each other."""
+"""Messages between the front and decoder processes."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Region = Literal["rgb", "mask"]
+PixelKind = Literal["rgb", "mask"]
+"""sRGB of 3 bytes per pixel, or brightness of 1 byte per pixel."""
 
 
 class PictureError(ValueError):
-    """Why a file cannot be used as a picture, as a sentence that begins with a verb."""
+    """A file cannot be used as a picture; the message begins with a verb, to follow the name of a field."""
 
 
 class StructureError(PictureError):
-    """A file is built to cost far more than its size."""
+    """A file is built so that decoding costs far more than its size suggests."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says of itself.
+    """Size and cost of a picture file, read without decoding it.
 
     Attributes:
-        width, height: of the picture as it is to be seen, turned as its EXIF data says; pixels.
-        memory: bytes that decoding it takes at most.
-        sha256: of the file, hexadecimal.
+        width, height: size in pixels after the EXIF orientation is applied.
+        memory: most bytes that decoding takes.
+        sha256: SHA-256 of the file, hexadecimal.
     """
 
     width: int
@@ -31,28 +32,28 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """Their number."""
+        """Number of pixels."""
         return self.width * self.height
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What is wanted of a picture: its pixels, or its brightness as a mask, squeezed to width x height."""
+class PixelSpec:
+    """The pixels to decode: sRGB, or brightness for a mask, scaled to width x height."""
 
     width: int
     height: int
-    region: Region = "rgb"
+    kind: PixelKind = "rgb"
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels in a file.
+    """Decoded pixels, in a file.
 
     Attributes:
         blob: SHA-256 of the pixels, which is the name of their file.
-        black: whether all of them are 0.
-        source_black: whether the picture was black all over before it was scaled.
-        warning: what is wrong with the file, as a sentence that begins with a verb; empty if nothing is.
+        black: whether all values are 0.
+        source_black: whether all values were 0 before scaling.
+        warning: a defect of the picture file, as a sentence that begins with a verb; empty if there is none.
     """
 
     blob: str

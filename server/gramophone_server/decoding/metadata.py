@@ -1,21 +1,21 @@
-"""Bounds on what Pillow does with metadata, which a hostile file can make cost any multiple of its size."""
+"""Limits the metadata that Pillow reads: in a hostile file it can cost any multiple of the file's size."""
 
 from typing import IO, Any
 
 from PIL import GifImagePlugin, TiffImagePlugin
 
-# Comments of a GIF come in pieces of 255 bytes, and Pillow copies all that it has at each.
+# Most bytes of a GIF's comments. They come in blocks of 255 bytes, and Pillow copies the whole comment at each block.
 MAX_GIF_METADATA = 256 << 10
-# What a directory may read beyond the size of its file: values are apart from each other, but for padding.
+# Bytes that a TIFF directory may read beyond the size of the file. Values of a normal file do not overlap.
 _SLACK = 64 << 10
 
 
-class CraftedFileError(ValueError):
-    """A file is made to cost far more than its size; the message is the reason."""
+class HostileFileError(ValueError):
+    """A file's metadata is built to cost far more than the file's size; the message is the reason."""
 
 
-class _Metered:
-    """A file that gives each of its bytes about once."""
+class _BoundedReader:
+    """A file whose reads may total its size plus a margin; more raise HostileFileError."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -27,7 +27,7 @@ class _Metered:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise CraftedFileError("its TIFF or EXIF tags share their values; save it without its metadata")
+            raise HostileFileError("its TIFF or EXIF tags share their values; save it without metadata")
         return data
 
     def __getattr__(self, name: str) -> Any:
@@ -35,19 +35,19 @@ class _Metered:
 
 
 def guard_pillow() -> None:
-    """Puts the bounds in place, for the whole process."""
+    """Patches Pillow with the limits, for the whole process."""
     load = TiffImagePlugin.ImageFileDirectory_v2.load
     block = GifImagePlugin.GifImageFile.data
 
-    # Up to 65535 tags of a TIFF file, or of EXIF data in any other, may each have the whole file as their value.
+    # A TIFF directory, or EXIF data, has up to 65535 tags, and each may refer to the whole file as its value.
     def metered_load(self: Any, fp: IO[bytes]) -> None:
-        load(self, _Metered(fp))  # type: ignore[arg-type]
+        load(self, _BoundedReader(fp))  # type: ignore[arg-type]
 
     def counted_block(self: Any) -> bytes | None:
         data = block(self)
         seen = self.__dict__.get("_metadata_seen", 0) + 1 + len(data or b"")
         if seen > MAX_GIF_METADATA:
-            raise CraftedFileError(f"it has more than {MAX_GIF_METADATA:,} bytes of comments; save it without them")
+            raise HostileFileError(f"it has more than {MAX_GIF_METADATA:,} bytes of comments; save it without them")
         self.__dict__["_metadata_seen"] = seen
         return data
 

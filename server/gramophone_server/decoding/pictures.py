@@ -1,4 +1,4 @@
-"""From any still image file to 8-bit sRGB at the size that is needed. The one place where files are decoded."""
+"""Decodes still image files to 8-bit sRGB and scales them. No other module decodes files."""
 
 import hashlib
 import io
@@ -13,25 +13,25 @@ from PIL import Image, ImageCms, ImageOps
 
 from . import salvage
 from .header import open_image, orientation, reason_of
-from .messages import PictureError, Pixels, Region
+from .messages import PictureError, PixelKind, Pixels
 
-# Pixels converted at once: what conversion takes beside the picture is that of so many.
+# Pixels that are converted at once, which bounds the memory of conversion.
 _STRIP = 1 << 20
 
 
 def decode(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
-    """Decodes a picture file, whatever its mode: 8-bit sRGB, turned as its EXIF data say, alpha over white.
+    """Decodes a picture file of any mode to 8-bit sRGB, with the EXIF orientation applied and alpha over white.
 
     Returns:
-        the picture, and what is wrong with its file, see `salvage`; empty if nothing is.
+        the picture, and a defect of the file as a sentence, see `salvage`; empty if there is none.
 
     Raises:
-        PictureError: see `read_header`; or it cannot be decoded.
+        PictureError: as `read_header`, or the file cannot be decoded.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image, warning = _loaded(file, max_pixels)
+            image, warning = _load(file, max_pixels)
             ImageOps.exif_transpose(image, in_place=True)
             return _to_srgb(image), warning
         except (PictureError, MemoryError):
@@ -41,17 +41,17 @@ def decode(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
             raise PictureError(f"cannot be decoded: {reason_of(error)}") from error
 
 
-def _loaded(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
+def _load(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
     opened, reason = open_image(file, max_pixels), ""
     if not opened.damaged:
         try:
-            warning = "" if opened.has_end else f"{salvage.LACKS_END}: all of its rows are there"
-            return _whole(opened.image, file), warning
+            warning = "" if opened.has_end else f"{salvage.TRUNCATED}, but all of its rows are there"
+            return _load_intact(opened.image, file), warning
         except salvage.DAMAGE as error:
             if opened.image.format not in salvage.FORMATS:
                 raise
             reason = reason_of(error)
-        # What was loaded goes before there is another: the error has held it until here.
+        # Free the first image before the second is opened; the caught exception kept it alive until here.
         del opened
         file.seek(0)
         opened = open_image(file, max_pixels, damaged=True)
@@ -59,33 +59,33 @@ def _loaded(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
     return opened.image, salvage.load(opened, reason)
 
 
-def _whole(image: Image.Image, file: BufferedReader) -> Image.Image:
+def _load_intact(image: Image.Image, file: BufferedReader) -> Image.Image:
     size = image.size
-    orientation(image, file)  # which reads EXIF data that stand behind the pixels
+    orientation(image, file)  # Read the EXIF data now: in a PNG it may follow the pixels.
     image.load()
     if image.format == "HEIF" and image.size != size:
-        raise PictureError("has other pixels than its header says; save it anew")
+        raise PictureError("has a different size than its header says; save it again")
     return image
 
 
-def cut(
-    image: Image.Image, width: int, height: int, region: Region, folder: Path, *, durable: bool, warning: str = ""
+def write_pixels(
+    image: Image.Image, width: int, height: int, kind: PixelKind, folder: Path, *, durable: bool, warning: str = ""
 ) -> Pixels:
-    """Squeezes a picture to width x height and writes its pixels into a folder, in a file named by their SHA-256.
+    """Scales a picture to width x height and writes its pixels to a file in a folder, named by their SHA-256.
 
-    Bilinear, averaging over all pixels that fall into one; as a mask, its brightness.
+    Scaling is bilinear, with a support that covers all source pixels when it shrinks. A mask is the brightness.
 
     Args:
-        durable: whether the file is on the disk itself when this returns.
-        warning: of the picture; see `decode`.
+        durable: whether to sync the file to the disk.
+        warning: defect of the picture's file; see `decode`.
 
     Raises:
         OSError: the disk is full, or cannot be written.
     """
     source_black = image.getbbox() is None
-    if region == "mask":
+    if kind == "mask":
         image = image.convert("L")
-    # One axis after the other, as Pillow does, so that the picture at its first size is let go of in between.
+    # Resize one axis at a time, as Pillow does internally: this frees the original before the second pass.
     for size in ((width, image.height), (width, height)):
         if image.size != size:
             image = image.resize(size, Image.Resampling.BILINEAR)
@@ -105,22 +105,22 @@ def cut(
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB of a picture of any mode: alpha over white, embedded profile applied."""
+    """Converts a picture of any mode to 8-bit sRGB: alpha over white, embedded color profile applied."""
     if image.mode == "F":
         raise PictureError("has floating-point pixels, whose range is not defined; save it with 8 or 16 bits a channel")
     if image.mode == "RGB" and not image.info.get("icc_profile") and "transparency" not in image.info:
         return image
     convert = _converter(image)
-    made = Image.new("RGB", image.size)
+    converted = Image.new("RGB", image.size)
     top = 0
     for strip in _strips(image):
-        made.paste(convert(strip), (0, top))
+        converted.paste(convert(strip), (0, top))
         top += strip.height
-    return made
+    return converted
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """What converts a strip of the picture."""
+    """Returns a function that converts a strip of the picture to sRGB."""
     profile = image.info.get("icc_profile")
 
     @lru_cache(maxsize=1)
@@ -129,10 +129,10 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
             return ImageCms.buildTransform(source, _srgb(), mode, "RGB")
         except (ImageCms.PyCMSError, OSError):
-            return None  # A broken or mismatched profile says nothing; the pixels are taken as they are.
+            return None  # Ignore a broken or mismatched profile.
 
     def convert(strip: Image.Image) -> Image.Image:
-        strip = _plain(strip)
+        strip = _to_profile_mode(strip)
         if profile and strip.mode in ("RGB", "L", "CMYK") and (found := transform(strip.mode)) is not None:
             strip = ImageCms.applyTransform(strip, found) or strip
         return strip.convert("RGB")
@@ -140,10 +140,10 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     return convert
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """A strip in one of the modes that profiles are about: RGB, L, CMYK."""
+def _to_profile_mode(image: Image.Image) -> Image.Image:
+    """Converts a strip to a mode that color profiles apply to: RGB, L or CMYK."""
     if image.mode.startswith("I"):
-        # 16-bit gray. Pillow would clip it at 255 rather than scale it.
+        # 16-bit gray: Pillow's own conversion clips at 255 instead of scaling.
         image = image.convert("I").point(lambda level: level * (1 / 257)).convert("L")
     if image.mode in ("PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -155,7 +155,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[Image.Image]:
-    """A picture in strips of whole rows, from the top."""
+    """Yields a picture in strips of whole rows, from the top."""
     rows = max(1, _STRIP // image.width)
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(image.height, top + rows)))

@@ -1,6 +1,6 @@
-"""A decoder process: answers one question after the other, each within bounds on its memory and its computing time.
+"""A decoder process: handles one request after the other, each within limits on memory and CPU time.
 
-Questions and answers are lines of JSON: a decoder that a hostile file has taken over can send the front only values.
+Requests and responses are lines of JSON, not pickles: a decoder that a hostile file has taken over can send only data.
 """
 
 import ctypes
@@ -17,46 +17,47 @@ from typing import IO, Any
 from . import heif
 from .header import read_header
 from .messages import Header, PictureError
-from .pictures import cut, decode
+from .pictures import decode, write_pixels
 
 if sys.platform != "win32":
     import resource
 
-# Of address space, beside what a file is said to take: for libraries' own buffers.
+# Bytes of address space for the libraries' own buffers, in addition to the estimate for the file.
 _SLACK = 96 << 20
-_MOST_FILE, _MOST_FILES = 1 << 30, 64
-# Of Linux' prctl.h.
+# Limits of the process: bytes of a file that it writes, and open files.
+_MAX_FILE_BYTES, _MAX_OPEN_FILES = 1 << 30, 64
+# From Linux's prctl.h.
 _PR_SET_PDEATHSIG = 1
 
 
 class DecoderProcess:
-    """Answers questions from one file in another."""
+    """Reads requests from one file and writes responses to another."""
 
-    def __init__(self, questions: IO[bytes], answers: IO[bytes]) -> None:
-        self._questions = questions
-        self._answers = answers
+    def __init__(self, requests: IO[bytes], responses: IO[bytes]) -> None:
+        self._requests = requests
+        self._responses = responses
         _restrict()
 
     def run(self) -> None:
-        """Answers until the questions end."""
-        for line in self._questions:
-            self._answers.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
-            self._answers.flush()
+        """Handles requests until the file ends."""
+        for line in self._requests:
+            self._responses.write(json.dumps(respond(json.loads(line))).encode() + b"\n")
+            self._responses.flush()
 
 
-def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a question of `Decoders`, within the bounds that it sets."""
+def respond(request: dict[str, Any]) -> dict[str, Any]:
+    """Returns the response to a request of `Decoders`, within the request's limits."""
     try:
-        # Before the bounds: what libraries take is none of a file's doing.
-        heif.prepare_for([question["file"]] if "file" in question else question["files"])
-        with _bounded(question["seconds"], question["memory"]):
-            if question["ask"] == "headers":
-                return {"headers": _headers(question["files"], question["max_pixels"])}
-            return _cut(question)
+        # Load libraries before the limits are set: the file's limits do not cover them.
+        heif.prepare_for([request["file"]] if "file" in request else request["files"])
+        with _bounded(request["seconds"], request["memory"]):
+            if request["method"] == "headers":
+                return {"headers": _headers(request["files"], request["max_pixels"])}
+            return _decode(request)
     except PictureError as error:
         return {"refused": str(error)}
     except MemoryError:
-        return {"refused": "takes more memory to decode than its header says; save it anew"}
+        return {"refused": "takes more memory to decode than its header says; save it again"}
     except OSError as error:
         return {"failed": error.strerror or str(error), "errno": error.errno}
 
@@ -73,22 +74,22 @@ def _headers(files: Sequence[str], max_pixels: int) -> list[dict[str, Any]]:
     return found
 
 
-def _cut(question: dict[str, Any]) -> dict[str, Any]:
-    with open(question["file"], "rb") as file:
-        image, warning = decode(file, question["max_pixels"])
-    size, durable = (question["width"], question["height"]), question["durable"]
-    folder = Path(question["folder"])
-    return asdict(cut(image, *size, question["region"], folder, durable=durable, warning=warning))
+def _decode(request: dict[str, Any]) -> dict[str, Any]:
+    with open(request["file"], "rb") as file:
+        image, warning = decode(file, request["max_pixels"])
+    size, durable = (request["width"], request["height"]), request["durable"]
+    folder = Path(request["folder"])
+    return asdict(write_pixels(image, *size, request["kind"], folder, durable=durable, warning=warning))
 
 
 @contextmanager
 def _bounded(seconds: float, memory: int) -> Iterator[None]:
-    """Has the system end this process after so many seconds of computing, and refuse it more than so many bytes."""
+    """Limits the block: after `seconds` of CPU time SIGPROF ends the process; more than `memory` bytes are refused."""
     if sys.platform == "win32":
         yield
         return
     unlimited = resource.RLIM_INFINITY, resource.RLIM_INFINITY
-    # Its default is to end the process.
+    # The default action of SIGPROF ends the process.
     signal.setitimer(signal.ITIMER_PROF, seconds)
     if (held := _address_space()) is not None:
         resource.setrlimit(resource.RLIMIT_AS, (held + memory + _SLACK, resource.RLIM_INFINITY))
@@ -100,7 +101,7 @@ def _bounded(seconds: float, memory: int) -> Iterator[None]:
 
 
 def _address_space() -> int | None:
-    """Bytes of address space that this process has; None where the system does not say."""
+    """Returns the bytes of address space in use; None where /proc is missing."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
@@ -108,20 +109,20 @@ def _address_space() -> int | None:
 
 
 def _restrict() -> None:
-    """What holds for the process's whole life."""
-    # A Ctrl-C is meant for the front, which ends its decoders.
+    """Sets the limits that hold for the whole life of the process."""
+    # The front handles Ctrl-C and ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "win32":
         return
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for limit, most in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, _MOST_FILE),
-        (resource.RLIMIT_NOFILE, _MOST_FILES),
+        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES),
+        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
     ):
         _, hard = resource.getrlimit(limit)
         resource.setrlimit(limit, (most if hard < 0 else min(most, hard),) * 2)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == 1:
-            os._exit(0)  # The front has gone already.
+            os._exit(0)  # The front ended before prctl took effect.

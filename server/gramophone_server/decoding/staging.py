@@ -1,4 +1,4 @@
-"""Folders in which the pictures of one request are, from its files to its pixels."""
+"""Temporary folders for the picture files and pixels of one request."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,10 @@ from types import TracebackType
 
 
 class Staging:
-    """A folder that is there from its first use to the end of the last of its `with` blocks.
+    """A temporary folder, made on first use and deleted when the last `with` block on it ends.
 
     Args:
-        root: folder in which it is made.
+        root: folder in which the temporary folder is made.
     """
 
     def __init__(self, root: Path) -> None:
@@ -23,17 +23,17 @@ class Staging:
 
     @property
     def path(self) -> Path:
-        """The folder.
+        """The folder; made if it does not exist.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the folder cannot be made.
         """
         if self._path is None:
             self._path = Path(tempfile.mkdtemp(dir=self._root))
         return self._path
 
     async def keep(self, data: bytes) -> Path:
-        """Writes a file into the folder.
+        """Writes bytes to a new file in the folder and returns its path.
 
         Raises:
             OSError: the disk is full, or cannot be written.
@@ -52,7 +52,7 @@ class Staging:
     ) -> None:
         self._users -= 1
         if not self._users and self._path is not None:
-            # Out of the way at once; large files take their time to go.
+            # Rename now and delete in a thread: deleting large files takes time.
             gone = self._path.with_name(f"{self._path.name}.gone")
             with contextlib.suppress(OSError):
                 self._path.rename(gone)

@@ -1,4 +1,4 @@
-"""Counts the parts of a picture file before anything decodes it: a few bytes each can cost a decoder any time."""
+"""Counts the parts of a picture file before it is decoded: parts of a few bytes can cost a decoder much time."""
 
 import mmap
 import re
@@ -11,33 +11,33 @@ from .boxes import check_boxes
 from .messages import StructureError
 
 MAX_SIDE = 65_535
-"""Most pixels along a side, as in JPEG: each row of a picture costs memory of its own."""
+"""Most pixels along a side, as in JPEG: each row of a picture costs some memory."""
 MAX_SCANS = 100
-"""Most scans of a JPEG; a decoder goes over the whole picture for each. Progressive files have about ten."""
+"""Most scans of a JPEG: each costs a pass over the whole picture. Progressive files have about ten."""
 MAX_PARTS = 20_000
 """Most segments, chunks or frames of a file."""
 MAX_PADDING = 64 << 10
 """Most bytes between the segments of a JPEG."""
 
-# The next marker, after coded data in which FF stands before a stuffed zero or a restart marker. Possessive, so that
-# its time is that of one pass.
+# The next marker after entropy-coded data, in which FF is followed by a stuffed zero or a restart marker's code.
+# Quantifiers are possessive, so that matching takes linear time.
 _MARKER = re.compile(rb"(?:[^\xff]++|\xff++[\x00\xd0-\xd7])*+(\xff++)(.)", re.DOTALL)
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Of run-length coded BMP, a run of 255 pixels takes two bytes.
-_RLE, _MOST_RUN = (1, 2), 255
+# Compression codes of run-length coded BMPs, and most pixels per byte of a BMP: a run of 255 takes two bytes.
+_RLE, _MAX_RUN = (1, 2), 255
 
 
 def check_structure(file: BufferedReader) -> bool:
-    """Checks how a picture file is built, whatever its format.
+    """Checks the structure of a picture file.
 
     Returns:
-        whether it has its end, as far as can be told.
+        whether the end of the file is there; True for formats that are not checked.
 
     Raises:
-        StructureError: it has more parts than any honest file.
+        StructureError: the file has far more parts than a normal file.
     """
-    with _mapped(file) as data:
+    with _memory_map(file) as data:
         if data[4:8] == b"ftyp":
             check_boxes(data)
             return True
@@ -48,8 +48,8 @@ def check_structure(file: BufferedReader) -> bool:
 
 
 def trailing_exif(file: BufferedReader) -> bytes | None:
-    """The EXIF data of a PNG, wherever in it they are."""
-    with _mapped(file) as data:
+    """Returns the EXIF data of a PNG, even if they follow the pixels; None if there are none."""
+    with _memory_map(file) as data:
         for kind, start, size in _chunks(data):
             if kind == b"eXIf":
                 return data[start : start + min(size, MAX_PADDING)]
@@ -57,7 +57,7 @@ def trailing_exif(file: BufferedReader) -> bytes | None:
 
 
 @contextmanager
-def _mapped(file: BufferedReader) -> Iterator[mmap.mmap]:
+def _memory_map(file: BufferedReader) -> Iterator[mmap.mmap]:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data
 
@@ -66,16 +66,16 @@ def _check_jpeg(data: mmap.mmap) -> bool:
     at, parts, scans, padding = 2, 0, 0, 0
     while (found := _MARKER.match(data, at)) is not None:
         marker = found[2][0]
-        # In a scan its coded data come before the marker; elsewhere nothing should.
+        # Entropy-coded data may precede a marker after the first scan; before it, such bytes count as padding.
         padding += len(found[1]) - 1 + (0 if scans else found.start(1) - at)
         parts += 1
         scans += marker == _SOS
         if padding > MAX_PADDING:
-            raise StructureError(f"has more than {MAX_PADDING:,} bytes of padding between its parts; save it anew")
+            raise StructureError(f"has more than {MAX_PADDING:,} bytes of padding between its parts; save it again")
         if scans > MAX_SCANS:
             raise StructureError(f"has more than {MAX_SCANS} scans; save it as a baseline JPEG")
         if parts > MAX_PARTS:
-            raise StructureError(f"has more than {MAX_PARTS:,} segments; save it anew")
+            raise StructureError(f"has more than {MAX_PARTS:,} segments; save it again")
         if marker == _EOI:
             return True
         at = found.end()
@@ -90,7 +90,7 @@ def _check_png(data: mmap.mmap) -> bool:
     for number, (kind, _, _) in enumerate(_chunks(data)):
         has_end = kind == b"IEND"
         if number > MAX_PARTS:
-            raise StructureError(f"has more than {MAX_PARTS:,} chunks; save it anew")
+            raise StructureError(f"has more than {MAX_PARTS:,} chunks; save it again")
     return has_end
 
 
@@ -110,19 +110,19 @@ def _check_bmp(data: mmap.mmap) -> bool:
     if len(data) < 34 or struct.unpack_from("<I", data, 14)[0] < 40:
         return True
     width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
-    if compression in _RLE and abs(width * height) > len(data) * _MOST_RUN:
-        raise StructureError(f"is {width}x{abs(height)}, but has run-length codes for far fewer pixels; save it anew")
+    if compression in _RLE and abs(width * height) > len(data) * _MAX_RUN:
+        raise StructureError(f"is {width}x{abs(height)}, but has run-length codes for far fewer pixels; save it again")
     return True
 
 
 def _chunks(data: mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a PNG: kind, where the content begins, and its size."""
+    """Yields (type, start of the content, size of the content) of each chunk of a PNG."""
     at = len(_PNG)
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
         yield kind, at + 8, size
         if kind == b"IEND":
-            return  # What follows a picture is not looked at.
+            return  # Ignore data after the picture.
         at += 12 + size
 
 

@@ -1,4 +1,4 @@
-"""Which picture is decoded next: clients in turn, within a bound on the memory of all pictures together."""
+"""Schedules the decoding of pictures: fair among clients, and within a limit on the memory of all pictures."""
 
 import asyncio
 import itertools
@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 SMALL = 32 << 20
-"""Bytes up to which a picture is small: small ones do not wait for large ones."""
-_SMALL_TOGETHER = 2 * SMALL
+"""Most bytes of a small picture. Small pictures do not wait for large ones."""
+# Bytes of all small pictures that are being decoded.
+_SMALL_TOTAL = 2 * SMALL
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,14 @@ class _Waiter:
 
 
 class Turns:
-    """Gives turns to decode.
+    """Schedules decoding with a limited number of places.
 
-    A client has all places but one at most, and large pictures have all but one together, so that there is always one
-    for somebody else's small picture. Of those that wait, the client with the fewest turns comes first.
+    One client, and all large pictures together, get at most `places - 1`, so that one place stays free for a small
+    picture of another client. Of the waiting clients, the one with the fewest running decodes comes first.
 
     Args:
-        places: how many decode at once; 2 or more.
-        memory: bytes of all large pictures that are being decoded; one alone has to fit.
+        places: number of pictures that are decoded at once; at least 2.
+        memory: bytes of all large pictures that are being decoded; must be enough for each single picture.
     """
 
     def __init__(self, places: int, memory: int) -> None:
@@ -40,8 +41,8 @@ class Turns:
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def one(self, client: str, memory: int) -> AsyncIterator[None]:
-        """Waits for a turn of a client's to decode what takes so many bytes; it lasts as long as the block."""
+    async def turn(self, client: str, memory: int) -> AsyncIterator[None]:
+        """Waits until a client may decode a picture of `memory` bytes; holds the place for the length of the block."""
         waiter = _Waiter(client, memory, next(self._numbers), asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._admit()
@@ -59,19 +60,19 @@ class Turns:
         large_waits = False
         for waiter in sorted(self._waiting, key=lambda w: (self._running[w.client], w.number)):
             large = waiter.memory > SMALL
-            # A large one that waits for memory is not passed by another.
-            if waiter.turn.cancelled() or (large and large_waits) or not self._may(waiter):
+            # No large picture overtakes a large one that waits for memory.
+            if waiter.turn.cancelled() or (large and large_waits) or not self._can_start(waiter):
                 large_waits = large_waits or large
                 continue
             self._waiting.remove(waiter)
             self._count(waiter, 1)
             waiter.turn.set_result(None)
 
-    def _may(self, waiter: _Waiter) -> bool:
+    def _can_start(self, waiter: _Waiter) -> bool:
         if self._running.total() >= self._places or self._running[waiter.client] >= self._places - 1:
             return False
         if waiter.memory <= SMALL:
-            return self._small + waiter.memory <= _SMALL_TOGETHER
+            return self._small + waiter.memory <= _SMALL_TOTAL
         return self._large_count < self._places - 1 and self._large + waiter.memory <= self._memory
 
     def _count(self, waiter: _Waiter, change: int) -> None:

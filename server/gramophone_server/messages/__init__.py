@@ -1,1 +1,1 @@
-"""What the processes tell each other: a job's spec, its events, its estimate, and the messages over a worker's pipe."""
+"""Types that all processes share: specs, events and estimates of jobs, and the messages on a worker's pipe."""

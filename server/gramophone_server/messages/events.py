@@ -1,4 +1,4 @@
-"""What happens to a job."""
+"""A job's states, progress, result and history of events."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ FailureCode = Literal[
 ]
 
 INLINE_BYTES = 3 << 20
-"""Most bytes of a picture file in an event: a message is to stay below gRPC's default limit of 4 MiB."""
+"""Most bytes of a picture file in an event: keeps messages below gRPC's default limit of 4 MiB."""
 
 
 class State(Enum):
-    """Where a job stands; the last three are final."""
+    """State of a job; the last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,13 +27,13 @@ class State(Enum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows it."""
+        """Whether no other state can follow."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture file and its size in pixels."""
+    """A picture file, its format, and its size in pixels."""
 
     data: bytes
     format: ImageFormat
@@ -46,14 +46,14 @@ class EncodedPicture:
         return hashlib.sha256(self.data).hexdigest()
 
     def hashed(self) -> "EncodedPicture":
-        """This picture with its SHA-256 computed; pickling keeps it, so that no event loop hashes a large file."""
+        """Computes the SHA-256 and returns the picture. Pickling keeps the hash, so that no event loop computes it."""
         assert self.sha256
         return self
 
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One term of a loss before its weight, and that weight; of a masked style, the number of its source."""
+    """One term of the loss, its value before weighting, and its weight; `region` is the index of a masked style."""
 
     kind: Literal["style", "content", "total_variation"]
     layer: str
@@ -64,7 +64,7 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running job is; times in seconds."""
+    """Progress of a running job; times in seconds."""
 
     iteration: int
     iterations: int
@@ -78,7 +78,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """What a job made; times in seconds, `queued` filled in by the scheduler."""
+    """Result of a job; times in seconds. The scheduler fills in `queued`."""
 
     image: EncodedPicture
     loss: float
@@ -93,7 +93,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job failed: the name of a gRPC status code and a sentence for a person."""
+    """Why a job failed: the name of a gRPC status code, and a sentence for users."""
 
     code: FailureCode
     message: str
@@ -101,7 +101,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Event:
-    """An entry of a job's history; `sequence` counts from 1, `time` is seconds since the epoch."""
+    """An entry of a job's history; `sequence` counts from 1, `time` is in seconds since the Unix epoch."""
 
     sequence: int
     time: float

@@ -1,4 +1,4 @@
-"""The messages between the front and a worker process. Both ends are ours, so they travel pickled."""
+"""Messages between the front and a worker process. They are pickled: both ends are trusted and run the same code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from .spec import JobSpec, Picture
 
 @dataclass(frozen=True)
 class Run:
-    """Front to worker: run this job.
+    """Front to worker: run a job.
 
     Attributes:
-        spec: without its pixels, which the worker reads from their blobs.
-        blobs: the folder of those.
-        checkpoint: the file from which it goes on, if there is one, and in which its checkpoints are kept.
-        resumes: whether there should be a checkpoint: a worker has had the job before.
-        squeeze: how often it has run out of memory; the worker plans with half of what is there each time.
-        marks: what lines of the log that are about it say.
+        spec: the job's spec without pixels; the worker reads them from blobs.
+        blobs: folder of the blobs.
+        checkpoint: file of the job's checkpoint. The job resumes from it if it exists.
+        resumes: whether a checkpoint is expected: another worker ran the job before.
+        squeeze: how often the job ran out of memory; each time halves the memory that the worker plans with.
+        marks: fields of the log lines about the job.
     """
 
     job_id: str
@@ -35,24 +35,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Front to worker: stop this job at its next report."""
+    """Front to worker: stop a job at its next report."""
 
     job_id: str
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Front to worker: save a checkpoint of this job at its next report and leave it there."""
+    """Front to worker: save a checkpoint of a job at its next report, and stop the job."""
 
     job_id: str
 
 
 @dataclass(frozen=True)
-class Extract:
-    """Front to worker: features of a picture, beside whatever job is running.
+class FeaturesRequest:
+    """Front to worker: extract features of a picture; works while a job is running.
 
     Attributes:
-        pixels: folder that has the pixels, in a file of their blob's name.
+        pixels: folder of the pixels; their file is named by their blob.
     """
 
     request_id: int
@@ -65,8 +65,8 @@ class Extract:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Front to worker: what would this job (its pictures left out) take, and if `timed`, how long?"""
+class EstimateRequest:
+    """Front to worker: estimate a job's memory and, if `timed`, its duration; `spec` has no pixels."""
 
     request_id: int
     spec: JobSpec
@@ -81,17 +81,20 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Unopened:
-    """Worker to front, its last message: the device cannot be opened, or not be used any more."""
+class DeviceFailed:
+    """Worker to front, its last message: the device cannot be opened, or can no longer be used."""
 
     device: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Alive:
-    """Worker to front, every few seconds: it is there, its job has not moved for so many seconds, and it holds so many
-    bytes on its device.
+class Heartbeat:
+    """Worker to front, every few seconds: the worker is alive.
+
+    Attributes:
+        stuck: seconds since the last progress of its job.
+        resident: bytes that the worker holds on its device.
     """
 
     stuck: float
@@ -100,47 +103,47 @@ class Alive:
 
 @dataclass(frozen=True)
 class Paused:
-    """How a job ends that was left at a checkpoint."""
+    """Outcome of a job that was stopped with a checkpoint."""
 
 
 @dataclass(frozen=True)
-class StorageAway:
-    """How a job ends whose files cannot be read for now: it has not begun."""
+class StorageUnavailable:
+    """Outcome of a job that did not start because its files cannot be read at the moment."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Progressed:
-    """Worker to front: the job is that far."""
+    """Worker to front: progress of a job."""
 
     job_id: str
     progress: Progress
 
 
-Outcome = Result | Failure | Paused | StorageAway | None
-"""How a run ends; None means that it was cancelled."""
+Outcome = Result | Failure | Paused | StorageUnavailable | None
+"""Outcome of a run; None means cancelled."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Worker to front: the job ended; None means that it was cancelled."""
+    """Worker to front: a job ended."""
 
     job_id: str
     outcome: Outcome
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """Worker to front: for each layer its shape and little-endian float32 values, or why there are none."""
+class FeaturesResponse:
+    """Worker to front: (layer, shape, little-endian float32 values) of each layer, or why extraction failed."""
 
     request_id: int
     features: tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure
 
 
 @dataclass(frozen=True)
-class Answered:
-    """Worker to front: what was asked, or why it cannot be said."""
+class EstimateResponse:
+    """Worker to front: the estimate, or why there is none."""
 
     request_id: int
     answer: Estimate | Failure
@@ -148,13 +151,13 @@ class Answered:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Front to worker, its first message: how it is set up. It holds no settings that may be secret.
+    """Front to worker, the first message: the worker's configuration, without settings that may be secret.
 
     Attributes:
-        device: "auto", "cpu", "cuda:0".
-        workers: what all workers have in common.
-        models: folder of models; None means the user's.
-        observability: what it logs, and where event files of jobs go.
+        device: "auto", "cpu", "cuda:0", and so on.
+        workers: settings of all workers.
+        models: folder of models; None for the user's default folder.
+        observability: settings of logs and event files.
     """
 
     device: str
@@ -163,5 +166,5 @@ class WorkerConfig:
     observability: ObservabilitySettings
 
 
-ToWorker = WorkerConfig | Run | Cancel | Pause | Extract | Ask
-FromWorker = Ready | Unopened | Alive | Progressed | Ended | Extracted | Answered
+ToWorker = WorkerConfig | Run | Cancel | Pause | FeaturesRequest | EstimateRequest
+FromWorker = Ready | DeviceFailed | Heartbeat | Progressed | Ended | FeaturesResponse | EstimateResponse

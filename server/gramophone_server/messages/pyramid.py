@@ -1,4 +1,4 @@
-"""The pyramid of a job: how many levels it has, how large they are, and how many of the updates each gets."""
+"""Plans the pyramid of a job: the number of levels, their sizes, and the iterations of each."""
 
 import math
 from dataclasses import replace
@@ -7,22 +7,23 @@ from .options import JobKind, Optimizer
 from .spec import LevelSpec
 
 MOST_LEVELS = 8
-# Least longer side of the coarsest level in pixels, unless a request says how many levels there are. A texture is made
-# sooner coarse to fine, and content better at one level; so is anything with Adam, whose steps are so short that all of
-# them are needed at full size (starry_night, 1 to 5 layers, 100 iterations: 3 to 20 times the loss with three levels).
+"""Most levels of a pyramid."""
+# Least longer side of the coarsest level in pixels, unless a request sets the number of levels. Textures converge
+# faster from coarse to fine, and content better at one level. Adam uses one level: its steps are so short that it needs
+# all of them at full size (starry_night, 1 to 5 layers, 100 iterations: 3 to 20 times the loss with three levels).
 COARSEST: dict[JobKind, float] = {"style": 56, "content": math.inf, "transfer": 128}
 
 
 def levels_of(
     kind: JobKind, optimizer: Optimizer, size: tuple[int, int], iterations: int, *, number: int, least: int
 ) -> tuple[LevelSpec, ...]:
-    """The levels of a job, coarse to fine, each half as large as the next; the last is the canvas.
+    """Returns the levels of a job from coarse to fine, each half as large as the next; the last is the canvas.
 
     Args:
         size: width and height of the canvas in pixels.
-        iterations: updates of all levels together; each level but the last gets an eighth of them.
-        number: most levels; 0 for as many as the kind of job is best made with.
-        least: the shorter side of a level in pixels is no less: the stride of the deepest layer.
+        iterations: iterations of all levels together; each level but the last gets an eighth of them.
+        number: most levels; 0 to choose by the kind of job and the optimizer.
+        least: least shorter side of a level in pixels: the stride of the deepest layer.
     """
     coarsest = 1 if number else COARSEST[kind] if optimizer == "lbfgs" else math.inf
     width, height = size

@@ -1,4 +1,4 @@
-"""What a job is asked to do: validated, complete, and the same whoever asks."""
+"""JobSpec: a job's validated request with all defaults filled in."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,14 +10,14 @@ from .options import JobKind, SynthesisOptions
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture at the size it is used in.
+    """A decoded picture, scaled to the size that the job uses.
 
     Attributes:
-        width, height: pixels.
-        rgb: height · width · 3 bytes, sRGB, row by row; empty where they have not been read.
-        sha256: of the file it came from, hexadecimal.
-        blob: SHA-256 of `rgb`, which names the stored file of the pixels; empty if they are in no file.
-        warning: what is wrong with the file it came from, as a sentence; empty if nothing is.
+        width, height: size in pixels.
+        rgb: height · width · 3 bytes, sRGB, row by row; empty if the pixels have not been read.
+        sha256: SHA-256 of the picture file, hexadecimal.
+        blob: SHA-256 of `rgb`, which names the stored file of the pixels; empty if they are not stored.
+        warning: a defect of the picture file, as a sentence; empty if there is none.
     """
 
     width: int
@@ -29,37 +29,37 @@ class Picture:
 
     @property
     def pixels(self) -> bytes:
-        """`rgb`."""
+        """`rgb`, by the name that `Mask` has too."""
         return self.rgb
 
     @property
     def size(self) -> int:
-        """Bytes of the pixels, whether they have been read or not."""
+        """Number of bytes of the pixels, even if they have not been read."""
         return 3 * self.width * self.height
 
     def with_pixels(self, read: Callable[[str], bytes]) -> "Picture":
-        """The picture with the pixels that `read` gives for its blob."""
+        """Returns the picture with its pixels, which `read` loads by blob name."""
         return replace(self, rgb=read(self.blob)) if self.blob else self
 
     def without_pixels(self) -> "Picture":
-        """The picture without its pixels; it still names their blob."""
+        """Returns the picture without its pixels; it keeps the blob's name."""
         return replace(self, rgb=b"")
 
     def recipe(self) -> dict[str, Any]:
-        """What a recipe says of it: everything but the pixels."""
+        """Returns the entry in a recipe, as JSON types and without pixels."""
         return {"sha256": self.sha256, "width": self.width, "height": self.height}
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A region of a picture.
+    """A mask: a region of a picture with soft edges.
 
     Attributes:
-        width, height: pixels.
-        levels: height · width bytes, 0 outside to 255 inside; empty where they have not been read.
-        sha256: of the file it came from, hexadecimal.
-        blob: SHA-256 of `levels`, which names their stored file; empty if they are in no file.
-        warning: what is wrong with the file it came from, as a sentence; empty if nothing is.
+        width, height: size in pixels.
+        levels: height · width bytes, 0 outside to 255 inside; empty if they have not been read.
+        sha256: SHA-256 of the picture file, hexadecimal.
+        blob: SHA-256 of `levels`, which names their stored file; empty if they are not stored.
+        warning: a defect of the picture file, as a sentence; empty if there is none.
     """
 
     width: int
@@ -71,40 +71,40 @@ class Mask:
 
     @property
     def pixels(self) -> bytes:
-        """`levels`."""
+        """`levels`, by the name that `Picture` has too."""
         return self.levels
 
     @property
     def size(self) -> int:
-        """Bytes of the levels, whether they have been read or not."""
+        """Number of bytes of the levels, even if they have not been read."""
         return self.width * self.height
 
     def with_pixels(self, read: Callable[[str], bytes]) -> "Mask":
-        """The mask with the levels that `read` gives for its blob."""
+        """Returns the mask with its levels, which `read` loads by blob name."""
         return replace(self, levels=read(self.blob)) if self.blob else self
 
     def without_pixels(self) -> "Mask":
-        """The mask without its levels; it still names their blob."""
+        """Returns the mask without its levels; it keeps the blob's name."""
         return replace(self, levels=b"")
 
     @property
     def is_black(self) -> bool:
-        """Whether nothing is inside."""
+        """Whether all levels are 0, so that the mask selects nothing."""
         return self.levels.count(0) == len(self.levels)
 
     def recipe(self) -> dict[str, Any]:
-        """What a recipe says of it: everything but the pixels."""
+        """Returns the entry in a recipe, as JSON types and without pixels."""
         return {"sha256": self.sha256}
 
 
 @dataclass(frozen=True)
 class StylePicture:
-    """A picture whose style is painted with.
+    """A style picture of a job.
 
     Attributes:
-        share: its part, where the shares of all styles of a job sum to 1.
-        mask: the region of the canvas it is painted in; None for everywhere.
-        source_mask: the region of the picture that is taken; None for all of it.
+        share: weight of the style; the shares of all styles of a job sum to 1.
+        mask: region of the canvas that gets the style; None for the whole canvas.
+        source_mask: region of the picture that the style is taken from; None for the whole picture.
     """
 
     picture: Picture
@@ -113,7 +113,7 @@ class StylePicture:
     source_mask: Mask | None = None
 
     def recipe(self) -> dict[str, Any]:
-        """What a recipe says of it."""
+        """Returns the style's entry in a recipe, as JSON types."""
         return {
             **self.picture.recipe(),
             "share": self.share,
@@ -124,7 +124,7 @@ class StylePicture:
 
 @dataclass(frozen=True)
 class LayerWeight:
-    """A layer and the factor of its loss."""
+    """A layer and the weight of its loss."""
 
     layer: str
     weight: float
@@ -132,7 +132,7 @@ class LayerWeight:
 
 @dataclass(frozen=True)
 class LevelSpec:
-    """A level of the pyramid: its canvas in pixels, and its updates."""
+    """A level of the pyramid: width and height of its canvas in pixels, and its iterations."""
 
     width: int
     height: int
@@ -141,11 +141,11 @@ class LevelSpec:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job, with every default filled in. The fields mean what those of the same name in the contract mean.
+    """A job with all defaults filled in. Fields mean the same as the contract's fields of the same name.
 
     Attributes:
-        width, height: of the canvas in pixels.
-        levels: of the pyramid, coarse to fine; the last is the canvas.
+        width, height: size of the canvas in pixels.
+        levels: levels of the pyramid, from coarse to fine; the last is the canvas.
     """
 
     kind: JobKind
@@ -163,45 +163,45 @@ class JobSpec:
 
     @property
     def model(self) -> str:
-        """The name of the model."""
+        """Name of the model."""
         return self.options.model
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of all layers that it needs."""
+        """Names of all layers that the job needs."""
         return tuple(layer.layer for layer in (*self.style_layers, *self.content_layers))
 
     @property
     def map_padding(self) -> PaddingName:
-        """What stands around feature maps; with a margin, zeros stand around that."""
+        """Padding of feature maps; "margin" adds a margin to the canvas, and pads feature maps with zeros."""
         padding = self.options.padding
         return "zeros" if padding == "margin" else padding
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the files of its pictures and masks, each thing once."""
+        """Defects of the files of pictures and masks, without duplicates."""
         return list(dict.fromkeys(part.warning for part in self.pictures() if part.warning))
 
     def with_options(self, **options: Any) -> "JobSpec":
-        """The job with other values of some options."""
+        """Returns the job with some options replaced."""
         return replace(self, options=replace(self.options, **options))
 
     def without_pixels(self) -> "JobSpec":
-        """The job with the sizes and the blobs of its pictures and masks, but not their pixels."""
+        """Returns the job without pixels; pictures and masks keep their sizes and blob names."""
         return self.with_each(lambda part: part.without_pixels())
 
     def with_pixels(self, read: Callable[[str], bytes]) -> "JobSpec":
-        """The job with the pixels that `read` gives for the blobs of its pictures and masks."""
+        """Returns the job with all pixels, which `read` loads by blob name."""
         return self.with_each(lambda part: part.with_pixels(read))
 
     def pictures(self) -> Iterator[Picture | Mask]:
-        """All pictures and masks of the job."""
+        """Yields all pictures and masks of the job."""
         for style in self.styles:
             yield from (part for part in (style.picture, style.mask, style.source_mask) if part is not None)
         yield from (picture for picture in (self.content, self.init_image) if picture is not None)
 
     def with_each(self, change: Callable[[Any], Any]) -> "JobSpec":
-        """The job with each picture and mask changed; `change` gives a picture for a picture, a mask for a mask."""
+        """Returns the job with `change` applied to each picture and mask."""
         styles = tuple(
             replace(
                 style,
@@ -215,7 +215,7 @@ class JobSpec:
         return replace(self, content=content, init_image=start, styles=styles)
 
     def recipe(self) -> dict[str, Any]:
-        """The job as JSON types: all that decides the result's bytes, and nothing that does not."""
+        """Returns the job as JSON types: exactly what determines the bytes of the result."""
         own = {f.name: _json(getattr(self, f.name)) for f in fields(self) if f.name != "options"}
         options = {name: value for name, value in asdict(self.options).items() if name != "preview"}
         return {**own, **options}

@@ -1,1 +1,1 @@
-"""Models: an ONNX file beside a manifest, where they are kept, and what runs them."""
+"""Models: ONNX files with manifests, the folders that hold them, and feature extraction with ONNX Runtime."""

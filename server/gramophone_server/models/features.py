@@ -1,4 +1,4 @@
-"""Features of pictures, by ONNX Runtime."""
+"""Extracts feature maps and Gram matrices of pictures with ONNX Runtime."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -15,19 +15,19 @@ from .layers import PaddingName, PoolingName, position
 from .loading import load_graph
 from .model import Model, ModelError
 
-# Larger pictures are run in tiles of this many pixels a side, which bounds the memory.
 TILE = 512
+"""Side of a tile in pixels. Larger pictures run in tiles, which bounds the memory."""
 
 
 class FeatureExtractor:
-    """Runs pictures through a model, as far as the deepest layer asked for.
+    """Runs pictures through a model up to the deepest requested layer.
 
     Args:
-        device: "cpu", or "cuda:0" for the CUDA provider where there is one.
-        threads: CPU threads.
+        device: "cpu", or "cuda:0" for the CUDA provider if ONNX Runtime has it.
+        threads: CPU threads; 0 for ONNX Runtime's default.
 
     Attributes:
-        model: the model; may be replaced by one of the same hash.
+        model: the model; may be replaced by one with the same hash.
     """
 
     def __init__(self, model: Model, *, device: str = "cpu", threads: int = 0) -> None:
@@ -44,15 +44,15 @@ class FeatureExtractor:
         pooling: PoolingName = "max",
         padding: PaddingName = "zeros",
     ) -> dict[str, np.ndarray]:
-        """Feature maps (C_l, H_l, W_l), float32, of a uint8 RGB picture (H, W, 3).
+        """Returns feature maps (C_l, H_l, W_l), float32, of a uint8 RGB picture (H, W, 3).
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
-            ModelError: the model's file is not what its manifest says.
+            ModelError: the model's file does not match its manifest.
         """
         stride = self.model.manifest.stride
         maps: dict[str, np.ndarray] = {}
-        for tile, layer, part in self._parts(picture, layers, pooling, padding):
+        for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
             if layer not in maps:
                 size = (side // stride(layer) for side in picture.shape[:2])
                 maps[layer] = np.empty((len(part), *size), np.float32)
@@ -69,31 +69,31 @@ class FeatureExtractor:
         pooling: PoolingName = "max",
         padding: PaddingName = "zeros",
     ) -> dict[str, np.ndarray]:
-        """Gram matrices (C_l, C_l) averaged over positions, float32, of a uint8 RGB picture (H, W, 3).
+        """Returns Gram matrices (C_l, C_l) averaged over positions, float32, of a uint8 RGB picture (H, W, 3).
 
         Args:
-            mask: (H, W) of 0 to 1, the region that counts; see `shares`.
+            mask: (H, W) of 0 to 1, the weights of positions; see `shares`.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
-            ModelError: the model's file is not what its manifest says.
+            ModelError: the model's file does not match its manifest.
         """
         stride, (height, width) = self.model.manifest.stride, picture.shape[:2]
-        of_mask = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
+        weights = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
         matrices: dict[str, np.ndarray] = {}
-        for tile, layer, part in self._parts(picture, layers, pooling, padding):
+        for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
             k = stride(layer)
-            share = of_mask[k][tile.positions(k)] if of_mask else 1 / ((height // k) * (width // k))
+            share = weights[k][tile.positions(k)] if weights else 1 / ((height // k) * (width // k))
             matrices[layer] = matrices.get(layer, 0) + gram(part, share)
             del part
         return matrices
 
-    def _parts(
+    def _tile_features(
         self, picture: np.ndarray, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
     ) -> Iterator[tuple[Tile, str, np.ndarray]]:
-        """Layer by layer the features of each tile's interior; a picture of modest size is one tile.
+        """Yields (tile, layer, features of the tile's interior). A picture of at most `TILE` a side is one tile.
 
-        The features of one tile are let go before the next is run: whoever takes them is to do so too.
+        Frees the features of a tile before the next tile runs; callers must drop their references as well.
         """
         deepest, manifest = max(layers, key=position), self.model.manifest
         height, width, _ = picture.shape
@@ -114,7 +114,7 @@ class FeatureExtractor:
     def session(
         self, layers: Sequence[str], pooling: PoolingName = "max", padding: PaddingName = "zeros"
     ) -> onnxruntime.InferenceSession:
-        """A session of the part of the graph that `layers` need."""
+        """Returns a session for the part of the graph that `layers` need; caches two sessions."""
         return self._session(tuple(sorted(layers, key=position)), pooling, padding)
 
     def _open(
@@ -123,14 +123,14 @@ class FeatureExtractor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
-        # An arena would keep what the largest picture needed for as long as the session lives.
+        # An arena would hold the memory of the largest picture for the life of the session.
         options.enable_cpu_mem_arena = False
-        # Torch wants the cores as soon as the targets are there; threads that spin for more work would keep them.
+        # Spinning threads would take the cores from torch, which needs them as soon as the targets are done.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         if self._device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             number = self._device.partition(":")[2] or "0"
-            # TF32 would cost the targets three digits.
+            # TF32 would cost three decimal digits of the targets' precision.
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}))
         graph = load_graph(self.model)
         try:
@@ -138,16 +138,18 @@ class FeatureExtractor:
             return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
         except (KeyError, ValueError, Fail, InvalidArgument, InvalidGraph, InvalidProtobuf) as error:
             if "alloc" in str(error):
-                raise  # It is the memory, not the file.
+                raise  # Out of memory: not the fault of the file.
             reason = f"its file model.onnx cannot be run: {str(error).splitlines()[0][:200]}"
             raise ModelError(self.model.manifest.name, reason) from error
 
 
 def gram(features: np.ndarray, share: np.ndarray | float | None = None) -> np.ndarray:
-    """Equation 3, averaged: Σ_k ρ_k F_ik F_jk (C, C), float32, of a feature map (C, H, W).
+    """Returns the weighted Gram matrix Σ_k ρ_k F_ik F_jk (C, C), float32, of a feature map (C, H, W).
+
+    This is the paper's equation 3 as an average over positions.
 
     Args:
-        share: ρ, a number or (H, W); 1 / M if left out.
+        share: ρ, a number or (H, W); 1 / M by default.
     """
     v = features.reshape(len(features), -1)
     if isinstance(share, np.ndarray):
@@ -158,10 +160,10 @@ def gram(features: np.ndarray, share: np.ndarray | float | None = None) -> np.nd
 
 
 def shares(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """What each of height x width positions counts in a guided Gram matrix, float32, by a mask (H, W) of 0 to 1.
+    """Returns the weight of each of height x width positions in a guided Gram matrix, float32, for a mask of 0 to 1.
 
-    The squares of the mask scaled down, divided by their sum (Gatys et al. 2017, "Controlling Perceptual Factors in
-    Neural Style Transfer", section 4.1); all 0 where the mask is too small to leave anything.
+    The weights are the squares of the mask (H, W), scaled down, divided by their sum (Gatys et al. 2017, "Controlling
+    Perceptual Factors in Neural Style Transfer", section 4.1); all 0 if nothing is left of the mask at this size.
     """
     small = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
     squares = small.astype(np.float64) ** 2

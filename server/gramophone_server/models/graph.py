@@ -1,4 +1,4 @@
-"""The ONNX graph of a VGG: built from weights, read back into weights, cut down to what is needed."""
+"""Builds the ONNX graph of a VGG from weights, reads its weights, and truncates it to the needed layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from .layers import PaddingName, PoolingName, position, stride
 
 INPUT = "input"
-# What a layer's activation is called where its output is that of a head.
+"""Name of the graph's input."""
+# Suffix of the activation's name in layers with a head, whose output has the layer's own name.
 _ACTIVATION = ".activation"
-# Old enough for every ONNX Runtime that is supported.
+# Old enough for all supported versions of ONNX Runtime.
 OPSET = 17
 IR_VERSION = 8
 _OPERATORS = ("Cast", "Conv", "MaxPool", "Relu")
@@ -29,7 +30,7 @@ class Parameters:
 
     Attributes:
         weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer.
-        heads: (C_l, C_l) of each layer that has one.
+        heads: matrix (C_l, C_l) of each layer with a head.
     """
 
     weights: dict[str, tuple[np.ndarray, np.ndarray]]
@@ -38,22 +39,21 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes of a graph's parameters: kernel and bias of each layer, and the head of each that has one."""
+    """The shapes of a graph's parameters: kernel and bias of each layer, and the heads of layers with a head."""
 
     weights: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     heads: dict[str, tuple[int, ...]]
 
 
 def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = False) -> onnx.ModelProto:
-    """A VGG whose input is (batch, 3, height, width), all dynamic, and whose outputs are all its layers after ReLU.
+    """Builds a VGG with the dynamic input (batch, 3, height, width) and all layers after ReLU as outputs.
 
     Args:
-        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; 2x2 pooling stands before the first layer
-            of each block but the first. A first kernel of (C_out, 3, 6, 6) has a stride of 2 itself, and no pooling
-            stands before block 2.
-        heads: for some layers a matrix (C_l, C_l) that the activation after ReLU is multiplied with, position by
-            position, to be the layer's output; the next convolution is fed with the activation itself.
-        half: store the weights in float16; they are computed with in float32 all the same.
+        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; each block but the first begins with 2x2
+            pooling. If the first kernel is (C_out, 3, 6, 6), it has a stride of 2 and block 2 has no pooling.
+        heads: for some layers a matrix (C_l, C_l). The layer's output is the matrix times the activation after ReLU,
+            at each position; the next convolution gets the activation itself.
+        half: whether to store the weights in float16. Computations use float32 in any case.
     """
     heads = heads or {}
     nodes: list[onnx.NodeProto] = []
@@ -102,20 +102,20 @@ def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = Fals
 
 
 def kernel_stride(kernel: np.ndarray) -> int:
-    """The stride of a convolution by its kernel (C_out, C_in, k, k): 1 of 3x3, 2 of 6x6."""
+    """Returns the stride of a convolution with a kernel (C_out, C_in, k, k): 1 for 3x3, 2 for 6x6."""
     return int(kernel.shape[2]) // 3
 
 
 def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The kernels and biases of an ONNX file; see `load_parameters`."""
+    """Returns kernels and biases of an ONNX file; see `load_parameters`."""
     return load_parameters(path).weights
 
 
 def load_parameters(path: Path) -> Parameters:
-    """The parameters of an ONNX file, from its initializers.
+    """Returns the parameters of an ONNX file, from its initializers.
 
     Raises:
-        ValueError: it is not a graph that `build_vgg` makes.
+        ValueError: the graph does not have the form that `build_vgg` makes.
     """
     try:
         return parameters_of(parse(path.read_bytes()))
@@ -124,10 +124,10 @@ def load_parameters(path: Path) -> Parameters:
 
 
 def parse(data: bytes) -> onnx.ModelProto:
-    """The graph in an ONNX file.
+    """Parses an ONNX file.
 
     Raises:
-        ValueError: it is none, or has what `build_vgg` does not put there: other operators, or weights in other files.
+        ValueError: the bytes are not ONNX, or the graph has other operators than `build_vgg` uses, or external weights.
     """
     try:
         model = onnx.load_model_from_string(data)
@@ -142,10 +142,10 @@ def parse(data: bytes) -> onnx.ModelProto:
 
 
 def parameters_of(model: onnx.ModelProto) -> Parameters:
-    """The parameters of a graph, from its initializers.
+    """Returns the parameters of a graph, from its initializers.
 
     Raises:
-        ValueError: it is not a graph that `build_vgg` makes.
+        ValueError: the graph does not have the form that `build_vgg` makes.
     """
     weights, heads = _initializers(model)
     try:
@@ -159,10 +159,10 @@ def parameters_of(model: onnx.ModelProto) -> Parameters:
 
 
 def shapes_of(model: onnx.ModelProto) -> Shapes:
-    """The shapes of a graph's parameters.
+    """Returns the shapes of a graph's parameters.
 
     Raises:
-        ValueError: it is not a graph that `build_vgg` makes.
+        ValueError: the graph does not have the form that `build_vgg` makes.
     """
     weights, heads = _initializers(model)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -176,7 +176,7 @@ def shapes_of(model: onnx.ModelProto) -> Shapes:
 
 
 def _initializers(model: onnx.ModelProto) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
-    """The names of the kernel and bias of each layer, and of the head of each that has one."""
+    """Returns (names of kernel and bias by layer, name of the head by layer)."""
     nodes = model.graph.node
     try:
         stored = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Cast"}
@@ -197,25 +197,25 @@ def _initializers(model: onnx.ModelProto) -> tuple[dict[str, tuple[str, str]], d
 def truncate(
     model: onnx.ModelProto, layers: Sequence[str], *, pooling: PoolingName = "max", padding: PaddingName = "zeros"
 ) -> onnx.ModelProto:
-    """The part of a graph that the outputs `layers` need, and no more.
+    """Returns the part of a graph that the outputs `layers` need, with another pooling or padding.
 
-    ONNX Runtime computes every node of a session's graph, whatever outputs are asked for; so the graph has to be cut.
+    ONNX Runtime computes all nodes of a session's graph even if only some outputs are requested.
     """
     cut = onnx.utils.Extractor(model).extract_model([INPUT], list(layers))
-    nodes = [changed for node in cut.graph.node for changed in _changed(node, pooling, padding)]
+    nodes = [replacement for node in cut.graph.node for replacement in _replacement(node, pooling, padding)]
     del cut.graph.node[:]
     cut.graph.node.extend(nodes)
     if pooling == "average_rescaled":
         cut.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
     if padding == "replicate":
-        for wide in (1, 2):
-            edges = np.array([0, 0, wide, wide] * 2, np.int64)
-            cut.graph.initializer.append(numpy_helper.from_array(edges, f"edges{wide}"))
+        for width in (1, 2):
+            edges = np.array([0, 0, width, width] * 2, np.int64)
+            cut.graph.initializer.append(numpy_helper.from_array(edges, f"edges{width}"))
     return cut
 
 
-def _changed(node: onnx.NodeProto, pooling: PoolingName, padding: PaddingName) -> list[onnx.NodeProto]:
-    """What stands in a node's place with that pooling and padding."""
+def _replacement(node: onnx.NodeProto, pooling: PoolingName, padding: PaddingName) -> list[onnx.NodeProto]:
+    """Returns the nodes that replace a node for a pooling and padding."""
     if node.op_type == "MaxPool" and pooling != "max":
         node.op_type = "AveragePool"
         if pooling == "average_rescaled":

@@ -1,4 +1,4 @@
-"""Names of VGG-19's layers. `conv4_2` means the activation after that convolution's ReLU."""
+"""Names of VGG-19's layers. `conv4_2` is the activation after the ReLU of that convolution."""
 
 import re
 from typing import Literal
@@ -8,7 +8,7 @@ PaddingName = Literal["zeros", "replicate"]
 LossScaleName = Literal["paper", "relative"]
 
 BLOCKS = (2, 2, 4, 4, 4)
-"""Convolutions in each block of VGG-19; 2x2 pooling stands between blocks (Simonyan & Zisserman 2014)."""
+"""Convolutions in each block of VGG-19, with 2x2 pooling between blocks (Simonyan & Zisserman 2014)."""
 
 VGG19_LAYERS = tuple(
     f"conv{block}_{index}" for block, count in enumerate(BLOCKS, start=1) for index in range(1, count + 1)
@@ -22,16 +22,16 @@ _LAYER = re.compile(r"(?:conv|relu)([1-9])_([1-9])")
 
 
 def canonical_layer(name: str) -> str:
-    """`name` with its synonym relu4_1 turned into conv4_1; anything else as it is."""
+    """Returns the canonical name of a layer: relu4_1 becomes conv4_1; other names are unchanged."""
     match = _LAYER.fullmatch(name)
     return f"conv{match[1]}_{match[2]}" if match else name
 
 
 def position(layer: str) -> tuple[int, int]:
-    """Block and index of a layer, by which layers sort from shallow to deep.
+    """Returns (block, index) of a layer: the sort key from shallow to deep.
 
     Raises:
-        ValueError: it is not the name of a layer.
+        ValueError: the name is not that of a layer.
     """
     match = _LAYER.fullmatch(layer)
     if match is None:
@@ -40,9 +40,9 @@ def position(layer: str) -> tuple[int, int]:
 
 
 def stride(layer: str, first: int = 1) -> int:
-    """Pixels of the picture per position of a layer's feature map, along each axis.
+    """Returns pixels of the picture per position of a layer's feature map, along each axis.
 
     Args:
-        first: that of the first layer; no pooling stands before a block that it is enough for.
+        first: stride of the first layer. A block has no pooling before it while the first layer's stride suffices.
     """
     return max(first, 1 << (position(layer)[0] - 1))

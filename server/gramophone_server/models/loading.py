@@ -1,4 +1,4 @@
-"""Loads a model that is what its manifest says, or says why it is not."""
+"""Loads models and checks that their files match their manifests."""
 
 import onnx
 
@@ -8,10 +8,10 @@ from .model import Model, ModelError
 
 
 def load_graph(model: Model) -> onnx.ModelProto:
-    """The model's graph, of the very bytes that its manifest names.
+    """Returns the model's graph; the file is checked against the manifest's SHA-256 and layers.
 
     Raises:
-        ModelError: the file cannot be read, is another, or is no graph of a VGG with the manifest's layers.
+        ModelError: the file cannot be read, has another SHA-256, or is not a VGG with the manifest's layers.
     """
     try:
         graph = parse(model.read())
@@ -22,7 +22,7 @@ def load_graph(model: Model) -> onnx.ModelProto:
         raise ModelError(model.manifest.name, f"its file model.onnx is {error}") from error
     channels = 3
     for layer in model.manifest.layers:
-        if not _is_there(layer, channels, shapes):
+        if not _matches(layer, channels, shapes):
             reason = f"its file model.onnx has no layer {layer.name} as its manifest describes it"
             raise ModelError(model.manifest.name, reason)
         channels = layer.channels
@@ -30,7 +30,7 @@ def load_graph(model: Model) -> onnx.ModelProto:
 
 
 def load_network(model: Model) -> Parameters:
-    """The model's parameters, of the very bytes that its manifest names.
+    """Returns the model's parameters; the file is checked as in `load_graph`.
 
     Raises:
         ModelError: as `load_graph`.
@@ -42,8 +42,8 @@ def load_network(model: Model) -> Parameters:
         raise ModelError(model.manifest.name, f"its file model.onnx is {error}") from error
 
 
-def _is_there(layer: Layer, channels: int, shapes: Shapes) -> bool:
-    """Whether there is such a layer, which takes so many channels."""
+def _matches(layer: Layer, channels: int, shapes: Shapes) -> bool:
+    """Returns whether the graph has a layer with the manifest's shapes and `channels` input channels."""
     n = layer.channels
     kernel, bias = shapes.weights.get(layer.name, ((), ()))
     head = shapes.heads.get(layer.name)

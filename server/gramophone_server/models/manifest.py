@@ -1,4 +1,7 @@
-"""What is known of a model without opening it. Standard library only: the front process reads manifests."""
+"""Manifests: the properties of models that are known without opening the ONNX file.
+
+Standard library only: the front process reads manifests.
+"""
 
 import json
 import re
@@ -13,18 +16,18 @@ __all__ = ["FORMAT", "LBFGS_HISTORY", "Layer", "Manifest", "ManifestError", "Pre
 
 FORMAT = 1
 LBFGS_HISTORY = 20
-"""Of networks that cost far more than to remember does."""
+"""Default curvature pairs of L-BFGS; right for networks that cost far more per step than the pairs do."""
 _MOST_LAYERS = 64
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer.
+    """A layer of a model.
 
     Attributes:
-        channels: N_l.
-        stride: pixels of the picture per position of its feature map, along each axis.
-        head: whether its output is a matrix times the activation, which `build_vgg` calls a head.
+        channels: channels of the feature map, N_l.
+        stride: pixels of the picture per position of the feature map, along each axis.
+        head: whether the layer has a head: its output is a matrix times the activation; see `build_vgg`.
     """
 
     name: str
@@ -35,7 +38,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the network wants its input: channel order, range, and mean and deviation in that order and range."""
+    """The network's input format: channel order, range, and mean and standard deviation in that order and range."""
 
     order: Literal["RGB", "BGR"]
     range: float
@@ -44,7 +47,7 @@ class Preprocessing:
 
     @property
     def affine(self) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]]:
-        """Channel indices, scale and shift: `x[:, indices] * scale + shift` is the input for RGB x of 0 to 1."""
+        """(indices, scale, shift): the network's input is `x[:, indices] * scale + shift` for RGB x of 0 to 1."""
         indices = (0, 1, 2) if self.order == "RGB" else (2, 1, 0)
         scale = tuple(self.range / deviation for deviation in self.std)
         shift = tuple(-mean / deviation for mean, deviation in zip(self.mean, self.std, strict=True))
@@ -53,17 +56,16 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A model.
+    """The properties of a model. Its defaults apply to requests that do not set the option.
 
     Attributes:
-        layers: shallow to deep.
-        sha256: of the ONNX file, hexadecimal.
-        pooling: what the network pools with unless a request says otherwise.
-        loss_scale: the units of its layers' losses unless a request says otherwise.
-        lbfgs_history: how many curvature pairs L-BFGS keeps unless a request says otherwise.
-        tv_weight: the weight of the total variation beside relative losses of a content picture, unless a request says
-            otherwise.
-        parity: the relative error of each layer, ONNX Runtime against torch, as measured when the model was made.
+        layers: layers from shallow to deep.
+        sha256: SHA-256 of the ONNX file, hexadecimal.
+        parity: relative error of each layer, ONNX Runtime against torch, measured when the model was made.
+        pooling: default pooling.
+        loss_scale: default unit of layer losses.
+        lbfgs_history: default number of curvature pairs of L-BFGS.
+        tv_weight: default weight of the total variation for relative losses and jobs with a content picture.
     """
 
     name: str
@@ -80,19 +82,19 @@ class Manifest:
     tv_weight: float = 0.0
 
     def stride(self, layer: str) -> int:
-        """Pixels of the picture per position of a layer's feature map, along each axis."""
+        """Returns pixels of the picture per position of a layer's feature map, along each axis."""
         return next(known.stride for known in self.layers if known.name == layer)
 
     def radius(self, layer: str) -> int:
-        """Receptive radius of a layer: pixels around a position's own that it depends on, to each side."""
+        """Returns the radius of a layer's receptive field: pixels beyond a position's own, to each side."""
         names = [known.name for known in self.layers]
-        # Each kernel reaches one position of its layer further; pooling reads the pixels that a position stands for.
+        # Each 3x3 kernel adds one position of its layer; pooling reads only pixels of the position itself.
         return sum(known.stride for known in self.layers[: names.index(layer) + 1])
 
     def to_json(self) -> str:
-        """The manifest as the text of a manifest.json."""
+        """Returns the text of a manifest.json."""
         values = {"format": FORMAT, **asdict(self)}
-        # Left out where it says nothing new, so that manifests of earlier versions stay as they are.
+        # Omit newer fields with default values, so that manifests of earlier versions do not change.
         if self.loss_scale == "paper":
             del values["loss_scale"]
         if self.lbfgs_history == LBFGS_HISTORY:
@@ -106,14 +108,14 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """The manifest of a manifest.json.
+        """Parses the text of a manifest.json.
 
         Raises:
-            ManifestError: it is not one, or of a later format.
+            ManifestError: the text is not a manifest, or has a later format.
         """
-        fields = Fields(parse(text), "it")
+        fields = Fields(parse(text), "the manifest")
         if fields.take("format") != FORMAT:
-            raise ManifestError("is of a format that this version does not know; upgrade gramophone")
+            raise ManifestError("has a format that this version does not know; upgrade gramophone")
         layers = _layers(fields.take("layers"))
         manifest = cls(
             name=fields.text("name", 64),
@@ -122,7 +124,7 @@ class Manifest:
             sha256=_sha256(fields.text("sha256", 64)),
             description=fields.text("description"),
             source=fields.text("source"),
-            # Manifests of earlier versions spell it so.
+            # Manifests of earlier versions spell it "licence".
             license=fields.text("license" if fields.has("license") else "licence"),
             pooling=fields.choice("pooling", get_args(PoolingName), "max"),
             loss_scale=fields.choice("loss_scale", get_args(LossScaleName), "paper"),
@@ -167,10 +169,10 @@ def _preprocessing(value: Any) -> Preprocessing:
     order = fields.take("order")
     if order not in ("RGB", "BGR"):
         raise ManifestError(f"has the channel order {str(order)[:20]!r}, which is neither RGB nor BGR")
-    wide = fields.number("range", 1e-3, 1e6)
+    value_range = fields.number("range", 1e-3, 1e6)
     mean, std = fields.numbers("mean", 3, -1e6, 1e6), fields.numbers("std", 3, 1e-6, 1e6)
     fields.end()
-    return Preprocessing(order, wide, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    return Preprocessing(order, value_range, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def _sha256(text: str) -> str:

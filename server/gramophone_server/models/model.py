@@ -1,4 +1,4 @@
-"""A model that is there, and its ONNX file, the bytes of which its manifest names by hash. Standard library only."""
+"""An installed model: its manifest, and its ONNX file, which is verified by SHA-256. Standard library only."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from ..files import open_file, read_file, read_up_to
 from .manifest import Manifest
 
 MOST_BYTES = (2 << 30) - 1
-"""Of an ONNX file, which is one message of Protocol Buffers."""
+"""Most bytes of an ONNX file: it is a single protobuf message."""
 
 
 class ModelError(ValueError):
-    """A model that is there cannot be used; the message is a sentence that says why and what to do."""
+    """An installed model cannot be used; the message says why and what to do, as a sentence."""
 
     def __init__(self, name: str, reason: str, remedy: str = "pull or import the model again") -> None:
         super().__init__(f"The model {name!r} cannot be used: {reason}; {remedy}.")
@@ -21,10 +21,11 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is there: its manifest and its ONNX file.
+    """An installed model.
 
     Attributes:
-        file: the file, opened, if whatever replaces it meanwhile is not to matter.
+        path: path of the ONNX file.
+        file: the open ONNX file, which stays the same if the file is replaced; None to open `path` on each read.
     """
 
     manifest: Manifest
@@ -32,10 +33,10 @@ class Model:
     file: BufferedReader | None = field(default=None, compare=False, repr=False)
 
     def read(self) -> bytes:
-        """The ONNX file, which is the one that the manifest names by its hash.
+        """Returns the bytes of the ONNX file, verified by SHA-256.
 
         Raises:
-            ModelError: it is missing, unreadable or another.
+            ModelError: the file is missing, unreadable, or has another SHA-256.
         """
         try:
             if self.file is None:
@@ -49,7 +50,7 @@ class Model:
         return data
 
     def verify(self) -> None:
-        """Compares the file with the hash in the manifest; raises ModelError as `read`, and holds none of it."""
+        """Verifies the file's SHA-256 without holding the file in memory; raises ModelError as `read` does."""
         try:
             with open_file(self.path, MOST_BYTES) as file:
                 actual = hashlib.file_digest(file, "sha256").hexdigest()
@@ -61,12 +62,12 @@ class Model:
         if actual != self.manifest.sha256:
             raise ModelError(
                 self.manifest.name,
-                f"its file model.onnx was changed or damaged, as its SHA-256 is {actual}, and not "
-                f"{self.manifest.sha256} as its manifest says",
+                f"its file model.onnx was changed or damaged: its SHA-256 is {actual}, but its manifest says "
+                f"{self.manifest.sha256}",
             )
 
     def unreadable(self, error: OSError) -> ModelError:
-        """The error that the file cannot be read."""
+        """Returns the ModelError for an OSError of the file."""
         if isinstance(error, FileNotFoundError):
             return ModelError(self.manifest.name, "its file model.onnx is missing")
         return ModelError(self.manifest.name, f"its file model.onnx cannot be read: {error.strerror}")

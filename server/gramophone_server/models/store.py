@@ -1,4 +1,4 @@
-"""Where models are kept: `<root>/<name>/model.onnx` beside `manifest.json`. Standard library only."""
+"""Folders of models: `<root>/<name>/model.onnx` and `<root>/<name>/manifest.json`. Standard library only."""
 
 import hashlib
 import logging
@@ -19,17 +19,18 @@ from .model import MOST_BYTES, Model, ModelError
 log = logging.getLogger(__name__)
 
 BUILTIN_MODEL = "vgg19-slim"
-"""The built-in model that a server uses unless it is told otherwise."""
+"""Default model of a server."""
 BUILTIN_ROOT = Path(__file__).parent / "builtin"
+"""Folder of the built-in models."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MOST_MANIFEST = 1 << 20
-# How often, and for how many seconds in between, a model is looked for that is being replaced: two renames.
-_LOOKS, _PAUSE = 5, 0.02
+# Attempts to open a model while it is being replaced (two renames), and seconds between them.
+_OPEN_ATTEMPTS, _PAUSE = 5, 0.02
 
 
 class UnknownModelError(LookupError):
-    """There is no model of that `name`."""
+    """There is no model with this `name`."""
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(
@@ -40,21 +41,21 @@ class UnknownModelError(LookupError):
 
 
 class ModelStore:
-    """The built-in models and those in a folder of the user's.
+    """The built-in models and the models in a folder of the user.
 
     Args:
-        root: that folder; by default $GRAMOPHONE_MODELS, else gramophone/models in $XDG_DATA_HOME or ~/.local/share.
+        root: the folder; by default $GRAMOPHONE_MODELS, else gramophone/models in $XDG_DATA_HOME or ~/.local/share.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or _default_root()
-        # States of files that were found to have the hash, so that each is read for it once.
-        self._good: dict[FileVersion, str] = {}
-        # What was said last of a folder that is no model, so that it is said once.
-        self._said: dict[Path, str] = {}
+        # Verified SHA-256 by version of the file, so that each version is read only once.
+        self._verified: dict[FileVersion, str] = {}
+        # Last warning by folder, so that each warning is logged once.
+        self._warned: dict[Path, str] = {}
 
     def list(self) -> list[Model]:
-        """All models, by name. A folder that is no model is passed over with a warning."""
+        """Returns all models, sorted by name. Skips invalid folders with a warning."""
         models: dict[str, Model] = {}
         for root in (self.root, BUILTIN_ROOT):
             found = (self._read(folder) for folder in self._folders(root))
@@ -62,13 +63,13 @@ class ModelStore:
         return [models[name] for name in sorted(models)]
 
     def get(self, name: str) -> Model:
-        """The model of that name.
+        """Returns a model by name.
 
         Raises:
-            UnknownModelError: there is none that can be read.
+            UnknownModelError: there is no valid model with this name.
         """
         if _NAME.fullmatch(name):
-            # The built-in models first: a folder cannot take their place.
+            # Built-in models take precedence over a user's folder of the same name.
             for root in (BUILTIN_ROOT, self.root):
                 if (model := self._read(root / name)) is not None:
                     return model
@@ -76,37 +77,38 @@ class ModelStore:
 
     @contextmanager
     def opened(self, name: str, layers: Collection[str] = ()) -> Iterator[Model]:
-        """The model of that name with its file open and verified, to be used within.
+        """Opens and verifies a model's file for the length of the block.
 
         Args:
-            layers: those that it must have.
+            layers: layers that the model must have.
 
         Raises:
-            UnknownModelError: there is none that can be read.
-            ModelError: its file is missing, unreadable or not the manifest's, or it lacks a layer.
+            UnknownModelError: there is no valid model with this name.
+            ModelError: the file is missing, unreadable or has another SHA-256, or the model lacks a layer.
         """
         model = self._open(name)
         assert model.file is not None
         with model.file:
             known = {layer.name for layer in model.manifest.layers}
             if missing := [layer for layer in layers if layer not in known]:
-                reason = f"it has no layer {missing[0]} any more, as it was replaced meanwhile"
-                raise ModelError(name, reason, "ask again for layers that it has")
+                reason = f"it has no layer {missing[0]} any more: it was replaced after the request was checked"
+                raise ModelError(name, reason, "send the request again with layers that it has")
             self._verify(model)
             yield model
 
     def add(self, manifest: Manifest, onnx: bytes) -> Model:
-        """Puts a model into the folder, whole or not at all, in place of one of the same name.
+        """Writes a model to the folder atomically; replaces a model with the same name.
 
         Raises:
-            ValueError: its name is not lower-case letters, digits, dots and dashes, or belongs to a built-in model.
+            ValueError: the name has other characters than lower-case letters, digits, dots, underscores and dashes, or
+                is that of a built-in model.
         """
         return write_model(self.root, manifest, onnx)
 
     def _open(self, name: str) -> Model:
-        """A model with its file open, both of the same making although it may be replaced at that moment."""
-        for look in range(_LOOKS):
-            last = look == _LOOKS - 1
+        """Returns a model with its open file; manifest and file belong together even if the model is being replaced."""
+        for attempt in range(_OPEN_ATTEMPTS):
+            last = attempt == _OPEN_ATTEMPTS - 1
             try:
                 model = self.get(name)
                 file = open_file(model.path, MOST_BYTES)
@@ -117,13 +119,13 @@ class ModelStore:
                 if last:
                     raise model.unreadable(error) from error
             else:
-                if last or self._is_still(model):
+                if last or self._is_unchanged(model):
                     return replace(model, file=file)
                 file.close()
             time.sleep(_PAUSE)
         raise AssertionError("unreachable")
 
-    def _is_still(self, model: Model) -> bool:
+    def _is_unchanged(self, model: Model) -> bool:
         try:
             return self.get(model.manifest.name) == model
         except UnknownModelError:
@@ -132,11 +134,11 @@ class ModelStore:
     def _verify(self, model: Model) -> None:
         assert model.file is not None
         state = version_of(os.fstat(model.file.fileno()))
-        if self._good.get(state) != model.manifest.sha256:
+        if self._verified.get(state) != model.manifest.sha256:
             model.read()
-            if len(self._good) > 1000:
-                self._good.clear()
-            self._good[state] = model.manifest.sha256
+            if len(self._verified) > 1000:
+                self._verified.clear()
+            self._verified[state] = model.manifest.sha256
 
     def _folders(self, root: Path) -> Sequence[Path]:
         try:
@@ -144,42 +146,42 @@ class ModelStore:
                 return []
             folders = sorted(folder for folder in root.iterdir() if _NAME.fullmatch(folder.name))
         except OSError as error:
-            self._say(root, f"the folder of models {root} cannot be read: {error.strerror}")
+            self._warn(root, f"the folder of models {root} cannot be read: {error.strerror}")
             return []
-        self._said.pop(root, None)
+        self._warned.pop(root, None)
         return folders
 
     def _read(self, folder: Path) -> Model | None:
-        """The model in a folder; None if there is none, with a warning if there should be one."""
+        """Returns the model in a folder; None if there is none or, with a warning, if its manifest is invalid."""
         try:
             text = read_file(folder / "manifest.json", _MOST_MANIFEST)
             manifest = Manifest.from_json(text)
             if manifest.name != folder.name:
-                raise ManifestError(f"names the model {manifest.name!r}, unlike its folder")
+                raise ManifestError(f"names the model {manifest.name!r}, but the folder has another name")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ManifestError as error:
-            self._say(folder, f"model {folder} is passed over: its manifest {error}")
+            self._warn(folder, f"model {folder} is ignored: its manifest {error}")
             return None
         except OSError as error:
-            self._say(folder, f"model {folder} is passed over: its manifest cannot be read: {error.strerror}")
+            self._warn(folder, f"model {folder} is ignored: its manifest cannot be read: {error.strerror}")
             return None
-        self._said.pop(folder, None)
+        self._warned.pop(folder, None)
         return Model(manifest, folder / "model.onnx")
 
-    def _say(self, folder: Path, what: str) -> None:
-        if self._said.get(folder) != what:
-            self._said[folder] = what
+    def _warn(self, folder: Path, what: str) -> None:
+        if self._warned.get(folder) != what:
+            self._warned[folder] = what
             log.warning("%s", what)
 
 
 def write_model(root: Path, manifest: Manifest, onnx: bytes) -> Model:
-    """Writes a model into a folder of models, with the checksum of its file; see ModelStore.add."""
+    """Writes a model to a folder of models and sets the manifest's SHA-256; see `ModelStore.add`."""
     check_name(manifest.name, root)
     manifest = replace(manifest, sha256=hashlib.sha256(onnx).hexdigest())
     root.mkdir(parents=True, exist_ok=True)
     folder = root / manifest.name
-    # Beside its place, so that the last step is a rename within one file system.
+    # In the same file system, so that the last step is an atomic rename.
     fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
     try:
         _write(fresh / "model.onnx", onnx)
@@ -199,7 +201,7 @@ def write_model(root: Path, manifest: Manifest, onnx: bytes) -> Model:
 
 
 def check_name(name: str, root: Path) -> None:
-    """Raises ValueError if no model of that name can be put into a folder of models."""
+    """Raises ValueError if a model's name is invalid or belongs to a built-in model."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a model's name: use lower-case letters, digits, dots, dashes")
     if root != BUILTIN_ROOT and (BUILTIN_ROOT / name).exists():

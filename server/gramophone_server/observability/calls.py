@@ -16,7 +16,7 @@ from ..rpc.handlers import Behavior, Handler, wrapped
 from ..rpc.violations import BusyError, InvalidRequestError, MalformedRequestError, TooMuchError
 from ..scheduling.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..scheduling.scheduler import DoesNotFitError
-from ..security.auth import OPEN
+from ..security.auth import OPEN_METHODS
 from ..storage.errors import StorageAwayError, StorageError, StorageFullError
 from ..storage.quotas import QuotaExceededError
 from .tracing import Tracing
@@ -65,7 +65,7 @@ class CallWatcher(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """The call's handler, watched; None if there is no such method."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method in OPEN:
+        if handler is None or handler_call_details.method in OPEN_METHODS:
             return handler
         method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
 

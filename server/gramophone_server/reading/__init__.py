@@ -1,1 +1,1 @@
-"""From the bytes of a request to a job's spec: bounds of size and time, checks, defaults, pictures."""
+"""Turns the bytes of a request into a job's spec: bounds on size and time, checks, defaults, decoded pictures."""

@@ -1,4 +1,4 @@
-"""Reads requests within bounds: after authentication, of bounded size and time, and checked before they are parsed."""
+"""Reads requests after authentication, with bounds on their size and time, and checks them before parsing."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from google.protobuf.message import DecodeError, Message
 from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.handlers import Handler
 from ..rpc.violations import InvalidRequestError, MalformedRequestError
-from ..security.auth import OPEN
+from ..security.auth import OPEN_METHODS
 from ..security.caller import client_of
-from .lanes import Lane, Place
+from .budgets import ByteBudget, Reservation
 from .wire import WireError, check_wire
 
-MOST = 4 << 20
-"""Bytes of a request, which is gRPC's own bound by default."""
-# Of calls that carry no picture, and of those that are open to everybody.
-_PLAIN, _OPEN = 1 << 20, 4 << 10
-# Bytes of all requests of a lane that are under way, and the seconds that each has to come. gRPC bounds what it reads
-# by MOST alone, so each request that is being read counts with that.
-_ROOM, _OPEN_ROOM, _PATIENCE, _OPEN_PATIENCE = 64 << 20, 32 << 20, 60.0, 5.0
-# Larger requests are parsed one at a time, each a few milliseconds, so that the event loop gets to others in between.
+MAX_REQUEST_BYTES = 4 << 20
+"""Most bytes of a request: gRPC's own default limit."""
+# Most bytes of requests without pictures, and of calls that need no authentication.
+_MAX_PLAIN_BYTES, _MAX_OPEN_BYTES = 1 << 20, 4 << 10
+# Bytes of a budget, and seconds to read one request. gRPC limits one message only to MAX_REQUEST_BYTES, so each request
+# that is being read counts with so many bytes.
+_BUDGET, _OPEN_BUDGET, _TIMEOUT, _OPEN_TIMEOUT = 64 << 20, 32 << 20, 60.0, 5.0
+# Larger requests take milliseconds to parse: parse one at a time, so that the event loop serves other calls in between.
 _LARGE = 2 << 10
 
-_held: ContextVar[Callable[[], None] | None] = ContextVar("held", default=None)
+_release: ContextVar[Callable[[], None] | None] = ContextVar("release", default=None)
 
 
-def let_go() -> None:
-    """Says that the request of the call at hand is held no longer, where its answer goes on for long."""
-    if (release := _held.get()) is not None:
+def release_request() -> None:
+    """Releases the budget of the current call's request; for handlers that stream long after they need the request."""
+    if (release := _release.get()) is not None:
         release()
 
 
 class Intake(grpc.aio.ServerInterceptor):
-    """Bounds what reading requests takes. The innermost interceptor: the others let a call pass before it is read.
+    """Bounds the memory and time of reading requests. The innermost interceptor: it reads after the others have run.
 
-    gRPC itself would read the request of a call as soon as there is its handler. Here each handler is one of a stream
-    of requests, of which nothing is read until it asks.
+    gRPC reads the request of a unary call as soon as the interceptors return its handler. So this interceptor returns
+    handlers for streams of requests: gRPC reads those only when the handler asks.
 
     Args:
         pictures: names of the methods whose requests carry pictures.
@@ -51,11 +51,11 @@ class Intake(grpc.aio.ServerInterceptor):
 
     def __init__(self, pictures: Collection[str]) -> None:
         self._pictures = frozenset(pictures)
-        self._lanes = {
-            "open": Lane(_OPEN_ROOM, MOST, _OPEN_PATIENCE),
-            "plain": Lane(_ROOM, MOST, _PATIENCE),
-            "pictures": Lane(_ROOM, MOST, _PATIENCE),
-            "conversations": Lane(_OPEN_ROOM, MOST, _PATIENCE),
+        self._budgets = {
+            "open": ByteBudget(_OPEN_BUDGET, MAX_REQUEST_BYTES, _OPEN_TIMEOUT),
+            "plain": ByteBudget(_BUDGET, MAX_REQUEST_BYTES, _TIMEOUT),
+            "pictures": ByteBudget(_BUDGET, MAX_REQUEST_BYTES, _TIMEOUT),
+            "bidirectional": ByteBudget(_OPEN_BUDGET, MAX_REQUEST_BYTES, _TIMEOUT),
         }
 
     async def intercept_service(
@@ -63,47 +63,48 @@ class Intake(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The call's handler, with its request read within bounds."""
+        """Returns the call's handler, wrapped so that it reads its request within bounds."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
         if handler.request_streaming and handler.response_streaming:
-            return _conversing(handler, self._lanes["conversations"])
+            return _bidirectional(handler, self._budgets["bidirectional"])
         if handler.request_streaming:
-            return _uploading(handler)
-        lane, most = self._lane(handler_call_details.method)
-        return _answering(handler, lane, most) if not handler.response_streaming else _streaming(handler, lane, most)
+            return _client_streaming(handler)
+        budget, max_bytes = self._budget_of(handler_call_details.method)
+        wrap = _server_streaming if handler.response_streaming else _unary
+        return wrap(handler, budget, max_bytes)
 
-    def _lane(self, method: str) -> tuple[Lane, int]:
-        if method in OPEN:
-            return self._lanes["open"], _OPEN
+    def _budget_of(self, method: str) -> tuple[ByteBudget, int]:
+        if method in OPEN_METHODS:
+            return self._budgets["open"], _MAX_OPEN_BYTES
         if method in self._pictures:
-            return self._lanes["pictures"], MOST
-        return self._lanes["plain"], _PLAIN
+            return self._budgets["pictures"], MAX_REQUEST_BYTES
+        return self._budgets["plain"], _MAX_PLAIN_BYTES
 
 
-def _answering(handler: Handler, lane: Lane, most: int) -> Handler:
+def _unary(handler: Handler, budget: ByteBudget, max_bytes: int) -> Handler:
     behavior: Any = handler.unary_unary
-    kind = _kind(handler)
+    request_type = _request_type(handler)
 
     async def answer(_: object, context: Context) -> Any:
-        async with _request(kind, lane, most, context) as requests:
+        async with _request(request_type, budget, max_bytes, context) as requests:
             return await behavior(requests.pop(), context)
 
     return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
 
 
-def _streaming(handler: Handler, lane: Lane, most: int) -> Handler:
+def _server_streaming(handler: Handler, budget: ByteBudget, max_bytes: int) -> Handler:
     behavior: Any = handler.unary_stream
-    kind = _kind(handler)
+    request_type = _request_type(handler)
 
     async def stream(_: object, context: Context) -> AsyncIterator[Any]:
-        async with _request(kind, lane, most, context) as requests:
+        async with _request(request_type, budget, max_bytes, context) as requests:
             answer = behavior(requests.pop(), context)
             if inspect.isawaitable(answer):
-                await answer  # It writes its responses itself, as that of health checks does.
+                await answer  # The handler writes its responses itself, as the health service does.
                 return
-            # A call that is cancelled closes this generator, which has to close the one behind it.
+            # When a call is cancelled, gRPC closes this generator, which must close the inner one.
             async with aclosing(answer) as responses:
                 async for response in responses:
                     yield response
@@ -111,14 +112,14 @@ def _streaming(handler: Handler, lane: Lane, most: int) -> Handler:
     return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
 
 
-def _uploading(handler: Handler) -> Handler:
-    """Uploads have bounds of their own; here each message is checked before it is parsed."""
+def _client_streaming(handler: Handler) -> Handler:
+    """Wraps a handler of uploads: checks each message before it is parsed. The upload service has its own limits."""
     behavior: Any = handler.stream_unary
-    kind = _kind(handler)
+    request_type = _request_type(handler)
 
     async def parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for data in requests:
-            made = _parse(kind, data, MOST)
+            made = _parse(request_type, data, MAX_REQUEST_BYTES)
             if isinstance(made, Exception):
                 raise made
             yield made
@@ -129,75 +130,84 @@ def _uploading(handler: Handler) -> Handler:
     return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
 
 
-def _conversing(handler: Handler, lane: Lane) -> Handler:
-    """A conversation, as that about the contract itself (reflection), takes a place as long as it lasts."""
+def _bidirectional(handler: Handler, budget: ByteBudget) -> Handler:
+    """Wraps a handler of bidirectional streams (reflection): a call holds its reservation until it ends."""
     behavior: Any = handler.stream_stream
 
     async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        async with rich_errors(context), lane.place(client_of(context)) as place:
+        async with rich_errors(context), budget.reserve(client_of(context)) as reservation:
             try:
-                async with lane.reading(place), aclosing(behavior(requests, context)) as responses:
+                async with budget.reading(reservation), aclosing(behavior(requests, context)) as responses:
                     async for response in responses:
                         yield response
             except TimeoutError:
-                await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the conversation took too long")
+                await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the stream took too long")
 
     return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
 
 
-def _kind(handler: Handler) -> type[Message]:
-    """The message that a handler takes: its deserializer is a method of that."""
+def _request_type(handler: Handler) -> type[Message]:
+    """Returns the message class of a handler's requests: its deserializer is a method of that class."""
     deserializer: Any = handler.request_deserializer
-    kind: type[Message] = deserializer.__self__
-    return kind
+    request_type: type[Message] = deserializer.__self__
+    return request_type
 
 
 @asynccontextmanager
-async def _request(kind: type[Message], lane: Lane, most: int, context: Context) -> AsyncIterator[list[Any]]:
-    """The request of a call, in a list from which it is to be taken; its bytes count in the lane until it is let go."""
+async def _request(
+    request_type: type[Message], budget: ByteBudget, max_bytes: int, context: Context
+) -> AsyncIterator[list[Any]]:
+    """Reads the request of a call, which counts in the budget until the block ends or `release_request` is called.
+
+    The request is in a list so that the caller can pop it: nothing here keeps a reference to it.
+    """
     async with AsyncExitStack() as stack:
         async with rich_errors(context):
-            place = await stack.enter_async_context(lane.place(client_of(context)))
-            request = await _read(kind, lane, place, most, context)
-        _held.set(lambda: lane.shrink(place, 0))
+            reservation = await stack.enter_async_context(budget.reserve(client_of(context)))
+            request = await _read(request_type, budget, reservation, max_bytes, context)
+        _release.set(lambda: budget.shrink(reservation, 0))
         requests = [request]
         del request
         yield requests
 
 
-async def _read(kind: type[Message], lane: Lane, place: Place, most: int, context: Context) -> Message:
+async def _read(
+    request_type: type[Message], budget: ByteBudget, reservation: Reservation, max_bytes: int, context: Context
+) -> Message:
     try:
-        async with lane.reading(place):
+        async with budget.reading(reservation):
             data = await context.read()
     except TimeoutError:
-        await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the request did not come to its end in time")
+        await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the request did not arrive in time")
     if not isinstance(data, bytes):
-        raise MalformedRequestError(f"the call has no {kind.DESCRIPTOR.name}")
-    lane.shrink(place, len(data))
+        raise MalformedRequestError(f"the call carries no {request_type.DESCRIPTOR.name}")
+    budget.shrink(reservation, len(data))
     if len(data) > _LARGE:
-        async with lane.parsing:
+        async with budget.parsing:
             await asyncio.sleep(0)
-            made = _parse(kind, data, most)
+            made = _parse(request_type, data, max_bytes)
     else:
-        made = _parse(kind, data, most)
-    # An error that has its bytes in its frames would hold them until the collector comes by.
+        made = _parse(request_type, data, max_bytes)
+    # The traceback of an error would keep the bytes alive until the next garbage collection.
     del data
     if isinstance(made, Exception):
         raise made
     return made
 
 
-def _parse(kind: type[Message], data: bytes, most: int) -> Message | InvalidRequestError | MalformedRequestError:
-    """The message of its bytes, or why it is none or does not keep the bounds of the contract."""
-    descriptor: Any = kind.DESCRIPTOR
-    if len(data) > most:
-        return MalformedRequestError(f"the {descriptor.name} has {len(data):,} bytes; it may have {most:,}")
+def _parse(
+    request_type: type[Message], data: bytes, max_bytes: int
+) -> Message | InvalidRequestError | MalformedRequestError:
+    """Returns the parsed message; or an error if it is malformed or exceeds the bounds of the contract."""
+    descriptor: Any = request_type.DESCRIPTOR
+    if len(data) > max_bytes:
+        return MalformedRequestError(f"the {descriptor.name} has {len(data):,} bytes; the limit is {max_bytes:,}")
     try:
         check_wire(data, descriptor)
-        return kind.FromString(data)
+        return request_type.FromString(data)
     except InvalidRequestError as error:
         return InvalidRequestError(error.violations)
     except WireError as error:
-        return MalformedRequestError(f"the request is no {descriptor.name}: it {error}")
+        return MalformedRequestError(f"the request is not a valid {descriptor.name}: it {error}")
     except DecodeError:
-        return MalformedRequestError(f"the request is no {descriptor.name}")
+        return MalformedRequestError(f"the request is not a valid {descriptor.name}")

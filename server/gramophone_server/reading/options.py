@@ -1,4 +1,4 @@
-"""SynthesisOptions: what only code can say of their defaults and of how they go together; rules.py reads the rest."""
+"""Reads SynthesisOptions: defaults and checks that need code. `rules` reads all that the contract describes."""
 
 import typing
 from functools import cache
@@ -11,21 +11,23 @@ from ..models.manifest import Manifest
 from ..rpc.violations import Checker
 from .rules import read_fields
 
+# Default learning rates by optimizer.
 LEARNING_RATE = {"lbfgs": 1.0, "adam": 10.0}
-AT = "options."
+PREFIX = "options."
+"""Path of the options in a request."""
 
 
 def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, check: Checker) -> SynthesisOptions:
-    """Reads the options of a job of that kind, noting what is wrong with them; some defaults are the model's."""
+    """Reads the options of a job, and adds violations to `check`. Some defaults come from the model's manifest."""
     unset: dict[str, Any] = {
         "pooling": model.pooling, "loss_scale": model.loss_scale, "lbfgs_history": model.lbfgs_history,
     }  # fmt: skip
-    read = read_fields(options, check, kind=kind, unset=unset, at=AT)
+    read = read_fields(options, check, kind=kind, unset=unset, prefix=PREFIX)
     read["model"] = model.name
     if read["learning_rate"] is None:
         read["learning_rate"] = LEARNING_RATE[read["optimizer"]]
     if read["tv_weight"] is None:
-        # It is in the units of relative losses.
+        # The model's default weight is in the units of relative losses.
         read["tv_weight"] = model.tv_weight if kind != "style" and read["loss_scale"] == "relative" else 0.0
     if options.HasField("init_image") and not options.init:
         read["init"] = "image"
@@ -35,7 +37,7 @@ def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, c
 
 
 def _built(name: str, value: Any) -> Any:
-    """The value of an option; that of a nested message, which is a dict, as its class."""
+    """Returns an option's value; converts a nested message, which is a dict, to its class."""
     return _types()[name](**value) if isinstance(value, dict) else value
 
 
@@ -47,16 +49,16 @@ def _types() -> dict[str, Any]:
 def _check_init(options: pb.SynthesisOptions, init: str, kind: JobKind, check: Checker) -> None:
     has_image = options.HasField("init_image")
     if init == "content" and kind == "style":
-        check.add(AT + "init", "is INIT_CONTENT, but a style reconstruction has no content picture")
+        check.add(PREFIX + "init", "is INIT_CONTENT, but a style reconstruction has no content picture")
     if init == "style_statistics" and kind == "content":
-        check.add(AT + "init", "is INIT_STYLE_STATISTICS, but a content reconstruction has no style")
+        check.add(PREFIX + "init", "is INIT_STYLE_STATISTICS, but a content reconstruction has no style")
     if init == "image" and not has_image:
-        check.add(AT + "init_image", "is missing, but options.init is INIT_IMAGE")
+        check.add(PREFIX + "init_image", "is missing, but options.init is INIT_IMAGE")
     if init != "image" and has_image:
-        check.add(AT + "init_image", f"is set, but options.init is INIT_{init.upper()}; leave out one of the two")
+        check.add(PREFIX + "init_image", f"is set, but options.init is INIT_{init.upper()}; leave out one of the two")
 
 
 def _check_color(color: str, kind: JobKind, check: Checker) -> None:
     if color != "style" and kind != "transfer":
         reason = f"is COLOR_MODE_{color.upper()}, but only a style transfer has a content picture to take colors from"
-        check.add(AT + "color", reason)
+        check.add(PREFIX + "color", reason)

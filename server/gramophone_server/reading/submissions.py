@@ -1,4 +1,4 @@
-"""What a request says of the submission itself: whose, under which name, how urgent."""
+"""Reads the submission part of a request: owner, request_id and priority."""
 
 import asyncio
 import hashlib
@@ -20,13 +20,13 @@ PaintRequest = TypeVar(
     "PaintRequest", pb.ReconstructStyleRequest, pb.ReconstructContentRequest, pb.TransferStyleRequest
 )
 
-# Bytes from which on a request is hashed on a thread.
+# Requests of at least so many bytes are hashed on another thread.
 _LARGE = 256 << 10
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 async def read_submission(request: PaintRequest, check: Checker) -> Submission:
-    """The submission of a request, noting what is wrong with it."""
+    """Reads the submission of a request, and adds violations to `check`."""
     sent = request.submission
     request_id = sent.request_id or None
     if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
@@ -35,7 +35,7 @@ async def read_submission(request: PaintRequest, check: Checker) -> Submission:
         owner=current_caller().name,
         request_id=request_id,
         request_sha256=await _hash_of(request),
-        priority=read_field(request.submission, "priority", check, at="submission."),
+        priority=read_field(request.submission, "priority", check, prefix="submission."),
     )
 
 
@@ -44,23 +44,23 @@ async def _hash_of(request: PaintRequest) -> str:
 
 
 def _hash(request: PaintRequest) -> str:
-    """A hash of what is asked for, the same whether a picture stands in it or is referred to."""
-    return hashlib.sha256(_referring(request).SerializeToString(deterministic=True)).hexdigest()
+    """Returns a hash of a request. Inline and uploaded images hash alike: both count by their SHA-256."""
+    return hashlib.sha256(_with_image_hashes(request).SerializeToString(deterministic=True)).hexdigest()
 
 
-def _referring(message: M) -> M:
-    """A copy of a message in which pictures are referred to; their bytes are not copied."""
-    made = type(message)()
-    if isinstance(message, options_pb2.InputImage) and isinstance(made, options_pb2.InputImage):
-        made.sha256 = hashlib.sha256(message.data).hexdigest() if message.data else message.sha256
-        return made
+def _with_image_hashes(message: M) -> M:
+    """Returns a copy of a message with each image replaced by its SHA-256, without copying image bytes."""
+    copy = type(message)()
+    if isinstance(message, options_pb2.InputImage) and isinstance(copy, options_pb2.InputImage):
+        copy.sha256 = hashlib.sha256(message.data).hexdigest() if message.data else message.sha256
+        return copy
     for field, value in message.ListFields():
         if field.message_type is None and field.is_repeated:
-            getattr(made, field.name).extend(value)
+            getattr(copy, field.name).extend(value)
         elif field.message_type is None:
-            setattr(made, field.name, value)
+            setattr(copy, field.name, value)
         elif field.is_repeated:
-            getattr(made, field.name).extend([_referring(item) for item in value])
+            getattr(copy, field.name).extend([_with_image_hashes(item) for item in value])
         else:
-            getattr(made, field.name).CopyFrom(_referring(value))
-    return made
+            getattr(copy, field.name).CopyFrom(_with_image_hashes(value))
+    return copy

@@ -1,4 +1,4 @@
-"""Counts the fields of a message before it is parsed: a few bytes each can become a message of any size."""
+"""Counts the fields of a serialized message before it is parsed: a few bytes on the wire can need far more memory."""
 
 from collections import Counter
 from functools import lru_cache
@@ -11,38 +11,41 @@ from gramophone.v1 import field_rules_pb2
 from ..rpc.violations import InvalidRequestError
 
 MOST_FIELDS = 4000
-"""Fields of a message, with those of the messages in it; of any kind, known or not."""
+"""Most fields of a message and its nested messages together, unknown fields included."""
 MOST_DEPTH = 20
+"""Most levels of nested messages."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _SKIPPED = {_FIXED64: 8, _FIXED32: 4}
-# A varint has ten bytes at most; each but the last has its first bit set.
+# A varint has at most ten bytes; each but the last has its highest bit set.
 _VARINT_BYTES, _MORE = 10, 0x80
 
 
 class WireError(ValueError):
-    """The bytes are no message; the text says why."""
+    """Bytes are not a protocol buffer; the text says why."""
 
 
 def check_wire(data: bytes, descriptor: Descriptor) -> None:
     """Checks the serialized form of a message against the bounds that the contract sets for its repeated fields.
 
     Raises:
-        InvalidRequestError: a repeated field has more values than the contract allows, or all fields are too many.
-        WireError: it is no protocol buffer.
+        InvalidRequestError: a repeated field has more values than the contract allows, the message has more than
+            MOST_FIELDS fields, or is nested deeper than MOST_DEPTH.
+        WireError: the bytes are not a protocol buffer.
     """
     _Walk(data).message(0, len(data), descriptor, "", 0)
 
 
 def most_items(field: FieldDescriptor) -> int:
-    """Most values of a repeated field, by the contract; 0 if that says nothing."""
+    """Returns the contract's limit on the values of a repeated field; 0 if there is none."""
     return int(field.GetOptions().Extensions[field_rules_pb2.rules].max_items)
 
 
 @lru_cache(maxsize=256)
 def _fields(descriptor: Descriptor) -> dict[int, tuple[str, bool, int, Descriptor | None, bool]]:
-    """By its number the name of a field, whether it is repeated, its bound, the message that it is, and whether that is
-    one of several: errors about the job of an estimate name the job's own fields.
+    """Returns, by field number: (name, is repeated, most values, message type, is a message in a oneof).
+
+    Messages in a oneof are left out of field paths: violations in an EstimateJobRequest name the job's own fields.
     """
     return {
         f.number: (
@@ -54,7 +57,7 @@ def _fields(descriptor: Descriptor) -> dict[int, tuple[str, bool, int, Descripto
 
 
 class _Walk:
-    """Goes over the fields of a message, and of those in it, without looking at what strings and bytes hold."""
+    """Walks over the fields of a message and its nested messages; skips the content of strings and bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -68,10 +71,7 @@ class _Walk:
         while at < end:
             self._total += 1
             if self._total > MOST_FIELDS:
-                _refuse(
-                    path or descriptor.fields[0].name,
-                    f"has, with the rest of the request, more than {MOST_FIELDS:,} fields",
-                )
+                _refuse(path or descriptor.fields[0].name, f"is in a request with more than {MOST_FIELDS:,} fields")
             tag, at = self._varint(at, end)
             name, repeated, most, message, in_oneof = fields.get(tag >> 3, ("", False, 0, None, False))
             begin, at = self._value(tag & 7, at, end)
@@ -89,7 +89,7 @@ class _Walk:
                 self.message(begin, at, message, here, depth + 1)
 
     def _value(self, kind: int, at: int, end: int) -> tuple[int, int]:
-        """Where the content of a value begins, and where the value ends."""
+        """Returns (offset of the value's content, offset of the value's end)."""
         if kind == _VARINT:
             return at, self._varint(at, end)[1]
         if kind == _LENGTH:
@@ -97,13 +97,13 @@ class _Walk:
         elif kind in _SKIPPED:
             size = _SKIPPED[kind]
         else:
-            raise WireError("has a field of a kind that no message has")
+            raise WireError("has a field of an unknown wire type")
         if size > end - at:
-            raise WireError("ends within a field")
+            raise WireError("ends inside a field")
         return at, at + size
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
-        """A varint, and where it ends."""
+        """Returns (value of a varint, offset of its end)."""
         value = shift = 0
         for i in range(at, min(end, at + _VARINT_BYTES)):
             byte = self._data[i]
@@ -111,13 +111,13 @@ class _Walk:
             if byte < _MORE:
                 return value, i + 1
             shift += 7
-        raise WireError("ends within a number")
+        raise WireError("ends inside a varint")
 
     def _is_packed(self, descriptor: Descriptor, number: int) -> bool:
         return descriptor.fields_by_number[number].type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
     def _count(self, begin: int, end: int) -> int:
-        """How many packed values there are; one that does not end counts, too."""
+        """Returns the number of packed varints, an incomplete last one included."""
         return (end > begin and self._data[end - 1] >= _MORE) + sum(byte < _MORE for byte in self._data[begin:end])
 
 

@@ -18,21 +18,21 @@ from typing import Any, Protocol
 from ..messages.estimate import Estimate
 from ..messages.events import Failure, Progress
 from ..messages.pipe import (
-    Alive,
-    Answered,
-    Ask,
     Cancel,
+    DeviceFailed,
     Ended,
-    Extract,
-    Extracted,
+    EstimateRequest,
+    EstimateResponse,
+    FeaturesRequest,
+    FeaturesResponse,
     FromWorker,
+    Heartbeat,
     Outcome,
     Pause,
     Progressed,
     Ready,
     Run,
     ToWorker,
-    Unopened,
     WorkerConfig,
 )
 from ..messages.spec import JobSpec, Picture
@@ -241,13 +241,15 @@ class ProcessExecutor:
         self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
         """Features of a picture, beside whatever job is running."""
-        question = Extract(next(self._request_ids), model, picture, pixels, layers, gram, pooling)
+        question = FeaturesRequest(next(self._request_ids), model, picture, pixels, layers, gram, pooling)
         features: Features | Failure = await self._ask(question)
         return features
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
         """What the job would take, beside whatever job is running."""
-        estimate: Estimate | Failure = await self._ask(Ask(next(self._request_ids), spec.without_pixels(), timed))
+        estimate: Estimate | Failure = await self._ask(
+            EstimateRequest(next(self._request_ids), spec.without_pixels(), timed)
+        )
         return estimate
 
     @property
@@ -259,7 +261,7 @@ class ProcessExecutor:
         """Waits until the process has opened its device."""
         await self._up.wait()
 
-    async def _ask(self, question: Extract | Ask) -> Any:
+    async def _ask(self, question: FeaturesRequest | EstimateRequest) -> Any:
         await self._settled.wait()
         if self.trouble is not None:
             return Failure("UNAVAILABLE", f"No worker can answer: {self.trouble}. Ask again later.")
@@ -327,7 +329,7 @@ class ProcessExecutor:
     def _take(self, message: FromWorker) -> None:
         self._heard = max(self._heard, time.monotonic())
         match message:
-            case Alive(stuck, resident):
+            case Heartbeat(stuck, resident):
                 self.resident = resident
                 if stuck > _STUCK:
                     self._kill("its job has not moved", stuck)
@@ -340,13 +342,15 @@ class ProcessExecutor:
                 self._settled.set()
                 log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
                 self._changed()
-            case Unopened(device, reason):
+            case DeviceFailed(device, reason):
                 self._lost = f"{device} cannot be used: {reason}"
             case Progressed(job_id, progress) if job_id in self._on_progress:
                 self._on_progress[job_id](progress)
             case Ended(job_id, outcome) if job_id in self._endings:
                 self._endings[job_id].set_result(outcome)
-            case Extracted(request_id, answer) | Answered(request_id, answer) if request_id in self._answers:
+            case FeaturesResponse(request_id, answer) | EstimateResponse(request_id, answer) if (
+                request_id in self._answers
+            ):
                 self._answers[request_id].set_result(answer)
 
     async def _watch(self) -> None:

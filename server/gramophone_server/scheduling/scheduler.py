@@ -11,7 +11,7 @@ from typing import Any
 
 from ..messages.estimate import Estimate
 from ..messages.events import Failure, Progress
-from ..messages.pipe import Outcome, Paused, Run, StorageAway
+from ..messages.pipe import Outcome, Paused, Run, StorageUnavailable
 from ..messages.spec import JobSpec, Picture
 from ..models.layers import PoolingName
 from ..settings import Limits, WorkerSettings
@@ -291,7 +291,7 @@ class Scheduler:
             self.store.record(job, job.report(progress))
             self._observer.progressed(job, progress)
 
-        while isinstance(outcome := await executor.run(task, report), StorageAway):
+        while isinstance(outcome := await executor.run(task, report), StorageUnavailable):
             self.store.condition.report(Trouble(outcome.reason))
             readings = readings + 1 if await self._waited() < _AT_ONCE else 0
             if job.id in self._cancelled:
@@ -330,7 +330,7 @@ class Scheduler:
         self._admitted(job)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
-        assert not isinstance(outcome, Paused | StorageAway)
+        assert not isinstance(outcome, Paused | StorageUnavailable)
         if job.state.final:
             return
         await self.store.end(job, outcome)

@@ -1,1 +1,1 @@
-"""Who calls: tokens, client certificates, TLS."""
+"""Authentication of clients (tokens, certificates) and TLS."""

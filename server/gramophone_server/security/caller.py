@@ -1,4 +1,4 @@
-"""Who is calling."""
+"""The client that makes the current call."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -10,33 +10,33 @@ class Caller:
     """A client of the server.
 
     Attributes:
-        name: owns the jobs it submits; empty where the server does not tell its clients apart.
-        admin: whether it may see and touch everybody's jobs.
+        name: owner of the jobs that the client submits; empty if the server does not authenticate clients.
+        admin: whether the client may see and change all jobs.
     """
 
     name: str
     admin: bool
 
     def may_see(self, owner: str) -> bool:
-        """Whether jobs of that owner are its to see."""
+        """Returns whether the client may see the jobs of an owner."""
         return self.admin or owner == self.name
 
 
-# Where nobody is asked who they are, everybody is the one and only client.
-EVERYBODY = Caller("", admin=True)
-_current: ContextVar[Caller] = ContextVar("caller", default=EVERYBODY)
+# The caller on a server without authentication: all clients count as one.
+ANYONE = Caller("", admin=True)
+_current: ContextVar[Caller] = ContextVar("caller", default=ANYONE)
 
 
 def current_caller() -> Caller:
-    """Who makes the call that is being handled."""
+    """Returns the client that makes the current call."""
     return _current.get()
 
 
 def set_caller(caller: Caller) -> None:
-    """Says who makes the call, for the rest of its handling; for the interceptor that has found out."""
+    """Sets the client of the current call; called by the interceptor that authenticates it."""
     _current.set(caller)
 
 
 def client_of(context: Any) -> str:
-    """Whose share of the server a call uses: its client's or, where clients are not told apart, its connection's."""
+    """Returns the key for fair sharing: the client's name or, without authentication, the connection's peer."""
     return current_caller().name or str(context.peer())

@@ -1,4 +1,4 @@
-"""Which certificates are a client's, of those that the authorities vouch for. Imported where clients have some."""
+"""Checks which certificates of the trusted authorities are valid client certificates. Imported on demand."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,24 +8,25 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class ClientCertificates:
-    """Judges certificates that TLS has verified: signature, dates, and that an extended key usage allows clients.
+    """Checks certificates whose signature, dates and extended key usage TLS has already verified.
 
-    Without one, a certificate is good for anything; so the server's own, and those of authorities, are looked for here.
+    A certificate without an extended key usage is valid for any purpose. So this check rejects the server's own
+    certificates and those of authorities.
 
     Args:
-        own: the server's own certificates as PEM, those of before included.
+        own: returns the server's certificates as PEM, including earlier ones.
     """
 
     def __init__(self, own: Callable[[], frozenset[bytes]]) -> None:
         self._own = own
-        self._judge = lru_cache(maxsize=256)(_judge)
+        self._refusal = lru_cache(maxsize=256)(_refusal)
 
     def refusal(self, pem: bytes) -> str | None:
-        """Why the certificate is not a client's; None if it is."""
-        return self._judge(pem, self._own())
+        """Returns why the certificate is not a valid client certificate; None if it is."""
+        return self._refusal(pem, self._own())
 
 
-def _judge(pem: bytes, own: frozenset[bytes]) -> str | None:
+def _refusal(pem: bytes, own: frozenset[bytes]) -> str | None:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         if _key(certificate) in {_key(x509.load_pem_x509_certificate(known)) for known in own}:

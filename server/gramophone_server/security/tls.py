@@ -1,4 +1,4 @@
-"""Encrypted connections, and the rule about where a server may do without."""
+"""TLS certificates of the server, and the check of when a server must have TLS and authentication."""
 
 import logging
 import ssl
@@ -21,11 +21,11 @@ _MOST_BYTES = 1 << 20
 
 
 class SecurityError(Exception):
-    """The server's keys and certificates cannot be used, or leave it open; the message says what to do."""
+    """The security settings are invalid or insufficient, or their files cannot be used; the message says what to do."""
 
 
 def check_security(security: SecuritySettings, host: str) -> None:
-    """Checks that the settings fit together and are enough for the address.
+    """Checks that the settings are consistent, and sufficient for the address.
 
     Raises:
         SecurityError: they are not.
@@ -33,35 +33,35 @@ def check_security(security: SecuritySettings, host: str) -> None:
     has_certificate = security.tls_certificate is not None
     if has_certificate != (security.tls_key is not None):
         given, missing = ("--tls-certificate", "--tls-key") if has_certificate else ("--tls-key", "--tls-certificate")
-        raise SecurityError(f"{given} needs {missing} beside it")
+        raise SecurityError(f"{given} needs {missing} as well")
     if security.client_ca is not None and not has_certificate:
         raise SecurityError(
             "--client-ca needs --tls-certificate and --tls-key: only encrypted connections have certificates"
         )
     if security.admins and not security.authenticates:
         raise SecurityError("--admin needs --tokens or --client-ca: without them every client may do everything")
-    # Who may use a socket is for the permissions of its folder to say.
+    # The permissions of a Unix socket's folder control who may use it.
     if is_loopback(host) or is_unix(host):
         return
-    wanted = []
+    missing_settings = []
     if not security.authenticates:
-        wanted.append("--tokens FILE or --client-ca FILE, so that it knows its clients")
+        missing_settings.append("--tokens FILE or --client-ca FILE to authenticate clients")
     if not has_certificate:
-        wanted.append("--tls-certificate FILE and --tls-key FILE, so that nobody on the way can listen")
-    if wanted and security.insecure:
-        log.warning("anybody who reaches %s can use or overhear this server, as --insecure allows", host or "it")
-    elif wanted:
+        missing_settings.append("--tls-certificate FILE and --tls-key FILE to encrypt connections")
+    if missing_settings and security.insecure:
+        log.warning("--insecure: everyone who can reach %s can use this server or read its traffic", host or "it")
+    elif missing_settings:
         raise SecurityError(
-            f"others can reach {host or 'every address'}; add {', and '.join(wanted)}. "
+            f"other machines can reach {host or 'every address'}; add {', and '.join(missing_settings)}. "
             "Or add --insecure to serve without"
         )
 
 
 def open_certificates(security: SecuritySettings) -> "Certificates | None":
-    """The certificates of an encrypted port; None for a plaintext one.
+    """Returns the certificates of a TLS port; None for a plaintext port.
 
     Raises:
-        SecurityError: a file is missing or damaged, or the key is not the certificate's.
+        SecurityError: a file is missing or damaged, or the key does not belong to the certificate.
     """
     if security.tls_certificate is None or security.tls_key is None:
         return None
@@ -69,15 +69,15 @@ def open_certificates(security: SecuritySettings) -> "Certificates | None":
 
 
 def is_unix(host: str) -> bool:
-    """Whether that is a socket in the file system."""
+    """Returns whether a host is a Unix socket."""
     return host.startswith("unix:")
 
 
 class Certificates:
-    """The files of a server's certificate, which may be replaced while it runs.
+    """The certificate files of a server, which may be replaced while the server runs.
 
     Raises:
-        SecurityError: a file is missing or damaged, or the key is not the certificate's.
+        SecurityError: a file is missing or damaged, or the key does not belong to the certificate.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
@@ -85,43 +85,43 @@ class Certificates:
         self._key = key
         self._client_ca = client_ca
         self._version: list[FileVersion | None] | None = self._stat()
-        # All that it has shown as its own.
-        self._served: frozenset[bytes] = frozenset()
+        # All server certificates since the start.
+        self._own: frozenset[bytes] = frozenset()
         self._first = self.read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """The credentials of a port. New connections use the files as they are by then."""
-        asks = self._client_ca is not None
-        # None for "as before" is what gRPC documents, if not what its type stubs say.
-        return grpc.dynamic_ssl_server_credentials(self._first, self.changed, asks)  # type: ignore[arg-type]
+        """Returns the credentials of a port. Each new connection uses the current files."""
+        requires = self._client_ca is not None
+        # gRPC documents that the callback may return None for "unchanged"; its type stubs do not allow it.
+        return grpc.dynamic_ssl_server_credentials(self._first, self.changed, requires)  # type: ignore[arg-type]
 
-    def of_clients(self) -> "ClientCertificates | None":
-        """What judges the certificates of clients; None if they are not asked for any.
+    def client_certificates(self) -> "ClientCertificates | None":
+        """Returns the check of client certificates; None if the server requires none.
 
         Raises:
-            SecurityError: the package for it is not installed.
+            SecurityError: the package cryptography is not installed.
         """
         if self._client_ca is None:
             return None
         try:
-            # Only whoever asks for certificates pays for it.
+            # Import on demand: cryptography costs time at the start.
             from .certificates import ClientCertificates
         except ImportError as error:
             raise SecurityError("--client-ca needs cryptography: pip install 'gramophone[server]'") from error
-        return ClientCertificates(lambda: self._served)
+        return ClientCertificates(lambda: self._own)
 
     def reload(self) -> None:
-        """Has new connections use the files as they are, and says in the log whether they can be used. Blocks."""
+        """Reads the files again for new connections, and logs whether they are valid. Blocks."""
         try:
             self.read()
         except SecurityError as error:
-            log.warning("new connections still get the certificates from before: %s", error)
+            log.warning("new connections still use the previous certificates: %s", error)
         else:
             self._version = None
-            log.info("certificates read again")
+            log.info("certificates reloaded")
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What is in them if they have changed since the last look; for gRPC's threads, at each new connection."""
+        """Returns the files' content if they changed since the last call; gRPC's threads call it at each connection."""
         version, known = self._stat(), self._version
         if version == known:
             return None
@@ -129,18 +129,18 @@ class Certificates:
         try:
             configuration = self.read()
         except SecurityError as error:
-            # Perhaps one has been replaced and the other is about to be.
-            log.warning("new connections still get the certificates from before: %s", error)
+            # Perhaps only one of the two files has been replaced so far.
+            log.warning("new connections still use the previous certificates: %s", error)
             return None
         if known is not None:
-            log.info("certificates read again")
+            log.info("certificates reloaded")
         return configuration
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        """What is in them; raises SecurityError, see Certificates."""
+        """Reads and checks the files; raises SecurityError as the class does."""
         pair = (_read(self._key, "--tls-key"), _read(self._certificate, "--tls-certificate"))
         authorities = None if self._client_ca is None else _read(self._client_ca, "--client-ca")
-        # gRPC says no more than that something is wrong; OpenSSL in the standard library says what.
+        # gRPC does not say what is wrong with a file; the ssl module does.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self._certificate, self._key, password=_no_password)
@@ -155,7 +155,7 @@ class Certificates:
                 context.load_verify_locations(cadata=authorities.decode())
             except (ssl.SSLError, ValueError) as error:
                 raise SecurityError(f"{self._client_ca} has no PEM certificates in it") from error
-        self._served |= {_leaf(pair[1])}
+        self._own |= {_leaf(pair[1])}
         return grpc.ssl_server_certificate_configuration([pair], authorities)
 
     def _stat(self) -> list[FileVersion | None]:
@@ -170,10 +170,10 @@ def _read(path: Path, option: str) -> bytes:
 
 
 def _leaf(chain: bytes) -> bytes:
-    """The first certificate in a PEM file."""
+    """Returns a PEM file from its first certificate on."""
     return chain[chain.find(b"-----BEGIN CERTIFICATE") :]
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask for one on the terminal.
+    # Without this callback OpenSSL would prompt for a password on the terminal.
     return ""

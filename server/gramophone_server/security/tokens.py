@@ -1,4 +1,4 @@
-"""Bearer tokens: random, shown once, kept as hashes in a file that may change while the server runs."""
+"""Bearer tokens of clients: random, shown once, stored as hashes in a file that may change while the server runs."""
 
 import hashlib
 import hmac
@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 _MOST_BYTES = 16 << 20
-# Scanners that look for secrets in repositories and logs go by such prefixes.
+# Secret scanners for repositories and logs recognize tokens by such a prefix.
 PREFIX = "gramophone_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 class TokenFileError(Exception):
-    """A file of tokens cannot be used; the message is a sentence that says why."""
+    """A token file cannot be used; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A client in the file: its name, whether it is an administrator, and the SHA-256 of its token, hexadecimal.
+    """A client in the file: name, whether it is an administrator, and SHA-256 of its token, hexadecimal.
 
-    Such a token has 256 random bits, so nothing is gained by a slow or a salted hash.
+    A token has 256 random bits, so a slow or salted hash would add no security.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Entry:
 
 
 class TokenFile:
-    """Finds out whose a token is, by the file as it stands at the time.
+    """Looks up the client of a token in the current content of a file.
 
     Raises:
-        TokenFileError: the file cannot be used at the start. One that becomes unusable later lets nobody in.
+        TokenFileError: the file cannot be used at the start. If it becomes unusable later, all tokens are rejected.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,44 +52,44 @@ class TokenFile:
         self._entries = read_tokens(path)
 
     def caller(self, token: str) -> Caller | None:
-        """Whose token that is; None if it is nobody's."""
-        self._see()
+        """Returns the client of a token; None if the token is unknown."""
+        self._reload_if_changed()
         digest = _digest(token)
         found = None
-        # Every entry is compared, each in constant time, so that how long it takes says nothing about the hashes.
+        # Compare all entries, each in constant time, so that the duration reveals nothing about the hashes.
         for entry in self._entries:
             if hmac.compare_digest(entry.sha256, digest):
                 found = Caller(entry.name, entry.admin)
         return found
 
-    def _see(self) -> None:
+    def _reload_if_changed(self) -> None:
         version = file_version(self._path)
         if version != self._version:
             self._version = version
             self.reload()
 
     def reload(self) -> None:
-        """Takes the clients that are in the file now, and none if it cannot be used; the log says which. Blocks."""
+        """Reads the file again and logs the result; if the file cannot be used, no token is accepted. Blocks."""
         try:
             self._entries = read_tokens(self._path)
         except TokenFileError as error:
-            # Going on with the old tokens might let in one that was just removed.
+            # The old list may hold a token that was just removed.
             self._entries = []
-            log.error("no token is accepted until this is mended: %s", error)
+            log.error("no token is accepted until this is fixed: %s", error)
         else:
-            log.info("tokens read again: %d clients", len(self._entries))
+            log.info("tokens reloaded: %d clients", len(self._entries))
 
 
 def new_token() -> str:
-    """A token of 256 random bits."""
+    """Returns a new token of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
 def add_token(path: Path, name: str, *, admin: bool) -> str:
-    """Puts a client into the file, which is made if need be, and returns its token, which is kept nowhere.
+    """Adds a client to the file and returns its token, which is not stored. Makes the file if it is missing.
 
     Raises:
-        TokenFileError: the file cannot be used, or the name cannot, or it is there already.
+        TokenFileError: the file cannot be used, or the name is invalid or already in the file.
     """
     if not _NAME.fullmatch(name):
         raise TokenFileError(
@@ -104,7 +104,7 @@ def add_token(path: Path, name: str, *, admin: bool) -> str:
 
 
 def remove_token(path: Path, name: str) -> None:
-    """Takes a client out of the file, which ends its access at its next call.
+    """Removes a client from the file; the server rejects the client's next call.
 
     Raises:
         TokenFileError: the file cannot be used, or has no such client.
@@ -117,19 +117,19 @@ def remove_token(path: Path, name: str) -> None:
 
 
 def read_tokens(path: Path) -> list[Entry]:
-    """The clients in a file.
+    """Returns the clients in a file.
 
     Raises:
-        TokenFileError: it is missing, not a file of tokens, or others may write to it.
+        TokenFileError: the file is missing, is not a token file, or can be written by other users.
     """
     try:
         with open_file(path, _MOST_BYTES) as file:
-            # Whoever can write it can let themselves in. (Windows has no such bits.)
+            # A user who can write the file can add a token. Windows has no such mode bits.
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o022:
-                raise TokenFileError(f"others than its owner may change {path}; run: chmod 600 {path}")
+                raise TokenFileError(f"other users than its owner can write to {path}; run: chmod 600 {path}")
             values = json.loads(read_up_to(file, _MOST_BYTES, path))
         if values["format"] != FORMAT:
-            raise TokenFileError(f"{path} is of a format that this version does not know; upgrade gramophone")
+            raise TokenFileError(f"{path} has a format that this version does not know; upgrade gramophone")
         return [_entry(value) for value in values["clients"]]
     except FileNotFoundError:
         raise TokenFileError(
@@ -138,7 +138,7 @@ def read_tokens(path: Path) -> list[Entry]:
     except OSError as error:
         raise TokenFileError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise TokenFileError(f"{path} is not a file of tokens as `gramophone tokens` writes them") from error
+        raise TokenFileError(f"{path} is not a token file of `gramophone tokens`") from error
 
 
 def _entry(value: object) -> Entry:
@@ -155,11 +155,11 @@ def _digest(token: str) -> str:
 
 
 def _write(path: Path, entries: Sequence[Entry]) -> None:
-    """Replaces the file, whole or not at all; only its owner may read it."""
+    """Replaces the file atomically; only its owner may read it."""
     values = {"format": FORMAT, "clients": [asdict(entry) for entry in entries]}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Its mode is 0600.
+        # Temporary files have mode 0600.
         with atomic_file(path) as file:
             file.write(f"{json.dumps(values, indent=1)}\n".encode())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The settings of the server: each is one field, from which come its flag, variable, key and documentation."""
+"""The settings of the server. Each is one field: flag, variable, key and documentation are derived from it."""
 
 from .groups import (
     ConnectionSettings,

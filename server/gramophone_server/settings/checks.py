@@ -1,10 +1,10 @@
-"""What bounds alone cannot say about a value. Each check raises a ValueError that says what to write instead."""
+"""Checks of setting values that need more than bounds. Each raises a ValueError that says what to write instead."""
 
 import os
 import re
 from collections.abc import Sequence
 
-# Bytes of "unix:" and of a path, as far as systems take it.
+# Bytes of "unix:" and the longest socket path that all systems accept.
 _LONGEST_SOCKET = 105
 _DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d{0,2}))?")
 _OTHER_DEVICES = frozenset(
@@ -13,14 +13,14 @@ _OTHER_DEVICES = frozenset(
 
 
 class DeviceNameError(ValueError):
-    """A device cannot have that name; the message says what can be written."""
+    """A device name is invalid; the message says what to write instead."""
 
 
 def check_host(value: str) -> None:
     """Accepts a host name, an IP address, or unix:PATH, without a scheme or a port.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is something else.
     """
     if value.startswith("unix:"):
         if len(os.fsencode(value)) > _LONGEST_SOCKET:
@@ -34,10 +34,10 @@ def check_host(value: str) -> None:
 
 
 def check_threads(value: int) -> None:
-    """Accepts a number of threads that this machine has a use for.
+    """Accepts up to 64 threads, or 4 per core if that is more.
 
     Raises:
-        ValueError: there are too many for its cores.
+        ValueError: the number is larger.
     """
     cores = os.cpu_count() or 1
     if value > max(64, 4 * cores):
@@ -45,22 +45,22 @@ def check_threads(value: int) -> None:
 
 
 def check_devices(names: Sequence[str]) -> None:
-    """Accepts names that devices can have, without opening one; each but the CPU at most once.
+    """Checks the form of device names without opening a device. Only "cpu" may be given several times.
 
     Raises:
-        DeviceNameError: a name cannot be a device's or comes twice, or there is none.
+        DeviceNameError: a name is invalid or given twice, or there is none.
     """
     if not names:
-        raise DeviceNameError("there is no device; write auto, cpu, or cuda:0")
+        raise DeviceNameError("no device is given; write auto, cpu, or cuda:0")
     for name in names:
         if not _DEVICE.fullmatch(name):
             raise DeviceNameError(f"{name!r} cannot be a device: {_hint(name)}")
     own = [{"cuda": "cuda:0"}.get(name, name) for name in names if name != "cpu"]
     if "auto" in own and len(own) > 1:
-        raise DeviceNameError("auto takes the first CUDA device where there is one: name each device instead")
+        raise DeviceNameError("auto cannot be combined with other devices; name each device instead")
     for name in own:
         if own.count(name) > 1:
-            raise DeviceNameError(f"{name} is named twice, but has one worker; name each device once")
+            raise DeviceNameError(f"{name} is named twice, but a GPU has only one worker; name each device once")
 
 
 def _host_in(url: str) -> str:
@@ -68,12 +68,12 @@ def _host_in(url: str) -> str:
 
 
 def _hint(name: str) -> str:
-    """What to write in place of a name that cannot be a device's."""
+    """Returns what to write instead of an invalid device name."""
     plain = name.strip().lower()
     if _DEVICE.fullmatch(plain):
         return f"write {plain}"
     if numbered := re.fullmatch(r"(?:cuda|gpu|nvidia)?[ _:-]?0*(\d{1,3})|gpu|nvidia", plain):
-        return f"write cuda:{numbered[1] or 0} for a GPU of NVIDIA's, or cpu"
+        return f"write cuda:{numbered[1] or 0} for an NVIDIA GPU, or cpu"
     if plain.split(":")[0] in _OTHER_DEVICES:
-        return "only CPUs and GPUs of NVIDIA's are supported: write cpu, or cuda:0"
+        return "only CPUs and NVIDIA GPUs are supported: write cpu, or cuda:0"
     return "write auto, cpu, or cuda:0, cuda:1, and so on; for several workers give --device several times"

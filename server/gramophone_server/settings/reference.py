@@ -1,4 +1,4 @@
-"""The reference page of the settings, made from their table."""
+"""Generates the reference page of the settings."""
 
 from itertools import groupby
 
@@ -12,14 +12,14 @@ _HEAD = """# Settings
 
 <!-- Written by `make reference` from server/gramophone_server/settings; do not edit. -->
 
-Each setting of `gramophone serve` can be given in three ways. A flag beats a variable, which beats the file.
+Each setting of `gramophone serve` can be given in three ways. A flag overrides a variable, and a variable the file.
 
     gramophone serve --max-queued 100
     GRAMOPHONE_MAX_QUEUED=100 gramophone serve
     gramophone serve --config server.toml
 
 ```toml
-# server.toml; $GRAMOPHONE_CONFIG can name it as well.
+# server.toml; $GRAMOPHONE_CONFIG can name this file instead of --config.
 max_queued = 100
 memory = "3GB"
 devices = ["cuda:0", "cuda:1"]
@@ -30,19 +30,19 @@ insecure = false
 | --- | --- | --- | --- |
 | a size | `3GB`, `3GiB`, or bytes | the same | `"3GB"`, or bytes without quotes |
 | yes or no | `--insecure`, `--no-insecure` | `true`, `false` | `true`, `false` |
-| several values | the flag several times | with commas between | `["cpu", "cuda:0"]` |
-| a path | relative to where the server starts | the same | relative to the file |
-| no bound, for a number that has none by default | `none` | `none` | `"none"` |
+| several values | the flag several times | separated by commas | `["cpu", "cuda:0"]` |
+| a path | relative to the working folder of the server | the same | relative to the folder of the file |
+| no bound, for a number without a bound by default | `none` | `none` | `"none"` |
 
-An empty variable counts as none. A key that is not below is refused. The settings are read at the start. A server
-that a Python program or a command starts for itself takes only what describes the machine from variables:
+An empty variable counts as unset. Unknown keys are errors. The server reads its settings only at the start. A server
+that a Python program or a command starts for itself reads only the variables that describe the machine:
 {machine}.
 """
-_COLUMNS = "| flag | variable | key | default | bounds | what |\n| --- | --- | --- | --- | --- | --- |"
+_COLUMNS = "| flag | variable | key | default | bounds | meaning |\n| --- | --- | --- | --- | --- | --- |"
 
 
 def reference(kind: type = Settings) -> str:
-    """The page, in Markdown, on the settings of a class of groups."""
+    """Returns the page, in Markdown, for the settings of a class of groups."""
     table = [entry for entry in entries(kind) if not entry.about.hidden]
     parts = [_HEAD.format(machine=", ".join(f"`{name}`" for name in MACHINE))]
     for title, group in groupby(table, lambda entry: entry.title):

@@ -1,19 +1,19 @@
-"""Numbers of bytes as people write them."""
+"""Parses and formats numbers of bytes, such as 3GB and 3GiB."""
 
 import re
 
 # Powers of 1000 and of 1024.
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
-# How a unit is written, if not as it is read.
+# Spelling of prefixes in output, where it differs from upper case.
 _PREFIXES = {"K": "k"}
 
 
 def parse_size(text: str) -> int:
-    """The bytes in a text such as 3GB, 1.5 GiB or 800000000.
+    """Returns the bytes of a text such as 3GB, 1.5 GiB or 800000000.
 
     Raises:
-        ValueError: it is not a size; the message says how to write one.
+        ValueError: the text is not a size; the message says how to write one.
     """
     match = re.fullmatch(r"([\d.]+) *([KMGT]I?)?B?", text.strip().upper())
     try:
@@ -25,7 +25,7 @@ def parse_size(text: str) -> int:
 
 
 def size_text(count: int) -> str:
-    """The shortest text that `parse_size` reads as exactly so many bytes."""
+    """Returns the shortest text that `parse_size` reads as exactly `count` bytes."""
     texts = [
         f"{count // factor}{_PREFIXES.get(name, name).replace('I', 'i')}B"
         for name, factor in _UNITS.items()

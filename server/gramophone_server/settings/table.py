@@ -1,7 +1,7 @@
-"""How a setting is declared, and the table of all that a class declares.
+"""Declares settings as fields of frozen dataclasses, and lists the settings of a class.
 
-A setting is a field of a frozen dataclass, and click, which makes the flags, reads the variables and the file as well:
-pydantic-settings would add 0.25 s of imports to the start of the front, which takes less than 1 s.
+click makes the flags and also reads the variables and the values of the file. pydantic-settings would do the same, but
+would add 0.25 s of imports to the start of the front, which must take less than 1 s.
 """
 
 import dataclasses
@@ -21,24 +21,24 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is known about a setting beside its name, its type and its default.
+    """The properties of a setting other than its name, type and default.
 
     Attributes:
         description: one or two sentences for users.
         minimum, maximum: bounds of a number, both included.
         exclusive: whether the minimum itself is not allowed.
-        below: what is said of a size below the minimum, after the value.
+        below: the error for a size below the minimum; follows the value.
         unit: "bytes" (also written as 3GB) or "seconds"; empty for a plain number.
-        default_text: what the default means, where the value itself does not say it, as with None.
-        path: of a path, whether it is a file's or a folder's.
-        exists: whether the flag and the key need that folder to be there.
-        check: raises a ValueError for a value that the bounds let through and that cannot be used.
-        metavar: what stands for the value in --help.
-        flag: the flag, if it is not made from the field's name.
-        variable: the variable, if it is not made from the flag.
+        default_text: the default in words, for values such as None that do not explain themselves.
+        path: for a path, whether it names a file or a folder.
+        exists: whether a folder given by a flag or a key must exist.
+        check: raises a ValueError for an invalid value within the bounds.
+        metavar: the name of the value in --help.
+        flag: the flag, if it differs from the one derived from the field's name.
+        variable: the variable, if it differs from the one derived from the flag.
         secret: whether the value may hold a password: child processes do not get its variable.
-        flag_only: whether there is neither a variable nor a key: only the parent that starts the server knows it.
-        hidden: whether --help and the reference leave it out.
+        flag_only: whether there is only a flag, for the parent process that starts the server.
+        hidden: whether --help and the reference page leave it out.
     """
 
     description: str
@@ -60,29 +60,29 @@ class Setting:
 
 
 def setting(default: Any, description: str, **about: Any) -> Any:
-    """A field that is a setting; for the keyword arguments see `Setting`."""
+    """Declares a field that is a setting; for the keyword arguments see `Setting`."""
     return dataclasses.field(default=default, metadata={_ABOUT: Setting(description=description, **about)})
 
 
 def group(kind: type[S], title: str) -> S:
-    """A field that is a group of settings under a title."""
+    """Declares a field that is a group of settings with a title."""
     made: S = dataclasses.field(default_factory=kind, metadata={_TITLE: title})
     return made
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A setting in the table.
+    """A setting with its name, type and default.
 
     Attributes:
-        group, title: the field of its group, and what the group is called.
-        name: its field in the group; also its key in a settings file.
-        type: bool, int, float, str or Path: of each value, if there are several.
-        choices: the values that a text may have; empty for any.
-        many: whether it is a tuple of values.
-        optional: whether it may be None.
-        default: a value.
-        about: all else.
+        group, title: the field of the setting's group, and the group's title.
+        name: the setting's field in the group; also its key in a settings file.
+        type: bool, int, float, str or Path; the type of each value if `many`.
+        choices: the allowed values of a str; empty for any.
+        many: whether the value is a tuple.
+        optional: whether the value may be None.
+        default: the default value.
+        about: all other properties.
     """
 
     group: str
@@ -119,13 +119,13 @@ class Entry:
 
 
 def entries(kind: type) -> tuple[Entry, ...]:
-    """The settings of all groups of a class, in its order.
+    """Returns the settings of all groups of a class, in order.
 
     Args:
-        kind: `Settings`, or a dataclass whose fields are groups likewise.
+        kind: `Settings`, or another dataclass of groups.
 
     Raises:
-        TypeError: a field is neither, has a type that flags cannot have, or a name or variable that another has.
+        TypeError: a field is not a group or a setting, has an unsupported type, or a duplicate name, flag or variable.
     """
     hints = get_type_hints(kind)
     found: list[Entry] = []
@@ -146,7 +146,7 @@ def entries(kind: type) -> tuple[Entry, ...]:
 
 
 def build(kind: type[S], values: Mapping[str, Any]) -> S:
-    """An instance of a class of groups from the values of its settings, by name; what is left out has its default."""
+    """Builds an instance of a class of groups from values by setting name; missing values take the defaults."""
     hints = get_type_hints(kind)
     groups: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for entry in entries(kind):
@@ -167,5 +167,5 @@ def _entry(group: str, title: str, field: "dataclasses.Field[Any]", hint: Any) -
     if get_origin(kind) is Literal:
         kind, choices = str, get_args(kind)
     if kind not in _TYPES:
-        raise TypeError(f"{field.name} has a type that a setting cannot have: {hint}")
+        raise TypeError(f"{field.name} has a type that settings do not support: {hint}")
     return Entry(group, title, field.name, kind, choices, many, optional, field.default, field.metadata[_ABOUT])

@@ -16,18 +16,18 @@ from ..logs import marked
 from ..messages.estimate import Estimate
 from ..messages.events import Failure
 from ..messages.pipe import (
-    Alive,
-    Answered,
-    Ask,
     Cancel,
+    DeviceFailed,
     Ended,
-    Extract,
-    Extracted,
+    EstimateRequest,
+    EstimateResponse,
+    FeaturesRequest,
+    FeaturesResponse,
+    Heartbeat,
     Pause,
     Ready,
     Run,
     ToWorker,
-    Unopened,
     WorkerConfig,
 )
 from ..messages.spec import JobSpec
@@ -62,7 +62,7 @@ class WorkerProcess:
         self._config = config
         self._outbox = Outbox(connection)
         self._jobs: queue.Queue[Run] = queue.Queue()
-        self._questions: queue.Queue[Extract | Ask] = queue.Queue()
+        self._questions: queue.Queue[FeaturesRequest | EstimateRequest] = queue.Queue()
         self._cancelled: set[str] = set()
         self._paused: set[str] = set()
 
@@ -111,7 +111,7 @@ class WorkerProcess:
             self._leave(str(self._device), reason)
 
     def _leave(self, device: str, reason: str) -> NoReturn:
-        self._outbox.send(Unopened(device, reason))
+        self._outbox.send(DeviceFailed(device, reason))
         self._outbox.flush(5.0)
         os._exit(_NO_DEVICE)
 
@@ -135,7 +135,7 @@ class WorkerProcess:
         """Tells the front that this process lives, for how long its job has stood still, and what it holds."""
         while True:
             stuck = time.monotonic() - self._runner.moved if self._busy else 0.0
-            self._outbox.send(Alive(stuck, self._memory.resident()))
+            self._outbox.send(Heartbeat(stuck, self._memory.resident()))
             time.sleep(_BEAT)
 
     def _receive(self) -> None:
@@ -151,22 +151,22 @@ class WorkerProcess:
                     self._cancelled.add(job_id)
                 case Pause(job_id):
                     self._paused.add(job_id)
-                case Extract() | Ask():
+                case FeaturesRequest() | EstimateRequest():
                     self._questions.put(message)
 
     def _answer(self) -> None:
         while True:
             match self._questions.get():
-                case Extract() as question:
+                case FeaturesRequest() as question:
                     features = self._features(question)
                     self._check_device(features)
-                    self._outbox.send(Extracted(question.request_id, features))
-                case Ask(request_id, spec, timed):
+                    self._outbox.send(FeaturesResponse(question.request_id, features))
+                case EstimateRequest(request_id, spec, timed):
                     estimate = self._estimate(spec, timed=timed)
                     self._check_device(estimate)
-                    self._outbox.send(Answered(request_id, estimate))
+                    self._outbox.send(EstimateResponse(request_id, estimate))
 
-    def _features(self, question: Extract) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
+    def _features(self, question: FeaturesRequest) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
         try:
             extract = self._targets.grams if question.gram else self._targets.maps
             picture = question.picture.with_pixels(lambda name: (question.pixels / name).read_bytes())

@@ -16,7 +16,7 @@ import torch
 from ..blobs import BlobStore, DamagedBlobError
 from ..engine.synthesis import Frame
 from ..messages.events import Failure, Progress, Result
-from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageAway
+from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageUnavailable
 from ..messages.spec import JobSpec
 from ..models.model import Model
 from ..models.store import ModelStore
@@ -88,7 +88,7 @@ class JobRunner:
     def _run(self, job: Run, stack: ExitStack) -> Outcome:
         begun = time.monotonic()
         spec = _with_pixels(job)
-        if isinstance(spec, StorageAway | Failure):
+        if isinstance(spec, StorageUnavailable | Failure):
             return spec
         model = stack.enter_context(self._store.opened(spec.model, spec.layers))
         fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device))
@@ -214,7 +214,7 @@ def _resume(prepared: PreparedJob, checkpoint: Checkpoint) -> int:
         raise UnusableCheckpointError(repr(error)) from error
 
 
-def _with_pixels(job: Run) -> JobSpec | StorageAway | Failure:
+def _with_pixels(job: Run) -> JobSpec | StorageUnavailable | Failure:
     """The job's spec with its pixels; or that they cannot be read for now, or are lost."""
     try:
         return job.spec.with_pixels(BlobStore(job.blobs).get)
@@ -224,4 +224,4 @@ def _with_pixels(job: Run) -> JobSpec | StorageAway | Failure:
         return Failure("DATA_LOSS", f"{reason}; submit the job again.")
     except OSError as error:
         log.warning("job %s cannot be read for now: %s", job.job_id, error)
-        return StorageAway(error.strerror or str(error))
+        return StorageUnavailable(error.strerror or str(error))

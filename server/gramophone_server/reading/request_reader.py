@@ -1,4 +1,4 @@
-"""From a request to a JobSpec: every check a job passes before it is accepted."""
+"""Turns a request into a JobSpec, with all checks that a job must pass before it is accepted."""
 
 import math
 import sys
@@ -17,18 +17,18 @@ from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from ..rpc.violations import Checker, InvalidRequestError, NotFoundError
 from ..settings import Limits
-from .options import AT, read_options
+from .options import PREFIX, read_options
+from .request_images import RequestImage, RequestImages
 from .rules import read_field
-from .sources import Source, Sources
 
 MAX_STYLES = 16
-# Beta of equation 7, beside an alpha of 1. In the paper's units its ratio of 1e-3; relative losses are all about 1.
+# Default beta of equation 7 for alpha = 1: the paper's ratio of 1e-3 in its units; all relative losses are about 1.
 STYLE_WEIGHT: dict[LossScaleName, float] = {"paper": 1e3, "relative": 10.0}
 
 
 @dataclass(frozen=True)
-class FeatureRequest:
-    """An ExtractFeatures request, checked, its picture decoded."""
+class FeatureSpec:
+    """A valid ExtractFeatures request with its decoded picture."""
 
     model: str
     picture: Picture
@@ -38,10 +38,10 @@ class FeatureRequest:
 
 
 class RequestReader:
-    """Checks requests against the contract, the models there are and the limits of this server.
+    """Checks requests against the contract, the installed models and the limits of the server.
 
-    The pixels of what it reads are in the staging folder of the request's `Sources`. Its methods raise
-    InvalidRequestError with all violations, or NotFoundError; and what `Sources.open` raises.
+    The pixels of decoded pictures are in the staging folder of the request's `RequestImages`. The methods raise
+    InvalidRequestError with all violations, NotFoundError, and the errors of `RequestImages.open`.
     """
 
     def __init__(self, models: ModelStore, default_model: str, limits: Limits) -> None:
@@ -49,64 +49,64 @@ class RequestReader:
         self._default_model = default_model
         self._limits = limits
 
-    async def style(self, request: pb.ReconstructStyleRequest, sources: Sources) -> JobSpec:
-        """The job that a style reconstruction asks for."""
+    async def style(self, request: pb.ReconstructStyleRequest, images: RequestImages) -> JobSpec:
+        """Returns the job of a ReconstructStyle request."""
         layers = request.style_layers
-        return await self._job("style", request.options, None, request.styles, (), layers, 0.0, 1.0, sources, Checker())
+        return await self._job("style", request.options, None, request.styles, (), layers, 0.0, 1.0, images, Checker())
 
-    async def content(self, request: pb.ReconstructContentRequest, sources: Sources) -> JobSpec:
-        """The job that a content reconstruction asks for."""
+    async def content(self, request: pb.ReconstructContentRequest, images: RequestImages) -> JobSpec:
+        """Returns the job of a ReconstructContent request."""
         content, layers = request.content, request.content_layers
-        return await self._job("content", request.options, content, (), layers, (), 1.0, 0.0, sources, Checker())
+        return await self._job("content", request.options, content, (), layers, (), 1.0, 0.0, images, Checker())
 
-    async def transfer(self, request: pb.TransferStyleRequest, sources: Sources) -> JobSpec:
-        """The job that a style transfer asks for."""
+    async def transfer(self, request: pb.TransferStyleRequest, images: RequestImages) -> JobSpec:
+        """Returns the job of a TransferStyle request."""
         check = Checker()
         alpha = read_field(request, "content_weight", check)
         beta = read_field(request, "style_weight", check)
         if beta is None:
-            # What is wrong with the scale is noted with the other options.
+            # Violations of loss_scale are added with those of the other options.
             scale = read_field(request.options, "loss_scale", Checker())
             beta = STYLE_WEIGHT[scale or self._manifest(request.options, "options.model").loss_scale]
         if alpha == beta == 0:
-            check.add("style_weight", "is 0 together with content_weight, which leaves nothing to optimize")
+            check.add("style_weight", "is 0 and so is content_weight, which leaves nothing to optimize")
         return await self._job(
             "transfer", request.options, request.content, request.styles,
-            request.content_layers, request.style_layers, alpha, beta, sources, check,
+            request.content_layers, request.style_layers, alpha, beta, images, check,
         )  # fmt: skip
 
-    async def estimate(self, request: pb.EstimateJobRequest, sources: Sources) -> JobSpec:
-        """The job that an estimate is asked for."""
+    async def estimate(self, request: pb.EstimateJobRequest, images: RequestImages) -> JobSpec:
+        """Returns the job of an EstimateJob request."""
         match request.WhichOneof("job"):
             case "style":
-                return await self.style(request.style, sources)
+                return await self.style(request.style, images)
             case "content":
-                return await self.content(request.content, sources)
+                return await self.content(request.content, images)
             case "transfer":
-                return await self.transfer(request.transfer, sources)
+                return await self.transfer(request.transfer, images)
         raise InvalidRequestError([("job", "is missing; set one of style, content and transfer")])
 
-    async def features(self, request: model_service_pb2.ExtractFeaturesRequest, sources: Sources) -> FeatureRequest:
-        """What an ExtractFeatures request asks for."""
+    async def features(self, request: model_service_pb2.ExtractFeaturesRequest, images: RequestImages) -> FeatureSpec:
+        """Reads an ExtractFeatures request."""
         check = Checker()
         manifest = self._manifest(request, "model")
         layers = [options_pb2.LayerWeight(layer=name) for name in request.layers]
-        read = _layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check, name_field="")
+        read = _read_layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check, name_field="")
         names = tuple(w.layer for w in read)
         size = read_field(request, "size", check)
         kind = read_field(request, "kind", check)
         pooling: PoolingName = read_field(request, "pooling", check) or manifest.pooling
-        image = Source(request.image, "image")
-        await sources.open([image], check)
+        image = RequestImage(request.image, "image")
+        await images.open([image], check)
         check.stop_if_wrong()
         assert image.header is not None
         width, height = image.fitted(size, "longest_side") if size else (image.header.width, image.header.height)
         _check_size(width, height, names, manifest, "image", check)
         self._check_reply(width, height, names, manifest, kind, check)
         check.stop_if_wrong()
-        picture = await sources.picture(image, width, height, check)
+        picture = await images.picture(image, width, height, check)
         check.stop_if_wrong()
-        return FeatureRequest(manifest.name, picture, names, kind == "gram", pooling)
+        return FeatureSpec(manifest.name, picture, names, kind == "gram", pooling)
 
     async def _job(
         self,
@@ -118,66 +118,66 @@ class RequestReader:
         style_layers: Sequence[options_pb2.LayerWeight],
         content_weight: float,
         style_weight: float,
-        sources: Sources,
+        images: RequestImages,
         check: Checker,
     ) -> JobSpec:
         manifest = self._manifest(options, "options.model")
         read = read_options(options, kind, manifest, check)
         if read.iterations > self._limits.max_iterations:
             most = f"{self._limits.max_iterations:,}"
-            check.add(AT + "iterations", f"is {read.iterations}, but this server makes at most {most}")
-        of_content: tuple[LayerWeight, ...] = ()
-        of_style: tuple[LayerWeight, ...] = ()
+            check.add(PREFIX + "iterations", f"is {read.iterations}, but this server allows at most {most}")
+        read_content_layers: tuple[LayerWeight, ...] = ()
+        read_style_layers: tuple[LayerWeight, ...] = ()
         if kind != "style":
-            of_content = _layers(content_layers, "content_layers", CONTENT_LAYERS, 1.0, manifest, check)
+            read_content_layers = _read_layers(content_layers, "content_layers", CONTENT_LAYERS, 1.0, manifest, check)
         if kind != "content":
-            of_style = _layers(style_layers, "style_layers", STYLE_LAYERS, None, manifest, check)
+            read_style_layers = _read_layers(style_layers, "style_layers", STYLE_LAYERS, None, manifest, check)
             _check_styles(styles, check)
         if not options.HasField("tv_weight"):
-            smoothing = _smoothing(
-                read.tv_weight, content_weight, of_content, style_weight, STYLE_WEIGHT[read.loss_scale]
+            tv_weight = _default_tv_weight(
+                read.tv_weight, content_weight, read_content_layers, style_weight, STYLE_WEIGHT[read.loss_scale]
             )
-            read = replace(read, tv_weight=smoothing)
+            read = replace(read, tv_weight=tv_weight)
         check.stop_if_wrong()
 
-        files = _Files(content, styles, options.init_image if read.init == "image" else None)
-        await sources.open(files.all(), check)
+        job_images = _JobImages(content, styles, options.init_image if read.init == "image" else None)
+        await images.open(job_images.all(), check)
         check.stop_if_wrong()
 
-        width, height = files.frame.fitted(read.size, read.fit)
+        width, height = job_images.aspect.fitted(read.size, read.fit)
         if width * height > self._limits.max_pixels:
             limit = f"{self._limits.max_pixels:,}"
             check.add("options.size", f"makes a canvas of {width}x{height}; this server takes at most {limit} pixels")
             check.stop_if_wrong()
-        sizes = [_scaled(style, source, read) for style, source in zip(styles, files.styles, strict=True)]
-        self._check_scaled(styles, sizes, check)
-        layers = [w.layer for w in (*of_content, *of_style)]
+        sizes = [_scaled_size(style, image, read) for style, image in zip(styles, job_images.styles, strict=True)]
+        self._check_scaled_sizes(styles, sizes, check)
+        layers = [w.layer for w in (*read_content_layers, *read_style_layers)]
         _check_size(width, height, layers, manifest, "options.size", check, what="the canvas")
         for i, size in enumerate(sizes):
-            _check_size(*size, [w.layer for w in of_style], manifest, f"styles[{i}].image", check)
+            _check_size(*size, [w.layer for w in read_style_layers], manifest, f"styles[{i}].image", check)
         check.stop_if_wrong()
 
-        async def picture(source: Source | None) -> Picture | None:
-            return None if source is None else await sources.picture(source, width, height, check)
+        async def picture(image: RequestImage | None) -> Picture | None:
+            return None if image is None else await images.picture(image, width, height, check)
 
         spec = JobSpec(
             kind=kind,
             width=width,
             height=height,
-            content=await picture(files.content),
-            styles=await self._styles(styles, files, sizes, (width, height), sources, check),
-            content_layers=of_content,
-            style_layers=of_style,
+            content=await picture(job_images.content),
+            styles=await self._styles(styles, job_images, sizes, (width, height), images, check),
+            content_layers=read_content_layers,
+            style_layers=read_style_layers,
             content_weight=content_weight,
             style_weight=style_weight,
-            init_image=await picture(files.start),
+            init_image=await picture(job_images.start),
             levels=levels_of(
                 kind,
                 read.optimizer,
                 (width, height),
                 read.iterations,
                 number=read.scales,
-                least=_stride((*of_content, *of_style), manifest),
+                least=_deepest_stride((*read_content_layers, *read_style_layers), manifest),
             ),
             options=read,
         )
@@ -187,24 +187,24 @@ class RequestReader:
     async def _styles(
         self,
         styles: Sequence[options_pb2.StyleSource],
-        files: "_Files",
+        job_images: "_JobImages",
         sizes: Sequence[tuple[int, int]],
         canvas: tuple[int, int],
-        sources: Sources,
+        images: RequestImages,
         check: Checker,
     ) -> tuple[StylePicture, ...]:
-        async def mask(source: Source | None, size: tuple[int, int]) -> Mask | None:
-            return None if source is None else await sources.mask(source, *size, check)
+        async def mask(image: RequestImage | None, size: tuple[int, int]) -> Mask | None:
+            return None if image is None else await images.mask(image, *size, check)
 
         shares = _shares([s.weight if s.HasField("weight") else 1.0 for s in styles])
         pictures = []
         for i, (size, share) in enumerate(zip(sizes, shares, strict=True)):
             pictures.append(
                 StylePicture(
-                    await sources.picture(files.styles[i], *size, check),
+                    await images.picture(job_images.styles[i], *size, check),
                     share,
-                    await mask(files.masks[i], canvas),
-                    await mask(files.source_masks[i], size),
+                    await mask(job_images.masks[i], canvas),
+                    await mask(job_images.source_masks[i], size),
                 )
             )
         return tuple(pictures)
@@ -218,10 +218,10 @@ class RequestReader:
         except UnknownModelError as error:
             raise NotFoundError(field, "model", name, str(error)) from error
 
-    def _check_scaled(
+    def _check_scaled_sizes(
         self, styles: Sequence[options_pb2.StyleSource], sizes: Sequence[tuple[int, int]], check: Checker
     ) -> None:
-        """Sees that no style is scaled to far more than was sent: up to 8 times the canvas, which is 64 of its area."""
+        """Checks the pixels of the scaled styles: `scale` goes up to 8 times the canvas, which is 64 times its area."""
         for i, (style, (width, height)) in enumerate(zip(styles, sizes, strict=True)):
             if width * height > self._limits.max_pixels:
                 limit = f"{self._limits.max_pixels:,}"
@@ -229,12 +229,12 @@ class RequestReader:
                 check.add(f"styles[{i}].{'scale' if style.HasField('scale') else 'image'}", reason)
         together = sum(width * height for width, height in sizes)
         if together > (most := self._limits.max_request_pixels):
-            check.add("styles", f"have {together:,} pixels at their scales; one request may have {most:,}")
+            check.add("styles", f"have {together:,} pixels after scaling; one request may have {most:,}")
 
     def _check_reply(
         self, width: int, height: int, layers: Sequence[str], manifest: Manifest, kind: str, check: Checker
     ) -> None:
-        """Sees that the features asked for fit into a reply: the front holds all of it."""
+        """Checks the size of the requested features: the front process holds the whole response in memory."""
         positions = {layer.stride: (width // layer.stride) * (height // layer.stride) for layer in manifest.layers}
         size = sum(
             4 * layer.channels * (layer.channels if kind == "gram" else positions[layer.stride])
@@ -249,8 +249,8 @@ class RequestReader:
             )
 
 
-class _Files:
-    """The picture files of a job: of content, styles, their masks, and the start."""
+class _JobImages:
+    """The images of a job: content, styles, their masks, and the initial image."""
 
     def __init__(
         self,
@@ -258,27 +258,29 @@ class _Files:
         styles: Sequence[options_pb2.StyleSource],
         start: options_pb2.InputImage | None,
     ) -> None:
-        def mask(number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask"]) -> Source | None:
-            return Source(getattr(style, name), f"styles[{number}].{name}") if style.HasField(name) else None
+        def mask(
+            number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask"]
+        ) -> RequestImage | None:
+            return RequestImage(getattr(style, name), f"styles[{number}].{name}") if style.HasField(name) else None
 
-        self.content = None if content is None else Source(content, "content")
-        self.styles = [Source(style.image, f"styles[{i}].image") for i, style in enumerate(styles)]
+        self.content = None if content is None else RequestImage(content, "content")
+        self.styles = [RequestImage(style.image, f"styles[{i}].image") for i, style in enumerate(styles)]
         self.masks = [mask(i, style, "mask") for i, style in enumerate(styles)]
         self.source_masks = [mask(i, style, "source_mask") for i, style in enumerate(styles)]
-        self.start = None if start is None else Source(start, "options.init_image")
+        self.start = None if start is None else RequestImage(start, "options.init_image")
 
     @property
-    def frame(self) -> Source:
-        """The picture that the canvas is fitted to."""
+    def aspect(self) -> RequestImage:
+        """The image that determines the canvas's aspect ratio."""
         return self.content or self.styles[0]
 
-    def all(self) -> list[Source]:
-        """All of them."""
+    def all(self) -> list[RequestImage]:
+        """Returns all images of the job."""
         found = (self.content, *self.styles, *self.masks, *self.source_masks, self.start)
-        return [source for source in found if source is not None]
+        return [image for image in found if image is not None]
 
 
-def _layers(
+def _read_layers(
     layers: Sequence[options_pb2.LayerWeight],
     field: str,
     default: Sequence[str],
@@ -288,9 +290,13 @@ def _layers(
     *,
     name_field: str = ".layer",
 ) -> tuple[LayerWeight, ...]:
-    """Layers with their weights; an unset weight is `weight`, or 1 / number of layers where that is None.
+    """Reads layers with their weights, and adds violations to `check`.
 
-    An error names a layer by `field`, its number and `name_field`.
+    Args:
+        field: path of the layers in the request.
+        default: names of the layers if the request has none.
+        weight: weight of a layer that sets none; None for 1 / number of layers.
+        name_field: path of a layer's name below the layer.
     """
     if not layers:
         layers = [options_pb2.LayerWeight(layer=name) for name in default]
@@ -304,7 +310,7 @@ def _layers(
         elif name in (w.layer for w in read):
             check.add(f"{field}[{i}]{name_field}", f"is {layer.layer!r}, which is there already; name each layer once")
         unset = 1 / len(layers) if weight is None else weight
-        given = read_field(layer, "weight", check, at=f"{field}[{i}].")
+        given = read_field(layer, "weight", check, prefix=f"{field}[{i}].")
         read.append(LayerWeight(name, unset if given is None else given))
     if not any(w.weight for w in read):
         check.add(field, "have weights that are all 0, which leaves nothing to optimize")
@@ -315,37 +321,37 @@ def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> 
     if not 1 <= len(styles) <= MAX_STYLES:
         check.add("styles", f"has {len(styles)} pictures, but must have 1 to {MAX_STYLES}")
         return
-    weights = [read_field(s, "weight", check, at=f"styles[{i}].") for i, s in enumerate(styles)]
+    weights = [read_field(s, "weight", check, prefix=f"styles[{i}].") for i, s in enumerate(styles)]
     if not any(weights):
         check.add("styles", "have weights that sum to 0; give at least one a weight greater than 0")
     for i, style in enumerate(styles):
-        read_field(style, "scale", check, at=f"styles[{i}].")
+        read_field(style, "scale", check, prefix=f"styles[{i}].")
 
 
 def _shares(weights: Sequence[float]) -> list[float]:
-    """Each weight's part of their sum, which may be beyond a float."""
+    """Returns each weight divided by the sum of all, even if the sum exceeds the range of a float."""
     _, exponent = math.frexp(max(weights, default=0.0))
-    # Times a power of two, which rounds nothing.
+    # Scaling by a power of two is exact.
     small = [math.ldexp(weight, -exponent) for weight in weights]
     return [weight / sum(small) for weight in small]
 
 
-def _smoothing(
-    default: float, content_weight: float, of_content: Sequence[LayerWeight], style_weight: float, usual: float
+def _default_tv_weight(
+    default: float, content_weight: float, read_content_layers: Sequence[LayerWeight], style_weight: float, usual: float
 ) -> float:
-    """The default weight of the total variation beside these weights: it was chosen beside a content weight of 1."""
-    largest = content_weight * max((w.weight for w in of_content), default=0.0)
+    """Returns the default weight of the total variation, scaled: the model's default assumes a content weight of 1."""
+    largest = content_weight * max((w.weight for w in read_content_layers), default=0.0)
     factor = largest if largest else style_weight / usual
     return min(default * factor, sys.float_info.max)
 
 
-def _scaled(style: options_pb2.StyleSource, source: Source, options: SynthesisOptions) -> tuple[int, int]:
-    """Width and height of a style's picture as it is looked at."""
+def _scaled_size(style: options_pb2.StyleSource, image: RequestImage, options: SynthesisOptions) -> tuple[int, int]:
+    """Returns width and height in pixels to which a style's picture is scaled."""
     scale = style.scale if style.HasField("scale") else 1.0
-    return source.fitted(max(1, round(options.size * scale)), options.fit)
+    return image.fitted(max(1, round(options.size * scale)), options.fit)
 
 
-def _stride(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
+def _deepest_stride(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
     names = [layer.layer for layer in layers]
     return max(layer.stride for layer in manifest.layers if layer.name in names)
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gramophone_server.reading.lanes import Lane
+from gramophone_server.reading.budgets import ByteBudget
 from gramophone_server.rpc.violations import BusyError
 
 
@@ -13,20 +13,20 @@ class Reader:
     """A request of `size` bytes: it is received when `received` is set, and processed when `processed` is set.
 
     Attributes:
-        admitted: whether the lane has admitted the request.
+        admitted: whether the budget has admitted the request.
     """
 
-    def __init__(self, lane: Lane, client: str, size: int = 10) -> None:
+    def __init__(self, budget: ByteBudget, client: str, size: int = 10) -> None:
         self.received, self.processed, self.admitted = asyncio.Event(), asyncio.Event(), False
-        self.task = asyncio.create_task(self._run(lane, client, size))
+        self.task = asyncio.create_task(self._run(budget, client, size))
 
-    async def _run(self, lane: Lane, client: str, size: int) -> None:
+    async def _run(self, budget: ByteBudget, client: str, size: int) -> None:
         async with AsyncExitStack() as stack:
-            place = await stack.enter_async_context(lane.place(client))
+            reservation = await stack.enter_async_context(budget.reserve(client))
             self.admitted = True
-            async with lane.reading(place):
+            async with budget.reading(reservation):
                 await self.received.wait()
-            lane.shrink(place, size)
+            budget.shrink(reservation, size)
             await self.processed.wait()
 
 
@@ -35,9 +35,9 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_client_gets_at_most_half_of_the_lane():
-    lane = Lane(400, 100, 10)
-    readers = [Reader(lane, client) for client in "aaabbbc"]
+async def test_one_client_gets_at_most_half_of_the_budget():
+    budget = ByteBudget(400, 100, 10)
+    readers = [Reader(budget, client) for client in "aaabbbc"]
     await settle()
     assert [reader.admitted for reader in readers] == [True, True, False, True, True, False, False]
     # A received request reserves only its own size.
@@ -48,16 +48,16 @@ async def test_one_client_gets_at_most_half_of_the_lane():
     for reader in readers:
         reader.task.cancel()
     await asyncio.gather(*(reader.task for reader in readers), return_exceptions=True)
-    assert not lane._held
+    assert not budget._held
 
 
 async def test_the_slowest_request_is_aborted_while_another_waits():
-    lane = Lane(200, 100, 10)
-    slow = [Reader(lane, client) for client in "ab"]
+    budget = ByteBudget(200, 100, 10)
+    slow = [Reader(budget, client) for client in "ab"]
     await settle()
-    late = Reader(lane, "c")
+    late = Reader(budget, "c")
     await asyncio.wait([slow[0].task, slow[1].task], return_when=asyncio.FIRST_COMPLETED, timeout=5)
-    with pytest.raises(BusyError, match="slow to come"):
+    with pytest.raises(BusyError, match="arrived too slowly"):
         await slow[0].task
     await settle()
     assert late.admitted
@@ -67,8 +67,8 @@ async def test_the_slowest_request_is_aborted_while_another_waits():
 
 
 async def test_a_slow_request_is_aborted_at_the_timeout_if_none_waits():
-    lane = Lane(200, 100, 0.8)
-    slow = Reader(lane, "a")
+    budget = ByteBudget(200, 100, 0.8)
+    slow = Reader(budget, "a")
     await asyncio.sleep(0.5)
     assert not slow.task.done()
     with pytest.raises(TimeoutError):
@@ -76,47 +76,47 @@ async def test_a_slow_request_is_aborted_at_the_timeout_if_none_waits():
 
 
 async def test_a_cancelled_waiter_reserves_nothing():
-    lane = Lane(100, 100, 10)
-    first = Reader(lane, "a")
+    budget = ByteBudget(100, 100, 10)
+    first = Reader(budget, "a")
     await settle()
-    second = Reader(lane, "b")
+    second = Reader(budget, "b")
     await settle()
     second.task.cancel()
     await settle()
     first.received.set()
     first.processed.set()
     await first.task
-    third = Reader(lane, "c")
+    third = Reader(budget, "c")
     await settle()
     assert third.admitted
     third.task.cancel()
     await asyncio.gather(third.task, return_exceptions=True)
-    assert not lane._held
+    assert not budget._held
 
 
 async def test_a_waiter_is_refused_when_all_requests_are_being_processed():
-    lane = Lane(100, 100, 0.3)
-    first = Reader(lane, "a", size=100)
+    budget = ByteBudget(100, 100, 0.3)
+    first = Reader(budget, "a", size=100)
     await settle()
     first.received.set()
     await settle()
     with pytest.raises(BusyError, match="as many requests as it can"):
-        await Reader(lane, "b").task
+        await Reader(budget, "b").task
     first.processed.set()
     await first.task
 
 
 async def test_slow_clients_are_admitted_last_and_get_at_most_half():
-    lane = Lane(400, 100, 10)
-    slow = [Reader(lane, client) for client in "abcd"]
+    budget = ByteBudget(400, 100, 10)
+    slow = [Reader(budget, client) for client in "abcd"]
     await settle()
-    more = [Reader(lane, client) for client in "abcd"]
+    more = [Reader(budget, client) for client in "abcd"]
     await asyncio.wait([reader.task for reader in slow], timeout=5)
     assert sum(reader.task.done() for reader in slow) == 4
     await settle()
     # Two slow clients are admitted again; the other half is kept for other clients.
     assert sum(reader.admitted for reader in more) == 2
-    good = Reader(lane, "e")
+    good = Reader(budget, "e")
     await settle()
     assert good.admitted
     for reader in (*more, good):
@@ -125,11 +125,11 @@ async def test_slow_clients_are_admitted_last_and_get_at_most_half():
 
 
 async def test_the_client_with_most_waiting_requests_is_refused_when_too_many_wait(monkeypatch):
-    monkeypatch.setattr("gramophone_server.reading.lanes._MOST_WAITING", 4)
-    lane = Lane(100, 100, 10)
-    readers = [Reader(lane, client) for client in "xaaaa"]
+    monkeypatch.setattr("gramophone_server.reading.budgets._MOST_WAITING", 4)
+    budget = ByteBudget(100, 100, 10)
+    readers = [Reader(budget, client) for client in "xaaaa"]
     await settle()
-    late = Reader(lane, "b")
+    late = Reader(budget, "b")
     await settle()
     with pytest.raises(BusyError, match="as many requests as it can"):
         await readers[-1].task

@@ -1,4 +1,4 @@
-"""Certificates, made for a test and good for nothing else."""
+"""Makes certificates and certificate authorities for tests."""
 
 import datetime
 import ipaddress
@@ -17,13 +17,13 @@ _LOOPBACK = (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its private key, PEM."""
+    """A certificate and its private key, both PEM."""
 
     certificate: bytes
     key: bytes
 
     def write(self, folder: Path, name: str) -> tuple[str, str]:
-        """Writes both to a folder; returns their paths."""
+        """Writes both to files in `folder`; returns the paths of the certificate and the key."""
         paths = folder / f"{name}.pem", folder / f"{name}-key.pem"
         for path, data in zip(paths, (self.certificate, self.key), strict=True):
             path.write_bytes(data)
@@ -31,7 +31,7 @@ class Pair:
 
 
 class Authority:
-    """An authority with a certificate of its own making."""
+    """A certificate authority with a self-signed certificate."""
 
     def __init__(self, name: str = "Authority") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -55,11 +55,14 @@ class Authority:
         usages: Sequence[x509.ObjectIdentifier] = (),
         authority: bool = False,
     ) -> Pair:
-        """A certificate for loopback addresses or for `dns`, good until that many days from now.
+        """Returns a certificate that this authority signs, with its key.
 
         Args:
-            usages: what its extended key usage says that it is for; it has none if that is empty.
-            authority: whether it may vouch for others.
+            name: the common name; with None the subject is empty.
+            dns: the only DNS name; by default the certificate is for the loopback addresses.
+            days: days until it expires; if negative, it has expired already.
+            usages: its extended key usages; without any, the extension is left out.
+            authority: whether the certificate may sign other certificates.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
@@ -78,14 +81,14 @@ class Authority:
         return Pair(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
     def trust(self, pair: Pair | None = None) -> grpc.ChannelCredentials:
-        """A client's credentials: it trusts this authority, and shows that certificate."""
+        """Returns channel credentials of a client that trusts this authority and presents `pair`, if given."""
         if pair is None:
             return grpc.ssl_channel_credentials(self.certificate)
         return grpc.ssl_channel_credentials(self.certificate, pair.key, pair.certificate)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
-    """A key's PEM file."""
+    """Returns a private key as PEM, encrypted if a password is given."""
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password is not None:
         encryption = serialization.BestAvailableEncryption(password)

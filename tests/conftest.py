@@ -1,9 +1,10 @@
 import os
 
-# Programs are started here while calls are under way, and gRPC's own handlers of a fork may wait for those for ever.
+# Tests start programs while calls are open, and gRPC's fork handlers may wait for such calls forever.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
-# Commands of tests neither use a server of whoever runs them nor leave one behind, but where that is what is tested.
+# `gramophone` commands in tests neither use the user's background server nor leave one running; the tests of that
+# server set a value of their own.
 os.environ["GRAMOPHONE_KEEP"] = "0"
 
 import signal
@@ -19,16 +20,16 @@ from tests.postgres import Postgres, postgres  # noqa: F401 - a fixture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the fault suite; here because pytest reads only the outermost conftest before it parses them."""
+    """Adds the options of the fault suite; pytest reads options only from the outermost conftest.py."""
     group = parser.getgroup("faults")
     group.addoption("--long", action="store_true", help="Run the fault suite in its long form.")
-    group.addoption("--postgres", action="store_true", help="Run servers and stores on a PostgreSQL of the tests' own.")
-    group.addoption("--soak", type=float, metavar="MINUTES", help="Length of the soak.  [default: 3 with --long]")
+    group.addoption("--postgres", action="store_true", help="Run servers and stores on a temporary PostgreSQL server.")
+    group.addoption("--soak", type=float, metavar="MINUTES", help="Length of the soak test.  [default: 3 with --long]")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets programs that tests start hear signals, and starts the PostgreSQL of --postgres."""
-    # Below nohup, or in the background of a shell, pytest ignores some; what it starts would inherit that.
+    """Lets programs that tests start receive signals, and starts the PostgreSQL server of --postgres."""
+    # Under nohup or in the background of a shell, pytest ignores some signals, and its child processes inherit that.
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -38,9 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
         databases.use(running.url)
 
 
-# What starts processes of its own; the rest is what `make test-fast` runs.
-_OF_SERVICE = ("api", "cli", "clients", "end_to_end", "examples", "faults", "observability", "proxies", "security")
-_STARTS = {"server", "flaky", "connect", "busy", "each_database", "postgres"}
+# Folders and fixtures whose tests start a service; `make test-fast` runs the other tests.
+_SERVICE_FOLDERS = ("api", "cli", "clients", "end_to_end", "examples", "faults", "observability", "proxies", "security")
+_SERVICE_FIXTURES = {"server", "flaky", "connect", "busy", "each_database", "postgres"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(root).parts[0]
-        if folder in _OF_SERVICE or _STARTS & set(getattr(item, "fixturenames", ())):
+        if folder in _SERVICE_FOLDERS or _SERVICE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.service)
 
 
@@ -60,14 +61,14 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """A real server, shared by all tests that leave it as they found it."""
+    """A real server that tests share; a test that stops or damages its server starts its own."""
     with ServerProcess() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder with real weights and pictures, which tests may use but the project does not need."""
+    """The folder of real weights and pictures, GRAMOPHONE_TEST_ASSETS; skips the test where it is not set."""
     folder = os.environ.get("GRAMOPHONE_TEST_ASSETS")
     if not folder:
         pytest.skip("GRAMOPHONE_TEST_ASSETS is not set: no real weights and pictures to test with")

@@ -1,4 +1,4 @@
-"""On which database tests run: SQLite, or one each on the server of GRAMOPHONE_TEST_DATABASE, the URL of a database.
+"""Databases of tests: SQLite, or databases on the PostgreSQL server of the URL in GRAMOPHONE_TEST_DATABASE.
 
 `pytest --postgres` starts such a server for the run.
 """
@@ -21,18 +21,18 @@ _VARIABLE = "GRAMOPHONE_TEST_DATABASE"
 
 
 def server() -> sa.URL | None:
-    """A database of the server on which tests make theirs; None for SQLite."""
+    """Returns a URL of the server on which tests create their databases; None for SQLite."""
     given = os.environ.get(_VARIABLE)
     return sa.make_url(given) if given else None
 
 
 def use(url: str | None) -> None:
-    """Has tests run on a server from now on, or on SQLite."""
+    """Runs later tests on the server of `url`, or on SQLite if it is None."""
     os.environ[_VARIABLE] = url or ""
 
 
 def of_arguments(args: Sequence[str]) -> list[str]:
-    """What to add to a server's arguments: a database that belongs to its data folder, or to nobody else."""
+    """Returns arguments to add to a server's: the database of its data folder, or a new one if it has no --data."""
     if "--database" in args:
         return []
     url = of_folder(Path(args[args.index("--data") + 1]) if "--data" in args else None)
@@ -40,9 +40,9 @@ def of_arguments(args: Sequence[str]) -> list[str]:
 
 
 def of_folder(folder: Path | None) -> str | None:
-    """The URL of the database of a data folder, of a new one for none; None for SQLite in the folder.
+    """Returns the URL of a data folder's database, or of a new database for None; None for SQLite in the folder.
 
-    It is made if it is not there, and goes with the run of the tests.
+    Creates the database if it does not exist; the end of the test run drops it.
     """
     at = server()
     if at is None:
@@ -56,13 +56,13 @@ def of_folder(folder: Path | None) -> str | None:
     return database.render_as_string(hide_password=False)
 
 
-# What holds on one holds on the other, so that one is enough most of the time.
+# PostgreSQL is slow: what holds on SQLite almost always holds there too.
 @pytest.fixture(params=["sqlite", slow("postgresql")])
 def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test on SQLite and on PostgreSQL, or on the one that was asked for only."""
+    """Runs the test on SQLite and on PostgreSQL, or only on the server that the run was given."""
     before = os.environ.get(_VARIABLE)
     if before and request.param == "sqlite":
-        pytest.skip("the tests run on another database")
+        pytest.skip("this run uses another database")
     if not before and request.param == "postgresql":
         use(request.getfixturevalue("postgres_of_session").url)
     yield request.param
@@ -71,16 +71,16 @@ def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def in_folder(request: pytest.FixtureRequest) -> None:
-    """Skips a test that is about the database in the data folder where it would run on another."""
+    """Skips a test of the SQLite database in the data folder where it would run on another database."""
     if "each_database" in request.fixturenames:
         request.getfixturevalue("each_database")
     if server() is not None:
-        pytest.skip("is about the database in the folder")
+        pytest.skip("tests the SQLite database in the data folder")
 
 
 @pytest.fixture(scope="session")
 def postgres_of_session() -> Iterator[Postgres]:
-    """A server that all tests share which only want databases."""
+    """A PostgreSQL server shared by the tests that need no more than databases on it."""
     with Postgres() as running:
         yield running
 
@@ -93,7 +93,7 @@ def _execute(url: sa.URL, statement: str) -> None:
 
 def _drop_all() -> None:
     for database in _made:
-        # One of a server that was the tests' own has gone with it.
+        # The server of --postgres has stopped by now, and its databases with it.
         with contextlib.suppress(sa.exc.OperationalError):
             _execute(database.set(database="postgres"), f'DROP DATABASE IF EXISTS "{database.database}" WITH (FORCE)')
 

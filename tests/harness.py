@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and raw calls to it."""
+"""Starts a real server in its own process, makes raw gRPC calls to it, and builds small requests and pictures."""
 
 import contextlib
 import io
@@ -29,10 +29,10 @@ from tests import databases
 
 
 class ServerProcess:
-    """`python -m gramophone_server` on a free loopback port, stopped with its `with` block (or by our death).
+    """`python -m gramophone_server` on a free loopback port; it stops when its `with` block or this process ends.
 
-    Raw calls to it go over `channel`, which is encrypted if `credentials` are given. With `files` it may have as many
-    descriptors as that says, the soft and the hard limit.
+    Raw calls go over `channel`, which is encrypted if `credentials` are given. `files` are the soft and the hard limit
+    of the server's file descriptors.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ServerProcess:
         credentials: grpc.ChannelCredentials | None = None,
         files: tuple[int, int] | None = None,
     ) -> None:
-        # Appended to: the server shares the position at which it is read.
+        # Opened to append: the server's writes share a file position with read_log().
         self.log = tempfile.TemporaryFile("a+")  # noqa: SIM115 - closed in __exit__
         args = (*args, *databases.of_arguments(args))
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *args]
@@ -71,28 +71,28 @@ class ServerProcess:
         self.log.close()
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes that are alive."""
+        """Returns the worker processes that are alive."""
         found = []
         for child in psutil.Process(self.process.pid).children():
-            # One that was killed a moment ago has no command line any more.
+            # A process that was killed a moment ago has no command line anymore.
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "gramophone_server.worker" in " ".join(child.cmdline()):
                     found.append(child)
         return found
 
     def read_log(self) -> str:
-        """What the server wrote to standard error."""
+        """Returns what the server has written to standard error."""
         self.log.seek(0)
         return self.log.read()
 
 
 class Calls:
-    """Raw calls over a channel of their own, closed with its `with` block."""
+    """Raw calls over a separate channel, which the `with` block closes."""
 
     def __init__(
         self, address: str, credentials: grpc.ChannelCredentials | None = None, *options: tuple[str, object]
     ) -> None:
-        # A pool of its own, or channels that differ only in their credentials may share a connection.
+        # Without this option, channels that differ only in their credentials may share a connection.
         chosen = [("grpc.use_local_subchannel_pool", 1), *options]
         self.channel = (
             grpc.insecure_channel(address, chosen)
@@ -113,7 +113,7 @@ class Calls:
 
 
 def png(width: int = 48, height: int = 48, seed: int = 0) -> bytes:
-    """A picture file with something at every scale, different for every seed."""
+    """Returns a PNG file with detail at every scale, different for every seed."""
     rng = np.random.default_rng(seed)
     picture = np.zeros((height, width, 3))
     for cells in (2, 4, 8, 16):
@@ -123,14 +123,14 @@ def png(width: int = 48, height: int = 48, seed: int = 0) -> bytes:
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
-    """An image as a file of that format."""
+    """Returns an image as the bytes of a file of the given format."""
     buffer = io.BytesIO()
     image.save(buffer, format=format, **options)
     return buffer.getvalue()
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and has nothing behind it."""
+    """Returns a PNG whose header claims a size that its data does not have."""
     data = bytearray(encode(Image.new("RGB", (1, 1))))
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data[12:33] = header + struct.pack(">I", zlib.crc32(header))
@@ -138,45 +138,45 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def options(**fields: Any) -> options_pb2.SynthesisOptions:
-    """Options of a small job, changed by `fields`."""
+    """Returns the options of a small job, with `fields` changed."""
     defaults: dict[str, object] = {"size": 32, "iterations": 4, "report_every": 1}
     return options_pb2.SynthesisOptions(**(defaults | fields))  # type: ignore[arg-type]
 
 
 def style_request(seed_of_picture: int = 0, **fields: Any) -> pb.ReconstructStyleRequest:
-    """A small style reconstruction whose options are changed by `fields`."""
+    """Returns the request of a small style reconstruction, with the options in `fields` changed."""
     source = options_pb2.StyleSource(image=options_pb2.InputImage(data=png(seed=seed_of_picture)))
     return pb.ReconstructStyleRequest(styles=[source], options=options(**fields))
 
 
 def endless_request() -> pb.ReconstructStyleRequest:
-    """A job that runs for as long as nobody stops it."""
+    """Returns the request of a job that runs until it is cancelled."""
     return style_request(iterations=1_000_000, report_every=2)
 
 
 def events(stream: Iterator[pb.ReconstructStyleResponse]) -> Iterator[job_pb2.JobEvent]:
-    """The events of a stream of any of the calls."""
+    """Yields the events of a stream of responses."""
     return (response.event for response in stream)
 
 
 def run(server: ServerProcess, request: pb.ReconstructStyleRequest) -> job_pb2.JobResult:
-    """Runs a style reconstruction to its result."""
+    """Runs a style reconstruction, which must succeed, and returns its result."""
     last = list(events(server.style.ReconstructStyle(request)))[-1]
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
     return last.result
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
-    """Waits for something that has to come."""
+    """Waits until `condition` holds; after `timeout` seconds it fails with a message that names `what`."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout:g} s in vain for {what}")
+            raise AssertionError(f"waited {timeout:g} s for {what} without success")
         time.sleep(0.02)
 
 
 def submit(server: ServerProcess, request: pb.EstimateJobRequest) -> Iterator[job_pb2.JobEvent]:
-    """The events of the job that the request asks an estimate of."""
+    """Submits the job of an estimate request and yields its events."""
     call = {
         "style": server.style.ReconstructStyle,
         "content": server.style.ReconstructContent,
@@ -187,10 +187,10 @@ def submit(server: ServerProcess, request: pb.EstimateJobRequest) -> Iterator[jo
 
 
 def peak_memory(server: ServerProcess, request: pb.EstimateJobRequest) -> int:
-    """Bytes that the server's one worker held at most while the job ran (Linux)."""
+    """Returns the peak memory in bytes of the server's only worker while the job ran (Linux)."""
     (worker,) = server.workers()
     process = Path(f"/proc/{worker.pid}")
-    (process / "clear_refs").write_text("5")  # starts the peak anew
+    (process / "clear_refs").write_text("5")  # resets the peak
     last = list(submit(server, request))[-1]
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
     lines = (process / "status").read_text().splitlines()

@@ -6,5 +6,5 @@ import pytest
 
 
 def slow(*values: Any) -> Any:
-    """A case of a parametrized test that `make slow` runs, and `make test` does not."""
+    """Returns a case of a parametrized test that `make slow` runs and `make test` does not."""
     return pytest.param(*values, marks=pytest.mark.slow)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of the tests' own, which may be stopped, frozen, killed and started again."""
+"""A real PostgreSQL server for tests, which they may stop, freeze, kill and start again."""
 
 import contextlib
 import os
@@ -19,15 +19,17 @@ import pytest
 
 _USER = "postgres"
 _FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
-# Nothing of a test has to outlive its machine, and commits are many times faster so.
+# Test data need not survive a power failure, and commits are many times faster without fsync.
 _SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "full_page_writes=off")
 
 
 class Postgres:
-    """A PostgreSQL server on a free loopback port, for the length of its `with` block; skips where it cannot be had.
+    """A PostgreSQL server on a free loopback port, which stops with its `with` block.
+
+    Skips the test where PostgreSQL is not installed.
 
     Attributes:
-        url: of its first database.
+        url: URL of its default database.
     """
 
     def __init__(self) -> None:
@@ -51,47 +53,47 @@ class Postgres:
         self.close()
 
     def close(self) -> None:
-        """Ends it and removes its folder."""
+        """Stops the server and removes its folder."""
         self.thaw()
         with contextlib.suppress(subprocess.CalledProcessError):
             self.stop("immediate")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Starts it and waits until it takes connections."""
+        """Starts the server and waits until it accepts connections."""
         options = " ".join(f"-c {setting}" for setting in (f"port={self._port}", *_SETTINGS))
         self._run("pg_ctl", "-D", self._data, "-w", "-o", options, "-l", self._folder / "log", "start")
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Stops it: "fast" ends its connections, "immediate" is as a crash."""
+        """Stops the server: "fast" closes its connections, "immediate" is like a crash."""
         self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
 
     def restart(self) -> None:
-        """Stops it and starts it again."""
+        """Stops the server and starts it again."""
         self.stop()
         self.start()
 
     def freeze(self) -> None:
-        """Stops its processes where they are: their connections stay, and nothing comes out of them."""
+        """Suspends the server's processes: connections stay open and get no answer."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Lets them go on."""
+        """Resumes the server's processes."""
         self._signal(signal.SIGCONT)
 
     def execute(self, statement: str) -> None:
-        """Runs a statement as somebody else would."""
+        """Runs a statement over a separate connection, as another program would."""
         import psycopg
 
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def kill_connections(self) -> None:
-        """Ends all connections but one's own."""
+        """Terminates all connections except the one that this method opens."""
         self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
     def make(self) -> str:
-        """Makes an empty database; its URL."""
+        """Creates an empty database and returns its URL."""
         name = f"test_{secrets.token_hex(6)}"
         self.execute(f'CREATE DATABASE "{name}"')
         return self._url(name)
@@ -110,7 +112,7 @@ class Postgres:
                 process.send_signal(number)
 
     def _run(self, program: str, *args: str | Path) -> None:
-        # Not piped: the server would inherit the pipe and keep it open.
+        # No pipes: the server would inherit them and keep them open.
         command = [str(self._programs / program), *map(str, args)]
         subprocess.run(
             command, check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -120,13 +122,13 @@ class Postgres:
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
-    """A server for one test."""
+    """A PostgreSQL server for one test."""
     with Postgres() as running:
         yield running
 
 
 def find_programs() -> Path:
-    """The folder of PostgreSQL's programs, of the newest version there is; skips the test if there is none."""
+    """Returns the folder of the newest installed PostgreSQL's programs; skips the test if there is none."""
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     folders = [path for pattern in _FOLDERS for path in Path("/").glob(pattern[1:]) if (path / "initdb").exists()]

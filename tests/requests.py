@@ -1,4 +1,4 @@
-"""Reads requests as a server does, with real decoder processes, but without a server."""
+"""Reads requests as a server does, with real decoder processes but without a server."""
 
 import asyncio
 import atexit
@@ -21,11 +21,11 @@ _DEFAULT = Limits()
 def read_job(
     request: pb.EstimateJobRequest, model: str, *, models: Path | None = None, limits: Limits = _DEFAULT
 ) -> JobSpec:
-    """The job of a request, with its pixels.
+    """Returns the job of a request, with its pixels.
 
     Args:
         model: the server's default model.
-        models: folder of models; None means the user's.
+        models: folder of models; None means the user's models.
 
     Raises:
         InvalidRequestError: as RequestReader does.
@@ -35,7 +35,7 @@ def read_job(
 
 @cache
 def _runner() -> asyncio.Runner:
-    """One event loop for all, so that decoder processes need not be started for each request."""
+    """Returns an event loop for all requests, so that they share decoder processes."""
     runner = asyncio.Runner()
     atexit.register(lambda: runner.close())
     return runner
@@ -44,7 +44,7 @@ def _runner() -> asyncio.Runner:
 @cache
 def _decoders(limits: Limits) -> Decoders:
     decoders = Decoders(limits.max_pixels, limits.decode_memory)
-    # Before the loop is closed, as what is registered later goes first.
+    # Runs before the loop is closed: atexit calls the function that was registered last first.
     atexit.register(lambda: _runner().run(decoders.close()))
     return decoders
 

@@ -1,3 +1,5 @@
+"""The blob store: files named by their SHA-256, and how it finds, counts and repairs damage."""
+
 import hashlib
 
 import pytest
@@ -6,7 +8,7 @@ from gramophone_server.blobs import BlobStore, DamagedBlobError
 from gramophone_server.files import atomic_file
 
 
-def test_what_is_put_is_got_by_its_hash(tmp_path):
+def test_put_returns_the_hash_by_which_get_finds_the_data(tmp_path):
     store = BlobStore(tmp_path)
     store.make()
     name = store.put(b"a picture")
@@ -17,7 +19,7 @@ def test_what_is_put_is_got_by_its_hash(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "gone"])
-def test_a_damaged_blob_is_not_given_out(tmp_path, damage):
+def test_getting_a_damaged_blob_is_an_error(tmp_path, damage):
     store = BlobStore(tmp_path)
     store.make()
     name = store.put(b"a picture")
@@ -34,13 +36,13 @@ def test_a_damaged_blob_is_not_given_out(tmp_path, damage):
 
 
 @pytest.mark.parametrize("name", ["", "../secret", "/etc/passwd", "a" * 63, "A" * 64, "a\0" * 32])
-def test_what_is_no_hash_never_reaches_the_file_system(tmp_path, name):
+def test_names_that_are_not_hashes_never_reach_the_file_system(tmp_path, name):
     (tmp_path / "secret").write_text("secret")
     with pytest.raises(DamagedBlobError):
         BlobStore(tmp_path / "blobs").get(name)
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -55,7 +57,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     assert path.read_bytes() == b"old"
 
 
-def test_forgetting(tmp_path):
+def test_delete_may_be_repeated(tmp_path):
     store = BlobStore(tmp_path)
     store.make()
     name = store.put(b"a picture")
@@ -66,7 +68,7 @@ def test_forgetting(tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """A store with a damaged blob, and its name and file."""
+    """(store with one damaged blob, name of the blob, its file)."""
     store = BlobStore(tmp_path)
     store.make()
     name = store.put(b"a picture")
@@ -96,7 +98,7 @@ def test_damage_is_counted_once_until_it_is_repaired(damaged):
     assert (store.damaged, store.repaired) == (2, 1)
 
 
-def test_adopting_repairs_too(damaged, tmp_path):
+def test_adopting_a_file_repairs_its_damaged_blob(damaged, tmp_path):
     store, name, path = damaged
     path.unlink()
     path.mkdir()
@@ -107,7 +109,7 @@ def test_adopting_repairs_too(damaged, tmp_path):
     assert (store.damaged, store.repaired) == (1, 1)
 
 
-def test_a_folder_in_place_of_a_blob_is_forgotten_like_one(damaged):
+def test_delete_removes_a_folder_in_place_of_a_blob(damaged):
     store, name, path = damaged
     path.unlink()
     (path / "within").mkdir(parents=True)
@@ -117,7 +119,7 @@ def test_a_folder_in_place_of_a_blob_is_forgotten_like_one(damaged):
     assert not path.exists()
 
 
-def test_a_folder_of_blobs_that_is_away_is_no_damage(damaged, tmp_path):
+def test_a_missing_folder_of_blobs_is_an_error_and_not_counted_as_damage(damaged, tmp_path):
     store, name, _ = damaged
     for path in tmp_path.iterdir():
         path.rename(tmp_path.parent / path.name)

@@ -1,4 +1,4 @@
-"""Files that are none are refused without being read."""
+"""Reading files: pipes, folders, sockets and devices are refused unread, and sizes are bounded."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ import pytest
 from gramophone_server.files import file_version, open_file, read_file, read_up_to
 
 
-def test_what_is_in_a_file(tmp_path):
+def test_read_file_returns_the_content_of_a_file_within_the_limit(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 100)
     assert read_file(path, 100) == b"x" * 100
     with pytest.raises(OSError, match="more than 99 bytes"):
         read_file(path, 99)
     with pytest.raises(FileNotFoundError):
-        read_file(tmp_path / "nobody", 100)
+        read_file(tmp_path / "missing", 100)
 
 
 def listening(path: Path) -> None:
@@ -36,13 +36,13 @@ def listening(path: Path) -> None:
         (lambda path: path.symlink_to(path), "symbolic links"),
     ],
 )
-def test_what_is_no_file(tmp_path, make: Callable[[Path], None], reason):
+def test_read_file_refuses_all_but_regular_files(tmp_path, make: Callable[[Path], None], reason):
     make(tmp_path / "odd")
     with pytest.raises(OSError, match=reason):
         read_file(tmp_path / "odd", 100)
 
 
-def test_a_file_that_grows(tmp_path):
+def test_a_file_that_grows_over_the_limit_is_an_error(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 10)
     with open_file(path, 100) as file, path.open("ab") as other:
@@ -54,7 +54,7 @@ def test_a_file_that_grows(tmp_path):
         assert caught.value.errno == errno.EFBIG
 
 
-def test_a_change_with_the_times_set_back_is_seen(tmp_path):
+def test_file_version_sees_a_change_whose_times_were_set_back(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"one")
     before, status = file_version(path), path.stat()

@@ -1,4 +1,4 @@
-"""Of all our code: nothing unpickles what came from elsewhere."""
+"""The project's code neither unpickles nor executes data that came from elsewhere."""
 
 import ast
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ FILES = sorted(
     path for part in ("sdk", "server", "export", "benchmarks", "examples") for path in (ROOT / part).rglob("*.py")
 )
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
-# The two ends of the pipe between our own processes: a socket pair without a name, which nobody else can reach.
-PIPE = {"scheduling", "worker"}
+# Folders of the two ends of the pipe between front and worker: an unnamed socket pair that nothing else can reach.
+PIPE_FOLDERS = {"scheduling", "worker"}
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -30,13 +30,13 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_safe_loaders(path):
+def test_code_uses_safe_loaders_only(path):
     tree = ast.parse(path.read_text())
     for module in imports(tree):
         assert module.split(".")[0] not in UNSAFE_MODULES
-        # What it sends and receives is pickled; Listener and Client would let others in.
+        # A Connection pickles its messages; Listener and Client would also let other programs connect.
         if module.startswith("multiprocessing.connection"):
-            assert module.endswith(".Connection") and path.parent.name in PIPE
+            assert module.endswith(".Connection") and path.parent.name in PIPE_FOLDERS
     for function, call in calls(tree):
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if function == "torch.load":

@@ -1,8 +1,8 @@
-"""A well-behaved client that works while a server is attacked, and what the attack costs it and the server.
+"""A well-behaved client that works while a server is attacked; measures what the attack costs client and server.
 
-The client is a process of its own, `python -m tests.faults.bystander ADDRESS TOKEN`, so that the attacker in the test's
-process does not slow it. It asks for its jobs, for the models and for the server's health about twenty times a second,
-and paints one small picture after the other.
+The client is a separate process, `python -m tests.faults.bystander ADDRESS TOKEN`, so that the attacker in the test's
+process does not slow it. It makes about twenty calls a second (its jobs, the models and the server's health), and
+paints one small picture after the other.
 """
 
 import asyncio
@@ -30,23 +30,23 @@ from gramophone.v1.model_service_pb2_grpc import ModelServiceStub
 from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
 from tests.harness import ServerProcess
 
-from .recovery import ALONE, request, undisturbed
+from .recovery import ONE_THREAD, request, undisturbed
 
-WATCHED = ("--metrics-port", "0", *ALONE)
-"""What a server needs that has a bystander."""
+WATCHED = ("--metrics-port", "0", *ONE_THREAD)
+"""Arguments of a server that a Bystander measures."""
 ITERATIONS = 60
 
 
 @dataclass
 class Report:
-    """What the attack cost.
+    """Measurements of the client and of the server.
 
     Attributes:
-        seconds: of each of the client's calls.
-        errors: codes of those that failed, and how many.
-        pictures: SHA-256 of the pictures that it got.
-        front, together: most bytes of the front, and of the front and its decoders; resident.
-        stall: longest stall of the front's event loop; seconds.
+        seconds: duration of each of the client's calls.
+        errors: number of the client's failed calls by status code.
+        pictures: SHA-256 of each picture that the client received.
+        front, together: peak resident bytes of the front, and of the front with its decoders.
+        stall: longest stall of the front's event loop in seconds.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -70,11 +70,11 @@ class Report:
 
 
 class Bystander:
-    """The client and the measurements, for the length of its `with` block; then `report` is there.
+    """Runs the client and the measurements during its `with` block; `report` holds them afterwards.
 
     Args:
-        server: one started with `WATCHED`.
-        token: of the client, where the server wants one.
+        server: a server that was started with the arguments `WATCHED`.
+        token: the client's token, if the server asks for one.
     """
 
     def __init__(self, server: ServerProcess, token: str = "") -> None:
@@ -89,7 +89,7 @@ class Bystander:
             command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._client.stdout is not None
-        # It has painted once, and the server is warm.
+        # The client prints this after its first picture: the server is warm.
         assert self._client.stdout.readline() == "ready\n"
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
@@ -98,7 +98,7 @@ class Bystander:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The client ends with the picture that it is at.
+        # The client finishes its current picture before it ends.
         output, _ = self._client.communicate(timeout=120)
         self._over.set()
         self._sampler.join()
@@ -109,14 +109,14 @@ class Bystander:
             self.report.stall = loop_stall(self._server)
 
     def check(self, *, errors: bool = False) -> None:
-        """Checks the bars that hold for every attack; with `errors`, calls of the client may have been refused."""
+        """Checks the limits that hold under every attack; with `errors`, calls of the client may have failed."""
         print(self.report)
         assert self.report.p99 < 1.0, self.report
         assert self.report.stall <= 0.2, self.report
         assert self.report.front <= 400e6, self.report
         assert self.report.together <= 1e9, self.report
         assert errors or not self.report.errors, self.report
-        assert set(self.report.pictures) == {_undisturbed()}
+        assert set(self.report.pictures) == {_expected_picture()}
 
     def _sample(self) -> None:
         front = psutil.Process(self._server.process.pid)
@@ -128,7 +128,7 @@ class Bystander:
 
 
 def decoders(server: ServerProcess) -> list[psutil.Process]:
-    """The decoder processes of a server that are alive."""
+    """Returns the decoder processes of a server that are alive."""
     found = []
     for child in psutil.Process(server.process.pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -138,7 +138,7 @@ def decoders(server: ServerProcess) -> list[psutil.Process]:
 
 
 def loop_stall(server: ServerProcess) -> float:
-    """The longest stall of the server's event loop in the last minute; seconds."""
+    """Returns the longest stall of the server's event loop in the last minute, in seconds."""
     found = re.search(r"http://127\.0\.0\.1:\d+/metrics", server.read_log())
     assert found, "the server has no --metrics-port"
     with urllib.request.urlopen(found[0], timeout=10) as answer:
@@ -149,10 +149,12 @@ def loop_stall(server: ServerProcess) -> float:
 
 
 def check_back_to_idle(server: ServerProcess, idle: int, seconds: float = 60) -> None:
-    """Checks that the front holds within 30 MB of what it held idle, before so many seconds are over."""
+    """Checks that the front's resident memory returns to at most `idle` bytes + 30 MB within `seconds`."""
     deadline = time.monotonic() + seconds
     while (held := _resident(psutil.Process(server.process.pid))) > idle + 30e6:
-        assert time.monotonic() < deadline, f"{held >> 20} MiB, idle it was {idle >> 20}"
+        assert time.monotonic() < deadline, (
+            f"the front still holds {held >> 20} MiB; it held {idle >> 20} MiB when idle"
+        )
         time.sleep(0.5)
 
 
@@ -163,14 +165,14 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
-_known: list[str] = []
+_undisturbed_picture: list[str] = []
 
 
-def _undisturbed() -> str:
-    """SHA-256 of the client's picture as a server in peace makes it."""
-    if not _known:
-        _known.append(_sha256(undisturbed([request(0, iterations=ITERATIONS)])[0]))
-    return _known[0]
+def _expected_picture() -> str:
+    """Returns the SHA-256 of the client's picture as a server makes it that is not attacked."""
+    if not _undisturbed_picture:
+        _undisturbed_picture.append(_sha256(undisturbed([request(0, iterations=ITERATIONS)])[0]))
+    return _undisturbed_picture[0]
 
 
 def _sha256(data: bytes) -> str:
@@ -210,7 +212,7 @@ async def _work(address: str, token: str) -> None:
             try:
                 async for response in stub.ReconstructStyle(request(0, iterations=ITERATIONS), metadata=metadata):
                     if first:
-                        # To be told that the job is accepted is a call; to wait for its end is not.
+                        # Only the time until the job is accepted counts as a call, not the time until its end.
                         report.seconds.append(time.perf_counter() - begun)
                     first = False
                     if response.event.state == job_pb2.JOB_STATE_SUCCEEDED:

@@ -1,7 +1,7 @@
-"""Calls of all methods of the contract, made up by hypothesis from the contract itself.
+"""Calls of all methods of the contract, which hypothesis generates from the contract itself.
 
-Most fields of most calls are sensible, or a call would rarely get beyond the first check; others are anything that the
-wire can carry.
+Most fields of most calls have sensible values, or a call would rarely pass the first check; other fields have any value
+that the wire format can carry.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ METHODS: list[MethodDescriptor] = [
 ]
 PICTURES = [png(16 * side, 32, seed=side) for side in (1, 2, 3)]
 UPLOADED = hashlib.sha256(PICTURES[0]).hexdigest()
-NO_PICTURES = [b"", b"GIF89a", png_header(60_000, 60_000), PICTURES[0][:100], bytes(1000)]
+NOT_PICTURES = [b"", b"GIF89a", png_header(60_000, 60_000), PICTURES[0][:100], bytes(1000)]
 STRINGS = ["", " ", "\0", "'; --", "../..", "%s{}", "ü" * 3000, "conv1_1\n", "\U0010ffff", "x" * 20_000]
 NUMBERS = [0.0, -0.0, -1.0, 1e308, 5e-324, 1e-30, 1e30, math.nan, math.inf, -math.inf]
 INTEGERS = [0, 1, -1, 7, 16, 255, 2**31 - 1, -(2**31)]
 LONG_INTEGERS = [*INTEGERS, 2**63 - 1, -(2**63), 253402300800]
 
 F = FieldDescriptor
-# Of the fields for which anything of their type will not do.
+# Values that the server accepts, by field name, for fields that do not accept every value of their type.
 SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "size": st.integers(16, 48),
     "iterations": st.integers(1, 3),
@@ -61,18 +61,18 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
 
 @dataclass(frozen=True)
 class Call:
-    """A method and what it is sent: one request, or of a stream several."""
+    """A method and its requests: one, or any number for a client stream."""
 
     method: MethodDescriptor
     requests: list[Message]
 
 
 def calls(job_ids: Callable[[], list[str]]) -> st.SearchStrategy[Call]:
-    """Calls, of which those about a job ask for one of `job_ids()`, mostly."""
+    """Returns a strategy for calls; most calls that name a job name one of `job_ids()`."""
 
     @st.composite
     def one(draw: st.DrawFn) -> Call:
-        # Those that paint come twice as often, since most of the contract is theirs.
+        # The methods that paint are drawn twice as often, because most of the contract is about them.
         painting = style_transfer_service_pb2.DESCRIPTOR.services_by_name["StyleTransferService"].methods
         method = draw(st.sampled_from([*painting, *METHODS]))
         builder = _Builder(draw, job_ids(), oddity=draw(st.sampled_from([0, 0, 1, 3])))
@@ -83,7 +83,7 @@ def calls(job_ids: Callable[[], list[str]]) -> st.SearchStrategy[Call]:
 
 
 class _Builder:
-    """Fills messages in; in 16 scalar fields about `oddity` are anything."""
+    """Builds messages; about `oddity` of 16 scalar fields get any value of their type."""
 
     def __init__(self, draw: st.DrawFn, job_ids: list[str], oddity: int) -> None:
         self._draw = draw
@@ -95,7 +95,7 @@ class _Builder:
         if descriptor is options_pb2.InputImage.DESCRIPTOR:
             self._fill_image(made)
             return made
-        # All of a message's choices are drawn at once: one draw a field would be most of the test's time.
+        # One draw decides which fields of a message are set: a draw per field would take most of the test's time.
         chosen = self._draw(st.integers(0, 2**63 - 1))
         for number, field in enumerate(descriptor.fields):
             if self._needed(field) or (chosen >> number % 60) & 3 == 3:
@@ -103,7 +103,7 @@ class _Builder:
         return made
 
     def _needed(self, field: FieldDescriptor) -> bool:
-        """Whether a request without it is no more than a mistake; now and then it is left out all the same."""
+        """Whether to set the field in any case: a request without it is refused. An odd message leaves it out."""
         if field.name in ("styles", "content", "image", "job_id", "options", "size", "iterations", "layer"):
             return not self._odd()
         return False
@@ -151,7 +151,7 @@ class _Builder:
             case F.TYPE_BOOL:
                 return st.booleans()
             case F.TYPE_BYTES:
-                return st.one_of(st.sampled_from([*PICTURES, *NO_PICTURES]), st.binary(max_size=200))
+                return st.one_of(st.sampled_from([*PICTURES, *NOT_PICTURES]), st.binary(max_size=200))
             case F.TYPE_STRING:
                 return st.one_of(st.sampled_from([*STRINGS, UPLOADED]), st.text(max_size=20))
         raise AssertionError(f"no strategy for {field.full_name}")
@@ -159,7 +159,7 @@ class _Builder:
     def _fill_image(self, image: Message) -> None:
         assert isinstance(image, options_pb2.InputImage)
         if self._odd() and self._draw(st.booleans()):
-            image.data = self._draw(st.one_of(st.sampled_from(NO_PICTURES), st.binary(max_size=200)))
+            image.data = self._draw(st.one_of(st.sampled_from(NOT_PICTURES), st.binary(max_size=200)))
         elif self._odd():
             image.sha256 = self._draw(st.sampled_from(["", UPLOADED, "0" * 64, *STRINGS]))
         elif self._draw(st.integers(0, 4)) == 0:

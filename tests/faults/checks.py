@@ -1,4 +1,4 @@
-"""What every answer has to be, whatever was asked; and that a server is none the worse."""
+"""Checks of every response, whatever the request was, and of a server after a test."""
 
 import re
 from collections.abc import Collection
@@ -17,21 +17,23 @@ from tests.harness import ServerProcess, run, style_request
 
 M = TypeVar("M", bound=Message)
 Code = grpc.StatusCode
-# What the contract says a call may end with while its server is up.
+# Status codes with which a call may end while its server runs, according to the contract.
 DOCUMENTED = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED, Code.FAILED_PRECONDITION}
-# And a job: OUT_OF_RANGE is a loss that is no number.
+# Status codes with which a job may fail: OUT_OF_RANGE means that its loss is not finite.
 OF_A_JOB = {code_pb2.OUT_OF_RANGE, code_pb2.RESOURCE_EXHAUSTED, code_pb2.FAILED_PRECONDITION}
 
 
 def check_error(error: grpc.RpcError, request: Message, expected: Collection[Code] = DOCUMENTED) -> Code:
-    """Checks that an error is one of those expected, with its details; returns its code."""
+    """Checks that an error has an expected code and the details of that code; returns the code."""
     call = cast(grpc.Call, error)
     assert call.code() in expected, error
     if call.code() == Code.INVALID_ARGUMENT:
         found = detail_of(error, error_details_pb2.BadRequest())
         assert found.field_violations, error
         for violation in found.field_violations:
-            assert exists(violation.field, asked_of(request)), f"{violation.field} of {request.DESCRIPTOR.name}"
+            assert exists(violation.field, message_of_fields(request)), (
+                f"{violation.field} of {request.DESCRIPTOR.name}"
+            )
             assert violation.description
     if call.code() == Code.RESOURCE_EXHAUSTED:
         assert detail_of(error, error_details_pb2.RetryInfo()).retry_delay.seconds >= 1
@@ -39,22 +41,22 @@ def check_error(error: grpc.RpcError, request: Message, expected: Collection[Cod
 
 
 def detail_of(error: grpc.RpcError, kind: M) -> M:
-    """The detail of that kind, which the error has."""
+    """Fills `kind` from the error's details, which must contain a message of that type, and returns it."""
     metadata = dict(cast(grpc.Call, error).trailing_metadata() or ())
     status = status_pb2.Status.FromString(cast(bytes, metadata["grpc-status-details-bin"]))
     assert any(detail.Unpack(kind) for detail in status.details), error
     return kind
 
 
-def asked_of(request: Message) -> Descriptor:
-    """Whose fields an error names: an estimate's are those of the job it is of."""
+def message_of_fields(request: Message) -> Descriptor:
+    """Returns the message whose fields an error names: for an estimate, the request of the job."""
     if isinstance(request, pb.EstimateJobRequest) and (job := request.WhichOneof("job")):
         return cast(Descriptor, getattr(request, job).DESCRIPTOR)
     return cast(Descriptor, request.DESCRIPTOR)
 
 
 def exists(path: str, descriptor: Descriptor) -> bool:
-    """Whether a message has a field of that path, such as styles[0].image.data; a oneof counts."""
+    """Whether a message has a field (or a oneof) at a path such as styles[0].image.data."""
     here: Descriptor | None = descriptor
     for part in path.split("."):
         match = re.fullmatch(r"(\w+)(\[\d+\])?", part)
@@ -71,7 +73,7 @@ def exists(path: str, descriptor: Descriptor) -> bool:
 
 
 def check_end(event: job_pb2.JobEvent) -> None:
-    """Checks that a job ended well, or with a reason that a client can do something about."""
+    """Checks that a job succeeded, was cancelled, or failed with a code in OF_A_JOB and a message."""
     if event.state == job_pb2.JOB_STATE_FAILED:
         assert event.error.code in OF_A_JOB, event
         assert event.error.message
@@ -80,7 +82,7 @@ def check_end(event: job_pb2.JobEvent) -> None:
 
 
 def check_unharmed(server: ServerProcess, workers: list[psutil.Process]) -> None:
-    """Checks that the server serves and paints, with the same workers, and has nothing unforeseen in its log."""
+    """Checks that the server is healthy, paints with the same workers, and logged no traceback."""
     health = health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert run(server, style_request()).iterations == 4
@@ -90,5 +92,5 @@ def check_unharmed(server: ServerProcess, workers: list[psutil.Process]) -> None
 
 
 def resident(server: ServerProcess) -> int:
-    """Bytes of memory that the front process holds."""
+    """Returns the resident memory of the front process in bytes."""
     return psutil.Process(server.process.pid).memory_info().rss

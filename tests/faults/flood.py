@@ -1,6 +1,6 @@
-"""A client that submits far more than a server lets wait: `python -m tests.faults.flood ADDRESS COUNT AT_ONCE`.
+"""A client that submits far more jobs than a server queues: `python -m tests.faults.flood ADDRESS COUNT AT_ONCE`.
 
-In a process of its own, so that it neither slows what it measures nor dies with it. Writes one JSON line.
+It runs in a separate process, so that it does not slow down the test that measures. It prints one line of JSON.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from tests.harness import style_request
 
 @dataclass
 class Flood:
-    """What became of the submissions.
+    """Outcomes of the submissions.
 
     Attributes:
-        job_ids: of those accepted, in order of their answers.
-        refused: how many got each code.
-        seconds: until each refusal, in the order of the answers.
+        job_ids: ids of the accepted jobs, in the order of the responses.
+        refused: number of refused submissions by status code.
+        seconds: duration of each refused submission, in the order of the responses.
     """
 
     job_ids: list[str] = field(default_factory=list)
@@ -35,12 +35,12 @@ class Flood:
     seconds: list[float] = field(default_factory=list)
 
     def percentile(self, share: float) -> float:
-        """Seconds within which that share of the refusals came."""
+        """Returns the seconds within which the given share (0 to 1) of the refusals came."""
         return sorted(self.seconds)[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
 
 def flood(address: str, count: int, at_once: int) -> Flood:
-    """Has a process of its own submit so many jobs, that many of them at once."""
+    """Submits `count` jobs from a separate process, at most `at_once` at a time."""
     command = [sys.executable, "-m", "tests.faults.flood", address, str(count), str(at_once)]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
@@ -48,17 +48,17 @@ def flood(address: str, count: int, at_once: int) -> Flood:
 
 
 async def submit_all(address: str, count: int, at_once: int) -> Flood:
-    """Submits so many jobs, each by a call of its own, and does not stay for those that are accepted."""
+    """Submits `count` jobs, one per call, and closes the stream of each accepted job after its first event."""
     found = Flood()
     request = style_request()
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
-    turns = asyncio.Semaphore(at_once)
+    slots = asyncio.Semaphore(at_once)
 
     async with grpc.aio.insecure_channel(address) as channel:
         stub = StyleTransferServiceStub(channel)
 
         async def one() -> None:
-            async with turns:
+            async with slots:
                 begun = time.perf_counter()
                 call = stub.ReconstructStyle(request, timeout=60)
                 try:

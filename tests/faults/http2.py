@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, for clients that begin what they do not end."""
+"""Writes HTTP/2 frames directly, for clients that begin calls and do not finish them."""
 
 import socket
 import struct
@@ -10,7 +10,7 @@ _END_HEADERS = 4
 
 
 class Connection:
-    """A connection that has made itself known, and then sends what it is told to.
+    """A connection that has sent the HTTP/2 preface and settings.
 
     Args:
         address: host:port of the server.
@@ -32,7 +32,7 @@ class Connection:
         self._socket.close()
 
     def begin(self, method: str, claimed: int, sent: bytes = b"", *, encoding: str = "identity") -> None:
-        """Begins a call whose message claims so many bytes and of which only some are sent."""
+        """Begins a call whose message claims to have `claimed` bytes, and sends only `sent` of it."""
         self._streams += 1
         stream = 2 * self._streams - 1
         headers = {
@@ -52,4 +52,4 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def _text(text: str) -> bytes:
     data = text.encode()
-    return bytes([len(data)]) + data  # Of up to 126 bytes, not compressed.
+    return bytes([len(data)]) + data  # HPACK literal of up to 126 bytes, without Huffman coding.

@@ -1,4 +1,4 @@
-"""Picture files of every format and mode, and what becomes of such files: flipped, cut off, stretched."""
+"""Picture files of every format and mode, and mutations of them: flipped bits, missing or repeated parts, bombs."""
 
 import io
 import random
@@ -21,7 +21,7 @@ MODES = {
 
 
 def originals() -> dict[str, bytes]:
-    """A good file of each format and mode, small enough that a flipped bit is likely to matter."""
+    """Returns a valid file of each format and mode, so small that a flipped bit probably has an effect."""
     files: dict[str, bytes] = {}
     with Image.open(io.BytesIO(png(24, 20))) as opened:
         base = opened.convert("RGB")
@@ -41,7 +41,7 @@ def originals() -> dict[str, bytes]:
 
 
 def mutated(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """So many files with a name that tells what they were made of, the same for the same seed."""
+    """Yields `count` pairs of (name, file); the name tells the original and the mutation. Repeatable for a seed."""
     chance = random.Random(seed)
     files = list(originals().items())
     changes = [_flip, _flip, _cut, _splice, _stretch, _claim, _repeat]
@@ -66,33 +66,33 @@ def _as(base: Image.Image, mode: str) -> Image.Image:
 
 
 def _flip(data: bytearray, chance: random.Random) -> bytes:
-    """Some bits are the other way round; half of them in the header, where most decisions are made."""
+    """Flips some bits; half of the time in the first 64 bytes, where most fields are that a decoder checks."""
     for _ in range(chance.choice([1, 1, 2, 8, 64])):
         data[chance.randrange(min(len(data), chance.choice([64, len(data)])))] ^= 1 << chance.randrange(8)
     return bytes(data)
 
 
 def _cut(data: bytearray, chance: random.Random) -> bytes:
-    """The end is missing."""
+    """Cuts off the end."""
     return bytes(data[: chance.randrange(len(data))])
 
 
 def _splice(data: bytearray, chance: random.Random) -> bytes:
-    """A part is missing, and noise stands in its place."""
+    """Replaces a part by random bytes."""
     begin = chance.randrange(len(data))
     data[begin : begin + chance.randrange(1, 64)] = chance.randbytes(chance.randrange(64))
     return bytes(data)
 
 
 def _stretch(data: bytearray, chance: random.Random) -> bytes:
-    """A part comes many times, such as a chunk, a frame or a tag."""
+    """Repeats a part, such as a chunk, a frame or a tag."""
     begin = chance.randrange(len(data))
     end = chance.randrange(begin, len(data)) + 1
     return bytes(data[:end] + data[begin:end] * chance.choice([1, 10, 200]) + data[end:])
 
 
 def _claim(data: bytearray, chance: random.Random) -> bytes:
-    """A number somewhere in the header, such as a length, a size or an offset, is another."""
+    """Overwrites four bytes in the header, where a length, a size or an offset may be."""
     at = chance.randrange(8, min(len(data) - 4, 120))
     value = chance.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, 65_535, len(data)])
     data[at : at + 4] = struct.pack(chance.choice("<>") + "I", value)
@@ -100,13 +100,13 @@ def _claim(data: bytearray, chance: random.Random) -> bytes:
 
 
 def _repeat(data: bytearray, chance: random.Random) -> bytes:
-    """Two files in one, the second perhaps cut off."""
+    """Appends the beginning of the file to the file."""
     return bytes(data + data[: chance.randrange(len(data))])
 
 
 def _bombs() -> list[tuple[str, bytes]]:
-    """Small files of pictures that are very large, by their header or truly."""
-    vast = Image.new("L", (4000, 4000))
+    """Returns small files of very large pictures: some only claim the size, some have all pixels."""
+    huge = Image.new("L", (4000, 4000))
     bmp = bytearray(encode(Image.new("RGB", (4, 4)), "BMP"))
     bmp[18:26] = struct.pack("<ii", 50_000, 50_000)
     gif = bytearray(encode(Image.new("P", (4, 4)), "GIF"))
@@ -116,9 +116,9 @@ def _bombs() -> list[tuple[str, bytes]]:
         ("PNG line", png_header(2**31 - 1, 1)),
         ("BMP bomb", bytes(bmp)),
         ("GIF bomb", bytes(gif)),
-        ("PNG bomb", encode(vast, "PNG")),
-        ("WebP bomb", encode(vast, "WEBP", lossless=True)),
-        ("TIFF bomb", encode(vast, "TIFF", compression="tiff_deflate")),
-        ("GIF of many colors", encode(vast, "GIF")),
-        ("JPEG bomb", encode(vast, "JPEG")),
+        ("PNG bomb", encode(huge, "PNG")),
+        ("WebP bomb", encode(huge, "WEBP", lossless=True)),
+        ("TIFF bomb", encode(huge, "TIFF", compression="tiff_deflate")),
+        ("GIF of many colors", encode(huge, "GIF")),
+        ("JPEG bomb", encode(huge, "JPEG")),
     ]

@@ -1,4 +1,4 @@
-"""Ways in which a server's storage can be away for some time: each really so, and ended when its `with` block ends."""
+"""Real outages of a server's storage, each for the length of its `with` block."""
 
 import contextlib
 import os
@@ -20,8 +20,7 @@ Outage = Callable[[], AbstractContextManager[None]]
 
 @contextlib.contextmanager
 def lock_held(database: Path) -> Iterator[None]:
-    """Another process's transaction that writes to the SQLite database, and does not end."""
-    # In this process it would be another connection's lock: the same to SQLite.
+    """Holds a write transaction open on the SQLite database, as another process might."""
     connection = sqlite3.connect(database, isolation_level=None, timeout=20)
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -33,7 +32,7 @@ def lock_held(database: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def moved_away(folder: Path) -> Iterator[None]:
-    """A folder that has another name for some time."""
+    """Renames a folder."""
     elsewhere = folder.with_name(folder.name + "-elsewhere")
     folder.rename(elsewhere)
     try:
@@ -44,7 +43,7 @@ def moved_away(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced_by_a_file(folder: Path) -> Iterator[None]:
-    """A file where a folder was."""
+    """Puts a file in place of a folder."""
     with moved_away(folder):
         folder.write_text("a file")
         try:
@@ -55,7 +54,7 @@ def replaced_by_a_file(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced_by_an_empty_folder(folder: Path) -> Iterator[None]:
-    """An empty folder where a full one was, as below a mount that is away; nothing must be written to it."""
+    """Puts an empty folder in place of a folder, as under a lost mount; checks that nothing is written to it."""
     with moved_away(folder):
         folder.mkdir()
         try:
@@ -63,12 +62,12 @@ def replaced_by_an_empty_folder(folder: Path) -> Iterator[None]:
         finally:
             left = list(folder.iterdir())
             shutil.rmtree(folder)
-            assert not left, "the server has written to a folder that is not its own"
+            assert not left, "the server has written to the empty folder in place of its own"
 
 
 @contextlib.contextmanager
 def unmounted(folder: Path) -> Iterator[None]:
-    """A mount that is taken away though its files are in use, and comes back; an empty folder is below it."""
+    """Unmounts a folder whose files are in use (lazily) and mounts it again; an empty folder is under the mount."""
     kept = folder.with_name(folder.name + "-kept")
     kept.mkdir()
     _mount("--bind", folder, kept)
@@ -80,12 +79,12 @@ def unmounted(folder: Path) -> Iterator[None]:
         _mount("--bind", kept, folder)
         subprocess.run(["umount", "-l", str(kept)], check=True)
         kept.rmdir()
-        assert not left, "the server has written to the folder below the mount"
+        assert not left, "the server has written to the folder under the mount"
 
 
 @contextlib.contextmanager
 def full(folder: Path) -> Iterator[None]:
-    """A file system without a free byte."""
+    """Fills the folder's file system to the last byte."""
     filler = fill(folder)
     try:
         yield
@@ -95,7 +94,7 @@ def full(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped(postgres: Postgres, mode: str) -> Iterator[None]:
-    """A PostgreSQL server that is shut down, or (mode "immediate") crashes, and is started again."""
+    """Shuts a PostgreSQL server down, or lets it crash (mode "immediate"), and starts it again."""
     postgres.stop(mode)
     try:
         yield
@@ -105,7 +104,7 @@ def stopped(postgres: Postgres, mode: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(postgres: Postgres) -> Iterator[None]:
-    """A PostgreSQL server that takes everything and answers nothing, as behind a broken network."""
+    """Suspends a PostgreSQL server: connections stay open without an answer, as over a broken network."""
     postgres.freeze()
     try:
         yield
@@ -115,7 +114,7 @@ def frozen(postgres: Postgres) -> Iterator[None]:
 
 @contextlib.contextmanager
 def read_only(postgres: Postgres) -> Iterator[None]:
-    """A PostgreSQL server that takes no writes, as one that others have put behind another."""
+    """Lets a PostgreSQL server refuse writes, like a standby."""
     postgres.execute("ALTER SYSTEM SET default_transaction_read_only = on")
     postgres.execute("SELECT pg_reload_conf()")
     try:
@@ -127,7 +126,7 @@ def read_only(postgres: Postgres) -> Iterator[None]:
 
 @contextlib.contextmanager
 def table_locked(postgres: Postgres) -> Iterator[None]:
-    """A table that somebody works on."""
+    """Locks the table of jobs for every other connection."""
     import psycopg
 
     with psycopg.connect(postgres.url.replace("+psycopg", "")) as connection:
@@ -137,7 +136,7 @@ def table_locked(postgres: Postgres) -> Iterator[None]:
 
 @contextlib.contextmanager
 def connections_killed(postgres: Postgres) -> Iterator[None]:
-    """All connections that there are end, a few times in a row; new ones are taken."""
+    """Terminates all connections to PostgreSQL, five times; it accepts new ones."""
     for _ in range(5):
         postgres.kill_connections()
         time.sleep(0.1)
@@ -145,7 +144,7 @@ def connections_killed(postgres: Postgres) -> Iterator[None]:
 
 
 def fill(folder: Path) -> Path:
-    """Takes all the room there is; the file that does."""
+    """Writes a file until the file system is full, and returns its path."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -155,7 +154,7 @@ def fill(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str = "8m") -> Iterator[Path]:
-    """A file system of its own in memory; skips the test where there can be none."""
+    """Mounts a file system in memory; skips the test where that is not possible."""
     folder.mkdir()
     try:
         _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)

@@ -1,4 +1,4 @@
-"""Jobs to interrupt, and what an undisturbed run makes of them."""
+"""Jobs that tests interrupt, and the pictures of the same jobs without an interruption."""
 
 import random
 import threading
@@ -11,14 +11,14 @@ from gramophone.v1 import job_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.harness import ServerProcess, events, style_request
 
-# One thread rounds the same however busy the machine is, and small jobs are no faster with more.
-ALONE = ("--threads", "1")
-# Checkpoints so close that most interruptions find one.
-OFTEN = (*ALONE, "--checkpoint-every", "0.05")
+# With one thread, rounding does not depend on how busy the machine is; small jobs are no faster with more.
+ONE_THREAD = ("--threads", "1")
+# Checkpoints so frequent that there is one at most interruptions.
+FREQUENT_CHECKPOINTS = (*ONE_THREAD, "--checkpoint-every", "0.05")
 
 
 def request(seed: int, iterations: int = 300, **fields: Any) -> pb.ReconstructStyleRequest:
-    """A job of some seconds that outlives its stream."""
+    """Returns the request of a job of some seconds that continues without its stream."""
     preview = options_pb2.PreviewOptions(every=0)
     made = style_request(seed=seed, size=32, iterations=iterations, report_every=5, preview=preview, **fields)
     made.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
@@ -26,27 +26,27 @@ def request(seed: int, iterations: int = 300, **fields: Any) -> pb.ReconstructSt
 
 
 def undisturbed(requests: list[pb.ReconstructStyleRequest]) -> list[bytes]:
-    """The pictures of the requests' jobs, each run in peace."""
-    with ServerProcess(*ALONE) as server:
+    """Returns the pictures of the requests' jobs, each run without an interruption."""
+    with ServerProcess(*ONE_THREAD) as server:
         return [picture(server, one) for one in requests]
 
 
 def picture(server: ServerProcess, one: pb.ReconstructStyleRequest) -> bytes:
-    """The picture of a job that must succeed."""
+    """Runs a job, which must succeed, and returns its picture."""
     last = list(events(server.style.ReconstructStyle(one)))[-1]
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last.error
     return last.result.image.data
 
 
 def in_background(act: Callable[[], None]) -> threading.Thread:
-    """Runs something beside the test."""
+    """Runs a function in a thread beside the test."""
     thread = threading.Thread(target=act, daemon=True)
     thread.start()
     return thread
 
 
 def at_random_moments(times: int, act: Callable[[], bool], *, seed: int, most: float) -> int:
-    """Does something so many times, at moments up to `most` seconds apart, until it says that it cannot; how often."""
+    """Calls `act` up to `times` times, 0.05 to `most` s apart, until it returns False; returns the number of calls."""
     rng = random.Random(seed)
     for done in range(times):
         time.sleep(rng.uniform(0.05, most))
@@ -56,5 +56,5 @@ def at_random_moments(times: int, act: Callable[[], bool], *, seed: int, most: f
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a data folder."""
+    """Returns the checkpoint files in a data folder."""
     return list((folder / "checkpoints").glob("*.pt"))

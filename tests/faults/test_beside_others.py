@@ -1,4 +1,4 @@
-"""A client that sends what it can, takes what it gets and damages what is its own: another one feels none of it."""
+"""One client attacks the server or damages its own files and records; another client does not notice."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def odd_calls(calls: Calls, as_alice: Metadata, data: Path) -> None:
-    """Row 13: texts and numbers that a database does not take."""
+    """Sends strings and numbers that a database does not accept."""
     for call, request in (
         (calls.jobs.GetJob, job_service_pb2.GetJobRequest(job_id="\0")),
         (calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_token="\0", owner="\0", model="\0")),
@@ -40,7 +40,7 @@ def odd_calls(calls: Calls, as_alice: Metadata, data: Path) -> None:
 
 
 def uploads(calls: Calls, as_alice: Metadata, data: Path) -> None:
-    """Row 5: more than the server keeps."""
+    """Uploads more than the server keeps."""
     for _ in range(4):
         file = os.urandom(2_000_000)
         name = hashlib.sha256(file).hexdigest()
@@ -51,7 +51,7 @@ def uploads(calls: Calls, as_alice: Metadata, data: Path) -> None:
 
 
 def damaged_files(calls: Calls, as_alice: Metadata, data: Path) -> None:
-    """Row 11: a bit is flipped in a picture that is used again and sent again."""
+    """Damages a stored upload, then uses it in a job and uploads it again."""
     file = png(64, 64, seed=int(time.time()))
     name = hashlib.sha256(file).hexdigest()
     pieces = [job_service_pb2.UploadImageRequest(sha256=name), job_service_pb2.UploadImageRequest(data=file)]
@@ -66,7 +66,7 @@ def damaged_files(calls: Calls, as_alice: Metadata, data: Path) -> None:
 
 
 def damaged_rows(calls: Calls, as_alice: Metadata, data: Path) -> None:
-    """Row 10: records of ended jobs that cannot be read."""
+    """Makes the records of ended jobs unreadable."""
     with contextlib.suppress(grpc.RpcError):
         list(calls.style.ReconstructStyle(style_request(), metadata=as_alice, timeout=20))
     with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(
@@ -77,7 +77,7 @@ def damaged_rows(calls: Calls, as_alice: Metadata, data: Path) -> None:
 
 
 def second_servers(calls: Calls, as_alice: Metadata, data: Path) -> None:
-    """Rows 4 and 14: servers of the same folder, and with devices that there are not."""
+    """Starts servers on the same data folder, and with a device that does not exist."""
     for more in (["--data", str(data)], ["--device", "foo"]):
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", *more]
         assert subprocess.run(command, capture_output=True, timeout=60).returncode != 0
@@ -96,7 +96,7 @@ def server(tokens: tuple[Path, str, str], tmp_path: Path) -> Iterator[ServerProc
 
 
 @pytest.mark.parametrize("attack", [odd_calls, uploads, damaged_files, damaged_rows, second_servers])
-def test_another_client_feels_nothing(server, tokens, tmp_path, attack, long):
+def test_another_client_is_not_disturbed(server, tokens, tmp_path, attack, long):
     _, alice, bob = tokens
     over, failures = threading.Event(), []
 

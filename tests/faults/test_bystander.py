@@ -1,4 +1,4 @@
-"""That the bystander sees what it is there to see: nothing in peace, and a front that is held up."""
+"""The Bystander passes on a server without an attack, and measures a front that is suspended."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from .bystander import WATCHED, Bystander
 
 
 @pytest.mark.slow
-def test_in_peace_all_bars_hold():
+def test_all_limits_hold_without_an_attack():
     with ServerProcess(*WATCHED) as server:
         with Bystander(server) as client:
             time.sleep(2)
@@ -21,7 +21,7 @@ def test_in_peace_all_bars_hold():
 
 
 @pytest.mark.slow
-def test_a_front_that_stands_still_is_seen():
+def test_a_suspended_front_is_measured():
     with ServerProcess(*WATCHED) as server:
         with Bystander(server) as client:
             time.sleep(0.5)

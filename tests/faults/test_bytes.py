@@ -1,4 +1,4 @@
-"""Messages that are large, grow when they are parsed, or never end, while somebody else works."""
+"""Messages that are large, grow when they are parsed, or never end, while another client works."""
 
 import contextlib
 import hashlib
@@ -35,7 +35,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def attacked(server: ServerProcess, attack: Attack, seconds: float, threads: int = 4) -> Bystander:
-    """What somebody else sees of a server that is attacked by so many threads for so long."""
+    """Attacks a server from `threads` threads for `seconds` beside a Bystander; checks the Bystander and the server."""
     over, failures = threading.Event(), []
 
     def work() -> None:
@@ -47,13 +47,13 @@ def attacked(server: ServerProcess, attack: Attack, seconds: float, threads: int
                 return
 
     idle, workers = psutil.Process(server.process.pid).memory_info().rss, server.workers()
-    there = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
+    attackers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
     with Bystander(server) as client:
-        for thread in there:
+        for thread in attackers:
             thread.start()
         time.sleep(seconds)
         over.set()
-        for thread in there:
+        for thread in attackers:
             thread.join(30)
     assert not failures
     client.check()
@@ -63,14 +63,14 @@ def attacked(server: ServerProcess, attack: Attack, seconds: float, threads: int
 
 
 def code_of(call: Callable[[], object]) -> grpc.StatusCode:
-    """The code of a call that fails."""
+    """Returns the status code of a call, which must fail."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value.code()
 
 
 def field(number: int, content: bytes = b"") -> bytes:
-    """A field of a message, as it travels."""
+    """Returns a length-delimited field in protobuf's wire format."""
     size, made = len(content), bytearray([number << 3 | 2])
     while size > 127:
         made.append(size & 127 | 128)
@@ -91,8 +91,8 @@ REPEATED: dict[str, tuple[str, bytes]] = {
 }  # fmt: skip
 
 
-def test_no_field_comes_more_often_than_the_contract_says(server: ServerProcess) -> None:
-    """In the raw, as a client of another language may send it; by gzip, a few kilobytes of each."""
+def test_fields_repeated_more_often_than_the_contract_allows_are_refused(server: ServerProcess) -> None:
+    """The messages are written byte by byte, as any client may send them; with gzip, each takes a few kilobytes."""
     answers: dict[str, set[str]] = {name: set() for name in REPEATED}
 
     def attack(address: str, over: threading.Event) -> None:
@@ -118,8 +118,8 @@ def test_no_field_comes_more_often_than_the_contract_says(server: ServerProcess)
         assert caught.value.details() == "style_layers: has more than 256 values; it takes 1 to 256"
 
 
-def test_a_message_that_grows_is_refused_by_its_size(server: ServerProcess) -> None:
-    """27 KB of gzip that hold 28 MB of styles."""
+def test_a_message_that_grows_by_decompression_is_refused_by_its_size(server: ServerProcess) -> None:
+    """27 KB of gzip contain 28 MB of styles."""
 
     def attack(address: str, over: threading.Event) -> None:
         with Calls(address) as calls:
@@ -131,8 +131,8 @@ def test_a_message_that_grows_is_refused_by_its_size(server: ServerProcess) -> N
     attacked(server, attack, 4, threads=2)
 
 
-def test_messages_that_do_not_end(server: ServerProcess) -> None:
-    """By hundreds over some connections; each claims as much as may come, and sends a little or a windowful."""
+def test_unfinished_messages_do_not_disturb_another_client(server: ServerProcess) -> None:
+    """Hundreds over a few connections; each claims the largest size and sends 100 or 60,000 bytes."""
 
     def attack(address: str, over: threading.Event) -> None:
         with contextlib.suppress(OSError), Connection(address) as connection:
@@ -145,8 +145,8 @@ def test_messages_that_do_not_end(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("sent", [0, 60_000])
-def test_very_many_calls_of_which_nothing_comes(server: ServerProcess, sent: int) -> None:
-    """Hundreds on each of some connections, reflection among them."""
+def test_many_calls_without_a_complete_request_do_not_disturb_another_client(server: ServerProcess, sent: int) -> None:
+    """Hundreds on each of a few connections, also of reflection."""
     methods = (HEALTH, "/gramophone.v1.JobService/GetJob", REFLECTION, PAINT)
 
     def attack(address: str, over: threading.Event) -> None:
@@ -158,7 +158,7 @@ def test_very_many_calls_of_which_nothing_comes(server: ServerProcess, sent: int
     attacked(server, attack, 5, threads=8)
 
 
-def test_messages_that_claim_too_much_are_refused_at_once(server: ServerProcess) -> None:
+def test_messages_that_claim_too_large_a_size_do_not_disturb_another_client(server: ServerProcess) -> None:
     def attack(address: str, over: threading.Event) -> None:
         with contextlib.suppress(OSError), Connection(address) as connection:
             for _ in range(100):
@@ -168,8 +168,8 @@ def test_messages_that_claim_too_much_are_refused_at_once(server: ServerProcess)
     attacked(server, attack, 3)
 
 
-def test_uploads_that_never_end(server: ServerProcess) -> None:
-    """120 MiB each, of which most comes at once and the rest never."""
+def test_unfinished_uploads_are_closed_and_do_not_disturb_another_client(server: ServerProcess) -> None:
+    """Each sends 60 MiB at once and then nothing more."""
     seed = [0]
 
     def attack(address: str, over: threading.Event) -> None:
@@ -186,11 +186,11 @@ def test_uploads_that_never_end(server: ServerProcess) -> None:
             calls.jobs.UploadImage(pieces(), timeout=4)
 
     attacked(server, attack, 6, threads=8)
-    folder = psutil.Process(server.process.pid)
-    wait_until(lambda: not [f for f in folder.open_files() if "staging" in f.path], "the files of uploads to be closed")
+    front = psutil.Process(server.process.pid)
+    wait_until(lambda: not [f for f in front.open_files() if "staging" in f.path], "the files of uploads to be closed")
 
 
-def test_an_upload_gets_a_place_although_all_are_taken(server: ServerProcess) -> None:
+def test_an_upload_gets_a_slot_although_stalled_uploads_hold_all(server: ServerProcess) -> None:
     over = threading.Event()
 
     def stall(number: int) -> None:
@@ -218,8 +218,8 @@ def test_an_upload_gets_a_place_although_all_are_taken(server: ServerProcess) ->
         thread.join(10)
 
 
-def test_what_is_read_before_anybody_is_known(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """Nothing of a call without a token, and little of a health check."""
+def test_unauthenticated_clients_make_the_server_read_little(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """The request of a call without a token is not read, and a health check may only be small."""
     tokens = tmp_path / "tokens.json"
     from gramophone_server.security.tokens import add_token
 
@@ -247,8 +247,8 @@ def test_what_is_read_before_anybody_is_known(tmp_path) -> None:  # type: ignore
         client.check()
 
 
-def test_a_stop_waits_for_nobody() -> None:
-    """Neither for requests that do not come, nor for uploads that do not go on, nor for many that are refused."""
+def test_a_stop_does_not_wait_for_unfinished_requests() -> None:
+    """Neither for incomplete requests, nor for stalled uploads, nor for a client that sends refused requests."""
     over = threading.Event()
 
     def half(address: str) -> None:
@@ -288,7 +288,7 @@ def test_a_stop_waits_for_nobody() -> None:
             thread.join(10)
 
 
-def test_ordinary_requests_by_gzip_are_answered(server: ServerProcess) -> None:
+def test_ordinary_compressed_requests_are_answered(server: ServerProcess) -> None:
     with Calls(server.address) as calls:
         for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
             assert calls.models.ListModels(model_service_pb2.ListModelsRequest(), compression=compression).models

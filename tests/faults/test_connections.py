@@ -1,4 +1,4 @@
-"""Very many connections that say nothing, or next to nothing, to a server with few descriptors."""
+"""Very many connections that send nothing, or very little, to a server with few file descriptors."""
 
 import contextlib
 import socket
@@ -24,8 +24,8 @@ MANY = 1150
 
 
 @contextmanager
-def connections(address: str, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
-    """So many connections, each of which has said that much."""
+def connections(address: str, count: int, sent: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Opens `count` connections, each of which sends `sent` and then nothing."""
     host, _, port = address.rpartition(":")
     made = []
     try:
@@ -33,7 +33,7 @@ def connections(address: str, count: int, said: bytes = b"") -> Iterator[list[so
             one = socket.create_connection((host, int(port)), timeout=10)
             made.append(one)
             with contextlib.suppress(OSError):
-                one.sendall(said)
+                one.sendall(sent)
             one.setblocking(False)
         yield made
     finally:
@@ -42,7 +42,7 @@ def connections(address: str, count: int, said: bytes = b"") -> Iterator[list[so
 
 
 def closed(made: list[socket.socket]) -> int:
-    """How many of the connections the server has closed."""
+    """Returns how many of the connections the server has closed."""
     count = 0
     for one in made:
         try:
@@ -61,16 +61,16 @@ def expected() -> list[bytes]:
     return undisturbed([request(seed, iterations=100) for seed in range(6)])
 
 
-# The limit that the server raises by itself; and one that it cannot raise, which leaves it fewer connections.
+# The server raises a soft limit by itself; it cannot raise a hard limit, so it accepts fewer connections.
 @pytest.mark.parametrize("files", [(1024, 20_000), (1024, 1024)], ids=["soft limit", "hard limit"])
-def test_no_job_ends_because_of_connections(expected: list[bytes], files: tuple[int, int]) -> None:
+def test_many_silent_connections_end_no_job(expected: list[bytes], files: tuple[int, int]) -> None:
     with ServerProcess(*WATCHED, files=files) as server:
         streams = [events(server.style.ReconstructStyle(request(seed, iterations=100))) for seed in range(6)]
         for stream in streams:
             next(stream)
         with Bystander(server) as client, connections(server.address, MANY) as made:
             time.sleep(1)
-            # One that comes now is answered, too; where all places are taken, as soon as silent ones are closed.
+            # A new client is answered too; if no descriptor is free, as soon as silent connections are closed.
             with gramophone.Client(server.address) as late:
                 begun = time.monotonic()
                 assert late.models()
@@ -84,18 +84,18 @@ def test_no_job_ends_because_of_connections(expected: list[bytes], files: tuple[
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"PRI", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", PREFACE],
+    "sent", [b"", b"PRI", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", PREFACE],
     ids=["nothing", "half a preface", "HTTP/1", "TLS", "a preface"],
 )  # fmt: skip
-def test_who_says_too_little_is_closed_within_seconds(server: ServerProcess, said: bytes) -> None:
+def test_connections_without_a_call_are_closed_within_seconds(server: ServerProcess, sent: bytes) -> None:
     workers = server.workers()
-    with connections(server.address, 50, said) as made:
-        wait_until(lambda: closed(made) == 50, "them to be closed", timeout=15)
+    with connections(server.address, 50, sent) as made:
+        wait_until(lambda: closed(made) == 50, "the connections to be closed", timeout=15)
     check_unharmed(server, workers)
 
 
-def test_a_client_that_rests_for_long_calls_again() -> None:
-    """Its connection is closed meanwhile, which it does not notice; one with a call on it is not."""
+def test_an_idle_client_reconnects_by_itself() -> None:
+    """The server closes its idle connection, and no connection with an open call."""
     with ServerProcess("--idle-timeout", "2") as server:
         running = events(server.style.ReconstructStyle(request(0, iterations=1_000_000)))
         waiting = events(server.style.ReconstructStyle(request(1, iterations=1)))
@@ -103,7 +103,11 @@ def test_a_client_that_rests_for_long_calls_again() -> None:
         with gramophone.Client(server.address) as client:
             assert client.models()
             held = psutil.Process(server.process.pid).num_fds()
-            wait_until(lambda: psutil.Process(server.process.pid).num_fds() < held, "the connection to go", timeout=20)
+            wait_until(
+                lambda: psutil.Process(server.process.pid).num_fds() < held,
+                "the idle connection to be closed",
+                timeout=20,
+            )
             assert client.models()
             time.sleep(4)
             assert client.models()

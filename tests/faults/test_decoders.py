@@ -1,4 +1,4 @@
-"""Pictures made to cost a decoder all it has, sent by many at once while somebody else works."""
+"""Pictures that cost a decoder as much time or memory as possible, sent by many threads while another client works."""
 
 import contextlib
 import hashlib
@@ -31,14 +31,14 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "PNG of metadata": lambda: png_with(b"\0\0\0\0abCd\0\0\0\0" * 1_000_000),
 }
 COSTLY: dict[str, Callable[[], bytes]] = {
-    "JPEG of as many scans as are let through": large_scans,
+    "JPEG of as many scans as are allowed": large_scans,
     "JPEG of 67 million pixels": lambda: encode(Image.new("RGB", (8192, 8192), "red"), "JPEG"),
     "PNG of 67 million pixels": lambda: encode(Image.new("RGBA", (8192, 8192), "red"), "PNG", compress_level=1),
 }
 
 
 def upload(calls: Calls, data: bytes) -> str:
-    """Sends a picture file ahead; its hash."""
+    """Uploads a picture file and returns its SHA-256."""
     name = hashlib.sha256(data).hexdigest()
 
     def pieces() -> Iterator[job_service_pb2.UploadImageRequest]:
@@ -56,10 +56,10 @@ def painting(name: str) -> pb.ReconstructStyleRequest:
 
 
 class Attack:
-    """Threads that each ask for estimates of one picture over a connection of its own until the block ends.
+    """Threads that each request estimates with one picture, over a separate connection, until the `with` block ends.
 
     Attributes:
-        answers: what each picture got, by its name in HOSTILE or COSTLY.
+        answers: outcomes of each picture by its name in HOSTILE or COSTLY: "accepted" or a status code.
     """
 
     def __init__(self, address: str, pictures: dict[str, str], each: int = 2) -> None:
@@ -87,7 +87,7 @@ class Attack:
             while not self._over.is_set():
                 try:
                     calls.style.EstimateJob(pb.EstimateJobRequest(style=painting(digest)), timeout=60)
-                    self.answers[name].add("taken")
+                    self.answers[name].add("accepted")
                 except grpc.RpcError as error:
                     self.answers[name].add(error.code().name)
 
@@ -98,7 +98,7 @@ def files() -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(300)
-def test_hostile_pictures_cost_their_sender_only(files: dict[str, bytes], long: bool) -> None:
+def test_hostile_pictures_do_not_disturb_another_client(files: dict[str, bytes], long: bool) -> None:
     with ServerProcess(*WATCHED) as server:
         run(server, style_request())
         idle = psutil.Process(server.process.pid).memory_info().rss
@@ -109,13 +109,13 @@ def test_hostile_pictures_cost_their_sender_only(files: dict[str, bytes], long: 
         client.check()
         print(attack.answers)
         assert all(answers == {"INVALID_ARGUMENT"} for name, answers in attack.answers.items() if name in HOSTILE)
-        assert all(answers == {"taken"} for name, answers in attack.answers.items() if name in COSTLY)
+        assert all(answers == {"accepted"} for name, answers in attack.answers.items() if name in COSTLY)
         check_back_to_idle(server, idle)
-        wait_until(lambda: not decoders(server), "the decoders to leave", timeout=40)
+        wait_until(lambda: not decoders(server), "the decoders to end", timeout=40)
         assert "Traceback" not in server.read_log()
 
 
-def test_a_stop_does_not_wait_for_pictures(files: dict[str, bytes]) -> None:
+def test_a_stop_does_not_wait_for_decoders(files: dict[str, bytes]) -> None:
     with ServerProcess("--grace", "2") as server:
         with Calls(server.address) as calls:
             names = {name: upload(calls, data) for name, data in files.items() if "as many" in name or name in COSTLY}
@@ -144,7 +144,7 @@ def test_decoders_do_not_outlive_a_killed_front(files: dict[str, bytes]) -> None
         assert not psutil.wait_procs(there, timeout=5)[1]
 
 
-def test_a_killed_decoder_is_not_the_clients_trouble(files: dict[str, bytes]) -> None:
+def test_a_picture_is_decoded_again_if_its_decoder_is_killed(files: dict[str, bytes]) -> None:
     with ServerProcess() as server:
         with Calls(server.address) as calls:
             name = upload(calls, files["JPEG of 67 million pixels"])

@@ -1,4 +1,4 @@
-"""Devices that are not there, or are lost: the server says which and why, and no job ends because of it."""
+"""Devices that do not exist or are lost: the server names the device and the reason, and no job ends because of it."""
 
 import contextlib
 import re
@@ -22,13 +22,13 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA d
 
 
 def serve(*args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """A server that is to leave by itself."""
+    """Runs a server that must end by itself."""
     command = [sys.executable, "-m", "gramophone_server", "--port", "0", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
 def health(server: ServerProcess, service: str = "") -> tuple[int, str]:
-    """The status of a service and the reason beside it."""
+    """Returns (health status of a service, reason in the metadata)."""
     stub = health_pb2_grpc.HealthStub(server.channel)
     answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(service=service), timeout=10)
     return answer.status, str(dict(call.trailing_metadata()).get(REASON, ""))
@@ -54,7 +54,7 @@ def health(server: ServerProcess, service: str = "") -> tuple[int, str]:
         (["auto", "cuda:1"], "name each device instead"),
     ],
 )
-def test_a_name_that_cannot_be_a_devices_is_refused_at_once(devices, words, tmp_path):
+def test_an_invalid_device_name_ends_the_server_at_once(devices, words, tmp_path):
     begun = time.monotonic()
     done = serve("--data", str(tmp_path / "data"), *(part for name in devices for part in ("--device", name)))
     assert done.returncode != 0
@@ -75,7 +75,7 @@ def test_a_name_that_cannot_be_a_devices_is_refused_at_once(devices, words, tmp_
         ("--hang-timeout", "inf", "is not a finite number"),
     ],
 )
-def test_bounds_of_a_worker_beyond_reason(option, value, words):
+def test_absurd_limits_of_workers_are_refused(option, value, words):
     done = serve(option, value)
     assert done.returncode != 0
     assert words in " ".join(done.stderr.split())
@@ -92,8 +92,8 @@ def test_a_named_device_that_cannot_be_opened_ends_the_server(devices, tmp_path)
 
 
 @no_gpu
-def test_a_server_does_not_say_that_it_serves_before_its_gpu_is_there(tmp_path):
-    """Jobs would be sent to it that it cannot paint."""
+def test_a_server_is_not_healthy_before_its_gpu_is_found(tmp_path):
+    """A load balancer would send it jobs that it cannot run."""
     server = ServerProcess("--data", str(tmp_path), "--device", "cuda:0")
     with contextlib.suppress(RuntimeError, grpc.RpcError), server:
         while True:
@@ -105,7 +105,7 @@ def test_a_server_does_not_say_that_it_serves_before_its_gpu_is_there(tmp_path):
 
 @no_gpu
 @pytest.mark.slow
-def test_jobs_of_before_are_kept_for_a_server_that_has_a_device(tmp_path):
+def test_a_server_without_its_device_keeps_jobs_for_the_next_server(tmp_path):
     with ServerProcess("--data", str(tmp_path), "--device", "cpu") as server:
         request = endless_request()
         request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
@@ -118,20 +118,20 @@ def test_jobs_of_before_are_kept_for_a_server_that_has_a_device(tmp_path):
 
 
 @no_gpu
-def test_auto_takes_the_cpu_where_there_is_nothing_else_and_says_so(tmp_path):
+def test_auto_uses_the_cpu_where_there_is_no_gpu_and_logs_it(tmp_path):
     with ServerProcess() as server:
         assert run(server, style_request()).image.data
         assert "this worker runs on the CPU" in server.read_log()
 
 
-# What a worker's interpreter runs first: it fails where a device would, as long as there is a file.
+# A worker's interpreter runs this first: it fails as with a lost device, as long as the file BREAK_WORKERS exists.
 BROKEN = """
 import os, sys
 if os.path.exists(os.environ.get("BREAK_WORKERS", "")) and "--fd" in " ".join(map(str, sys.orig_argv)):
     {how}
 """
 HOW = {
-    "leaves": "sys.stderr.write('no such driver\\n'); os._exit(7)",
+    "exits": "sys.stderr.write('no such driver\\n'); os._exit(7)",
     "is killed": "os.kill(os.getpid(), 9)",
     "has no library": "sys.modules['torch'] = None",
 }
@@ -139,9 +139,9 @@ HOW = {
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.slow
-def test_a_device_that_is_lost_is_waited_for(how, tmp_path, monkeypatch, long):
-    if how != "leaves" and not long:
-        pytest.skip("in the long form")
+def test_jobs_wait_for_a_lost_device(how, tmp_path, monkeypatch, long):
+    if how != "exits" and not long:
+        pytest.skip("runs only with --long")
     (tmp_path / "sitecustomize.py").write_text(BROKEN.format(how=HOW[how]))
     broken = tmp_path / "broken"
     monkeypatch.setenv("BREAK_WORKERS", str(broken))
@@ -154,12 +154,12 @@ def test_a_device_that_is_lost_is_waited_for(how, tmp_path, monkeypatch, long):
         broken.touch()
         for worker in server.workers():
             worker.kill()
-        wait_until(lambda: health(server)[0] == NOT_SERVING, "a server that cannot paint")
+        wait_until(lambda: health(server)[0] == NOT_SERVING, "the server to be unhealthy")
         for service in ("", "gramophone.v1.JobService"):
             status, reason = health(server, service)
             assert status == NOT_SERVING
             assert re.match("no worker can be used: a worker process for cpu .* before it was ready", reason), reason
-        # Calls that need a worker are told; jobs wait, new ones and the one that ran.
+        # Calls that need a worker fail with the reason; new jobs and the job that ran wait.
         begun = time.monotonic()
         with pytest.raises(grpc.RpcError) as caught:
             server.style.EstimateJob(pb.EstimateJobRequest(style=style_request()), timeout=20)
@@ -170,7 +170,7 @@ def test_a_device_that_is_lost_is_waited_for(how, tmp_path, monkeypatch, long):
         assert next(events(waiting)).state == job_pb2.JOB_STATE_QUEUED
         job = server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=running)).job
         assert job.state == job_pb2.JOB_STATE_QUEUED
-        time.sleep(2.5)  # In which it is tried more than once.
+        time.sleep(2.5)  # The server tries to start a worker more than once in this time.
         assert server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=running)).job.state == job_pb2.JOB_STATE_QUEUED
         broken.unlink()
         assert list(events(stream))[-1].result.image.data == before
@@ -179,9 +179,9 @@ def test_a_device_that_is_lost_is_waited_for(how, tmp_path, monkeypatch, long):
         assert server.read_log().count("a worker cannot be used") == 1
 
 
-def test_of_two_workers_one_is_enough(tmp_path, monkeypatch):
-    """The one that is lost takes no job from the other, and no question."""
-    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(how=HOW["leaves"]))
+def test_one_of_two_workers_is_enough(tmp_path, monkeypatch):
+    """The lost worker gets no jobs and no calls; the other worker serves them."""
+    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(how=HOW["exits"]))
     broken = tmp_path / "broken"
     monkeypatch.setenv("BREAK_WORKERS", str(broken))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
@@ -189,7 +189,7 @@ def test_of_two_workers_one_is_enough(tmp_path, monkeypatch):
         wait_until(lambda: server.read_log().count("is ready on cpu") == 2, "both workers")
         broken.touch()
         server.workers()[0].kill()
-        wait_until(lambda: "a worker cannot be used" in server.read_log(), "the loss")
+        wait_until(lambda: "a worker cannot be used" in server.read_log(), "the lost worker to be noticed")
         for seed in range(3):
             assert run(server, style_request(seed)).image.data
         assert server.style.EstimateJob(pb.EstimateJobRequest(style=style_request()), timeout=20)
@@ -198,7 +198,7 @@ def test_of_two_workers_one_is_enough(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_worker_that_cannot_be_started_does_not_end_a_job(tmp_path, monkeypatch):
-    """Its interpreter is away for a while."""
+    """The Python interpreter of workers is missing for a while."""
     python = tmp_path / "python"
     python.symlink_to(Path(sys.executable).resolve())
     monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
@@ -208,7 +208,7 @@ def test_a_worker_that_cannot_be_started_does_not_end_a_job(tmp_path, monkeypatc
         python.rename(tmp_path / "away")
         for worker in server.workers():
             worker.kill()
-        wait_until(lambda: health(server)[0] == NOT_SERVING, "a server that cannot paint")
+        wait_until(lambda: health(server)[0] == NOT_SERVING, "the server to be unhealthy")
         assert "no worker process can be started" in health(server)[1]
         stream = server.style.ReconstructStyle(style_request(1))
         assert next(events(stream)).state == job_pb2.JOB_STATE_QUEUED

@@ -1,4 +1,4 @@
-"""Disks that fill up while the server runs: small file systems in memory, really full."""
+"""Disks that fill up while the server runs: small file systems in memory that are really filled."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.harness import ServerProcess, endless_request, events, run, style_req
 
 from . import outages
 from .outages import fill
-from .recovery import ALONE, OFTEN, picture, request, undisturbed
+from .recovery import FREQUENT_CHECKPOINTS, ONE_THREAD, picture, request, undisturbed
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def small_disk(tmp_path) -> Iterator[Path]:
         yield folder
 
 
-def is_well(server: ServerProcess) -> bool:
+def is_healthy(server: ServerProcess) -> bool:
     health = health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest())
     return health.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_full_disk_refuses_jobs_and_room_lets_them_in_again(small_disk):
+def test_jobs_are_refused_while_the_disk_is_full(small_disk):
     with ServerProcess("--data", str(small_disk)) as server:
         run(server, style_request())
         filler = fill(small_disk)
@@ -39,23 +39,23 @@ def test_a_full_disk_refuses_jobs_and_room_lets_them_in_again(small_disk):
         assert "disk" in caught.value.details()
         status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[index]
         assert status.details[0].Unpack(error_details_pb2.RetryInfo())
-        assert is_well(server)
+        assert is_healthy(server)
         filler.unlink()
         assert run(server, style_request(1)).iterations == 4
 
 
 @pytest.mark.slow
-def test_a_job_whose_disk_fills_up_waits_for_room(small_disk):
-    # A result that has no room even where a checkpoint was.
+def test_a_job_waits_for_disk_space_to_store_its_result(small_disk):
+    # The result is larger than a checkpoint, so that deleting one does not make enough room for it.
     one = style_request(size=128, scales=1, iterations=40, report_every=2)
     (expected,) = undisturbed([one])
-    # Without checkpoints: one would be given up to make room for the result.
-    with ServerProcess("--data", str(small_disk), *ALONE, "--checkpoint-every", "1000") as server:
+    # No checkpoints: the server would delete one to make room for the result.
+    with ServerProcess("--data", str(small_disk), *ONE_THREAD, "--checkpoint-every", "1000") as server:
         stream = events(server.style.ReconstructStyle(one))
         first = next(e for e in stream if e.HasField("progress"))
         filler = fill(small_disk)
-        wait_until(lambda: not is_well(server), "the end that cannot be written")
-        # Neither its watchers nor anybody else is told of an end that is not on the disk.
+        wait_until(lambda: not is_healthy(server), "the server to notice that it cannot write the result")
+        # Nobody is told that the job has ended before its result is on the disk.
         assert get(server, first.job_id).state == job_pb2.JOB_STATE_RUNNING
         with pytest.raises(grpc.RpcError) as caught:
             server.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(job_id=first.job_id))
@@ -63,24 +63,24 @@ def test_a_job_whose_disk_fills_up_waits_for_room(small_disk):
         cancelled = server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=first.job_id)).job
         assert cancelled.state == job_pb2.JOB_STATE_RUNNING
         time.sleep(1.0)
-        assert not is_well(server)
+        assert not is_healthy(server)
         filler.unlink()
         last = list(stream)[-1]
         assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last.error
         assert last.result.image.data == expected
-        wait_until(lambda: is_well(server), "health")
-        # Nothing half-written is left, and nothing of it is served.
+        wait_until(lambda: is_healthy(server), "health")
+        # No partly written file is left.
         assert not list(small_disk.rglob("*.part"))
         run(server, style_request(2))
 
 
 @pytest.mark.slow
-def test_no_room_for_checkpoints_does_not_stop_a_job(small_disk):
+def test_a_job_continues_without_checkpoints_if_the_disk_has_no_room(small_disk):
     one = style_request(size=256, scales=1, iterations=20, report_every=2, preview=options_pb2.PreviewOptions(every=0))
     (expected,) = undisturbed([one])
-    with ServerProcess("--data", str(small_disk), *ALONE, "--checkpoint-every", "0") as server:
-        # Room for the events and the result, but for no checkpoint, not even the first: a canvas takes 768 KiB. It is
-        # taken before the job begins, because a first checkpoint that a slow disk held up puts off the next.
+    with ServerProcess("--data", str(small_disk), *ONE_THREAD, "--checkpoint-every", "0") as server:
+        # Leave room for the events and the result, but not for a checkpoint: its canvas takes 768 KiB. Fill the disk
+        # before the job begins: a first checkpoint that is slow to write would delay the next one.
         filler = fill(small_disk)
         with filler.open("r+b") as file:
             file.truncate(filler.stat().st_size - 600_000)
@@ -91,12 +91,12 @@ def test_no_room_for_checkpoints_does_not_stop_a_job(small_disk):
         assert not list(small_disk.rglob("*.pt"))
 
 
-def test_a_damaged_result_is_told_not_served(tmp_path):
+def test_a_damaged_result_fails_the_job_and_is_not_served(tmp_path):
     with ServerProcess("--data", str(tmp_path)) as server:
         *_, last = events(server.style.ReconstructStyle(style_request()))
         name = next(p for p in (tmp_path / "blobs").glob("*/*") if p.read_bytes() == last.result.image.data)
         name.write_bytes(last.result.image.data[:-10])
-        wait_until(lambda: get(server, last.job_id).state == job_pb2.JOB_STATE_FAILED, "the loss to be noticed")
+        wait_until(lambda: get(server, last.job_id).state == job_pb2.JOB_STATE_FAILED, "the damage to be noticed")
         assert "damaged" in get(server, last.job_id).error.message
         with pytest.raises(grpc.RpcError) as caught:
             list(server.jobs.DownloadResult(job_service_pb2.DownloadResultRequest(job_id=last.job_id)))
@@ -114,10 +114,10 @@ def test_a_damaged_database_does_not_keep_the_server_from_starting(tmp_path):
         assert run(server, style_request()).iterations == 4
 
 
-def test_a_folder_that_loses_its_permissions(tmp_path):
-    """As root, permissions do not count; a folder that is a file now does."""
-    with ServerProcess("--data", str(tmp_path), *OFTEN) as server:
-        # Before the job's first checkpoint: after one that a slow disk held up, the next may be minutes away.
+def test_a_job_continues_if_checkpoints_cannot_be_written(tmp_path):
+    """A file in place of the folder fails for root too, unlike missing permissions."""
+    with ServerProcess("--data", str(tmp_path), *FREQUENT_CHECKPOINTS) as server:
+        # Before the job's first checkpoint: after a checkpoint that was slow to write, the next may be minutes away.
         (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
         (tmp_path / "checkpoints").write_text("a file")
         stream = events(server.style.ReconstructStyle(endless_request()))
@@ -125,7 +125,7 @@ def test_a_folder_that_loses_its_permissions(tmp_path):
         wait_until(lambda: "no checkpoint could be written" in server.read_log(), "the warning")
         server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=first.job_id))
         assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
-        assert is_well(server)
+        assert is_healthy(server)
 
 
 def get(server: ServerProcess, job_id: str) -> job_pb2.Job:

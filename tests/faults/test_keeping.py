@@ -22,7 +22,7 @@ from gramophone_server.storage.database import open_engine
 from tests import databases
 from tests.harness import ServerProcess, events, options, png, run, style_request, wait_until
 
-from .recovery import ALONE
+from .recovery import ONE_THREAD
 
 State = job_pb2.JobState
 
@@ -66,7 +66,7 @@ def change_spec(folder: Path, job_id: str, change: Callable[[dict[str, object]],
 @pytest.mark.usefixtures("each_database")
 @pytest.mark.slow
 def test_a_record_without_a_field_is_that_jobs_trouble_alone(tmp_path):
-    data = ("--data", str(tmp_path), *ALONE)
+    data = ("--data", str(tmp_path), *ONE_THREAD)
     with ServerProcess(*data) as server:
         ended, other = painted(server, style_request()).job_id, painted(server, style_request(1)).job_id
         waiting = style_request(iterations=1_000_000, report_every=10)
@@ -125,7 +125,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def watched(tmp_path_factory) -> Iterator[tuple[ServerProcess, Path]]:
     """A server with metrics, and its folder."""
     folder = tmp_path_factory.mktemp("watched")
-    with ServerProcess("--data", str(folder), "--metrics-port", "0", *ALONE) as server:
+    with ServerProcess("--data", str(folder), "--metrics-port", "0", *ONE_THREAD) as server:
         yield server, folder
 
 
@@ -164,7 +164,7 @@ def value(server: ServerProcess, name: str) -> float:
 @pytest.mark.slow
 def test_damaged_results_are_those_jobs_trouble_alone(tmp_path):
     """Also at a restart, which removes files that nobody knows."""
-    data = ("--data", str(tmp_path), *ALONE)
+    data = ("--data", str(tmp_path), *ONE_THREAD)
     found: dict[str, str] = {}
     with ServerProcess(*data) as server:
         for seed, how in enumerate(DAMAGE):
@@ -214,7 +214,7 @@ def clock(monkeypatch, tmp_path) -> Callable[[int], None]:
 
 @pytest.mark.slow
 def test_a_clock_that_jumps_ahead_forgets_nothing_at_once(tmp_path, clock, long):
-    data = ("--data", str(tmp_path / "data"), *ALONE)
+    data = ("--data", str(tmp_path / "data"), *ONE_THREAD)
     picture = png(seed=9)
     with ServerProcess(*data) as server:
         before = painted(server, style_request()).job_id

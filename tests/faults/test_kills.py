@@ -9,7 +9,16 @@ import pytest
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
 
-from .recovery import ALONE, OFTEN, at_random_moments, checkpoints, in_background, picture, request, undisturbed
+from .recovery import (
+    FREQUENT_CHECKPOINTS,
+    ONE_THREAD,
+    at_random_moments,
+    checkpoints,
+    in_background,
+    picture,
+    request,
+    undisturbed,
+)
 
 
 def kill_worker(server: ServerProcess) -> bool:
@@ -27,7 +36,7 @@ def jobs(long) -> tuple[list, list[bytes]]:
 @pytest.mark.slow
 def test_jobs_whose_worker_is_killed_again_and_again_make_the_same_bytes(jobs, long, tmp_path):
     requests, expected = jobs
-    with ServerProcess("--data", str(tmp_path), "--attempts", "100", *OFTEN) as server:
+    with ServerProcess("--data", str(tmp_path), "--attempts", "100", *FREQUENT_CHECKPOINTS) as server:
         ended = False
         killer = in_background(
             lambda: at_random_moments(20 if long else 5, lambda: not ended and kill_worker(server), seed=1, most=6)
@@ -42,7 +51,7 @@ def test_jobs_whose_worker_is_killed_again_and_again_make_the_same_bytes(jobs, l
 
 
 def test_a_killed_workers_job_goes_on_from_its_checkpoint(tmp_path):
-    with ServerProcess("--data", str(tmp_path), *OFTEN) as server:
+    with ServerProcess("--data", str(tmp_path), *FREQUENT_CHECKPOINTS) as server:
         stream = events(server.style.ReconstructStyle(request(0, iterations=3000)))
         wait_for_progress(stream, 50)
         wait_until(lambda: bool(checkpoints(tmp_path)), "a checkpoint")
@@ -56,7 +65,7 @@ def test_a_killed_workers_job_goes_on_from_its_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_kills_its_workers_fails_in_the_end():
-    with ServerProcess("--attempts", "2", *ALONE) as server:
+    with ServerProcess("--attempts", "2", *ONE_THREAD) as server:
         stream = events(server.style.ReconstructStyle(endless_request()))
         wait_for_progress(stream, 1)
         kill_worker(server)
@@ -75,7 +84,7 @@ def test_a_job_that_kills_its_workers_fails_in_the_end():
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced():
     """Stopped, as a driver that never returns would stop it: alive, and silent."""
-    with ServerProcess("--hang-timeout", "6", *ALONE) as server:
+    with ServerProcess("--hang-timeout", "6", *ONE_THREAD) as server:
         stream = events(server.style.ReconstructStyle(endless_request()))
         first = wait_for_progress(stream, 1)
         (worker,) = server.workers()
@@ -90,7 +99,7 @@ def test_a_worker_that_hangs_is_replaced():
 @pytest.mark.slow
 def test_a_damaged_checkpoint_costs_time_not_the_job(jobs, tmp_path):
     requests, expected = jobs
-    with ServerProcess("--data", str(tmp_path), *OFTEN) as server:
+    with ServerProcess("--data", str(tmp_path), *FREQUENT_CHECKPOINTS) as server:
         stream = events(server.style.ReconstructStyle(requests[0]))
         wait_until(lambda: bool(checkpoints(tmp_path)), "a checkpoint")
         (worker,) = server.workers()
@@ -105,7 +114,7 @@ def test_a_damaged_checkpoint_costs_time_not_the_job(jobs, tmp_path):
 
 def test_a_job_that_runs_out_of_memory_is_tried_in_tiles():
     """The worker really cannot have more: its address space is limited once it has opened its device."""
-    with ServerProcess(*ALONE) as server:
+    with ServerProcess(*ONE_THREAD) as server:
         run(server, style_request())
         (worker,) = server.workers()
         room = 150 << 20

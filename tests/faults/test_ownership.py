@@ -14,7 +14,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests import databases
 from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
 
-from .recovery import ALONE, picture, request, undisturbed
+from .recovery import ONE_THREAD, picture, request, undisturbed
 
 State = job_pb2.JobState
 
@@ -55,7 +55,7 @@ def health(server: ServerProcess) -> int:
 
 @pytest.mark.slow
 def test_a_second_server_takes_nothing_from_the_first(tmp_path, database):
-    mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ALONE)
+    mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ONE_THREAD)
     other = ("--data", str(tmp_path / "other"), "--database", database)
     (expected,) = undisturbed([request(7, iterations=60)])
     with ServerProcess(*mine) as server:
@@ -78,7 +78,9 @@ def test_a_second_server_takes_nothing_from_the_first(tmp_path, database):
 def test_of_servers_that_start_at_once_one_gets_an_empty_database(tmp_path, database):
     def start(number: int) -> ServerProcess | str:
         try:
-            return ServerProcess("--data", str(tmp_path / str(number)), "--database", database, "--grace", "1", *ALONE)
+            return ServerProcess(
+                "--data", str(tmp_path / str(number)), "--database", database, "--grace", "1", *ONE_THREAD
+            )
         except RuntimeError as error:
             return str(error)
 
@@ -96,8 +98,8 @@ def test_of_servers_that_start_at_once_one_gets_an_empty_database(tmp_path, data
 
 @pytest.mark.slow
 def test_a_database_that_is_taken_over_is_written_by_the_new_server_only(tmp_path, database):
-    mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ALONE)
-    other = ("--data", str(tmp_path / "other"), "--database", database, "--grace", "1", *ALONE)
+    mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ONE_THREAD)
+    other = ("--data", str(tmp_path / "other"), "--database", database, "--grace", "1", *ONE_THREAD)
     with ServerProcess(*mine) as old:
         starts(old, endless_request())
         run_id = starts(old, style_request(1))
@@ -123,7 +125,7 @@ def test_a_database_that_is_taken_over_is_written_by_the_new_server_only(tmp_pat
 @pytest.mark.slow
 def test_a_wrong_database_does_not_cost_a_folder_its_files(tmp_path, in_folder, wrong):
     """Files without a row are removed at the start: those of another database's jobs would be."""
-    data = ("--data", str(tmp_path / "mine"), *ALONE)
+    data = ("--data", str(tmp_path / "mine"), *ONE_THREAD)
     one, other = (("--database", f"sqlite:///{tmp_path / name}.sqlite") for name in ("one", "other"))
     right, given = {"another database": (one, other), "the folder's own": (one, ()), "a new one": ((), other)}[wrong]
     with ServerProcess(*data, *right) as server:
@@ -137,12 +139,12 @@ def test_a_wrong_database_does_not_cost_a_folder_its_files(tmp_path, in_folder, 
 
 @pytest.mark.slow
 def test_a_copy_of_a_folder_with_its_database_is_a_backup(tmp_path, in_folder):
-    with ServerProcess("--data", str(tmp_path / "mine"), *ALONE) as server:
+    with ServerProcess("--data", str(tmp_path / "mine"), *ONE_THREAD) as server:
         run(server, style_request())
     shutil.copytree(tmp_path / "mine", tmp_path / "copy")
     (tmp_path / "mine").rename(tmp_path / "moved")
     for folder in ("copy", "moved"):
-        with ServerProcess("--data", str(tmp_path / folder), *ALONE) as server:
+        with ServerProcess("--data", str(tmp_path / folder), *ONE_THREAD) as server:
             assert states(server) == [State.JOB_STATE_SUCCEEDED]
 
 

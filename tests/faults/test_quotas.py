@@ -17,7 +17,7 @@ from gramophone_server.security.tokens import add_token
 from tests.harness import ServerProcess, events, options, png, style_request, wait_until
 
 from .checks import detail_of
-from .recovery import ALONE
+from .recovery import ONE_THREAD
 
 State = job_pb2.JobState
 Code = grpc.StatusCode
@@ -75,7 +75,9 @@ def tokens(tmp_path: Path) -> dict[str, str]:
 
 
 def serving(tmp_path: Path, *args: str) -> ServerProcess:
-    return ServerProcess("--tokens", str(tmp_path / "tokens.json"), "--data", str(tmp_path / "data"), *ALONE, *args)
+    return ServerProcess(
+        "--tokens", str(tmp_path / "tokens.json"), "--data", str(tmp_path / "data"), *ONE_THREAD, *args
+    )
 
 
 def pictures(side: int = 128) -> Iterator[bytes]:
@@ -122,7 +124,7 @@ def stored(tmp_path: Path) -> int:
 
 
 def test_without_authentication_uploads_do_not_remove_results_either(tmp_path):
-    with ServerProcess("--data", str(tmp_path / "data"), "--keep", "1MB", *ALONE) as server:
+    with ServerProcess("--data", str(tmp_path / "data"), "--keep", "1MB", *ONE_THREAD) as server:
         client = Client(server, None)
         done = [client.paint(style_request(seed)).job_id for seed in range(3)]
         sent = 0
@@ -180,7 +182,7 @@ def test_one_client_cannot_fill_the_queue(tmp_path, tokens):
 
 @pytest.mark.parametrize(("args", "most"), [((), 4), (("--max-queued-per-client", "2"), 2)])
 def test_where_clients_are_not_told_apart_the_queue_is_everybodys(tmp_path, args, most):
-    with ServerProcess("--max-queued", "4", "--data", str(tmp_path), *ALONE, *args) as server:
+    with ServerProcess("--max-queued", "4", "--data", str(tmp_path), *ONE_THREAD, *args) as server:
         client = Client(server, None)
         wait_until(lambda: "is ready on" in server.read_log(), "the worker")
         client.submit(endless())

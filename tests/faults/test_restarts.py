@@ -19,7 +19,7 @@ import gramophone
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.harness import ServerProcess, encode, events, png, wait_until
 
-from .recovery import OFTEN, at_random_moments, checkpoints, in_background, request, undisturbed
+from .recovery import FREQUENT_CHECKPOINTS, at_random_moments, checkpoints, in_background, request, undisturbed
 
 
 def free_port() -> int:
@@ -32,7 +32,7 @@ class Restarting:
     """A server on a fixed port and data folder that can be killed and started again."""
 
     def __init__(self, folder: Path, *args: str) -> None:
-        self.args = ("--data", str(folder), "--port", str(free_port()), *OFTEN, *args)
+        self.args = ("--data", str(folder), "--port", str(free_port()), *FREQUENT_CHECKPOINTS, *args)
         self.server = ServerProcess(*self.args)
 
     def kill(self) -> None:

@@ -24,7 +24,7 @@ from . import outages
 from .bystander import WATCHED, Bystander
 from .checks import check_error, detail_of
 from .outages import Outage
-from .recovery import OFTEN, in_background, request, undisturbed
+from .recovery import FREQUENT_CHECKPOINTS, in_background, request, undisturbed
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +101,7 @@ def test_outages_of_every_kind_one_after_the_other(postgres, long, tmp_path):
             lambda: outages.moved_away(data / "blobs"),
             lambda: outages.full(data),
         ]
-        with ServerProcess("--data", str(data), "--database", postgres.url, *OFTEN) as server:
+        with ServerProcess("--data", str(data), "--database", postgres.url, *FREQUENT_CHECKPOINTS) as server:
             ended = False
 
             def disturb() -> int:
@@ -131,7 +131,7 @@ def ride_out(
     args: list[str], outage: Outage, expected: list[bytes], *, seconds: float = 5, brief: bool = False
 ) -> grpc.StatusCode | None:
     """Has the storage away while jobs wait, run, end, are submitted and are cancelled; how a submission was refused."""
-    with ServerProcess(*args, *OFTEN) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
+    with ServerProcess(*args, *FREQUENT_CHECKPOINTS) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
         streams, ids = [], []
         for seed in range(4):
             streams.append(events(server.style.ReconstructStyle(request(seed, iterations=ITERATIONS))))
@@ -252,7 +252,7 @@ def test_a_server_that_stops_meanwhile_leaves_its_jobs_to_the_next(kind, postgre
         "frozen": (lambda: outages.frozen(postgres), ["--database", postgres.url]),
         "blobs moved": (lambda: outages.moved_away(data / "blobs"), []),
     }[kind]
-    args = ["--data", str(data), *OFTEN, "--grace", "3", *args]
+    args = ["--data", str(data), *FREQUENT_CHECKPOINTS, "--grace", "3", *args]
     with ServerProcess(*args) as server:
         ids = []
         for seed in range(2):

@@ -1,4 +1,4 @@
-"""What is kept stays of use: records that cannot be read, files that are damaged, and a clock that jumps."""
+"""Stored jobs and files survive unreadable records, damaged files and a clock that jumps."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def painted(server: ServerProcess, request: pb.ReconstructStyleRequest) -> job_p
 
 
 def uploaded(server: ServerProcess, data: bytes) -> str:
-    """Sends a file as the SDK does; whether the server had it already is for it to say."""
+    """Uploads a file as the SDK does, and returns its SHA-256."""
     name = hashlib.sha256(data).hexdigest()
     pieces = [job_service_pb2.UploadImageRequest(sha256=name), job_service_pb2.UploadImageRequest(data=data)]
     answer = server.jobs.UploadImage(iter(pieces))
@@ -48,7 +48,7 @@ def uploaded(server: ServerProcess, data: bytes) -> str:
     return name
 
 
-def of_upload(name: str) -> pb.ReconstructStyleRequest:
+def request_with_upload(name: str) -> pb.ReconstructStyleRequest:
     source = options_pb2.StyleSource(image=options_pb2.InputImage(sha256=name))
     return pb.ReconstructStyleRequest(styles=[source], options=options())
 
@@ -65,7 +65,7 @@ def change_spec(folder: Path, job_id: str, change: Callable[[dict[str, object]],
 
 @pytest.mark.usefixtures("each_database")
 @pytest.mark.slow
-def test_a_record_without_a_field_is_that_jobs_trouble_alone(tmp_path):
+def test_an_unreadable_record_affects_only_its_job(tmp_path):
     data = ("--data", str(tmp_path), *ONE_THREAD)
     with ServerProcess(*data) as server:
         ended, other = painted(server, style_request()).job_id, painted(server, style_request(1)).job_id
@@ -123,7 +123,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory) -> Iterator[tuple[ServerProcess, Path]]:
-    """A server with metrics, and its folder."""
+    """(server with metrics, its data folder)."""
     folder = tmp_path_factory.mktemp("watched")
     with ServerProcess("--data", str(folder), "--metrics-port", "0", *ONE_THREAD) as server:
         yield server, folder
@@ -142,12 +142,12 @@ def test_a_damaged_file_is_repaired_by_the_next_upload_or_request(watched, how):
     for path in (upload, pixels):
         DAMAGE[how](path)
     with pytest.raises(grpc.RpcError) as caught:
-        painted(server, of_upload(name))
+        painted(server, request_with_upload(name))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "upload it first" in caught.value.details()
     assert uploaded(server, data) == name
     assert upload.read_bytes() == data
-    assert painted(server, of_upload(name)).result.image.data == expected
+    assert painted(server, request_with_upload(name)).result.image.data == expected
     assert hashlib.sha256(pixels.read_bytes()).hexdigest() == pixels.name
     assert painted(server, request).result.image.data == expected
     assert f"the file {name} is repaired" in server.read_log()
@@ -162,8 +162,8 @@ def value(server: ServerProcess, name: str) -> float:
 
 
 @pytest.mark.slow
-def test_damaged_results_are_those_jobs_trouble_alone(tmp_path):
-    """Also at a restart, which removes files that nobody knows."""
+def test_damaged_results_affect_only_their_jobs(tmp_path):
+    """Also at a restart, which removes files that belong to no job."""
     data = ("--data", str(tmp_path), *ONE_THREAD)
     found: dict[str, str] = {}
     with ServerProcess(*data) as server:
@@ -189,7 +189,7 @@ def test_damaged_results_are_those_jobs_trouble_alone(tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch, tmp_path) -> Callable[[int], None]:
-    """Sets the clock of servers that are started from now on so many days ahead, also while they run."""
+    """Returns a function that sets the clock of servers so many days ahead, also while they run."""
     library = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
     if library is None:
         pytest.skip("libfaketime is not installed: on Debian, `apt-get install libfaketime`")
@@ -204,16 +204,16 @@ def clock(monkeypatch, tmp_path) -> Callable[[int], None]:
     ):
         monkeypatch.setenv(name, text)
 
-    def go(days: int) -> None:
+    def set_ahead(days: int) -> None:
         fresh = ahead.with_name("fresh")
         fresh.write_text(f"{days:+}d\n")
         os.replace(fresh, ahead)
 
-    return go
+    return set_ahead
 
 
 @pytest.mark.slow
-def test_a_clock_that_jumps_ahead_forgets_nothing_at_once(tmp_path, clock, long):
+def test_a_clock_that_jumps_ahead_does_not_expire_jobs(tmp_path, clock, long):
     data = ("--data", str(tmp_path / "data"), *ONE_THREAD)
     picture = png(seed=9)
     with ServerProcess(*data) as server:
@@ -221,22 +221,22 @@ def test_a_clock_that_jumps_ahead_forgets_nothing_at_once(tmp_path, clock, long)
         name = uploaded(server, picture)
         clock(31)
         after = painted(server, style_request(1)).job_id
-        shown = get(server, after).create_time.seconds - get(server, before).create_time.seconds
-        assert shown > 30 * 24 * 3600
+        seconds = get(server, after).create_time.seconds - get(server, before).create_time.seconds
+        assert seconds > 30 * 24 * 3600
         if long:
             time.sleep(65)
         assert set(listed(server)) == {before, after}
     with ServerProcess(*data) as server:
-        wait_until(lambda: "hours ahead" in server.read_log(), "the clock to be doubted")
+        wait_until(lambda: "hours ahead" in server.read_log(), "the server to notice the clock")
         assert set(listed(server)) == {before, after}
-        assert painted(server, of_upload(name)).state == State.JOB_STATE_SUCCEEDED
+        assert painted(server, request_with_upload(name)).state == State.JOB_STATE_SUCCEEDED
         clock(0)
         again = painted(server, style_request(2)).job_id
         last = get(server, again)
         assert last.state == State.JOB_STATE_SUCCEEDED
         assert last.result.timings.queued.ToNanoseconds() >= 0
         ids = list(listed(server))
-        # The newest first, as they came, whatever the clock said.
+        # The list has the newest job first by the order of submission, not by the clock.
         assert ids == sorted(ids, reverse=True) and ids[0] == again
     with ServerProcess(*data) as server:
         assert len(listed(server)) == 4

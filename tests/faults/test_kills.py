@@ -1,4 +1,4 @@
-"""Workers that die, hang and run out of memory; the job goes on as if nothing had been."""
+"""Workers that die, hang or run out of memory: the job continues and makes the same picture."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def jobs(long) -> tuple[list, list[bytes]]:
 
 
 @pytest.mark.slow
-def test_jobs_whose_worker_is_killed_again_and_again_make_the_same_bytes(jobs, long, tmp_path):
+def test_jobs_whose_worker_is_killed_repeatedly_make_the_same_bytes(jobs, long, tmp_path):
     requests, expected = jobs
     with ServerProcess("--data", str(tmp_path), "--attempts", "100", *FREQUENT_CHECKPOINTS) as server:
         ended = False
@@ -50,7 +50,7 @@ def test_jobs_whose_worker_is_killed_again_and_again_make_the_same_bytes(jobs, l
     assert sum(job.attempts for job in jobs_there) > len(requests)
 
 
-def test_a_killed_workers_job_goes_on_from_its_checkpoint(tmp_path):
+def test_a_job_continues_from_its_checkpoint_after_its_worker_is_killed(tmp_path):
     with ServerProcess("--data", str(tmp_path), *FREQUENT_CHECKPOINTS) as server:
         stream = events(server.style.ReconstructStyle(request(0, iterations=3000)))
         wait_for_progress(stream, 50)
@@ -58,18 +58,18 @@ def test_a_killed_workers_job_goes_on_from_its_checkpoint(tmp_path):
         kill_worker(server)
         after = next(e for e in stream if e.state == job_pb2.JOB_STATE_QUEUED)
         first = next(e for e in stream if e.HasField("progress")).progress.iteration
-        assert first > 5, "it began anew"
+        assert first > 5, "the job has started over"
         server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=after.job_id))
         assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
 
 
 @pytest.mark.slow
-def test_a_job_that_kills_its_workers_fails_in_the_end():
+def test_a_job_fails_after_its_last_attempt():
     with ServerProcess("--attempts", "2", *ONE_THREAD) as server:
         stream = events(server.style.ReconstructStyle(endless_request()))
         wait_for_progress(stream, 1)
         kill_worker(server)
-        # Progress from before the kill may still be on its way: only what follows this is of the second attempt.
+        # Progress from before the kill may still arrive; progress after this event is from the second attempt.
         next(e for e in stream if e.state == job_pb2.JOB_STATE_QUEUED)
         wait_for_progress(stream, 1)
         kill_worker(server)
@@ -77,13 +77,13 @@ def test_a_job_that_kills_its_workers_fails_in_the_end():
         assert last.state == job_pb2.JOB_STATE_FAILED
         assert "signal 9" in last.error.message
         assert "2 times" in last.error.message
-        # Nobody else suffers for it.
+        # Other jobs still run.
         assert run(server, style_request()).iterations == 4
 
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced():
-    """Stopped, as a driver that never returns would stop it: alive, and silent."""
+    """The worker is suspended: alive and silent, as with a driver call that never returns."""
     with ServerProcess("--hang-timeout", "6", *ONE_THREAD) as server:
         stream = events(server.style.ReconstructStyle(endless_request()))
         first = wait_for_progress(stream, 1)
@@ -97,7 +97,7 @@ def test_a_worker_that_hangs_is_replaced():
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_costs_time_not_the_job(jobs, tmp_path):
+def test_a_job_starts_over_from_a_damaged_checkpoint(jobs, tmp_path):
     requests, expected = jobs
     with ServerProcess("--data", str(tmp_path), *FREQUENT_CHECKPOINTS) as server:
         stream = events(server.style.ReconstructStyle(requests[0]))
@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_costs_time_not_the_job(jobs, tmp_path):
 
 
 def test_a_job_that_runs_out_of_memory_is_tried_in_tiles():
-    """The worker really cannot have more: its address space is limited once it has opened its device."""
+    """The worker's address space is limited after it has opened its device, so that allocations really fail."""
     with ServerProcess(*ONE_THREAD) as server:
         run(server, style_request())
         (worker,) = server.workers()

@@ -1,4 +1,4 @@
-"""A folder of models that somebody else writes to: what is damaged is refused by name, and the server goes on."""
+"""Another program changes the folder of models: the server refuses damaged models by name and keeps serving."""
 
 import json
 import os
@@ -23,12 +23,12 @@ PICTURE = options_pb2.InputImage(data=png())
 
 
 class Folder:
-    """A folder of models with one, "mine", which is the built-in one under another name."""
+    """A folder of models with a copy of the built-in model, named "mine"."""
 
     def __init__(self, path: Path) -> None:
         self.store = ModelStore(path)
         self.builtin = self.store.get(BUILTIN_MODEL)
-        self.mend()
+        self.restore()
 
     @property
     def model(self) -> Path:
@@ -38,13 +38,13 @@ class Folder:
     def manifest(self) -> Path:
         return self.store.root / "mine" / "manifest.json"
 
-    def mend(self, data: bytes | None = None) -> Model:
-        """Puts the model there again, perhaps with other bytes in its file."""
+    def restore(self, data: bytes | None = None) -> Model:
+        """Writes the model again, with the bytes of the built-in model's file or with `data`."""
         manifest = replace(self.builtin.manifest, name="mine")
         return self.store.add(manifest, self.builtin.path.read_bytes() if data is None else data)
 
-    def describe(self, **changes: Any) -> None:
-        """Changes the manifest, but not the file."""
+    def change_manifest(self, **changes: Any) -> None:
+        """Changes fields of the manifest, and not the file of the model."""
         self.manifest.write_text(json.dumps(json.loads(self.manifest.read_text()) | changes))
 
 
@@ -61,7 +61,7 @@ def server(folder, tmp_path_factory) -> Iterator[ServerProcess]:
 
 
 def paint(server: ServerProcess, seed: int = 0) -> job_pb2.JobEvent:
-    """The last event of a job that uses the model."""
+    """Returns the last event of a job that uses the model "mine"."""
     return list(events(server.style.ReconstructStyle(style_request(seed, model="mine"))))[-1]
 
 
@@ -75,7 +75,7 @@ def estimate(server: ServerProcess) -> pb.EstimateJobResponse:
 
 
 def refusals(server: ServerProcess) -> set[str]:
-    """Why a job, features and an estimate are refused."""
+    """Checks that a job, features and an estimate with the model are refused; returns the messages."""
     job = paint(server)
     assert job.state == job_pb2.JOB_STATE_FAILED
     assert job.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0], job.error
@@ -89,7 +89,7 @@ def refusals(server: ServerProcess) -> set[str]:
 
 
 def flip(path: Path) -> None:
-    """Changes one bit, and leaves the times and the size as they were."""
+    """Flips one bit and keeps the file's times and size."""
     before = path.stat()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -125,8 +125,8 @@ def huge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, remove, pipe, directory, loop, huge])
-def test_a_model_whose_file_was_changed_is_refused_until_it_is_mended(server, folder, damage):
-    # What it has in its caches by then is of the good file.
+def test_a_model_whose_file_was_changed_is_refused_until_it_is_restored(server, folder, damage):
+    # Fill the server's caches from the valid file.
     assert paint(server).state == job_pb2.JOB_STATE_SUCCEEDED
     assert extract(server)[0].features
     workers = [worker.pid for worker in server.workers()]
@@ -135,17 +135,17 @@ def test_a_model_whose_file_was_changed_is_refused_until_it_is_mended(server, fo
     assert sentence.startswith("The model 'mine' cannot be used: its file model.onnx ")
     assert "pull or import the model again" in sentence
     assert str(folder.store.root) not in sentence
-    folder.mend()
+    folder.restore()
     assert paint(server).state == job_pb2.JOB_STATE_SUCCEEDED
     assert estimate(server).HasField("duration")
     assert [worker.pid for worker in server.workers()] == workers
 
 
 def not_onnx(model: onnx.ModelProto) -> bytes:
-    return b"no ONNX at all"
+    return b"not an ONNX file"
 
 
-def nothing(model: onnx.ModelProto) -> bytes:
+def empty(model: onnx.ModelProto) -> bytes:
     return b""
 
 
@@ -155,7 +155,7 @@ def without_a_layer(model: onnx.ModelProto) -> bytes:
 
 
 def weights_elsewhere(model: onnx.ModelProto) -> bytes:
-    """Its first weights are said to be in a file outside of the folder."""
+    """Moves the first weights to a file outside of the folder, by reference."""
     tensor = model.graph.initializer[0]
     tensor.raw_data = numpy_helper.to_array(tensor).tobytes()
     external_data_helper.set_external_data(tensor, "../../../etc/passwd", 0, 16)
@@ -180,13 +180,13 @@ def too_few_bytes(model: onnx.ModelProto) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "craft",
-    [not_onnx, nothing, without_a_layer, weights_elsewhere, another_operator, smaller_weights, too_few_bytes],
+    "damage",
+    [not_onnx, empty, without_a_layer, weights_elsewhere, another_operator, smaller_weights, too_few_bytes],
 )
-def test_a_file_with_the_right_hash_that_is_no_such_model_is_refused(server, folder, craft):
-    folder.mend(craft(onnx.load(folder.builtin.path)))
+def test_a_model_file_that_does_not_match_its_manifest_is_refused(server, folder, damage):
+    folder.restore(damage(onnx.load(folder.builtin.path)))
     try:
-        # An estimate needs no more than the manifest once the speed of such a device is known.
+        # An estimate is not refused: it needs only the manifest once the device's speed is known.
         job = paint(server)
         assert job.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0], job.error
         assert "The model 'mine' cannot be used: its file model.onnx " in job.error.message
@@ -195,22 +195,22 @@ def test_a_file_with_the_right_hash_that_is_no_such_model_is_refused(server, fol
             list(server.models.ExtractFeatures(request))
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     finally:
-        folder.mend()
+        folder.restore()
     assert paint(server).state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-def test_a_model_that_is_replaced_is_used_by_the_next_job(server, folder):
+def test_the_next_job_uses_a_replaced_model(server, folder):
     before = paint(server).result
     graph = onnx.load(folder.builtin.path)
     bias = next(tensor for tensor in graph.graph.initializer if tensor.name == "conv1_1.bias")
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + bias_step(bias), bias.name))
-    replaced = folder.mend(graph.SerializeToString())
+    replaced = folder.restore(graph.SerializeToString())
     try:
         after = paint(server).result
         assert json.loads(after.recipe_json)["model"]["sha256"] == replaced.manifest.sha256
         assert after.image.data != before.image.data
     finally:
-        folder.mend()
+        folder.restore()
     assert paint(server).result.image.data == before.image.data
 
 
@@ -218,7 +218,7 @@ def bias_step(bias: onnx.TensorProto) -> np.ndarray:
     return np.ones((), numpy_helper.to_array(bias).dtype)
 
 
-def test_a_job_outlives_the_replacement_of_its_model_and_of_layers_that_it_waited_for(server, folder):
+def test_replacing_a_model_fails_a_waiting_job_whose_layers_are_gone_and_no_running_job(server, folder):
     long = style_request(iterations=1_000_000, report_every=1, model="mine")
     stream = server.style.ReconstructStyle(long)
     running = next(event.job_id for event in events(stream) if event.HasField("progress"))
@@ -233,10 +233,10 @@ def test_a_job_outlives_the_replacement_of_its_model_and_of_layers_that_it_waite
         assert ended.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0], ended
         assert "has no layer conv2_1 any more" in ended.error.message
     finally:
-        folder.mend()
+        folder.restore()
 
 
-def broken(change: Callable[[Path], None]) -> Callable[[Folder], None]:
+def on_manifest(change: Callable[[Path], None]) -> Callable[[Folder], None]:
     return lambda folder: change(folder.manifest)
 
 
@@ -244,20 +244,20 @@ MANIFESTS: dict[str, Callable[[Folder], None]] = {
     "not UTF-8": lambda folder: folder.manifest.write_bytes(b'{"name": "\xff\xfe"}'),  # type: ignore[dict-item]
     "nested": lambda folder: folder.manifest.write_text("[" * 10_000 + "]" * 10_000),  # type: ignore[dict-item]
     "huge": lambda folder: os.truncate(folder.manifest, 3 << 30),
-    "pipe": broken(pipe),
-    "folder": broken(directory),
-    "loop": broken(loop),
-    "NaN": lambda folder: folder.describe(tv_weight=float("nan")),
-    "half a surrogate pair": lambda folder: folder.describe(description="\ud800"),
-    "channels": lambda folder: folder.describe(layers=[{"name": "conv1_1", "channels": -1, "stride": 1}]),
-    "stride": lambda folder: folder.describe(layers=[{"name": "conv1_1", "channels": 64, "stride": 0}]),
-    "no layers": lambda folder: folder.describe(layers=[]),
-    "text": lambda folder: folder.describe(description=7),
+    "pipe": on_manifest(pipe),
+    "folder": on_manifest(directory),
+    "loop": on_manifest(loop),
+    "NaN": lambda folder: folder.change_manifest(tv_weight=float("nan")),
+    "half a surrogate pair": lambda folder: folder.change_manifest(description="\ud800"),
+    "channels": lambda folder: folder.change_manifest(layers=[{"name": "conv1_1", "channels": -1, "stride": 1}]),
+    "stride": lambda folder: folder.change_manifest(layers=[{"name": "conv1_1", "channels": 64, "stride": 0}]),
+    "no layers": lambda folder: folder.change_manifest(layers=[]),
+    "text": lambda folder: folder.change_manifest(description=7),
 }
 
 
 @pytest.mark.parametrize("damage", MANIFESTS.values(), ids=MANIFESTS)
-def test_a_model_whose_manifest_is_damaged_is_passed_over(server, folder, damage):
+def test_a_model_with_a_damaged_manifest_is_skipped(server, folder, damage):
     damage(folder)
     try:
         listed = server.models.ListModels(model_service_pb2.ListModelsRequest(), timeout=10).models
@@ -267,11 +267,11 @@ def test_a_model_whose_manifest_is_damaged_is_passed_over(server, folder, damage
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
         assert f"model {folder.store.root / 'mine'} is ignored" in server.read_log()
     finally:
-        folder.mend()
+        folder.restore()
     assert len(server.models.ListModels(model_service_pb2.ListModelsRequest()).models) == 3
 
 
-def test_a_folder_of_models_that_is_none(server, folder, tmp_path):
+def test_models_of_a_folder_that_is_replaced_are_gone_until_it_returns(server, folder, tmp_path):
     root, aside = folder.store.root, tmp_path / "aside"
     root.rename(aside)
     for make in (os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.write_text("")):
@@ -280,4 +280,4 @@ def test_a_folder_of_models_that_is_none(server, folder, tmp_path):
         assert len(listed) == 2
         root.unlink()
     aside.rename(root)
-    wait_until(lambda: len(server.models.ListModels(model_service_pb2.ListModelsRequest()).models) == 3, "its return")
+    wait_until(lambda: len(server.models.ListModels(model_service_pb2.ListModelsRequest()).models) == 3, "the model")

@@ -1,4 +1,4 @@
-"""A folder of models full of rubbish, idle scrapers, signals without end: a well-behaved client feels none of it."""
+"""Invalid models, idle scrapers and endless signals do not disturb a well-behaved client."""
 
 import contextlib
 import os
@@ -47,15 +47,15 @@ LITTER: list[Callable[[Path], object]] = [
 
 
 def litter(root: Path) -> None:
-    """Puts a hundred folders into one of models that are no models, each in its way."""
+    """Adds a hundred folders with invalid manifests to a folder of models."""
     for number in range(100):
         place = root / f"litter-{number}"
         place.mkdir()
         LITTER[number % len(LITTER)](place / "manifest.json")
 
 
-def ask_for_models(server: ServerProcess, folder: Folder, seconds: float) -> None:
-    """Paints with a model and asks for its features while its file is damaged and mended."""
+def damage_a_model(server: ServerProcess, folder: Folder, seconds: float) -> None:
+    """Uses a model in jobs and for features while its file is damaged and restored."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         flip(folder.model)
@@ -64,7 +64,7 @@ def ask_for_models(server: ServerProcess, folder: Folder, seconds: float) -> Non
         with contextlib.suppress(grpc.RpcError):
             request = model_service_pb2.ExtractFeaturesRequest(image=PICTURE, model="mine", layers=["conv1_1"])
             list(server.models.ExtractFeatures(request, timeout=20))
-        folder.mend()
+        folder.restore()
 
 
 def idle_scrapers(server: ServerProcess, folder: Folder, seconds: float) -> None:
@@ -79,15 +79,15 @@ def idle_scrapers(server: ServerProcess, folder: Folder, seconds: float) -> None
         assert psutil.Process(server.process.pid).num_threads() < threads + 20
 
 
-def hang_up(server: ServerProcess, folder: Folder, seconds: float) -> None:
+def send_sighup(server: ServerProcess, folder: Folder, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         server.process.send_signal(signal.SIGHUP)
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("attack", [ask_for_models, idle_scrapers, hang_up])
-def test_a_well_behaved_client_feels_nothing(server, folder, attack, long):
+@pytest.mark.parametrize("attack", [damage_a_model, idle_scrapers, send_sighup])
+def test_a_well_behaved_client_is_not_disturbed(server, folder, attack, long):
     with Bystander(server) as client:
         attack(server, folder, 60 if long else 6)
     client.check()

@@ -1,4 +1,4 @@
-"""A database belongs to one data folder, and a folder's files to one database: nobody takes another's jobs."""
+"""A database belongs to one data folder, and a folder's files to one database: no server takes another's jobs."""
 
 import shutil
 import time
@@ -21,12 +21,12 @@ State = job_pb2.JobState
 
 @pytest.fixture
 def database(tmp_path: Path, each_database: str) -> str:
-    """The URL of a database that is in nobody's data folder."""
-    return databases.of_folder(tmp_path / "of nobody") or f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    """Returns the URL of a database that is in no data folder."""
+    return databases.of_folder(tmp_path / "unused") or f"sqlite:///{tmp_path / 'shared.sqlite'}"
 
 
-def refused(why: str, *args: str) -> None:
-    """Expects that a server does not start, soon, and says why in one line."""
+def check_refused(why: str, *args: str) -> None:
+    """Checks that a server fails to start within 10 seconds, with a message that matches `why` and no traceback."""
     begun = time.monotonic()
     with pytest.raises(RuntimeError, match=why) as caught:
         ServerProcess(*args)
@@ -42,8 +42,8 @@ def wait_for(server: ServerProcess, job_id: str) -> job_pb2.JobEvent:
     return list(server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id)))[-1].event
 
 
-def starts(server: ServerProcess, one: pb.ReconstructStyleRequest) -> str:
-    """The id of a job that has been submitted, and goes on without its stream."""
+def submit(server: ServerProcess, one: pb.ReconstructStyleRequest) -> str:
+    """Submits a job that continues without its stream, and returns its id."""
     one.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return next(events(server.style.ReconstructStyle(one))).job_id
 
@@ -60,12 +60,12 @@ def test_a_second_server_takes_nothing_from_the_first(tmp_path, database):
     (expected,) = undisturbed([request(7, iterations=60)])
     with ServerProcess(*mine) as server:
         done = run(server, style_request(3))
-        ids = [starts(server, request(7, iterations=60)), starts(server, request(8))]
+        ids = [submit(server, request(7, iterations=60)), submit(server, request(8))]
         for _ in range(2):
-            refused("belongs to the server of the folder .*mine on .* --take-database", *other)
+            check_refused("belongs to the server of the folder .*mine on .* --take-database", *other)
         copy = tmp_path / "copy"
         shutil.copytree(tmp_path / "mine", copy)
-        refused("belongs to the server of the folder .*mine", "--data", str(copy), "--database", database)
+        check_refused("belongs to the server of the folder .*mine", "--data", str(copy), "--database", database)
         last = wait_for(server, ids[0])
         assert last.state == State.JOB_STATE_SUCCEEDED and last.result.image.data == expected
         assert wait_for(server, ids[1]).state == State.JOB_STATE_SUCCEEDED
@@ -75,7 +75,7 @@ def test_a_second_server_takes_nothing_from_the_first(tmp_path, database):
         assert done.image.data
 
 
-def test_of_servers_that_start_at_once_one_gets_an_empty_database(tmp_path, database):
+def test_one_of_several_servers_that_start_together_gets_an_empty_database(tmp_path, database):
     def start(number: int) -> ServerProcess | str:
         try:
             return ServerProcess(
@@ -97,48 +97,50 @@ def test_of_servers_that_start_at_once_one_gets_an_empty_database(tmp_path, data
 
 
 @pytest.mark.slow
-def test_a_database_that_is_taken_over_is_written_by_the_new_server_only(tmp_path, database):
+def test_only_the_new_server_writes_to_a_database_that_it_took_over(tmp_path, database):
     mine = ("--data", str(tmp_path / "mine"), "--database", database, "--grace", "1", *ONE_THREAD)
     other = ("--data", str(tmp_path / "other"), "--database", database, "--grace", "1", *ONE_THREAD)
     with ServerProcess(*mine) as old:
-        starts(old, endless_request())
-        run_id = starts(old, style_request(1))
+        submit(old, endless_request())
+        run_id = submit(old, style_request(1))
         old.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=run_id))
         with ServerProcess(*other, "--take-database") as new:
             assert "is taken from the server of" in new.read_log()
             with pytest.raises(grpc.RpcError) as caught:
                 list(old.style.ReconstructStyle(style_request(2)))
             assert "taken over by another server" in caught.value.details()
-            wait_until(lambda: health(old) == health_pb2.HealthCheckResponse.NOT_SERVING, "the old one to say so")
-            # The files of the job are in the other folder.
-            wait_until(lambda: states(new)[0] == State.JOB_STATE_FAILED, "the new server to find that")
+            wait_until(
+                lambda: health(old) == health_pb2.HealthCheckResponse.NOT_SERVING, "the old server to be unhealthy"
+            )
+            # The new server fails the job: the job's files are in the old server's folder.
+            wait_until(lambda: states(new)[0] == State.JOB_STATE_FAILED, "the job to fail")
             before = states(new)
             time.sleep(1)
             assert states(new) == before == [State.JOB_STATE_FAILED, State.JOB_STATE_CANCELLED]
             assert picture(new, request(1, iterations=5))
-    refused("belongs to the server of the folder .*other", *mine)
+    check_refused("belongs to the server of the folder .*other", *mine)
     with ServerProcess(*other) as again:
         assert len(states(again)) == 3
 
 
 @pytest.mark.parametrize("wrong", ["another database", "the folder's own", "a new one"])
 @pytest.mark.slow
-def test_a_wrong_database_does_not_cost_a_folder_its_files(tmp_path, in_folder, wrong):
-    """Files without a row are removed at the start: those of another database's jobs would be."""
+def test_a_wrong_database_is_refused_and_no_file_is_removed(tmp_path, in_folder, wrong):
+    """A server removes files that have no row at its start; these files have rows in another database."""
     data = ("--data", str(tmp_path / "mine"), *ONE_THREAD)
     one, other = (("--database", f"sqlite:///{tmp_path / name}.sqlite") for name in ("one", "other"))
     right, given = {"another database": (one, other), "the folder's own": (one, ()), "a new one": ((), other)}[wrong]
     with ServerProcess(*data, *right) as server:
         run(server, style_request())
     files = sorted((tmp_path / "mine" / "blobs").glob("*/*"))
-    refused("belong to jobs of", *data, *given)
+    check_refused("belong to jobs of", *data, *given)
     assert files and sorted((tmp_path / "mine" / "blobs").glob("*/*")) == files
     with ServerProcess(*data, *right) as server:
         assert states(server) == [State.JOB_STATE_SUCCEEDED]
 
 
 @pytest.mark.slow
-def test_a_copy_of_a_folder_with_its_database_is_a_backup(tmp_path, in_folder):
+def test_a_copied_or_moved_folder_keeps_its_jobs(tmp_path, in_folder):
     with ServerProcess("--data", str(tmp_path / "mine"), *ONE_THREAD) as server:
         run(server, style_request())
     shutil.copytree(tmp_path / "mine", tmp_path / "copy")
@@ -149,5 +151,5 @@ def test_a_copy_of_a_folder_with_its_database_is_a_backup(tmp_path, in_folder):
 
 
 @pytest.mark.parametrize("url", ["nonsense", "foo://bar", "postgresql+nodriver://a/b", "mysql+none://a/b"])
-def test_a_url_that_is_of_no_database_is_told(tmp_path, url):
-    refused("the database cannot be used", "--data", str(tmp_path), "--database", url)
+def test_an_invalid_database_url_is_refused(tmp_path, url):
+    check_refused("the database cannot be used", "--data", str(tmp_path), "--database", url)

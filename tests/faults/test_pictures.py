@@ -1,4 +1,4 @@
-"""Pictures that something has happened to: each is refused with the reason, or makes a picture."""
+"""Mutated picture files: the server refuses each with a reason, or paints with it."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from tests.faults.mutations import mutated, originals
 from tests.harness import ServerProcess, events, options, run, style_request
 
 PIXELS = 1 << 20
-# What a front may keep of pictures that it has decoded and let go: allocators keep some, a leak of each would be more.
+# Bytes that the front may grow by: allocators keep some memory, and a leak per picture would be more.
 GROWTH = 48 << 20
 
 
@@ -29,7 +29,7 @@ def painting(data: bytes) -> pb.ReconstructStyleRequest:
 
 
 def estimate(server: ServerProcess, data: bytes) -> bool:
-    """Whether a picture is taken; if not, checks what its sender is told."""
+    """Whether the server accepts a picture; checks the error if not."""
     request = pb.EstimateJobRequest(style=painting(data))
     try:
         server.style.EstimateJob(request, timeout=30)
@@ -42,7 +42,7 @@ def estimate(server: ServerProcess, data: bytes) -> bool:
     return False
 
 
-def test_every_format_and_mode_makes_a_picture(strict: ServerProcess) -> None:
+def test_every_format_and_mode_is_accepted(strict: ServerProcess) -> None:
     refused = [name for name, data in originals().items() if not estimate(strict, data)]
     assert refused == ["TIFF F"]  # whose range is not defined
     for name in ("PNG I;16", "JPEG CMYK", "TIFF LAB", "GIF animated", "WEBP RGBA"):
@@ -50,26 +50,26 @@ def test_every_format_and_mode_makes_a_picture(strict: ServerProcess) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_mutated_pictures(strict: ServerProcess, long: bool) -> None:
+def test_mutated_pictures_are_refused_or_painted(strict: ServerProcess, long: bool) -> None:
     run(strict, style_request())
     for _, data in mutated(50, seed=1):
         estimate(strict, data)
     workers, before = strict.workers(), resident(strict)
-    taken, painted = 0, 0
+    accepted, painted = 0, 0
     count = 1500 if long else 300
     for name, data in mutated(count, seed=0):
         try:
             if estimate(strict, data):
-                taken += 1
-                # Every picture of the long form, and some of the short one.
-                if long or taken % 10 == 0:
+                accepted += 1
+                # Paint with every picture in the long form, with every tenth otherwise.
+                if long or accepted % 10 == 0:
                     *_, last = events(strict.style.ReconstructStyle(painting(data), timeout=60))
                     check_end(last)
                     painted += 1
         except Exception as error:
             raise AssertionError(f"{name}: {data[:4000].hex()}") from error
-    print(f"{count} pictures, {taken} taken, {painted} painted, {(resident(strict) - before) >> 20} MiB more")
-    # Else the mutations would be too rough, or too gentle, to find anything.
-    assert count / 10 < taken < count * 9 / 10
+    print(f"{count} pictures, {accepted} accepted, {painted} painted, {(resident(strict) - before) >> 20} MiB more")
+    # Mutations that are nearly all refused, or nearly all accepted, would find little.
+    assert count / 10 < accepted < count * 9 / 10
     assert resident(strict) - before < GROWTH
     check_unharmed(strict, workers)

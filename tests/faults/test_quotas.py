@@ -1,4 +1,4 @@
-"""One client cannot have another's things removed, fill the queue, or hold all workers."""
+"""One client cannot have another client's files removed, fill the queue, or occupy all workers."""
 
 import hashlib
 import itertools
@@ -24,7 +24,7 @@ Code = grpc.StatusCode
 
 
 class Client:
-    """A client's calls, with its token."""
+    """A client's calls, made with its token."""
 
     def __init__(self, server: ServerProcess, token: str | None) -> None:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
@@ -32,7 +32,7 @@ class Client:
         self._jobs = JobServiceStub(server.channel)
 
     def submit(self, request: pb.ReconstructStyleRequest) -> str:
-        """Has a job go on without its stream; its id."""
+        """Submits a job that continues without its stream, and returns its id."""
         request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
         stream = self._style.ReconstructStyle(request, metadata=self._metadata)
         first = next(events(stream))
@@ -49,7 +49,7 @@ class Client:
         return name
 
     def has(self, name: str) -> bool:
-        """Whether an upload can be used; it is used by that."""
+        """Whether the server still has an upload; the question counts as a use of it."""
         source = options_pb2.StyleSource(image=options_pb2.InputImage(sha256=name))
         request = pb.EstimateJobRequest(style=pb.ReconstructStyleRequest(styles=[source], options=options()))
         call = self._style.EstimateJob.future(request, metadata=self._metadata)
@@ -70,7 +70,7 @@ class Client:
 
 @pytest.fixture
 def tokens(tmp_path: Path) -> dict[str, str]:
-    """Tokens by their clients' names; the file is tokens.json in the test's folder."""
+    """Tokens by client name; the file is tokens.json in `tmp_path`."""
     return {name: add_token(tmp_path / "tokens.json", name, admin=False) for name in ("alice", "bob")}
 
 
@@ -81,7 +81,7 @@ def serving(tmp_path: Path, *args: str) -> ServerProcess:
 
 
 def pictures(side: int = 128) -> Iterator[bytes]:
-    """Files that are all different."""
+    """Yields picture files that are all different."""
     return (png(side, side, seed=seed) for seed in itertools.count(1000))
 
 
@@ -96,7 +96,7 @@ def endless(seed: int = 0) -> pb.ReconstructStyleRequest:
 
 
 @pytest.mark.slow
-def test_a_flood_of_uploads_removes_nothing_of_another_client(tmp_path, tokens):
+def test_many_uploads_of_one_client_remove_no_files_of_another(tmp_path, tokens):
     with serving(tmp_path, "--keep", "1MB") as server:
         alice, bob = Client(server, tokens["alice"]), Client(server, tokens["bob"])
         bobs = bob.upload(png(seed=1))
@@ -108,13 +108,13 @@ def test_a_flood_of_uploads_removes_nothing_of_another_client(tmp_path, tokens):
             data = next(flood)
             sent += len(data)
             latest = alice.upload(data)
-            # The least recently used go first.
+            # The server evicts the least recently used upload first.
             assert alice.has(kept)
         assert alice.has(latest)
         assert all(bob.get(job_id).result.image.data for job_id in done)
         assert bob.has(bobs)
         assert stored(tmp_path) < 1_000_000
-        # And with more of his own, bob is none the worse off either.
+        # Bob's next jobs succeed too.
         for seed in range(5):
             assert bob.paint(style_request(seed)).state == State.JOB_STATE_SUCCEEDED
 
@@ -123,7 +123,7 @@ def stored(tmp_path: Path) -> int:
     return sum(path.stat().st_size for path in (tmp_path / "data" / "blobs").glob("*/*"))
 
 
-def test_without_authentication_uploads_do_not_remove_results_either(tmp_path):
+def test_uploads_do_not_remove_results_without_authentication(tmp_path):
     with ServerProcess("--data", str(tmp_path / "data"), "--keep", "1MB", *ONE_THREAD) as server:
         client = Client(server, None)
         done = [client.paint(style_request(seed)).job_id for seed in range(3)]
@@ -137,7 +137,7 @@ def test_without_authentication_uploads_do_not_remove_results_either(tmp_path):
         assert stored(tmp_path) < 1_000_000
 
 
-def test_what_a_client_may_hold_is_bounded(tmp_path, tokens):
+def test_the_storage_of_one_client_is_bounded(tmp_path, tokens):
     args = ("--keep", "10MB", "--keep-per-client", "100kB", "--max-uploads-per-client", "3")
     with serving(tmp_path, *args) as server:
         alice, bob = Client(server, tokens["alice"]), Client(server, tokens["bob"])
@@ -147,7 +147,7 @@ def test_what_a_client_may_hold_is_bounded(tmp_path, tokens):
             alice.upload(next(pictures(512)))
         assert "0.1 MB that this server keeps for one client" in refusal(caught.value)
         assert [alice.has(name) for name in names] == [False, False, True, True, True]
-        # 3 KB of pixels each: as many as there is room for, though they do not end.
+        # Unfinished jobs count with 3 KB of pixels each, and are accepted until the room is used up.
         blocked: list[str] = []
         with pytest.raises(grpc.RpcError) as caught:
             blocked.extend(alice.submit(endless(seed)) for seed in range(60))
@@ -181,7 +181,7 @@ def test_one_client_cannot_fill_the_queue(tmp_path, tokens):
 
 
 @pytest.mark.parametrize(("args", "most"), [((), 4), (("--max-queued-per-client", "2"), 2)])
-def test_where_clients_are_not_told_apart_the_queue_is_everybodys(tmp_path, args, most):
+def test_clients_without_tokens_share_the_whole_queue(tmp_path, args, most):
     with ServerProcess("--max-queued", "4", "--data", str(tmp_path), *ONE_THREAD, *args) as server:
         client = Client(server, None)
         wait_until(lambda: "is ready on" in server.read_log(), "the worker")
@@ -195,14 +195,14 @@ def test_where_clients_are_not_told_apart_the_queue_is_everybodys(tmp_path, args
 
 
 @pytest.mark.slow
-def test_one_client_cannot_hold_all_workers(tmp_path, tokens):
+def test_one_client_cannot_occupy_all_workers(tmp_path, tokens):
     args = ("--device", "cpu", "--device", "cpu", "--max-running-per-client", "1")
     with serving(tmp_path, *args) as server:
         alice, bob = Client(server, tokens["alice"]), Client(server, tokens["bob"])
         wait_until(lambda: server.read_log().count("is ready on") == 2, "the workers")
         first, *others = [alice.submit(endless(seed)) for seed in range(3)]
         wait_until(lambda: alice.states()[first] == State.JOB_STATE_RUNNING, "the first to run")
-        # The other worker is bob's, at once.
+        # The other worker takes bob's job at once.
         assert bob.paint(style_request(1)).state == State.JOB_STATE_SUCCEEDED
         assert [alice.states()[job_id] for job_id in others] == [State.JOB_STATE_QUEUED] * 2
         alice.cancel(first)
@@ -210,7 +210,7 @@ def test_one_client_cannot_hold_all_workers(tmp_path, tokens):
         assert sorted(alice.states()[job_id] for job_id in others) == [State.JOB_STATE_QUEUED, State.JOB_STATE_RUNNING]
 
 
-def test_one_file_of_two_clients_counts_for_both(tmp_path, tokens):
+def test_a_file_of_two_clients_counts_for_both(tmp_path, tokens):
     with serving(tmp_path, "--keep-per-client", "100kB") as server:
         alice, bob = Client(server, tokens["alice"]), Client(server, tokens["bob"])
         shared = next(pictures(128))

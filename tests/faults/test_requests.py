@@ -1,4 +1,4 @@
-"""Requests that are anything the contract's messages can hold: each a typed error or a good answer."""
+"""Generated requests with any values that the contract's messages can hold get a typed error or a valid response."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +15,14 @@ from tests.harness import ServerProcess, run, style_request
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[ServerProcess]:
-    """A server that lets nothing take long."""
+    """A server with limits so low that no call takes long."""
     with ServerProcess("--max-pixels", "10000", "--max-iterations", "5", "--max-queued", "4") as server:
         yield server
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.slow
-def test_generated_calls(small: ServerProcess, long: bool) -> None:
+def test_generated_calls_get_a_documented_error_or_a_valid_response(small: ServerProcess, long: bool) -> None:
     run(small, style_request())
     workers = small.workers()
     upload = job_service_pb2.UploadImageRequest(sha256=UPLOADED, data=PICTURES[0])
@@ -31,7 +31,7 @@ def test_generated_calls(small: ServerProcess, long: bool) -> None:
     outcomes: dict[str, int] = {}
     stubs = {"StyleTransferService": small.style, "JobService": small.jobs, "ModelService": small.models}
 
-    # With its seed fixed, because what a server does depends on what it was asked before. The long form draws anew.
+    # Derandomized, because a server's response depends on earlier calls. The long form draws new calls each time.
     @settings(
         max_examples=2000 if long else 120,
         deadline=None,
@@ -40,7 +40,7 @@ def test_generated_calls(small: ServerProcess, long: bool) -> None:
         suppress_health_check=list(HealthCheck),
     )
     @given(call=calls(lambda: job_ids[-3:]))
-    def is_answered(call: Call) -> None:
+    def check_call(call: Call) -> None:
         method = getattr(stubs[call.method.containing_service.name], call.method.name)
         outcome = "OK"
         try:
@@ -51,19 +51,19 @@ def test_generated_calls(small: ServerProcess, long: bool) -> None:
         key = f"{call.method.name} {outcome}"
         outcomes[key] = outcomes.get(key, 0) + 1
 
-    is_answered()
+    check_call()
     print(outcomes)
-    called, there = {key.split()[0] for key in outcomes}, {method.name for method in METHODS}
-    # A hundred draws may leave some out; which, depends on what came before.
-    assert called == there if long else len(called) > len(there) / 2
-    # Else this would have tested no more than the first check.
+    called, methods = {key.split()[0] for key in outcomes}, {method.name for method in METHODS}
+    # The short form may leave out some methods.
+    assert called == methods if long else len(called) > len(methods) / 2
+    # If fewer calls succeeded, the test would reach little beyond the first check.
     accepted = sum(count for key, count in outcomes.items() if key.endswith("OK"))
     assert accepted > sum(outcomes.values()) / 4, outcomes
     check_unharmed(small, workers)
 
 
 def take(method: Any, call: Call, job_ids: list[str]) -> None:
-    """Makes a call and takes its answer to the end."""
+    """Makes a call and reads its response to the end."""
     answer = method(iter(call.requests) if call.method.client_streaming else call.requests[0], timeout=30)
     if not call.method.server_streaming:
         return

@@ -1,4 +1,4 @@
-"""Servers that die, are stopped, and come back."""
+"""Servers that are killed or stopped, and started again: jobs continue and make the same pictures."""
 
 import concurrent.futures
 import hashlib
@@ -46,6 +46,7 @@ class Restarting:
 
 @pytest.fixture
 def restarting(tmp_path):
+    """Returns a function that starts a Restarting server with more arguments."""
     made: list[Restarting] = []
 
     def make(*args: str) -> Restarting:
@@ -59,11 +60,11 @@ def restarting(tmp_path):
 
 
 @pytest.mark.slow
-def test_kills_of_the_server_are_not_seen_through_the_sdk(restarting, long, tmp_path):
+def test_the_sdk_hides_kills_of_the_server(restarting, long, tmp_path):
     requests = [request(seed) for seed in range(6 if long else 3)]
     expected = undisturbed(requests)
-    there = restarting()
-    with gramophone.Client(there.server.address) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
+    service = restarting()
+    with gramophone.Client(service.server.address) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
         source = requests[0].styles[0].image.data
 
         def paint(seed: int) -> bytes:
@@ -78,8 +79,8 @@ def test_kills_of_the_server_are_not_seen_through_the_sdk(restarting, long, tmp_
 
         def kill() -> bool:
             if not ended:
-                there.kill()
-                there.start()
+                service.kill()
+                service.start()
             return not ended
 
         killer = in_background(lambda: at_random_moments(10 if long else 3, kill, seed=2, most=5))
@@ -92,65 +93,65 @@ def test_kills_of_the_server_are_not_seen_through_the_sdk(restarting, long, tmp_
 
 
 @pytest.mark.slow
-def test_sigterm_with_running_and_waiting_jobs(restarting):
-    """Three devices, so three run and five wait; the next server finishes all eight."""
+def test_the_next_server_finishes_running_and_waiting_jobs_after_sigterm(restarting):
+    """With three devices, three of eight jobs run and five wait."""
     requests = [request(seed, iterations=100) for seed in range(8)]
     expected = undisturbed(requests)
-    there = restarting("--device", "cpu", "--device", "cpu", "--device", "cpu", "--grace", "20")
-    streams = [events(there.server.style.ReconstructStyle(one)) for one in requests]
+    service = restarting("--device", "cpu", "--device", "cpu", "--device", "cpu", "--grace", "20")
+    streams = [events(service.server.style.ReconstructStyle(one)) for one in requests]
     ids = [next(stream).job_id for stream in streams]
 
     def running() -> int:
         states = [job_pb2.JOB_STATE_RUNNING]
-        return len(there.server.jobs.ListJobs(job_service_pb2.ListJobsRequest(states=states)).jobs)
+        return len(service.server.jobs.ListJobs(job_service_pb2.ListJobsRequest(states=states)).jobs)
 
     wait_until(lambda: running() == 3, "three running jobs")
     begun = time.monotonic()
-    there.server.process.send_signal(signal.SIGTERM)
+    service.server.process.send_signal(signal.SIGTERM)
     for stream in streams:
         with pytest.raises(grpc.RpcError) as caught:
             list(stream)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert there.server.process.wait(40) == 0
+    assert service.server.process.wait(40) == 0
     assert time.monotonic() - begun < 25
-    assert "Traceback" not in there.server.read_log()
-    there.start()
+    assert "Traceback" not in service.server.read_log()
+    service.start()
     made = []
     for job_id in ids:
-        watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+        watched = service.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
         made.append(list(events(watched))[-1].result.image.data)
     assert made == expected
 
 
-def test_a_request_id_makes_one_job(restarting):
-    there = restarting()
+def test_submissions_with_the_same_request_id_make_one_job(restarting):
+    service = restarting()
     one = request(0, iterations=5)
     one.submission.request_id = "3f1c"
 
     def submit() -> str:
-        return list(events(there.server.style.ReconstructStyle(one)))[-1].job_id
+        return list(events(service.server.style.ReconstructStyle(one)))[-1].job_id
 
     with concurrent.futures.ThreadPoolExecutor(5) as pool:
         ids = list(pool.map(lambda _: submit(), range(5)))
     assert len(set(ids)) == 1
-    there.kill()
-    there.start()
+    service.kill()
+    service.start()
     assert submit() == ids[0]
-    assert len(there.server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs) == 1
+    assert len(service.server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs) == 1
     other = request(1, iterations=5)
     other.submission.request_id = "3f1c"
     with pytest.raises(grpc.RpcError) as caught:
-        list(there.server.style.ReconstructStyle(other))
+        list(service.server.style.ReconstructStyle(other))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "another request" in caught.value.details()
 
 
-def test_figures_and_results_outlive_the_server(restarting):
-    there = restarting()
-    history = list(events(there.server.style.ReconstructStyle(request(0, iterations=50))))
-    there.kill()
-    there.start()
-    watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=history[0].job_id))
+def test_progress_and_results_survive_a_kill_of_the_server(restarting):
+    service = restarting()
+    history = list(events(service.server.style.ReconstructStyle(request(0, iterations=50))))
+    service.kill()
+    service.start()
+    watched = service.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=history[0].job_id))
     again = list(events(watched))
     assert again[-1].result == history[-1].result
     assert [e.progress.iteration for e in again if e.HasField("progress")] == list(range(5, 51, 5))
@@ -158,30 +159,30 @@ def test_figures_and_results_outlive_the_server(restarting):
 
 
 @pytest.mark.slow
-def test_a_stream_that_runs_out_of_time_leaves_the_job_alone(restarting):
-    there = restarting()
+def test_a_stream_that_exceeds_its_deadline_does_not_cancel_the_job(restarting):
+    service = restarting()
     one = request(0, iterations=1000)
     one.submission.ClearField("on_disconnect")  # the default is to cancel
-    call = there.server.style.ReconstructStyle(one, timeout=1.0)
+    call = service.server.style.ReconstructStyle(one, timeout=1.0)
     job_id = next(call).event.job_id
     with pytest.raises(grpc.RpcError) as caught:
         list(call)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+    watched = service.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
     assert list(events(watched))[-1].state == job_pb2.JOB_STATE_SUCCEEDED
 
 
-def test_pictures_go_in_and_results_come_out_by_way_of_the_sdk(restarting, tmp_path):
-    there = restarting()
+def test_uploads_and_downloads_of_the_sdk_survive_a_restart(restarting, tmp_path):
+    service = restarting()
     picture = tmp_path / "large.bmp"
     picture.write_bytes(encode(Image.open(io.BytesIO(png(700, 700))), "BMP"))
     assert picture.stat().st_size > 1 << 20
-    with gramophone.Client(there.server.address) as client:
+    with gramophone.Client(service.server.address) as client:
         name = client.upload(picture)
         job = client.style(gramophone.Uploaded(name), size=32, iterations=3)
         result = job.result()
-        there.kill()
-        there.start()
+        service.kill()
+        service.start()
         job = client.job(job.id)
         assert job.download() == result.data
         job.download(tmp_path / "out.png")
@@ -193,35 +194,35 @@ def test_pictures_go_in_and_results_come_out_by_way_of_the_sdk(restarting, tmp_p
         assert list(client.jobs()) == []
 
 
-def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
+def test_a_data_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with ServerProcess("--data", str(tmp_path / "taken")):
-        for folder, says in (("taken", "another server's"), ("file/below", "jobs cannot be kept in")):
+        for folder, words in (("taken", "another server's"), ("file/below", "jobs cannot be kept in")):
             command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--data", str(tmp_path / folder)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
             assert done.returncode == 1
-            assert says in done.stderr
+            assert words in done.stderr
             assert "--data" in done.stderr
             assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
-def test_a_checkpoint_whose_state_has_another_form_is_not_gone_on_from(restarting, tmp_path):
+def test_a_job_starts_over_from_a_checkpoint_of_another_format(restarting, tmp_path):
     one = request(0)
     (expected,) = undisturbed([one])
-    there = restarting()
-    stream = events(there.server.style.ReconstructStyle(one))
+    service = restarting()
+    stream = events(service.server.style.ReconstructStyle(one))
     job_id = next(stream).job_id
     wait_until(lambda: bool(checkpoints(tmp_path / "data")), "a checkpoint")
-    there.kill()
+    service.kill()
     (path,) = checkpoints(tmp_path / "data")
     values = torch.load(io.BytesIO(path.read_bytes()[:-32]), weights_only=True)
     del values["state"]["optimizer"]
     buffer = io.BytesIO()
     torch.save(values, buffer)
     path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
-    there.start()
-    watched = there.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
+    service.start()
+    watched = service.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
     last = list(events(watched))[-1]
     assert last.result.image.data == expected, last.error
-    assert "begins anew" in there.server.read_log()
+    assert "begins anew" in service.server.read_log()

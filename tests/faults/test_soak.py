@@ -1,8 +1,8 @@
-"""Mixed work for long: memory, descriptors and threads of front and worker do not grow with it.
+"""During a long mix of calls, the memory, file descriptors and threads of front and worker do not grow.
 
-How flat is decided: what is held is sampled four times a second. After a warm-up of a third, the rest is looked at in
-halves, and the median of the second must be within a bound of the median of the first. A leak grows in both; caches
-that fill, and an allocator that comes to its level, grow in the first alone.
+The test samples them four times a second and drops the first third as warm-up. The median of the last third may exceed
+the median of the second third only by a bound. A leak grows in both; filling caches and allocators grow in the second
+third only.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from tests.harness import Calls, ServerProcess, events, options, png, run, style
 
 CLIENTS = 4
 SIZES = (32, 48, 64)
-# How much more there may be of each. A worker's memory, of 0.7 GB, goes up and down by some megabytes with each job.
+# Bounds of the growth. A worker's memory of 0.7 GB varies by some megabytes with each job.
 BOUNDS = {
     "front": {"rss": 12 << 20, "fds": 4, "threads": 3},
     "worker": {"rss": 40 << 20, "fds": 2, "threads": 2},
@@ -32,21 +32,21 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a process holds at a moment."""
+class Usage:
+    """Resources of a process: resident bytes, file descriptors and threads."""
 
     rss: int
     fds: int
     threads: int
 
     @classmethod
-    def by(cls, process: psutil.Process) -> "Held":
+    def of(cls, process: psutil.Process) -> "Usage":
         with process.oneshot():
             return cls(process.memory_info().rss, process.num_fds(), process.num_threads())
 
 
 class Client(threading.Thread):
-    """Does one thing after the other, as chance has it, until it is told to stop."""
+    """Makes random calls one after the other until the time `until` of the monotonic clock."""
 
     def __init__(self, address: str, seed: int, until: float) -> None:
         super().__init__(daemon=True)
@@ -63,7 +63,7 @@ class Client(threading.Thread):
             with self._calls:
                 while time.monotonic() < self._until:
                     what = self._chance.choice(
-                        [self.paint, self.paint, self.cancel, self.hang_up, self.watch, self.upload, self.ask]
+                        [self.paint, self.paint, self.cancel, self.disconnect, self.watch, self.upload, self.ask]
                     )
                     self.doing = what.__name__
                     what()
@@ -72,7 +72,7 @@ class Client(threading.Thread):
             self.error = error
 
     def paint(self) -> None:
-        """Paints to the end, takes the file, and half of the time has the job forgotten."""
+        """Runs a job to its end, downloads the result, and deletes half of the jobs."""
         image = options_pb2.InputImage(data=png(seed=self._chance.randrange(20)))
         source = options_pb2.StyleSource(image=image)
         chosen = options(
@@ -97,7 +97,7 @@ class Client(threading.Thread):
             self._calls.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(job_id=last.job_id))
 
     def cancel(self) -> None:
-        """Has a job cancelled, waiting or running."""
+        """Cancels a waiting or running job."""
         stream = events(self._calls.style.ReconstructStyle(style_request(iterations=100_000)))
         job_id = next(stream).job_id
         time.sleep(self._chance.random() / 5)
@@ -105,15 +105,15 @@ class Client(threading.Thread):
         *_, last = stream
         assert last.state == job_pb2.JOB_STATE_CANCELLED
 
-    def hang_up(self) -> None:
-        """Closes the stream of a job that goes with it, and its whole connection."""
+    def disconnect(self) -> None:
+        """Closes the stream of a job, which that cancels, and the connection."""
         with Calls(self._address) as own:
             call = own.style.ReconstructStyle(style_request(iterations=100_000))
             next(call)
             time.sleep(self._chance.random() / 5)
 
     def watch(self) -> None:
-        """Watches some job of the latest, from some point."""
+        """Watches the two latest jobs from a random event on."""
         found = self._calls.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_size=10)).jobs
         for job in found[:2]:
             request = job_service_pb2.WatchJobRequest(job_id=job.id, after_sequence=self._chance.randint(0, 5))
@@ -121,7 +121,7 @@ class Client(threading.Thread):
                 for _ in self._calls.jobs.WatchJob(request):
                     pass
             except grpc.RpcError as error:
-                # Another has had it forgotten meanwhile.
+                # Another client has deleted the job.
                 check_error(error, request, {grpc.StatusCode.NOT_FOUND})
 
     def upload(self) -> None:
@@ -131,11 +131,11 @@ class Client(threading.Thread):
         self._calls.jobs.UploadImage(iter([request]))
 
     def ask(self) -> None:
-        """Asks for an estimate, features, and something that there is not."""
+        """Requests an estimate, features, and a job that does not exist."""
         self._calls.style.EstimateJob(pb.EstimateJobRequest(style=style_request()))
         image = options_pb2.InputImage(data=png(seed=self._chance.randrange(20)))
         list(self._calls.models.ExtractFeatures(model_service_pb2.ExtractFeaturesRequest(image=image)))
-        missing = job_service_pb2.GetJobRequest(job_id="nobody")
+        missing = job_service_pb2.GetJobRequest(job_id="missing")
         with pytest.raises(grpc.RpcError) as caught:
             self._calls.jobs.GetJob(missing)
         check_error(caught.value, missing)
@@ -143,7 +143,7 @@ class Client(threading.Thread):
 
 @pytest.mark.timeout(0)
 @pytest.mark.slow
-def test_mixed_work_leaves_nothing_behind(long: bool, request: pytest.FixtureRequest) -> None:
+def test_resources_do_not_grow_during_a_mix_of_calls(long: bool, request: pytest.FixtureRequest) -> None:
     minutes = request.config.getoption("--soak") or (3.0 if long else 0.25)
     with ServerProcess("--max-queued", "16", "--log-level", "warning") as server:
         for size in SIZES:
@@ -155,9 +155,9 @@ def test_mixed_work_leaves_nothing_behind(long: bool, request: pytest.FixtureReq
         clients = [Client(server.address, seed, end) for seed in range(CLIENTS)]
         for client in clients:
             client.start()
-        samples: list[list[Held]] = []
+        samples: list[list[Usage]] = []
         while any(client.is_alive() for client in clients):
-            samples.append([Held.by(process) for process in processes])
+            samples.append([Usage.of(process) for process in processes])
             time.sleep(0.25)
             if time.monotonic() > end + 120:
                 calls = [client.doing for client in clients if client.is_alive()]
@@ -169,18 +169,18 @@ def test_mixed_work_leaves_nothing_behind(long: bool, request: pytest.FixtureReq
                 raise client.error
         done = sum((client.done for client in clients), Counter[str]())
         print(f"{minutes:g} min: {dict(done)}")
-        assert all(done[what] for what in ("paint", "cancel", "hang_up", "watch", "upload", "ask"))
+        assert all(done[what] for what in ("paint", "cancel", "disconnect", "watch", "upload", "ask"))
         for name, history in zip(("front", "worker"), zip(*samples, strict=True), strict=True):
             check_flat(name, list(history))
         check_unharmed(server, workers)
 
 
-def check_flat(name: str, history: list[Held]) -> None:
-    """Checks that the median of the last third is about that of the second."""
+def check_flat(name: str, history: list[Usage]) -> None:
+    """Checks that the median of the last third exceeds that of the second third by no more than BOUNDS."""
     third = len(history) // 3
     for what, bound in BOUNDS[name].items():
         before, after = (
-            statistics.median(getattr(held, what) for held in history[begin : begin + third])
+            statistics.median(getattr(usage, what) for usage in history[begin : begin + third])
             for begin in (third, 2 * third)
         )
         print(f"{name}: {what} {before:,.0f} then {after:,.0f}")

@@ -1,4 +1,4 @@
-"""SIGTERM at any moment: the process is gone within its grace and five seconds, whatever stands still."""
+"""After SIGTERM at any moment, the server ends within its grace period plus five seconds, whatever is blocked."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ GRACE = 1.0
 
 
 class Server:
-    """A server as a process manager starts one: it is told by signals alone."""
+    """A server that only signals stop, as under a process manager."""
 
     def __init__(self, folder: Path, *args: str, grace: float = GRACE, stdin: int = subprocess.DEVNULL) -> None:
         self.log = folder / "log"
@@ -43,7 +43,7 @@ class Server:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def stop(self, *numbers: int) -> float:
-        """Seconds until it is gone, and all that it started with it."""
+        """Stops the server with SIGTERM or other signals; returns the seconds until it and its children have ended."""
         children, begun = self.children(), time.monotonic()
         for number in numbers or (signal.SIGTERM,):
             self.process.send_signal(number)
@@ -70,13 +70,13 @@ def serving(folder: Path, *args: str, **options: float) -> Iterator[tuple[Server
 
 
 def begin(calls: Calls) -> str:
-    """A job that is running; its id."""
+    """Starts a job that runs until it is cancelled, and returns its id."""
     request = endless_request()
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return next(e.job_id for e in events(calls.style.ReconstructStyle(request)) if e.HasField("progress"))
 
 
-def test_with_nothing_to_do(tmp_path):
+def test_an_idle_server_stops_with_status_0(tmp_path):
     with serving(tmp_path) as (server, calls):
         run(calls, style_request())
         assert server.stop() < 4
@@ -84,7 +84,7 @@ def test_with_nothing_to_do(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_that_stands_still(tmp_path):
+def test_a_suspended_worker_does_not_delay_a_stop(tmp_path):
     with serving(tmp_path) as (server, calls):
         job_id = begin(calls)
         for child in server.children():
@@ -95,7 +95,7 @@ def test_a_worker_that_stands_still(tmp_path):
         assert job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
 
 
-def test_a_locked_database(tmp_path):
+def test_a_locked_database_does_not_delay_a_stop(tmp_path):
     with serving(tmp_path) as (server, calls):
         begin(calls)
         with sqlite3.connect(tmp_path / "data" / "jobs.sqlite", isolation_level=None) as lock:
@@ -105,7 +105,7 @@ def test_a_locked_database(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_database_that_is_locked_at_the_start(tmp_path):
+def test_a_stop_while_a_server_waits_for_a_locked_database(tmp_path):
     with serving(tmp_path) as (server, _):
         server.stop()
     with sqlite3.connect(tmp_path / "data" / "jobs.sqlite", isolation_level=None) as lock:
@@ -118,7 +118,7 @@ def test_a_database_that_is_locked_at_the_start(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--tokens", "--tls-certificate"])
-def test_a_pipe_in_place_of_a_file(option, tmp_path):
+def test_a_pipe_in_place_of_a_file_ends_the_start(option, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     others = ["--tls-key", str(tmp_path / "pipe")] if option == "--tls-certificate" else []
     server = Server(tmp_path, option, str(tmp_path / "pipe"), *others)
@@ -127,7 +127,7 @@ def test_a_pipe_in_place_of_a_file(option, tmp_path):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.3, 0.6, 0.9, 1.5, 3.0])
-def test_at_any_moment_of_its_start(tmp_path, delay):
+def test_a_stop_at_any_moment_of_the_start(tmp_path, delay):
     server = Server(tmp_path)
     time.sleep(delay)
     assert server.stop() < GRACE + 5
@@ -135,9 +135,9 @@ def test_at_any_moment_of_its_start(tmp_path, delay):
 
 
 @pytest.mark.parametrize("what", ["loop", slow("log"), slow("threads")])
-def test_a_front_that_stands_still(tmp_path, what, monkeypatch):
-    """Its log is read by nobody, a thread waits for a pipe, or its event loop does."""
-    (tmp_path / "sitecustomize.py").write_text(STUCK[what])
+def test_a_blocked_front_does_not_delay_a_stop(tmp_path, what, monkeypatch):
+    """Writes to its log block, its threads wait for a pipe, or its event loop waits for a pipe."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED[what])
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv("STUCK_PIPE", str(tmp_path / "pipe"))
@@ -148,8 +148,8 @@ def test_a_front_that_stands_still(tmp_path, what, monkeypatch):
         assert server.stop() < GRACE + 5
 
 
-STUCK = {
-    # What it would write waits for ever, as in a pipe that is full.
+BLOCKED = {
+    # Standard error becomes a full pipe that nobody reads.
     "log": """
 import os, signal, sys
 def stick(*_):
@@ -179,7 +179,7 @@ signal.signal(signal.SIGUSR1, lambda *_: open(os.environ["STUCK_PIPE"]))
 
 
 @pytest.mark.slow
-def test_a_second_signal_is_for_the_impatient(tmp_path):
+def test_a_second_signal_stops_the_server_at_once(tmp_path):
     with serving(tmp_path, grace=30) as (server, calls):
         begin(calls)
         for child in server.children():
@@ -188,7 +188,7 @@ def test_a_second_signal_is_for_the_impatient(tmp_path):
 
 
 @pytest.mark.slow
-def test_standard_input_closes_while_a_worker_stands_still(tmp_path):
+def test_the_end_of_standard_input_stops_a_server_with_a_suspended_worker(tmp_path):
     with serving(tmp_path, "--until-stdin-closes", stdin=subprocess.PIPE) as (server, calls):
         begin(calls)
         for child in server.children():
@@ -200,7 +200,7 @@ def test_standard_input_closes_while_a_worker_stands_still(tmp_path):
         assert time.monotonic() - begun < GRACE + 5
 
 
-def test_sighup_reads_again_and_goes_on(tmp_path):
+def test_sighup_reloads_models_and_the_server_goes_on(tmp_path):
     with serving(tmp_path) as (server, calls):
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "models read again: vgg19-random, vgg19-slim" in server.log.read_text(), "the reload")
@@ -208,17 +208,18 @@ def test_sighup_reads_again_and_goes_on(tmp_path):
 
 
 def loading(server: Server) -> None:
-    """As soon as its worker is there, which loads its libraries then."""
+    """Waits for the worker process, which then still loads its libraries."""
     wait_until(lambda: bool(server.children()), "a worker")
 
 
 def painting(server: Server) -> None:
+    """Starts a job."""
     with Calls(server.address()) as calls:
         begin(calls)
 
 
 @pytest.mark.parametrize("when", [loading, painting])
-def test_workers_leave_when_the_front_is_killed(tmp_path, when: Callable[[Server], None]):
+def test_workers_end_when_the_front_is_killed(tmp_path, when: Callable[[Server], None]):
     server = Server(tmp_path)
     when(server)
     children = server.children()

@@ -1,4 +1,4 @@
-"""Storage that is away for some time: nobody's job is lost, and what is asked meanwhile is answered at once."""
+"""Outages of the storage: no job is lost, and calls are answered at once during an outage."""
 
 import concurrent.futures
 import contextlib
@@ -29,15 +29,15 @@ from .recovery import FREQUENT_CHECKPOINTS, in_background, request, undisturbed
 pytestmark = pytest.mark.slow
 
 FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
-# The first job's is over when the storage is away.
+# The first job ends during the outage.
 ITERATIONS = 300
-# A call's: it does not wait for the storage; and the test's machine is slow.
+# Longest duration of a call in seconds: calls do not wait for the storage. Test machines may be slow.
 AT_ONCE = 1.5
 
 
 @pytest.fixture(scope="module")
 def expected() -> list[bytes]:
-    """What the jobs of the seeds 0 to 3 make in peace."""
+    """The pictures of the jobs with seeds 0 to 3, made without an outage."""
     return undisturbed([request(seed, iterations=ITERATIONS) for seed in range(4)])
 
 
@@ -45,7 +45,7 @@ def expected() -> list[bytes]:
     params=["a lock", "blobs moved", "blobs a file", "blobs empty", "data moved", "data unmounted", "a full disk"]
 )
 def folder_outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[list[str], Outage]]:
-    """A server's arguments, and an outage of what is in its folder."""
+    """(arguments of a server, outage of its data folder)."""
     with contextlib.ExitStack() as stack:
         if request.param in ("data unmounted", "a full disk"):
             data = stack.enter_context(outages.small_disk(tmp_path / "disk"))
@@ -65,7 +65,7 @@ def folder_outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tu
 
 @pytest.fixture(params=["stopped", "crashed", "frozen", "read-only", "a table locked"])
 def postgres_outage(request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path) -> tuple[list[str], Outage]:
-    """A server's arguments, and an outage of its PostgreSQL."""
+    """(arguments of a server, outage of its PostgreSQL)."""
     known: dict[str, Outage] = {
         "stopped": lambda: outages.stopped(postgres, "fast"),
         "crashed": lambda: outages.stopped(postgres, "immediate"),
@@ -76,22 +76,22 @@ def postgres_outage(request: pytest.FixtureRequest, postgres: Postgres, tmp_path
     return ["--data", str(tmp_path), "--database", postgres.url], known[request.param]
 
 
-def test_jobs_outlive_what_happens_to_their_folder(folder_outage, expected, long):
+def test_jobs_survive_an_outage_of_their_folder(folder_outage, expected, long):
     ride_out(*folder_outage, expected, seconds=45 if long else 5)
 
 
-def test_jobs_outlive_what_happens_to_postgresql(postgres_outage, expected, long):
+def test_jobs_survive_an_outage_of_postgresql(postgres_outage, expected, long):
     ride_out(*postgres_outage, expected, seconds=45 if long else 5)
 
 
-def test_connections_that_are_killed_are_not_noticed(postgres, expected, tmp_path):
-    """Each is but a moment's trouble: no call is refused for it."""
+def test_clients_do_not_notice_killed_database_connections(postgres, expected, tmp_path):
+    """No call is refused: the server reconnects at once."""
     args = ["--data", str(tmp_path), "--database", postgres.url]
     assert ride_out(args, lambda: outages.connections_killed(postgres), expected, brief=True) is None
 
 
-def test_outages_of_every_kind_one_after_the_other(postgres, long, tmp_path):
-    """Four clients paint one picture after the other through the SDK, and see no error."""
+def test_clients_see_no_errors_during_outages_of_every_kind(postgres, long, tmp_path):
+    """Four clients run one job after the other through the SDK."""
     times, count = (10, 20) if long else (1, 4)
     requests = [request(seed, iterations=600 if long else 300) for seed in range(count)]
     expected = undisturbed(requests)
@@ -130,7 +130,11 @@ def test_outages_of_every_kind_one_after_the_other(postgres, long, tmp_path):
 def ride_out(
     args: list[str], outage: Outage, expected: list[bytes], *, seconds: float = 5, brief: bool = False
 ) -> grpc.StatusCode | None:
-    """Has the storage away while jobs wait, run, end, are submitted and are cancelled; how a submission was refused."""
+    """Checks that jobs which wait, run, end, are submitted or are cancelled during an outage end as they should.
+
+    Returns:
+        The status code of a submission during the outage; None if it was accepted.
+    """
     with ServerProcess(*args, *FREQUENT_CHECKPOINTS) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
         streams, ids = [], []
         for seed in range(4):
@@ -140,21 +144,21 @@ def ride_out(
         watched = [pool.submit(last_of, server, stream) for stream in streams]
         with outage():
             begun = time.monotonic()
-            there = is_serving(server)
+            serving = is_serving(server)
             cancelled = timed(server.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=ids[2])).job
             assert cancelled.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_CANCELLED)
-            refused = submit_refused(server)
+            refused = submission_refusal(server)
             through_sdk = pool.submit(paint_through_sdk, server, request(3, iterations=ITERATIONS))
             while time.monotonic() - begun < seconds:
                 states = [state_of(server, job_id) for job_id in ids]
-                there = is_serving(server)
+                serving = is_serving(server)
                 time.sleep(0.05)
             if refused is grpc.StatusCode.UNAVAILABLE and not brief:
-                assert not there
+                assert not serving
                 assert why_not_serving(server)
-                # The end that is to be written, or those that wait: none is anything else by the time it can be.
+                # Jobs whose end cannot be written, and jobs that wait, have not ended.
                 assert states[1] not in FINAL and states[3] not in FINAL, states
-        wait_until(lambda: is_serving(server), "health", 10)
+        wait_until(lambda: is_serving(server), "the server to be healthy", 10)
         ends = [one.result(60) for one in watched]
         assert [end.state for end in ends] == [
             job_pb2.JOB_STATE_CANCELLED if i == 2 else job_pb2.JOB_STATE_SUCCEEDED for i in range(4)
@@ -164,15 +168,15 @@ def ride_out(
         ]
         assert get(server, ids[2]).attempts == 0
         assert through_sdk.result(60) == expected[3]
-        assert len(jobs_of(server)) == 5 + (not refused), "a refused job is there, or one is there twice"
-        wait_until(lambda: all(job.state in FINAL for job in jobs_of(server)), "all ends")
+        assert len(jobs_of(server)) == 5 + (not refused), "a refused job exists, or a job exists twice"
+        wait_until(lambda: all(job.state in FINAL for job in jobs_of(server)), "all jobs to end")
         log = server.read_log()
         assert "Traceback" not in log, log
         return refused
 
 
 def last_of(server: ServerProcess, stream: Iterator[job_pb2.JobEvent]) -> job_pb2.JobEvent:
-    """The last event of a stream, of whose news GetJob knows by then."""
+    """Returns the last event of a stream; GetJob must report its state by then."""
     for event in stream:
         if event.state in FINAL:
             assert state_of(server, event.job_id) in (event.state, None)
@@ -181,7 +185,7 @@ def last_of(server: ServerProcess, stream: Iterator[job_pb2.JobEvent]) -> job_pb
 
 
 def paint_through_sdk(server: ServerProcess, one: pb.ReconstructStyleRequest) -> bytes:
-    """The picture of a job, as a client gets it that does not know of any trouble."""
+    """Runs a job through the SDK, without handling errors, and returns the picture."""
     source, options = one.styles[0].image.data, one.options
     with gramophone.Client(server.address, retry_overload=True) as client:
         job = client.style(
@@ -190,8 +194,8 @@ def paint_through_sdk(server: ServerProcess, one: pb.ReconstructStyleRequest) ->
         return job.result().data
 
 
-def submit_refused(server: ServerProcess) -> grpc.StatusCode | None:
-    """Submits a job whose refusal comes at once and says when to come again; None if it is not refused."""
+def submission_refusal(server: ServerProcess) -> grpc.StatusCode | None:
+    """Submits a job; returns the code of its refusal, which must come at once with a retry delay, or None."""
     begun, refusal = time.monotonic(), None
     try:
         next(server.style.ReconstructStyle(request(9, iterations=3)))
@@ -205,7 +209,7 @@ def submit_refused(server: ServerProcess) -> grpc.StatusCode | None:
 
 
 def timed(call: Callable[[Any], Any], message: Any) -> Any:
-    """The answer to a call, which comes at once."""
+    """Makes a call, which must return at once, and returns the response."""
     begun = time.monotonic()
     answer = call(message)
     assert time.monotonic() - begun < AT_ONCE
@@ -213,7 +217,7 @@ def timed(call: Callable[[Any], Any], message: Any) -> Any:
 
 
 def state_of(server: ServerProcess, job_id: str) -> int | None:
-    """A job's state, which comes at once; None if it has ended and cannot be read."""
+    """Returns a job's state, which must come at once; None if the job has ended and cannot be read."""
     begun = time.monotonic()
     try:
         return server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job.state
@@ -238,14 +242,14 @@ def is_serving(server: ServerProcess) -> bool:
 
 
 def why_not_serving(server: ServerProcess) -> str:
-    """The reason in the metadata of the health check."""
+    """Returns the reason in the metadata of the health check."""
     stub = health_pb2_grpc.HealthStub(server.channel)
     _, call = stub.Check.with_call(health_pb2.HealthCheckRequest())
     return str(dict(call.trailing_metadata()).get("gramophone-reason", ""))
 
 
 @pytest.mark.parametrize("kind", ["a lock", "frozen", "blobs moved"])
-def test_a_server_that_stops_meanwhile_leaves_its_jobs_to_the_next(kind, postgres, expected, tmp_path):
+def test_a_server_that_stops_during_an_outage_leaves_its_jobs_to_the_next(kind, postgres, expected, tmp_path):
     data = tmp_path / "data"
     outage, args = {
         "a lock": (lambda: outages.lock_held(data / "jobs.sqlite"), []),
@@ -259,7 +263,7 @@ def test_a_server_that_stops_meanwhile_leaves_its_jobs_to_the_next(kind, postgre
             stream = events(server.style.ReconstructStyle(request(seed, iterations=ITERATIONS)))
             ids.append(next(stream).job_id)
         with outage():
-            wait_until(lambda: not is_serving(server), "the trouble to be noticed")
+            wait_until(lambda: not is_serving(server), "the server to notice the outage")
             begun = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(20) == 0
@@ -271,7 +275,7 @@ def test_a_server_that_stops_meanwhile_leaves_its_jobs_to_the_next(kind, postgre
             assert list(events(watched))[-1].result.image.data == data_expected
 
 
-def test_a_server_that_starts_too_early_waits_a_little_and_then_says_why(postgres, tmp_path):
+def test_a_server_that_starts_without_its_database_waits_and_then_fails(postgres, tmp_path):
     args = ["--data", str(tmp_path / "data"), "--database", postgres.url]
     postgres.stop()
     begun = time.monotonic()
@@ -284,8 +288,8 @@ def test_a_server_that_starts_too_early_waits_a_little_and_then_says_why(postgre
     starting.join()
 
 
-def test_calls_of_others_are_answered_meanwhile(postgres, tmp_path):
-    """While the database answers nothing at all, which takes longest to be noticed."""
+def test_other_calls_are_answered_while_the_database_is_suspended(postgres, tmp_path):
+    """A database without any answer takes longest to be noticed."""
     with ServerProcess("--data", str(tmp_path), "--database", postgres.url, *WATCHED) as server:
         with Bystander(server) as bystander:
             for _ in range(2):

@@ -1,4 +1,4 @@
-"""A thousand watchers of one job: who reads gets its end, who does not costs next to nothing."""
+"""A thousand watchers of one job: readers receive its end, and streams that are not read cost little memory."""
 
 import asyncio
 import time
@@ -11,15 +11,15 @@ from tests.faults.checks import check_unharmed, resident
 from tests.faults.crowd import Crowd
 from tests.harness import ServerProcess, events, run, style_request
 
-# Of the front, with all its streams open and reports on their way to each.
+# Bytes that the front may grow by with all streams open and reports buffered for each.
 MOST_GROWTH = 100 << 20
 
 
 @pytest.mark.slow
-async def test_a_thousand_watchers(long: bool) -> None:
+async def test_a_thousand_watchers_receive_the_end_of_a_job(long: bool) -> None:
     reading, not_reading = 950, 50
     with ServerProcess() as server:
-        # Previews that fill a small window within a few reports, for a while; and then it ends by itself.
+        # Previews so large that a few reports fill a small window; the job ends by its time limit.
         preview = options_pb2.PreviewOptions(format=options_pb2.IMAGE_FORMAT_PNG)
         request = style_request(iterations=1_000_000, size=64, report_every=5, preview=preview)
         request.options.time_limit.seconds = 45 if long else 10
@@ -40,16 +40,16 @@ async def test_a_thousand_watchers(long: bool) -> None:
             await asyncio.sleep(0.1)
         await waiting
         assert crowd.last == {"JOB_STATE_SUCCEEDED": reading}
-        assert crowd.progress > reading  # They did watch it run.
+        assert crowd.progress > reading  # Readers received progress while the job ran.
         assert peak < MOST_GROWTH
-        # Whoever has not read for all that time finds the end, and little else, waiting.
+        # Streams that were not read so far still deliver the end of the job.
         assert await crowd.read_late() == [job_pb2.JOB_STATE_SUCCEEDED] * not_reading
         await crowd.leave()
         result = server.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id)).job.result
         print(
-            f"{reading} readers and {not_reading} others there within {gathered:.1f} s, front +{peak >> 20} MiB, "
-            f"{crowd.progress} reports read, {result.iterations} iterations meanwhile"
+            f"{reading} readers and {not_reading} others connected within {gathered:.1f} s, front +{peak >> 20} MiB, "
+            f"{crowd.progress} reports read, {result.iterations} iterations in this time"
         )
         check_unharmed(server, workers)
         front = psutil.Process(server.process.pid)
-        assert front.num_fds() < 200  # All connections of the crowd are gone.
+        assert front.num_fds() < 200  # All connections of the crowd are closed.

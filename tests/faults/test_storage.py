@@ -77,17 +77,17 @@ def postgres_outage(request: pytest.FixtureRequest, postgres: Postgres, tmp_path
 
 
 def test_jobs_survive_an_outage_of_their_folder(folder_outage, expected, long):
-    ride_out(*folder_outage, expected, seconds=45 if long else 5)
+    check_outage(*folder_outage, expected, seconds=45 if long else 5)
 
 
 def test_jobs_survive_an_outage_of_postgresql(postgres_outage, expected, long):
-    ride_out(*postgres_outage, expected, seconds=45 if long else 5)
+    check_outage(*postgres_outage, expected, seconds=45 if long else 5)
 
 
 def test_clients_do_not_notice_killed_database_connections(postgres, expected, tmp_path):
     """No call is refused: the server reconnects at once."""
     args = ["--data", str(tmp_path), "--database", postgres.url]
-    assert ride_out(args, lambda: outages.connections_killed(postgres), expected, brief=True) is None
+    assert check_outage(args, lambda: outages.connections_killed(postgres), expected, brief=True) is None
 
 
 def test_clients_see_no_errors_during_outages_of_every_kind(postgres, long, tmp_path):
@@ -127,7 +127,7 @@ def test_clients_see_no_errors_during_outages_of_every_kind(postgres, long, tmp_
             assert "Traceback" not in server.read_log(), server.read_log()
 
 
-def ride_out(
+def check_outage(
     args: list[str], outage: Outage, expected: list[bytes], *, seconds: float = 5, brief: bool = False
 ) -> grpc.StatusCode | None:
     """Checks that jobs which wait, run, end, are submitted or are cancelled during an outage end as they should.

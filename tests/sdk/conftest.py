@@ -1,4 +1,4 @@
-"""The two clients, used alike: a test that asks for `connect` runs with each of them."""
+"""Runs tests with both clients: a test that uses the fixture `connect` runs with the synchronous and the async one."""
 
 import asyncio
 import inspect
@@ -15,14 +15,17 @@ from tests.sdk.flaky_server import FlakyServer
 
 @pytest.fixture
 def flaky(tmp_path) -> Iterator[FlakyServer]:
-    """A server that does what its script says."""
+    """A server that fails as its script says."""
     with FlakyServer(tmp_path / "flaky") as server:
         yield server
 
 
 @pytest.fixture(params=["sync", "aio"])
 def connect(request) -> Iterator[Callable[..., Any]]:
-    """Makes clients, of which the asynchronous ones are used without `await` too; closes them in the end."""
+    """Returns a function that makes a client; tests call the methods of both kinds without `await`.
+
+    Closes the clients after the test.
+    """
     clients: list[Any] = []
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
@@ -45,7 +48,7 @@ def connect(request) -> Iterator[Callable[..., Any]]:
 
 
 class Awaited:
-    """An asynchronous client or job, whose methods are awaited for the caller."""
+    """Wraps an asynchronous client or job: each method call waits for the awaited result."""
 
     def __init__(self, inner: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._inner = inner

@@ -1,7 +1,7 @@
-"""A server that speaks the contract over a real socket, in a process of its own, and breaks down as a script says.
+"""A server that implements the contract over a real socket, in a separate process, and fails as a script says.
 
-It paints nothing: a job is a list of events that is always the same. What it must remember, it has in a folder, so that
-it survives its own death.
+It does not paint: every job has the same list of events. It keeps its state in a folder, so that the state survives the
+death of the process.
 """
 
 import base64
@@ -33,9 +33,9 @@ from gramophone.v1 import style_transfer_service_pb2 as style_pb
 from gramophone.v1 import style_transfer_service_pb2_grpc as style_grpc
 
 ITERATIONS = 10
-FIRST_PROGRESS = 3  # the sequence of iteration 1, after QUEUED and RUNNING
+FIRST_PROGRESS = 3  # sequence of the event of iteration 1, which follows QUEUED and RUNNING
 LAST = FIRST_PROGRESS + ITERATIONS
-# A black pixel; what follows a picture in its file is not looked at.
+# A black pixel. Decoders ignore bytes after the end of a picture.
 _PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
@@ -50,13 +50,14 @@ Context = grpc.ServicerContext
 class FlakyServer:
     """Starts the server and starts it again whenever it dies, until the `with` block ends.
 
-    A script is lines of a method, what is to happen at its next call, and a number, such as "WatchJob die 3":
-        die N: after N messages (of a stream to the client, or to the server) the process ends, as if killed
-        die_done 0: the process ends when the work is done, before the answer
-        end N: after N messages the stream ends without an error
-        hang N: N seconds pass first
-        abort CODE: the call ends with that code
-        damage 0: the bytes sent are other ones
+    Each line of a script has a method, a fault of its next call, and a number or code, such as "WatchJob die 3":
+        die N: the process exits, as if killed, after N messages of a stream to the client or to the server
+        die_done 0: the process exits when the call's work is done, before the response
+        end N: the stream ends without an error after N messages
+        hang N: the call sleeps N seconds first
+        abort CODE: the call ends with that status code
+        damage 0: the bytes sent are wrong
+        change 0: the result's SHA-256 is that of another file
     """
 
     def __init__(self, folder: Path, pace: float = 0.0) -> None:
@@ -81,31 +82,31 @@ class FlakyServer:
         self._process.wait()
 
     def script(self, *lines: str) -> None:
-        """What is to go wrong, from the next call on."""
+        """Sets the faults of the next calls."""
         (self.folder / "script").write_text("\n".join(lines))
 
     def calls(self, method: str) -> list[str]:
-        """What was noted of the calls of a method, in their order."""
+        """Returns the notes of a method's calls in order, such as a size or an id."""
         with contextlib.suppress(FileNotFoundError):
             lines = (self.folder / "calls").read_text().splitlines()
             return [line.partition(" ")[2] for line in lines if line.split()[0] == method]
         return []
 
     def jobs(self) -> list[str]:
-        """The ids of all jobs."""
+        """Returns the ids of all jobs."""
         return [path.name for path in (self.folder / "jobs").iterdir()]
 
     def forget_uploads(self) -> None:
-        """As after a long time."""
+        """Deletes all uploads, as a server does after some time."""
         for path in (self.folder / "uploads").iterdir():
             path.unlink()
 
     def kill(self) -> None:
-        """As `kill -9` does it."""
+        """Kills the process, like `kill -9`."""
         self._process.kill()
 
     def leave(self) -> None:
-        """Ends the server for good."""
+        """Kills the process and does not start it again."""
         self._leaving = True
         self.kill()
         self._process.wait()
@@ -253,7 +254,7 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
             yield event
 
     def _stop(self, what: str, count: str, sent: int) -> bool:
-        """Whether a stream that has sent so many messages ends here; it may end with the process."""
+        """Whether a stream ends after `sent` messages; exits the process for the fault "die"."""
         if what not in ("die", "end") or sent < int(count):
             return False
         if what == "die":
@@ -274,7 +275,7 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
                     _abort(context, "INVALID_ARGUMENT", violation=(f"{at}{field.name}.sha256", "is not kept here"))
 
     def _fault(self, method: str, context: Context) -> tuple[str, str]:
-        """What is to happen at this call, and its number; the line of the script is used up."""
+        """Returns (fault, number) of this call, and removes that line from the script."""
         script = self._folder / "script"
         with self._lock:
             lines = script.read_text().splitlines() if script.exists() else []
@@ -305,7 +306,7 @@ def _job(job_id: str) -> job_pb2.Job:
 
 
 def _die() -> NoReturn:
-    # What has been sent goes out first.
+    # Messages that were sent before must go out first.
     time.sleep(0.05)
     os._exit(9)
 

@@ -1,4 +1,4 @@
-"""The asynchronous client, which mirrors the synchronous one."""
+"""The asynchronous client against a real server; it has the same methods as the synchronous one."""
 
 import asyncio
 import inspect
@@ -21,12 +21,12 @@ def surface(cls: type) -> dict[str, list[str]]:
     }
 
 
-def test_the_two_clients_are_twins():
+def test_both_clients_have_the_same_methods():
     assert surface(aio.Client) == surface(gramophone.Client)
     assert surface(aio.Job) == surface(gramophone.Job)
 
 
-async def test_paint(server):
+async def test_jobs_of_all_kinds_stream_frames_and_return_results(server):
     async with aio.Client(server.address) as client:
         for job in (
             await client.style(png(), **SMALL),
@@ -44,7 +44,7 @@ async def test_paint(server):
         assert (await client.features(png(), layers=["conv1_1"]))["conv1_1"].shape == (24, 24)
 
 
-async def test_two_at_once(server):
+async def test_two_jobs_run_in_concurrent_tasks(server):
     async with aio.Client(server.address) as client:
 
         async def paint(seed: int) -> bytes:
@@ -54,7 +54,7 @@ async def test_two_at_once(server):
         assert first != second
 
 
-async def test_cancel_and_deadline(server):
+async def test_a_deadline_ends_the_wait_and_cancel_ends_the_job(server):
     async with aio.Client(server.address) as client:
         job = await client.style(png(), **ENDLESS)
         with pytest.raises(gramophone.DeadlineError):
@@ -64,10 +64,10 @@ async def test_cancel_and_deadline(server):
             await job.result()
 
 
-async def test_errors(server):
+async def test_invalid_requests_and_unknown_jobs_are_typed_errors(server):
     async with aio.Client(server.address) as client:
         with pytest.raises(gramophone.InvalidRequestError) as caught:
             await client.style(b"hello")
         assert caught.value.violations[0].field == "styles[0].image.data"
         with pytest.raises(gramophone.NotFoundError):
-            await client.job("nobody")
+            await client.job("missing")

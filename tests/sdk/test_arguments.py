@@ -1,4 +1,4 @@
-"""Options as callers give them: numbers of any library, and sentences for what cannot be sent."""
+"""Options as callers give them: numbers of any library are accepted, and errors name the option and the right form."""
 
 import math
 from decimal import Decimal
@@ -33,7 +33,7 @@ CHOICES = {
 }  # fmt: skip
 
 
-def send(**options: Any) -> Any:
+def request_with(**options: Any) -> Any:
     return style_request(IMAGE, None, options)  # type: ignore[arg-type]
 
 
@@ -41,15 +41,15 @@ def send(**options: Any) -> Any:
 @pytest.mark.parametrize(
     "value", [8, 8.0, np.int32(8), np.uint8(8), np.float32(8), np.float64(8), np.array(8), Fraction(8)]
 )
-def test_whole_numbers_of_any_kind_are_taken(name, value):
-    assert send(**{name: value}) == send(**{name: 8})
+def test_whole_numbers_of_any_type_are_accepted(name, value):
+    assert request_with(**{name: value}) == request_with(**{name: 8})
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5), Fraction(1, 2)])
-def test_numbers_of_any_kind_are_taken(name, value):
-    assert send(**{name: value}) == send(**{name: 0.5})
-    assert send(**{name: np.int64(1)}) == send(**{name: 1})
+def test_numbers_of_any_type_are_accepted(name, value):
+    assert request_with(**{name: value}) == request_with(**{name: 0.5})
+    assert request_with(**{name: np.int64(1)}) == request_with(**{name: 1})
 
 
 @pytest.mark.parametrize("name", INTEGERS)
@@ -73,9 +73,9 @@ def test_numbers_of_any_kind_are_taken(name, value):
         (Decimal(64), TypeError, "not Decimal"),
     ],
 )
-def test_what_is_no_whole_number_names_the_option(name, value, error, says):
+def test_an_error_for_a_value_that_is_no_whole_number_names_the_option(name, value, error, says):
     with pytest.raises(error, match=f"^{name} must be ") as caught:
-        send(**{name: value})
+        request_with(**{name: value})
     assert says.format(name=name) in str(caught.value)
 
 
@@ -91,44 +91,44 @@ def test_what_is_no_whole_number_names_the_option(name, value, error, says):
         ({}, TypeError, "not dict"),
     ],
 )
-def test_what_is_no_number_names_the_option(name, value, error, says):
+def test_an_error_for_a_value_that_is_no_number_names_the_option(name, value, error, says):
     with pytest.raises(error, match=f"^{name} must be ") as caught:
-        send(**{name: value})
+        request_with(**{name: value})
     assert says.format(name=name) in str(caught.value)
 
 
 def test_none_leaves_an_option_out():
     for name in (*INTEGERS, *NUMBERS, *TEXTS, *CHOICES, "init"):
-        sent = send(**{name: None})
-        assert sent == send(), name
+        sent = request_with(**{name: None})
+        assert sent == request_with(), name
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_wrong_words_list_the_right_ones(name):
+def test_an_error_for_a_wrong_choice_lists_the_choices(name):
     for wrong in ("nonsense", CHOICES[name].upper(), "", 1, b"x", True, ["x"]):
         if wrong == "" and name == "on_disconnect":
             continue
         with pytest.raises(ValueError, match=f"^{name} must be one of .*{CHOICES[name]}.*, not "):
-            send(**{name: wrong})
+            request_with(**{name: wrong})
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_texts(name):
+def test_text_options_refuse_numbers(name):
     with pytest.raises(TypeError, match=f"^{name} must be a text, not int"):
-        send(**{name: 5})
+        request_with(**{name: 5})
 
 
-def test_unknown_options_name_the_nearest():
+def test_an_error_for_an_unknown_option_suggests_the_nearest_names():
     with pytest.raises(TypeError, match=r"no option iterration, sise; did you mean iterations, size\? the options are"):
-        send(sise=1, iterration=2)
+        request_with(sise=1, iterration=2)
     with pytest.raises(TypeError, match="no option qqqq; the options are averaging, "):
-        send(qqqq=1)
+        request_with(qqqq=1)
     with pytest.raises(TypeError, match=r"did you mean seed\?"):
         estimate_request("style", [IMAGE], sead=1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("layers", [3, 3.0, np.int64(3), np.array(3)])
-def test_a_number_of_layers(layers):
+def test_a_number_of_layers_may_have_any_number_type(layers):
     assert style_request(IMAGE, layers, {}) == style_request(IMAGE, 3, {})
 
 
@@ -147,13 +147,13 @@ def test_a_number_of_layers(layers):
         ({1: 2.0}, TypeError, "1 is none"),
     ],
 )
-def test_wrong_layers(layers, error, says):
+def test_wrong_layers_are_errors_that_say_why(layers, error, says):
     with pytest.raises(error, match="layer") as caught:
         style_request(IMAGE, layers, {})
     assert says in str(caught.value)
 
 
-def test_other_numbers_are_checked_too():
+def test_weights_and_sizes_outside_of_the_options_are_checked():
     with pytest.raises(TypeError, match="content_weight must be a number, not '1'"):
         transfer_request(IMAGE, IMAGE, None, None, "1", None, {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="style_weight must be a finite number"):
@@ -165,21 +165,21 @@ def test_other_numbers_are_checked_too():
     with pytest.raises(TypeError, match="size must be a whole number, not '64'"):
         features_request(IMAGE, [], None, "64", None, None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="time_limit must be seconds"):
-        send(time_limit=1e300)
+        request_with(time_limit=1e300)
     with pytest.raises(ValueError, match="names for a content reconstruction"):
         content_request(IMAGE, 2.0, {})  # type: ignore[arg-type]
     assert integer("x", None) is number("x", None) is None
 
 
-def test_a_seed_is_of_32_bits():
-    assert send(seed=2**32 - 1).options.seed == 2**32 - 1
+def test_a_seed_must_fit_32_bits():
+    assert request_with(seed=2**32 - 1).options.seed == 2**32 - 1
     with pytest.raises(ValueError, match=r"^seed must be at most 4,294,967,295, not 4294967296"):
-        send(seed=2**32)
+        request_with(seed=2**32)
     with pytest.raises(ValueError, match=r"^seed must be at least 0, not -1"):
-        send(seed=-1)
+        request_with(seed=-1)
 
 
-def test_ranges_are_the_servers_and_name_the_option_too(server):
+def test_the_server_checks_ranges_and_names_the_option(server):
     import gramophone
 
     with gramophone.Client(server.address) as client:

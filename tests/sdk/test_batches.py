@@ -1,4 +1,4 @@
-"""Many jobs by one call: in order, some at a time, each with its own end."""
+"""client.map: many jobs in order, some at a time, each with its own outcome."""
 
 import itertools
 import time
@@ -15,7 +15,7 @@ ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2, "tim
 
 
 def method(client: Any, name: str) -> Any:
-    """The client's own method, of either twin."""
+    """Returns the method of the synchronous or of the wrapped asynchronous client."""
     return getattr(getattr(client, "_inner", client), name)
 
 
@@ -41,30 +41,30 @@ def test_one_failure_does_not_lose_the_others(server, connect, tmp_path):
         outcomes[1].result()
 
 
-def test_several_lists_and_the_shortest_says_how_many(flaky, connect):
+def test_the_shortest_list_sets_the_number_of_jobs(flaky, connect):
     client = connect(flaky.address)
     outcomes = list(client.map(method(client, "transfer"), [b"a", b"b", b"c"], itertools.repeat(b"style")))
     assert len(outcomes) == 3 == len(flaky.jobs())
 
 
-def test_so_many_at_once_and_no_more(flaky, connect):
+def test_at_once_bounds_the_number_of_submitted_jobs(flaky, connect):
     client = connect(flaky.address)
     outcomes = client.map(method(client, "style"), itertools.repeat(b"picture"), at_once=3)
     next(iter(outcomes))
     assert len(flaky.jobs()) == 3
 
 
-def test_a_full_server_is_asked_again_without_being_told_to(flaky, connect):
+def test_map_retries_submissions_to_an_overloaded_server(flaky, connect):
     client = connect(flaky.address, retry_for=0.5)
     flaky.script(*["ReconstructStyle abort RESOURCE_EXHAUSTED"] * 3)
     assert [outcome.error for outcome in client.map(method(client, "style"), [b"a", b"b"])] == [None, None]
     flaky.script("ReconstructStyle abort RESOURCE_EXHAUSTED")
-    # And only by this call.
+    # Other calls do not retry by themselves.
     with pytest.raises(gramophone.OverloadedError, match=r"retry_overload=True.*client\.map"):
         client.style(b"picture")
 
 
-def test_leaving_the_loop_cancels_what_is_under_way():
+def test_leaving_the_loop_cancels_the_jobs_under_way():
     with ServerProcess() as server, gramophone.Client(server.address) as client:
         first = client.style(png(), **SMALL)
         first.result()
@@ -72,11 +72,11 @@ def test_leaving_the_loop_cancels_what_is_under_way():
             assert outcome.number == 0
             break
         began = time.monotonic()
-        wait_until(lambda: not list(client.jobs(states=["queued", "running"])), "their end", timeout=10)
+        wait_until(lambda: not list(client.jobs(states=["queued", "running"])), "the jobs to end", timeout=10)
         assert time.monotonic() - began < 10
 
 
-def test_mistakes(connect, flaky):
+def test_wrong_arguments_are_errors_that_say_what_to_write(connect, flaky):
     client = connect(flaky.address)
     style = method(client, "style")
     for wrong, error, words in (

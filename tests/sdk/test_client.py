@@ -1,4 +1,4 @@
-"""The synchronous client against a real server, as another service would use it."""
+"""The synchronous client against a real server."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ def client(server):
         yield connected
 
 
-def test_the_three_kinds(client):
+def test_jobs_of_all_kinds_stream_frames_and_return_results(client):
     picture = Image.open(io.BytesIO(png()))
     for job in (
         client.style(png(), layers=2, **SMALL),
@@ -41,7 +41,7 @@ def test_the_three_kinds(client):
         assert result.iterations == 6
         assert result.recipe["iterations"] == 6
         assert job.state == "succeeded"
-        # A job that has ended tells its frames again, and gives its result again.
+        # An ended job yields its frames and returns its result again.
         assert list(job)[-1].iteration == 6
         assert job.result() == result
 
@@ -54,7 +54,7 @@ def test_frames_carry_previews_and_losses(client):
     assert all(frame.preview is None for frame in client.style(png(), preview_every=0, **SMALL))
 
 
-def test_a_bad_request_names_its_fields(client):
+def test_an_invalid_request_is_an_error_that_names_the_fields(client):
     with pytest.raises(gramophone.InvalidRequestError) as caught:
         client.style(b"hello", size=32)
     assert [v.field for v in caught.value.violations] == ["styles[0].image.data"]
@@ -64,10 +64,10 @@ def test_a_bad_request_names_its_fields(client):
     with pytest.raises(gramophone.NotFoundError, match="vgg99"):
         client.style(png(), model="vgg99")
     with pytest.raises(gramophone.NotFoundError):
-        client.job("nobody")
+        client.job("missing")
 
 
-def test_cancel(client):
+def test_a_cancelled_job_raises_on_reading_and_on_result(client):
     job = client.style(png(), **ENDLESS)
     next(iter(job))
     job.cancel()
@@ -78,7 +78,7 @@ def test_cancel(client):
         job.result()
 
 
-def test_coming_back_by_id(client, server):
+def test_a_job_is_found_again_by_its_id(client, server):
     with gramophone.Client(server.address) as other:
         job_id = other.style(png(), seed=5, **SMALL).id
     job = client.job(job_id)
@@ -99,7 +99,7 @@ def test_leaving_the_loop_leaves_the_job_running(client):
     job.cancel()
 
 
-def test_a_wait_that_is_too_short(client):
+def test_a_timeout_of_result_leaves_the_job_running(client):
     job = client.style(png(), **ENDLESS)
     with pytest.raises(gramophone.DeadlineError, match="goes on"):
         job.result(timeout=0.5)
@@ -108,25 +108,25 @@ def test_a_wait_that_is_too_short(client):
         job.result(timeout=60)
 
 
-def test_a_large_picture(client):
+def test_large_pictures_are_accepted(client):
     large = png(1024, 1024)
-    large += bytes(2_000_000)  # what follows a picture in its file is not looked at
+    large += bytes(2_000_000)  # decoders ignore bytes after the end of a picture
     assert client.style([png(), large], **SMALL).result().iterations == 6
 
 
-def test_listing_is_limited(client):
+def test_a_list_of_jobs_ends_at_its_limit(client):
     for seed in range(3):
         client.style(png(), seed=seed, **SMALL).result()
     assert len(list(client.jobs(limit=2))) == 2
 
 
-def test_models(client):
+def test_models_lists_the_default_model_with_its_layers(client):
     default, *_ = client.models()
     assert default.is_default
     assert default.layers[0] == "conv1_1"
 
 
-def test_a_job_goes_on_from_a_frame(client):
+def test_a_job_is_read_from_a_given_event_on(client):
     job = client.style(png(), size=32, iterations=6, report_every=1)
     frames = list(job)
     assert [frame.sequence for frame in frames] == sorted({frame.sequence for frame in frames})
@@ -145,12 +145,12 @@ def test_a_job_goes_on_from_a_frame(client):
 @pytest.mark.parametrize(
     ("after", "error"), [(-1, ValueError), (2**31, ValueError), ("3", TypeError), (1.5, ValueError)]
 )
-def test_what_no_job_can_go_on_from(client, after, error):
+def test_an_invalid_event_to_read_from_is_an_error(client, after, error):
     with pytest.raises(error, match=r"^after must be "):
-        client.job("nobody", after=after)
+        client.job("missing", after=after)
 
 
-def test_features(client):
+def test_features_are_gram_matrices_or_feature_maps(client):
     grams = client.features(png(), layers=["conv1_1", "conv2_1"])
     assert {name: g.shape for name, g in grams.items()} == {"conv1_1": (24, 24), "conv2_1": (32, 32)}
     maps = client.features(png(), layers=["conv2_1"], kind="map", size=32)
@@ -166,7 +166,7 @@ def test_features_do_not_wait_for_the_running_job(client):
     job.cancel()
 
 
-def test_nobody_there():
+def test_a_server_that_does_not_answer_is_an_unavailable_error():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -177,8 +177,8 @@ def test_nobody_there():
 
 
 @pytest.mark.slow
-def test_a_broken_connection_is_picked_up_again(server):
-    """Through a proxy that cuts every connection once."""
+def test_a_job_is_read_to_its_end_over_a_broken_connection(server):
+    """A proxy cuts the connection while the job runs."""
     with Proxy(server.address) as proxy, gramophone.Client(proxy.address) as client:
         job = client.style(png(), size=32, iterations=400, report_every=2)
         seen = 0
@@ -191,7 +191,7 @@ def test_a_broken_connection_is_picked_up_again(server):
         assert proxy.cuts == 1
 
 
-def test_a_server_that_dies_for_good_is_an_error_and_no_hang():
+def test_a_killed_server_is_an_error_and_no_hang():
     with ServerProcess() as server, gramophone.Client(server.address, retry_for=1) as client:
         job = client.style(png(), **ENDLESS)
         next(iter(job))
@@ -200,7 +200,7 @@ def test_a_server_that_dies_for_good_is_an_error_and_no_hang():
             job.result()
 
 
-def test_embedded_server():
+def test_an_embedded_server_runs_for_its_with_block():
     with gramophone.EmbeddedServer("--log-level", "warning") as server, gramophone.Client(server.address) as client:
         assert client.style(png(), **SMALL).result().iterations == 6
         address = server.address
@@ -213,8 +213,8 @@ def test_embedded_server():
         pass
 
 
-def test_nothing_heavy_is_behind_it(server):
-    """With everything but the base install made unimportable, the client paints."""
+def test_the_client_needs_only_the_base_install(server):
+    """The client paints although no package outside of the base install can be imported."""
     code = f"""
 import sys
 class Blocker:
@@ -232,7 +232,7 @@ with gramophone.Client({server.address!r}) as client:
 
 
 class Proxy:
-    """Passes connections on to an address, and can cut them all."""
+    """Forwards connections to an address, and can cut all of them."""
 
     def __init__(self, target: str) -> None:
         host, port = target.rsplit(":", 1)
@@ -280,6 +280,6 @@ class Proxy:
 
 
 def _shut(end: socket.socket) -> None:
-    """Ends a connection; the other pump of the pair may have done so already."""
+    """Shuts a socket down, unless the other thread of the pair has done so already."""
     with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""What clients show and whom they trust, of both twins and the command line, against real servers."""
+"""Tokens, certificates and TLS of both clients and the command line, against real servers."""
 
 import os
 import subprocess
@@ -16,46 +16,46 @@ from tests.certificates import Authority
 from tests.harness import ServerProcess, png
 
 SMALL: dict[str, Any] = {"size": 32, "iterations": 4, "report_every": 2}
-OURS = Authority()
+CA = Authority()
 
 
-class Places:
-    """A plaintext server and an encrypted one that share a file of tokens, and the files that a client needs."""
+class Servers:
+    """Three servers (with tokens; with tokens and TLS; with client certificates) and the files that a client needs."""
 
     def __init__(self, folder: Path) -> None:
         tokens = folder / "tokens.json"
         self.token = add_token(tokens, "alice", admin=False)
         self.ca = folder / "ca.pem"
-        self.ca.write_bytes(OURS.certificate)
+        self.ca.write_bytes(CA.certificate)
         self.foreign = Authority().certificate
-        self.certificate, self.key = OURS.issue("carol").write(folder, "carol")
-        certificate, key = OURS.issue("server").write(folder, "server")
+        self.certificate, self.key = CA.issue("carol").write(folder, "carol")
+        certificate, key = CA.issue("server").write(folder, "server")
         self.plain = ServerProcess("--tokens", str(tokens))
         tls = ["--tls-certificate", certificate, "--tls-key", key]
-        self.tls = ServerProcess(*tls, "--tokens", str(tokens), credentials=OURS.trust())
-        self.mutual = ServerProcess(*tls, "--client-ca", str(self.ca), credentials=OURS.trust())
+        self.tls = ServerProcess(*tls, "--tokens", str(tokens), credentials=CA.trust())
+        self.mutual = ServerProcess(*tls, "--client-ca", str(self.ca), credentials=CA.trust())
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory) -> Iterator[Places]:
-    made = Places(tmp_path_factory.mktemp("credentials"))
+def servers(tmp_path_factory) -> Iterator[Servers]:
+    made = Servers(tmp_path_factory.mktemp("credentials"))
     with made.plain, made.tls, made.mutual:
         yield made
 
 
-def ways(places: Places) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each server with the credentials that open it, and who one is then."""
-    yield places.plain.address, "alice", {"token": places.token}
-    yield places.tls.address, "alice", {"token": places.token, "root_certificates": str(places.ca)}
-    yield places.tls.address, "alice", {"token": places.token, "tls": True, "root_certificates": OURS.certificate}
-    pair = {"certificate": places.certificate, "private_key": Path(places.key)}
-    yield places.mutual.address, "carol", {"root_certificates": places.ca, **pair}
+def accepted_credentials(servers: Servers) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yields (address, name of the client, credentials that the server accepts)."""
+    yield servers.plain.address, "alice", {"token": servers.token}
+    yield servers.tls.address, "alice", {"token": servers.token, "root_certificates": str(servers.ca)}
+    yield servers.tls.address, "alice", {"token": servers.token, "tls": True, "root_certificates": CA.certificate}
+    pair = {"certificate": servers.certificate, "private_key": Path(servers.key)}
+    yield servers.mutual.address, "carol", {"root_certificates": servers.ca, **pair}
     read = {name: Path(path).read_bytes() for name, path in pair.items()}
-    yield places.mutual.address, "carol", {"root_certificates": OURS.certificate, **read}
+    yield servers.mutual.address, "carol", {"root_certificates": CA.certificate, **read}
 
 
-def test_they_open_the_right_doors(places):
-    for address, _, credentials in ways(places):
+def test_servers_accept_clients_with_the_right_credentials(servers):
+    for address, _, credentials in accepted_credentials(servers):
         with gramophone.Client(address, **credentials) as client:
             job = client.style(png(), **SMALL)
             assert len(list(job)) >= 1
@@ -65,8 +65,8 @@ def test_they_open_the_right_doors(places):
             assert client.models()
 
 
-async def test_they_do_so_with_await(places):
-    for address, _, credentials in ways(places):
+async def test_servers_accept_async_clients_with_the_right_credentials(servers):
+    for address, _, credentials in accepted_credentials(servers):
         async with gramophone.aio.Client(address, **credentials) as client:
             job = await client.style(png(), **SMALL)
             assert [frame async for frame in job]
@@ -75,57 +75,59 @@ async def test_they_do_so_with_await(places):
             assert await client.models()
 
 
-def test_what_is_for_this_machine_does_not_go_through_a_proxy(places):
+def test_calls_to_loopback_do_not_use_a_proxy(servers):
     proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "", "no_grpc_proxy": ""}
-    done = gramophone_command("jobs", "list", "--server", places.plain.address, GRAMOPHONE_TOKEN=places.token, **proxy)
+    done = gramophone_command(
+        "jobs", "list", "--server", servers.plain.address, GRAMOPHONE_TOKEN=servers.token, **proxy
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_a_client_that_is_refused(places):
+def test_a_missing_or_wrong_token_is_an_unauthenticated_error(servers):
     for credentials in ({}, {"token": "gramophone_wrong"}):
-        with gramophone.Client(places.plain.address, **credentials) as client:
+        with gramophone.Client(servers.plain.address, **credentials) as client:
             with pytest.raises(gramophone.UnauthenticatedError, match="refuses this client"):
                 client.style(png(), **SMALL)
             with pytest.raises(gramophone.UnauthenticatedError, match="refuses this client"):
                 client.models()
 
 
-async def test_a_client_that_is_refused_with_await(places):
-    async with gramophone.aio.Client(places.plain.address, token="gramophone_wrong") as client:
+async def test_a_wrong_token_is_an_unauthenticated_error_in_async_clients(servers):
+    async with gramophone.aio.Client(servers.plain.address, token="gramophone_wrong") as client:
         with pytest.raises(gramophone.UnauthenticatedError, match="not known here"):
             await client.style(png(), **SMALL)
         with pytest.raises(gramophone.UnauthenticatedError, match="not known here"):
             await client.models()
 
 
-def test_jobs_of_others_are_not_found(places):
-    with gramophone.Client(places.plain.address, token=places.token) as client:
+def test_an_unknown_job_is_not_found(servers):
+    with gramophone.Client(servers.plain.address, token=servers.token) as client:
         assert client.style(png(), **SMALL).result().image
         with pytest.raises(gramophone.NotFoundError, match="is not known"):
             client.job("0" * 30)
 
 
 @pytest.mark.parametrize("where", ["tls", "mutual", "plain"])
-def test_no_connection_is_an_error_that_says_what_to_look_at(places, where):
-    server = getattr(places, where)
-    with gramophone.Client(server.address, token=places.token, root_certificates=places.foreign) as client:
+def test_a_failed_tls_handshake_is_an_error_that_names_the_certificate(servers, where):
+    server = getattr(servers, where)
+    with gramophone.Client(server.address, token=servers.token, root_certificates=servers.foreign) as client:
         with pytest.raises(gramophone.UnavailableError, match=r"no encrypted connection to .* certificate"):
             client.models()
 
 
-def test_a_door_that_is_shut_without_a_word_is_hinted_at(places):
-    expired = OURS.issue("carol", days=-1)
+def test_a_closed_connection_is_an_error_that_suggests_tls_or_a_certificate(servers):
+    expired = CA.issue("carol", days=-1)
     for credentials in (
         {},
-        {"root_certificates": places.ca},
-        {"root_certificates": places.ca, "certificate": expired.certificate, "private_key": expired.key},
+        {"root_certificates": servers.ca},
+        {"root_certificates": servers.ca, "certificate": expired.certificate, "private_key": expired.key},
     ):
-        with gramophone.Client(places.mutual.address, retry_for=0, **credentials) as client:
+        with gramophone.Client(servers.mutual.address, retry_for=0, **credentials) as client:
             with pytest.raises(gramophone.UnavailableError, match=r"Does it want TLS, or a certificate\?"):
                 client.models()
 
 
-def test_a_token_in_plaintext_goes_nowhere_but_loopback():
+def test_a_token_is_sent_unencrypted_to_loopback_only():
     for target in (
         "example.org:50051",
         "192.0.2.1:50051",
@@ -144,25 +146,25 @@ def test_a_token_in_plaintext_goes_nowhere_but_loopback():
 
 
 @pytest.mark.parametrize("token", ["", " ", "two\nlines", "ümlaut", "x\0"])
-def test_what_is_no_token(token):
+def test_an_invalid_token_is_an_error_that_does_not_show_it(token):
     with pytest.raises(ValueError, match="token is not one that") as caught:
         gramophone.Client(token=token)
     assert "two" not in str(caught.value)
 
 
-def test_arguments_that_do_not_fit(places):
+def test_incomplete_or_missing_certificate_files_are_errors(servers):
     with pytest.raises(ValueError, match="certificate and private_key go together"):
-        gramophone.Client(certificate=places.certificate)
+        gramophone.Client(certificate=servers.certificate)
     with pytest.raises(FileNotFoundError):
         gramophone.Client(root_certificates="nowhere.pem")
 
 
-def test_what_is_loopback():
+def test_loopback_addresses_are_recognized():
     assert all(map(is_loopback, ("localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1", "[::1]")))
     assert not any(map(is_loopback, ("", "0.0.0.0", "::", "localhost.example", "127.0.0.1.example", "10.0.0.1")))
 
 
-def test_secrets_do_not_show_in_what_is_printed():
+def test_representations_hide_secrets():
     assert "secret" not in repr(Credentials(token="gramophone_secret"))
 
 
@@ -171,32 +173,33 @@ def gramophone_command(*args: object, **environment: str) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
 
 
-def test_the_command_line(places, tmp_path):
+def test_the_command_line_accepts_all_kinds_of_credentials(servers, tmp_path):
     (tmp_path / "picture.png").write_bytes(png())
     small = ["--size", "32", "--iterations", "4", "-o", tmp_path / "out.png"]
     style = ["style", tmp_path / "picture.png", *small]
-    doors: list[tuple[list[object], dict[str, str]]] = [
-        (["--server", places.plain.address], {"GRAMOPHONE_TOKEN": places.token}),
-        (["--server", places.plain.address, "--token", places.token], {}),
-        (["--server", places.tls.address, "--ca", places.ca], {"GRAMOPHONE_TOKEN": places.token}),
-        (["--server", places.mutual.address, "--ca", places.ca, "--cert", places.certificate, "--key", places.key], {}),
+    pair = ["--cert", servers.certificate, "--key", servers.key]
+    accepted: list[tuple[list[object], dict[str, str]]] = [
+        (["--server", servers.plain.address], {"GRAMOPHONE_TOKEN": servers.token}),
+        (["--server", servers.plain.address, "--token", servers.token], {}),
+        (["--server", servers.tls.address, "--ca", servers.ca], {"GRAMOPHONE_TOKEN": servers.token}),
+        (["--server", servers.mutual.address, "--ca", servers.ca, *pair], {}),
     ]
-    for args, environment in doors:
+    for args, environment in accepted:
         done = gramophone_command(*style, *args, **environment)
         assert done.returncode == 0, done.stderr
         listed = gramophone_command("jobs", "list", *args, **environment)
         assert "succeeded" in listed.stdout, listed.stderr
 
 
-def test_the_command_line_refused(places):
+def test_the_command_line_says_why_it_is_refused(servers):
     for args, words in (
-        (["--server", places.plain.address], "asks who calls: give --token TOKEN"),
-        (["--server", places.tls.address, "--tls"], "no encrypted connection"),
-        (["--server", "example.org:50051", "--token", places.token], "unencrypted"),
-        (["--server", places.tls.address, "--ca", "nowhere.pem"], "'nowhere.pem' does not exist"),
+        (["--server", servers.plain.address], "asks who calls: give --token TOKEN"),
+        (["--server", servers.tls.address, "--tls"], "no encrypted connection"),
+        (["--server", "example.org:50051", "--token", servers.token], "unencrypted"),
+        (["--server", servers.tls.address, "--ca", "nowhere.pem"], "'nowhere.pem' does not exist"),
     ):
         done = gramophone_command("jobs", "list", *args)
         assert done.returncode in (1, 2)
         assert words in done.stderr
         assert "Traceback" not in done.stderr
-        assert places.token not in done.stderr
+        assert servers.token not in done.stderr

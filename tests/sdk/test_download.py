@@ -1,4 +1,4 @@
-"""Results in pieces, over connections that break."""
+"""Downloads of results in pieces, over connections that break."""
 
 import io
 from typing import Any
@@ -16,7 +16,7 @@ def job(flaky, connect) -> Any:
     return finished
 
 
-def test_where_it_goes(job, tmp_path):
+def test_a_result_is_downloaded_to_bytes_a_path_or_a_file(job, tmp_path):
     assert job.download() == RESULT
     path = tmp_path / "folder" / "out.png"
     assert job.download(path) is None
@@ -28,7 +28,7 @@ def test_where_it_goes(job, tmp_path):
     assert file.getvalue() == RESULT
 
 
-def test_a_part_of_it(job, tmp_path):
+def test_a_download_may_start_at_an_offset(job, tmp_path):
     assert job.download(offset=1_000_000) == RESULT[1_000_000:]
     assert job.download(offset=len(RESULT)) == b""
     job.download(tmp_path / "rest", offset=5)
@@ -37,7 +37,7 @@ def test_a_part_of_it(job, tmp_path):
         job.download(offset=-1)
 
 
-def test_it_goes_on_where_it_broke(flaky, job, tmp_path):
+def test_a_download_continues_where_it_broke(flaky, job, tmp_path):
     flaky.script("DownloadResult die 3", "DownloadResult die 0", "DownloadResult end 2", "DownloadResult end 0")
     job.download(tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes() == RESULT
@@ -72,7 +72,7 @@ def test_a_large_result_that_is_damaged_is_an_error_and_is_fetched_again(flaky, 
         (["DownloadResult end 3", "DownloadResult change 0"], "another"),
     ],
 )
-def test_a_damaged_file_is_an_error_and_leaves_nothing(flaky, job, tmp_path, script, reason):
+def test_a_damaged_download_is_an_error_and_keeps_the_old_file(flaky, job, tmp_path, script, reason):
     path = tmp_path / "out.png"
     path.write_bytes(b"before")
     flaky.script(*script)
@@ -83,7 +83,7 @@ def test_a_damaged_file_is_an_error_and_leaves_nothing(flaky, job, tmp_path, scr
     assert sorted(file.name for file in tmp_path.iterdir()) == ["flaky", "out.png"]
 
 
-def test_there_is_none(flaky, job):
+def test_a_download_of_a_missing_result_is_an_error(flaky, job):
     flaky.script("DownloadResult abort FAILED_PRECONDITION")
     with pytest.raises(gramophone.ServerError, match="FAILED_PRECONDITION"):
         job.download()
@@ -92,7 +92,7 @@ def test_there_is_none(flaky, job):
         job.download()
 
 
-def test_the_server_goes_for_good(flaky, connect, tmp_path):
+def test_a_download_from_a_dead_server_is_an_error_and_leaves_no_file(flaky, connect, tmp_path):
     job = connect(flaky.address, retry_for=0.5).style(b"picture")
     flaky.leave()
     with pytest.raises(gramophone.UnavailableError):

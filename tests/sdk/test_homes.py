@@ -1,4 +1,4 @@
-"""Clients that are made in one place and used in others: event loops, threads, forked processes."""
+"""Clients that are created in one event loop, thread or process and used in others."""
 
 import asyncio
 import gc
@@ -17,12 +17,12 @@ from gramophone import Options, aio
 from tests.harness import png
 
 SMALL: Options = {"size": 32, "iterations": 6, "report_every": 2}
-_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
 
 
 def program(server: Any, text: str, **environment: str) -> str:
-    """What a program prints that has `address` and `picture`; warnings of what it leaves open are errors."""
+    """Runs a program that may use `address` and `picture`; returns its output. Errors and resource warnings fail."""
     code = f"""
 import asyncio, faulthandler, os, sys, threading, time
 import gramophone
@@ -33,9 +33,9 @@ faulthandler.dump_traceback_later(30, exit=True)
 {textwrap.dedent(text)}
 """
     command = [sys.executable, "-X", "dev", "-c", code, server.address, png().hex()]
-    # As programs are that know nothing of it; the tests themselves have it off.
-    environment = {name: value for name, value in os.environ.items() if name != _SUPPORT} | environment
-    # Not by pipes, which a forked process that hangs would keep open.
+    # The program runs with gRPC's default; the tests themselves turn fork support off.
+    environment = {name: value for name, value in os.environ.items() if name != _FORK_SUPPORT} | environment
+    # Files instead of pipes: a forked process that hangs would keep a pipe open.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         status = subprocess.run(command, stdout=out, stderr=err, env=environment, timeout=60, check=False).returncode
         out.seek(0), err.seek(0)
@@ -46,7 +46,7 @@ faulthandler.dump_traceback_later(30, exit=True)
     return printed
 
 
-def test_a_client_made_in_a_module_is_used_in_one_loop_after_another(server):
+def test_a_client_is_used_in_one_loop_after_another(server):
     out = program(
         server,
         """
@@ -66,7 +66,7 @@ def test_a_client_made_in_a_module_is_used_in_one_loop_after_another(server):
     assert out.split("\n")[:3] == ["2 6 6"] * 3
 
 
-def test_no_loop_is_kept_alive(server):
+def test_a_client_keeps_no_closed_loop_alive(server):
     client = aio.Client(server.address)
     for _ in range(3):
         asyncio.run(client.models())
@@ -90,7 +90,7 @@ def test_loops_of_several_threads_share_a_client(server):
     assert done == [6] * 4
 
 
-def test_a_job_made_in_one_loop_is_read_in_another(server):
+def test_a_job_created_in_one_loop_is_read_in_another(server):
     client = aio.Client(server.address)
 
     async def begin() -> aio.Job:
@@ -142,7 +142,7 @@ def test_a_job_is_read_in_two_loops_at_once(server):
     asyncio.run(main())
 
 
-def test_closing_in_one_loop_closes_in_all(server):
+def test_closing_a_client_in_one_loop_closes_it_in_all(server):
     client = aio.Client(server.address)
     used, closed = threading.Event(), threading.Event()
     after: list[BaseException] = []
@@ -170,7 +170,7 @@ def test_closing_in_one_loop_closes_in_all(server):
     assert "closed" in str(after[0])
 
 
-def test_a_closed_client_says_so(server, connect):
+def test_calls_of_a_closed_client_are_errors(server, connect):
     client = connect(server.address)
     job = client.style(png(), **SMALL)
     result = job.result()
@@ -187,7 +187,7 @@ def test_a_closed_client_says_so(server, connect):
 
 
 @pytest.mark.parametrize("kind", [gramophone.Client, aio.Client])
-def test_arguments_are_checked_where_the_client_is_made(kind, tmp_path):
+def test_arguments_are_checked_when_a_client_is_created(kind, tmp_path):
     with pytest.raises(ValueError, match="unencrypted"):
         kind("example.com:50051", token="abc")
     with pytest.raises(ValueError, match="go together"):
@@ -212,10 +212,10 @@ def test_threads_share_a_client(server):
     assert done == [6] * 8
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.parametrize("before", ["", "client.models()", "client.style(picture, **small).result()"])
-def test_a_forked_process_connects_by_itself(server, before):
-    """As under a web server that loads a program and then forks its workers."""
+def test_a_forked_process_opens_its_own_connection(server, before):
+    """For example, a web server loads a program and then forks its workers."""
     out = program(
         server,
         f"""
@@ -236,9 +236,9 @@ def test_a_forked_process_connects_by_itself(server, before):
     assert out.split("\n")[:2] == ["2 6", "parent 2"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_fork_amid_a_stream_is_an_error_and_no_hang(server):
-    """Of the client that has the stream and of any other; the process that forked goes on."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_calls_after_a_fork_during_a_stream_are_errors_and_no_hang(server):
+    """This holds for all clients in the child process; the parent process is not affected."""
     out = program(
         server,
         """
@@ -265,8 +265,8 @@ def test_a_fork_amid_a_stream_is_an_error_and_no_hang(server):
     assert out.count("forked while a stream of a client was open") == 4
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_fork_that_grpc_is_not_to_survive_is_an_error_and_no_hang(server):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_calls_after_a_fork_without_fork_support_are_errors_and_no_hang(server):
     out = program(
         server,
         """
@@ -285,6 +285,6 @@ def test_a_fork_that_grpc_is_not_to_survive_is_an_error_and_no_hang(server):
         os.waitpid(pid, 0)
         client.close()
         """,
-        **{_SUPPORT: "false"},
+        **{_FORK_SUPPORT: "false"},
     )
     assert out.count("unset that, start processes with the method 'spawn'") == 2

@@ -1,4 +1,4 @@
-"""PIL images, beside the files that hold the same: the server makes the same pixels of both, or there is an error."""
+"""PIL images: the server decodes the same pixels from an image as from its file, or encode raises an error."""
 
 import io
 from collections.abc import Callable
@@ -32,12 +32,12 @@ def palette_with(transparency: int | bytes) -> Image.Image:
 
 
 def wide(mode: str) -> Image.Image:
-    """16-bit gray; the first bytes of a pixel are the low ones but in I;16B."""
+    """Returns 16-bit gray pixels, little-endian except for I;16B."""
     return Image.frombytes(mode, PHOTO.size, GREY16.astype(">u2" if mode == "I;16B" else "<u2").tobytes())
 
 
-def key(mode: str) -> Image.Image:
-    """An image with one color that is transparent."""
+def with_transparent_color(mode: str) -> Image.Image:
+    """Returns an image with one transparent color."""
     image = Image.new(mode, PHOTO.size, "white")
     image.paste(PHOTO.convert(mode).resize((9, 9)), (3, 3))
     image.info["transparency"] = image.getpixel((5, 5))
@@ -47,7 +47,7 @@ def key(mode: str) -> Image.Image:
 MODES: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "1": (lambda: PHOTO.convert("1"), "PNG"),
     "L": (lambda: PHOTO.convert("L"), "PNG"),
-    "L with a transparent gray": (lambda: key("L"), "PNG"),
+    "L with a transparent gray": (lambda: with_transparent_color("L"), "PNG"),
     "LA": (lambda: with_alpha("LA"), "PNG"),
     "P": (lambda: PHOTO.quantize(16), "PNG"),
     "P with a transparent color": (lambda: palette_with(3), "PNG"),
@@ -55,7 +55,7 @@ MODES: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "P of RGBA": (lambda: with_alpha("RGBA").quantize(16, method=Image.Quantize.FASTOCTREE), "PNG"),
     "PA": (lambda: with_alpha("LA").convert("PA"), "TIFF"),
     "RGB": (lambda: PHOTO.copy(), "PNG"),
-    "RGB with a transparent color": (lambda: key("RGB"), "PNG"),
+    "RGB with a transparent color": (lambda: with_transparent_color("RGB"), "PNG"),
     "RGBA": (lambda: with_alpha("RGBA"), "PNG"),
     "RGBX": (lambda: PHOTO.convert("RGBX"), "TIFF"),
     "CMYK": (lambda: PHOTO.convert("CMYK"), "TIFF"),
@@ -65,7 +65,7 @@ MODES: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "I;16B": (lambda: wide("I;16B"), "TIFF"),
     "I;16L": (lambda: wide("I;16L"), "TIFF"),
 }
-# Which no file holds: beside what Pillow makes of them, over white.
+# Modes that no file format holds, each with the image that Pillow converts it to.
 UNSAVED: dict[str, tuple[Callable[[], Image.Image], Image.Image]] = {
     "YCbCr": (lambda: PHOTO.convert("YCbCr"), PHOTO.convert("YCbCr").convert("RGB")),
     "HSV": (lambda: PHOTO.convert("HSV"), PHOTO.convert("HSV").convert("RGB")),
@@ -85,13 +85,13 @@ def check_same(image: Image.Image, expected: np.ndarray) -> None:
     assert np.abs(made - expected).max() <= 1
 
 
-def test_every_mode_of_pillow_is_looked_at():
+def test_every_mode_of_pillow_is_tested():
     names = {name.split()[0] for name in (*MODES, *UNSAVED)}
     assert set(Image.MODES) == names | {"F"}
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_an_image_is_read_as_the_file_that_holds_it(name):
+def test_an_image_has_the_same_pixels_as_its_file(name):
     make, format = MODES[name]
     image = make()
     assert image.mode == name.split()[0]
@@ -107,7 +107,7 @@ def test_an_image_is_read_as_the_file_that_holds_it(name):
 
 
 @pytest.mark.parametrize("name", UNSAVED)
-def test_an_image_of_a_mode_that_no_file_has(name):
+def test_an_image_of_a_mode_without_a_file_format_is_converted(name):
     make, image = UNSAVED[name]
     assert make().mode == name
     expected = pixels(saved(image))
@@ -115,7 +115,7 @@ def test_an_image_of_a_mode_that_no_file_has(name):
     check_same(make(), expected)
 
 
-def test_16_bits_are_kept():
+def test_16_bit_images_keep_their_depth():
     for image in (wide("I;16"), wide("I;16B"), Image.fromarray(GREY16.astype(np.int32)), GREY16, GREY16.astype(">u2")):
         sent = Image.open(io.BytesIO(encode(image)))
         assert np.array_equal(np.asarray(sent), GREY16)
@@ -134,13 +134,13 @@ def test_16_bits_are_kept():
     ],
     ids=["F", "F of levels", "I too large", "I negative", "I of 8 bits", "I;16 of 8 bits", "empty"],
 )
-def test_what_has_no_meaning_is_refused(image, reason):
+def test_images_without_a_defined_range_or_pixels_are_refused(image, reason):
     with pytest.raises(ValueError, match=reason):
         encode(image)
 
 
-def lying(orientation: int, format: str, *, xmp: bool = False) -> bytes:
-    """A file that is to be turned, as its EXIF or its XMP data say."""
+def turned_file(orientation: int, format: str, *, xmp: bool = False) -> bytes:
+    """Returns a picture file with an orientation in its EXIF or XMP data."""
     if xmp:
         packet = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="{orientation}"/></x:xmpmeta>'
         if format == "PNG":
@@ -153,15 +153,15 @@ def lying(orientation: int, format: str, *, xmp: bool = False) -> bytes:
     return saved(PHOTO, format, exif=exif)
 
 
-# Of XMP, WebP and JPEG have what Pillow looks at, and PNG.
+# (format, whether the orientation is in XMP). Pillow reads an orientation from XMP in JPEG, PNG and WebP.
 TURNED = [(f, False) for f in ("JPEG", "PNG", "WEBP", "TIFF", "MPO")] + [("JPEG", True), ("PNG", True), ("WEBP", True)]
 
 
 @pytest.mark.parametrize(("format", "xmp"), TURNED)
 @pytest.mark.parametrize("orientation", [2, 3, 6, 8])
-def test_an_image_is_turned_once(format, xmp, orientation):
-    """Whatever was done to it that leaves its tag, and not when Pillow has turned it and taken the tag away."""
-    data = lying(orientation, format, xmp=xmp)
+def test_an_image_is_turned_exactly_once(format, xmp, orientation):
+    """It is turned if it still has the tag, and not if Pillow has turned it and removed the tag."""
+    data = turned_file(orientation, format, xmp=xmp)
     expected = pixels(data)
     assert expected.shape[:2] == ((23, 17) if orientation > 4 else (17, 23))
 
@@ -176,17 +176,17 @@ def test_an_image_is_turned_once(format, xmp, orientation):
         check_same(image, expected)
 
 
-def test_a_tag_that_is_changed_after_opening_counts():
-    image = Image.open(io.BytesIO(lying(6, "JPEG")))
+def test_an_orientation_that_is_changed_after_opening_counts():
+    image = Image.open(io.BytesIO(turned_file(6, "JPEG")))
     image.getexif()[ExifTags.Base.Orientation] = 1
     assert decoded(encode(image)).size == (23, 17)
-    image = Image.open(io.BytesIO(lying(6, "JPEG")))
+    image = Image.open(io.BytesIO(turned_file(6, "JPEG")))
     del image.info["exif"]
     image.getexif().clear()
     assert decoded(encode(image)).size == (23, 17)
 
 
-def test_exif_data_behind_the_pixels_of_a_png_count():
+def test_exif_data_after_the_pixels_of_a_png_counts():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     data = saved(PHOTO)
@@ -198,7 +198,7 @@ def test_exif_data_behind_the_pixels_of_a_png_count():
 
 
 def other_profile() -> bytes:
-    """A profile of RGB that is none of sRGB."""
+    """Returns an RGB color profile that differs from sRGB: red and green are swapped."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     red, green = data.index(b"rXYZ"), data.index(b"gXYZ")
     data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
@@ -206,7 +206,7 @@ def other_profile() -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "YCbCr", "HSV"])
-def test_a_profile_goes_along(mode):
+def test_a_color_profile_is_sent_with_the_image(mode):
     image = with_alpha("RGBA") if mode == "RGBA" else PHOTO.quantize(16) if mode == "P" else PHOTO.convert(mode)
     plain = pixels(encode(image))
     image.info["icc_profile"] = other_profile()
@@ -222,7 +222,7 @@ def animation(format: str) -> bytes:
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
-def test_the_frame_at_hand_is_sent(format):
+def test_the_current_frame_is_sent(format):
     data = animation(format)
     image = Image.open(io.BytesIO(data))
     check_same(image, pixels(data))
@@ -232,7 +232,7 @@ def test_the_frame_at_hand_is_sent(format):
     check_same(image, pixels(data))
 
 
-def test_an_image_that_is_as_it_was_opened_is_sent_as_its_file(tmp_path):
+def test_an_unchanged_image_is_sent_as_its_file(tmp_path):
     data = saved(PHOTO, "JPEG", quality=80)
     (tmp_path / "photo.jpg").write_bytes(data)
     for image in (Image.open(tmp_path / "photo.jpg"), Image.open(io.BytesIO(data))):
@@ -250,14 +250,14 @@ def test_an_image_that_is_as_it_was_opened_is_sent_as_its_file(tmp_path):
     ],
     ids=["pixels", "draft", "profile", "thumbnail"],
 )
-def test_an_image_that_was_changed_is_not_sent_as_its_file(change):
+def test_a_changed_image_is_not_sent_as_its_file(change):
     data = saved(PHOTO, "JPEG", quality=95)
     image = Image.open(io.BytesIO(data))
     change(image)
     assert encode(image) != data
 
 
-def test_an_image_whose_format_no_server_reads_is_sent():
+def test_an_image_of_a_format_that_no_server_reads_is_converted():
     image = Image.open(io.BytesIO(saved(PHOTO, "PPM")))
     assert np.array_equal(pixels(encode(image)), LEVELS)
 
@@ -270,8 +270,8 @@ def test_an_image_whose_file_is_closed_is_refused(tmp_path: Path):
         encode(image)
 
 
-def test_an_image_whose_file_is_cut_is_sent_as_its_file():
-    """It is for the server to say how much can be read."""
+def test_a_truncated_image_is_sent_as_its_file_if_the_server_reads_the_format():
+    """The server decides how much of a truncated file can be decoded."""
     data = saved(PHOTO, "PPM")
     with pytest.raises(ValueError, match=r"cannot be loaded .*truncated"):
         encode(Image.open(io.BytesIO(data[:-200])))

@@ -1,4 +1,4 @@
-"""Pictures as paths, bytes, open files and arrays. test_image_objects.py looks at PIL images."""
+"""Pictures as paths, bytes, open files and arrays. test_image_objects.py tests PIL images."""
 
 import io
 import tempfile
@@ -45,12 +45,12 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_arrays(name):
+def test_arrays_are_encoded_without_loss(name):
     array, levels = ARRAYS[name]
     assert np.array_equal(pixels(encode(array)), levels)
 
 
-def test_tensors():
+def test_tensors_are_encoded_like_arrays():
     tensor = torch.from_numpy(LEVELS.copy())
     assert np.array_equal(pixels(encode(tensor)), LEVELS)
     assert np.array_equal(pixels(encode(tensor / 255)), LEVELS)
@@ -60,14 +60,14 @@ def test_tensors():
         encode(tensor.permute(2, 0, 1))
 
 
-def test_gray_and_alpha():
+def test_gray_and_alpha_channels_are_kept():
     assert np.array_equal(pixels(encode(LEVELS[..., 0])), LEVELS[..., 0])
     alpha = np.dstack([LEVELS, LEVELS[..., :1]])
     assert np.array_equal(pixels(encode(alpha)), alpha)
 
 
 class Wrapper:
-    """An upload of a web framework: it reads and seeks, and no more."""
+    """An upload of a web framework, with `read` and `seek` only."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)
@@ -84,7 +84,7 @@ class Async:
 
 
 class Stream(io.RawIOBase):
-    """A response: it reads forward only."""
+    """A response body, which can only be read forward."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)
@@ -100,7 +100,7 @@ def test_open_files_are_read_from_their_beginning(tmp_path):
     path = tmp_path / "picture.any"
     path.write_bytes(b"as it is")
     buffer = io.BytesIO()
-    buffer.write(b"as it is")  # which leaves it at its end
+    buffer.write(b"as it is")  # leaves the position at the end
     with path.open("rb") as file, path.open("r+b") as both, tempfile.SpooledTemporaryFile() as spooled:
         spooled.write(b"as it is")
         file.read(3)
@@ -147,7 +147,7 @@ def test_open_files_are_read_from_their_beginning(tmp_path):
         (Path("nowhere.png"), FileNotFoundError, "nowhere.png"),
     ],
 )
-def test_what_is_refused(image, error, reason):
+def test_values_that_are_no_pictures_are_refused_with_the_reason(image, error, reason):
     with pytest.raises(error, match=reason):
         encode(image)
 

@@ -1,4 +1,4 @@
-"""Lists of jobs, page by page and by what is asked for."""
+"""Lists of jobs: filters and pages."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -29,7 +29,7 @@ def test_every_filter_reaches_its_field():
     assert request.order == pb.JOB_ORDER_OLDEST_FIRST
 
 
-def test_what_is_not_given_is_not_sent():
+def test_filters_that_are_not_given_are_not_sent():
     assert Pages(None, {}).next() == pb.ListJobsRequest(page_size=100)
 
 
@@ -48,12 +48,12 @@ def test_a_time_without_a_zone_is_local():
         ({"state": "queued"}, TypeError, "by state; only by states"),
     ],
 )
-def test_mistakes(filters, error, reason):
+def test_wrong_filters_are_errors_that_list_the_choices(filters, error, reason):
     with pytest.raises(error, match=reason):
         Pages(None, filters)
 
 
-def test_pages(flaky, connect):
+def test_a_list_of_jobs_is_fetched_in_pages(flaky, connect):
     client = connect(flaky.address)
     for number in range(250):
         (flaky.folder / "jobs" / f"{number:03}").touch()

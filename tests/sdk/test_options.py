@@ -1,4 +1,4 @@
-"""The Options of jobs as tools of Python see them: at run time, in a web framework, under a type checker."""
+"""The type gramophone.Options at run time, in pydantic, and under type checkers."""
 
 import json
 import shutil
@@ -13,7 +13,8 @@ import pytest
 import gramophone
 from gramophone.options import OPTIONS
 
-WRONG = {
+# Calls, and whether a type checker must accept them.
+CALLS = {
     'client.style("a.png", optimizer="lbfgs", size=64)': True,
     'client.style("a.png", optimizer="lbfgs", init=b"picture")': True,
     'client.estimate("style", "a.png")': True,
@@ -33,23 +34,24 @@ WRONG = {
 
 
 def module(asynchronous: bool) -> str:
-    """A module with one call in each line; those that are wrong are for a type checker to find."""
+    """Returns a module with one call of CALLS per line."""
     client = "gramophone.aio.Client" if asynchronous else "gramophone.Client"
     head = f"import gramophone\n\n{'async ' if asynchronous else ''}def use(client: {client}) -> None:\n"
-    return head + "".join(f"    {'await ' * (asynchronous and 'jobs' not in call)}{call}\n" for call in WRONG)
+    return head + "".join(f"    {'await ' * (asynchronous and 'jobs' not in call)}{call}\n" for call in CALLS)
 
 
 def expected() -> set[int]:
-    return {number for number, right in enumerate(WRONG.values(), start=4) if not right}
+    """Returns the line numbers of the calls that a type checker must refuse."""
+    return {number for number, accepted in enumerate(CALLS.values(), start=4) if not accepted}
 
 
-def test_every_hint_is_there_at_run_time():
+def test_type_hints_of_options_resolve_at_run_time():
     hints = typing.get_type_hints(gramophone.Options)
     assert set(hints) == {option.name for option in OPTIONS}
     assert hints["size"] is int and typing.get_args(hints["optimizer"]) == ("lbfgs", "adam")
 
 
-def test_it_is_the_body_of_a_request():
+def test_options_work_as_a_pydantic_request_body():
     adapter = pydantic.TypeAdapter(gramophone.Options)
     assert adapter.validate_python({"size": 64, "fit": "square"}) == {"size": 64, "fit": "square"}
     schema = adapter.json_schema()
@@ -59,8 +61,8 @@ def test_it_is_the_body_of_a_request():
             adapter.validate_python(wrong)
 
 
-def test_a_body_names_no_file_of_the_server(tmp_path):
-    """A picture in a body is bytes; a text that is no word is no path that would be opened."""
+def test_a_request_body_cannot_name_a_file_of_the_server(tmp_path):
+    """A picture in a body is bytes: no string in it becomes a path that the SDK would open."""
     value = pydantic.TypeAdapter(gramophone.Options).validate_python({"init": str(tmp_path / "a.png")})["init"]
     assert isinstance(value, bytes)
 

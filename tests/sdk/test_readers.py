@@ -1,4 +1,4 @@
-"""One job and several readers: threads, tasks, readers that leave early and readers that come late."""
+"""Several readers of one job: threads, tasks, readers that stop early and readers that start late."""
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ def iterations(job: Any) -> list[int]:
 
 
 def at_once(works: list[Callable[[], Any]]) -> list[Any]:
-    """What each of them returns, all begun together."""
+    """Starts all functions at the same time in threads; returns their results."""
     gate = threading.Barrier(len(works))
 
     def run(work: Callable[[], Any]) -> Any:
@@ -42,28 +42,28 @@ def at_once(works: list[Callable[[], Any]]) -> list[Any]:
         return list(pool.map(run, works))
 
 
-def is_a_view(seen: list[int]) -> bool:
-    """Whether a reader saw frames in their order, to the last."""
+def is_complete(seen: list[int]) -> bool:
+    """Whether a reader saw frames in order, without repetition, up to the last."""
     return seen == sorted(set(seen)) and seen[-1] == ITERATIONS
 
 
 def test_one_reads_frames_and_another_waits_for_the_result(slow, connect):
     job = connect(slow.address).style(b"picture")
     seen, result, late = at_once([lambda: iterations(job), job.result, lambda: job.result(timeout=20)])
-    assert is_a_view(seen)
+    assert is_complete(seen)
     assert result == late == job.result()
     assert job.state == "succeeded"
 
 
-def test_eight_threads_of_eight_jobs(slow, connect):
+def test_eight_threads_read_each_of_eight_jobs(slow, connect):
     client = connect(slow.address)
     jobs = [client.style(b"picture") for _ in range(8)]
     for seen in at_once([lambda job=job: iterations(job) for _ in range(8) for job in jobs]):
-        assert is_a_view(seen)
+        assert is_complete(seen)
     assert all(job.result() for job in jobs)
 
 
-async def test_eight_tasks_of_eight_jobs(slow):
+async def test_eight_tasks_read_each_of_eight_jobs(slow):
     async with aio.Client(slow.address) as client:
         jobs = await asyncio.gather(*(client.style(b"picture") for _ in range(8)))
 
@@ -71,12 +71,12 @@ async def test_eight_tasks_of_eight_jobs(slow):
             return [frame.iteration async for frame in job]
 
         for seen in await asyncio.gather(*(read(job) for job in jobs for _ in range(8))):
-            assert is_a_view(seen)
+            assert is_complete(seen)
         assert len({(await job.result()).data for job in jobs}) == 8
 
 
-def test_eight_threads_with_loops_of_eight_tasks(slow):
-    """All in one asynchronous client and one job."""
+def test_eight_loops_with_eight_tasks_each_read_one_job(slow):
+    """All tasks share one asynchronous client and one job."""
     client = aio.Client(slow.address)
 
     async def main() -> None:
@@ -92,19 +92,19 @@ def test_eight_threads_with_loops_of_eight_tasks(slow):
             tasks = [group.create_task(asyncio.to_thread(asyncio.run, eight())) for _ in range(7)]
             mine = await eight()
         for seen in [*mine, *(seen for task in tasks for seen in task.result())]:
-            assert is_a_view(seen)
+            assert is_complete(seen)
         await client.close()
 
     asyncio.run(main())
 
 
-def test_a_single_reader_needs_no_other_stream(flaky, connect):
+def test_a_single_reader_uses_the_stream_of_the_submission(flaky, connect):
     job = connect(flaky.address).style(b"picture")
     assert iterations(job) == ALL
     assert flaky.calls("WatchJob") == []
 
 
-def test_an_ended_job_tells_its_frames_again(flaky, connect):
+def test_an_ended_job_yields_its_frames_again(flaky, connect):
     client = connect(flaky.address)
     job = client.style(b"picture")
     result = job.result()
@@ -115,7 +115,7 @@ def test_an_ended_job_tells_its_frames_again(flaky, connect):
     assert job.result() == result
 
 
-def test_an_ended_job_has_its_latest_preview(server, connect):
+def test_an_ended_job_keeps_only_its_latest_preview(server, connect):
     job = connect(server.address).style(png(), size=32, iterations=20, report_every=5)
     list(job)
     frames = list(job)
@@ -123,7 +123,7 @@ def test_an_ended_job_has_its_latest_preview(server, connect):
     assert frames[-1].preview.size == (32, 32)
 
 
-def test_a_late_reader_sees_the_rest_and_at_least_the_last_frame(slow, connect):
+def test_a_late_reader_sees_the_remaining_frames(slow, connect):
     job = connect(slow.address).style(b"picture")
     seen = []
     others = []
@@ -134,21 +134,23 @@ def test_a_late_reader_sees_the_rest_and_at_least_the_last_frame(slow, connect):
     assert seen == ALL
     for begun, other in enumerate(others, 1):
         views = other.result()
-        assert is_a_view(views)
+        assert is_complete(views)
         assert views[0] >= begun
 
 
-def test_leaving_the_loop_is_of_no_matter_to_others(slow, connect):
+def test_a_reader_that_stops_early_does_not_disturb_others(slow, connect):
     job = connect(slow.address).style(b"picture")
 
-    def glance() -> int:
+    def first_iteration() -> int:
         for frame in job:
             return frame.iteration
         return 0
 
-    *views, first, second = at_once([lambda: iterations(job), lambda: iterations(job), glance, glance])
+    *views, first, second = at_once(
+        [lambda: iterations(job), lambda: iterations(job), first_iteration, first_iteration]
+    )
     assert first and second
-    assert all(is_a_view(view) for view in views)
+    assert all(is_complete(view) for view in views)
 
 
 def test_ended_readers_leave_no_streams_behind(slow, connect):
@@ -159,10 +161,10 @@ def test_ended_readers_leave_no_streams_behind(slow, connect):
         next(reader)
     del readers, reader
     gc.collect()
-    assert is_a_view(iterations(job))
+    assert is_complete(iterations(job))
 
 
-def test_all_readers_hear_of_the_cancelling(server, connect):
+def test_all_readers_raise_when_the_job_is_cancelled(server, connect):
     client = connect(server.address)
     job = client.style(png(), **ENDLESS)
 
@@ -174,36 +176,36 @@ def test_all_readers_hear_of_the_cancelling(server, connect):
                 seen.set()
         except gramophone.JobCancelledError as error:
             return error
-        raise AssertionError("it ended otherwise")
+        raise AssertionError("the job ended without JobCancelledError")
 
     def cancel() -> None:
         seen.wait(30)
         job.cancel()
 
-    # Each has one of its own, with its own traceback.
+    # Each reader raises its own error object, with its own traceback.
     assert len({id(error) for error in at_once([read, read, read, cancel])[:3]}) == 3
     assert job.state == "cancelled"
 
 
-def test_a_stream_that_breaks_is_taken_up_by_each_reader(slow, connect):
+def test_each_reader_resumes_a_broken_stream(slow, connect):
     slow.script("ReconstructStyle end 5", "WatchJob end 3", "WatchJob end 2")
     job = connect(slow.address).style(b"picture")
     for seen in at_once([lambda: iterations(job)] * 4):
-        assert is_a_view(seen)
+        assert is_complete(seen)
 
 
-def test_what_one_reader_knows_of_the_end_is_enough_for_all(slow, connect):
-    """The stream of another breaks after that, and the server has left."""
+def test_all_readers_end_once_one_of_them_has_the_result(slow, connect):
+    """The server dies after one reader has the result, while the other still reads."""
     client = connect(slow.address, retry_for=0)
     job = client.style(b"picture")
     reader = iter(job)
     assert next(reader).iteration == 1
     assert job.result(timeout=20)
     slow.leave()
-    assert is_a_view([1, *(frame.iteration for frame in reader)])
+    assert is_complete([1, *(frame.iteration for frame in reader)])
 
 
-async def test_a_cancelled_task_is_of_no_matter_to_others(server):
+async def test_a_cancelled_task_does_not_disturb_other_readers(server):
     async with aio.Client(server.address) as client:
         job = await client.style(png(), on_disconnect="cancel", **ENDLESS)
 
@@ -212,7 +214,7 @@ async def test_a_cancelled_task_is_of_no_matter_to_others(server):
 
         readers = [asyncio.create_task(read()) for _ in range(3)]
         await asyncio.sleep(0.3)
-        # The first one has the stream of the submission, whose end would be the job's.
+        # The first reader has the stream of the submission: its end would cancel the job.
         for reader in readers[:2]:
             reader.cancel()
         await asyncio.wait(readers[:2])
@@ -230,8 +232,8 @@ async def test_a_cancelled_task_is_of_no_matter_to_others(server):
             await readers[2]
 
 
-async def test_a_client_closed_under_a_task_is_an_error_of_that_task(server):
-    """And no cancelling of it, which it would take for its own."""
+async def test_closing_a_client_raises_an_error_in_tasks_that_read(server):
+    """The tasks must not get a CancelledError, which they would mistake for their own cancellation."""
     client = aio.Client(server.address)
     job = await client.style(png(), **ENDLESS)
     id_ = job.id
@@ -250,7 +252,7 @@ async def test_a_client_closed_under_a_task_is_an_error_of_that_task(server):
         await (await other.job(id_)).cancel()
 
 
-def test_a_client_closed_under_a_thread_is_an_error_of_that_thread(server):
+def test_closing_a_client_raises_an_error_in_threads_that_read(server):
     client = gramophone.Client(server.address)
     job = client.style(png(), **ENDLESS)
 

@@ -1,3 +1,5 @@
+"""Requests that the SDK builds from arguments: every option reaches its field, and nothing else is sent."""
+
 import pytest
 
 from gramophone.options import Options
@@ -8,7 +10,7 @@ from gramophone.v1 import options_pb2
 IMAGE = b"file"
 
 
-def test_what_is_not_given_is_not_sent():
+def test_options_that_are_not_given_are_not_sent():
     options = style_request(IMAGE, None, {}).options
     assert not [field.name for field, _ in options.ListFields() if field.name != "preview"]
     assert not options.preview.ListFields()
@@ -66,11 +68,11 @@ def test_every_option_reaches_its_field():
     assert (request.submission.request_id, request.submission.priority) == ("mine", -3)
 
 
-def test_jobs_outlive_their_streams_by_default():
+def test_jobs_continue_without_their_streams_by_default():
     assert style_request(IMAGE, None, {}).submission.on_disconnect == options_pb2.ON_DISCONNECT_CONTINUE
 
 
-def test_zero_is_sent_and_not_taken_for_unset():
+def test_zero_is_sent_as_a_value():
     request = transfer_request(IMAGE, IMAGE, None, None, 0.0, None, {"seed": 0, "preview_every": 0})
     assert request.HasField("content_weight")
     assert not request.HasField("style_weight")
@@ -89,12 +91,12 @@ def test_zero_is_sent_and_not_taken_for_unset():
         ({"conv1_1": 0.0, "conv2_1": 2.0}, [("conv1_1", 0.0), ("conv2_1", 2.0)]),
     ],
 )
-def test_layers(layers, expected):
+def test_layers_are_given_as_a_number_a_name_names_or_weights(layers, expected):
     sent = style_request(IMAGE, layers, {}).style_layers
     assert [(w.layer, w.weight if w.HasField("weight") else None) for w in sent] == expected
 
 
-def test_several_styles():
+def test_several_styles_keep_their_weights_and_scales():
     sent = style_request([IMAGE, Style(b"other", weight=0.0, scale=2.0)], None, {}).styles
     assert [s.image.data for s in sent] == [b"file", b"other"]
     assert not sent[0].HasField("weight")
@@ -102,13 +104,13 @@ def test_several_styles():
     assert (sent[1].weight, sent[1].scale) == (0.0, 2.0)
 
 
-def test_a_picture_to_start_from():
+def test_init_may_be_a_picture():
     sent = content_request(IMAGE, None, {"init": b"start"}).options
     assert sent.init_image.data == b"start"
     assert not sent.HasField("init")
 
 
-def test_a_picture_that_is_there_already():
+def test_an_uploaded_picture_is_named_by_its_hash():
     image = content_request(Uploaded("ab" * 32), None, {}).content
     assert (image.sha256, image.data) == ("ab" * 32, b"")
 
@@ -123,6 +125,6 @@ def test_a_picture_that_is_there_already():
         (lambda: style_request(IMAGE, None, {"iteratons": 3}), TypeError, "no option iteratons; .*iterations"),  # type: ignore[typeddict-unknown-key]
     ],
 )
-def test_mistakes(make, error, reason):
+def test_wrong_options_and_layers_are_errors_that_say_why(make, error, reason):
     with pytest.raises(error, match=reason):
         make()

@@ -1,4 +1,4 @@
-"""What the contract asks of code that is generated for other languages."""
+"""The contract generates usable code for other languages: packages, names and number types."""
 
 import re
 import shutil
@@ -18,9 +18,9 @@ from tests.harness import ServerProcess, png
 # Pixels on a side of a result that takes more than LARGE bytes: it is noise, which does not compress.
 SIDE, LARGE = 2048, 6_000_000
 MODULES = (field_rules_pb2, job_pb2, job_service_pb2, model_service_pb2, options_pb2, pb)
-# Names that many programs have already: of java.awt, JavaFX, System.Drawing, SwiftUI and several libraries of options.
+# Class names of java.awt, JavaFX, System.Drawing, SwiftUI and others, which generated code must not repeat.
 TAKEN = {"Options", "Image", "Style", "Color", "Task", "Error", "Result", "Status", "Any", "Object", "String", "List"}
-# Of Go, Java, C#, Swift, C++, TypeScript and Python, as far as a field could be called so.
+# Keywords of Go, Java, C#, Swift, C++, TypeScript and Python that could be field names.
 KEYWORDS = {
     "abstract", "as", "base", "bool", "break", "case", "catch", "char", "class", "const", "continue", "default",
     "delete", "do", "double", "else", "enum", "event_", "explicit", "export", "extends", "extern", "final", "fixed",
@@ -30,13 +30,13 @@ KEYWORDS = {
     "switch", "this", "throw", "try", "type", "typeof", "union", "unsafe", "using", "var", "virtual", "void",
     "volatile", "while", "with", "yield",
 }  # fmt: skip
-# Longer than a JavaScript number holds, and documented as what it does hold.
+# 64-bit fields; all values that the contract documents for them fit a JavaScript number.
 LONG = {"peak_memory_bytes", "available_memory_bytes"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
 class TestFile:
-    """The options of each file."""
+    """The package options of each .proto file."""
 
     @pytest.mark.parametrize(
         "option",
@@ -50,26 +50,26 @@ class TestFile:
             r'ruby_package = "Gramophone::V1"',
         ],
     )
-    def test_names_its_package(self, file: Path, option: str) -> None:
+    def test_package_options_are_set(self, file: Path, option: str) -> None:
         assert re.search(rf"^option {option};", file.read_text(), re.MULTILINE)
 
-    def test_names_its_outer_class_as_no_message(self, file: Path) -> None:
+    def test_java_outer_class_has_no_name_of_a_message(self, file: Path) -> None:
         found = re.search(r'^option java_outer_classname = "(\w+)Proto";', file.read_text(), re.MULTILINE)
         assert found is not None
         assert found[1] == file.stem.title().replace("_", "")
 
 
-def test_names_are_nobody_elses() -> None:
+def test_names_are_no_common_class_names_or_keywords() -> None:
     for module in MODULES:
         file = module.DESCRIPTOR
         assert TAKEN.isdisjoint({*file.message_types_by_name, *file.enum_types_by_name}), file.name
         for message in file.message_types_by_name.values():
             assert KEYWORDS.isdisjoint({field.name for field in message.fields}), message.name
-            # In C# a member must not be called as its class is.
+            # In C#, a member must not have the name of its class.
             assert message.name not in {field.camelcase_name.title() for field in message.fields}
 
 
-def test_whole_numbers_are_numbers_in_javascript() -> None:
+def test_only_documented_fields_have_64_bit_integers() -> None:
     long = {
         field.name
         for module in MODULES
@@ -99,24 +99,24 @@ class TestJava:
         need("javac")
         checked("javac", "-proc:none", "-cp", java_path(), "-d", "classes", *sources, cwd=tmp_path)
 
-    def test_messages_are_classes_of_their_own(self, sources: list[Path]) -> None:
+    def test_messages_are_top_level_classes(self, sources: list[Path]) -> None:
         names = {source.stem for source in sources}
         assert "SynthesisOptions" in names
         assert not {name for name in names if name.endswith("OuterClass")}
 
-    def test_no_class_has_a_name_that_everybody_uses(self, sources: list[Path]) -> None:
-        """Options is that of command lines in several libraries, Image of java.awt and of javafx.scene.image."""
+    def test_no_class_has_a_common_name(self, sources: list[Path]) -> None:
+        """For example, java.awt and javafx.scene.image have an Image, and several libraries have Options."""
         declared = re.compile(r"^ *public (?:static )?(?:final +class|enum|interface) (\w+)", re.MULTILINE)
         names = {name for source in sources for name in declared.findall(source.read_text())}
         assert names and names.isdisjoint(TAKEN)
 
-    def test_the_package_is_of_a_domain(self, sources: list[Path]) -> None:
+    def test_the_package_name_has_a_domain(self, sources: list[Path]) -> None:
         assert all(re.search(r"^package \w+\.\w+\.[\w.]+;", s.read_text(), re.MULTILINE) for s in sources)
         assert not any("package gramophone.v1;" in source.read_text() for source in sources)
 
 
 def test_a_channel_with_defaults_receives_a_large_result(server: ServerProcess) -> None:
-    """As any client's of a language whose gRPC takes 4 MB at most, which is all of them."""
+    """gRPC limits a received message to 4 MB by default in every language."""
     request = pb.ReconstructStyleRequest(
         styles=[options_pb2.StyleSource(image=options_pb2.InputImage(data=png()))],
         style_layers=[options_pb2.LayerWeight(layer="conv1_1")],

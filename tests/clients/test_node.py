@@ -1,4 +1,4 @@
-"""The client of examples/node, which knows only the .proto files, against a real server."""
+"""The client in examples/node, which loads the .proto files at run time, against a real server."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def test_streams_events_and_writes_the_picture(client: Path, server: ServerProce
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["state"] for event in events[:2]] == ["QUEUED", "RUNNING"]
     progress = [event for event in events if "iteration" in event]
-    # A slow reader may miss all but the latest, which is never dropped.
+    # A slow reader may miss earlier reports, but never the latest.
     assert progress[-1]["iteration"] == 30
     assert progress[-1]["preview_bytes"] > 0
     assert events[-1]["state"] == "SUCCEEDED"
@@ -97,7 +97,7 @@ def test_says_that_no_server_answers(client: Path, picture: Path) -> None:
     assert json.loads(done.stderr)["code"] == "UNAVAILABLE"
 
 
-def test_the_readme_runs(client: Path, server: ServerProcess, tmp_path: Path) -> None:
+def test_the_example_of_the_readme_runs(client: Path, server: ServerProcess, tmp_path: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     (code,) = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
     code = code.replace("localhost:50051", server.address).replace("size: 512", "size: 32, iterations: 3")

@@ -1,6 +1,6 @@
-"""Clients of other languages, generated from the bare .proto files, stream a job to its picture with gRPC's defaults.
+"""Clients in other languages, generated from the .proto files alone, run a job with gRPC's defaults.
 
-The one of Node.js that loads the .proto files at run time is in test_node.py.
+test_node.py tests the Node.js client that loads the .proto files at run time.
 """
 
 import subprocess
@@ -19,17 +19,19 @@ _built: dict[str, list[str]] = {}
 
 @pytest.fixture(params=list(BUILDERS))
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command of a client, built once."""
+    """The command line of a client, which is built once per run."""
     language: str = request.param
     if language not in _built:
         _built[language] = BUILDERS[language](tmp_path_factory.mktemp(language))
     return _built[language]
 
 
-# The larger one takes more than 6 MB: it is hardly more than noise, which does not compress.
+# The large result takes more than 6 MB: it is nearly noise, which does not compress.
 @pytest.mark.parametrize(("side", "least"), [(64, 1000), (2048, 6_000_000)], ids=["small", "large"])
 @pytest.mark.timeout(600)
-def test_a_job_to_its_picture(client: list[str], server: ServerProcess, tmp_path: Path, side: int, least: int) -> None:
+def test_a_client_streams_a_job_and_writes_its_picture(
+    client: list[str], server: ServerProcess, tmp_path: Path, side: int, least: int
+) -> None:
     picture, result = tmp_path / "picture.png", tmp_path / "result.png"
     picture.write_bytes(png())
     command = [*client, server.address, str(picture), str(side), str(result)]

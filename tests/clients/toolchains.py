@@ -1,4 +1,4 @@
-"""Builds the clients in this folder from the bare .proto files; skips the test where a toolchain is not installed."""
+"""Builds the clients in this folder from the .proto files alone; skips the test if a toolchain is not installed."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ PROTO = REPOSITORY / "proto"
 FILES = sorted(PROTO.rglob("*.proto"))
 _JARS = Path("/usr/share/java")
 _GO = Path("/usr/share/gocode")
-# Of gRPC for Java, and what it needs to run.
+# JAR files of gRPC for Java and of its dependencies.
 _GRPC_JAVA = (
     "protobuf", "grpc-api", "grpc-stub", "grpc-protobuf", "grpc-protobuf-lite", "grpc-core", "grpc-context",
     "grpc-netty",
@@ -33,7 +33,7 @@ def need(*programs: str) -> None:
 
 
 def checked(*command: str | Path, cwd: Path, timeout: float = 280, **environment: str) -> str:
-    """What a command prints; it has to succeed."""
+    """Runs a command, which must succeed, and returns its output."""
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=timeout
     )
@@ -57,7 +57,7 @@ def npm_install(folder: Path) -> None:
 
 
 def java_path() -> str:
-    """The class path of gRPC for Java."""
+    """Returns the class path of gRPC for Java."""
     missing = [name for name in _GRPC_JAVA if not (_JARS / f"{name}.jar").exists()]
     if missing:
         pytest.skip(f"{_JARS} has no {', '.join(missing)}")
@@ -65,7 +65,7 @@ def java_path() -> str:
 
 
 def cpp(folder: Path) -> list[str]:
-    """The command of the client in C++."""
+    """Builds the client in C++ and returns its command line."""
     need("protoc", "grpc_cpp_plugin", "g++", "pkg-config")
     wanted = ["pkg-config", "--cflags", "--libs", "grpc++", "protobuf"]
     flags = subprocess.run(wanted, capture_output=True, text=True)
@@ -74,7 +74,7 @@ def cpp(folder: Path) -> list[str]:
     generate(folder, "--cpp_out=.", "--grpc_out=.", f"--plugin=protoc-gen-grpc={shutil.which('grpc_cpp_plugin')}")
     made = folder / "gramophone/v1"
     services = [made / f"{name}.grpc.pb.cc" for name in ("job_service", "style_transfer_service")]
-    # The messages of models are of no use to it, and each file takes seconds to compile.
+    # The client does not use the messages of models, and each file takes seconds to compile.
     messages = [path for path in made.glob("*.pb.cc") if "grpc" not in path.name and "model" not in path.name]
     sources = [HERE / "cpp/client.cc", *messages, *services]
     checked("g++", "-std=c++17", "-O0", "-I.", *sources, *flags.stdout.split(), "-o", "client", cwd=folder)
@@ -82,7 +82,7 @@ def cpp(folder: Path) -> list[str]:
 
 
 def java(folder: Path) -> list[str]:
-    """The command of the client in Java."""
+    """Builds the client in Java and returns its command line."""
     need("protoc", "grpc_java_plugin", "javac", "java")
     path = java_path()
     plugin = f"--plugin=protoc-gen-grpc-java={shutil.which('grpc_java_plugin')}"
@@ -93,7 +93,7 @@ def java(folder: Path) -> list[str]:
 
 
 def go(folder: Path) -> list[str]:
-    """The command of the client in Go, with the libraries that Debian has."""
+    """Builds the client in Go with Debian's libraries and returns its command line."""
     need("protoc", "protoc-gen-go", "protoc-gen-go-grpc", "go")
     for library in ("google.golang.org/grpc", "google.golang.org/protobuf"):
         if not (_GO / "src" / library).exists():
@@ -110,7 +110,7 @@ def go(folder: Path) -> list[str]:
 
 
 def node(folder: Path) -> list[str]:
-    """The command of the client of Node.js with code that pbjs generates."""
+    """Builds the client for Node.js with code from pbjs and returns its command line."""
     shutil.copytree(HERE / "node", folder, dirs_exist_ok=True)
     npm_install(folder)
     pbjs = folder / "node_modules/.bin/pbjs"
@@ -119,7 +119,7 @@ def node(folder: Path) -> list[str]:
 
 
 def typescript(folder: Path) -> list[str]:
-    """The command of the client in TypeScript with code that protobuf-es generates."""
+    """Builds the client in TypeScript with code from protobuf-es and returns its command line."""
     need("protoc")
     shutil.copytree(HERE / "typescript", folder, dirs_exist_ok=True)
     npm_install(folder)

@@ -1,4 +1,4 @@
-"""The seed's experiment with the paper's network; the paper's loss is computed here, apart from our code."""
+"""The seed's experiment with the paper's network; this module computes the paper's loss without the project's code."""
 
 import io
 import subprocess
@@ -21,7 +21,7 @@ SIDE = 224
 
 @pytest.fixture(scope="module")
 def models(assets, tmp_path_factory) -> Path:
-    """A folder of models into which the command line has imported the real weights."""
+    """A folder with a model that the command line has imported from the real weights."""
     folder = tmp_path_factory.mktemp("models")
     command = [sys.executable, "-m", "gramophone", "models", "import", str(assets / "weights/vgg19-caffe-conv.pth")]
     subprocess.run([*command, "--name", "vgg19-caffe", "--models", str(folder)], check=True)
@@ -45,7 +45,7 @@ def network(assets) -> torch.nn.Sequential:
 
 
 def activations(network: torch.nn.Sequential, image: Image.Image, count: int) -> list[np.ndarray]:
-    """(C, M) float64 of the first `count` style layers."""
+    """Returns the float64 activations (C, M) of the first `count` style layers."""
     bgr = torch.from_numpy(np.asarray(image)[..., ::-1].copy()).permute(2, 0, 1).float()[None]
     x = bgr - torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
     wanted = [VGG19_LAYERS.index(layer) for layer in STYLE_LAYERS[:count]]
@@ -64,7 +64,7 @@ def activations(network: torch.nn.Sequential, image: Image.Image, count: int) ->
 
 
 def papers_loss(network: torch.nn.Sequential, image: Image.Image, target: Image.Image, count: int) -> float:
-    """Equations 3 to 5 with w_l = 1 / L."""
+    """Returns the paper's style loss, equations 3 to 5 with w_l = 1 / L."""
     total = 0.0
     for f, p in zip(activations(network, image, count), activations(network, target, count), strict=True):
         channels, positions = f.shape
@@ -73,20 +73,20 @@ def papers_loss(network: torch.nn.Sequential, image: Image.Image, target: Image.
 
 
 @pytest.mark.parametrize(("layers", "bar"), [(1, 150), slow(2, 6e5), slow(3, 2.2e6), slow(4, 1.2e8), slow(5, 1.0e8)])
-def test_starry_night_after_100_iterations_of_adam(client, network, assets, layers, bar):
+def test_the_loss_after_100_iterations_of_adam_is_below_the_bar(client, network, assets, layers, bar):
     path = assets / "data/images/starry_night.jpg"
     job = client.style(path, layers=layers, model="vgg19-caffe", size=SIDE, iterations=100, optimizer="adam", seed=0)
     result = job.result()
     target = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     loss = papers_loss(network, result.image, target, layers)
     assert loss <= bar
-    # What the service says of its own picture is true.
+    # The service reports nearly the same loss.
     assert result.loss == pytest.approx(loss, rel=0.02)
 
 
 @pytest.mark.parametrize(("name", "bar"), [("starry_night", 1.0e9), slow("coastal_scene", 3e8)])
-def test_the_shipped_model_is_judged_by_the_papers_network(client, network, assets, name, bar):
-    """What `make demo` would do with these pictures: no model is named, and none but the shipped one is used."""
+def test_the_shipped_models_picture_has_a_low_loss_in_the_papers_network(client, network, assets, name, bar):
+    """As in `make demo`, no model is named: the server uses the shipped one."""
     path = assets / f"data/images/{name}.jpg"
     result = client.style(path, size=SIDE, iterations=250, seed=0).result()
     assert result.model == "vgg19-slim"
@@ -95,7 +95,7 @@ def test_the_shipped_model_is_judged_by_the_papers_network(client, network, asse
     assert loss <= bar
 
 
-def test_a_shallow_layer_knows_the_whole_picture(client, assets):
+def test_content_of_a_shallow_layer_reconstructs_the_picture(client, assets):
     path = assets / "data/images/coastal_scene.jpg"
     result = client.content(path, layer="conv1_2", model="vgg19-caffe", size=96, iterations=150).result()
     original = Image.open(path).convert("RGB").resize(result.image.size, Image.Resampling.BILINEAR)
@@ -103,7 +103,7 @@ def test_a_shallow_layer_knows_the_whole_picture(client, assets):
     assert 10 * np.log10(255**2 / (error**2).mean()) >= 30
 
 
-def test_command_line_twice_and_with_another_seed(assets, models, tmp_path):
+def test_the_command_line_repeats_a_picture_for_the_same_seed_only(assets, models, tmp_path):
     def paint(name: str, seed: int) -> bytes:
         command = [sys.executable, "-m", "gramophone", "style", str(assets / "data/images/starry_night.jpg")]
         command += ["--model", "vgg19-caffe", "--size", "64", "--layers", "2", "--iterations", "10"]

@@ -1,4 +1,4 @@
-"""The pictures the project draws: repeatable, the same at every size, and worth taking a style from."""
+"""The example pictures that the project draws: repeatable, independent of size, colorful and textured."""
 
 import subprocess
 import sys
@@ -26,20 +26,20 @@ def pixels(image: Image.Image) -> NDArray[np.float64]:
 
 
 def colorfulness(image: Image.Image) -> float:
-    """Hasler & Süsstrunk (2003), pixels from 0 to 255: 0 is gray, 33 moderately, 82 highly colorful."""
+    """Returns the colorfulness of Hasler & Süsstrunk (2003): 0 is gray, 33 moderately, 82 highly colorful."""
     red, green, blue = np.moveaxis(pixels(image) * 255, -1, 0)
     rg, yb = red - green, (red + green) / 2 - blue
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
 def texture(image: Image.Image) -> float:
-    """Mean difference of neighboring pixels, 0 to 1: what is left when the large forms are not counted."""
+    """Returns the mean absolute difference of neighboring pixels, 0 to 1; large smooth forms add little to it."""
     p = pixels(image)
     return float((np.abs(np.diff(p, axis=0)).mean() + np.abs(np.diff(p, axis=1)).mean()) / 2)
 
 
 @pytest.mark.parametrize("name", PAINTERS)
-def test_a_seed_is_a_picture(name: str, gallery: dict[str, Image.Image]) -> None:
+def test_a_seed_repeats_its_picture_and_another_seed_does_not(name: str, gallery: dict[str, Image.Image]) -> None:
     assert PAINTERS[name](SMALL, 0).tobytes() == gallery[name].tobytes()
     other = PAINTERS[name](SMALL, 1)
     assert np.abs(pixels(other) - pixels(gallery[name])).mean() > 0.02
@@ -55,23 +55,23 @@ def test_size_is_the_width(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", PAINTERS)
-def test_the_same_picture_at_every_size(name: str, gallery: dict[str, Image.Image]) -> None:
+def test_a_picture_is_the_same_at_every_size(name: str, gallery: dict[str, Image.Image]) -> None:
     large = PAINTERS[name](2 * SMALL, 0).resize(gallery[name].size, Image.Resampling.BOX)
     difference = np.abs(pixels(large) - pixels(gallery[name])).mean()
     other = np.abs(pixels(PAINTERS[name](SMALL, 1)) - pixels(gallery[name])).mean()
-    # The harbour's haze and ripples are drawn pixel by pixel; its town is not.
+    # The harbor's haze and ripples are drawn per pixel, so they differ between sizes.
     assert difference < min(0.04, 0.7 * other)
 
 
 @pytest.mark.parametrize(("name", "least"), [("seascape", 55), ("night", 55), ("harbour", 35)])
-def test_colorful(name: str, least: float, gallery: dict[str, Image.Image]) -> None:
+def test_pictures_are_colorful(name: str, least: float, gallery: dict[str, Image.Image]) -> None:
     assert colorfulness(gallery[name]) > least
     assert colorfulness(gallery[name].convert("L").convert("RGB")) < 1
 
 
 @pytest.mark.parametrize("name", PAINTED)
-def test_strokes_are_seen(name: str, gallery: dict[str, Image.Image]) -> None:
-    """A painting has texture everywhere: in each of 16 fields of it, not just along outlines."""
+def test_paintings_have_texture_everywhere(name: str, gallery: dict[str, Image.Image]) -> None:
+    """Each of 16 fields of a painting has texture, not only the outlines."""
     width, height = gallery[name].size
     for row in range(4):
         for column in range(4):
@@ -102,20 +102,20 @@ def test_broken_color_keeps_its_mean() -> None:
     assert strayed.std(0).min() > 0.04
 
 
-def test_noise_is_standardised_and_has_its_shape() -> None:
+def test_noise_is_standardized_and_has_its_shape() -> None:
     field = noise(np.random.default_rng(0), (30, 50), (3, 4))
     assert field.shape == (30, 50)
     assert abs(field.mean()) < 1e-9
     assert abs(field.std() - 1) < 1e-9
 
 
-def test_mix_and_ramp_stay_between() -> None:
+def test_mix_and_ramp_clamp_to_0_and_1() -> None:
     x = np.array([-1.0, 0.0, 0.5, 1.0, 2.0])
     np.testing.assert_allclose(ramp(0.0, 1.0, x), [0, 0, 0.5, 1, 1])
     np.testing.assert_allclose(mix(color("000000"), color("ffffff"), x)[:, 0], [0, 0, 0.5, 1, 1])
 
 
-def test_the_script_writes_all_of_them(tmp_path: Path) -> None:
+def test_the_script_writes_all_pictures(tmp_path: Path) -> None:
     script = [sys.executable, str(EXAMPLES / "pictures.py")]
     done = subprocess.run([*script, str(tmp_path / "new"), "64", "3"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

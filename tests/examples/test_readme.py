@@ -1,4 +1,4 @@
-"""What the README shows, run as it stands but for the address and for smaller pictures."""
+"""Runs the README's examples, with another address and smaller pictures."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text()
 
 
-def test_python(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_examples_run(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, batch = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     code = code.replace("localhost:50051", server.address)
     code = re.sub(r"size=\d+, iterations=\d+", "size=32, iterations=3", code)
@@ -40,19 +40,19 @@ def test_python(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.Monke
     assert all(isinstance(loss, float) for _, loss in seen)
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_names_a_file() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links
     for link in links:
         assert (REPOSITORY / link).exists(), link
 
 
-def test_the_picture_is_small() -> None:
+def test_the_picture_takes_less_than_300_kb() -> None:
     (picture,) = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
     assert (REPOSITORY / picture).stat().st_size < 300_000
 
 
-def test_every_command_exists() -> None:
+def test_every_command_and_option_exists() -> None:
     from click.testing import CliRunner
 
     from gramophone.cli import main

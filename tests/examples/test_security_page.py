@@ -1,4 +1,4 @@
-"""The commands of docs/security.md, run one after another as they stand but for the ports."""
+"""Runs the commands of docs/security.md one after the other, with other ports."""
 
 import os
 import re
@@ -18,7 +18,7 @@ COMMAND = f'gramophone() {{ "{sys.executable}" -m gramophone "$@"; }}\n'
 
 
 def serve(command: str, folder: Path, stack: ExitStack) -> str:
-    """Starts the server of that command on a free port; returns the port."""
+    """Starts the server of a command on a free port; returns the port."""
     command = re.sub(r"--port \d+", "--port 0 --until-stdin-closes", command)
     process = subprocess.Popen(
         ["bash", "-c", COMMAND + command], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -31,8 +31,8 @@ def serve(command: str, folder: Path, stack: ExitStack) -> str:
     return line.strip().rpartition(":")[2]
 
 
-@pytest.mark.skipif(not shutil.which("openssl") or not shutil.which("bash"), reason="there is no openssl, or no bash")
-def test_the_commands(tmp_path: Path) -> None:
+@pytest.mark.skipif(not shutil.which("openssl") or not shutil.which("bash"), reason="openssl or bash is not installed")
+def test_the_commands_and_the_python_example_run(tmp_path: Path) -> None:
     ports: dict[str, str] = {}
     environment = dict(os.environ)
     listed = 0
@@ -42,7 +42,7 @@ def test_the_commands(tmp_path: Path) -> None:
             for given, taken in ports.items():
                 commands = commands.replace(f"localhost:{given}", f"localhost:{taken}")
             before, _, serving = commands.partition("gramophone serve")
-            # What a block exports holds for the next ones.
+            # The next blocks use the variable that this block exports.
             script = f"set -e\n{COMMAND}{before}\nprintf 'TOKEN=%s' \"$GRAMOPHONE_TOKEN\""
             done = subprocess.run(
                 ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment

@@ -1,1 +1,1 @@
-"""Fuzzing that is guided by what code it reaches: `python -m tests.fuzz`."""
+"""Coverage-guided fuzzing: `python -m tests.fuzz`."""

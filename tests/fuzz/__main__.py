@@ -1,7 +1,7 @@
-"""Fuzzes for some seconds a target: `python -m tests.fuzz --seconds 60 [TARGET ...]`; `make fuzz` runs this.
+"""Fuzzes each target for some seconds: `python -m tests.fuzz --seconds 60 [TARGET ...]`; `make fuzz` runs this.
 
-Needs the extra `fuzz` (atheris). What fails is written into tests/fuzz/corpus, where the tests replay it from then on.
-What only reaches new code is kept in a folder for temporary files, from which the next run goes on.
+It needs the extra `fuzz` (atheris). It writes inputs that fail into tests/fuzz/corpus, which the tests replay. It keeps
+inputs that only reach new code in a folder for temporary files, from which the next run continues.
 """
 
 import argparse
@@ -14,18 +14,20 @@ from .targets import CORPUS, TARGETS, seeds
 
 
 def main() -> None:
-    """Runs each target in a process of its own, which a crash ends."""
-    parser = argparse.ArgumentParser(description="Fuzz what reads the bytes of strangers.")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; by default all")
+    """Fuzzes each target in a separate process, because a crash ends the process."""
+    parser = argparse.ArgumentParser(description="Fuzz the code that reads untrusted bytes.")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"one or more of {', '.join(TARGETS)}; by default all"
+    )
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     args = parser.parse_args()
-    failed = [target for target in args.targets or TARGETS if not holds(target, args.seconds)]
+    failed = [target for target in args.targets or TARGETS if not passes(target, args.seconds)]
     if failed:
-        sys.exit(f"found something in {', '.join(failed)}: see the new files in {CORPUS}")
+        sys.exit(f"failures in {', '.join(failed)}: see the new files in {CORPUS}")
 
 
-def holds(target: str, seconds: int) -> bool:
-    """Whether a target held for so long."""
+def passes(target: str, seconds: int) -> bool:
+    """Whether fuzzing a target for `seconds` finds no failure."""
     reached = Path(tempfile.gettempdir()) / "gramophone-fuzz" / target
     reached.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(seeds(target)):

@@ -1,4 +1,4 @@
-"""Fuzzes one target in this process, which ends with it: `python -m tests.fuzz.guided TARGET SECONDS FOLDER`."""
+"""Fuzzes one target in this process: `python -m tests.fuzz.guided TARGET SECONDS FOLDER`."""
 
 import sys
 
@@ -9,7 +9,7 @@ with atheris.instrument_imports(include=["gramophone_server", "PIL"], enable_loa
 
 
 def main(target: str, seconds: str, reached: str) -> None:
-    """Fuzzes; input that reaches new code goes into the folder `reached`, input that fails into the corpus."""
+    """Fuzzes; writes inputs that reach new code to the folder `reached` and inputs that fail to the corpus."""
     found = CORPUS / target
     found.mkdir(parents=True, exist_ok=True)
     options = [f"-max_total_time={seconds}", f"-artifact_prefix={found}/", "-timeout=10", "-rss_limit_mb=3000"]

@@ -1,4 +1,4 @@
-"""What is fuzzed: functions that take any bytes and raise only if something is wrong with the program."""
+"""Targets of fuzzing: functions that accept any bytes and raise only if the program has a bug."""
 
 import asyncio
 import tempfile
@@ -30,7 +30,7 @@ _LIMITS = Limits(max_pixels=PIXELS)
 
 
 def pictures(data: bytes) -> None:
-    """A picture file is refused, or decoded to the size that its header says, in the memory that there is for it."""
+    """Checks that a picture file is refused, or decoded to the size in its header within its memory limit."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "picture"
         path.write_bytes(data)
@@ -47,7 +47,7 @@ def pictures(data: bytes) -> None:
 
 
 def requests(data: bytes) -> None:
-    """A request is refused with the fields that are wrong, or is a job or a question for features."""
+    """Checks that a request is refused for its fields, or is read as a job or a request for features."""
     kind = model_service_pb2.ExtractFeaturesRequest if data[:1] == b"\xff" else pb.EstimateJobRequest
     data = data[data[:1] == b"\xff" :]
     try:
@@ -55,7 +55,7 @@ def requests(data: bytes) -> None:
         request = kind.FromString(data)
     except (InvalidRequestError, WireError, DecodeError):
         return
-    loop, decoders = _outside()
+    loop, decoders = _shared()
     with tempfile.TemporaryDirectory() as name:
         loop.run_until_complete(_read(request, decoders, Path(name)))
 
@@ -64,8 +64,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"pictures": pictures, "requests":
 
 
 def seeds(target: str) -> Iterator[bytes]:
-    """What fuzzing begins with: honest input of every kind, and what was found before."""
-    yield from _HONEST[target]()
+    """Yields the inputs that fuzzing starts from: valid inputs of every kind, and inputs that failed before."""
+    yield from _VALID[target]()
     for path in sorted((CORPUS / target).glob("*")):
         yield path.read_bytes()
 
@@ -89,23 +89,23 @@ async def _no_upload(owner: str, sha256: str) -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def _outside() -> tuple[asyncio.AbstractEventLoop, Decoders]:
-    """A loop and decoders for all input, as a server has."""
+def _shared() -> tuple[asyncio.AbstractEventLoop, Decoders]:
+    """Returns an event loop and decoders that all inputs share, as in a server."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     return loop, Decoders(PIXELS)
 
 
 def close() -> None:
-    """Ends the decoders of `requests`."""
-    if _outside.cache_info().currsize:
-        loop, decoders = _outside()
+    """Stops the decoders that `requests` uses."""
+    if _shared.cache_info().currsize:
+        loop, decoders = _shared()
         loop.run_until_complete(decoders.close())
         loop.close()
-        _outside.cache_clear()
+        _shared.cache_clear()
 
 
-def _honest_requests() -> Iterator[bytes]:
+def _valid_requests() -> Iterator[bytes]:
     image = options_pb2.InputImage(data=png(16, 16))
     style = options_pb2.StyleSource(image=image, weight=2, scale=1.5, mask=image, source_mask=image)
     layers = [options_pb2.LayerWeight(layer="conv1_1", weight=0.5)]
@@ -121,7 +121,7 @@ def _honest_requests() -> Iterator[bytes]:
     )
 
 
-_HONEST: dict[str, Callable[[], Iterator[bytes]]] = {
+_VALID: dict[str, Callable[[], Iterator[bytes]]] = {
     "pictures": lambda: iter(originals().values()),
-    "requests": _honest_requests,
+    "requests": _valid_requests,
 }

@@ -1,4 +1,4 @@
-"""Replays what fuzzing has found, and what it begins with."""
+"""Replays the inputs that fuzzing has found, and the inputs that it starts from."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from .targets import TARGETS, close, seeds
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_corpus_holds(target: str) -> None:
+def test_a_target_passes_all_inputs_of_its_corpus(target: str) -> None:
     count = 0
     try:
         for data in seeds(target):

@@ -1,4 +1,4 @@
-"""What is generated from the proto is fresh, and an option that is added there is everywhere without another edit."""
+"""The generated files are up to date, and an option added to the contract needs no other edit."""
 
 import json
 import os
@@ -73,7 +73,7 @@ enum WobbleWay {
   WOBBLE_WAY_SIDEWAYS = 2;
 }
 """
-READING = """
+READ_OPTIONS = """
 import json, sys
 import gramophone
 from gramophone.requests import estimate_request
@@ -100,11 +100,11 @@ print(json.dumps(found))
 
 
 def generate(root: Path) -> None:
-    """Runs the generator of a copy of the project, or of the project itself, for a folder laid out like it."""
+    """Writes the files that the project's generator makes into `root`."""
     subprocess.run([sys.executable, ROOT / "proto/generate.py", root], check=True)
 
 
-def test_what_is_committed_is_fresh(tmp_path: Path) -> None:
+def test_the_committed_files_are_what_the_generator_writes(tmp_path: Path) -> None:
     generate(tmp_path)
     made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert made == set(GENERATED)
@@ -114,7 +114,7 @@ def test_what_is_committed_is_fresh(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project whose contract has three options more, generated anew and not edited otherwise."""
+    """A copy of the project with six more options in its contract, generated again and not edited otherwise."""
     root = tmp_path_factory.mktemp("project")
     for name in ("proto", "sdk", "server", "tests"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
@@ -135,7 +135,7 @@ def environment(root: Path) -> dict[str, str]:
 def test_an_added_option_is_in_the_sdk_the_checks_and_the_spec(extended: Path, tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     picture.write_bytes(png())
-    command = [sys.executable, "-c", READING, picture]
+    command = [sys.executable, "-c", READ_OPTIONS, picture]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(extended), cwd=extended)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

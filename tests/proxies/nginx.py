@@ -1,4 +1,4 @@
-"""A real nginx before a server, in a folder of its own."""
+"""Runs a real nginx in front of a server."""
 
 import contextlib
 import os
@@ -40,12 +40,12 @@ http {{
 
 
 class Nginx:
-    """nginx with its defaults but for some lines; stopped with its `with` block.
+    """An nginx with its default configuration and some more lines; the `with` block stops it.
 
     Args:
-        folder: an empty one.
+        folder: an empty folder for its files.
         backend: address of the server.
-        main, server, location: more lines of these parts of its configuration.
+        main, server, location: more lines for these parts of the configuration.
     """
 
     def __init__(self, folder: Path, backend: str, main: str = "", server: str = "", location: str = "") -> None:
@@ -67,13 +67,13 @@ class Nginx:
         self.kill()
 
     def configure(self, **parts: str) -> None:
-        """Writes the configuration, with some parts changed."""
+        """Writes the configuration, with the given parts changed."""
         self._parts |= parts
         text = _CONFIG.format(folder=self.folder, address=self.address, **self._parts)
         (self.folder / "nginx.conf").write_text(text)
 
     def start(self) -> None:
-        """Starts it."""
+        """Starts nginx and waits until it accepts connections."""
         command = [str(PROGRAM), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", "error.log"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         host, port = self.address.split(":")
@@ -87,18 +87,18 @@ class Nginx:
         raise AssertionError("nginx did not start")
 
     def kill(self) -> None:
-        """Ends all its processes at once, as when its machine is lost."""
+        """Kills all its processes, as when its machine is lost."""
         workers = self._workers()
         for pid in (self._process.pid, *workers):
             _signal(pid, signal.SIGKILL)
         self._process.wait()
 
     def reload(self) -> None:
-        """New processes take over; the old ones leave when their streams end, or at worker_shutdown_timeout."""
+        """Reloads: new workers take over; old ones end with their streams or after worker_shutdown_timeout."""
         self._process.send_signal(signal.SIGHUP)
 
     def quit(self) -> None:
-        """Ends it once its streams have ended, or at worker_shutdown_timeout."""
+        """Drains: stops nginx when its streams have ended or after worker_shutdown_timeout."""
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(60)
 

@@ -1,4 +1,4 @@
-"""Behind a real nginx, which is restarted, drained, reloaded, killed and too strict while jobs run."""
+"""The SDK behind a real nginx that is drained, reloaded or killed while jobs run, or has too strict limits."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ def slow(tmp_path) -> Iterator[FlakyServer]:
 
 @pytest.fixture
 def nginx(tmp_path, slow) -> Iterator[Nginx]:
-    """nginx before it, which is quick to drain."""
+    """nginx in front of the server `slow`, with a short drain time."""
     with Nginx(tmp_path / "nginx", slow.address, main="worker_shutdown_timeout 200ms;") as running:
         yield running
 
@@ -49,7 +49,7 @@ HARMS: dict[str, Callable[[Nginx], None]] = {"killed": kill, "drained": drain, "
 
 
 def during(act: Callable[[], None], work: Callable[[], Any]) -> Any:
-    """What the work returns, while something is done to it."""
+    """Runs `work`, calls `act` after 0.4 seconds, and returns the result of `work`."""
     timer = threading.Timer(0.4, act)
     timer.start()
     result = work()
@@ -58,20 +58,20 @@ def during(act: Callable[[], None], work: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize("harm", [*HARMS, "its server killed"])
-def test_a_job_is_read_on(slow, nginx, connect, harm):  # noqa: F811
+def test_a_job_is_read_to_its_end_while_the_proxy_restarts(slow, nginx, connect, harm):  # noqa: F811
     client = connect(nginx.address)
     job = client.style(b"picture")
     act = slow.kill if harm == "its server killed" else lambda: HARMS[harm](nginx)
     assert during(act, lambda: [frame.iteration for frame in job]) == ALL
     assert job.result().data.endswith(job.id.encode())
     assert slow.jobs() == [job.id]
-    # And all else works as before.
+    # Other calls work as before.
     assert job.info().id == job.id
     assert len(job.download()) > 3_000_000
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_a_proxy_answers_by_itself_is_tried_again(slow, tmp_path, connect, status):  # noqa: F811
+def test_errors_of_the_proxy_are_retried(slow, tmp_path, connect, status):  # noqa: F811
     with Nginx(tmp_path / "nginx", slow.address, location=f"return {status};") as nginx:
         client = connect(nginx.address)
 
@@ -96,12 +96,12 @@ def test_what_a_proxy_answers_by_itself_is_tried_again(slow, tmp_path, connect, 
         (429, gramophone.OverloadedError, "no more calls for now"),
     ],
 )
-def test_what_a_proxy_goes_on_to_answer_is_said(slow, tmp_path, connect, status, error, words):  # noqa: F811
+def test_lasting_errors_of_the_proxy_are_reported(slow, tmp_path, connect, status, error, words):  # noqa: F811
     with Nginx(tmp_path / "nginx", slow.address, location=f"return {status};") as nginx:
         client = connect(nginx.address, retry_for=0.3)
         for call in (client.models, lambda: client.style(b"picture"), lambda: client.upload(b"picture")):
             began = time.monotonic()
-            # An answer that comes before the request has been sent may be lost behind its end.
+            # If nginx responds before the request is complete, gRPC may report the broken stream instead.
             with pytest.raises((error, gramophone.UnavailableError), match=f"{words}|broken off") as caught:
                 call()
             assert nginx.address in str(caught.value)
@@ -126,7 +126,7 @@ def test_a_picture_that_is_too_large_for_a_proxy_names_its_setting(slow, nginx, 
 
 
 def test_the_longest_refusal_fits_the_buffers_of_a_proxy(server, tmp_path):
-    """Not HTTP 502, which says nothing."""
+    """nginx would replace a longer response by HTTP 502."""
     with Nginx(tmp_path / "nginx", server.address) as nginx, gramophone.Client(nginx.address, retry_for=0) as client:
         for model in ("nobody" * 900, "é" * 5000, "名" * 5000):
             with pytest.raises(gramophone.NotFoundError):
@@ -143,8 +143,8 @@ def test_the_longest_refusal_fits_the_buffers_of_a_proxy(server, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def attended(tmp_path_factory) -> Iterator[tuple[ServerProcess, Path]]:
-    """A real server, and a folder for what stands before it."""
+def real_server(tmp_path_factory) -> Iterator[tuple[ServerProcess, Path]]:
+    """(real server, folder for nginx)."""
     with ServerProcess() as running:
         yield running, tmp_path_factory.mktemp("nginx")
 
@@ -157,9 +157,9 @@ def running(server: ServerProcess, job_id: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("read", [True, False])
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_proxy_does_not_cancel_a_job_that_ends_with_its_client(attended, connect, harm, read):  # noqa: F811
-    """The client comes back by itself, whether or not anybody reads at that moment; and the job ends when it leaves."""
-    server, folder = attended
+def test_a_restart_of_the_proxy_does_not_cancel_a_job_that_ends_with_its_client(real_server, connect, harm, read):  # noqa: F811
+    """The client reconnects by itself, with and without a reader; the job ends when the client is closed."""
+    server, folder = real_server
     with Nginx(folder / f"{harm}{read}", server.address, main="worker_shutdown_timeout 200ms;") as nginx:
         client = connect(nginx.address)
         job = client.style(png(), on_disconnect="cancel", **ENDLESS)
@@ -181,9 +181,9 @@ def test_a_proxy_does_not_cancel_a_job_that_ends_with_its_client(attended, conne
         wait_until(lambda: not running(server, job.id), "the end of the job", timeout=5)
 
 
-def test_a_quiet_job_outlasts_the_patience_of_a_proxy(attended, connect):  # noqa: F811
-    """Which takes a stream for dead in which nothing comes: that of a job which waits for another."""
-    server, folder = attended
+def test_a_waiting_job_survives_the_read_timeout_of_a_proxy(real_server, connect):  # noqa: F811
+    """nginx closes a stream without messages, such as that of a job in the queue."""
+    server, folder = real_server
     with (
         gramophone.Client(server.address) as other,
         Nginx(folder / "impatient", server.address, location="grpc_read_timeout 500ms;") as nginx,
@@ -195,8 +195,8 @@ def test_a_quiet_job_outlasts_the_patience_of_a_proxy(attended, connect):  # noq
 
 
 @pytest.mark.slow
-async def test_a_quiet_job_that_nobody_reads_is_kept(attended):
-    server, folder = attended
+async def test_a_waiting_job_without_a_reader_survives_the_read_timeout_of_a_proxy(real_server):
+    server, folder = real_server
     with (
         gramophone.Client(server.address) as other,
         Nginx(folder / "impatient2", server.address, location="grpc_read_timeout 500ms;") as nginx,

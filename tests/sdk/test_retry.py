@@ -1,4 +1,4 @@
-"""Calls and streams to a server that dies, leaves, hangs or has no room."""
+"""Calls and streams to a server that dies, stops, hangs or is overloaded."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ ALL = list(range(1, ITERATIONS + 1))
         ["ReconstructStyle die 12", "WatchJob abort CANCELLED"],
     ],
 )
-def test_a_job_is_submitted_once_and_none_of_its_frames_is_lost(flaky, connect, script):
+def test_a_retried_job_is_submitted_once_and_loses_no_frames(flaky, connect, script):
     client = connect(flaky.address)
     flaky.script(*script)
     job = client.style(b"picture")
@@ -47,20 +47,20 @@ def test_a_job_is_submitted_once_and_none_of_its_frames_is_lost(flaky, connect, 
     assert flaky.starts == 1 + sum(" die" in line for line in script)
 
 
-def test_a_broken_stream_is_taken_up_where_it_broke(flaky, connect):
+def test_a_broken_stream_resumes_after_its_last_event(flaky, connect):
     flaky.script("TransferStyle die 5", "WatchJob end 2")
     assert connect(flaky.address).transfer(b"content", b"style").result()
     assert flaky.calls("WatchJob") == ["5", "7"]
 
 
-def test_a_job_by_its_id_gives_its_whole_history(flaky, connect):
+def test_a_job_opened_by_its_id_yields_all_its_frames(flaky, connect):
     client = connect(flaky.address)
     job_id = client.content(b"picture").id
     flaky.script("WatchJob die 6")
     assert [frame.iteration for frame in client.job(job_id)] == ALL
 
 
-def test_the_callers_request_id_names_the_job(flaky, connect):
+def test_submissions_with_the_same_request_id_return_the_same_job(flaky, connect):
     first = connect(flaky.address).style(b"picture", request_id="mine", priority=-4)
     again = connect(flaky.address).style(b"picture", request_id="mine", priority=-4)
     assert first.id == again.id == "job-mine"
@@ -69,7 +69,7 @@ def test_the_callers_request_id_names_the_job(flaky, connect):
 
 
 @pytest.mark.parametrize("fault", ["die 0", "abort UNAVAILABLE", "abort CANCELLED"])
-def test_calls_are_made_again(flaky, connect, fault):
+def test_calls_that_fail_in_transport_are_retried(flaky, connect, fault):
     client = connect(flaky.address)
     job = client.style(b"picture")
     job.result()
@@ -82,7 +82,7 @@ def test_calls_are_made_again(flaky, connect, fault):
         assert len(flaky.calls(method)) == 2
 
 
-def test_deleting_is_done_once(flaky, connect):
+def test_a_retried_delete_succeeds_once(flaky, connect):
     client = connect(flaky.address)
     job = client.style(b"picture")
     job.result()
@@ -103,7 +103,7 @@ def test_deleting_is_done_once(flaky, connect):
         ("INVALID_ARGUMENT", gramophone.InvalidRequestError),
     ],
 )
-def test_other_errors_are_not_tried_again(flaky, connect, code, error):
+def test_other_errors_are_not_retried(flaky, connect, code, error):
     client = connect(flaky.address)
     flaky.script(f"ReconstructStyle abort {code}", f"ListJobs abort {code}")
     with pytest.raises(error):
@@ -113,7 +113,7 @@ def test_other_errors_are_not_tried_again(flaky, connect, code, error):
     assert len(flaky.calls("ReconstructStyle")) == len(flaky.calls("ListJobs")) == 1
 
 
-def test_an_overloaded_server_is_called_again_when_it_said(flaky, connect):
+def test_retry_overload_waits_for_the_servers_retry_delay(flaky, connect):
     client = connect(flaky.address, retry_overload=True)
     flaky.script(*["ReconstructStyle abort RESOURCE_EXHAUSTED"] * 2)
     began = time.monotonic()
@@ -126,7 +126,7 @@ def test_an_overloaded_server_is_called_again_when_it_said(flaky, connect):
 
 
 @pytest.mark.parametrize(("retry_for", "timeout"), [(0, 60), (1, 60), (60, 1)])
-def test_patience_ends(flaky, connect, retry_for, timeout):
+def test_retries_end_after_retry_for_or_the_timeout(flaky, connect, retry_for, timeout):
     client = connect(flaky.address, retry_for=retry_for, timeout=timeout)
     job = client.style(b"picture")
     flaky.leave()
@@ -141,7 +141,7 @@ def test_patience_ends(flaky, connect, retry_for, timeout):
         assert limit <= time.monotonic() - began < limit + 1
 
 
-def test_a_server_that_hangs(flaky, connect):
+def test_a_call_to_a_server_that_hangs_ends_at_its_timeout(flaky, connect):
     client = connect(flaky.address, timeout=0.5)
     job = client.style(b"picture")
     flaky.script("GetJob hang 3")
@@ -149,7 +149,7 @@ def test_a_server_that_hangs(flaky, connect):
         job.info()
 
 
-def test_a_last_try_that_is_cut_short_does_not_hide_what_went_wrong(flaky, connect):
+def test_a_retry_that_times_out_reports_the_error_before_it(flaky, connect):
     client = connect(flaky.address, timeout=0.5)
     job = client.style(b"picture")
     flaky.script("GetJob abort UNAVAILABLE", "GetJob hang 3")
@@ -157,7 +157,7 @@ def test_a_last_try_that_is_cut_short_does_not_hide_what_went_wrong(flaky, conne
         job.info()
 
 
-def test_a_wait_ends_in_time_whether_or_not_the_server_is_there(flaky, connect):
+def test_result_ends_at_its_timeout_with_and_without_a_server(flaky, connect):
     client = connect(flaky.address)
     flaky.script(*["WatchJob hang 3"] * 2)
     job = client.style(b"picture")
@@ -174,7 +174,7 @@ def test_a_wait_ends_in_time_whether_or_not_the_server_is_there(flaky, connect):
     assert time.monotonic() - began < 2
 
 
-async def test_a_wait_that_is_given_up_can_be_taken_up(tmp_path):
+async def test_result_can_be_awaited_again_after_a_cancelled_wait(tmp_path):
     with FlakyServer(tmp_path / "flaky", pace=0.1) as flaky:
         async with aio.Client(flaky.address) as client:
             job = await client.style(b"picture")
@@ -184,8 +184,8 @@ async def test_a_wait_that_is_given_up_can_be_taken_up(tmp_path):
 
 
 @pytest.mark.slow
-def test_ten_kills_and_no_error(tmp_path):
-    """Six threads paint with both clients while their server is killed ten times, at moments that nobody chose."""
+def test_clients_see_no_errors_while_their_server_is_killed_ten_times(tmp_path):
+    """Six threads run jobs with both clients while their server is killed at random moments."""
     errors: list[BaseException] = []
     painted: list[str] = []
     over = threading.Event()
@@ -233,7 +233,7 @@ def test_ten_kills_and_no_error(tmp_path):
         assert sorted(painted) == sorted(flaky.jobs())
 
 
-def test_waiting_does_not_end_a_job_that_ends_with_its_client(server):
+def test_a_timeout_of_result_does_not_cancel_a_job_that_ends_with_its_client(server):
     with gramophone.Client(server.address) as client:
         job = client.style(png(), size=32, iterations=1_000_000, report_every=2, on_disconnect="cancel")
         for _ in range(2):
@@ -243,7 +243,7 @@ def test_waiting_does_not_end_a_job_that_ends_with_its_client(server):
         job.cancel()
 
 
-def test_channel_options():
+def test_channel_options_override_the_defaults():
     options = channel_options([("grpc.keepalive_time_ms", 30_000), ("grpc.enable_retries", 0)])
     assert dict(options)["grpc.keepalive_time_ms"] == 30_000
     assert dict(options)["grpc.enable_retries"] == 0
@@ -253,6 +253,8 @@ def test_channel_options():
 
 
 class Clock:
+    """Replaces time.monotonic by a clock that only moves when told, and random pauses by the longest ones."""
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
@@ -265,7 +267,7 @@ class Clock:
         return pause
 
     def fail_for_good(self, attempts: Attempts, after: float = 0.0) -> list[float]:
-        """Fails until there is no next try; returns the pauses."""
+        """Fails until there are no more retries; returns the pauses in seconds."""
         pauses = []
         with contextlib.suppress(gramophone.UnavailableError):
             for _ in range(1000):
@@ -274,7 +276,7 @@ class Clock:
         return pauses
 
 
-def test_pauses_grow_to_a_bound_and_their_sum_is_bounded(monkeypatch):
+def test_pauses_double_up_to_2_s_and_sum_up_to_retry_for(monkeypatch):
     clock = Clock(monkeypatch)
     attempts = Attempts(RetryPolicy(retry_for=20), "there")
     pauses = clock.fail_for_good(attempts)
@@ -283,7 +285,7 @@ def test_pauses_grow_to_a_bound_and_their_sum_is_bounded(monkeypatch):
     assert sum(pauses) == pytest.approx(20)
 
 
-def test_the_time_starts_anew_with_progress_and_after_a_long_connection(monkeypatch):
+def test_retry_for_restarts_after_progress_and_after_a_long_connection(monkeypatch):
     clock = Clock(monkeypatch)
     attempts = Attempts(RetryPolicy(retry_for=2), "there")
     for _ in range(20):
@@ -297,7 +299,7 @@ def test_the_time_starts_anew_with_progress_and_after_a_long_connection(monkeypa
     assert clock.now - began < 5
 
 
-def test_no_try_after_the_deadline(monkeypatch):
+def test_there_are_no_retries_after_the_deadline(monkeypatch):
     clock = Clock(monkeypatch)
     attempts = Attempts(RetryPolicy(), "there", deadline=clock.now + 1)
     clock.fail_for_good(attempts)
@@ -305,7 +307,7 @@ def test_no_try_after_the_deadline(monkeypatch):
     assert attempts.left == 0
 
 
-def test_what_this_side_cancels_is_not_tried_again():
+def test_calls_that_the_client_cancels_are_not_retried():
     class Closed(grpc.RpcError):
         code = staticmethod(lambda: grpc.StatusCode.CANCELLED)
         details = staticmethod(lambda: "Channel closed!")
@@ -315,7 +317,7 @@ def test_what_this_side_cancels_is_not_tried_again():
         Attempts(RetryPolicy(), "there").pause(Closed())
 
 
-def test_a_stream_goes_on_from_the_first_progress(flaky, connect):
+def test_a_second_reader_continues_after_the_frames_already_read(flaky, connect):
     flaky.script(f"ReconstructStyle end {FIRST_PROGRESS}")
     job = connect(flaky.address).style(b"picture")
     assert next(iter(job)).iteration == 1

@@ -1,4 +1,4 @@
-"""Results in other formats: nearly the same pixels, the same profile and the same recipe."""
+"""Saving results in other formats keeps the pixels (nearly, if lossy), the color profile and the recipe."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from gramophone_server.worker.encode import encode_result, srgb_profile
 
 RECIPE = {"seed": 7, "layers": ["conv1_1"], "name": "Café ☕", "weight": 0.1}
 PHOTO = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 25, 3), np.uint8)).resize((200, 160)))
-# Red and blue in stripes of a pixel, which colors at half the resolution would mix.
+# Stripes of red and blue, one pixel wide: chroma subsampling would mix them.
 STRIPES = np.zeros((32, 32, 3), np.uint8)
 STRIPES[:, ::2] = (255, 0, 0)
 STRIPES[:, 1::2] = (0, 0, 255)
@@ -56,7 +56,7 @@ def test_lossy_formats_have_nearly_the_same_pixels(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", WITH_RECIPE)
-def test_profile_and_recipe_go_along(tmp_path, suffix):
+def test_files_have_the_color_profile_and_the_recipe(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
     assert saved(path).info["icc_profile"] == srgb_profile()
     assert gramophone.read_recipe(path) == RECIPE
@@ -65,13 +65,13 @@ def test_profile_and_recipe_go_along(tmp_path, suffix):
         assert gramophone.read_recipe(file) == RECIPE
 
 
-def test_the_recipe_is_where_other_programs_look(tmp_path):
-    """In EXIF's ImageDescription."""
+def test_the_recipe_is_in_exif_where_other_programs_find_it(tmp_path):
+    """The tag is ImageDescription."""
     for suffix in (".jpg", ".webp", ".tif"):
         assert json.loads(saved(tmp_path / f"out{suffix}").getexif()[0x010E]) == RECIPE
 
 
-def test_quality(tmp_path):
+def test_quality_sets_the_size_and_the_error_of_lossy_files(tmp_path):
     sizes = []
     for quality in (30, 60, 90, 100):
         for suffix in (".jpg", ".webp"):
@@ -92,7 +92,7 @@ def test_quality(tmp_path):
 
 @pytest.mark.parametrize(("format", "suffix"), [("png", ".png"), ("tiff", ".tif"), ("tiff", ".TIFF")])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_a_file_that_has_the_format_is_written_as_it_is(tmp_path, format, suffix, bits):
+def test_a_result_of_the_same_format_is_written_unchanged(tmp_path, format, suffix, bits):
     made = result(PHOTO if bits == 8 else PHOTO.astype(np.uint16) * 257, format)
     made.save(tmp_path / f"out{suffix}")
     assert (tmp_path / f"out{suffix}").read_bytes() == made.data
@@ -100,7 +100,7 @@ def test_a_file_that_has_the_format_is_written_as_it_is(tmp_path, format, suffix
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_tiff_becomes_another(tmp_path, suffix):
+def test_a_tiff_result_is_saved_in_another_format(tmp_path, suffix):
     result(PHOTO, "tiff").save(tmp_path / f"out{suffix}")
     image = Image.open(tmp_path / f"out{suffix}")
     assert image.info["icc_profile"] == srgb_profile()
@@ -108,7 +108,7 @@ def test_a_tiff_becomes_another(tmp_path, suffix):
     assert gramophone.read_recipe(tmp_path / f"out{suffix}") == RECIPE
 
 
-def test_a_tiff_is_read_by_others(tmp_path):
+def test_a_saved_tiff_is_read_by_another_library(tmp_path):
     result().save(tmp_path / "out.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), PHOTO)
 
@@ -117,7 +117,7 @@ def test_a_tiff_is_read_by_others(tmp_path):
     ("format", "suffix", "instead"),
     [("png", ".jpg", ".png"), ("png", ".tif", ".png"), ("tiff", ".png", ".tif"), ("tiff", ".webp", ".tif")],
 )
-def test_16_bits_are_not_lost_in_silence(tmp_path, format, suffix, instead):
+def test_saving_16_bits_in_a_format_of_8_bits_is_refused(tmp_path, format, suffix, instead):
     made = result(PHOTO.astype(np.uint16) * 257, format)
     with pytest.raises(ValueError, match=f"has 16 bits a channel, .* save it as {instead}"):
         made.save(tmp_path / f"out{suffix}")
@@ -125,18 +125,18 @@ def test_16_bits_are_not_lost_in_silence(tmp_path, format, suffix, instead):
 
 
 @pytest.mark.parametrize("name", ["out", "out.", "out.docx", "out.xbm", "out.fits", ".png"])
-def test_other_suffixes_are_refused(tmp_path, name):
+def test_unknown_suffixes_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"cannot be written .*use \.png, \.tif"):
         result().save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["out.gif", "out.ppm"])
-def test_formats_that_pillow_writes_besides_are_written(tmp_path, name):
+def test_other_formats_that_pillow_writes_are_saved(tmp_path, name):
     assert saved(tmp_path / name).size == (200, 160)
 
 
-def test_what_a_depth_of_16_bits_fits_in():
+def test_check_accepts_16_bits_for_png_and_tiff_only():
     for name in ("out.png", "out.tif", "OUT.TIFF"):
         saving.check(Path(name), 16)
     for name in ("out.jpg", "out.webp", "out.bmp", "out.gif"):
@@ -145,7 +145,7 @@ def test_what_a_depth_of_16_bits_fits_in():
             saving.check(Path(name), 16)
 
 
-def test_a_picture_without_a_recipe():
+def test_a_picture_without_a_recipe_is_an_error():
     for format in ("PNG", "JPEG", "TIFF", "WEBP"):
         buffer = io.BytesIO()
         Image.new("RGB", (4, 4)).save(buffer, format)

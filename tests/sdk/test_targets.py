@@ -1,4 +1,4 @@
-"""Addresses of servers: each works as it is meant, or one sentence says what to write."""
+"""Addresses of servers: each is accepted, or the error says what to write."""
 
 import pytest
 
@@ -15,7 +15,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("target", GOOD)
-def test_addresses_are_taken_as_they_are(target):
+def test_valid_addresses_are_used_unchanged(target):
     assert checked(target) == checked(f" {target}\n") == target
     assert gramophone.Client(target).target == target
 
@@ -63,14 +63,14 @@ def test_addresses_are_taken_as_they_are(target):
     ],
 )
 @pytest.mark.parametrize("kind", [gramophone.Client, aio.Client])
-def test_others_say_what_to_write(kind, target, write):
+def test_an_error_for_an_invalid_address_says_what_to_write(kind, target, write):
     with pytest.raises(ValueError, match=r"^target ") as caught:
         kind(target)
     assert any(each in str(caught.value) for each in write.split("|"))
     assert "secret'" not in str(caught.value).partition("write")[2]
 
 
-def test_what_is_suggested_is_taken():
+def test_suggested_addresses_are_accepted():
     for target in ("http://x:1/", "::1", ":1", "x", "x y", "https://[::1]", "@", "/", ":", "a:b:c", "[", "é"):
         with pytest.raises(ValueError, match=r"^target ") as caught:
             checked(target)
@@ -78,7 +78,7 @@ def test_what_is_suggested_is_taken():
         assert checked(suggested) == suggested
 
 
-def test_a_server_that_listens_everywhere_is_called_as_it_says(server):
+def test_a_server_is_reached_by_the_address_0_0_0_0_that_it_prints(server):
     port = server.address.rpartition(":")[2]
     for host in ("0.0.0.0", "localhost", "127.0.0.1"):
         with gramophone.Client(f"{host}:{port}") as client:

@@ -1,4 +1,4 @@
-"""The synchronous client is what the asynchronous one makes, and both have the same surface."""
+"""The synchronous client is generated from the asynchronous one, and both have the same public methods."""
 
 import inspect
 import subprocess
@@ -15,7 +15,7 @@ ASYNC_ONLY = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "
 PAIRS = [(aio.Client, gramophone.Client), (aio.Job, gramophone.Job)]
 
 
-def test_what_is_committed_is_fresh(tmp_path: Path) -> None:
+def test_the_committed_client_is_what_the_generator_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "sdk/make_sync.py", tmp_path], check=True)
     made = {path.name: path.read_text() for path in (tmp_path / "_sync").iterdir()}
     assert set(made) == {"client.py", "connection.py", "job.py"}
@@ -40,7 +40,7 @@ def test_both_have_the_same_methods_with_the_same_arguments(asynchronous: type, 
 
 
 @pytest.mark.parametrize(("asynchronous", "synchronous"), PAIRS, ids=["Client", "Job"])
-def test_neither_speaks_of_the_other(asynchronous: type, synchronous: type) -> None:
+def test_docstrings_match_the_kind_of_client(asynchronous: type, synchronous: type) -> None:
     for name, value in vars(synchronous).items():
         text = inspect.getdoc(value) or ""
         assert "async" not in text and "await" not in text, name

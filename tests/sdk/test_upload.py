@@ -1,4 +1,4 @@
-"""Large pictures, which travel once."""
+"""Large pictures are uploaded once, before the requests that use them."""
 
 import hashlib
 import random
@@ -18,7 +18,7 @@ def sizes(flaky: FlakyServer, method: str) -> list[int]:
     return [int(call.split()[0]) for call in flaky.calls(method)]
 
 
-def test_a_large_picture_is_sent_ahead_and_once(flaky, connect):
+def test_a_large_picture_is_uploaded_once(flaky, connect):
     client = connect(flaky.address)
     for _ in range(3):
         client.style([SMALL, LARGE]).result()
@@ -31,7 +31,7 @@ def test_a_large_picture_is_sent_ahead_and_once(flaky, connect):
         assert max(sizes(flaky, method)) < 1000
 
 
-def test_a_small_picture_goes_with_its_request(flaky, connect):
+def test_a_small_picture_is_sent_in_its_request(flaky, connect):
     connect(flaky.address).style(bytes(1_000_000)).result()
     assert 1_000_000 < sizes(flaky, "ReconstructStyle")[0] < MIB
     assert flaky.calls("UploadImage") == []
@@ -40,13 +40,13 @@ def test_a_small_picture_goes_with_its_request(flaky, connect):
 def test_a_picture_that_the_server_has_is_not_sent_again(flaky, connect):
     picture = random.Random(3).randbytes(64 * MIB)
     first = connect(flaky.address).upload(picture)
-    # The server answers at once, and most of the bytes stay here.
+    # The server responds at once, and the client stops sending.
     second = connect(flaky.address).upload(picture)
     assert first == second == hashlib.sha256(picture).hexdigest()
     assert sizes(flaky, "UploadImage") == [len(picture), 0]
 
 
-def test_an_uploaded_picture_stands_for_itself(flaky, connect):
+def test_an_uploaded_picture_is_named_by_its_hash_in_requests(flaky, connect):
     client = connect(flaky.address)
     picture = gramophone.Uploaded(client.upload(SMALL))
     assert client.style(gramophone.Style(picture, weight=2)).result()
@@ -56,13 +56,13 @@ def test_an_uploaded_picture_stands_for_itself(flaky, connect):
 
 
 @pytest.mark.parametrize("script", [["UploadImage die 2"], ["UploadImage die 0", "UploadImage abort UNAVAILABLE"]])
-def test_an_upload_that_breaks_begins_anew(flaky, connect, script):
+def test_a_broken_upload_starts_over(flaky, connect, script):
     flaky.script(*script)
     assert connect(flaky.address).style(LARGE).result()
     assert sizes(flaky, "UploadImage") == [len(LARGE)]
 
 
-def test_a_picture_that_the_server_has_forgotten_is_sent_again(flaky, connect):
+def test_a_picture_that_the_server_has_deleted_is_uploaded_again(flaky, connect):
     client = connect(flaky.address)
     client.style([LARGE, OTHER]).result()
     flaky.forget_uploads()
@@ -73,15 +73,15 @@ def test_a_picture_that_the_server_has_forgotten_is_sent_again(flaky, connect):
     assert calls[1].split()[2] == calls[2].split()[2]
 
 
-def test_of_many_pictures_the_largest_are_sent_ahead(flaky, connect):
-    """Each alone would stay in the request, which would become too large for a proxy."""
+def test_the_largest_of_several_pictures_are_uploaded(flaky, connect):
+    """Each picture alone is small enough for the request, but all together are too large for a proxy."""
     pictures = [random.Random(size).randbytes(size) for size in (900_000, 800_000, 700_000, 10)]
     connect(flaky.address).style(pictures).result()
     assert sizes(flaky, "UploadImage") == [900_000, 800_000]
     assert sizes(flaky, "ReconstructStyle")[0] < 1 << 20
 
 
-def test_a_server_without_uploads_gets_the_bytes(flaky, connect):
+def test_a_server_without_uploads_gets_the_pictures_in_the_request(flaky, connect):
     client = connect(flaky.address)
     flaky.script(*["UploadImage abort UNIMPLEMENTED"] * 20)
     for _ in range(2):
@@ -90,7 +90,7 @@ def test_a_server_without_uploads_gets_the_bytes(flaky, connect):
     assert flaky.calls("UploadImage") == []
 
 
-def test_an_upload_that_is_refused_is_an_error(flaky, connect):
+def test_a_refused_upload_is_an_error_and_submits_no_job(flaky, connect):
     client = connect(flaky.address)
     flaky.script(*["UploadImage abort RESOURCE_EXHAUSTED"] * 20)
     with pytest.raises(gramophone.OverloadedError):

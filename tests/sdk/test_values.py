@@ -1,6 +1,6 @@
-"""What leaves the SDK as a value: it survives pickle and copies, and shows itself in a line that is safe to log.
+"""The SDK's values and errors survive pickle and copies, and their repr is one line that is safe to log.
 
-The classes are found, not listed: a new one without an example here fails.
+The tests find the classes by themselves: a new class without an example here fails.
 """
 
 import copy
@@ -58,7 +58,7 @@ VALUES: list[Any] = [
     Record("127.0.0.1:50051", 4711, "ab" * 8),
     Credentials(SECRET, True, private_key=SECRET.encode(), certificate="cert.pem"),
 ]
-# Not equal to a copy of themselves by `==`, being or holding pictures.
+# Values that hold a picture: `==` does not work with their copies.
 PICTURES = [gramophone.Style(Image.new("L", (9, 9), 3)), gramophone.Style(np.ones((4, 5, 3), np.uint8), 1.5)]
 ERRORS: list[GramophoneError] = [
     GramophoneError("base"),
@@ -83,7 +83,7 @@ ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.Emb
 
 
 def classes() -> set[type]:
-    """All public classes of the package but those of the command line and the stubs."""
+    """Returns all public classes of the package except those of the command line and of generated code."""
     found: set[type] = {cls for name in gramophone.__all__ if inspect.isclass(cls := getattr(gramophone, name))}
     for module in pkgutil.iter_modules(gramophone.__path__, "gramophone."):
         if module.name.rpartition(".")[2] in ("cli", "v1", "__main__"):
@@ -95,15 +95,15 @@ def classes() -> set[type]:
 
 
 def roundtrips(value: Any) -> list[Any]:
-    """The value after each way of copying it."""
+    """Returns the copies of a value by each pickle protocol, copy and deepcopy."""
     pickled = [pickle.loads(pickle.dumps(value, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
     return [*pickled, copy.copy(value), copy.deepcopy(value)]
 
 
-def test_no_class_is_forgotten():
+def test_every_public_class_has_an_example():
     examples = {type(value) for value in (*VALUES, *ERRORS)}
     left = {cls for cls in classes() - examples - ROOTED if cls.__name__ not in OTHERS}
-    assert left == set(), "these need an example, or a word why they are none"
+    assert left == set(), "these classes need an example in VALUES or ERRORS, or an entry in OTHERS"
     assert {cls for cls in classes() if is_dataclass(cls)} <= examples
     assert {cls for cls in classes() if issubclass(cls, GramophoneError)} <= examples
 
@@ -117,14 +117,14 @@ def test_values_survive_pickle_and_copies(value):
 
 
 @pytest.mark.parametrize("value", PICTURES, ids=["image", "array"])
-def test_styles_of_pictures_survive(value):
+def test_styles_with_pictures_survive_pickle_and_copies(value):
     for again in roundtrips(value):
         assert type(again.image) is type(value.image)
         assert np.array_equal(np.asarray(again.image), np.asarray(value.image))
         assert (again.weight, repr(again)) == (value.weight, repr(value))
 
 
-def test_what_was_decoded_is_decoded_again():
+def test_copies_decode_their_pictures_again():
     for value, name in ((copy.copy(RESULT), "image"), (copy.copy(FRAME), "preview")):
         pixels = np.asarray(getattr(value, name))
         for again in roundtrips(value):
@@ -147,28 +147,28 @@ def test_errors_survive_pickle_and_copies(error):
 
 
 class Special(gramophone.ServerError):
-    """As a program may derive one, with an __init__ of its own."""
+    """An error class that a program derives, with its own __init__."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"number {number}", "UNKNOWN")
         self.number = number
 
 
-def test_derived_errors_survive():
+def test_derived_errors_survive_pickle_and_copies():
     for again in roundtrips(Special(3)):
         assert (type(again), str(again), again.number, again.code) == (Special, "number 3", 3, "UNKNOWN")
 
 
-def fail(number: int) -> Any:
-    """Raises one of the errors, or returns one of the values; in another process."""
+def raise_or_return(number: int) -> Any:
+    """Raises one of ERRORS or returns one of VALUES, in a process of a pool."""
     if number < len(ERRORS):
         raise ERRORS[number] from ValueError("its cause")
     return VALUES[number - len(ERRORS)]
 
 
-def test_a_pool_of_processes_hands_all_of_them_on():
+def test_values_and_errors_pass_between_processes_of_a_pool():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(fail, number) for number in range(len(ERRORS) + len(VALUES))]
+        futures = [pool.submit(raise_or_return, number) for number in range(len(ERRORS) + len(VALUES))]
         for future, error in zip(futures, ERRORS, strict=False):
             raised = future.exception(60)
             assert (type(raised), str(raised)) == (type(error), str(error))
@@ -178,7 +178,7 @@ def test_a_pool_of_processes_hands_all_of_them_on():
         assert [future.result(60) for future in handed_in] == [type(value) for value in (*VALUES, *ERRORS)]
 
 
-async def test_what_cannot_be_pickled_says_what_to_send(flaky):
+async def test_pickling_a_client_or_job_is_an_error_that_says_what_to_send(flaky):
     async with aio.Client(flaky.address) as two:
         with gramophone.Client(flaky.address) as one:
             rooted = [one, one.style(b"picture"), two, await two.style(b"picture"), gramophone.EmbeddedServer()]
@@ -202,7 +202,7 @@ def test_representations_are_short_and_hide_secrets(value):
     assert str(value) == text
 
 
-def test_representations_tell():
+def test_representations_show_the_main_fields():
     assert repr(RESULT) == f"Result(24x16, loss=12.5, iterations=300, model='vgg19-slim', data={len(PICTURE):,} bytes)"
     assert "iteration=4" in repr(FRAME) and "loss=12345.7" in repr(FRAME) and "preview_bytes=8" in repr(FRAME)
     info = next(value for value in VALUES if isinstance(value, gramophone.JobInfo))
@@ -218,7 +218,7 @@ def test_representations_tell():
     assert "<ndarray uint8 4x5x3>" in repr(PICTURES[1])
 
 
-def test_clients_and_jobs_tell(flaky, connect):
+def test_representations_of_clients_and_jobs_show_target_id_and_state(flaky, connect):
     client = connect(flaky.address, token=SECRET)
     job = client.style(b"picture")
     inner = [getattr(each, "_inner", each) for each in (client, job)]
@@ -233,11 +233,11 @@ def test_clients_and_jobs_tell(flaky, connect):
 
 
 @pytest.mark.parametrize("cls", sorted(ROOTED | {type(v) for v in (*VALUES, *ERRORS)}, key=str), ids=str)
-def test_half_made_objects_show_themselves(cls):
+def test_objects_without_init_have_a_representation(cls):
     assert repr(cls.__new__(cls))
 
 
-def test_a_broken_preview_is_not_looked_at():
+def test_representations_do_not_need_a_valid_picture():
     broken = gramophone.Frame(1, 2, float("nan"), (), 0, 0, 0, b"no picture")
     assert "preview_bytes=10 bytes" in repr(broken)
     assert "loss=nan" in repr(broken)
@@ -245,7 +245,7 @@ def test_a_broken_preview_is_not_looked_at():
     assert len(repr(odd)) < 200
 
 
-def test_anything_can_be_described():
+def test_values_of_any_type_are_described_briefly():
     class Hostile:
         def __str__(self) -> str:
             raise RuntimeError

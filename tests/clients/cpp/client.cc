@@ -39,7 +39,7 @@ std::string Download(const std::shared_ptr<grpc::Channel>& channel, const std::s
   return file;
 }
 
-// The file of a job, which its last event has if it is small.
+// Returns the result file of a job: from its last event, or by download if it is too large for an event.
 std::string Paint(const std::shared_ptr<grpc::Channel>& channel, const v1::ReconstructStyleRequest& request) {
   grpc::ClientContext context;
   auto stream = v1::StyleTransferService::NewStub(channel)->ReconstructStyle(&context, request);

@@ -35,7 +35,7 @@ func request(picture, size string) *gramophone.ReconstructStyleRequest {
 	}
 }
 
-// The file of a job, which its last event has if it is small.
+// paint returns the result file of a job: from its last event, or by download if it is too large for an event.
 func paint(channel *grpc.ClientConn, request *gramophone.ReconstructStyleRequest) []byte {
 	stream, err := gramophone.NewStyleTransferServiceClient(channel).ReconstructStyle(context.Background(), request)
 	check(err)

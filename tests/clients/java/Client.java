@@ -35,7 +35,7 @@ final class Client {
         .build();
   }
 
-  /** The file of a job, which its last event has if it is small. */
+  /** Returns the result file of a job: from its last event, or by download if it is too large for an event. */
   private static ByteString paint(Channel channel, ReconstructStyleRequest request) {
     var file = ByteString.EMPTY;
     var responses = StyleTransferServiceGrpc.newBlockingStub(channel).reconstructStyle(request);

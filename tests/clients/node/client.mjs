@@ -6,7 +6,7 @@ import root from "./generated.cjs";
 
 const v1 = root.gramophone.v1;
 
-/** The responses of a method that streams them. */
+/** Returns the response stream of a server-streaming method. */
 function stream(client, service, method, Request, Response, request) {
   return client.makeServerStreamRequest(
     `/gramophone.v1.${service}/${method}`,
@@ -25,7 +25,7 @@ async function download(client, jobId) {
   return Buffer.concat(pieces);
 }
 
-/** The file of a job, which its last event has if it is small. */
+/** Returns the result file of a job: from its last event, or by download if it is too large for an event. */
 async function paint(client, request) {
   const { ReconstructStyleRequest: Request, ReconstructStyleResponse: Response } = v1;
   let file;

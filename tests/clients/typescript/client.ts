@@ -7,7 +7,7 @@ import { JobService } from "./generated/gramophone/v1/job_service_pb.js";
 import type { EncodedImage } from "./generated/gramophone/v1/job_pb.js";
 import { StyleTransferService } from "./generated/gramophone/v1/style_transfer_service_pb.js";
 
-// gRPC's default limit, which this transport does not have by itself.
+// gRPC's default limit of a received message in bytes; this transport has no limit of its own.
 const LIMIT = 4 << 20;
 
 async function download(transport: Transport, jobId: string): Promise<Uint8Array> {
@@ -16,7 +16,7 @@ async function download(transport: Transport, jobId: string): Promise<Uint8Array
   return Buffer.concat(pieces);
 }
 
-/** The file of a job, which its last event has if it is small. */
+/** Returns the result file of a job: from its last event, or by download if it is too large for an event. */
 async function paint(transport: Transport, picture: Uint8Array, size: number): Promise<Uint8Array> {
   let file = new Uint8Array() as Uint8Array;
   const request = {

@@ -1,3 +1,5 @@
+"""Options of the test run, and fixtures that all tests share."""
+
 import os
 
 # Tests start programs while calls are open, and gRPC's fork handlers may wait for such calls forever.

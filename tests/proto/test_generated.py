@@ -21,7 +21,7 @@ GENERATED = [
     *(f"sdk/gramophone/v1/{path.name}" for path in (ROOT / "sdk/gramophone/v1").glob("*.py*")),
 ]
 FIELDS = """
-  // How much the canvas wobbles. It does not really.
+  // How much the canvas wobbles. Only tests have it.
   optional double wobble = 900 [(rules) = {
     minimum: 0.25
     maximum: 2
@@ -36,7 +36,7 @@ FIELDS = """
     default_transfer: "WOBBLE_WAY_SIDEWAYS"
     group: "Canvas"
   }];
-  // How often it wobbles; 0 suits it.
+  // How often it wobbles; 0 means never.
   optional int32 wobbles = 902 [(rules) = {
     minimum: 3
     maximum: 9
@@ -160,7 +160,7 @@ def test_an_added_option_is_on_the_command_line_and_in_the_recipe(extended: Path
     assert "--wobble PIXELS" in shown or "--wobble X" in shown
     assert "How much the canvas wobbles. [0.25 to 2 pixels; default: 0.5]" in shown
     assert "--wobble-way [up_and_down|sideways]" in shown
-    assert "Wobbling: --wobbles N How often it wobbles; 0 suits it. [0, or 3 to 9; default: 0]" in shown
+    assert "Wobbling: --wobbles N How often it wobbles; 0 means never. [0, or 3 to 9; default: 0]" in shown
     assert "--stops / --no-stops Whether it may stop. [default: true]" in shown
     assert "--rest SECONDS How long it rests. [0.5 to 60 seconds; default: 1.5]" in shown
     (tmp_path / "a.png").write_bytes(png())
@@ -178,7 +178,7 @@ def test_an_added_option_is_on_the_command_line_and_in_the_recipe(extended: Path
 def test_an_added_option_is_in_the_reference(extended: Path) -> None:
     page = (extended / "docs/reference/options.md").read_text()
     assert (
-        "| `wobble` | `options.wobble` | 0.25 to 2 pixels | 0.5 | How much the canvas wobbles. It does not really. |"
+        "| `wobble` | `options.wobble` | 0.25 to 2 pixels | 0.5 | How much the canvas wobbles. Only tests have it. |"
         in page
     )
     assert "## Wobbling" in page

@@ -45,7 +45,7 @@ def drain(nginx: Nginx) -> None:
     nginx.start()
 
 
-HARMS: dict[str, Callable[[Nginx], None]] = {"killed": kill, "drained": drain, "reloaded": Nginx.reload}
+DISRUPTIONS: dict[str, Callable[[Nginx], None]] = {"killed": kill, "drained": drain, "reloaded": Nginx.reload}
 
 
 def during(act: Callable[[], None], work: Callable[[], Any]) -> Any:
@@ -57,11 +57,11 @@ def during(act: Callable[[], None], work: Callable[[], Any]) -> Any:
     return result
 
 
-@pytest.mark.parametrize("harm", [*HARMS, "its server killed"])
-def test_a_job_is_read_to_its_end_while_the_proxy_restarts(slow, nginx, connect, harm):  # noqa: F811
+@pytest.mark.parametrize("disruption", [*DISRUPTIONS, "its server killed"])
+def test_a_job_is_read_to_its_end_while_the_proxy_restarts(slow, nginx, connect, disruption):  # noqa: F811
     client = connect(nginx.address)
     job = client.style(b"picture")
-    act = slow.kill if harm == "its server killed" else lambda: HARMS[harm](nginx)
+    act = slow.kill if disruption == "its server killed" else lambda: DISRUPTIONS[disruption](nginx)
     assert during(act, lambda: [frame.iteration for frame in job]) == ALL
     assert job.result().data.endswith(job.id.encode())
     assert slow.jobs() == [job.id]
@@ -156,20 +156,20 @@ def running(server: ServerProcess, job_id: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("read", [True, False])
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_restart_of_the_proxy_does_not_cancel_a_job_that_ends_with_its_client(real_server, connect, harm, read):  # noqa: F811
+@pytest.mark.parametrize("disruption", DISRUPTIONS)
+def test_a_restart_of_the_proxy_does_not_cancel_a_job_that_ends_with_its_client(real_server, connect, disruption, read):  # noqa: F811
     """The client reconnects by itself, with and without a reader; the job ends when the client is closed."""
     server, folder = real_server
-    with Nginx(folder / f"{harm}{read}", server.address, main="worker_shutdown_timeout 200ms;") as nginx:
+    with Nginx(folder / f"{disruption}{read}", server.address, main="worker_shutdown_timeout 200ms;") as nginx:
         client = connect(nginx.address)
         job = client.style(png(), on_disconnect="cancel", **ENDLESS)
         if read:
             frames = iter(job)
             next(frames)
-            during(lambda: HARMS[harm](nginx), lambda: [next(frames) for _ in range(20)])
+            during(lambda: DISRUPTIONS[disruption](nginx), lambda: [next(frames) for _ in range(20)])
             assert next(frames)
         else:
-            HARMS[harm](nginx)
+            DISRUPTIONS[disruption](nginx)
         began = time.monotonic()
         while time.monotonic() - began < 12:
             if read:

@@ -6,7 +6,7 @@ from gramophone.errors import ServerError
 from gramophone.features import arrays
 from gramophone.v1 import job_pb2
 from gramophone.v1 import model_service_pb2 as pb
-from gramophone_server.api.pieces import PIECE, feature_pieces, fitting
+from gramophone_server.api.pieces import PIECE, feature_pieces, fill_page
 
 LARGE = 100 * PIECE // 33
 
@@ -18,15 +18,15 @@ def jobs(*sizes: int) -> list[job_pb2.Job]:
 def test_a_page_ends_before_the_item_that_would_make_it_too_large() -> None:
     made = jobs(100, 100, 100, 100)
     each = made[0].ByteSize()
-    assert fitting(made, 4 * each) == made
-    assert fitting(made, 4 * each - 1) == made[:3]
-    assert fitting(made, each) == made[:1]
-    assert fitting([]) == []
+    assert fill_page(made, 4 * each) == made
+    assert fill_page(made, 4 * each - 1) == made[:3]
+    assert fill_page(made, each) == made[:1]
+    assert fill_page([]) == []
 
 
 def test_a_page_has_at_least_one_item() -> None:
     made = jobs(100, 1)
-    assert fitting(made, 5) == made[:1]
+    assert fill_page(made, 5) == made[:1]
 
 
 @pytest.mark.parametrize("sizes", [(3,), (0, 5), (LARGE, 3, 4), (PIECE // 4,), (3, PIECE // 4, PIECE), (1, 2, 3)])

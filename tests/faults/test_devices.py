@@ -87,7 +87,7 @@ def test_a_named_device_that_cannot_be_opened_ends_the_server(devices, tmp_path)
     done = serve("--data", str(tmp_path), *(part for name in devices for part in ("--device", name)))
     assert done.returncode == 1
     assert f"Error: the server has stopped: {devices[-1]} cannot be used: " in done.stderr.splitlines()[-1]
-    assert done.stderr.endswith("; write --device cpu, or leave --device out for what is there\n")
+    assert done.stderr.endswith("; use --device cpu, or omit --device to use the best device found\n")
     assert "Traceback" not in done.stderr
 
 

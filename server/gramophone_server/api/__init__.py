@@ -1,1 +1,1 @@
-"""The gRPC services: they take requests, submit jobs and stream events. Nothing here imports torch."""
+"""The gRPC services: they read requests, submit jobs and stream events. No module here imports torch."""

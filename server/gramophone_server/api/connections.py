@@ -1,4 +1,4 @@
-"""Bounds on connections, so that descriptors are left for what the server keeps on its disk."""
+"""Limits the number of connections, so that file descriptors are left for the database and files."""
 
 import logging
 import sys
@@ -9,15 +9,16 @@ if sys.platform != "win32":
 
 log = logging.getLogger(__name__)
 
-# Descriptors for the database, files, workers and decoders.
+# File descriptors reserved for the database, files, workers and decoders.
 _RESERVE = 256
-# Seconds in which a new connection has to say what it is.
+# Seconds a new connection has to finish the TLS or HTTP/2 handshake.
 _HANDSHAKE = 5
+# Calls at once on one connection.
 _STREAMS = 1024
 
 
 def raise_descriptor_limit() -> None:
-    """Lets this process, and those that it starts, have as many descriptors as the system allows."""
+    """Raises the limit on file descriptors to the system's maximum, for this process and its children."""
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -27,8 +28,8 @@ def raise_descriptor_limit() -> None:
         log.warning("the limit of %d open files cannot be raised: %s", soft, error)
 
 
-def most_connections(wanted: int) -> int:
-    """How many connections there may be, such that descriptors are left for storage."""
+def max_connections(wanted: int) -> int:
+    """Returns how many connections to accept: `wanted`, or fewer if storage would run out of file descriptors."""
     if sys.platform == "win32":
         return wanted
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -38,17 +39,18 @@ def most_connections(wanted: int) -> int:
 
 
 def connection_options(wanted: int, idle: float) -> list[tuple[str, Any]]:
-    """Options of gRPC: so many connections, none that is silent, and a bound on what each has open.
+    """Returns gRPC options that limit connections, the time they may be idle, and calls per connection.
 
     Args:
-        idle: seconds after which a connection without calls is closed; a client that calls again connects again.
+        wanted: maximum number of connections.
+        idle: seconds after which a connection without calls is closed; the client reconnects at its next call.
     """
     return [
-        ("grpc.max_allowed_incoming_connections", most_connections(wanted)),
+        ("grpc.max_allowed_incoming_connections", max_connections(wanted)),
         ("grpc.server_handshake_timeout_ms", 1000 * _HANDSHAKE),
         ("grpc.max_connection_idle_ms", round(1000 * idle)),
         ("grpc.max_concurrent_streams", _STREAMS),
-        # Else the window of calls that nobody reads yet would grow with the speed of the network.
+        # With the probe, the flow-control window of calls that are not read yet grows with the network's bandwidth.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_metadata_size", 16 << 10),
     ]

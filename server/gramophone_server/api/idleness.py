@@ -1,4 +1,4 @@
-"""Notices when a server has had nothing to do for some time."""
+"""Detects that the server has been idle, without calls and jobs, for some time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import grpc
 from ..rpc.handlers import Behavior, Handler, wrapped
 
 
-class Idleness(grpc.aio.ServerInterceptor):
-    """Sees calls come and go.
+class IdleMonitor(grpc.aio.ServerInterceptor):
+    """Counts the calls in progress.
 
     Args:
-        busy: whether there is work without a call, such as a job that nobody watches.
+        busy: returns whether the server has work without a call, such as a job that no client watches.
     """
 
     def __init__(self, busy: Callable[[], bool]) -> None:
@@ -30,12 +30,12 @@ class Idleness(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The call's handler, counted."""
+        """Returns the call's handler, wrapped so that the call is counted."""
         handler = await continuation(handler_call_details)
         return None if handler is None else wrapped(handler, self._answering, self._streaming)
 
-    async def lasts(self, seconds: float) -> None:
-        """Waits until there has been nothing to do for so long."""
+    async def wait(self, seconds: float) -> None:
+        """Waits until the server has been idle for `seconds`."""
         while True:
             if self._calls or self._busy():
                 self._since = time.monotonic()
@@ -54,7 +54,7 @@ class Idleness(grpc.aio.ServerInterceptor):
     def _streaming(self, behavior: Behavior) -> Behavior:
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             with self._call():
-                # A call that is cancelled closes this generator, which has to close the one behind it.
+                # A cancelled call closes this generator, which must then close the wrapped generator.
                 async with aclosing(behavior(request, context)) as responses:
                     async for response in responses:
                         yield response

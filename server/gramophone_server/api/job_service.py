@@ -1,4 +1,4 @@
-"""JobService: finds, watches, cancels and forgets jobs; takes pictures in and gives results out."""
+"""JobService: lists, watches, cancels and deletes jobs; receives uploads and sends results."""
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
@@ -22,55 +22,55 @@ from ..settings import Limits
 from ..storage.ids import is_job_id
 from ..storage.job import Job
 from ..storage.query import Query
-from .attendance import Attendance
-from .pieces import PIECE, fitting
+from .pieces import PIECE, fill_page
+from .presence import ClientPresence
 from .render import render_job
 from .streams import Streams
 from .uploads import Uploads
 
 
 class JobServicer(JobServiceServicer):
-    """Answers the calls about jobs."""
+    """Implements JobService."""
 
-    def __init__(self, scheduler: Scheduler, streams: Streams, attendance: Attendance, limits: Limits) -> None:
+    def __init__(self, scheduler: Scheduler, streams: Streams, presence: ClientPresence, limits: Limits) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
         self._streams = streams
-        self._attendance = attendance
+        self._presence = presence
         self._uploads = Uploads(scheduler.store, limits.max_upload_bytes, limits.max_uploads)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        """One job as it stands."""
+        """Returns a job in its current state."""
         async with rich_errors(context):
             return pb.GetJobResponse(job=render_job(await self._find(request.job_id), with_result=True))
         raise AssertionError("unreachable")
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        """Jobs in an order."""
+        """Returns one page of the jobs that match the request."""
         async with rich_errors(context):
             check = Checker()
             query = _query(request, check)
             check.stop_if_wrong()
-            # One more than asked for tells whether there is a next page.
+            # One job more than requested shows whether there is a next page.
             jobs = await self._store.find(replace(query, limit=query.limit + 1))
-            page = fitting(render_job(job, with_result=False) for job in jobs[: query.limit])
+            page = fill_page(render_job(job, with_result=False) for job in jobs[: query.limit])
             return pb.ListJobsResponse(jobs=page, next_page_token=page[-1].id if len(jobs) > len(page) else "")
         raise AssertionError("unreachable")
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
-        """A job's events until it ends."""
+        """Streams a job's events until the job ends."""
         async with rich_errors(context):
             check = Checker()
             after = read_field(request, "after_sequence", check)
             check.stop_if_wrong()
-            with self._streams.one():
+            with self._streams.slot():
                 job = await self._find(request.job_id)
-                with self._attendance.watched(job, context):
+                with self._presence.watched(job, context):
                     async for event in self._streams.events(job, context, after):
                         yield pb.WatchJobResponse(event=event)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
-        """Asks a job to stop."""
+        """Cancels a job; a running job stops at its next report."""
         async with rich_errors(context):
             job = await self._find(request.job_id)
             await self._scheduler.cancel(job)
@@ -78,11 +78,11 @@ class JobServicer(JobServiceServicer):
         raise AssertionError("unreachable")
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> pb.DeleteJobResponse:
-        """Forgets a job that has ended."""
+        """Deletes a job that has ended."""
         async with rich_errors(context):
             job = await self._find(request.job_id)
             if not job.state.final:
-                message = f"Job {job.id} is {job.state.value}; cancel it first, or wait for its end."
+                message = f"Job {job.id} is {job.state.value}; cancel it first, or wait until it ends."
                 await abort(context, grpc.StatusCode.FAILED_PRECONDITION, message)
             await self._store.delete(job)
             return pb.DeleteJobResponse()
@@ -91,12 +91,12 @@ class JobServicer(JobServiceServicer):
     async def DownloadResult(
         self, request: pb.DownloadResultRequest, context: Context
     ) -> AsyncIterator[pb.DownloadResultResponse]:
-        """The file of a job's result, in pieces."""
+        """Streams the file of a job's result in pieces of at most `PIECE` bytes."""
         async with rich_errors(context):
             check = Checker()
             offset = read_field(request, "offset", check)
             check.stop_if_wrong()
-            with self._streams.one():
+            with self._streams.slot():
                 job = await self._find(request.job_id)
                 result = job.outcome
                 if not isinstance(result, Result):
@@ -117,24 +117,24 @@ class JobServicer(JobServiceServicer):
     async def UploadImage(
         self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Context
     ) -> pb.UploadImageResponse:
-        """Keeps a picture file for requests to refer to."""
+        """Stores a picture file, which later requests name by its SHA-256."""
         async with rich_errors(context):
             try:
                 return await self._uploads.take(request_iterator, current_caller().name, client_of(context))
             except TimeoutError:
-                message = "the next piece of the file did not come in time; send it again, in pieces of about 1 MiB"
+                message = "the next piece of the file did not arrive in time; send the file again in pieces of 1 MiB"
                 await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, message)
         raise AssertionError("unreachable")
 
     async def _find(self, job_id: str) -> Job:
         check = Checker()
         if not job_id:
-            check.add("job_id", "is empty; it is the job_id of the job's events")
+            check.add("job_id", "is empty; copy it from the job_id of the job's events")
         check.stop_if_wrong()
         job = await self._store.get(job_id) if is_job_id(job_id) else None
-        # What a caller may not see is to him as if it were not there.
+        # Jobs of other callers are reported as NOT_FOUND.
         if job is None or not current_caller().may_see(job.owner):
-            reason = f"is {job_id!r}, which is not known; it may be long over and forgotten"
+            reason = f"is {job_id!r}, which is not known; the server deletes old jobs"
             raise NotFoundError("job_id", "job", job_id, reason)
         mark(job_id=job.id)
         return job
@@ -163,18 +163,18 @@ def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
 def _moment(
     request: pb.ListJobsRequest, field: Literal["created_after", "created_before"], check: Checker
 ) -> float | None:
-    """A time in seconds since the epoch; None if it is unset or wrong."""
+    """Returns a time in seconds since the epoch; None if the field is unset or wrong."""
     if not request.HasField(field):
         return None
     try:
         return float(getattr(request, field).ToMicroseconds() / 1e6)
     except ValueError:
-        check.add(field, "is no time of the years 1 to 9999")
+        check.add(field, "must be a time in the years 1 to 9999")
         return None
 
 
 def _names(values: Iterable[int], field: str, enum: Any, check: Checker) -> list[str]:
-    """Names of values of an enum, without its prefix."""
+    """Returns the names of enum values without the enum's prefix."""
     names = []
     prefix = enum.Name(0).removesuffix("UNSPECIFIED")
     for i, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""Gives memory back to the system once it is no longer needed: large requests come and go."""
+"""Returns freed memory to the operating system after large requests."""
 
 import asyncio
 import contextlib
@@ -7,33 +7,33 @@ import gc
 import sys
 from pathlib import Path
 
-# Of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-# Blocks from this size on go back to the system by themselves.
+# malloc allocates blocks of this size and larger by mmap, and returns them to the system at free.
 _BLOCK = 256 << 10
 _ARENAS = 2
-# Seconds between looks, and bytes of growth from which on it is worth the time.
+# Seconds between two checks, and bytes of growth above which memory is trimmed.
 _EVERY, _GROWTH = 5.0, 8 << 20
 
 
 def set_up_allocator() -> None:
-    """Has the C library keep little of what this process frees (glibc); to be called before threads start."""
+    """Makes glibc's malloc keep little freed memory. Must be called before the process starts threads."""
     if (library := _glibc()) is not None:
         library.mallopt(_M_MMAP_THRESHOLD, _BLOCK)
         library.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-async def give_back_often() -> None:
-    """Gives free memory back to the system for as long as the process is larger than at first, for ever."""
+async def trim_memory_regularly() -> None:
+    """Trims memory whenever the process has grown by more than `_GROWTH` bytes. Runs until it is cancelled."""
     if (library := _glibc()) is None:
         return
-    # What is there now stays; the collector need not look at it again.
+    # Objects that exist now live as long as the process: exclude them from garbage collection.
     gc.freeze()
     least = _resident()
     while True:
         await asyncio.sleep(_EVERY)
         if _resident() > least + _GROWTH:
-            # Errors hold the frames that they came through, and what is in those, until it comes by.
+            # Exceptions keep their stack frames alive, with the data in them, until a collection.
             gc.collect()
             await asyncio.to_thread(library.malloc_trim, 0)
         least = min(least, _resident())
@@ -49,7 +49,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds; 0 where the system does not say."""
+    """Returns the resident memory of this process in bytes; 0 where the system does not report it."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     return 0

@@ -1,4 +1,4 @@
-"""ModelService: tells about models and lends their features."""
+"""ModelService: lists models and extracts features of pictures."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,12 +17,12 @@ from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker
 from ..scheduling.scheduler import Scheduler
 from ..security.caller import client_of
-from .pieces import feature_pieces, fitting
+from .pieces import feature_pieces, fill_page
 from .render import render_model
 
 
 class ModelServicer(ModelServiceServicer):
-    """Answers the calls about models."""
+    """Implements ModelService."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class ModelServicer(ModelServiceServicer):
         self._default_model = default_model
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        """The models, the default first and the others by name, which is the token of the page after them."""
+        """Returns one page of models: the default model first, the others by name. The page token is a name."""
         async with rich_errors(context):
             check = Checker()
             size = read_field(request, "page_size", check)
@@ -48,7 +48,7 @@ class ModelServicer(ModelServiceServicer):
             manifests = [model.manifest for model in await asyncio.to_thread(self._models.list)]
             manifests.sort(key=lambda manifest: self._rank(manifest.name))
             left = [m for m in manifests if not after or self._rank(m.name) > self._rank(after)]
-            page = fitting(render_model(m, is_default=m.name == self._default_model) for m in left[:size])
+            page = fill_page(render_model(m, is_default=m.name == self._default_model) for m in left[:size])
             return pb.ListModelsResponse(models=page, next_page_token=page[-1].name if len(left) > len(page) else "")
         raise AssertionError("unreachable")
 
@@ -58,7 +58,7 @@ class ModelServicer(ModelServiceServicer):
     async def ExtractFeatures(
         self, request: pb.ExtractFeaturesRequest, context: Context
     ) -> AsyncIterator[pb.ExtractFeaturesResponse]:
-        """Features of a picture, in pieces."""
+        """Streams the features of a picture in pieces of at most `PIECE` bytes."""
         async with rich_errors(context):
             with self._images(client_of(context), durable=False) as images:
                 asked = await self._reader.features(request, images)

@@ -1,4 +1,4 @@
-"""Responses of a bounded size: clients with gRPC's default limit take messages of up to 4 MiB."""
+"""Limits the size of response messages: clients with gRPC's default settings receive at most 4 MiB."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -11,16 +11,16 @@ _Item = TypeVar("_Item", bound=Message)
 
 PIECE = 1 << 20
 """Bytes of a file or of features in one message of a stream."""
-_MOST_OF_PAGE = 3 << 20
+_MAX_PAGE = 3 << 20
 
 
-def fitting(items: Iterable[_Item], most: int = _MOST_OF_PAGE) -> list[_Item]:
-    """The first items that together have at most `most` bytes; the first one in any case."""
+def fill_page(items: Iterable[_Item], max_bytes: int = _MAX_PAGE) -> list[_Item]:
+    """Returns the first items, up to `max_bytes` bytes together, but at least one item."""
     page: list[_Item] = []
     size = 0
     for item in items:
         size += item.ByteSize()
-        if page and size > most:
+        if page and size > max_bytes:
             break
         page.append(item)
     return page
@@ -29,10 +29,10 @@ def fitting(items: Iterable[_Item], most: int = _MOST_OF_PAGE) -> list[_Item]:
 def feature_pieces(
     model: str, tensors: Sequence[tuple[str, tuple[int, ...], bytes]]
 ) -> Iterator[pb.ExtractFeaturesResponse]:
-    """The responses that bring tensors: the first says which, and all have some of their bytes.
+    """Yields responses that carry tensors: the first one has the layers and shapes, each has some of the bytes.
 
     Args:
-        tensors: name of the layer, shape, and values as float32 bytes.
+        tensors: (layer name, shape, values as float32 bytes).
     """
     heads = [pb.LayerFeatures(layer=name, shape=shape) for name, shape, _ in tensors]
     response = pb.ExtractFeaturesResponse(model=model, features=heads)

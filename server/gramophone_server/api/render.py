@@ -1,4 +1,4 @@
-"""From jobs and events to messages of the contract."""
+"""Converts jobs, events, estimates and models to messages of the contract."""
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,12 +14,12 @@ from ..models.manifest import Manifest
 from ..rpc.errors import shortened
 from ..storage.job import Job
 
-# Bytes of a failed job's message.
-_MOST_OF_ERROR = 10_000
+# Maximum bytes of a failed job's message.
+_MAX_ERROR = 10_000
 
 
 def render_event(job: Job, event: Event) -> pb.JobEvent:
-    """An event of a job."""
+    """Returns the message of a job's event."""
     message = pb.JobEvent(
         job_id=job.id,
         sequence=event.sequence,
@@ -37,7 +37,11 @@ def render_event(job: Job, event: Event) -> pb.JobEvent:
 
 
 def render_job(job: Job, *, with_result: bool) -> pb.Job:
-    """A job as it stands."""
+    """Returns the message of a job in its current state.
+
+    Args:
+        with_result: whether to include the result, if there is one.
+    """
     message = pb.Job(
         id=job.id,
         kind=pb.JobKind.Value(f"JOB_KIND_{job.spec.kind.upper()}"),
@@ -65,7 +69,7 @@ def render_job(job: Job, *, with_result: bool) -> pb.Job:
 
 
 def render_estimate(spec: JobSpec, estimate: Estimate) -> style_transfer_service_pb2.EstimateJobResponse:
-    """What a job would take."""
+    """Returns the response with a job's estimated memory and time."""
     mode = "COMPUTE_MODE_TILED" if estimate.tile else "COMPUTE_MODE_WHOLE"
     return style_transfer_service_pb2.EstimateJobResponse(
         width=spec.width,
@@ -83,7 +87,7 @@ def render_estimate(spec: JobSpec, estimate: Estimate) -> style_transfer_service
 
 
 def render_model(manifest: Manifest, *, is_default: bool) -> model_service_pb2.Model:
-    """A model."""
+    """Returns the message of a model."""
     layers = [
         model_service_pb2.LayerInfo(name=layer.name, channels=layer.channels, stride=layer.stride)
         for layer in manifest.layers
@@ -127,7 +131,7 @@ def _result(result: Result) -> pb.JobResult:
 
 
 def _error(failure: Failure) -> pb.JobError:
-    return pb.JobError(code=code_pb2.Code.Value(failure.code), message=shortened(failure.message, _MOST_OF_ERROR))
+    return pb.JobError(code=code_pb2.Code.Value(failure.code), message=shortened(failure.message, _MAX_ERROR))
 
 
 def _losses(terms: tuple[LossTerm, ...]) -> list[pb.LayerLoss]:

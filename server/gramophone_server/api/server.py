@@ -1,4 +1,4 @@
-"""The server: services, health and reflection on a port, and an orderly end."""
+"""The gRPC server: builds all parts, serves the services, health and reflection, and shuts down in order."""
 
 import asyncio
 import logging
@@ -33,17 +33,18 @@ from ..storage.folder import DataFolder
 from ..storage.job import Job
 from ..storage.quotas import Retention
 from ..storage.store import JobStore
-from .attendance import Attendance
 from .connections import connection_options
-from .idleness import Idleness
+from .idleness import IdleMonitor
 from .job_service import JobServicer
-from .memory import give_back_often
+from .memory import trim_memory_regularly
 from .model_service import ModelServicer
+from .presence import ClientPresence
 from .streams import Streams
 from .style_transfer import StyleTransferServicer
 
 log = logging.getLogger(__name__)
 
+# Methods whose requests may carry pictures.
 _WITH_PICTURES = (
     *(f"/{method.containing_service.full_name}/{method.name}"
       for method in style_transfer_service_pb2.DESCRIPTOR.services_by_name["StyleTransferService"].methods),
@@ -61,16 +62,17 @@ SERVICES = tuple(
 
 
 class GramophoneServer:
-    """A front process: serves gRPC on one event loop and leaves the numerics to worker processes.
+    """The front process: serves gRPC on one event loop; worker processes run the jobs.
 
     Attributes:
-        address: where it serves, once it does.
-        failure: why it cannot do what it was started for, if so.
+        address: address that it listens on; empty before `start`.
+        failure: why the server must stop, such as a device that cannot be opened; None if there is no such reason.
 
     Raises:
-        UnknownModelError: there is no such default model.
-        SecurityError, TokenFileError: it would be open to others, or its keys or tokens cannot be used.
-        ObservabilityError: what is to be seen of it needs a package that is not installed.
+        UnknownModelError: the default model does not exist.
+        SecurityError, TokenFileError: the server would listen without authentication, or a key or token file cannot be
+            used.
+        ObservabilityError: metrics or event files need a package that is not installed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -87,9 +89,9 @@ class GramophoneServer:
         )
         default_model = settings.models.default_model
         self._models = models = ModelStore(settings.models.models)
-        models.get(default_model)  # A server whose default model is missing should not start.
+        models.get(default_model)  # Fail at the start if the default model is missing.
         self._executors = executors = [
-            ProcessExecutor(_worker(settings, name), self._see_workers) for name in settings.workers.devices
+            ProcessExecutor(_worker(settings, name), self._workers_changed) for name in settings.workers.devices
         ]
         storage = settings.storage
         retention = _retention(storage, authenticated=security.authenticates)
@@ -109,13 +111,13 @@ class GramophoneServer:
             staging = Staging(store.folder.staging)
             return RequestImages(self._decoders, limits, store.upload_file, staging, client, durable=durable)
 
-        attendance = Attendance(self._end_with_client)
+        presence = ClientPresence(self._cancel_without_client)
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
-        self._idleness = Idleness(lambda: self._scheduler.busy)
+        self._idle_monitor = IdleMonitor(lambda: self._scheduler.busy)
         self._server = grpc.aio.server(
             interceptors=[
                 self._instruments.interceptor,
-                self._idleness,
+                self._idle_monitor,
                 *([authenticator] if security.authenticates else []),
                 Intake(_WITH_PICTURES),
             ],
@@ -124,28 +126,28 @@ class GramophoneServer:
                 *connection_options(connection.max_connections, connection.idle_timeout),
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.max_send_message_length", -1),
-                # A second server on the same port is a mistake, not load balancing.
+                # Fail when another server already uses the port.
                 ("grpc.so_reuseport", 0),
-                # Clients may ping quiet connections, at most every 5 s.
+                # Clients may send keepalive pings on idle connections, at most every 5 s.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-                # A connection that is only half open any more is noticed within a minute.
+                # Close a half-open connection within a minute.
                 ("grpc.keepalive_time_ms", 40_000),
                 ("grpc.keepalive_timeout_ms", 15_000),
             ],
         )
         self._health = Readiness(SERVICES)
         self._failed = asyncio.Event()
-        self._giving_back: asyncio.Task[None] | None = None
+        self._trimming: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._reload_due = False
         self.address = ""
         self.failure: str | None = None
         store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
         add_StyleTransferServiceServicer_to_server(
-            StyleTransferServicer(self._scheduler, reader, images, streams, attendance), self._server
+            StyleTransferServicer(self._scheduler, reader, images, streams, presence), self._server
         )
-        add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, attendance, limits), self._server)
+        add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, presence, limits), self._server)
         add_ModelServiceServicer_to_server(
             ModelServicer(self._scheduler, reader, images, models, default_model), self._server
         )
@@ -153,18 +155,18 @@ class GramophoneServer:
         add_reflection((*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), self._server)
 
     async def start(self) -> str:
-        """Starts serving, and takes up the jobs that an earlier server has left; returns the address.
+        """Starts the server, queues the unfinished jobs of an earlier server, and returns the address.
 
-        The workers warm up meanwhile.
+        Returns before the workers have opened their devices.
 
         Raises:
-            RuntimeError: the port, or that of the metrics, cannot be had.
-            DataFolderError: the folder of jobs cannot be used.
+            RuntimeError: the port, or the port of the metrics, cannot be bound.
+            DataFolderError: the data folder or its database cannot be used.
         """
         host = self._connection.host
         is_socket = is_unix(host)
         if not is_socket and re.fullmatch("[^[].*:.*", host):
-            # An IPv6 address has colons of its own.
+            # Put an IPv6 address in brackets.
             host = f"[{host}]"
         address = host if is_socket else f"{host}:{self._connection.port}"
         if self._credentials is not None:
@@ -174,28 +176,28 @@ class GramophoneServer:
         await self._scheduler.start()
         await self._instruments.serve(self._scheduler, lambda: self._streams.open, self._health)
         await self._server.start()
-        self._see_workers()
+        self._workers_changed()
         await self._health.start()
-        self._giving_back = asyncio.create_task(give_back_often())
+        self._trimming = asyncio.create_task(trim_memory_regularly())
         self.address = address if is_socket else f"{host}:{port}"
         return self.address
 
     async def idle(self, seconds: float) -> None:
-        """Waits until the server has had neither a call nor a job for so long."""
-        await self._idleness.lasts(seconds)
+        """Waits until the server has had neither a call nor a job for `seconds`."""
+        await self._idle_monitor.wait(seconds)
 
     async def failed(self) -> None:
-        """Waits until the server cannot do what it was started for, as `failure` then says."""
+        """Waits until `failure` is set."""
         await self._failed.wait()
 
     def reload_soon(self) -> None:
-        """Reads certificates, tokens and the folder of models again, in the background."""
+        """Reads certificates, tokens and the models folder again, in the background."""
         self._reload_due = True
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
 
     async def _reload(self) -> None:
-        # What is asked for meanwhile, however often, is one more time.
+        # Several requests during a reload cause only one more reload.
         while self._reload_due:
             self._reload_due = False
             for files in (self._certificates, self._tokens):
@@ -204,34 +206,34 @@ class GramophoneServer:
             models = [model.manifest.name for model in await asyncio.to_thread(self._models.list)]
             log.info("models read again: %s", ", ".join(models))
 
-    def _end_with_client(self, job: Job) -> None:
-        # A server that leaves has closed the streams itself.
+    def _cancel_without_client(self, job: Job) -> None:
+        # During a shutdown the server itself closes the streams: the job must not be cancelled for that.
         if self._scheduler.admission.open:
-            log.info("job %s is cancelled: its client has left", job.id, extra=job.marks)
+            log.info("job %s is cancelled: its client has disconnected", job.id, extra=job.marks)
             self._scheduler.cancel_soon(job)
 
-    def _see_workers(self) -> None:
-        """Tells how the workers stand."""
+    def _workers_changed(self) -> None:
+        """Updates health and `failure` from the states of the workers."""
         if unopened := [executor.unopened for executor in self._executors if executor.unopened is not None]:
-            self.failure = f"{'; '.join(unopened)}; write --device cpu, or leave --device out for what is there"
+            self.failure = f"{'; '.join(unopened)}; use --device cpu, or omit --device to use the best device found"
             self._failed.set()
         troubles = [executor.trouble for executor in self._executors if executor.trouble is not None]
         lost = "no worker can be used: " + "; ".join(dict.fromkeys(troubles))
         self._health.set_reason("workers", lost if len(troubles) == len(self._executors) else None)
 
     async def stop(self, grace: float) -> None:
-        """Stops taking jobs, says so, lets running ones come to a checkpoint, ends streams, workers and the server.
+        """Shuts down: health to NOT_SERVING, running jobs to a checkpoint, then streams, workers and the server.
 
-        All of it takes about `grace` seconds at most. See `Scheduler.stop` for what becomes of the jobs.
+        Takes about `grace` seconds at most. `Scheduler.stop` describes what happens to the jobs.
         """
-        log.info("stopping, with %g s for running jobs", grace)
+        log.info("stopping; running jobs have %g s to save a checkpoint or finish", grace)
         await self._health.enter_graceful_shutdown()
-        if self._giving_back is not None:
-            self._giving_back.cancel()
+        if self._trimming is not None:
+            self._trimming.cancel()
         self._instruments.stop_serving()
         await self._decoders.close()
         await self._scheduler.stop(grace)
-        # What is left to streams is to say how their jobs stand.
+        # Give streams a second to send their last event or status.
         await self._server.stop(1.0)
         await asyncio.to_thread(self._instruments.close)
 
@@ -241,11 +243,11 @@ def _storage_reason(trouble: Trouble | None) -> str | None:
 
 
 def _retention(storage: StorageSettings, *, authenticated: bool) -> Retention:
-    """What is kept; one client of several has half of it unless a setting says otherwise."""
-    one = storage.keep_per_client
-    if one is None and authenticated:
-        one = storage.keep // 2
-    return Retention(storage.keep_days * 24 * 3600, storage.keep, one, storage.max_uploads_per_client)
+    """Returns the storage limits. With authentication, one client has half of the space unless a setting differs."""
+    per_client = storage.keep_per_client
+    if per_client is None and authenticated:
+        per_client = storage.keep // 2
+    return Retention(storage.keep_days * 24 * 3600, storage.keep, per_client, storage.max_uploads_per_client)
 
 
 def _worker(settings: Settings, device: str) -> WorkerConfig:

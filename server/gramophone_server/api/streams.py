@@ -1,4 +1,4 @@
-"""Streams of a job's events to clients: how many there may be, and how much they get."""
+"""Streams of job events to clients, with limits on their number and on the rate of reports."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -10,38 +10,41 @@ from gramophone.v1 import job_pb2
 
 from ..messages.events import Event, Progress
 from ..rpc.errors import Context, abort
-from ..rpc.violations import TooMuchError
+from ..rpc.violations import LimitReachedError
 from ..storage.job import Job
 from ..storage.store import JobStore
 from .render import render_event
 
 
 class Streams:
-    """The open streams.
+    """The open streams of all clients.
 
     Args:
-        most: of all clients together.
-        rate: reports a second that all of them together get; with many watchers each sees fewer, always the latest.
-            A crowd would otherwise take from the job that it watches the processor that both run on.
+        limit: maximum number of open streams.
+        rate: maximum reports per second on all streams together. With many streams, each sends fewer reports, always
+            the latest. Without the limit, many watchers would slow down the job, which runs on the same CPU.
+
+    Attributes:
+        open: number of open streams.
     """
 
-    def __init__(self, store: JobStore, most: int, rate: float) -> None:
+    def __init__(self, store: JobStore, limit: int, rate: float) -> None:
         self._store = store
-        self._most = most
+        self._limit = limit
         self._rate = rate
         self._rendered: WeakKeyDictionary[Job, tuple[Event, job_pb2.JobEvent]] = WeakKeyDictionary()
         self.open = 0
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Counts a stream for the length of the block.
+    def slot(self) -> Iterator[None]:
+        """Counts one open stream while the block runs.
 
         Raises:
-            TooMuchError: there are too many.
+            LimitReachedError: too many streams are open.
         """
-        if self.open >= self._most:
-            message = f"{self._most} streams are open already, which is as many as this server lets be"
-            raise TooMuchError(message, retry_after=5.0)
+        if self.open >= self._limit:
+            message = f"{self._limit} streams are open already, the maximum of this server"
+            raise LimitReachedError(message, retry_after=5.0)
         self.open += 1
         try:
             yield
@@ -49,9 +52,9 @@ class Streams:
             self.open -= 1
 
     async def events(self, job: Job, context: Context, after: int = 0) -> AsyncIterator[job_pb2.JobEvent]:
-        """A job's events: all that there have been after `after`, then the new ones as the client comes to read them.
+        """Yields a job's events with a sequence above `after`: first the past ones, then new ones at the client's pace.
 
-        Ends the call with UNAVAILABLE if the server leaves before the job has ended.
+        Aborts the call with UNAVAILABLE if the server shuts down before the job ends.
         """
         async for event in self._store.replay(job, after):
             after = event.sequence
@@ -59,13 +62,13 @@ class Streams:
         async for event in job.watch(after):
             yield self._render(job, event)
             if isinstance(event.detail, Progress) and self.open > 1:
-                await job.rest(self.open / self._rate)
+                await job.sleep(self.open / self._rate)
         if not job.state.final:
-            message = f"The server is shutting down; job {job.id} goes on when it is back, and WatchJob finds it again."
+            message = f"The server is shutting down; job {job.id} continues after its restart: watch it with WatchJob."
             await abort(context, grpc.StatusCode.UNAVAILABLE, message)
 
     def _render(self, job: Job, event: Event) -> job_pb2.JobEvent:
-        """An event's message, made once for all the watchers of a job who come for the latest."""
+        """Returns an event's message. The latest message of each job is cached: its watchers share it."""
         known = self._rendered.get(job)
         if known is None or known[0] is not event:
             known = self._rendered[job] = event, render_event(job, event)

@@ -20,13 +20,13 @@ from ..rpc.errors import Context, abort, rich_errors
 from ..rpc.violations import Checker
 from ..scheduling.scheduler import Scheduler
 from ..security.caller import client_of
-from .attendance import Attendance
+from .presence import ClientPresence
 from .render import render_estimate
 from .streams import Streams
 
 
 class StyleTransferServicer(StyleTransferServiceServicer):
-    """Answers the three calls that paint, and says what they would take."""
+    """Implements StyleTransferService: the three calls that paint, and EstimateJob."""
 
     def __init__(
         self,
@@ -34,43 +34,43 @@ class StyleTransferServicer(StyleTransferServiceServicer):
         reader: RequestReader,
         images: MakeRequestImages,
         streams: Streams,
-        attendance: Attendance,
+        presence: ClientPresence,
     ) -> None:
         self._scheduler = scheduler
         self._reader = reader
         self._images = images
         self._streams = streams
-        self._attendance = attendance
+        self._presence = presence
 
     async def ReconstructStyle(
         self, request: pb.ReconstructStyleRequest, context: Context
     ) -> AsyncIterator[pb.ReconstructStyleResponse]:
-        """Makes a texture."""
+        """Paints a texture from a style."""
         events = self._run(request, context, self._reader.style)
-        del request  # which the stream does not need
+        del request  # Free its pictures: the stream may last for hours.
         async for event in events:
             yield pb.ReconstructStyleResponse(event=event)
 
     async def ReconstructContent(
         self, request: pb.ReconstructContentRequest, context: Context
     ) -> AsyncIterator[pb.ReconstructContentResponse]:
-        """Makes a picture from feature maps."""
+        """Reconstructs a picture from its feature maps."""
         events = self._run(request, context, self._reader.content)
-        del request  # which the stream does not need
+        del request  # Free its pictures: the stream may last for hours.
         async for event in events:
             yield pb.ReconstructContentResponse(event=event)
 
     async def TransferStyle(
         self, request: pb.TransferStyleRequest, context: Context
     ) -> AsyncIterator[pb.TransferStyleResponse]:
-        """Makes a picture of one picture's content in another's style."""
+        """Paints the content of one picture in the style of others."""
         events = self._run(request, context, self._reader.transfer)
-        del request  # which the stream does not need
+        del request  # Free its pictures: the stream may last for hours.
         async for event in events:
             yield pb.TransferStyleResponse(event=event)
 
     async def EstimateJob(self, request: pb.EstimateJobRequest, context: Context) -> pb.EstimateJobResponse:
-        """What a job would take."""
+        """Returns a job's estimated memory and time, without submitting the job."""
         async with rich_errors(context):
             with self._images(client_of(context), durable=False) as images:
                 spec = await self._reader.estimate(request, images)
@@ -88,19 +88,19 @@ class StyleTransferServicer(StyleTransferServiceServicer):
             on_disconnect = read_field(request.submission, "on_disconnect", check, prefix="submission.")
             submission = await read_submission(request, check)
             check.stop_if_wrong()
-            with self._streams.one():
+            with self._streams.slot():
                 job = await self._scheduler.admission.known(submission)
                 if job is None:
-                    # Before anything is decoded: refusing has to be cheap when many ask.
+                    # Check before decoding, so that refusing a request is cheap under load.
                     self._scheduler.admission.check_room(submission.owner)
                     with self._images(client_of(context), durable=True) as images:
                         spec = await read(request, images)
                         await self._scheduler.check_fits(spec)
                         job = await self._scheduler.admission.submit(spec, submission, images.staging)
                 mark(job_id=job.id)
-                # The stream may go on for hours, and needs nothing of it.
+                # Free the request: the stream may last for hours.
                 del request
                 release_request()
-                with self._attendance.submitted(job, context, ends=on_disconnect == "cancel"):
+                with self._presence.submitted(job, context, ends=on_disconnect == "cancel"):
                     async for event in self._streams.events(job, context):
                         yield event

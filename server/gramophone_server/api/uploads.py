@@ -1,4 +1,4 @@
-"""Uploads: picture files that come in pieces, straight to the disk."""
+"""Receives uploads: picture files in pieces, written to disk as they arrive."""
 
 import asyncio
 import contextlib
@@ -15,18 +15,20 @@ from gramophone.v1 import job_service_pb2 as pb
 from ..decoding.staging import Staging
 from ..reading.budgets import EVICTED
 from ..reading.request_images import on_disk
-from ..rpc.violations import BusyError, Checker, TooMuchError
+from ..rpc.violations import BusyError, Checker, LimitReachedError
 from ..storage.store import JobStore
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# Seconds between two pieces, and in which all have to come: some to begin with, the rest by bytes a second.
-_PAUSE, _START, _SLOWEST = 30.0, 30.0, 32 << 10
-# Seconds that an upload has in any case, and how long another waits for its place.
-_SURE, _WAIT, _LOOK = 1.0, 5.0, 0.1
+# Maximum seconds between two pieces. The whole file must arrive within _START seconds plus its size / _MIN_RATE.
+_PAUSE, _START, _MIN_RATE = 30.0, 30.0, 32 << 10
+# Seconds: an upload is not evicted before _MIN_AGE; a new upload waits up to _WAIT for a slot, polling every _POLL.
+_MIN_AGE, _WAIT, _POLL = 1.0, 5.0, 0.1
 
 
 @dataclass(eq=False)
 class _Upload:
+    """An upload in progress."""
+
     client: str
     begun: float
     bytes: int = 0
@@ -34,38 +36,39 @@ class _Upload:
     deadline: asyncio.Timeout | None = None
 
     def rate(self, now: float) -> float:
-        """Bytes a second since its beginning."""
+        """Returns the mean rate since the upload began, in bytes per second."""
         return self.bytes / max(1e-3, now - self.begun)
 
 
 class Uploads:
-    """Takes uploads in.
+    """Receives uploads and stores their files.
 
     Args:
-        most_bytes: of a file.
-        most: uploads under way; a client has at most half of them. While another waits, the slowest is ended.
+        max_bytes: maximum size of a file.
+        limit: maximum uploads in progress; one client may have half of them. If an upload waits for a slot, the slowest
+            upload is evicted.
     """
 
-    def __init__(self, store: JobStore, most_bytes: int, most: int) -> None:
+    def __init__(self, store: JobStore, max_bytes: int, limit: int) -> None:
         self._store = store
-        self._most_bytes = most_bytes
-        self._most = most
+        self._max_bytes = max_bytes
+        self._limit = limit
         self._running: set[_Upload] = set()
 
     async def take(
         self, requests: AsyncIterator[pb.UploadImageRequest], owner: str, client: str
     ) -> pb.UploadImageResponse:
-        """Keeps the file that the messages of a call bring.
+        """Receives and stores the file of one call.
 
         Raises:
-            InvalidRequestError: they bring none, or another than they say.
-            TooMuchError: too many uploads are under way.
-            QuotaExceededError: the client keeps as much as one may.
-            StorageError: it cannot be kept.
-            TimeoutError: the client pauses for too long.
+            InvalidRequestError: the call has no message, or the file does not match its SHA-256.
+            LimitReachedError: too many uploads are in progress.
+            QuotaExceededError: the client's storage quota is full.
+            StorageError: the file cannot be stored.
+            TimeoutError: the client sends too slowly.
         """
-        await self._room(client)
-        with self._place(client) as upload:
+        await self._wait_for_slot(client)
+        with self._slot(client) as upload:
             try:
                 async with asyncio.timeout(_PAUSE) as upload.deadline:
                     return await self._take(requests, owner, upload)
@@ -89,9 +92,9 @@ class Uploads:
                 with on_disk():
                     await asyncio.to_thread(file.write, staging, name, request.data)
             if not name:
-                check.add("sha256", "is missing: there was no message")
+                check.add("sha256", "is missing: the stream has no message")
             elif file.sha256 != name:
-                check.add("sha256", f"is {name}, but what came has the hash {file.sha256}; send the file again")
+                check.add("sha256", f"is {name}, but the received file has {file.sha256}; send the file again")
             check.stop_if_wrong()
             with on_disk():
                 await asyncio.to_thread(file.sync)
@@ -100,37 +103,38 @@ class Uploads:
 
     def _count(self, upload: _Upload, size: int, check: Checker) -> None:
         upload.bytes += size
-        if upload.bytes > self._most_bytes:
-            check.add("data", f"is more than {self._most_bytes:,} bytes, the most this server takes")
+        if upload.bytes > self._max_bytes:
+            check.add("data", f"is more than {self._max_bytes:,} bytes, the maximum of this server")
             check.stop_if_wrong()
         now = asyncio.get_running_loop().time()
         if upload.deadline is not None and not upload.evicted:
-            upload.deadline.reschedule(min(now + _PAUSE, upload.begun + _START + upload.bytes / _SLOWEST))
+            upload.deadline.reschedule(min(now + _PAUSE, upload.begun + _START + upload.bytes / _MIN_RATE))
 
-    async def _room(self, client: str) -> None:
-        """Waits until there is room for an upload."""
+    async def _wait_for_slot(self, client: str) -> None:
+        """Waits until the client may start an upload."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _WAIT
-        while not self._has_room(client):
+        while not self._has_slot(client):
             if loop.time() > until:
-                raise TooMuchError(f"{self._most} uploads are under way, as many as this server takes at once", 2.0)
+                raise LimitReachedError(f"{self._limit} uploads are in progress, the maximum of this server", 2.0)
             self._evict(loop.time())
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL)
 
-    def _has_room(self, client: str) -> bool:
+    def _has_slot(self, client: str) -> bool:
         own = sum(upload.client == client for upload in self._running)
-        return len(self._running) < self._most and own < max(1, self._most // 2)
+        return len(self._running) < self._limit and own < max(1, self._limit // 2)
 
     def _evict(self, now: float) -> None:
-        old = [upload for upload in self._running if now - upload.begun > _SURE and not upload.evicted]
-        if old and len(self._running) >= self._most:
+        """Ends the slowest upload, if all slots are taken."""
+        old = [upload for upload in self._running if now - upload.begun > _MIN_AGE and not upload.evicted]
+        if old and len(self._running) >= self._limit:
             slowest = min(old, key=lambda upload: upload.rate(now))
             slowest.evicted = True
             if slowest.deadline is not None:
                 slowest.deadline.reschedule(now)
 
     @contextmanager
-    def _place(self, client: str) -> Iterator[_Upload]:
+    def _slot(self, client: str) -> Iterator[_Upload]:
         upload = _Upload(client, asyncio.get_running_loop().time())
         self._running.add(upload)
         try:
@@ -140,7 +144,7 @@ class Uploads:
 
 
 class _File(contextlib.AbstractContextManager["_File"]):
-    """A file that is written piece by piece."""
+    """A file in the staging folder, written and hashed piece by piece."""
 
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
@@ -156,7 +160,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
         self._file.write(data)
 
     def sync(self) -> None:
-        """Puts what was written on the disk itself."""
+        """Flushes the file to disk (fsync)."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())

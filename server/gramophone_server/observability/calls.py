@@ -13,7 +13,7 @@ import grpc
 
 from ..rpc.errors import Context
 from ..rpc.handlers import Behavior, Handler, wrapped
-from ..rpc.violations import BusyError, InvalidRequestError, MalformedRequestError, TooMuchError
+from ..rpc.violations import BusyError, InvalidRequestError, LimitReachedError, MalformedRequestError
 from ..scheduling.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..scheduling.scheduler import DoesNotFitError
 from ..security.auth import OPEN_METHODS
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _REASONS: dict[type[BaseException], str] = {
     QueueFullError: "queue_full",
     QuotaExceededError: "quota",
-    TooMuchError: "too_many_streams",
+    LimitReachedError: "too_many_streams",
     BusyError: "busy",
     DoesNotFitError: "does_not_fit",
     StorageError: "storage",

@@ -1,1 +1,1 @@
-"""What all gRPC code shares: errors with details, violations of fields, wrappers of handlers."""
+"""Shared by all gRPC code: errors with details, field violations, handler wrappers, reflection."""

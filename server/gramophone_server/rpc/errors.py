@@ -1,4 +1,4 @@
-"""From what can go wrong to google.rpc rich errors (https://google.aip.dev/193)."""
+"""Maps exceptions to google.rpc rich errors (https://google.aip.dev/193)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,23 +17,23 @@ from ..scheduling.admission import QueueFullError, RequestIdReusedError, Stoppin
 from ..scheduling.scheduler import DoesNotFitError
 from ..storage.errors import StorageAwayError, StorageError
 from ..storage.quotas import QuotaExceededError
-from .violations import InvalidRequestError, MalformedRequestError, NotFoundError, TooMuchError
+from .violations import InvalidRequestError, LimitReachedError, MalformedRequestError, NotFoundError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# The metadata key in which gRPC libraries of all languages look for a google.rpc.Status.
+# The metadata key in which gRPC libraries of all languages expect a google.rpc.Status.
 _STATUS_KEY = "grpc-status-details-bin"
-# An error travels in HTTP/2 headers, of which peers take 8 KiB, and nginx 4 KiB (grpc_buffer_size): the message in two
-# encodings, up to 3 and 4/3 bytes for one, and the details. A longer one would reach the client as another error,
-# RESOURCE_EXHAUSTED or an HTTP 502.
-_MOST_OF_MESSAGE = 600
-_MOST_OF_VIOLATION = 500
-_MOST_OF_VIOLATIONS = 1200
+# Limits in bytes. An error is sent in HTTP/2 headers. Clients accept 8 KiB of headers, nginx 4 KiB (grpc_buffer_size).
+# The headers have the message twice, percent-encoded (up to 3 bytes per byte) and in base64 (4/3), and the details. A
+# longer error would reach the client as RESOURCE_EXHAUSTED or HTTP 502.
+_MAX_MESSAGE = 600
+_MAX_VIOLATION = 500
+_MAX_VIOLATIONS = 1200
 
 
 @asynccontextmanager
 async def rich_errors(context: Context) -> AsyncIterator[None]:
-    """Ends the call with the right status and details if the body raises one of the errors a client can cause."""
+    """Aborts the call with the matching status and details if the block raises a known error."""
     try:
         yield
     except NotFoundError as error:
@@ -46,7 +46,7 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
     except RequestIdReusedError as error:
         field = ("submission.request_id", str(error))
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"submission.request_id: {error}", bad_request(field))
-    except (QueueFullError, TooMuchError, QuotaExceededError) as error:
+    except (QueueFullError, LimitReachedError, QuotaExceededError) as error:
         retry = details.RetryInfo(retry_delay=Duration(seconds=max(1, round(error.retry_after))))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
     except DoesNotFitError as error:
@@ -54,11 +54,11 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
         failure = details.PreconditionFailure(violations=[violation])
         await abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error), failure)
     except StorageAwayError as error:
-        # Soon it is there again, or somebody has to see to it.
+        # The server checks the storage about once a second: a retry may soon succeed.
         retry = details.RetryInfo(retry_delay=Duration(seconds=2))
         await abort(context, grpc.StatusCode.UNAVAILABLE, str(error), retry)
     except StorageError as error:
-        # Most likely its disk is full, and somebody will see to that.
+        # Most likely the disk is full, which takes longer to fix.
         retry = details.RetryInfo(retry_delay=Duration(seconds=30))
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), retry)
     except DecodersError as error:
@@ -69,11 +69,11 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
 
 
 def bad_request(*violations: tuple[str, str]) -> details.BadRequest:
-    """A BadRequest of pairs of field path and reason; of very many the first."""
+    """Returns a BadRequest of (field path, reason); only the first ones if all together would be too long."""
     fields = []
-    left = _MOST_OF_VIOLATIONS
+    left = _MAX_VIOLATIONS
     for field, reason in violations:
-        violation = details.BadRequest.FieldViolation(field=field, description=shortened(reason, _MOST_OF_VIOLATION))
+        violation = details.BadRequest.FieldViolation(field=field, description=shortened(reason, _MAX_VIOLATION))
         left -= violation.ByteSize()
         if left < 0:
             break
@@ -81,18 +81,18 @@ def bad_request(*violations: tuple[str, str]) -> details.BadRequest:
     return details.BadRequest(field_violations=fields)
 
 
-def shortened(text: str, most: int) -> str:
-    """The text, without its middle if it has more bytes than `most`: it may quote a name of any length."""
+def shortened(text: str, max_bytes: int) -> str:
+    """Returns the text; a text above `max_bytes` in UTF-8 has "…" in place of its middle."""
     data = text.encode()
-    if len(data) <= most:
+    if len(data) <= max_bytes:
         return text
-    half = most // 2
+    half = max_bytes // 2
     return f"{data[:half].decode(errors='ignore')} … {data[-half:].decode(errors='ignore')}"
 
 
 async def abort(context: Context, code: grpc.StatusCode, message: str, *extra: Message) -> NoReturn:
-    """Ends the call with a status and its details."""
-    message = shortened(message, _MOST_OF_MESSAGE)
+    """Aborts the call with a status, a message and detail messages."""
+    message = shortened(message, _MAX_MESSAGE)
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in extra:
         packed = AnyMessage()
@@ -101,6 +101,6 @@ async def abort(context: Context, code: grpc.StatusCode, message: str, *extra: M
     try:
         await context.abort(code, message, ((_STATUS_KEY, status.SerializeToString()),))
     except grpc.aio.InternalError as error:
-        # The call has ended already: its client left, or gRPC refused a message that is too long.
+        # The call has ended already: the client disconnected, or gRPC rejected a message that was too long.
         raise asyncio.CancelledError from error
     raise AssertionError("abort raises")

@@ -1,4 +1,4 @@
-"""Puts something around the handlers of calls, whichever of their four kinds they are of."""
+"""Wraps call handlers of all four kinds (unary or streaming requests and responses)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ Behavior = Callable[[Any, Context], Any]
 def wrapped(
     handler: Handler, answering: Callable[[Behavior], Behavior], streaming: Callable[[Behavior], Behavior]
 ) -> Handler:
-    """The handler with its behavior wrapped, by `streaming` if it streams responses and else by `answering`."""
+    """Returns a handler whose behavior is wrapped.
+
+    Args:
+        answering: wraps the behavior of a call with one response.
+        streaming: wraps the behavior of a call that streams responses.
+    """
     make: Any
     behavior: Any
     wrap = streaming if handler.response_streaming else answering

@@ -1,6 +1,6 @@
-"""Server reflection under both of its names: grpc.reflection.v1, which newer tools ask for, and v1alpha.
+"""Server reflection under both names: grpc.reflection.v1, which newer tools use, and grpc.reflection.v1alpha.
 
-The package grpcio-reflection has only v1alpha. Both have the same messages in all but their package.
+The package grpcio-reflection has only v1alpha. The messages of both are equal except for their package.
 """
 
 from collections.abc import Iterable
@@ -14,27 +14,26 @@ _FILE = "grpc/reflection/v1/reflection.proto"
 
 
 def services() -> tuple[ServiceDescriptor, ...]:
-    """The reflection services, the newer one first."""
-    old = reflection_pb2.DESCRIPTOR
-    return tuple(file.services_by_name["ServerReflection"] for file in (_newer(), old))
+    """Returns the descriptors of both reflection services, v1 first."""
+    return tuple(file.services_by_name["ServerReflection"] for file in (_v1_file(), reflection_pb2.DESCRIPTOR))
 
 
 def add_reflection(names: Iterable[str], server: grpc.aio.Server) -> None:
-    """Has a server describe the services of those names, itself and the details of errors (google.rpc)."""
-    kinds = services()
-    servicer = reflection.aio.ReflectionServicer((*names, *(kind.full_name for kind in kinds)))
+    """Adds reflection of the named services, of reflection itself and of the error details (google.rpc)."""
+    versions = services()
+    servicer = reflection.aio.ReflectionServicer((*names, *(version.full_name for version in versions)))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    handler = grpc.method_handlers_generic_handler(kinds[0].full_name, {"ServerReflectionInfo": method})
+    handler = grpc.method_handlers_generic_handler(versions[0].full_name, {"ServerReflectionInfo": method})
     server.add_generic_rpc_handlers((handler,))
 
 
-def _newer() -> FileDescriptor:
-    """The file of v1, made of that of v1alpha where no package brings it."""
+def _v1_file() -> FileDescriptor:
+    """Returns the descriptor of the v1 file, made from the v1alpha file if no installed package has it."""
     pool = descriptor_pool.Default()
     try:
         return pool.FindFileByName(_FILE)

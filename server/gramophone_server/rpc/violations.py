@@ -1,10 +1,10 @@
-"""Checks of a request's fields, collected so that a client learns of all its mistakes at once."""
+"""Collects the violations of a request's fields, so that one error reports all of them."""
 
 from google.protobuf.message import Message
 
 
 class InvalidRequestError(Exception):
-    """The request breaks the contract; `violations` are pairs of field path and reason."""
+    """The request breaks the contract; `violations` is a list of (field path, reason)."""
 
     def __init__(self, violations: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{field}: {reason}" for field, reason in violations))
@@ -12,7 +12,7 @@ class InvalidRequestError(Exception):
 
 
 class NotFoundError(InvalidRequestError):
-    """The request names something that there is not: a `kind` of thing and its `name`, in `field`."""
+    """The request names a resource that does not exist: its `kind` (such as "job") and `name`, given in `field`."""
 
     def __init__(self, field: str, kind: str, name: str, reason: str) -> None:
         super().__init__([(field, reason)])
@@ -20,28 +20,28 @@ class NotFoundError(InvalidRequestError):
         self.name = name
 
 
-class TooMuchError(Exception):
-    """The server has as much of something under way as it lets be; `retry_after` is when to come again, in seconds."""
+class LimitReachedError(Exception):
+    """The server has reached a limit, such as the maximum of open streams; retry after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class BusyError(TooMuchError):
-    """The server reads as many requests as it can."""
+class BusyError(LimitReachedError):
+    """The server already reads the maximum of requests or uploads at once."""
 
 
 class MalformedRequestError(Exception):
-    """What came is no request that can be read at all; the message is a sentence."""
+    """The request cannot be parsed; the message is a sentence."""
 
 
 class Checker:
-    """Notes what is wrong with the fields of a request.
+    """Collects the violations of one request.
 
     Attributes:
-        violations: what is wrong.
-        pixels: of the pictures of this request so far.
+        violations: (field path, reason) of each.
+        pixels: number of pixels of this request's pictures so far.
     """
 
     def __init__(self) -> None:
@@ -49,19 +49,19 @@ class Checker:
         self.pixels = 0
 
     def add(self, field: str, reason: str) -> None:
-        """Notes a violation, unless there are very many already."""
+        """Adds a violation; ignores it after the first 100."""
         if len(self.violations) < 100:
             self.violations.append((field, reason))
 
     def stop_if_wrong(self) -> None:
-        """Raises InvalidRequestError if anything has been noted."""
+        """Raises InvalidRequestError if there are violations."""
         if self.violations:
             raise InvalidRequestError(self.violations)
 
     def text(self, message: Message, name: str) -> str:
-        """A text that a database can be asked about."""
+        """Returns a text field, checked to have no NUL character, which databases reject."""
         value: str = getattr(message, name)
         if "\0" in value:
-            self.add(name, "has a NUL character, which no name has")
+            self.add(name, "has a NUL character, which is not allowed")
             return ""
         return value

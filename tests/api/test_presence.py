@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gramophone_server.api.attendance import Attendance
+from gramophone_server.api.presence import ClientPresence
 from gramophone_server.storage.job import Job
 from tests.messages.specs import make_spec
 
@@ -27,21 +27,21 @@ class Call:
 
 
 class Tracked:
-    """An `Attendance` with one job, and the ids of the jobs that it cancels."""
+    """A `ClientPresence` with one job, and the ids of the jobs that it cancels."""
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
-        self.attendance = Attendance(lambda job: self.cancelled.append(job.id), GRACE)
+        self.presence = ClientPresence(lambda job: self.cancelled.append(job.id), GRACE)
         self.job = Job("one", make_spec())
         self.job.queue()
 
     def submission(self, *, ends: bool = True, left: float | None = None, client: str = "me") -> Any:
         call: Any = Call(client, left)
-        return self.attendance.submitted(self.job, call, ends=ends)
+        return self.presence.submitted(self.job, call, ends=ends)
 
     def watch(self, *, client: str = "me") -> Any:
         call: Any = Call(client, None)
-        return self.attendance.watched(self.job, call)
+        return self.presence.watched(self.job, call)
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path):
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--data", str(tmp_path)]
         done = subprocess.run([*command, "--metrics-port", port], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert f"there can be no metrics on 127.0.0.1:{port}" in done.stderr
+    assert f"metrics cannot be served on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -80,7 +80,7 @@ def test_counting_and_removing_jobs():
 
 
 def test_a_client_at_its_limit_of_running_jobs_is_skipped():
-    queue = FairQueue(most_running=2)
+    queue = FairQueue(max_running=2)
     jobs = [make(n, "loud") for n in range(1, 6)]
     for job in (*jobs, make(9, "quiet")):
         queue.push(job)

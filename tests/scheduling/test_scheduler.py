@@ -37,8 +37,8 @@ class Scripted:
     async def start(self) -> None:
         """Does nothing."""
 
-    async def usable(self) -> None:
-        """Returns at once: the executor is always usable."""
+    async def wait_ready(self) -> None:
+        """Returns at once: the executor is always ready."""
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Failure:
         return Failure("UNAVAILABLE", "A scripted executor estimates nothing.")

@@ -149,7 +149,7 @@ async def test_a_temporary_folder_is_removed_with_its_store():
     async with opened(None) as (store, _):
         await store.add(make(1), spec_of(b"abc"))
         folder = store.folder.path
-        assert not store.lasting
+        assert not store.permanent
         assert folder.exists()
     assert not folder.exists()
 

@@ -1,1 +1,1 @@
-"""What an operator sees of a server: metrics, traces, health, and how they are served."""
+"""Metrics, traces and health of a server, and the HTTP endpoint of the metrics."""

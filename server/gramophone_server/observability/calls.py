@@ -1,4 +1,4 @@
-"""Watches calls: how many, how long, how they end; and which trace they are part of."""
+"""Measures calls (number, duration, status) and makes a span of each."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .tracing import Tracing
 
 log = logging.getLogger(__name__)
 
+# The label `reason` of gramophone_refusals_total.
 _REASONS: dict[type[BaseException], str] = {
     QueueFullError: "queue_full",
     QuotaExceededError: "quota",
@@ -43,16 +44,22 @@ class CallMeter(Protocol):
     """Counts calls."""
 
     def call_begun(self, method: str, *, streaming: bool) -> None:
-        """A call of `service/method` has come."""
+        """Counts the start of a call of `service/method`."""
         ...
 
     def call_ended(self, method: str, code: str, seconds: float, refusal: str | None, *, streaming: bool) -> None:
-        """It has ended with a gRPC status; `refusal` says why if the server did not want it."""
+        """Counts the end of a call.
+
+        Args:
+            code: name of its gRPC status.
+            seconds: its duration.
+            refusal: why the server refused the call; None if it did not.
+        """
         ...
 
 
 class CallWatcher(grpc.aio.ServerInterceptor):
-    """Watches all calls but health checks. The first of the interceptors, so that it sees what others refuse."""
+    """Measures all calls except health checks. Must be the first interceptor, to see calls that others refuse."""
 
     def __init__(self, tracing: Tracing, meter: CallMeter | None) -> None:
         self._tracing = tracing
@@ -63,7 +70,7 @@ class CallWatcher(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The call's handler, watched; None if there is no such method."""
+        """Returns the call's handler, wrapped to measure the call; None if the method does not exist."""
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method in OPEN_METHODS:
             return handler
@@ -79,7 +86,7 @@ class CallWatcher(grpc.aio.ServerInterceptor):
         def streaming(behavior: Behavior) -> Behavior:
             async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
                 with self._watched(method, metadata, context, streaming=True):
-                    # A call that is cancelled closes this generator, which has to close the one behind it.
+                    # A cancelled call closes this generator, which must then close the wrapped generator.
                     async with aclosing(behavior(request, context)) as responses:
                         async for response in responses:
                             yield response
@@ -122,7 +129,7 @@ def _code(context: Context) -> str:
 
 
 def _refusal(error: BaseException) -> str | None:
-    """Why the server did not want the call: by the error for which `rich_errors` has ended it."""
+    """Returns why the server refused the call, from the exception that `rich_errors` turned into a status."""
     cause: BaseException | None = error
     while cause is not None:
         if (reason := _REASONS.get(type(cause))) is not None:

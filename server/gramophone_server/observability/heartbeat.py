@@ -1,4 +1,4 @@
-"""How long the event loop stands still: all calls wait while it does."""
+"""Measures stalls of the event loop, during which all calls wait."""
 
 import asyncio
 import contextlib
@@ -9,45 +9,45 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+# Seconds between two beats.
 _BEAT = 0.025
-# Seconds that a stall is remembered, and from which on one is worth a line of the log.
+# Stalls of the last _MEMORY seconds are kept; a stall above _LONG seconds is logged.
 _MEMORY, _LONG = 60.0, 0.5
 
 
 class Heartbeat:
-    """Beats on the event loop and measures how late each beat comes.
+    """Sleeps on the event loop again and again, and measures how late each wake-up is.
 
-    Where the system says it (Linux), time in which the loop could run but had no processor does not count: then not the
-    server is at fault, but the machine is busy.
+    On Linux, the time that the thread waited for a CPU is subtracted: then the machine is busy, not the server.
     """
 
     def __init__(self) -> None:
-        # Stalls in falling order, each later than the one before: the first is the longest that is remembered.
+        # (end, seconds) of stalls by time, each shorter than the one before: the first is the longest.
         self._stalls: deque[tuple[float, float]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to beat, on the running loop."""
+        """Starts measuring on the running loop."""
         self._task = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
-        """Ends the beating."""
+        """Stops measuring."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     def longest(self) -> float:
-        """The longest stall of the last minute; seconds. Safe from any thread."""
+        """Returns the longest stall of the last minute in seconds. Thread-safe."""
         since = time.monotonic() - _MEMORY
         return max((seconds for when, seconds in tuple(self._stalls) if when >= since), default=0.0)
 
     async def _beat(self) -> None:
         while True:
-            begun, without_processor = time.monotonic(), _without_processor()
+            begun, waited = time.monotonic(), _cpu_wait()
             await asyncio.sleep(_BEAT)
             now = time.monotonic()
-            self._note(now, now - begun - _BEAT - (_without_processor() - without_processor))
+            self._note(now, now - begun - _BEAT - (_cpu_wait() - waited))
 
     def _note(self, now: float, seconds: float) -> None:
         while self._stalls and self._stalls[-1][1] <= seconds:
@@ -56,13 +56,13 @@ class Heartbeat:
             self._stalls.popleft()
         self._stalls.append((now, seconds))
         if seconds > _LONG:
-            log.warning("the event loop stood still for %.2f s", seconds)
+            log.warning("the event loop was blocked for %.2f s", seconds)
 
 
-def _without_processor() -> float:
-    """Seconds that this thread has waited for a processor in its life; 0 where the system does not say."""
+def _cpu_wait() -> float:
+    """Returns the seconds that this thread has waited for a CPU so far; 0 where the system does not report them."""
     try:
-        # Time on a processor, and time waiting for one; nanoseconds.
+        # The file has the nanoseconds on a CPU, then those waiting for one.
         return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
         return 0.0

@@ -1,4 +1,4 @@
-"""What can be seen of a server from outside: its metrics, its traces and its logs, put together."""
+"""Sets up the metrics, traces and event-loop measurement of a server."""
 
 import asyncio
 import importlib.util
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds that metrics wait for the database.
-_LOOKING = 0.5
+# Seconds that a request for metrics waits for the database.
+_REFRESH_TIMEOUT = 0.5
 
 
 class ObservabilityError(RuntimeError):
-    """The metrics or the event files that are asked for are not possible; the message says why and what to do."""
+    """The requested metrics or event files are not possible; the message says why and what to do."""
 
 
 def check_observability(settings: ObservabilitySettings) -> None:
-    """Checks that the packages are installed that the settings need.
+    """Checks that the packages that the settings need are installed.
 
     Raises:
-        ObservabilityError: one is not.
+        ObservabilityError: a package is missing.
     """
     for wanted, module, extra in (
         (settings.metrics_port is not None, "prometheus_client", "server"),
@@ -46,11 +46,11 @@ def check_observability(settings: ObservabilitySettings) -> None:
 
 
 class Instruments:
-    """What observes a server's jobs and calls, set up as its settings say.
+    """The observers of a server's jobs and calls, set up from its settings; also the values of the gauges.
 
     Attributes:
-        observer: of the jobs.
-        interceptor: of the calls; the first there is.
+        observer: is told what happens to jobs.
+        interceptor: measures calls; must be the server's first interceptor.
     """
 
     def __init__(self, settings: ObservabilitySettings, executors: Sequence[ProcessExecutor], store: JobStore) -> None:
@@ -62,7 +62,7 @@ class Instruments:
         self._tracing = Tracing(open_provider())
         self._heartbeat = Heartbeat()
         self._stored = 0
-        self._looking: asyncio.Task[None] | None = None
+        self._measuring: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
         self._open_streams: Callable[[], int] = lambda: 0
         self._readiness: Readiness | None = None
@@ -70,7 +70,7 @@ class Instruments:
         meter: CallMeter | None = None
         self._metrics = None
         if settings.metrics_port is not None:
-            # Only whoever wants them pays for them.
+            # Import prometheus_client only if metrics are enabled: it costs time and memory.
             from .metrics import Metrics
 
             self._metrics = meter = Metrics(self, _methods())
@@ -79,13 +79,13 @@ class Instruments:
         self.interceptor = CallWatcher(self._tracing, meter)
 
     async def serve(self, scheduler: Scheduler, open_streams: Callable[[], int], readiness: Readiness) -> None:
-        """Serves the metrics, if they are wanted, and begins to watch the event loop.
+        """Starts measuring the event loop and, if metrics are enabled, serving them.
 
         Args:
-            open_streams: says how many streams of events and results to clients are open.
+            open_streams: returns the number of open streams of events and results.
 
         Raises:
-            ObservabilityError: their port cannot be had.
+            ObservabilityError: the port of the metrics cannot be bound.
         """
         self._scheduler, self._open_streams, self._readiness = scheduler, open_streams, readiness
         self._heartbeat.start()
@@ -96,65 +96,65 @@ class Instruments:
             self._stop_serving = await self._metrics.serve(host, port)
         except OSError as error:
             raise ObservabilityError(
-                f"there can be no metrics on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+                f"metrics cannot be served on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
             ) from error
 
     def stop_serving(self) -> None:
-        """Serves no metrics any more."""
+        """Stops serving the metrics."""
         self._stop_serving()
 
     def close(self) -> None:
-        """Sends off the spans that wait, for some seconds at most. Blocks."""
+        """Exports the remaining spans. Blocks for a few seconds at most."""
         self._tracing.close()
 
     def jobs_waiting(self) -> int:
-        """Jobs in the queue."""
+        """Returns the number of jobs in the queue."""
         return self._scheduler.waiting if self._scheduler else 0
 
     def streams_open(self) -> int:
-        """Streams of events and results to clients."""
+        """Returns the number of open streams of events and results."""
         return self._open_streams()
 
     def stored_bytes(self) -> int:
-        """Of all files of jobs and uploads, when that was last looked at."""
+        """Returns the bytes of all files of jobs and uploads at the last refresh."""
         return self._stored
 
-    async def look(self) -> None:
-        """Looks how much is stored, unless the database takes its time to say."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._measure())
-        await asyncio.wait({self._looking}, timeout=_LOOKING)
+    async def refresh(self) -> None:
+        """Updates `stored_bytes` from the database; returns before that if the database is slow."""
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._measure())
+        await asyncio.wait({self._measuring}, timeout=_REFRESH_TIMEOUT)
 
     async def _measure(self) -> None:
         self._stored = await asyncio.to_thread(self._store.size)
 
     def ready(self) -> bool:
-        """Whether health says SERVING."""
+        """Whether the health status is SERVING."""
         return self._readiness is not None and self._readiness.serving
 
     def storage_up(self) -> float:
-        """1 if the storage can be used, else 0."""
+        """Returns 1 if the storage can be used, else 0."""
         return float(self._store.condition.trouble is None)
 
     def damaged_blobs(self) -> int:
-        """Files found to be damaged or lost since the start."""
+        """Returns the number of files found damaged or lost since the start."""
         return self._store.files.damaged
 
     def repaired_blobs(self) -> int:
-        """Those of them that were sent again."""
+        """Returns the number of damaged or lost files that were replaced by a new upload or request."""
         return self._store.files.repaired
 
     def longest_stall(self) -> float:
-        """Of the event loop within the last minute; seconds."""
+        """Returns the longest stall of the event loop within the last minute, in seconds."""
         return self._heartbeat.longest()
 
     def workers(self) -> "Sequence[WorkerState]":
-        """The workers."""
+        """Returns the workers, always in the same order."""
         return self._executors
 
 
 def _methods() -> set[str]:
-    """The names of all calls of the contract, and of reflection."""
+    """Returns the names `service/method` of all methods of the contract and of reflection."""
     from gramophone.v1 import job_service_pb2, model_service_pb2, style_transfer_service_pb2
 
     from ..rpc import reflection

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what happens to jobs, calls and workers, counted and served over HTTP."""
+"""Prometheus metrics of jobs, calls, workers and storage."""
 
 import logging
 import time
@@ -18,83 +18,91 @@ from .exposition import Exposition
 
 log = logging.getLogger(__name__)
 
-# Seconds: a texture on a GPU takes one, a poster on a laptop hours.
+# Seconds: a texture takes a second on a GPU, a poster takes hours on a laptop.
 _JOB_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 _CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _KINDS = ("style", "content", "transfer")
 
 
-class Watched(Protocol):
-    """What is looked at when the metrics are asked for; on the event loop, so it must be quick."""
+class GaugeSource(Protocol):
+    """Values that are read when metrics are requested; on the event loop, so all but `refresh` must be quick."""
 
-    async def look(self) -> None:
-        """Looks at what takes a while, before anything is asked."""
+    async def refresh(self) -> None:
+        """Updates the values that take time to compute; is awaited before the others are read."""
         ...
 
     def jobs_waiting(self) -> int:
-        """Jobs in the queue."""
+        """Returns the number of jobs in the queue."""
         ...
 
     def streams_open(self) -> int:
-        """Streams of events and results to clients."""
+        """Returns the number of open streams of events and results."""
         ...
 
     def stored_bytes(self) -> int:
-        """Of all files of jobs and uploads."""
+        """Returns the bytes of all files of jobs and uploads."""
         ...
 
     def longest_stall(self) -> float:
-        """Of the event loop within the last minute; seconds."""
+        """Returns the longest stall of the event loop within the last minute, in seconds."""
         ...
 
     def ready(self) -> bool:
-        """Whether health says SERVING."""
+        """Whether the health status is SERVING."""
         ...
 
     def storage_up(self) -> float:
-        """1 if the storage can be used, else 0."""
+        """Returns 1 if the storage can be used, else 0."""
         ...
 
     def damaged_blobs(self) -> int:
-        """Files found to be damaged or lost since the start."""
+        """Returns the number of files found damaged or lost since the start."""
         ...
 
     def repaired_blobs(self) -> int:
-        """Those of them that were sent again."""
+        """Returns the number of damaged or lost files that were replaced by a new upload or request."""
         ...
 
     def workers(self) -> "Sequence[WorkerState]":
-        """The workers, always in the same order."""
+        """Returns the workers, always in the same order."""
         ...
 
 
 class WorkerState(Protocol):
-    """How a worker stands."""
+    """The state of a worker."""
 
     @property
     def ready(self) -> bool:
-        """Whether it takes jobs."""
+        """Whether the worker can run jobs."""
         ...
 
     @property
     def device(self) -> str:
-        """What it runs on; empty until it has opened that."""
+        """The worker's device; empty until the worker has opened it."""
         ...
 
     @property
     def resident(self) -> int:
-        """Bytes that it holds there."""
+        """Bytes of memory that the worker holds on its device."""
         ...
 
     @property
     def restarts(self) -> int:
-        """How often it was started anew."""
+        """Number of times that the worker process was restarted."""
         ...
 
 
 @dataclass
 class _Clock:
-    """A job's times by the monotonic clock: since when it waits or runs, how long it has run, and how fast it is."""
+    """Times and speed of a job.
+
+    Attributes:
+        queued: start of its waiting by the monotonic clock; None while it does not wait.
+        started: start of its running by the monotonic clock; None while it does not run.
+        ran: seconds that its earlier attempts ran.
+        iteration: the last reported iteration; None if not known.
+        speed: iterations per second.
+    """
 
     queued: float | None = None
     started: float | None = None
@@ -104,17 +112,17 @@ class _Clock:
 
 
 class Metrics(Observer):
-    """Counts, as an observer of jobs and of calls; in a registry of its own.
+    """Observes jobs and calls, and counts them in a registry of its own.
 
     Args:
-        watched: what is not counted but looked at.
-        methods: names `service/method` of all calls; others are counted as "other", so that a caller who makes names up
-            makes no series.
+        source: the values of the gauges.
+        methods: the known methods as `service/method`; calls of other names are counted as "other", so that callers
+            cannot create time series.
     """
 
-    def __init__(self, watched: Watched, methods: Collection[str]) -> None:
+    def __init__(self, source: GaugeSource, methods: Collection[str]) -> None:
         self.registry = CollectorRegistry()
-        self._watched = watched
+        self._source = source
         self._methods = frozenset(methods)
         self._clocks: dict[str, tuple[str, _Clock]] = {}
 
@@ -127,64 +135,64 @@ class Metrics(Observer):
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"gramophone_{name}", text, labels, registry=self.registry, buckets=buckets)
 
-        _look(gauge("jobs_waiting", "Jobs in the queue."), watched.jobs_waiting)
-        self._running = gauge("jobs_running", "Jobs that a worker is on.", "kind")
-        self._speed = gauge("iterations_per_second", "Speed of the running jobs, added up.", "kind")
-        self._wait = histogram("job_wait_seconds", "From the queue to a worker, each time.", _JOB_BUCKETS, "kind")
+        _bind(gauge("jobs_waiting", "Jobs in the queue."), source.jobs_waiting)
+        self._running = gauge("jobs_running", "Jobs that run on a worker.", "kind")
+        self._speed = gauge("iterations_per_second", "Sum of the speeds of the running jobs.", "kind")
+        self._wait = histogram("job_wait_seconds", "Time in the queue, for each attempt.", _JOB_BUCKETS, "kind")
         self._seconds = histogram(
             "job_seconds", "Running time of ended jobs, all attempts on this server.", _JOB_BUCKETS, "kind", "outcome"
         )
-        self._iterations = counter("iterations_total", "Iterations reported.", "kind")
+        self._iterations = counter("iterations_total", "Reported iterations.", "kind")
         self._resumes = counter(
-            "job_resumes_total", "Jobs taken up again, after a worker or a server was lost.", "kind"
+            "job_resumes_total", "Jobs started again after a worker or a server was lost.", "kind"
         )
-        self._refusals = counter("refusals_total", "Calls that the server did not want.", "reason")
-        _look(gauge("streams_open", "Streams of events and results to clients."), watched.streams_open)
-        _look(gauge("stored_bytes", "Files of jobs and uploads on the disk."), watched.stored_bytes)
-        _look(gauge("ready", "1 if health says SERVING, else 0."), watched.ready)
-        _look(gauge("storage_up", "1 if jobs can be stored and read, else 0."), watched.storage_up)
-        _look(gauge("loop_stall_seconds", "Longest stall of the event loop in a minute."), watched.longest_stall)
-        self._calls = counter("rpcs_total", "Calls that have ended.", "method", "code")
-        self._open = gauge("rpcs_open", "Calls under way.", "method")
-        self._latency = histogram("rpc_seconds", "Time of calls that stream no responses.", _CALL_BUCKETS, "method")
-        self.registry.register(_Workers(watched))
-        self.registry.register(_Blobs(watched))
+        self._refusals = counter("refusals_total", "Calls that the server refused.", "reason")
+        _bind(gauge("streams_open", "Open streams of events and results to clients."), source.streams_open)
+        _bind(gauge("stored_bytes", "Bytes of the files of jobs and uploads."), source.stored_bytes)
+        _bind(gauge("ready", "1 if the health status is SERVING, else 0."), source.ready)
+        _bind(gauge("storage_up", "1 if jobs can be stored and read, else 0."), source.storage_up)
+        _bind(gauge("loop_stall_seconds", "Longest stall of the event loop in the last minute."), source.longest_stall)
+        self._calls = counter("rpcs_total", "Ended calls.", "method", "code")
+        self._open = gauge("rpcs_open", "Calls in progress.", "method")
+        self._latency = histogram("rpc_seconds", "Duration of calls without a response stream.", _CALL_BUCKETS, "method")
+        self.registry.register(_Workers(source))
+        self.registry.register(_Blobs(source))
         for kind in _KINDS:
-            # There from the start, so that a rate over the first job is one.
+            # Create the series at the start, so that a rate includes the first job.
             for family in (self._running, self._speed, self._iterations, self._resumes):
                 family.labels(kind)
 
     async def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Serves them over HTTP; returns what ends that.
+        """Starts serving the metrics over HTTP; returns a function that stops it.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: the port cannot be bound.
         """
-        exposition = Exposition(self.registry, self._watched.look)
+        exposition = Exposition(self.registry, self._source.refresh)
         port = await exposition.start(host, port)
         log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
         return exposition.stop
 
     def queued(self, job: Job) -> None:
-        """Its waiting begins."""
+        """Starts the job's waiting time."""
         clock = self._clock(job)
         self._pause(clock)
         clock.queued = time.monotonic()
         self._show_running()
 
     def started(self, job: Job) -> None:
-        """Its waiting ends, and its running begins."""
+        """Ends the job's waiting time and starts its running time."""
         clock, kind, now = self._clock(job), job.spec.kind, time.monotonic()
         if clock.queued is not None:
             self._wait.labels(kind).observe(now - clock.queued)
         if job.attempts > 1:
             self._resumes.labels(kind).inc()
-        # Where it goes on from is not known before its first report.
+        # The iteration that a resumed job starts from is not known before its first report.
         clock.queued, clock.started, clock.iteration = None, now, 0 if job.attempts == 1 else None
         self._show_running()
 
     def progressed(self, job: Job, progress: Progress) -> None:
-        """It has made iterations."""
+        """Counts the job's new iterations."""
         clock = self._clock(job)
         if clock.iteration is not None:
             self._iterations.labels(job.spec.kind).inc(max(0, progress.iteration - clock.iteration))
@@ -192,7 +200,7 @@ class Metrics(Observer):
         self._show_running()
 
     def ended(self, job: Job) -> None:
-        """It has ended: its seconds count."""
+        """Counts the ended job and its running time."""
         clock = self._clock(job)
         self._pause(clock)
         self._seconds.labels(job.spec.kind, job.state.value).observe(clock.ran)
@@ -200,11 +208,11 @@ class Metrics(Observer):
         self._show_running()
 
     def call_begun(self, method: str, *, streaming: bool) -> None:
-        """A call has come."""
+        """Counts the start of a call."""
         self._open.labels(self._name(method)).inc()
 
     def call_ended(self, method: str, code: str, seconds: float, refusal: str | None, *, streaming: bool) -> None:
-        """A call has ended."""
+        """Counts the end of a call."""
         name = self._name(method)
         self._open.labels(name).dec()
         self._calls.labels(name, code).inc()
@@ -236,21 +244,21 @@ class Metrics(Observer):
 
 
 class _Workers(Collector):
-    """How the workers stand, looked up when asked."""
+    """Collects the metrics of the workers."""
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
+    def __init__(self, source: GaugeSource) -> None:
+        self._source = source
 
     def collect(self) -> Iterable[Metric]:
-        """The families of the workers."""
-        up = GaugeMetricFamily("gramophone_worker_up", "1 if the worker takes jobs, else 0.", labels=["worker"])
+        """Returns the metric families of the workers."""
+        up = GaugeMetricFamily("gramophone_worker_up", "1 if the worker can run jobs, else 0.", labels=["worker"])
         restarts = CounterMetricFamily(
-            "gramophone_worker_restarts_total", "Times that the worker was started anew.", labels=["worker"]
+            "gramophone_worker_restarts_total", "Restarts of the worker process.", labels=["worker"]
         )
         resident = GaugeMetricFamily(
-            "gramophone_device_resident_bytes", "What the worker holds on its device.", labels=["worker", "device"]
+            "gramophone_device_resident_bytes", "Memory that the worker holds on its device.", labels=["worker", "device"]
         )
-        for number, worker in enumerate(self._watched.workers()):
+        for number, worker in enumerate(self._source.workers()):
             name = str(number)
             up.add_metric([name], float(worker.ready))
             restarts.add_metric([name], worker.restarts)
@@ -260,20 +268,20 @@ class _Workers(Collector):
 
 
 class _Blobs(Collector):
-    """How many files were damaged, looked up when asked."""
+    """Collects the number of damaged files."""
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
+    def __init__(self, source: GaugeSource) -> None:
+        self._source = source
 
     def collect(self) -> Iterable[Metric]:
-        """The families of the files."""
-        watched = self._watched
-        damaged, repaired = "Files found to be damaged or lost.", "Damaged files that were sent again."
+        """Returns the metric families of the files."""
+        source = self._source
+        damaged, repaired = "Files found damaged or lost.", "Damaged or lost files that were replaced."
         return (
-            CounterMetricFamily("gramophone_blobs_damaged_total", damaged, value=watched.damaged_blobs()),
-            CounterMetricFamily("gramophone_blobs_repaired_total", repaired, value=watched.repaired_blobs()),
+            CounterMetricFamily("gramophone_blobs_damaged_total", damaged, value=source.damaged_blobs()),
+            CounterMetricFamily("gramophone_blobs_repaired_total", repaired, value=source.repaired_blobs()),
         )
 
 
-def _look(gauge: Gauge, value: Callable[[], Any]) -> None:
+def _bind(gauge: Gauge, value: Callable[[], Any]) -> None:
     gauge.set_function(lambda: float(value()))

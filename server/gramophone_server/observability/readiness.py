@@ -1,6 +1,6 @@
-"""The health service: SERVING, unless something speaks against it; and what that is.
+"""The health service: reports SERVING, or NOT_SERVING with the reasons.
 
-That of grpcio-health-checking forgets all watchers of a service when one of them leaves.
+The servicer of grpcio-health-checking is not used: it drops all watchers of a service when one of them disconnects.
 """
 
 import asyncio
@@ -16,15 +16,17 @@ from ..rpc.errors import Context, shortened
 log = logging.getLogger(__name__)
 
 REASON = "gramophone-reason"
-"""The key of the trailing metadata of a health check that says why the server is not serving."""
-_MOST_OF_REASON = 500
+"""Key of the trailing metadata in which a health check says why the server is not serving."""
+_MAX_REASON = 500
 
 _SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Readiness(HealthServicer):  # type: ignore[misc]
-    """Answers health checks for "" and each service alike. To be used on the event loop.
+    """Implements the health service with one status for the server ("") and all its services.
+
+    Use it only on the event loop.
 
     Args:
         services: names of the services.
@@ -34,31 +36,31 @@ class Readiness(HealthServicer):  # type: ignore[misc]
         self._names = frozenset(("", *services))
         self._reasons: dict[str, str] = {}
         self._started = self._stopping = False
-        # Set, and replaced by the next, at each change.
+        # Each change sets this event and replaces it with a new one.
         self._changed = asyncio.Event()
 
     @property
     def reasons(self) -> dict[str, str]:
-        """What speaks against serving, by its source."""
+        """Why the server is not serving, by the source of the reason."""
         return dict(self._reasons)
 
     @property
     def serving(self) -> bool:
-        """Whether health says SERVING."""
+        """Whether the status is SERVING."""
         return self._started and not self._stopping and not self._reasons
 
     async def start(self) -> None:
-        """Says SERVING from now on, unless something speaks against it."""
+        """Allows the status SERVING from now on."""
         self._started = True
-        self._tell()
+        self._notify()
 
     async def enter_graceful_shutdown(self) -> None:
-        """Says NOT_SERVING from now on, whatever comes."""
+        """Keeps the status at NOT_SERVING from now on."""
         self._stopping = True
-        self._tell()
+        self._notify()
 
     def set_reason(self, source: str, reason: str | None) -> None:
-        """Has `source` speak against serving, or (None) no longer."""
+        """Sets the reason of `source` not to serve; None removes it."""
         if self._reasons.get(source) == reason:
             return
         before = self.serving
@@ -70,10 +72,10 @@ class Readiness(HealthServicer):  # type: ignore[misc]
             log.error("not serving: %s", reason)
         elif self.serving and not before:
             log.info("serving again")
-        self._tell()
+        self._notify()
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
-        """The status of a service, and in the trailing metadata the reason if it is not serving."""
+        """Returns the status of a service; if it is not serving, the trailing metadata has the reasons."""
         if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         if self._reasons:
@@ -83,7 +85,7 @@ class Readiness(HealthServicer):  # type: ignore[misc]
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """The status of a service, and each that it has later."""
+        """Streams the status of a service: the current one, then each change."""
         last = None
         while True:
             changed, status = self._changed, self._status(request.service)
@@ -97,12 +99,12 @@ class Readiness(HealthServicer):  # type: ignore[misc]
             return int(_UNKNOWN)
         return int(_SERVING if self.serving else _NOT_SERVING)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
 
 def _in_ascii(reason: str) -> str:
-    """One line of what metadata may hold."""
+    """Returns the reason as one line of printable ASCII, which metadata requires."""
     line = " ".join(reason.split()).encode("ascii", "replace").decode()
-    return shortened("".join(c for c in line if c.isprintable()), _MOST_OF_REASON).replace("…", "...")
+    return shortened("".join(c for c in line if c.isprintable()), _MAX_REASON).replace("…", "...")

@@ -1,4 +1,4 @@
-"""Who is let in: as many jobs as may wait, each name once, and none that is not on the disk."""
+"""Admits jobs: limits how many wait, deduplicates by request id, and stores each job before it is acknowledged."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class QueueFullError(Exception):
-    """The queue has no room; `retry_after` is a guess at when it will, in seconds."""
+    """The queue is full; `retry_after` estimates when it has room, in seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -25,22 +25,22 @@ class QueueFullError(Exception):
 
 
 class StoppingError(Exception):
-    """The server is shutting down and takes no more jobs."""
+    """The server is shutting down and accepts no jobs."""
 
 
 class RequestIdReusedError(Exception):
-    """Another request was submitted under this name."""
+    """The request id was used for a different request."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Whose a job is, and what its client calls it.
+    """The owner, request id and priority of a new job.
 
     Attributes:
-        owner: its client; empty where clients are not told apart.
-        request_id: the client's name for the submission; None for none.
-        request_sha256: of the request, to tell whether the same name is for the same request.
-        priority: among the client's own jobs, the highest first.
+        owner: name of the client; empty without authentication.
+        request_id: the client's id of the submission; None if it has none.
+        request_sha256: hash of the request, to detect that an id is reused for a different request.
+        priority: rank among the client's own jobs, the highest first.
     """
 
     owner: str = ""
@@ -50,96 +50,94 @@ class Submission:
 
 
 class Admission:
-    """Takes jobs in.
+    """Accepts or refuses jobs.
 
     Args:
-        queue: where jobs wait, as far as they have been let in.
-        most: how many may wait.
-        most_of_one: how many of one client's.
-        admitted: is told of each new job, once it is on the disk.
+        queue: the admitted jobs that wait.
+        limit: maximum number of waiting jobs.
+        client_limit: maximum number of waiting jobs of one client.
+        admitted: is called with each new job after it is stored.
 
     Attributes:
-        open: whether any are let in.
-        retry_after: a guess at when there will be room for one more, in seconds.
+        open: whether jobs are accepted.
+        retry_after: estimated seconds until the queue has room for one more job.
     """
 
     def __init__(
-        self, store: JobStore, queue: FairQueue, most: int, most_of_one: int, admitted: Callable[[Job], None]
+        self, store: JobStore, queue: FairQueue, limit: int, client_limit: int, admitted: Callable[[Job], None]
     ) -> None:
         self._store = store
         self._queue = queue
-        self._most = most
-        self._most_of_one = most_of_one
+        self._limit = limit
+        self._client_limit = client_limit
         self._admitted = admitted
+        # Number of jobs that are being stored, by owner.
         self._adding: Counter[str] = Counter()
-        self._named: dict[tuple[str, str], asyncio.Task[Job]] = {}
+        self._adding_by_id: dict[tuple[str, str], asyncio.Task[Job]] = {}
         self.open = True
         self.retry_after = 10.0
 
     async def known(self, submission: Submission) -> Job | None:
-        """The job of an earlier submission of the same name, if there is one.
+        """Returns the job of an earlier submission with the same request id; None if there is none.
 
         Raises:
-            RequestIdReusedError: it was for another request.
+            RequestIdReusedError: the earlier submission was a different request.
         """
         if submission.request_id is None:
             return None
-        if (adding := self._named.get((submission.owner, submission.request_id))) is not None:
-            # One that fails is no job; this submission is then the first.
+        if (adding := self._adding_by_id.get((submission.owner, submission.request_id))) is not None:
+            # If the earlier submission fails, it leaves no job, and this submission is a new one.
             await asyncio.wait([adding])
         job = await self._store.submitted_as(submission.owner, submission.request_id)
-        return job and _same(job, submission)
+        return job and _check_same_request(job, submission)
 
     def check_room(self, owner: str) -> None:
-        """Sees that one more job of a client may wait.
+        """Checks that one more job of a client may wait.
 
         Raises:
-            QueueFullError: it may not.
+            QueueFullError: too many jobs wait.
             StoppingError: the server is shutting down.
-            StorageAwayError: it could not be kept now.
+            StorageAwayError: the job could not be stored now.
         """
         if not self.open:
             raise StoppingError("the server is shutting down")
         self._store.check()
         waiting = len(self._queue) + self._adding.total()
-        if waiting >= self._most:
-            raise QueueFullError(
-                f"{waiting} jobs are waiting already, which is as many as this server lets wait", self.retry_after
-            )
+        if waiting >= self._limit:
+            raise QueueFullError(f"{waiting} jobs are waiting already, the maximum of this server", self.retry_after)
         own = self._queue.count(owner) + self._adding[owner]
-        if own >= self._most_of_one:
+        if own >= self._client_limit:
             raise QueueFullError(
-                f"{own} jobs of yours are waiting already, which is as many as this server lets one client have",
-                self.retry_after,
+                f"{own} of your jobs are waiting already, the maximum for one client", self.retry_after
             )
 
     async def submit(self, spec: JobSpec, submission: Submission | None = None, staging: Staging | None = None) -> Job:
-        """Queues a job; it is on the disk when this returns. A submission whose name is known gives the job there is.
+        """Stores and queues a job, and returns it. A known request id returns the earlier job.
 
         Args:
-            staging: has the pixels that the spec names but does not hold.
+            staging: folder with the pixels that the spec refers to but does not contain.
 
         Raises:
             QueueFullError: too many jobs wait.
             StoppingError: the server is shutting down.
-            StorageError: it cannot be kept.
-            RequestIdReusedError: the name is of another request.
+            StorageError: the job cannot be stored.
+            RequestIdReusedError: the request id belongs to a different request.
         """
         submission = submission or Submission()
         key = submission.owner, submission.request_id or ""
         while True:
             if (job := await self.known(submission)) is not None:
                 return job
-            if key not in self._named:
+            if key not in self._adding_by_id:
                 break
         self.check_room(submission.owner)
-        # Counted from here on: others are let in or not before the task has begun.
+        # Count the job now: other submissions are checked before the task starts.
         self._adding[submission.owner] += 1
         adding = asyncio.create_task(self._add(spec, submission, staging))
         if submission.request_id is not None:
-            self._named[key] = adding
-            adding.add_done_callback(lambda _: self._named.pop(key, None))
-        # A client that leaves meanwhile has submitted it all the same.
+            self._adding_by_id[key] = adding
+            adding.add_done_callback(lambda _: self._adding_by_id.pop(key, None))
+        # The job is stored even if the client disconnects meanwhile.
         return await asyncio.shield(adding)
 
     async def _add(self, spec: JobSpec, submission: Submission, staging: Staging | None) -> Job:
@@ -152,7 +150,7 @@ class Admission:
             priority=submission.priority,
         )
         try:
-            # Its files are needed for as long as this takes, whatever becomes of the call.
+            # Keep the staged files until the job is stored, even if the call ends before.
             with staging or contextlib.nullcontext():
                 await self._store.add(job, spec, staging.path if staging else None)
         finally:
@@ -162,7 +160,7 @@ class Admission:
         return job
 
 
-def _same(job: Job, submission: Submission) -> Job:
+def _check_same_request(job: Job, submission: Submission) -> Job:
     if job.request_sha256 != submission.request_sha256:
-        raise RequestIdReusedError(f"is {submission.request_id!r}, under which another request was submitted already")
+        raise RequestIdReusedError(f"is {submission.request_id!r}, which was used for a different request already")
     return job

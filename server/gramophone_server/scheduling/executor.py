@@ -1,4 +1,4 @@
-"""Executors: what runs jobs. The seam at which another kind of worker can be put in."""
+"""Executors run jobs. `Executor` is the interface to implement for another kind of worker."""
 
 import asyncio
 import contextlib
@@ -40,27 +40,28 @@ from ..models.layers import PoolingName
 
 log = logging.getLogger(__name__)
 
-# Threads that wait by spinning for long make a step several times slower as soon as anything else wants a core; those
-# that do not spin at all make it slower on an idle machine. This is some tens of microseconds.
+# How long OpenMP threads spin before they sleep: some tens of microseconds. Threads that spin longer make a step several
+# times slower when another process needs a core; threads that do not spin make it slower on an idle machine.
 ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
-"""What a worker's process has in its environment, for what is decided before it runs."""
+"""Environment variables of worker processes, for settings that are read before their Python code runs."""
 
 Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
+"""(layer, shape, values as float32 bytes) of each tensor."""
 
-
-# Seconds that a worker may take to open its device, and may need from one report to the next; after that it hangs.
+# A worker counts as hanging if it opens its device for longer than _OPENING seconds, or if its job sends no report for
+# longer than _STUCK seconds.
 _OPENING, _STUCK = 180.0, 1800.0
-# Seconds between attempts to open a device that cannot be opened: the first pause, and the longest.
+# Seconds between attempts to open a device: the first pause, doubled each time up to the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-# Seconds in which a process leaves whose pipe has closed; after that it is killed.
-_LEAVING = 2.0
+# Seconds a process has to exit after its pipe has closed, before it is killed.
+_EXIT_TIMEOUT = 2.0
 
 
 class WorkerDiedError(Exception):
-    """The worker process died; the message says how, beginning with a verb.
+    """The worker process died; the message says how and begins with a verb.
 
     Attributes:
-        begun: whether it had begun with the job.
+        begun: whether the worker had started the job.
     """
 
     def __init__(self, message: str, *, begun: bool = True) -> None:
@@ -72,76 +73,82 @@ class Executor(Protocol):
     """Runs jobs on one device, one at a time."""
 
     async def start(self) -> None:
-        """Opens it; returns before the device is warm."""
+        """Starts the worker; returns before its device is open."""
         ...
 
     async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
-        """Runs a job to its end.
+        """Runs a job until it ends or is paused.
 
         Raises:
-            WorkerDiedError: what ran it is gone, and the job can be run again.
+            WorkerDiedError: the worker died; the job can be run again.
         """
         ...
 
     async def cancel(self, job_id: str) -> None:
-        """Asks the job to stop at its next report, if it is the one running."""
+        """Asks the job to stop at its next report, if it is running."""
         ...
 
     async def pause(self, job_id: str) -> None:
-        """Asks the job to save a checkpoint at its next report and end there, if it is the one running."""
+        """Asks the job to save a checkpoint at its next report and stop, if it is running."""
         ...
 
     async def extract(
         self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
-        """Features of a picture, whose pixels are in a folder: layer, shape and float32 bytes of each."""
+        """Returns features of a picture.
+
+        Args:
+            pixels: folder with the pixels of the picture.
+            gram: whether to return Gram matrices instead of feature maps.
+        """
         ...
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
-        """What the job would take."""
+        """Returns the job's estimated memory and, if `timed`, its time."""
         ...
 
     @property
     def ready(self) -> bool:
-        """Whether it can answer at once."""
+        """Whether the device is open and the worker can run jobs and answer at once."""
         ...
 
     @property
     def trouble(self) -> str | None:
-        """Why it cannot be used for now; None if it can, or is about to open its device."""
+        """Why the worker cannot be used for now; None if it can, or is about to open its device."""
         ...
 
-    async def usable(self) -> None:
-        """Waits until it is ready."""
+    async def wait_ready(self) -> None:
+        """Waits until the worker is ready."""
         ...
 
     async def stop(self) -> None:
-        """Closes it and ends what runs."""
+        """Stops the worker and its job."""
         ...
 
 
 class ProcessExecutor:
-    """A worker process that owns one device.
+    """Runs jobs in a worker process that owns one device.
 
-    It is started as a fresh interpreter, never forked (neither gRPC nor CUDA survives a fork), talks over a socket
-    pair, and leaves by itself when its end closes. If it dies, or hangs and is killed for it, the job at hand can be
-    run again, and another is started: at once, or, if it could not open its device, after a pause that grows.
+    The process is a new interpreter, never a fork (neither gRPC nor CUDA survives a fork). It communicates over a
+    socket pair and exits when its end closes. If the process dies, or hangs and is killed, its job can be run again and
+    a new process is started: at once or, if the device could not be opened, after a growing pause.
 
     Args:
-        changed: is called when `ready`, `trouble` or `unopened` change, on the event loop.
+        changed: is called on the event loop when `ready`, `trouble` or `unopened` change.
 
     Attributes:
-        device: what it runs on; empty until it has opened that.
-        resident: bytes that it held there a moment ago.
-        restarts: how often it was started anew.
-        trouble: why it cannot be used for now; None if it can, or is about to open a device that is sure to be there.
-        unopened: why the device that it was told to open could not be opened, if it never was; else None.
+        device: name of the device; empty until it is open.
+        resident: bytes of memory that the worker held on the device at its last message.
+        restarts: number of restarts of the process.
+        trouble: why the worker cannot be used for now; None if it can, or is about to open a device that must exist.
+        unopened: why the configured device could not be opened at all; None if it was open once or "auto" chose it.
     """
 
     def __init__(self, config: WorkerConfig, changed: Callable[[], None] = lambda: None) -> None:
         self._config = config
         self._changed = changed
-        self._heard = 0.0
+        # When the process was last heard of, by the monotonic clock; in the future while it may open its device.
+        self._last_heard = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -153,37 +160,39 @@ class ProcessExecutor:
         self._endings: dict[str, asyncio.Future[Outcome]] = {}
         self._stopping = False
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        # One of the two once it is known how the device is, both while it is ready, neither while a process starts.
-        self._up, self._settled = asyncio.Event(), asyncio.Event()
-        self._gone = asyncio.Event()
-        # What the process said of its device before it left.
-        self._lost: str | None = None
+        # Set while the device is open.
+        self._is_ready = asyncio.Event()
+        # Set once it is known whether the device can be opened; clear while a process starts.
+        self._is_known = asyncio.Event()
+        self._exited = asyncio.Event()
+        # The process's last message about its device, if it could not open or use it.
+        self._device_error: str | None = None
         self._opened = False
         self.device = ""
         self.resident = 0
         self.restarts = 0
         self.trouble: str | None = None
         self.unopened: str | None = None
-        # A CUDA device that was named may not be there; a CPU is.
+        # A configured CUDA device may not exist; a CPU always does.
         if config.device.startswith("cuda"):
             self.trouble = f"{config.device} has not been opened yet"
 
     async def start(self) -> None:
-        """Has a process there from now on; returns before it is ready."""
+        """Starts the process and restarts it whenever it dies; returns before it is ready."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._keep_up()), asyncio.create_task(self._watch())]
+            self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._kill_if_silent())]
 
-    async def _keep_up(self) -> None:
+    async def _supervise(self) -> None:
         pause = _FIRST_PAUSE
         while True:
-            self._gone.clear()
+            self._exited.clear()
             try:
                 async with self._starting:
                     await self._launch()
             except OSError as error:
-                self._say(f"no worker process can be started: {error.strerror or error}")
+                self._set_trouble(f"no worker process can be started: {error.strerror or error}")
             else:
-                await self._gone.wait()
+                await self._exited.wait()
             if self.trouble is None:
                 pause = _FIRST_PAUSE
             else:
@@ -200,26 +209,26 @@ class ProcessExecutor:
                 ours.close()
                 raise
         connection = Connection(ours.detach())
-        # A broken pipe means that the process has just died; the reader reports it.
+        # A broken pipe means that the process has just died; the reader thread reports it.
         with contextlib.suppress(OSError):
-            # Before anybody else can send. It is small: the empty buffer of a socket takes it at once.
+            # The configuration must be the first message. It fits the socket's empty buffer, so this does not block.
             connection.send(self._config)
         self._connection = connection
-        self._heard = time.monotonic() + _OPENING
-        self._lost = None
+        self._last_heard = time.monotonic() + _OPENING
+        self._device_error = None
         self._reader = threading.Thread(
             target=self._read, args=(self._connection, self._process, asyncio.get_running_loop()), daemon=True
         )
         self._reader.start()
 
     async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
-        """Runs a job to its end.
+        """Runs a job until it ends or is paused.
 
         Raises:
-            WorkerDiedError: the process died, or is not there.
+            WorkerDiedError: the process died or is not ready.
         """
         if not self.ready:
-            raise WorkerDiedError("has left", begun=False)
+            raise WorkerDiedError("has exited", begun=False)
         self._on_progress[task.job_id] = on_progress
         ending: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._endings[task.job_id] = ending
@@ -230,23 +239,23 @@ class ProcessExecutor:
             del self._on_progress[task.job_id], self._endings[task.job_id]
 
     async def cancel(self, job_id: str) -> None:
-        """Asks the job to stop at its next report; one that is about to be sent stops at its first."""
+        """Asks the job to stop at its next report; a job that is being sent to the worker stops at its first report."""
         await self._send(Cancel(job_id))
 
     async def pause(self, job_id: str) -> None:
-        """Asks the job to save a checkpoint at its next report and end there."""
+        """Asks the job to save a checkpoint at its next report and stop."""
         await self._send(Pause(job_id))
 
     async def extract(
         self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
-        """Features of a picture, beside whatever job is running."""
+        """Returns features of a picture; a job may run at the same time."""
         question = FeaturesRequest(next(self._request_ids), model, picture, pixels, layers, gram, pooling)
         features: Features | Failure = await self._ask(question)
         return features
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
-        """What the job would take, beside whatever job is running."""
+        """Returns the job's estimated memory and time; another job may run at the same time."""
         estimate: Estimate | Failure = await self._ask(
             EstimateRequest(next(self._request_ids), spec.without_pixels(), timed)
         )
@@ -255,30 +264,30 @@ class ProcessExecutor:
     @property
     def ready(self) -> bool:
         """Whether the process has opened its device."""
-        return self._up.is_set()
+        return self._is_ready.is_set()
 
-    async def usable(self) -> None:
+    async def wait_ready(self) -> None:
         """Waits until the process has opened its device."""
-        await self._up.wait()
+        await self._is_ready.wait()
 
     async def _ask(self, question: FeaturesRequest | EstimateRequest) -> Any:
-        await self._settled.wait()
+        await self._is_known.wait()
         if self.trouble is not None:
-            return Failure("UNAVAILABLE", f"No worker can answer: {self.trouble}. Ask again later.")
+            return Failure("UNAVAILABLE", f"No worker can be used: {self.trouble}. Try again later.")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[question.request_id] = answer
         try:
             await self._send(question)
             return await answer
         except WorkerDiedError as error:
-            return Failure("UNAVAILABLE", f"The worker process {error}; ask again.")
+            return Failure("UNAVAILABLE", f"The worker process {error}; try again.")
         finally:
             del self._answers[question.request_id]
 
     async def stop(self) -> None:
-        """Closes the pipe, which makes the process leave, and sees that it did."""
+        """Closes the pipe, which makes the process exit, and kills the process if it does not."""
         self._stopping = True
-        # A process that is just being started has to be known before it can be ended.
+        # Wait until a process that is being started is known, so that it can be stopped.
         async with self._starting:
             for task in self._tasks:
                 task.cancel()
@@ -287,63 +296,63 @@ class ProcessExecutor:
             return
         if self._connection is not None:
             with contextlib.suppress(OSError):
-                # Closing alone would not wake our own reader; shutting down wakes both ends.
+                # Closing does not wake this process's reader thread; a shutdown of the socket wakes both ends.
                 socket.socket(fileno=os.dup(self._connection.fileno())).shutdown(socket.SHUT_RDWR)
         try:
-            await asyncio.to_thread(process.wait, _LEAVING)
+            await asyncio.to_thread(process.wait, _EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
-            log.warning("worker %s does not leave and is killed", process.pid)
+            log.warning("worker %s does not exit and is killed", process.pid)
             process.kill()
             await asyncio.to_thread(process.wait)
 
     def _spawn(self, fd: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "gramophone_server.worker", "--fd", str(fd)]
-        # Its own group: Ctrl-C in a terminal reaches the front alone, which decides what becomes of the jobs.
+        # Its own process group: Ctrl-C in a terminal must reach only the front, which decides what happens to the jobs.
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=[fd], process_group=0, env={**ENVIRONMENT, **os.environ}
         )
 
     async def _send(self, message: ToWorker) -> None:
-        # Whoever is cancelled meanwhile must not leave half a message in the pipe, nor let another begin.
+        # A cancelled caller must not leave half a message in the pipe, nor release the lock before the rest is sent.
         await asyncio.shield(asyncio.create_task(self._send_whole(message)))
 
     async def _send_whole(self, message: ToWorker) -> None:
         async with self._sending:
             if self._connection is None:
                 return
-            # A broken pipe means that the process has just died; the reader reports it and fails what waits.
+            # A broken pipe means that the process has just died; the reader thread reports it, and waiting calls fail.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._connection.send, message)
 
     def _read(self, connection: Connection, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        # A thread of its own, because receiving a pickled message blocks until all of it has come.
-        with connection, contextlib.suppress(RuntimeError):  # RuntimeError: the loop has closed, nobody is left to tell
+        # Runs in its own thread, because receiving a pickled message blocks until the whole message has arrived.
+        with connection, contextlib.suppress(RuntimeError):  # RuntimeError: the event loop has closed.
             while True:
                 try:
                     message = connection.recv()
                 except (EOFError, OSError):
                     break
-                loop.call_soon_threadsafe(self._take, message)
+                loop.call_soon_threadsafe(self._handle, message)
             loop.call_soon_threadsafe(self._died, process.wait())
 
-    def _take(self, message: FromWorker) -> None:
-        self._heard = max(self._heard, time.monotonic())
+    def _handle(self, message: FromWorker) -> None:
+        self._last_heard = max(self._last_heard, time.monotonic())
         match message:
             case Heartbeat(stuck, resident):
                 self.resident = resident
                 if stuck > _STUCK:
-                    self._kill("its job has not moved", stuck)
+                    self._kill("its job has not progressed", stuck)
             case Ready(device):
                 self.device = device
-                self._heard = time.monotonic()
+                self._last_heard = time.monotonic()
                 self.trouble = self.unopened = None
                 self._opened = True
-                self._up.set()
-                self._settled.set()
+                self._is_ready.set()
+                self._is_known.set()
                 log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
                 self._changed()
             case DeviceFailed(device, reason):
-                self._lost = f"{device} cannot be used: {reason}"
+                self._device_error = f"{device} cannot be used: {reason}"
             case Progressed(job_id, progress) if job_id in self._on_progress:
                 self._on_progress[job_id](progress)
             case Ended(job_id, outcome) if job_id in self._endings:
@@ -353,12 +362,12 @@ class ProcessExecutor:
             ):
                 self._answers[request_id].set_result(answer)
 
-    async def _watch(self) -> None:
+    async def _kill_if_silent(self) -> None:
         while True:
             await asyncio.sleep(1)
-            silent, process = time.monotonic() - self._heard, self._process
+            silent, process = time.monotonic() - self._last_heard, self._process
             if silent > self._config.workers.hang_timeout and process is not None and process.poll() is None:
-                self._kill("it has not been heard of", silent)
+                self._kill("it has not sent a message", silent)
 
     def _kill(self, why: str, seconds: float) -> None:
         assert self._process is not None
@@ -366,29 +375,30 @@ class ProcessExecutor:
         self._process.kill()
 
     def _died(self, code: int) -> None:
-        reason = f"was killed by signal {-code}" if code < 0 else f"left with status {code}"
-        if self._lost is not None:
-            reason = f"has lost its device: {self._lost}"
-        if self._up.is_set():
-            self._up.clear()
-            self._settled.clear()
+        reason = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+        if self._device_error is not None:
+            reason = f"has lost its device: {self._device_error}"
+        if self._is_ready.is_set():
+            self._is_ready.clear()
+            self._is_known.clear()
             if not self._stopping:
                 log.warning("a worker process %s", reason)
         elif not self._stopping:
-            if not self._opened and self._lost is not None and self._config.device != "auto":
-                self.unopened = self._lost
-            self._say(self._lost or f"a worker process for {self._config.device} {reason} before it was ready")
-        self._gone.set()
+            if not self._opened and self._device_error is not None and self._config.device != "auto":
+                self.unopened = self._device_error
+            died = f"a worker process for {self._config.device} {reason} before it was ready"
+            self._set_trouble(self._device_error or died)
+        self._exited.set()
         waiting: list[asyncio.Future[Any]] = [*self._endings.values(), *self._answers.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(reason))
         self._changed()
 
-    def _say(self, trouble: str) -> None:
-        """Has a trouble that lasts, and is said once."""
+    def _set_trouble(self, trouble: str) -> None:
+        """Sets `trouble`, and logs it unless it is the same as before."""
         if trouble != self.trouble and self.unopened is None:
-            log.error("a worker cannot be used, and is tried again and again: %s", trouble)
+            log.error("a worker cannot be used, and will be started again: %s", trouble)
         self.trouble = trouble
-        self._settled.set()
+        self._is_known.set()
         self._changed()

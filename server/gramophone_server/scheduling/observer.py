@@ -1,4 +1,4 @@
-"""What happens to jobs, told to whoever counts it."""
+"""Observers of jobs, such as metrics and traces."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -10,46 +10,46 @@ log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Is told of every job's fate, on the event loop; does nothing by itself. Its methods must not block or raise."""
+    """Does nothing; subclasses override what they need. Called on the event loop: methods must not block or raise."""
 
     def queued(self, job: Job) -> None:
-        """A job waits: a new one, one whose worker was lost, or one that an earlier server has left."""
+        """Is called when a job is queued: a new job, one that lost its worker, or one left by an earlier server."""
 
     def started(self, job: Job) -> None:
-        """A worker has taken the job."""
+        """Is called when a worker starts the job."""
 
     def progressed(self, job: Job, progress: Progress) -> None:
-        """The job is that far."""
+        """Is called when the job reports progress."""
 
     def ended(self, job: Job) -> None:
-        """The job has ended, as its state says."""
+        """Is called when the job has ended; its state says how."""
 
 
 class Observers(Observer):
-    """Tells several; what one of them raises is logged and does no harm to the job."""
+    """Calls several observers. An exception of one is logged and does not affect the job or the others."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 
     def queued(self, job: Job) -> None:
-        """A job waits."""
-        self._tell(lambda observer: observer.queued(job))
+        """Calls `queued` of each observer."""
+        self._call(lambda observer: observer.queued(job))
 
     def started(self, job: Job) -> None:
-        """A worker has taken the job."""
-        self._tell(lambda observer: observer.started(job))
+        """Calls `started` of each observer."""
+        self._call(lambda observer: observer.started(job))
 
     def progressed(self, job: Job, progress: Progress) -> None:
-        """The job is that far."""
-        self._tell(lambda observer: observer.progressed(job, progress))
+        """Calls `progressed` of each observer."""
+        self._call(lambda observer: observer.progressed(job, progress))
 
     def ended(self, job: Job) -> None:
-        """The job has ended."""
-        self._tell(lambda observer: observer.ended(job))
+        """Calls `ended` of each observer."""
+        self._call(lambda observer: observer.ended(job))
 
-    def _tell(self, tell: Callable[[Observer], None]) -> None:
+    def _call(self, method: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             try:
-                tell(observer)
+                method(observer)
             except Exception:
-                log.exception("a job could not be observed")
+                log.exception("an observer of jobs failed")

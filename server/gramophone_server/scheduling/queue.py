@@ -1,29 +1,29 @@
-"""Which of the waiting jobs is next: fair between clients, by priority within each."""
+"""The queue of waiting jobs: fair between clients, by priority within one client."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 from ..storage.job import Job
 
-# A client's past use counts for less as others are served: halved over so many seconds of all clients' use.
+# A client's past use is halved after this many seconds of device time of all clients.
 _HALF_LIFE = 600.0
 
 
 class FairQueue:
-    """Jobs that wait.
+    """The waiting jobs.
 
-    Next comes a job of the client that has had the least of the devices' time lately and, of that client's, the one
-    that was interrupted, has the highest priority, or has waited longest, in this order. A client who has as many
-    running as one may have is passed over.
+    The next job belongs to the client with the least recent device time. Of this client's jobs, interrupted jobs come
+    first, then those of the highest priority, then the oldest. A client with the maximum of running jobs is skipped.
 
     Args:
-        most_running: jobs of one client that may be out at once; None for no bound.
+        max_running: maximum running jobs of one client; None for no limit.
     """
 
-    def __init__(self, most_running: int | None = None) -> None:
-        self._most_running = most_running
+    def __init__(self, max_running: int | None = None) -> None:
+        self._max_running = max_running
         self._running: Counter[str] = Counter()
         self._waiting: dict[str, list[Job]] = {}
+        # Decayed seconds of device time, by client.
         self._used: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -37,22 +37,22 @@ class FairQueue:
         return job in self._waiting.get(job.owner, ())
 
     def count(self, owner: str) -> int:
-        """How many jobs of a client wait."""
+        """Returns the number of waiting jobs of a client."""
         return len(self._waiting.get(owner, ()))
 
     def push(self, job: Job) -> None:
-        """Lets a job wait."""
+        """Adds a job."""
         self._waiting.setdefault(job.owner, []).append(job)
 
     def remove(self, job: Job) -> None:
-        """Takes a job out."""
+        """Removes a waiting job."""
         jobs = self._waiting[job.owner]
         jobs.remove(job)
         if not jobs:
             del self._waiting[job.owner]
 
     def pop(self) -> Job | None:
-        """Takes the next job out, which runs until `done`; None if none waits that may run."""
+        """Removes and returns the next job, which counts as running until `done`; None if no waiting job may run."""
         free = [name for name in self._waiting if self._may_run(name)]
         if not free:
             return None
@@ -63,16 +63,16 @@ class FairQueue:
         return job
 
     def done(self, job: Job) -> bool:
-        """Notes that a job that was taken out does not run any more; whether one that was passed over may run now."""
+        """Counts a job of `pop` as no longer running; returns whether a job that was skipped may run now."""
         held_up = not self._may_run(job.owner) and job.owner in self._waiting
         self._running -= Counter([job.owner])
         return held_up
 
     def charge(self, owner: str, seconds: float) -> None:
-        """Counts device time that a client has had; may be corrected by a negative amount."""
+        """Adds device time to a client's use; a negative amount corrects an earlier one."""
         fade = 0.5 ** (max(0.0, seconds) / _HALF_LIFE)
         self._used = {name: used * fade for name, used in self._used.items() if used * fade > 1e-3}
         self._used[owner] = max(0.0, self._used.get(owner, 0.0) + seconds)
 
     def _may_run(self, owner: str) -> bool:
-        return self._most_running is None or self._running[owner] < self._most_running
+        return self._max_running is None or self._running[owner] < self._max_running

@@ -1,4 +1,4 @@
-"""The scheduler: which job runs next, and where; and what becomes of it when that goes wrong."""
+"""The scheduler runs queued jobs on executors, and retries or ends jobs that fail."""
 
 import asyncio
 import contextlib
@@ -25,19 +25,19 @@ from .queue import FairQueue
 
 log = logging.getLogger(__name__)
 
-# A job that runs out of memory is tried with half of it so often.
-_SQUEEZES = 3
-# Seconds that a worker gets to say whether a job fits, before the job is accepted without.
-_PLANNING = 2.0
-# A job whose pictures cannot be read is tried anew when the storage is good; so often if that is at once, with so many
-# seconds between.
-_READINGS, _AT_ONCE, _PAUSE = 5, 1.0, 2.0
-# Seconds for which a call that cancels waits for the end to be written, and for which a server that stops does.
-_CANCELLING, _ENDING = 0.4, 2.0
+# How often a job that runs out of memory is tried again, each time with half of the memory.
+_MAX_SQUEEZES = 3
+# Seconds to wait for a worker to estimate whether a job fits; without an answer the job is accepted.
+_ESTIMATE_TIMEOUT = 2.0
+# A job whose pictures cannot be read is run again when the storage is good. It fails after _MAX_READ_FAILURES attempts
+# in a row between which the storage was away for less than _BRIEF seconds. Attempt n waits n * _PAUSE seconds.
+_MAX_READ_FAILURES, _BRIEF, _PAUSE = 5, 1.0, 2.0
+# Seconds to wait until the end of a job is stored: in a CancelJob call, and during a shutdown.
+_CANCEL_TIMEOUT, _END_TIMEOUT = 0.4, 2.0
 
 
 class DoesNotFitError(Exception):
-    """The job needs more memory than any device has."""
+    """The job needs more memory than every device has."""
 
     def __init__(self, estimate: Estimate) -> None:
         super().__init__(estimate.refusal)
@@ -46,13 +46,13 @@ class DoesNotFitError(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many jobs there may be, and how much they may cost.
+    """Limits on jobs.
 
     Attributes:
-        queued: waiting, of all clients.
-        queued_per_client: waiting, of one client.
-        attempts: workers that one job may lose before it has failed.
-        running_per_client: running at once, of one client; None for no bound.
+        queued: maximum waiting jobs of all clients.
+        queued_per_client: maximum waiting jobs of one client.
+        attempts: number of workers that may die on one job before the job fails.
+        running_per_client: maximum running jobs of one client; None for no limit.
     """
 
     queued: int = Limits.max_queued
@@ -62,15 +62,16 @@ class Bounds:
 
 
 class Scheduler:
-    """Runs jobs on whichever executor is free, in the order of `FairQueue`.
+    """Runs jobs on free executors, in the order of `FairQueue`.
 
     Args:
         executors: one per device.
-        store: where jobs are kept.
-        observer: is told what becomes of them.
+        store: stores the jobs.
+        bounds: limits on jobs.
+        observer: is told what happens to jobs.
 
     Attributes:
-        admission: where jobs come in.
+        admission: accepts or refuses new jobs.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class Scheduler:
         self.admission = Admission(
             store, self._queue, self._bounds.queued, self._bounds.queued_per_client, self._admitted
         )
+        # One permit for each job that was queued; `_serve` takes one before it pops a job.
         self._work = asyncio.Semaphore(0)
         self._running: dict[str, Executor] = {}
+        # Ids of jobs to cancel.
         self._cancelled: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -100,7 +103,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """Number of waiting jobs."""
         return len(self._queue)
 
     @property
@@ -109,7 +112,7 @@ class Scheduler:
         return bool(self.waiting or self._running)
 
     async def start(self) -> None:
-        """Takes up what an earlier server has left, starts the executors and hands them jobs from now on.
+        """Queues the unfinished jobs of an earlier server, starts the executors and begins to run jobs.
 
         Raises:
             DataFolderError: the store cannot be used.
@@ -117,56 +120,57 @@ class Scheduler:
         for job in await self.store.open():
             self.store.record(job, job.queue())
             self._admitted(job)
-            log.info("job %s is taken up again", job.id, extra=job.marks)
+            log.info("job %s of an earlier server is queued again", job.id, extra=job.marks)
         self._loops = [asyncio.create_task(self._serve(executor)) for executor in self._executors]
         await asyncio.gather(*(executor.start() for executor in self._executors))
 
     async def cancel(self, job: Job) -> None:
         """Cancels a job: at once if it waits, at its next report if it runs.
 
-        If its end cannot be written for now, this comes back all the same; the job does not run any more.
+        Returns after `_CANCEL_TIMEOUT` seconds even if the end of a waiting job cannot be stored yet; the job does not
+        run any more.
         """
         if job in self._queue:
             self._queue.remove(job)
-            await asyncio.wait([self._in_background(self._end(job, None))], timeout=_CANCELLING)
+            await asyncio.wait([self._in_background(self._end(job, None))], timeout=_CANCEL_TIMEOUT)
         elif self.store.is_ending(job):
-            return  # As it ends, it ends.
+            return  # The job has ended already: it keeps its outcome.
         elif job.id in self._running:
             self._cancelled.add(job.id)
             await self._running[job.id].cancel(job.id)
         else:
-            # It has been found in the store before it was in the queue.
+            # The job is stored but not queued yet; `_serve` cancels it when it is popped.
             self._cancelled.add(job.id)
 
     def cancel_soon(self, job: Job) -> None:
-        """Cancels a job from where nothing can be awaited, such as a call that is itself being cancelled."""
+        """Cancels a job in the background, for callers that cannot await."""
         self._in_background(self.cancel(job))
 
     async def extract(
         self, model: str, picture: Picture, pixels: Path, layers: tuple[str, ...], *, gram: bool, pooling: PoolingName
     ) -> Features | Failure:
-        """Features of a picture, whose pixels are in a folder, on an executor with no job if there is one."""
-        return await self._free_executor().extract(model, picture, pixels, layers, gram=gram, pooling=pooling)
+        """Returns features of a picture, from an idle executor if there is one; see `Executor.extract`."""
+        return await self._best_executor().extract(model, picture, pixels, layers, gram=gram, pooling=pooling)
 
     async def estimate(self, spec: JobSpec) -> Estimate | Failure:
-        """What the job would take where it would run."""
-        return await self._free_executor().estimate(spec, timed=True)
+        """Returns the job's estimated memory and time on the best executor."""
+        return await self._best_executor().estimate(spec, timed=True)
 
     async def check_fits(self, spec: JobSpec) -> None:
-        """Sees that the job fits on some device.
+        """Checks that the job fits in the memory of at least one device.
 
-        Devices that are not open yet, or do not answer at once, are not waited for: a worker looks for itself before
-        it begins.
+        A device that is not open yet or does not answer in time passes the check: the worker checks again before it
+        runs the job.
 
         Raises:
-            DoesNotFitError: it fits on none.
+            DoesNotFitError: the job fits on no device.
         """
         refused: Estimate | None = None
         for executor in self._executors:
             answer = None
             if executor.ready:
                 with contextlib.suppress(TimeoutError):
-                    answer = await asyncio.wait_for(executor.estimate(spec, timed=False), _PLANNING)
+                    answer = await asyncio.wait_for(executor.estimate(spec, timed=False), _ESTIMATE_TIMEOUT)
             if not isinstance(answer, Estimate) or answer.fits:
                 return
             refused = answer
@@ -174,31 +178,30 @@ class Scheduler:
             raise DoesNotFitError(refused)
 
     async def stop(self, grace: float) -> None:
-        """Takes no more jobs and stops the executors.
+        """Stops admission and the executors, and closes the store.
 
-        If the store outlives this server, running jobs are left at a checkpoint, for which they have `grace` seconds,
-        and the next server takes all of them up; else those that wait fail, and those that run have `grace` seconds to
-        be done.
+        If the store is permanent, running jobs have `grace` seconds to save a checkpoint, and the next server continues
+        all jobs. If the store is temporary, waiting jobs fail, and running jobs have `grace` seconds to finish.
         """
         self.admission.open = False
-        if self.store.lasting:
+        if self.store.permanent:
             await asyncio.gather(*(executor.pause(job_id) for job_id, executor in list(self._running.items())))
         else:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ENDING):
+                async with asyncio.timeout(_END_TIMEOUT):
                     for job in list(self._queue):
                         self._queue.remove(job)
-                        await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job began."))
+                        await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job started."))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
         for loop in self._loops:
             loop.cancel()
-        if not self.store.lasting:
+        if not self.store.permanent:
             for job_id in list(self._running):
                 if (running := await self.store.get(job_id)) is not None:
                     failure = Failure("UNAVAILABLE", "The server was shut down before the job was done.")
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._end(running, failure), _ENDING)
+                        await asyncio.wait_for(self._end(running, failure), _END_TIMEOUT)
         await asyncio.gather(*(executor.stop() for executor in self._executors))
         await self.store.close()
 
@@ -208,8 +211,8 @@ class Scheduler:
         task.add_done_callback(self._background.discard)
         return task
 
-    def _free_executor(self) -> Executor:
-        """The one that would answer soonest."""
+    def _best_executor(self) -> Executor:
+        """Returns the executor that will answer first: without trouble, ready, and idle if possible."""
         busy = set(self._running.values())
         return min(self._executors, key=lambda e: (e.trouble is not None, not e.ready, e in busy))
 
@@ -220,15 +223,15 @@ class Scheduler:
 
     async def _serve(self, executor: Executor) -> None:
         while True:
-            # Whoever is not ready takes no job from those that are.
-            await executor.usable()
+            # An executor that is not ready must not take a job from one that is.
+            await executor.wait_ready()
             await self._work.acquire()
-            # Until then all jobs keep their places.
+            # Jobs stay in the queue until the storage can be used.
             await self.store.ready()
             if not executor.ready:
                 self._work.release()
                 continue
-            # A cancelled job leaves the queue but not the semaphore; and what is left waits for the next server.
+            # No job is popped if the permit's job was cancelled or skipped, or if the server is shutting down.
             job = self._queue.pop() if self.admission.open else None
             if job is None:
                 continue
@@ -246,11 +249,11 @@ class Scheduler:
                 self._running.pop(job.id, None)
                 self._cancelled.discard(job.id)
                 if self._queue.done(job):
-                    # Passed over before, it has no permit any more.
+                    # A skipped job, whose permit was used up, may run now.
                     self._work.release()
                 if not self._running:
                     self._idle.set()
-                # Not held while the next one is waited for: with it goes its result.
+                # Free the job and its result while the loop waits for the next job.
                 del job
 
     async def _run(self, job: Job, executor: Executor) -> None:
@@ -266,23 +269,23 @@ class Scheduler:
         self._queue.charge(job.owner, seconds - charged)
         match outcome:
             case Paused():
-                log.info("job %s is left at a checkpoint", job.id, extra=job.marks)
+                log.info("job %s is paused at a checkpoint", job.id, extra=job.marks)
             case WorkerDiedError():
                 job.losses += outcome.begun
-                await self._again(job, f"The worker process {outcome} while it ran the job")
-            case Failure(code="RESOURCE_EXHAUSTED") if job.squeeze < _SQUEEZES:
+                await self._requeue_or_fail(job, f"The worker process {outcome} while it ran the job")
+            case Failure(code="RESOURCE_EXHAUSTED") if job.squeeze < _MAX_SQUEEZES:
                 job.squeeze += 1
-                await self._again(job, outcome.message.rstrip("."))
+                await self._requeue_or_fail(job, outcome.message.rstrip("."))
             case _:
                 if isinstance(outcome, Failure) and outcome.code == "DATA_LOSS":
-                    await self.store.look_over(job)
+                    await self.store.check_pictures(job)
                 await self._end(job, outcome)
                 self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
                 self.admission.retry_after = self._mean_seconds / len(self._executors)
 
     async def _attempt(self, job: Job, executor: Executor) -> Outcome:
-        """Has the job run; as long as its pictures cannot be read because the storage is away, again and again."""
-        folder, readings = self.store.folder, 0
+        """Runs the job; runs it again if its pictures could not be read because the storage was away."""
+        folder, read_failures = self.store.folder, 0
         task = Run(
             job.id, job.spec, folder.blobs, folder.checkpoint(job.id), job.attempts > 1, job.squeeze, dict(job.marks)
         )
@@ -293,19 +296,19 @@ class Scheduler:
 
         while isinstance(outcome := await executor.run(task, report), StorageUnavailable):
             self.store.condition.report(Trouble(outcome.reason))
-            readings = readings + 1 if await self._waited() < _AT_ONCE else 0
+            read_failures = read_failures + 1 if await self._wait_for_storage() < _BRIEF else 0
             if job.id in self._cancelled:
                 return None
             if not self.admission.open:
                 return Paused()
-            if readings >= _READINGS:
+            if read_failures >= _MAX_READ_FAILURES:
                 message = f"The job's pictures cannot be read from the server's disk: {outcome.reason}"
                 return Failure("DATA_LOSS", f"{message}; submit the job again.")
-            await asyncio.sleep(_PAUSE * readings)
+            await asyncio.sleep(_PAUSE * read_failures)
         return outcome
 
-    async def _waited(self) -> float:
-        """Waits until the storage is good, or the server stops; the seconds that this took."""
+    async def _wait_for_storage(self) -> float:
+        """Waits until the storage is good or the server shuts down; returns the seconds waited."""
         begun = time.monotonic()
         while self.admission.open:
             with contextlib.suppress(TimeoutError):
@@ -314,17 +317,17 @@ class Scheduler:
                     break
         return time.monotonic() - begun
 
-    async def _again(self, job: Job, why: str) -> None:
-        """Has a job that was interrupted run again, or fail if that has happened too often."""
+    async def _requeue_or_fail(self, job: Job, why: str) -> None:
+        """Queues an interrupted job again, or fails it if too many workers have died on it."""
         if job.id in self._cancelled:
             await self._end(job, None)
             return
         if job.losses >= self._bounds.attempts:
             times = "once" if job.losses == 1 else f"{job.losses} times"
-            await self._end(job, Failure("INTERNAL", f"{why}, {times} by now; it is not tried again."))
+            await self._end(job, Failure("INTERNAL", f"{why} ({times} so far); the job is not tried again."))
             return
         if not self.admission.open:
-            return  # For the next server, or for `stop` to end.
+            return  # The next server continues the job, or `stop` ends it.
         log.warning("job %s goes back to the queue: %s", job.id, why, extra=job.marks)
         self.store.record(job, job.queue())
         self._admitted(job)

@@ -15,8 +15,8 @@ from alembic.script import ScriptDirectory
 
 from gramophone_server.blobs import BlobStore
 from gramophone_server.storage.database import (
+    MIGRATIONS,
     REVISION,
-    STEPS,
     SchemaError,
     metadata,
     migrate,
@@ -55,7 +55,7 @@ def differences(engine: sa.Engine) -> list[object]:
 
 def with_steps(folder: Path, *bodies: str) -> Path:
     """Copies Alembic's folder and adds steps with these statements after the latest, numbered from 0004."""
-    shutil.copytree(STEPS, folder)
+    shutil.copytree(MIGRATIONS, folder)
     for number, body in enumerate(bodies, int(REVISION) + 1):
         lines = (
             "from alembic import op",
@@ -91,7 +91,7 @@ def test_a_new_database_has_all_tables_and_the_latest_version(engine):
 
 
 def test_revision_is_the_latest_step():
-    steps = ScriptDirectory(str(STEPS))
+    steps = ScriptDirectory(str(MIGRATIONS))
     assert steps.get_heads() == [REVISION]
     assert [step.revision for step in steps.walk_revisions()] == [f"{n:04}" for n in range(int(REVISION), 0, -1)]
 

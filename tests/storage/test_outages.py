@@ -128,7 +128,7 @@ async def test_a_submission_whose_commit_lost_its_connection_is_one_job(tmp_path
         monkeypatch.setattr(store._archive, "add", failing_after(store._archive, "add", 1))
         await store.add(make(1, request_id="r"), spec_of(b"abc"))
         assert [job.id for job in await store.find(Query(9))] == ["0001"]
-        assert not store._doubted
+        assert not store._in_doubt
 
 
 async def test_a_refused_submission_is_removed_even_if_its_commit_succeeded(tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ async def test_events_are_kept_until_they_can_be_written(tmp_path, monkeypatch):
 
 
 async def test_too_many_unwritten_progress_events_are_thinned_out_but_states_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("gramophone_server.storage.news._MOST_NEWS", 100)
+    monkeypatch.setattr("gramophone_server.storage.event_buffer._MAX_EVENTS", 100)
     async with opened(tmp_path) as (store, _):
         job = await running(store, 1)
         monkeypatch.setattr(store._archive, "record", lose_connection)
@@ -180,8 +180,8 @@ async def test_too_many_unwritten_progress_events_are_thinned_out_but_states_are
             store.record(job, job.report(progress(iteration)))
             if iteration % 50 == 0:
                 await store.flush()
-        assert len(store._news) < 200
-        assert store._news._waiting[0][1].state is State.RUNNING and store._news._waiting[0][1].detail is None
+        assert len(store._buffer) < 200
+        assert store._buffer._waiting[0][1].state is State.RUNNING and store._buffer._waiting[0][1].detail is None
 
 
 async def test_a_full_disk_refuses_submissions_and_is_not_reported_as_trouble(tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ async def test_a_failed_deletion_is_repeated_later(tmp_path, monkeypatch):
         with away(tmp_path), pytest.raises(StorageAwayError):
             await store.delete(job)
         await store.condition.good()
-        await store.forget()
+        await store.delete_old()
         assert list((tmp_path / "blobs").glob("*/*")) == []
 
 
@@ -229,7 +229,7 @@ async def test_a_data_folder_without_its_pictures_is_refused(tmp_path):
     async with opened(tmp_path) as (store, _):
         await store.add(make(1), spec_of(b"abc"))
     (tmp_path / "blobs").rename(tmp_path / "elsewhere")
-    with pytest.raises(DataFolderError, match="which is empty"):
+    with pytest.raises(DataFolderError, match="blobs is empty"):
         async with opened(tmp_path):
             pass
     (tmp_path / "blobs").rmdir()

@@ -106,7 +106,7 @@ async def test_a_job_with_an_unreadable_spec_fails(tmp_path, how, caplog):
             await store.delete(ended)
             await store.delete(waited)
             assert [job.id for job in await store.find(Query(10))] == ["0004", "0002"]
-            await store.forget()
+            await store.delete_old()
     assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
 
 
@@ -119,7 +119,7 @@ async def test_a_job_with_a_spec_of_a_later_version_fails(tmp_path):
         assert (await store.get("0001")).state is State.SUCCEEDED
         failure = (await store.get("0003")).outcome
         assert failure.code == "FAILED_PRECONDITION"
-        assert failure.message.startswith("A later version of gramophone has stored the job: its spec is of version 99")
+        assert failure.message.startswith("A later version of gramophone stored the job: its spec is of version 99")
 
 
 async def test_a_job_fails_on_any_exception_while_its_row_is_read(tmp_path, monkeypatch):
@@ -147,7 +147,7 @@ async def test_an_old_unreadable_job_is_kept_as_long_as_other_jobs(tmp_path):
     await fill(tmp_path)
     change(tmp_path, "0003", spec="{", create_time=1.0)
     async with opened(tmp_path) as (store, _):
-        await store.forget()
+        await store.delete_old()
         assert (await store.get("0003")).state is State.FAILED
 
 
@@ -270,7 +270,7 @@ async def test_invalid_values_that_only_sqlite_stores_fail_their_jobs(tmp_path):
         found = {job.id: job.state for job in await store.find(Query(10))}
         assert found["0003"] is found["0004"] is State.FAILED
         await store.check_room("alice")
-        await store.forget()
+        await store.delete_old()
 
 
 @pytest.mark.usefixtures("in_folder")
@@ -291,5 +291,5 @@ async def test_columns_with_values_of_another_type_are_read(tmp_path, value):
         assert found == {"0001": State.SUCCEEDED, "0002": State.SUCCEEDED, "0003": State.QUEUED, "0004": State.QUEUED}
         assert len(await events(store, await store.get("0002"))) == 4
         await store.delete(await store.get("0001"))
-        await store.forget()
+        await store.delete_old()
         assert len(await store.find(Query(10))) == 3

@@ -47,7 +47,7 @@ async def test_old_jobs_are_deleted_but_unfinished_jobs_are_not(tmp_path, retent
             await store.end(job, result(b"%d" % number * 800))
         with store._engine.begin() as connection:
             connection.exec_driver_sql("UPDATE jobs SET end_time = end_time - 7200 WHERE end_time IS NOT NULL")
-        await store.forget()
+        await store.delete_old()
         assert [job.id for job in await store.find(Query(10))] == (left or ["0003", "0002", "0001"])
 
 
@@ -60,11 +60,11 @@ async def test_uploads_belong_to_their_client_and_are_kept_for_a_day(tmp_path):
         assert (await store.upload_file("me", name)).read_bytes() == b"file"
         assert await store.has_upload("you", name) is None
         assert await store.upload_file("you", name) is None
-        await store.forget()
+        await store.delete_old()
         assert (await store.upload_file("me", name)).read_bytes() == b"file"
         with store._engine.begin() as connection:
             connection.exec_driver_sql("UPDATE uploads SET used = used - 90000")
-        await store.forget()
+        await store.delete_old()
         assert await store.upload_file("me", name) is None
         assert stored(tmp_path) == set()
 

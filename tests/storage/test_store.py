@@ -71,7 +71,7 @@ async def test_the_next_store_returns_unfinished_jobs_running_ones_first(tmp_pat
 
 async def test_a_start_is_written_at_once_and_progress_in_batches(tmp_path, monkeypatch):
     """The start is written at once, so that a killed server does not lose the count of attempts."""
-    monkeypatch.setattr("gramophone_server.storage.news._FLUSH_EVERY", 3600)
+    monkeypatch.setattr("gramophone_server.storage.event_buffer._FLUSH_EVERY", 3600)
     async with opened(tmp_path) as (store, _):
         job = make(1)
         await store.add(job, spec_of(b"abc"))

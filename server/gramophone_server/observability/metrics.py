@@ -143,9 +143,7 @@ class Metrics(Observer):
             "job_seconds", "Running time of ended jobs, all attempts on this server.", _JOB_BUCKETS, "kind", "outcome"
         )
         self._iterations = counter("iterations_total", "Reported iterations.", "kind")
-        self._resumes = counter(
-            "job_resumes_total", "Jobs started again after a worker or a server was lost.", "kind"
-        )
+        self._resumes = counter("job_resumes_total", "Jobs started again after a worker or a server was lost.", "kind")
         self._refusals = counter("refusals_total", "Calls that the server refused.", "reason")
         _bind(gauge("streams_open", "Open streams of events and results to clients."), source.streams_open)
         _bind(gauge("stored_bytes", "Bytes of the files of jobs and uploads."), source.stored_bytes)
@@ -154,7 +152,7 @@ class Metrics(Observer):
         _bind(gauge("loop_stall_seconds", "Longest stall of the event loop in the last minute."), source.longest_stall)
         self._calls = counter("rpcs_total", "Ended calls.", "method", "code")
         self._open = gauge("rpcs_open", "Calls in progress.", "method")
-        self._latency = histogram("rpc_seconds", "Duration of calls without a response stream.", _CALL_BUCKETS, "method")
+        self._latency = histogram("rpc_seconds", "Duration of calls with a single response.", _CALL_BUCKETS, "method")
         self.registry.register(_Workers(source))
         self.registry.register(_Blobs(source))
         for kind in _KINDS:
@@ -256,7 +254,7 @@ class _Workers(Collector):
             "gramophone_worker_restarts_total", "Restarts of the worker process.", labels=["worker"]
         )
         resident = GaugeMetricFamily(
-            "gramophone_device_resident_bytes", "Memory that the worker holds on its device.", labels=["worker", "device"]
+            "gramophone_device_resident_bytes", "Memory held by the worker on its device.", labels=["worker", "device"]
         )
         for number, worker in enumerate(self._source.workers()):
             name = str(number)

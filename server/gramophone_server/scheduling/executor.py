@@ -40,8 +40,8 @@ from ..models.layers import PoolingName
 
 log = logging.getLogger(__name__)
 
-# How long OpenMP threads spin before they sleep: some tens of microseconds. Threads that spin longer make a step several
-# times slower when another process needs a core; threads that do not spin make it slower on an idle machine.
+# How long OpenMP threads spin before they sleep: some tens of microseconds. If they spin longer, a step gets several
+# times slower when another process needs a core; if they do not spin, it gets slower on an idle machine.
 ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
 """Environment variables of worker processes, for settings that are read before their Python code runs."""
 

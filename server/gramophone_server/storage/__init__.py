@@ -1,1 +1,1 @@
-"""Jobs on the disk: a database, files of pictures and results, who owns them, and what happens when the disk fails."""
+"""Stores jobs in a database and files, with quotas, ownership of the database, and recovery from disk failures."""

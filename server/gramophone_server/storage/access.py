@@ -1,4 +1,4 @@
-"""How the store is used: in threads, so that the event loop never waits, and with patience that ends."""
+"""Runs database and file operations in threads, with retries and timeouts, so that the event loop never blocks."""
 
 import asyncio
 import contextlib
@@ -16,80 +16,80 @@ from .errors import StorageError, StorageFullError, reason_of, trouble_of
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-# Seconds after which it is asked whether the database answers at all, and for which its answer is waited for.
-_SUSPICION = 0.4
+# Seconds that an operation may take before the database is pinged.
+_PING_AFTER = 0.4
 _READERS = 4
-# A file system that is busy writing answers late, and is there all the same.
-LOCAL_ANSWER, REMOTE_ANSWER = 5.0, 0.4
-"""Seconds that a database may take to answer at all: one in a file, and one behind a network."""
+# A local file system that is busy with writes may answer late.
+LOCAL_PING_TIMEOUT, REMOTE_PING_TIMEOUT = 5.0, 0.4
+"""Seconds that a ping may take: of a database in a local file, and of one on the network."""
 
 
 class Access:
-    """Runs what reads and what writes; finds out when the storage is away, and says so at once from then on.
+    """Runs reads and writes; detects that the storage is unavailable, and from then on fails at once.
 
     Args:
-        condition: of the storage.
-        look: a quick look at the database, which a slow one has time for.
-        cut: ends what waits for a database that does not answer.
-        answer: seconds that the look may take.
+        condition: whether the storage can be used.
+        ping: a quick query, which succeeds if the database answers at all.
+        abort: ends operations that wait for a database that does not answer.
+        ping_timeout: seconds that the ping may take.
     """
 
     def __init__(
-        self, condition: StorageCondition, look: Callable[[], None], cut: Callable[[], None], answer: float
+        self, condition: StorageCondition, ping: Callable[[], None], abort: Callable[[], None], ping_timeout: float
     ) -> None:
         self._condition = condition
-        self._look = look
-        self._cut = cut
-        self._answer = answer
-        # One thread writes, so that things are kept in the order in which they happened.
+        self._ping = ping
+        self._abort = abort
+        self._ping_timeout = ping_timeout
+        # One thread writes, to keep the order of the writes.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
-        self._lookers = ThreadPoolExecutor(1, thread_name_prefix="look")
+        self._pingers = ThreadPoolExecutor(1, thread_name_prefix="ping")
         self._closed = False
-        self._looking: asyncio.Future[None] | None = None
+        self._pinging: asyncio.Future[None] | None = None
 
     async def write(self, write: Callable[[], _T], in_doubt: Callable[[], None] | None = None) -> _T:
-        """What `write` gives; it is called again if the storage was away for a moment only.
+        """Returns the result of `write`, which is retried for `PATIENCE` seconds while the storage is unavailable.
 
         Args:
-            in_doubt: is called, in the thread that writes, when it may have been written although an error is raised.
+            in_doubt: is called in the writer thread when an error is raised although the data may have been written.
 
         Raises:
-            StorageFullError: there is no room.
-            StorageAwayError: the storage is away.
-            StorageError: it cannot be written for another reason.
+            StorageFullError: the disk or database is full.
+            StorageAwayError: the storage is unavailable.
+            StorageError: the write failed for another reason.
         """
-        return await self._patiently(self._writer, write, in_doubt, "written", PATIENCE)
+        return await self._retrying(self._writer, write, in_doubt, "written", PATIENCE)
 
     async def write_once(self, write: Callable[[], _T]) -> _T:
-        """What `write` gives, without patience: for what waits elsewhere.
+        """Returns the result of `write`, without retries: for callers that retry later by themselves.
 
         Raises:
-            StorageError: as of `write`.
+            StorageError: see `write`.
         """
-        return await self._patiently(self._writer, write, None, "written", 0.0)
+        return await self._retrying(self._writer, write, None, "written", 0.0)
 
     async def read(self, read: Callable[[], _T], patience: float = PATIENCE) -> _T:
-        """What `read` gives, likewise.
+        """Returns the result of `read`, retried while the storage is unavailable.
 
         Args:
-            patience: seconds for which a storage that is away is waited for.
+            patience: seconds to retry.
 
         Raises:
-            StorageError: as of `write`.
+            StorageError: see `write`.
         """
-        return await self._patiently(self._readers, read, None, "read", patience)
+        return await self._retrying(self._readers, read, None, "read", patience)
 
     async def force(self, write: Callable[[], _T]) -> _T:
-        """What `write` gives, tried once, even while the storage is away.
+        """Returns the result of `write`, tried once, even while the storage counts as unavailable.
 
         Raises:
-            OSError, sqlalchemy.exc.SQLAlchemyError: as the write does, or the storage does not answer.
+            OSError, sqlalchemy.exc.SQLAlchemyError: the write failed, or the storage does not answer.
         """
         return await self._run(self._writer, write, None, forced=True)
 
     def close(self, patience: float = 2.0) -> None:
-        """Waits for what is being written, for so long at most, and ends the threads. Blocks."""
+        """Waits up to `patience` seconds for queued writes, then stops the threads. Blocks."""
         if self._closed:
             return
         self._closed = True
@@ -97,11 +97,11 @@ class Access:
         with contextlib.suppress(TimeoutError):
             last.result(patience)
         if not last.done():
-            self._cut()
-        for pool in (self._writer, self._readers, self._lookers):
+            self._abort()
+        for pool in (self._writer, self._readers, self._pingers):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _patiently(
+    async def _retrying(
         self,
         pool: ThreadPoolExecutor,
         work: Callable[[], _T],
@@ -117,7 +117,7 @@ class Access:
             except (sa.exc.SQLAlchemyError, OSError, StorageError) as error:
                 if (trouble := trouble_of(error)) is None:
                     log.exception("the storage cannot be %s", done)
-                    raise StorageError(f"It cannot be {done}: {reason_of(error)}.") from error
+                    raise StorageError(f"The server's storage cannot be {done}: {reason_of(error)}.") from error
                 if trouble.full:
                     raise StorageFullError(trouble) from error
                 self._condition.report(trouble)
@@ -127,7 +127,7 @@ class Access:
     ) -> _T:
         def run() -> _T:
             if not forced:
-                # Found out while this waited for its turn.
+                # The storage may have become unavailable while this operation waited for its thread.
                 self._condition.check()
             try:
                 return work()
@@ -138,26 +138,26 @@ class Access:
 
         begun = pool.submit(run)
         waiting = asyncio.wrap_future(begun)
-        # Whoever waited may have left.
+        # Retrieve the exception in any case: the caller may have been cancelled, and asyncio would log it.
         waiting.add_done_callback(lambda future: future.cancelled() or future.exception())
-        while not (await asyncio.wait([waiting], timeout=_SUSPICION))[0]:
+        while not (await asyncio.wait([waiting], timeout=_PING_AFTER))[0]:
             if not await self._answers() and not waiting.done():
                 waiting.cancel()
-                begun.add_done_callback(lambda future: _doubt(future, in_doubt))
-                await asyncio.to_thread(self._cut)
+                begun.add_done_callback(lambda future: _report_late_success(future, in_doubt))
+                await asyncio.to_thread(self._abort)
                 raise TimeoutError("the database does not answer")
         return waiting.result()
 
     async def _answers(self) -> bool:
-        """Whether the database answers at all, be it slow."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.get_running_loop().run_in_executor(self._lookers, self._look)
-            self._looking.add_done_callback(lambda future: future.cancelled() or future.exception())
-        done, _ = await asyncio.wait([self._looking], timeout=self._answer)
-        return bool(done) and self._looking.exception() is None
+        """Whether the database answers a ping."""
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.get_running_loop().run_in_executor(self._pingers, self._ping)
+            self._pinging.add_done_callback(lambda future: future.cancelled() or future.exception())
+        done, _ = await asyncio.wait([self._pinging], timeout=self._ping_timeout)
+        return bool(done) and self._pinging.exception() is None
 
 
-def _doubt(future: "Future[_T]", in_doubt: Callable[[], None] | None) -> None:
-    """Has doubted what was written in the end, after its caller was told that it was not."""
+def _report_late_success(future: "Future[_T]", in_doubt: Callable[[], None] | None) -> None:
+    """Calls `in_doubt` if a write succeeded after its caller got an error."""
     if in_doubt is not None and not future.cancelled() and future.exception() is None:
         in_doubt()

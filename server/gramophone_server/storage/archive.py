@@ -1,4 +1,4 @@
-"""Jobs as the database and the blobs hold them. Everything here blocks; one thread writes, any may read."""
+"""Stores jobs in the database and in blobs. All methods block; only one thread may write, any thread may read."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from ..blobs import BlobStore
 from ..messages.events import Event, Failure, Progress, Result, State
 from ..messages.spec import JobSpec, Mask, Picture
 from . import codec
-from .database import events, jobs, reading
+from .database import events, jobs, snapshot
 from .job import Job
 from .query import Query
 from .quotas import Retention
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 
 class Archive:
-    """Keeps jobs, their events, and the files of their pictures and results.
+    """Stores jobs, their events, and the files of their pictures and results.
 
     Attributes:
-        transactions: on the database.
-        stored: files of jobs and uploads, and the room that there is for them.
-        uploads: pictures that clients have sent ahead.
+        transactions: begins transactions on the database.
+        stored: the files of jobs and uploads, and their quotas.
+        uploads: the uploaded pictures.
 
     Raises, from any method:
-        OSError, sqlalchemy.exc.SQLAlchemyError: the disk is full, or what is on it cannot be used.
+        OSError, sqlalchemy.exc.SQLAlchemyError: the disk is full, or its contents cannot be used.
     """
 
     def __init__(self, engine: sa.Engine, files: BlobStore, retention: Retention) -> None:
@@ -45,13 +45,13 @@ class Archive:
         self.uploads = UploadArchive(self.transactions, files, self.stored)
 
     def add(self, job: Job, spec: JobSpec, event: Event, staged: Path | None = None) -> JobSpec:
-        """Keeps a new job with its pixels; its spec with the names of their blobs.
+        """Stores a new job with its pixels; returns its spec with blob names in place of the pixels.
 
         Args:
-            staged: folder with the pixels that the spec names but does not hold, each in a file of its blob's name.
+            staged: folder with the pixels that the spec refers to but does not contain, in files named by blob.
 
         Raises:
-            QuotaExceededError: there is no room for it beside what has to stay.
+            QuotaExceededError: the job does not fit beside the files that cannot be evicted.
         """
         sizes: dict[str, int] = {}
         self.stored.make_room(
@@ -59,14 +59,14 @@ class Archive:
         )
 
         def keep(part: Picture | Mask) -> Picture | Mask:
-            # One picture may stand in two places at one size.
+            # The same picture at the same size may occur twice in a spec.
             kept = part if part.blob in sizes else self._keep_pixels(part, staged)
             sizes[kept.blob] = len(kept.pixels) or kept.size
             return kept
 
         try:
             with self.transactions.writing() as connection:
-                # The files first: a row never names what is not there.
+                # Write the files before the rows, so that a row never names a missing file.
                 kept = spec.with_each(keep).without_pixels()
                 connection.execute(
                     jobs.insert().values(
@@ -75,10 +75,10 @@ class Archive:
                         attempts=job.attempts, create_time=job.create_time, spec=codec.encode_spec(kept),
                     )
                 )  # fmt: skip
-                self.stored.refer(connection, job.id, sizes, is_result=False)
+                self.stored.link(connection, job.id, sizes, is_result=False)
                 connection.execute(events.insert().values(_row(job.id, event)))
         except BaseException:
-            self.stored.leave(sizes)
+            self.stored.add_orphans(sizes)
             raise
         return kept
 
@@ -88,18 +88,18 @@ class Archive:
         self._files.adopt(part.blob, staged / part.blob)
         return part
 
-    def record(self, news: Sequence[tuple[Job, Event]]) -> None:
-        """Keeps events of jobs, none of them final, and where the jobs stand; once, if it is called again with them.
+    def record(self, new: Sequence[tuple[Job, Event]]) -> None:
+        """Stores non-final events of jobs, and the state of the jobs. Repeated calls store each event once.
 
-        Of a job that was deleted it keeps nothing.
+        Events of deleted jobs are ignored.
         """
         with self.transactions.writing() as connection:
-            known = self._known(connection, {job.id for job, _ in news})
-            there = self._there(connection, known, min(event.sequence for _, event in news))
-            rows = [_row(job.id, e) for job, e in news if job.id in known and (job.id, e.sequence) not in there]
+            known = self._existing_jobs(connection, {job.id for job, _ in new})
+            stored = self._stored_events(connection, known, min(event.sequence for _, event in new))
+            rows = [_row(job.id, e) for job, e in new if job.id in known and (job.id, e.sequence) not in stored]
             if rows:
                 connection.execute(events.insert(), rows)
-            for job in {job.id: job for job, event in news if event.detail is None and job.id in known}.values():
+            for job in {job.id: job for job, event in new if event.detail is None and job.id in known}.values():
                 connection.execute(
                     jobs.update()
                     .where(jobs.c.id == job.id, jobs.c.end_time.is_(None))
@@ -107,16 +107,16 @@ class Archive:
                 )
 
     def end(self, job: Job, event: Event) -> None:
-        """Keeps the end of a job, with the file of its result; once, if it is called again. The first end stays."""
+        """Stores the end of a job with the file of its result. If an end is stored already, does nothing."""
         with self.transactions.writing() as connection:
             ended = connection.execute(sa.select(jobs.c.end_time).where(jobs.c.id == job.id)).first()
             if ended is None:
-                log.error("job %s is not in the database any more, and its end is not kept", job.id)
+                log.error("job %s is no longer in the database; its end is not stored", job.id)
             if ended is None or ended[0] is not None:
                 return
             if isinstance(event.detail, Result):
                 data = event.detail.image.data
-                self.stored.refer(connection, job.id, {self._files.put(data): len(data)}, is_result=True)
+                self.stored.link(connection, job.id, {self._files.put(data): len(data)}, is_result=True)
             connection.execute(events.insert().values(_row(job.id, event)))
             connection.execute(
                 jobs.update()
@@ -125,79 +125,82 @@ class Archive:
             )
 
     def load(self, job_id: str, *, with_result: bool = True) -> Job | None:
-        """A job with its states and its latest progress; without the bytes of its result unless they are wanted.
+        """Returns a job with its state changes and latest progress; None if it does not exist.
 
-        A result whose file is lost makes the job one that failed.
+        A job whose result file is lost is returned as failed.
+
+        Args:
+            with_result: whether to read the bytes of the result.
         """
-        with reading(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
             return self._records.job(connection, row, with_result=with_result) if row else None
 
     def unfinished(self) -> list[Job]:
-        """The jobs that have not ended, those that ran before those that waited, the oldest first.
+        """Returns the unfinished jobs: first those that ran, then those that waited, each by age, oldest first.
 
-        One whose record cannot be read ends here, as failed.
+        A job whose record cannot be read is stored as failed, and left out.
         """
         final = [state.value for state in State if state.final]
         wanted = sa.select(jobs).where(jobs.c.end_time.is_(None) | jobs.c.state.not_in(final))
-        with reading(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             rows = connection.execute(wanted.order_by(jobs.c.attempts == 0, jobs.c.id)).mappings().all()
             found = [self._records.job(connection, row, with_result=False) for row in rows]
         for job in found:
             if job.state.final:
-                self._mend(job)
+                self._store_failure(job)
         return [job for job in found if not job.state.final]
 
     def find(self, query: Query) -> list[Job]:
-        """The jobs of a query, without their results."""
-        with reading(self._engine) as connection:
+        """Returns the jobs that match a query, without their results."""
+        with snapshot(self._engine) as connection:
             rows = connection.execute(query.statement()).mappings().all()
             return [self._records.job(connection, row, with_result=False) for row in rows]
 
     def latest(self) -> str | None:
-        """The highest id of a job."""
+        """Returns the highest job id; None if there are no jobs."""
         with self._engine.connect() as connection:
             return connection.execute(sa.select(sa.func.max(jobs.c.id))).scalar()
 
     def submitted_as(self, owner: str, request_id: str) -> str | None:
-        """The id of the job that its client submitted under a name."""
+        """Returns the id of the client's job with this request id; None if there is none."""
         wanted = sa.select(jobs.c.id).where(jobs.c.owner == owner, jobs.c.request_id == request_id)
         with self._engine.connect() as connection:
             return connection.execute(wanted).scalar()
 
     def events(self, job_id: str, after: int, limit: int) -> list[Event]:
-        """At most `limit` events of a job, in order, with a higher sequence than `after`."""
+        """Returns at most `limit` events of a job with a sequence above `after`, in order."""
         wanted = sa.select(events).where(events.c.job_id == job_id, events.c.sequence > after)
         with self._engine.connect() as connection:
             rows = connection.execute(wanted.order_by(events.c.sequence).limit(limit)).mappings().all()
             return [self._records.event(connection, row, with_result=True) for row in rows if is_numbered(row)]
 
     def delete(self, job_ids: Iterable[str]) -> None:
-        """Forgets jobs, and the files that nothing refers to any more."""
+        """Deletes jobs, and files that are no longer used."""
         with self.transactions.writing() as connection:
             connection.execute(jobs.delete().where(jobs.c.id.in_(list(job_ids))))
-        self.stored.sweep()
+        self.stored.remove_unused()
 
-    def disown(self, job_ids: Iterable[str]) -> None:
-        """Removes jobs that were never acknowledged, if they are there, and their files."""
+    def delete_unacknowledged(self, job_ids: Iterable[str]) -> None:
+        """Deletes unfinished jobs, if they exist, whose submission failed for the client; and their files."""
         with self.transactions.writing() as connection:
             connection.execute(jobs.delete().where(jobs.c.id.in_(list(job_ids)), jobs.c.end_time.is_(None)))
-        self.stored.sweep()
+        self.stored.remove_unused()
 
-    def _mend(self, job: Job) -> None:
-        """Keeps the end of a job whose rows do not agree about it, or of whose end there is none."""
+    def _store_failure(self, job: Job) -> None:
+        """Stores the end of a job whose rows lack it or contradict each other."""
         end = next(event for event in reversed(job.history()) if event.state.final)
         with self.transactions.writing() as connection:
-            if not self._there(connection, {job.id}, end.sequence):
+            if not self._stored_events(connection, {job.id}, end.sequence):
                 connection.execute(events.insert().values(_row(job.id, end)))
             ended = jobs.update().where(jobs.c.id == job.id)
             connection.execute(ended.values(state=end.state.value, end_time=end.time))
 
-    def _known(self, connection: sa.Connection, ids: set[str]) -> set[str]:
+    def _existing_jobs(self, connection: sa.Connection, ids: set[str]) -> set[str]:
         return set(connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars())
 
-    def _there(self, connection: sa.Connection, ids: set[str], least: int) -> set[tuple[str, int]]:
-        """The events of jobs, from a sequence on, that are kept already."""
+    def _stored_events(self, connection: sa.Connection, ids: set[str], least: int) -> set[tuple[str, int]]:
+        """Returns (job id, sequence) of the jobs' stored events with a sequence of at least `least`."""
         wanted = sa.select(events.c.job_id, events.c.sequence).where(events.c.job_id.in_(ids))
         found = connection.execute(wanted.where(events.c.sequence >= least)).mappings()
         return {(row["job_id"], row["sequence"]) for row in found if is_numbered(row)}

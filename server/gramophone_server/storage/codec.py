@@ -1,8 +1,8 @@
-"""Specs, progress, results and failures as JSON, in which the name of a blob stands for pixels.
+"""Encodes specs, progress, results and failures as JSON, with blob names in place of pixels.
 
-A spec is stored with its version, and one of an earlier version is upgraded step by step when it is read: a change of
-what a JobSpec looks like in JSON comes with a function in `UPGRADES`. Progress, results and failures have no version:
-their new fields have defaults, and fields that are not known are passed over.
+A spec is stored with its version. A spec of an earlier version is upgraded step by step when it is read: a change of
+the JSON form of JobSpec needs a function in `UPGRADES`. Progress, results and failures have no version: new fields have
+defaults, and unknown fields are ignored.
 """
 
 import json
@@ -18,14 +18,14 @@ from ..messages.events import Failure, FailureCode, LossTerm, Progress, Result
 from ..messages.spec import JobSpec, LevelSpec, Mask, Picture
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""Makes the JSON values of a spec of one version those of the next; may change what it is given."""
+"""Converts the JSON values of a spec to those of the next version; may modify its argument."""
 
 _T = TypeVar("_T")
-# Of a duration and of a count in the contract: seconds of 10,000 years, and what 32 bits hold.
-_LONGEST, _MOST = 315_576_000_000, 2**31 - 1
+# Limits of the contract: of a duration in seconds (10,000 years), and of a count (32 bits).
+_MAX_SECONDS, _MAX_COUNT = 315_576_000_000, 2**31 - 1
 
 
-# Options that a spec of version 2 has beside its other fields.
+# Options that a spec of version 2 has at its top level.
 _OPTIONS_OF_2 = (
     "size", "fit", "iterations", "optimizer", "learning_rate", "init", "seed", "precision", "pooling", "tv_weight",
     "report_every", "preview", "time_limit", "model", "padding", "init_noise", "averaging", "plateau", "color",
@@ -34,21 +34,21 @@ _OPTIONS_OF_2 = (
 
 
 class UnreadableError(Exception):
-    """What is stored is not what this version writes; the message says where."""
+    """The stored JSON is invalid; the message says why."""
 
 
 class LaterVersionError(UnreadableError):
-    """A later version of this program has stored it."""
+    """A later version of gramophone stored the JSON."""
 
 
 def _name_pacing(values: dict[str, Any]) -> dict[str, Any]:
-    """1 → 2: `paced` is always there; the earliest specs lack it, or have a number of seconds in its place."""
+    """Version 1 → 2: adds `paced`. The earliest specs lack it, or have `report_pause` in seconds in its place."""
     pause = values.pop("report_pause", 0.0)
     return {"paced": pause > 0, **values}
 
 
 def _nest_options(values: dict[str, Any]) -> dict[str, Any]:
-    """2 → 3: what the contract has in SynthesisOptions is in one value; 0 stands for what suits the job."""
+    """Version 2 → 3: moves the fields of SynthesisOptions into `options`; 0 means that the server chooses."""
     options = {name: values.pop(name) for name in _OPTIONS_OF_2 if name in values}
     if values.pop("paced", False):
         options["report_every"] = 0
@@ -58,44 +58,44 @@ def _nest_options(values: dict[str, Any]) -> dict[str, Any]:
 
 
 UPGRADES: tuple[Upgrade, ...] = (_name_pacing, _nest_options)
-"""Number n makes a spec of version n + 1 one of version n + 2. A spec that does not say its version is of version 1."""
+"""UPGRADES[n] converts a spec of version n + 1 to version n + 2. A spec without a version has version 1."""
 
 SPEC_VERSION = 1 + len(UPGRADES)
-"""The version of the specs that are written."""
+"""The version of specs written by this program."""
 
 
 def encode_spec(spec: JobSpec) -> str:
-    """A spec as JSON, with its version, and with the names of the blobs that hold its pixels."""
+    """Returns a spec as JSON, with its version, and with the names of blobs in place of pixels."""
     return json.dumps({"version": SPEC_VERSION, **_converter.unstructure(spec)})
 
 
 def decode_spec(text: str) -> JobSpec:
-    """The spec of its JSON, of any version so far; with the names of its blobs but without its pixels.
+    """Returns the spec of JSON of any version up to this one, with blob names but without pixels.
 
-    A field that is missing has its default, if it has one. One that is not known may mean another picture.
+    A missing field gets its default. An unknown field is an error, because it could change the picture.
 
     Raises:
-        LaterVersionError: it is of a later version.
-        UnreadableError: it lacks a field, has one more, has a value that no job can have, or is not JSON.
+        LaterVersionError: the spec has a later version.
+        UnreadableError: the text is not JSON, a field without a default is missing, or a field is unknown or invalid.
     """
     spec = _decode(_strict, text, JobSpec, _upgraded)
     _check_sizes(spec, *spec.levels, *spec.pictures())
     _check_counts(spec.options.iterations)
     if spec.options.report_every < 0 or not spec.levels:
-        raise UnreadableError("it has less than no reports, or no levels")
+        raise UnreadableError("report_every is negative, or it has no levels")
     return spec
 
 
 def encode_progress(progress: Progress) -> str:
-    """Progress as JSON, without its preview."""
+    """Returns progress as JSON, without its preview."""
     return json.dumps(_converter.unstructure(replace(progress, preview=None)))
 
 
 def decode_progress(text: str) -> Progress:
-    """The progress of its JSON.
+    """Returns the progress of its JSON.
 
     Raises:
-        UnreadableError: it cannot be read.
+        UnreadableError: the JSON is invalid.
     """
     progress = _decode(_converter, text, Progress)
     _check_counts(progress.iteration, progress.iterations)
@@ -105,15 +105,15 @@ def decode_progress(text: str) -> Progress:
 
 
 def encode_result(result: Result) -> str:
-    """A result as JSON, without the bytes of its picture."""
+    """Returns a result as JSON, without the bytes of its picture."""
     return json.dumps(_converter.unstructure(replace(result, image=replace(result.image, data=b""))))
 
 
 def decode_result(text: str, data: bytes) -> Result:
-    """The result of its JSON, with the bytes of its picture.
+    """Returns the result of its JSON, with `data` as the bytes of its picture.
 
     Raises:
-        UnreadableError: it cannot be read.
+        UnreadableError: the JSON is invalid.
     """
     result = _decode(_converter, text, Result)
     _check_counts(result.iterations, result.image.width, result.image.height)
@@ -123,15 +123,15 @@ def decode_result(text: str, data: bytes) -> Result:
 
 
 def encode_failure(failure: Failure) -> str:
-    """A failure as JSON."""
+    """Returns a failure as JSON."""
     return json.dumps(_converter.unstructure(failure))
 
 
 def decode_failure(text: str) -> Failure:
-    """The failure of its JSON; one with a code that is not known is INTERNAL, with the same message.
+    """Returns the failure of its JSON; an unknown code becomes INTERNAL with the same message.
 
     Raises:
-        UnreadableError: it cannot be read.
+        UnreadableError: the JSON is invalid.
     """
 
     def known(values: dict[str, Any]) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def decode_failure(text: str) -> Failure:
 
 
 def _decode(converter: Converter, text: Any, kind: type[_T], change: Upgrade = lambda values: values) -> _T:
-    """What JSON says, after `change` of its values."""
+    """Returns the object of a JSON text, after `change` has converted its values."""
     if not isinstance(text, str):
-        raise UnreadableError("it is no text")
+        raise UnreadableError("it is not text")
     try:
         values = json.loads(text)
         if not isinstance(values, dict):
-            raise UnreadableError("it is no object")
+            raise UnreadableError("it is not a JSON object")
         if "\\ud" in text.lower():
-            # Half of a pair of surrogates stands for no character, and cannot be sent.
+            # An unpaired surrogate is not a character and cannot be sent: this raises UnicodeEncodeError.
             json.dumps(values, ensure_ascii=False).encode()
         return converter.structure(change(values), kind)
     except UnreadableError:
@@ -157,16 +157,16 @@ def _decode(converter: Converter, text: Any, kind: type[_T], change: Upgrade = l
     except KeyError as error:
         raise UnreadableError(f"it has no {error.args[0]!r}") from error
     except RecursionError as error:
-        raise UnreadableError("it is nested too deep") from error
-    except Exception as error:  # The errors of the converter and of JSON have no base in common.
+        raise UnreadableError("it is nested too deeply") from error
+    except Exception as error:  # The errors of cattrs and json have no common base class.
         raise UnreadableError(str(error) or type(error).__name__) from error
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a spec in their latest form.
+    """Returns the values of a spec upgraded to the current version.
 
     Raises:
-        UnreadableError: their version is none, or a later one.
+        UnreadableError: the version is invalid or later than the current one.
     """
     version = values.pop("version", 1)
     if type(version) is not int or version < 1:
@@ -180,8 +180,8 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
 
 def _check_sizes(*parts: JobSpec | LevelSpec | Picture | Mask) -> None:
     for part in parts:
-        if not (0 < part.width <= _MOST and 0 < part.height <= _MOST):
-            raise UnreadableError(f"{part.width} × {part.height} is no size")
+        if not (0 < part.width <= _MAX_COUNT and 0 < part.height <= _MAX_COUNT):
+            raise UnreadableError(f"{part.width} × {part.height} is not a valid size")
 
 
 def _check_terms(terms: tuple[LossTerm, ...]) -> None:
@@ -190,27 +190,27 @@ def _check_terms(terms: tuple[LossTerm, ...]) -> None:
 
 def _check_counts(*counts: int) -> None:
     for count in counts:
-        if not 0 <= count <= _MOST:
-            raise UnreadableError(f"{count} is no count")
+        if not 0 <= count <= _MAX_COUNT:
+            raise UnreadableError(f"{count} is not a valid count")
 
 
 def _check_times(*seconds: float) -> None:
     for value in seconds:
-        if not (math.isfinite(value) and abs(value) <= _LONGEST):
-            raise UnreadableError(f"{value} is no time")
+        if not (math.isfinite(value) and abs(value) <= _MAX_SECONDS):
+            raise UnreadableError(f"{value} is not a valid duration")
 
 
 def _make_converter(*, strict: bool) -> Converter:
-    """A converter that writes the name of a blob in place of pixels.
+    """Returns a converter that writes blob names in place of pixels.
 
     Args:
-        strict: whether it refuses fields that it does not know.
+        strict: whether unknown fields are an error.
     """
     converter = Converter(detailed_validation=False, forbid_extra_keys=strict)
     for kind, pixels in ((Picture, "rgb"), (Mask, "levels")):
         converter.register_unstructure_hook(kind, partial(_unstructured, pixels))
         converter.register_structure_hook(kind, partial(_structured, pixels))
-    # Of a result and a preview the bytes are kept elsewhere.
+    # The bytes of results and previews are not stored in JSON.
     converter.register_unstructure_hook(bytes, lambda data: "")
     converter.register_structure_hook(bytes, lambda text, _: b"")
     return converter

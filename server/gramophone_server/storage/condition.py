@@ -1,4 +1,4 @@
-"""Whether the storage can be used: good, or troubled for some reason since some time."""
+"""Tracks whether the storage can be used, and tries to recover it while it cannot."""
 
 import asyncio
 import contextlib
@@ -10,23 +10,23 @@ from .errors import StorageAwayError, Trouble, trouble_of
 
 log = logging.getLogger(__name__)
 
-# Seconds between attempts to use the storage again: at first, and when it has been away for long.
+# Seconds between attempts to recover the storage: the first pause, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 PATIENCE = 0.8
-"""Seconds for which a call waits for a storage that is away, before it says so."""
-# Trouble that lasts longer is not waited for.
+"""Seconds that a call waits for an unavailable storage before it fails."""
+# Calls do not wait if the storage has been unavailable for longer than this many seconds.
 _BRIEF = 2.0
 
 
 class StorageCondition:
-    """How the storage stands. While it is troubled, it is tried again and again until it can be used.
+    """Whether the storage can be used. After a reported trouble, `recover` is retried until it succeeds.
 
     Args:
-        recover: uses the storage, and puts right what the trouble has left open. Raises what `trouble_of` knows if that
-            cannot be done yet.
+        recover: tests the storage and finishes interrupted writes. Raises an error known to `trouble_of` if the storage
+            cannot be used yet.
 
     Attributes:
-        trouble: why it cannot be used; None while it can.
+        trouble: why the storage cannot be used; None while it can.
     """
 
     def __init__(self, recover: Callable[[], Awaitable[None]]) -> None:
@@ -43,33 +43,33 @@ class StorageCondition:
 
     @property
     def away(self) -> Trouble | None:
-        """The trouble, unless it is only that there is no room: then the storage can be read."""
+        """The trouble if the storage is unavailable; None if it can be used, or is only full and so can be read."""
         return None if self.trouble is None or self.trouble.full else self.trouble
 
     def listen(self, listener: Callable[[Trouble | None], None]) -> None:
-        """Has `listener` told, on the event loop, of each change."""
+        """Calls `listener` on the event loop with each new trouble, and with None when the storage can be used."""
         self._listeners.append(listener)
 
     def report(self, trouble: Trouble) -> None:
-        """Takes in that the storage cannot be used, and begins to try it again. On the event loop."""
+        """Sets the trouble and starts to recover the storage. Must be called on the event loop."""
         self._reports += 1
         self._set(trouble)
         if self._task is None and not self._closed:
             self._since = time.monotonic()
-            self._task = asyncio.create_task(self._wait_out())
+            self._task = asyncio.create_task(self._recover_until_good())
 
     async def good(self) -> None:
         """Waits until the storage can be used."""
         await self._good.wait()
 
     async def good_soon(self, deadline: float) -> None:
-        """Waits until the storage can be used, if that may be soon: it is troubled only since a moment.
+        """Waits until the storage is available; not longer than until it has been unavailable for `_BRIEF` seconds.
 
         Args:
-            deadline: of the caller, by the monotonic clock.
+            deadline: when the caller stops waiting, by the monotonic clock.
 
         Raises:
-            StorageAwayError: it cannot be used.
+            StorageAwayError: the storage is still unavailable.
         """
         if self.away is None:
             return
@@ -80,26 +80,26 @@ class StorageCondition:
         self.check()
 
     def check(self, *, brief: bool = True) -> None:
-        """Sees that the storage is not away.
+        """Checks that the storage is available.
 
         Args:
-            brief: whether trouble counts that is only a moment old.
+            brief: whether to raise even if it has been unavailable for less than `_BRIEF` seconds.
 
         Raises:
-            StorageAwayError: it is.
+            StorageAwayError: it is unavailable.
         """
         if self.away is not None and (brief or time.monotonic() > self._since + _BRIEF):
             raise StorageAwayError(self.away)
 
     def close(self) -> None:
-        """Tries no more."""
+        """Stops the attempts to recover."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
 
-    async def _wait_out(self) -> None:
+    async def _recover_until_good(self) -> None:
         pause, reports = _FIRST_PAUSE, -1
-        # What was reported during an attempt may be of something that it has not seen.
+        # Try again if trouble was reported during an attempt: the attempt may not have tested that part.
         while reports != self._reports:
             reports = self._reports
             while not await self._recovered():
@@ -116,7 +116,7 @@ class StorageCondition:
             if trouble is None:
                 trouble = Trouble(f"{type(error).__name__}: {error}")
                 if trouble.reason not in self._logged:
-                    log.exception("the storage could not be put right")
+                    log.exception("the storage could not be recovered")
             self._set(trouble)
             return False
         return True

@@ -1,4 +1,4 @@
-"""The connections to the database: none waits for ever, and none is to a file that is no longer the database's."""
+"""Sets up the connections to the database: with timeouts, and with a check that a SQLite file was not replaced."""
 
 import contextlib
 import os
@@ -15,11 +15,10 @@ from sqlalchemy import event
 
 from .database import LOCK_PATIENCE
 
-# Seconds that a server may take to end connections that were lost.
-_END_PATIENCE = 2.0
-# Of libpq, in seconds but for the last: that a server is gone of which nothing comes any more is to be noticed, also
-# while nothing is sent to it.
-_TIMES = {
+# Seconds that the PostgreSQL server may take to end lost connections.
+_END_TIMEOUT = 2.0
+# Timeouts of libpq, in seconds except the last in ms: they detect a server that stopped answering, even when idle.
+_TIMEOUTS = {
     "connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }  # fmt: skip
@@ -27,11 +26,14 @@ _TIMES = {
 _sessions = sa.table("pg_stat_activity", sa.column("pid", sa.Integer), sa.column("application_name", sa.String))
 
 
-class Lines:
-    """The connections of an engine, which it sets up and can cut.
+class Connections:
+    """Sets up the connections of an engine, and can abort them.
 
     Args:
-        engine: one that has not been connected yet.
+        engine: an engine that has not connected yet.
+
+    Attributes:
+        database_exists: whether the database has been opened, so that a missing SQLite file must not be created again.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -43,30 +45,30 @@ class Lines:
         self._file = engine.url.database if engine.dialect.name == "sqlite" else None
         if self._file in ("", ":memory:"):
             self._file = None
-        self.made = False
-        """Whether the database is there, so that a file that is missing is not made anew."""
-        event.listen(engine, "do_connect", self._before)
-        event.listen(engine, "connect", self._connected)
-        event.listen(engine, "checkout", self._taken)
+        self.database_exists = False
+        event.listen(engine, "do_connect", self._before_connect)
+        event.listen(engine, "connect", self._on_connect)
+        event.listen(engine, "checkout", self._on_checkout)
 
-    def cut(self) -> None:
-        """Ends all connections to a server, whatever they wait for: whoever waits gets an error of the database."""
+    def abort(self) -> None:
+        """Shuts down all network connections: operations that wait for the database fail with a database error."""
         with self._lock:
-            lines = list(self._open)
+            connections = list(self._open)
             self._open.clear()
-        for connection in lines:
-            # One may be closed meanwhile.
-            with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+        for connection in connections:
+            # The connection may have been closed meanwhile.
+            with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
         self._engine.dispose()
 
     def renew(self) -> None:
-        """Begins anew with all connections, and sees that the server has ended the old ones: it may else commit later
-        what is thought to be lost. Blocks.
+        """Replaces all connections, and waits until the server has ended the old ones. Blocks.
+
+        An old connection could otherwise still commit a transaction that has been reported as failed.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: it cannot be asked.
-            OSError: it has not ended them yet.
+            sqlalchemy.exc.SQLAlchemyError: the server cannot be reached.
+            OSError: the server has not ended the old connections yet.
         """
         self._engine.dispose()
         if self._engine.dialect.name != "postgresql":
@@ -75,26 +77,26 @@ class Lines:
         self._name = _new_name()
         old = _sessions.c.application_name.in_(self._old_names)
         end = sa.select(sa.func.pg_terminate_backend(_sessions.c.pid)).where(old)
-        deadline = time.monotonic() + _END_PATIENCE
+        deadline = time.monotonic() + _END_TIMEOUT
         with self._engine.connect() as connection:
-            # Again and again: one may be about to be opened.
+            # Repeat until no old connection is left: another one may still be opening.
             while connection.execute(end).first() is not None:
                 connection.rollback()
                 if time.monotonic() > deadline:
-                    raise TimeoutError("the database still holds connections that were lost")
+                    raise TimeoutError("the database has not ended the lost connections yet")
                 time.sleep(0.01)
         self._old_names.clear()
 
-    def _before(self, dialect: Any, record: Any, args: list[Any], parameters: dict[str, Any]) -> None:
+    def _before_connect(self, dialect: Any, record: Any, args: list[Any], parameters: dict[str, Any]) -> None:
         if self._file is None:
             if self._engine.dialect.name == "postgresql":
-                for name, value in _TIMES.items() if self._engine.dialect.driver.startswith("psycopg") else ():
+                for name, value in _TIMEOUTS.items() if self._engine.dialect.driver.startswith("psycopg") else ():
                     parameters.setdefault(name, value)
                 parameters["application_name"] = self._name
-        elif self.made and not os.path.exists(self._file):
-            raise sqlite3.OperationalError("the file of the database is not there")
+        elif self.database_exists and not os.path.exists(self._file):
+            raise sqlite3.OperationalError("the database file is missing")
 
-    def _connected(self, connection: Any, record: Any) -> None:
+    def _on_connect(self, connection: Any, record: Any) -> None:
         if self._file is not None:
             record.info["file"] = _identity(self._file)
         elif self._engine.dialect.name == "postgresql":
@@ -104,13 +106,13 @@ class Lines:
                 cursor.execute(f"SET lock_timeout = {LOCK_PATIENCE}")
             connection.commit()
 
-    def _taken(self, connection: Any, record: Any, proxy: Any) -> None:
+    def _on_checkout(self, connection: Any, record: Any, proxy: Any) -> None:
         if self._file is not None and record.info.get("file") != _identity(self._file):
-            raise sa.exc.DisconnectionError("the file of the database is not there, or another one")
+            raise sa.exc.DisconnectionError("the database file is missing or was replaced")
 
 
 def _identity(file: str) -> tuple[int, int] | None:
-    """Which file it is that has this name; None if there is none."""
+    """Returns (device, inode) of the file with this name; None if there is none."""
     try:
         status = os.stat(file)
     except OSError:

@@ -1,4 +1,4 @@
-"""The tables in which jobs are kept, in any database that SQLAlchemy speaks to; SQLite unless told otherwise."""
+"""The database tables, and how the database is opened and migrated. SQLite is the default."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 LOCK_PATIENCE = 500
-"""Milliseconds that a statement waits for a lock that another process holds on the database."""
+"""Milliseconds that a statement waits for a lock of another process."""
 
 REVISION = "0003"
-"""Of the tables below: the number of the latest step in `migrations`."""
-STEPS = Path(__file__).parent / "migrations"
-"""Alembic's folder of the steps from one revision to the next."""
+"""The schema revision of the tables below: the number of the latest migration."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+"""Alembic's folder of migrations."""
 
 metadata = sa.MetaData()
-# Any number, as long as all servers lock the same one.
+# Key of PostgreSQL's advisory lock: any number that all servers share.
 _LOCK = 0x6772616D6F
 
 jobs = sa.Table(
@@ -25,9 +25,9 @@ jobs = sa.Table(
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("owner", sa.String(256), nullable=False),
-    # What its client calls the submission; null for one that has no name.
+    # The client's id of the submission; null if it has none.
     sa.Column("request_id", sa.String(128)),
-    # Of the request itself: the same name for another request is a mistake.
+    # Hash of the request, to detect that an id is reused for a different request.
     sa.Column("request_sha256", sa.String(64), nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
@@ -37,7 +37,7 @@ jobs = sa.Table(
     sa.Column("create_time", sa.Float, nullable=False),
     sa.Column("start_time", sa.Float),
     sa.Column("end_time", sa.Float),
-    # As storage.codec writes it.
+    # JSON of storage.codec.
     sa.Column("spec", sa.Text, nullable=False),
     sa.UniqueConstraint("owner", "request_id"),
 )
@@ -49,7 +49,7 @@ events = sa.Table(
     sa.Column("sequence", sa.BigInteger, primary_key=True),
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    # Progress, result or failure as storage.codec writes it; null for a bare change of state.
+    # Progress, result or failure as JSON of storage.codec; null for a change of state without detail.
     sa.Column("detail", sa.Text),
 )
 
@@ -60,7 +60,7 @@ blobs = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
 )
 
-# Which blobs a job's pictures and its result are in.
+# The blobs of a job's pictures and result.
 job_blobs = sa.Table(
     "job_blobs",
     metadata,
@@ -77,31 +77,31 @@ uploads = sa.Table(
     sa.Column("used", sa.Float, nullable=False),
 )
 
-# One row: whose the database is, and when its server was last seen.
+# One row: the server that owns the database, and when that server last used it.
 ownership = sa.Table(
     "ownership",
     metadata,
-    # Always 1, so that there cannot be two rows.
+    # Always 1, so that there can be only one row.
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
-    # Of the database itself.
+    # Id of the database.
     sa.Column("database_id", sa.String(64), nullable=False),
-    # Of the data folder that it belongs to.
+    # Id of the data folder that the database belongs to.
     sa.Column("folder_id", sa.String(128), nullable=False),
-    # Higher each time a server begins: one that was begun before may write no more.
+    # Fencing token: each server that starts increments it, and servers with a lower one may no longer write.
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("since", sa.Float, nullable=False),
-    # As storage.clock has it.
+    # The last ClockReading of storage.clock: `time` and `doubted`.
     sa.Column("seen", sa.Float, nullable=False),
     sa.Column("doubted", sa.Float, nullable=False),
 )
 
-# What servers that did not know Alembic look at. The number stays as it is, and is too high for them.
+# The schema version that servers without Alembic check. It stays at 3, which they reject as too high.
 old_schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, nullable=False))
 _OLD_VERSION = 3
 
-# As Alembic makes it; one row.
+# Alembic's own table; one row.
 schema = sa.Table(
     "alembic_version",
     sa.MetaData(),
@@ -115,16 +115,16 @@ sa.Index("blobs_of_jobs", job_blobs.c.sha256)
 
 
 class SchemaError(Exception):
-    """The database is of a version that this program cannot use."""
+    """This program cannot use the database's schema version."""
 
 
 def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
-    """An engine for a database.
+    """Returns an engine for a database.
 
     Args:
-        safe: whether SQLite is to put every commit on the disk; off for what nobody will come back to.
+        safe: whether SQLite syncs every commit to disk; False for temporary databases.
     """
-    # One thread writes, some read, one looks whether the database answers, and metrics ask for its size.
+    # Connections: one writer, some readers, one for pings, one for metrics.
     pooling = {} if sa.make_url(url).get_backend_name() == "sqlite" else {"pool_pre_ping": True, "pool_size": 8}
     engine = sa.create_engine(url, **pooling)
     if engine.dialect.name == "sqlite":
@@ -137,7 +137,7 @@ def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
             cursor.execute("PRAGMA foreign_keys = ON")
             cursor.execute(f"PRAGMA busy_timeout = {LOCK_PATIENCE}")
             cursor.close()
-            # SQLite takes any bytes for text; a job whose text is damaged must not keep others from being read.
+            # SQLite returns any bytes as text: damaged text of one job must not prevent reading other jobs.
             connection.text_factory = _read_text
 
     return engine
@@ -148,11 +148,11 @@ def _read_text(data: bytes) -> str:
 
 
 @contextmanager
-def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A connection that sees the database as it is at its first query, whatever others write meanwhile."""
+def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A read transaction: all queries see the database as of the first query."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
-            # Python's driver would begin a transaction only to write.
+            # Python's driver begins a transaction only before a write.
             connection.exec_driver_sql("BEGIN")
         else:
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -160,29 +160,29 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction during which no other server makes tables or takes the database."""
+def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction during which no other server can create tables or claim the database."""
     with engine.begin() as connection:
         match engine.dialect.name:
             case "sqlite":
-                # Python's driver would begin a transaction only to write rows.
+                # Python's driver begins a transaction only before a write of rows.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             case "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         yield connection
 
 
-def migrate(engine: sa.Engine, latest: str = REVISION, steps: Path = STEPS) -> None:
-    """Makes the tables, or brings those of an older version up to date.
+def migrate(engine: sa.Engine, latest: str = REVISION, migrations: Path = MIGRATIONS) -> None:
+    """Creates the tables, or migrates existing ones to the latest revision.
 
     Args:
-        latest: their revision.
-        steps: Alembic's folder with the steps to it, whose revisions are numbers of four digits.
+        latest: the latest revision, a number of four digits.
+        migrations: Alembic's folder of migrations.
 
     Raises:
-        SchemaError: they are of a later version, or a step fails; they are as they were.
+        SchemaError: the tables have a later revision, or a migration fails; the database is unchanged.
     """
-    with alone(engine) as connection:
+    with exclusive(engine) as connection:
         found = _revision(connection)
         if found is None:
             metadata.create_all(connection)
@@ -192,19 +192,19 @@ def migrate(engine: sa.Engine, latest: str = REVISION, steps: Path = STEPS) -> N
         elif found != latest:
             if not (found.isdecimal() and "0000" < found < latest):
                 raise SchemaError(
-                    f"was made by a later version of gramophone (schema {found}, this one knows {latest})"
+                    f"was made by a later version of gramophone (schema {found}, this version supports {latest})"
                 )
-            # Here, so that a server whose database is up to date starts without Alembic.
+            # Import Alembic only if there is something to migrate: it slows down the start.
             from .migrations.upgrade import upgrade
 
-            upgrade(connection, found, steps)
+            upgrade(connection, found, migrations)
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    """The revision of the tables of a database; None if it has none.
+    """Returns the schema revision of a database; None if it has no tables.
 
     Raises:
-        SchemaError: there are tables, and they do not say.
+        SchemaError: there are tables, but no revision.
     """
     inspector = sa.inspect(connection)
     is_old = inspector.has_table(old_schema.name)
@@ -214,5 +214,5 @@ def _revision(connection: sa.Connection) -> str | None:
     if found is None and is_old:
         found = connection.execute(sa.select(old_schema.c.version)).scalar()
         if found is None:
-            raise SchemaError("does not say which version of gramophone has made it")
+            raise SchemaError("does not say which version of gramophone made it")
     return None if found is None else str(found).zfill(4)

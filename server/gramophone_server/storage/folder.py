@@ -1,4 +1,4 @@
-"""The folder in which a server keeps its jobs."""
+"""The data folder of a server."""
 
 import contextlib
 import os
@@ -17,28 +17,31 @@ class DataFolderError(Exception):
 
 
 class DataFolder:
-    """A folder that one server at a time keeps its jobs in.
+    """The folder of a server's jobs; only one server at a time can use it.
 
-        jobs.sqlite     the database, unless it is elsewhere
-        blobs/          pictures and results by their SHA-256
-        checkpoints/    of running jobs, by their ids; one folder each
+        jobs.sqlite     the database, unless --database names another
+        blobs/          pictures and results, named by their SHA-256
+        checkpoints/    checkpoints of running jobs, named by job id
         staging/        pictures of requests that are being read
-        identity.json   which folder it is, and whose its files are
-        lock            held by the server
+        identity.json   the id of the folder, and of the database that its files belong to
+        lock            locked by the server
 
     Args:
-        path: None for a temporary folder that is removed with `close`.
+        path: None for a temporary folder, which `close` removes.
+
+    Attributes:
+        permanent: whether the folder is not temporary.
 
     Raises:
-        DataFolderError: it cannot be written to, or another server has it.
+        DataFolderError: the folder cannot be written, or another server uses it.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self.lasting = path is not None
+        self.permanent = path is not None
         self.path = path or Path(tempfile.mkdtemp(prefix="gramophone-"))
         self._lock: IO[str] | None = None
         try:
-            # Clients' pictures are in it, which other users of the machine have no business with.
+            # Other users of the machine must not read the clients' pictures.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
@@ -48,7 +51,7 @@ class DataFolder:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataFolderError(
-                f"the folder {self.path} is another server's, which is running; give this one its own with --data"
+                f"the folder {self.path} is another server's, which is running; choose another folder with --data"
             ) from None
         except OSError as error:
             raise DataFolderError(
@@ -57,43 +60,43 @@ class DataFolder:
 
     @property
     def blobs(self) -> Path:
-        """Where blobs are."""
+        """The folder of blobs."""
         return self.path / "blobs"
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints are."""
+        """The folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def staging(self) -> Path:
-        """Where pictures of requests are while these are being read."""
+        """The folder of pictures of requests that are being read."""
         return self.path / "staging"
 
     @property
     def database(self) -> Path:
-        """Where the database is."""
+        """The file of the SQLite database."""
         return self.path / "jobs.sqlite"
 
     @property
     def identity(self) -> Path:
-        """What the folder says of itself."""
+        """The file with the ids of the folder and its database."""
         return self.path / "identity.json"
 
     @property
     def lock(self) -> Path:
-        """What the server of the folder holds locked; it is never made anew."""
+        """The file that the server locks; it is never replaced, so that its inode identifies the folder."""
         return self.path / "lock"
 
     def checkpoint(self, job_id: str) -> Path:
-        """The file of a job's latest checkpoint."""
+        """Returns the file of a job's latest checkpoint."""
         return self.checkpoints / f"{job_id}.pt"
 
     def close(self) -> None:
-        """Lets another server have the folder, or removes a temporary one."""
+        """Unlocks the folder, and removes a temporary one."""
         if self._lock is not None:
             self._lock.close()
-        if not self.lasting:
+        if not self.permanent:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> "DataFolder":
@@ -106,13 +109,13 @@ class DataFolder:
 
 
 def default_data_folder() -> Path:
-    """gramophone/jobs in $XDG_DATA_HOME, or in ~/.local/share."""
+    """Returns gramophone/jobs in $XDG_DATA_HOME, or in ~/.local/share."""
     home = os.environ.get("XDG_DATA_HOME")
     return (Path(home) if home else Path.home() / ".local" / "share") / "gramophone" / "jobs"
 
 
 def remove_leftovers(folder: DataFolder, known: frozenset[str]) -> None:
-    """Removes what writes that were cut off have left, and the checkpoints of all jobs but the `known` ones."""
+    """Removes files of interrupted writes, staged pictures, and checkpoints of jobs that are not in `known`."""
     for path in folder.path.glob("**/.*.part"):
         path.unlink(missing_ok=True)
     for path in folder.staging.iterdir():

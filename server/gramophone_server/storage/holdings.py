@@ -1,4 +1,4 @@
-"""What each client holds in files, and what of it goes first when there has to be room."""
+"""Which files each client holds, and which are evicted first to make room."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
@@ -9,27 +9,28 @@ import sqlalchemy as sa
 
 from .database import blobs, job_blobs, jobs, uploads
 
-ThingKind = Literal["job", "upload"]
+EvictableKind = Literal["job", "upload"]
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Something that may go.
+class Evictable:
+    """An ended job or an upload, which may be evicted.
 
     Attributes:
-        kind: a job that has ended, or an uploaded file.
+        owner: the client.
+        kind: whether it is a job or an upload.
         key: the id of the job, or the SHA-256 of the upload.
-        blobs: its files.
+        blobs: names of its files.
     """
 
     owner: str
-    kind: ThingKind
+    kind: EvictableKind
     key: str
     blobs: tuple[str, ...]
 
 
-class _Pile:
-    """Files, each with how many things use it; `bytes` counts each once."""
+class _FileSet:
+    """Reference-counted files; `bytes` counts each file once."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
@@ -47,51 +48,58 @@ class _Pile:
             self.bytes -= 0 if self._uses[name] else self._sizes.get(name, 0)
 
 
-class _Share:
-    """What one client holds: all files; and by kind what may go, the oldest first, with its files."""
+class _ClientFiles:
+    """The files of one client.
+
+    Attributes:
+        files: all its files.
+        evictable: its ended jobs and its uploads, each with the oldest first.
+        evictable_files: the files of these.
+    """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
-        self.files = _Pile(sizes)
-        self.things: dict[ThingKind, deque[Thing]] = {"job": deque(), "upload": deque()}
-        self.loose: dict[ThingKind, _Pile] = {"job": _Pile(sizes), "upload": _Pile(sizes)}
+        self.files = _FileSet(sizes)
+        self.evictable: dict[EvictableKind, deque[Evictable]] = {"job": deque(), "upload": deque()}
+        self.evictable_files: dict[EvictableKind, _FileSet] = {"job": _FileSet(sizes), "upload": _FileSet(sizes)}
 
     @property
-    def loose_bytes(self) -> int:
-        return sum(pile.bytes for pile in self.loose.values())
+    def evictable_bytes(self) -> int:
+        return sum(files.bytes for files in self.evictable_files.values())
 
-    def larger(self) -> ThingKind | None:
-        """The kind of thing that takes most room; None if there is nothing that may go."""
-        kinds: list[ThingKind] = [kind for kind, things in self.things.items() if things]
-        kinds.sort(key=lambda kind: self.loose[kind].bytes)
+    def larger_kind(self) -> EvictableKind | None:
+        """Returns the kind whose evictable files take more bytes; None if nothing can be evicted."""
+        kinds: list[EvictableKind] = [kind for kind, items in self.evictable.items() if items]
+        kinds.sort(key=lambda kind: self.evictable_files[kind].bytes)
         return kinds[-1] if kinds else None
 
 
 class Holdings:
-    """All files that are kept, by whose they are.
+    """All stored files by client, and the eviction policy.
 
-    Whoever holds most loses first, so that nobody's files make those of another go who holds less; and of a client's
-    uploads and ended jobs those lose that take more room, the oldest first.
+    Eviction begins with the client that has the most evictable bytes, so that a client's files are never evicted for
+    those of a client that holds more. Within a client, it begins with the kind (ended jobs or uploads) that takes more
+    bytes, the oldest first.
 
     Args:
-        sizes: of files; bytes.
-        things: what may go, the oldest first.
-        staying: files that stay, by owner: of jobs that have not ended, and what there has to be room for.
+        sizes: bytes of each file.
+        evictable: ended jobs and uploads, the oldest first.
+        pinned: (owner, file) of files that cannot be evicted: those of unfinished jobs, and those to be added.
 
     Attributes:
-        gone: what has been given up.
+        evicted: the jobs and uploads to evict.
     """
 
     def __init__(
-        self, sizes: Mapping[str, int], things: Iterable[Thing], staying: Iterable[tuple[str, str]] = ()
+        self, sizes: Mapping[str, int], evictable: Iterable[Evictable], pinned: Iterable[tuple[str, str]] = ()
     ) -> None:
-        self._files = _Pile(sizes)
-        self._shares: defaultdict[str, _Share] = defaultdict(lambda: _Share(sizes))
-        self.gone: list[Thing] = []
-        for owner, name in staying:
+        self._files = _FileSet(sizes)
+        self._clients: defaultdict[str, _ClientFiles] = defaultdict(lambda: _ClientFiles(sizes))
+        self.evicted: list[Evictable] = []
+        for owner, name in pinned:
             self._files.add([name])
-            self._shares[owner].files.add([name])
-        for thing in things:
-            self._add(thing)
+            self._clients[owner].files.add([name])
+        for item in evictable:
+            self._add(item)
 
     @property
     def total(self) -> int:
@@ -99,44 +107,47 @@ class Holdings:
         return self._files.bytes
 
     def held(self, owner: str) -> int:
-        """Bytes of a client's files."""
-        return self._shares[owner].files.bytes
+        """Returns the bytes of a client's files."""
+        return self._clients[owner].files.bytes
 
-    def fit(self, most: int) -> bool:
-        """Gives up what has to go so that all files are at most so many bytes; whether they are then."""
-        while self.total > most:
-            if not self._give_up(max(self._shares.values(), key=lambda share: share.loose_bytes)):
+    def shrink(self, limit: int) -> bool:
+        """Evicts until all files take at most `limit` bytes; returns whether that is reached."""
+        while self.total > limit:
+            if not self._evict_from(max(self._clients.values(), key=lambda client: client.evictable_bytes)):
                 return False
         return True
 
-    def fit_client(self, owner: str, most: int) -> bool:
-        """Likewise for the files of one client, from what is his."""
-        while self.held(owner) > most:
-            if not self._give_up(self._shares[owner]):
+    def shrink_client(self, owner: str, limit: int) -> bool:
+        """Evicts from one client until its files take at most `limit` bytes; returns whether that is reached."""
+        while self.held(owner) > limit:
+            if not self._evict_from(self._clients[owner]):
                 return False
         return True
 
-    def _add(self, thing: Thing) -> None:
-        share = self._shares[thing.owner]
-        share.things[thing.kind].append(thing)
-        for pile in (self._files, share.files, share.loose[thing.kind]):
-            pile.add(thing.blobs)
+    def _add(self, item: Evictable) -> None:
+        client = self._clients[item.owner]
+        client.evictable[item.kind].append(item)
+        for files in (self._files, client.files, client.evictable_files[item.kind]):
+            files.add(item.blobs)
 
-    def _give_up(self, share: _Share) -> bool:
-        kind = share.larger()
-        if kind is not None:
-            self._drop(share.things[kind][0])
-        return kind is not None
-
-    def _drop(self, thing: Thing) -> None:
-        share = self._shares[thing.owner]
-        self.gone.append(share.things[thing.kind].popleft())
-        for pile in (self._files, share.files, share.loose[thing.kind]):
-            pile.remove(thing.blobs)
+    def _evict_from(self, client: _ClientFiles) -> bool:
+        kind = client.larger_kind()
+        if kind is None:
+            return False
+        item = client.evictable[kind].popleft()
+        self.evicted.append(item)
+        for files in (self._files, client.files, client.evictable_files[kind]):
+            files.remove(item.blobs)
+        return True
 
 
 def read_holdings(connection: sa.Connection, owner: str = "", fresh: Mapping[str, int] | None = None) -> Holdings:
-    """All that the database knows of, and files that a client is to have beside that, by their sizes in bytes."""
+    """Reads the holdings from the database.
+
+    Args:
+        owner: the client that adds files.
+        fresh: the sizes of these files in bytes.
+    """
     fresh = fresh or {}
     files: dict[str, list[str]] = defaultdict(list)
     for row in connection.execute(sa.select(job_blobs.c.job_id, job_blobs.c.sha256)):
@@ -144,16 +155,16 @@ def read_holdings(connection: sa.Connection, owner: str = "", fresh: Mapping[str
     rows_of_blobs = connection.execute(sa.select(blobs.c.sha256, blobs.c.size))
     sizes = {row.sha256: row.size if isinstance(row.size, int) else 0 for row in rows_of_blobs}
     rows = connection.execute(sa.select(jobs.c.id, jobs.c.owner, jobs.c.end_time).order_by(jobs.c.end_time)).all()
-    ended = [Thing(row.owner, "job", row.id, tuple(files[row.id])) for row in rows if row.end_time is not None]
-    stay = [(owner, name) for name in fresh]
-    stay += [(row.owner, name) for row in rows if row.end_time is None for name in files[row.id]]
+    ended = [Evictable(row.owner, "job", row.id, tuple(files[row.id])) for row in rows if row.end_time is not None]
+    pinned = [(owner, name) for name in fresh]
+    pinned += [(row.owner, name) for row in rows if row.end_time is None for name in files[row.id]]
     wanted = sa.select(uploads.c.owner, uploads.c.sha256).order_by(uploads.c.used)
-    uploaded = [Thing(row.owner, "upload", row.sha256, (row.sha256,)) for row in connection.execute(wanted)]
-    return Holdings({**sizes, **fresh}, [*ended, *uploaded], stay)
+    uploaded = [Evictable(row.owner, "upload", row.sha256, (row.sha256,)) for row in connection.execute(wanted)]
+    return Holdings({**sizes, **fresh}, [*ended, *uploaded], pinned)
 
 
 def held_bytes(connection: sa.Connection, owner: str, but: Collection[str] = ()) -> int:
-    """Bytes of a client's files, each counted once; without some."""
+    """Returns the bytes of a client's files, each counted once, except those named in `but`."""
     of_jobs = sa.select(job_blobs.c.sha256).join(jobs, jobs.c.id == job_blobs.c.job_id).where(jobs.c.owner == owner)
     of_uploads = sa.select(uploads.c.sha256).where(uploads.c.owner == owner)
     mine = blobs.c.sha256.in_(sa.union(of_jobs, of_uploads))
@@ -162,6 +173,6 @@ def held_bytes(connection: sa.Connection, owner: str, but: Collection[str] = ())
 
 
 def all_bytes(connection: sa.Connection, but: Collection[str] = ()) -> int:
-    """Bytes of all files; without some."""
+    """Returns the bytes of all files except those named in `but`."""
     wanted = sa.select(sa.func.coalesce(sa.func.sum(blobs.c.size), 0)).where(blobs.c.sha256.not_in(list(but)))
     return int(connection.execute(wanted).scalar_one())

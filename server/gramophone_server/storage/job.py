@@ -10,25 +10,26 @@ from dataclasses import replace
 from ..messages.events import Event, Failure, Progress, Result, State
 from ..messages.spec import JobSpec
 
+# Number of progress events held, without previews.
 _RECENT = 256
 
 
 class Job:
-    """A job and what has happened to it so far.
+    """A job with its state and a bounded history.
 
-    What is held of the history is bounded: all state changes, the latest progress with its preview, and the figures of
-    the latest progress. A watcher reads from it at its own pace, so a slow one misses intermediate progress and costs
-    nothing.
+    The history holds all state changes, the latest progress with its preview, and the last `_RECENT` progress events
+    without previews. Watchers read it at their own pace: a slow watcher misses intermediate progress and needs no
+    buffer.
 
     Attributes:
-        spec: without its pixels, which are the store's.
-        owner: the client whose it is; empty where clients are not told apart.
-        priority: its owner's waiting jobs run in this order, the highest first.
-        attempts: how often a worker has taken it up.
-        losses: how many workers have died on it in this server's life.
-        squeeze: how often it has run out of memory; it is planned for half of it each time.
+        spec: the spec without pixels; the store has the pixels.
+        owner: name of the client; empty without authentication.
+        priority: rank among its owner's waiting jobs, the highest first.
+        attempts: how often a worker has started it.
+        losses: how many workers have died on it since this server started.
+        squeeze: how often it has run out of memory; each time its memory is halved.
         partial: whether some of its progress is no longer held here.
-        marks: what lines of the log that are about it say: its id, and the trace it is part of.
+        marks: fields for log lines about it: its id and its trace.
     """
 
     def __init__(
@@ -68,36 +69,36 @@ class Job:
 
     @property
     def progress(self) -> Progress | None:
-        """The latest progress."""
+        """The latest progress; None before the first report."""
         detail = self._progress.detail if self._progress else None
         return detail if isinstance(detail, Progress) else None
 
     @property
     def outcome(self) -> Result | Failure | None:
-        """The result or the failure, once there is one."""
+        """The result or the failure; None if the job has not ended or was cancelled."""
         detail = self._states[-1].detail if self._states else None
         return None if isinstance(detail, Progress) else detail
 
     def queue(self) -> Event:
-        """→ QUEUED: at first, and again when its worker or its server was lost."""
+        """Changes the state to QUEUED: at first, and again when the worker or server was lost."""
         return self._append(State.QUEUED, None)
 
     def start(self) -> Event:
-        """QUEUED → RUNNING."""
+        """Changes the state from QUEUED to RUNNING."""
         self.attempts += 1
         self.start_time = self.start_time or time.time()
         return self._append(State.RUNNING, None)
 
     def report(self, progress: Progress) -> Event | None:
-        """Takes in progress; ignored once the job has ended."""
+        """Adds progress; returns None and ignores it if the job has ended."""
         return None if self.state.final else self._append(State.RUNNING, progress)
 
     def ending(self, outcome: Result | Failure | None) -> Event:
-        """The event that ends the job: with its result, its failure, or (None) cancelled. It has not happened yet."""
+        """Returns the event that would end the job, for `end`; an outcome of None means cancelled."""
         now = time.time()
         match outcome:
             case Result():
-                # Not negative, though the clock may have been put back.
+                # Not negative, even if the system clock was set back.
                 queued = max(0.0, (self.start_time or now) - self.create_time)
                 return Event(self.sequence + 1, now, State.SUCCEEDED, replace(outcome, queued=queued))
             case Failure():
@@ -106,13 +107,13 @@ class Job:
                 return Event(self.sequence + 1, now, State.CANCELLED, None)
 
     def end(self, event: Event) -> None:
-        """Ends the job with an `ending`. The first ending stays."""
+        """Ends the job with an event of `ending`. Later calls are ignored."""
         if not self.state.final:
             self.end_time = event.time
             self.restore(replace(event, sequence=self.sequence + 1))
 
     def restore(self, event: Event) -> None:
-        """Takes in an event as it is, such as one that was kept."""
+        """Adds an existing event, such as a stored one."""
         self.sequence = max(self.sequence, event.sequence)
         self.state = event.state
         if isinstance(event.detail, Progress):
@@ -120,7 +121,7 @@ class Job:
             if event.detail.preview is not None:
                 self._preview = event
             self.partial = self.partial or len(self._recent) == _RECENT
-            # Of all but the latest preview the figures are enough.
+            # Keep only the latest preview; older progress is held without.
             self._recent.append(replace(event, detail=replace(event.detail, preview=None)))
         else:
             self._states.append(event)
@@ -130,24 +131,24 @@ class Job:
         changed.set()
 
     def close(self) -> None:
-        """Ends all watching where it is: the server leaves, the job stays."""
+        """Ends all `watch` iterators without ending the job, for a shutdown."""
         self._closed = True
         self._changed.set()
         self._over.set()
 
     def holds_all_after(self, after: int) -> bool:
-        """Whether `history` has all events with a higher sequence than `after`; if not, the store has."""
+        """Whether `history` has all events with a sequence above `after`; if not, the store has them."""
         return not self.partial or (bool(self._recent) and self._recent[0].sequence <= after + 1)
 
     def history(self, after: int = 0) -> list[Event]:
-        """All events held with a higher sequence than `after`, in order."""
+        """Returns all held events with a sequence above `after`, in order."""
         held = {e.sequence: e for e in (*self._recent, *self._states, self._preview, self._progress) if e}
         return [held[sequence] for sequence in sorted(held) if sequence > after]
 
     async def watch(self, after: int = 0) -> AsyncIterator[Event]:
-        """The events after `after` as they come, to the end of the job; progress conflated to the latest.
+        """Yields events with a sequence above `after` until the job ends; only the latest of several progress events.
 
-        Ends without a final event only if the server leaves.
+        Stops without a final event only when the server shuts down.
         """
         while not self._closed:
             changed = self._changed
@@ -157,22 +158,21 @@ class Job:
                 if event.state.final:
                     return
                 if self.sequence > after:
-                    # Something newer came while the reader was busy with this one: look again rather than send on what
-                    # is already stale.
+                    # Newer events arrived while the reader handled this one: the rest of the list is stale.
                     break
             else:
                 if self.state.final and after >= self.sequence:
                     return
                 await changed.wait()
 
-    async def rest(self, seconds: float) -> None:
-        """Waits for so long, but not beyond the end of the job or of the server."""
+    async def sleep(self, seconds: float) -> None:
+        """Sleeps for `seconds`, or until the job ends or the server shuts down."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._over.wait()
 
     def _latest(self, after: int) -> list[Event]:
-        """The state changes, the latest progress and the latest preview with a higher sequence than `after`."""
+        """Returns state changes, the latest progress and the latest preview with a sequence above `after`, in order."""
         kept = {e.sequence: e for e in (*self._states, self._preview, self._progress) if e and e.sequence > after}
         return [kept[sequence] for sequence in sorted(kept)]
 

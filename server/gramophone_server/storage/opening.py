@@ -1,4 +1,4 @@
-"""Opens the database of a data folder, whatever state a server before has left both in."""
+"""Opens the database of a data folder, and recovers from an unclean shutdown or a damaged database."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ..blobs import BlobStore
 from .archive import Archive
 from .clock import AgeClock
-from .connections import Lines
+from .connections import Connections
 from .database import SchemaError, migrate
 from .errors import reason_of
 from .folder import DataFolder, DataFolderError, remove_leftovers
@@ -19,35 +19,35 @@ from .ownership import claim
 
 log = logging.getLogger(__name__)
 
-# Seconds for which a server that starts waits for its database.
-_START = 10.0
+# Seconds that a starting server waits for its database.
+_OPEN_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A database that has been opened.
+class OpenedDatabase:
+    """What a server needs from a database that it has opened.
 
     Attributes:
-        jobs: those that have not ended, in the order to run them.
-        clock: goes on from what it showed the server before.
+        jobs: the unfinished jobs, in the order to run them.
+        clock: continues from its last reading in the database.
     """
 
     jobs: list[Job]
     clock: AgeClock
 
 
-class Opening:
-    """Opens a database. Everything here blocks.
+class DatabaseOpener:
+    """Opens a database. All methods block.
 
     Args:
-        in_folder: whether it is the SQLite in the folder.
+        in_folder: whether the database is the SQLite file in the data folder.
         take: whether to take a database that belongs to another folder.
     """
 
     def __init__(
         self,
         engine: sa.Engine,
-        lines: Lines,
+        connections: Connections,
         folder: DataFolder,
         files: BlobStore,
         archive: Archive,
@@ -57,7 +57,7 @@ class Opening:
         take: bool,
     ) -> None:
         self._engine = engine
-        self._lines = lines
+        self._connections = connections
         self._folder = folder
         self._files = files
         self._archive = archive
@@ -65,36 +65,37 @@ class Opening:
         self._in_folder = in_folder
         self._take = take
 
-    def open(self) -> Opened:
-        """Opens the database, and waits a little for one that is about to be started or is locked.
+    def open(self) -> OpenedDatabase:
+        """Opens the database; retries for some seconds while it is starting or locked.
 
         Raises:
-            DataFolderError: it cannot be used.
+            DataFolderError: the database cannot be used.
         """
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + _OPEN_TIMEOUT
         while True:
             try:
-                return self._open_or_put_aside()
+                return self._open_or_replace()
             except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
                 if time.monotonic() > deadline:
                     raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
                 log.warning("the database of jobs cannot be used yet: %s", reason_of(error))
             time.sleep(1.0)
 
-    def _open_or_put_aside(self) -> Opened:
+    def _open_or_replace(self) -> OpenedDatabase:
+        """Opens the database; a damaged SQLite file in the folder is renamed and a new one is created."""
         try:
             return self._open_database()
         except (sa.exc.DatabaseError, SchemaError) as error:
             if isinstance(error, sa.exc.OperationalError):
                 raise
-            # Its subclasses say that a statement was wrong, and nothing of the file.
+            # Only DatabaseError itself means a damaged file; its subclasses mean errors of statements.
             if type(error) is not sa.exc.DatabaseError or not self._in_folder:
                 raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
-            # The file is no database any more. It is put aside with the files that it names, not thrown away.
+            # The file is damaged: rename it, and the folder of blobs that it refers to, instead of deleting them.
             suffix = f".damaged-{int(time.time())}"
             aside = self._folder.database.with_suffix(suffix)
             log.error(
-                "the database of jobs is damaged (%s): it is now %s, its files are in %s, and a new one is begun",
+                "the database of jobs is damaged (%s): renamed to %s, its files to %s; a new database is created",
                 reason_of(error), aside, self._folder.blobs.with_suffix(suffix),
             )  # fmt: skip
             self._engine.dispose()
@@ -105,28 +106,32 @@ class Opening:
                 self._folder.database.with_name(self._folder.database.name + name).unlink(missing_ok=True)
             return self._open_database()
 
-    def _open_database(self) -> Opened:
+    def _open_database(self) -> OpenedDatabase:
         if self._engine.dialect.name == "sqlite":
             with self._engine.connect() as connection:
                 found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if found != "ok":
                 raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
         migrate(self._engine)
-        # Before anything is touched that may be another server's.
+        # Claim the database before changing anything that may belong to another server.
         mine = claim(self._engine, self._folder, in_folder=self._in_folder, take=self._take, check=self._check_pictures)
         self._archive.transactions.claim = mine
-        self._lines.made = True
+        self._connections.database_exists = True
         self._files.make()
         self._ids.follow(self._archive.latest())
         jobs = self._archive.unfinished()
         remove_leftovers(self._folder, frozenset(job.id for job in jobs))
         self._archive.stored.remove_strays()
-        return Opened(jobs, AgeClock(mine.last))
+        return OpenedDatabase(jobs, AgeClock(mine.last))
 
     def _check_pictures(self) -> None:
-        """Sees that the files of a database that is not taken from elsewhere are there."""
+        """Checks that the folder of blobs is not empty if the database has files; skipped for a database to take.
+
+        Raises:
+            DataFolderError: the folder is empty, such as an unmounted volume.
+        """
         if not self._take and self._archive.stored.has_files() and self._files.empty():
             raise DataFolderError(
-                f"the pictures of the jobs in the database are not in {self._folder.blobs}, which is empty; bring them "
-                "back (is it a mount?), or put any file there to go on without them"
+                f"the pictures of the jobs in the database are missing: {self._folder.blobs} is empty; restore it (is "
+                "it an unmounted volume?), or create any file in it to continue without the pictures"
             )

@@ -1,6 +1,6 @@
-"""Whose a database is: it belongs to one data folder, and a data folder's files belong to one database.
+"""Binds a database to one data folder, and the files of a data folder to one database.
 
-Without that, two servers would take each other's jobs, and each would remove the other's files as nobody's.
+Otherwise two servers on one database would run each other's jobs, and each would delete the other's files as unused.
 """
 
 import json
@@ -15,44 +15,44 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..files import atomic_file
-from .clock import Reading
-from .database import alone, jobs, ownership
+from .clock import ClockReading
+from .database import exclusive, jobs, ownership
 from .folder import DataFolder, DataFolderError
 
 log = logging.getLogger(__name__)
 
 
 class TakenOverError(OSError):
-    """The database has been given to another server, and this one may not write to it any more."""
+    """Another server has claimed the database; this server may no longer write to it."""
 
     def __init__(self) -> None:
-        super().__init__("the database has been taken over by another server, and this one has to be stopped")
+        super().__init__("the database has been taken over by another server; stop this one")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That a database is this server's, until another takes it.
+    """A server's ownership of a database, valid until another server claims it.
 
     Attributes:
-        fence: higher than that of any server before.
-        last: what the clock showed when a server last used this database; None for a new one.
+        fence: fencing token, higher than that of every earlier server.
+        last: the last clock reading stored in the database; None for a new one.
     """
 
     fence: int
-    last: Reading | None
+    last: ClockReading | None
 
     def check(self, connection: sa.Connection) -> None:
-        """Sees that the database is still this server's; it stays so until the transaction ends.
+        """Checks that this server still owns the database, and locks the ownership until the transaction ends.
 
         Raises:
-            TakenOverError: it is another's.
+            TakenOverError: another server owns it.
         """
         mine = sa.select(ownership.c.one).where(ownership.c.fence == self.fence).with_for_update(read=True)
         if connection.execute(mine).first() is None:
             raise TakenOverError
 
-    def note(self, connection: sa.Connection, reading: Reading) -> None:
-        """Keeps what the clock shows."""
+    def save_clock(self, connection: sa.Connection, reading: ClockReading) -> None:
+        """Stores a clock reading in the database."""
         mine = ownership.update().where(ownership.c.fence == self.fence)
         connection.execute(mine.values(seen=reading.time, doubted=reading.doubted))
 
@@ -65,18 +65,20 @@ def claim(
     take: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Claim:
-    """Takes a database for the server of a folder.
+    """Claims a database for the server of a data folder.
 
     Args:
-        in_folder: whether it is the database in the folder, which is the folder's wherever that is moved or copied.
-        take: whether to take it even if it is another folder's, or the folder's files are another database's.
-        check: is called before it is taken; what it raises leaves it as it was.
+        in_folder: whether the database is the file in the folder; it then belongs to the folder even after a move or
+            copy.
+        take: whether to claim the database even if it belongs to another folder, or the folder's files to another
+            database.
+        check: is called before the database is claimed; an exception leaves the database unchanged.
 
     Raises:
-        DataFolderError: it is another folder's, or the folder's files are another database's.
+        DataFolderError: the database belongs to another folder, or the folder's files to another database.
     """
     identity = _Identity.of(folder)
-    with alone(engine) as connection:
+    with exclusive(engine) as connection:
         row = connection.execute(sa.select(ownership)).mappings().first()
         is_mine = in_folder or (row is not None and row["folder_id"] == identity.here)
         if row is not None and not is_mine:
@@ -89,24 +91,25 @@ def claim(
             identity.check(folder, database, is_new=is_new)
         check()
         fence = _write_row(connection, row, identity, folder, database)
-    identity.keep(folder, database)
-    return Claim(fence, Reading(row["seen"], row["doubted"]) if row else None)
+    identity.save(folder, database)
+    return Claim(fence, ClockReading(row["seen"], row["doubted"]) if row else None)
 
 
 def release(engine: sa.Engine, mine: Claim) -> None:
-    """Gives a database up, so that any folder may have it."""
-    with alone(engine) as connection:
+    """Gives up the ownership, so that the server of any folder may claim the database."""
+    with exclusive(engine) as connection:
         connection.execute(ownership.delete().where(ownership.c.fence == mine.fence))
 
 
 @dataclass(frozen=True)
 class _Identity:
-    """What a folder says of itself.
+    """The identity of a data folder.
 
     Attributes:
-        name: made up once.
-        here: the name, and which file on the disk its lock is: a copy of the folder is another folder.
-        database: the id of the database whose files are in the folder: "" for the one in it, None if that is not known.
+        name: a random id, created with the folder.
+        here: the name and the inode of the folder's lock file, so that a copy of the folder has another identity.
+        database: id of the database that the folder's files belong to; "" for the database in the folder, None if not
+            known.
     """
 
     name: str
@@ -126,19 +129,22 @@ class _Identity:
         return cls(name, f"{name}-{folder.lock.stat().st_ino}", None if database is None else str(database))
 
     def check(self, folder: DataFolder, database: str, *, is_new: bool) -> None:
-        """Sees that the folder's files are that database's, or nobody's."""
+        """Checks that the folder's files belong to this database, or to none.
+
+        Raises:
+            DataFolderError: they belong to another database.
+        """
         if self.database in (None, database) and not (database and is_new and folder.database.exists()):
             return
         if self.database == "" and not folder.database.exists():
             return
         other = "the database jobs.sqlite in it" if folder.database.exists() and database else "another database"
         raise DataFolderError(
-            f"the files in {folder.path} belong to jobs of {other}, and would be removed; give that database with "
-            "--database, or this one a folder of its own with --data; or, if those jobs may be lost, use "
-            "--take-database"
+            f"the files in {folder.path} belong to jobs of {other}, and would be deleted; use that database with "
+            "--database, or another folder with --data; or, if those jobs may be lost, use --take-database"
         )
 
-    def keep(self, folder: DataFolder, database: str) -> None:
+    def save(self, folder: DataFolder, database: str) -> None:
         if self.database != database:
             with atomic_file(folder.identity) as file:
                 file.write(json.dumps({"name": self.name, "database": database}).encode())
@@ -165,6 +171,6 @@ def _of_another_folder(row: Any) -> str:
     since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(row["since"]))
     return (
         f"the database belongs to the server of the folder {row['folder']} on {row['host']}, which has used it since "
-        f"{since} UTC; give this server a database of its own with --database or, if that folder is gone for good, "
-        "take the database with --take-database"
+        f"{since} UTC; use another database with --database or, if that folder no longer exists, take the database "
+        "with --take-database"
     )

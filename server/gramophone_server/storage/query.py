@@ -1,4 +1,4 @@
-"""Which jobs are wanted."""
+"""Queries for jobs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,12 @@ from .database import jobs
 
 @dataclass(frozen=True)
 class Query:
-    """Which jobs are wanted, and in which order; empty or None means any.
+    """Filters and order of jobs; an empty or None filter matches all jobs.
 
     Attributes:
-        after: the id of the last job of the page before.
+        limit: maximum number of jobs.
+        created_after, created_before: seconds since the epoch; the first is inclusive, the second exclusive.
+        after: the id of the last job of the previous page.
     """
 
     limit: int
@@ -29,7 +31,7 @@ class Query:
     after: str = ""
 
     def statement(self) -> sa.Select[Any]:
-        """It in SQL: rows of jobs."""
+        """Returns the SQL statement, which selects rows of jobs."""
         where = [
             self.states and jobs.c.state.in_([state.value for state in self.states]),
             self.kinds and jobs.c.kind.in_(self.kinds),

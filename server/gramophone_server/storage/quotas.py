@@ -1,4 +1,4 @@
-"""Who may keep how much: room is made from what its client holds, and else from what the largest holds."""
+"""Storage quotas: evicts files of the client itself for its own quota, and of the largest client for the total."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from .holdings import Holdings, all_bytes, held_bytes, read_holdings
 
 log = logging.getLogger(__name__)
 
-# Where something has to go, a little more goes, as looking at everything takes time: down to this part of the bound.
+# Eviction goes down to this fraction of the quota, so that the slow scan of all files is rare.
 _LOW = 0.95
-# Seconds by which a use may be ahead of the time.
-_AHEAD = 3600.0
+# Seconds by which the last use of an upload may be in the future.
+_MAX_AHEAD = 3600.0
 
 
 class QuotaExceededError(Exception):
-    """There is no room for a client's files beside those that have to stay; the message says how much is taken.
+    """A client's files do not fit beside the files that cannot be evicted; the message says how much is used.
 
     Attributes:
-        retry_after: when jobs may have ended that need the room; seconds.
+        retry_after: seconds after which some jobs may have ended and freed space.
     """
 
     retry_after = 60.0
@@ -30,13 +30,13 @@ class QuotaExceededError(Exception):
 
 @dataclass(frozen=True)
 class Retention:
-    """How long ended jobs are kept, and how much room there is for files.
+    """How long ended jobs are kept, and the quotas of files.
 
     Attributes:
-        seconds: after which an ended job is forgotten.
-        bytes: of all files together.
-        bytes_per_client: of the files of one client's jobs and uploads; None for no bound of its own.
-        uploads_per_client: uploaded files of one client.
+        seconds: time after which an ended job is deleted.
+        bytes: quota of all files.
+        bytes_per_client: quota of one client's files, of jobs and uploads; None for no quota of its own.
+        uploads_per_client: maximum number of one client's uploads.
     """
 
     seconds: float = StorageSettings.keep_days * 24 * 3600
@@ -45,85 +45,86 @@ class Retention:
     uploads_per_client: int = StorageSettings.max_uploads_per_client
 
     @property
-    def most_of_client(self) -> int:
-        """Bytes that one client may hold."""
+    def client_quota(self) -> int:
+        """Maximum bytes of one client's files."""
         return self.bytes if self.bytes_per_client is None else min(self.bytes, self.bytes_per_client)
 
 
 def make_room(
     connection: sa.Connection, owner: str, sizes: Mapping[str, int], retention: Retention, *, is_upload: bool
 ) -> bool:
-    """Has there be room for files of a client, some of which he may have already; whether something had to go.
+    """Evicts what is needed to store a client's files; returns whether anything was evicted.
 
     Args:
-        sizes: of the files; bytes.
-        is_upload: whether they become an upload; they are of a job else.
+        sizes: bytes of each file, by name; the client may have some of them already.
+        is_upload: whether the files become an upload instead of files of a job.
 
     Raises:
-        QuotaExceededError: what has to stay leaves too little.
+        QuotaExceededError: the files do not fit even after eviction.
     """
-    made = is_upload and _forget_uploads(connection, owner, retention.uploads_per_client - 1)
+    made = is_upload and _delete_oldest_uploads(connection, owner, retention.uploads_per_client - 1)
     own = held_bytes(connection, owner, sizes) + sum(sizes.values())
     total = all_bytes(connection, sizes) + sum(sizes.values())
-    if own <= retention.most_of_client and total <= retention.bytes:
+    if own <= retention.client_quota and total <= retention.bytes:
         return made
     holdings = read_holdings(connection, owner, sizes)
-    if own > retention.most_of_client:
-        holdings.fit_client(owner, int(_LOW * retention.most_of_client))
-    if holdings.held(owner) > retention.most_of_client:
+    if own > retention.client_quota:
+        holdings.shrink_client(owner, int(_LOW * retention.client_quota))
+    if holdings.held(owner) > retention.client_quota:
         raise QuotaExceededError(
-            f"There is no room: with the files of your jobs that have not ended it takes {_size(holdings.held(owner))} "
-            f"of the {_size(retention.most_of_client)} that this server keeps for one client; send less, cancel some "
-            "jobs, or wait until some have ended."
+            f"The storage quota is exceeded: with your unfinished jobs the files take {_size(holdings.held(owner))}, "
+            f"and one client may use {_size(retention.client_quota)}; send less, cancel jobs, or wait until jobs end."
         )
     if holdings.total > retention.bytes:
-        holdings.fit(int(_LOW * retention.bytes))
+        holdings.shrink(int(_LOW * retention.bytes))
     if holdings.total > retention.bytes:
         raise QuotaExceededError(
-            f"There is no room: with the files of jobs that have not ended this takes {_size(holdings.total)} of the "
-            f"{_size(retention.bytes)} that this server keeps; wait until some have ended."
+            f"The storage quota is exceeded: with all unfinished jobs the files take {_size(holdings.total)}, and the "
+            f"server may use {_size(retention.bytes)}; wait until jobs end."
         )
-    _forget(connection, holdings)
+    _delete_evicted(connection, holdings)
     return True
 
 
-def forget_old(connection: sa.Connection, now: float, retention: Retention, uploads_last: float) -> None:
-    """Forgets what is old at a time, seconds since the epoch, and what goes first where there is too much.
+def delete_old(connection: sa.Connection, now: float, retention: Retention, uploads_last: float) -> None:
+    """Deletes jobs and uploads that are too old, and evicts more if all files exceed the quota.
 
     Args:
-        uploads_last: seconds after their last use for which uploads are kept.
+        now: seconds since the epoch.
+        uploads_last: seconds that uploads are kept after their last use.
     """
     count = connection.execute(jobs.delete().where(jobs.c.end_time < now - retention.seconds)).rowcount
     if count:
-        log.info("forgetting %d jobs that ended long ago", count)
+        log.info("deleting %d jobs that ended long ago", count)
     connection.execute(uploads.delete().where(uploads.c.used < now - uploads_last))
-    # Used while the clock was wrong.
-    connection.execute(uploads.update().where(uploads.c.used > now + _AHEAD).values(used=now))
+    # Correct uses that were recorded while the system clock was ahead.
+    connection.execute(uploads.update().where(uploads.c.used > now + _MAX_AHEAD).values(used=now))
     if all_bytes(connection) > retention.bytes:
         holdings = read_holdings(connection)
-        holdings.fit(retention.bytes)
-        _forget(connection, holdings)
+        holdings.shrink(retention.bytes)
+        _delete_evicted(connection, holdings)
 
 
-def _forget_uploads(connection: sa.Connection, owner: str, most: int) -> bool:
-    """Forgets a client's uploads that have not been used for longest, until there are so many; whether there were."""
+def _delete_oldest_uploads(connection: sa.Connection, owner: str, limit: int) -> bool:
+    """Deletes a client's least recently used uploads above `limit`; returns whether any were deleted."""
     mine = sa.select(uploads.c.sha256).where(uploads.c.owner == owner)
-    gone: Sequence[str] = connection.execute(mine.order_by(uploads.c.used.desc()).offset(most)).scalars().all()
-    if gone:
-        connection.execute(uploads.delete().where(uploads.c.owner == owner, uploads.c.sha256.in_(gone)))
-    return bool(gone)
+    oldest: Sequence[str] = connection.execute(mine.order_by(uploads.c.used.desc()).offset(limit)).scalars().all()
+    if oldest:
+        connection.execute(uploads.delete().where(uploads.c.owner == owner, uploads.c.sha256.in_(oldest)))
+    return bool(oldest)
 
 
-def _forget(connection: sa.Connection, holdings: Holdings) -> None:
-    ended = [thing.key for thing in holdings.gone if thing.kind == "job"]
-    # Not all at once: a statement has some thousand parameters at most.
+def _delete_evicted(connection: sa.Connection, holdings: Holdings) -> None:
+    evicted = holdings.evicted
+    ended = [item.key for item in evicted if item.kind == "job"]
+    # In batches: databases limit the number of parameters of a statement.
     for start in range(0, len(ended), 500):
         connection.execute(jobs.delete().where(jobs.c.id.in_(ended[start : start + 500])))
-    for thing in holdings.gone:
-        if thing.kind == "upload":
-            connection.execute(uploads.delete().where(uploads.c.owner == thing.owner, uploads.c.sha256 == thing.key))
-    if holdings.gone:
-        log.info("there has to be room: forgetting %d jobs and %d uploads", len(ended), len(holdings.gone) - len(ended))
+    for item in evicted:
+        if item.kind == "upload":
+            connection.execute(uploads.delete().where(uploads.c.owner == item.owner, uploads.c.sha256 == item.key))
+    if evicted:
+        log.info("evicting %d jobs and %d uploads to make room", len(ended), len(evicted) - len(ended))
 
 
 def _size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Jobs as their rows have them; a row that cannot be read is trouble of that job alone."""
+"""Reads jobs and events from database rows; a row that cannot be read affects only its own job."""
 
 import logging
 import math
@@ -20,28 +20,31 @@ from .job import Job
 log = logging.getLogger(__name__)
 
 Row = Mapping[Any, Any] | sa.RowMapping
-# Of a timestamp in the contract: the end of the year 9999. Of a count there: what 32 bits hold.
-_LAST, _MOST = 253_402_300_799.0, 2**31 - 1
+# Limits of the contract: of a timestamp (the end of the year 9999), and of a count (32 bits).
+_MAX_TIME, _MAX_COUNT = 253_402_300_799.0, 2**31 - 1
 
 
 class Records:
     """Reads rows.
 
-    Whatever is in them, there is a job to list, to fetch and to delete: an end that can be read is kept, and a job
-    without one has failed, with DATA_LOSS or, if a later version has stored it, FAILED_PRECONDITION. Each job's trouble
-    is logged once.
+    Damaged rows still give a job that can be listed, fetched and deleted. A readable end is used; otherwise the job has
+    failed with DATA_LOSS or, if a later version stored it, with FAILED_PRECONDITION. Damage is logged once per job.
 
     Args:
-        files: have the results.
+        files: the blobs with the results.
     """
 
     def __init__(self, files: BlobStore) -> None:
         self._files = files
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def job(self, connection: sa.Connection, row: Row, *, with_result: bool) -> Job:
-        """The job of a row, with its states and its latest progress."""
-        spec, trouble = self._spec(row)
+        """Returns the job of a row with its state changes and latest progress.
+
+        Args:
+            with_result: whether to read the bytes of the result.
+        """
+        spec, failure = self._spec(row)
         job = Job(
             row["id"],
             spec,
@@ -57,25 +60,25 @@ class Records:
             job.restore(event)
         job.partial = True
         if not job.state.final and row["state"] not in (State.QUEUED.value, State.RUNNING.value):
-            reason = f"its state is {row['state']!r}, and there is no record of how that came about"
-            trouble = trouble or self._lost(job.id, "job", reason)
-        if not job.state.final and trouble is not None:
-            job.restore(self._failed(job, trouble))
+            reason = f"its state is {row['state']!r}, but it has no event with that state"
+            failure = failure or self._data_loss(job.id, "job", reason)
+        if not job.state.final and failure is not None:
+            job.restore(self._failed(job, failure))
         return job
 
     def event(self, connection: sa.Connection, row: Row, *, with_result: bool) -> Event:
-        """The event of a row; one that cannot be read is a bare change of state."""
+        """Returns the event of a row; an unreadable end becomes FAILED, another unreadable event RUNNING."""
         job_id, sequence, time = row["job_id"], row["sequence"], _moment(row["time"]) or 0.0
         try:
             state = State(row["state"])
             return Event(sequence, time, state, self._detail(connection, row, state, with_result=with_result))
         except DamagedBlobError as error:
-            reason = f"The file of the result was lost or damaged on the server's disk ({error})"
+            reason = f"The result file was lost or damaged on the server's disk ({error})"
             return Event(sequence, time, State.FAILED, Failure("DATA_LOSS", f"{reason}; submit the job again."))
         except (ValueError, UnreadableError) as error:
             if row["state"] in (State.SUCCEEDED.value, State.FAILED.value):
-                return Event(sequence, time, State.FAILED, self._lost(job_id, "job's end", str(error)))
-            self._tell(job_id, f"an event: {error}")
+                return Event(sequence, time, State.FAILED, self._data_loss(job_id, "job's end", str(error)))
+            self._log_once(job_id, f"an event: {error}")
             return Event(sequence, time, State.RUNNING)
 
     def _history(self, connection: sa.Connection, job_id: str, *, with_result: bool) -> Iterable[Event]:
@@ -106,62 +109,62 @@ class Records:
         query = sa.select(job_blobs.c.sha256).where(job_blobs.c.job_id == job_id, job_blobs.c.is_result)
         name = connection.execute(query).scalar()
         if name is None:
-            raise UnreadableError("it does not say which file the result is in")
+            raise UnreadableError("the name of its result file is missing")
         return self._files.get(name)
 
     def _spec(self, row: Row) -> tuple[JobSpec, Failure | None]:
-        """The spec, or one that says little; and how its job has failed if it cannot be read."""
+        """Returns the spec and None; if the spec cannot be read, a placeholder and the failure of its job."""
         try:
             return codec.decode_spec(row["spec"]), None
         except LaterVersionError as error:
-            self._tell(row["id"], str(error))
-            message = f"A later version of gramophone has stored the job: {error}; submit the job again."
+            self._log_once(row["id"], str(error))
+            message = f"A later version of gramophone stored the job: {error}; submit the job again."
             failure = Failure("FAILED_PRECONDITION", message)
         except UnreadableError as error:
-            self._tell(row["id"], f"its spec: {error}")
-            failure = self._lost(row["id"], "job", f"its spec cannot be read ({error})")
-        except Exception as error:  # What nobody has thought of is trouble of this job, and not of all others.
+            self._log_once(row["id"], f"its spec: {error}")
+            failure = self._data_loss(row["id"], "job", f"its spec cannot be read ({error})")
+        except Exception as error:  # An unexpected error must affect only this job, not all others.
             log.exception("job %s cannot be read", row["id"], extra={"job_id": row["id"]})
-            failure = self._lost(row["id"], "job", f"its spec cannot be read ({type(error).__name__}: {error})")
-        return _blank(row["kind"], _text(row["model"])), failure
+            failure = self._data_loss(row["id"], "job", f"its spec cannot be read ({type(error).__name__}: {error})")
+        return _placeholder_spec(row["kind"], _text(row["model"])), failure
 
     def _failed(self, job: Job, failure: Failure) -> Event:
-        # Not when it was made: what ended long ago is forgotten at once.
+        # Without an end time, use the current time: the creation time may be old, and the job would be deleted at once.
         return Event(job.sequence + 1, job.end_time or time.time(), State.FAILED, failure)
 
-    def _lost(self, job_id: str, what: str, trouble: str) -> Failure:
-        self._tell(job_id, trouble)
-        message = f"The record of the {what} was lost or damaged on the server's disk: {trouble}; submit the job again."
+    def _data_loss(self, job_id: str, what: str, reason: str) -> Failure:
+        self._log_once(job_id, reason)
+        message = f"The record of the {what} was lost or damaged on the server's disk: {reason}; submit the job again."
         return Failure("DATA_LOSS", message)
 
-    def _tell(self, job_id: str, trouble: str) -> None:
-        if job_id not in self._told:
-            self._told.add(job_id)
-            log.error("job %s cannot be read: %s", job_id, trouble, extra={"job_id": job_id})
+    def _log_once(self, job_id: str, reason: str) -> None:
+        if job_id not in self._logged:
+            self._logged.add(job_id)
+            log.error("job %s cannot be read: %s", job_id, reason, extra={"job_id": job_id})
 
 
 def is_numbered(row: Row) -> bool:
-    """Whether the row of an event has a number by which it can be ordered."""
-    # Of 32 bits in the contract, with room for the numbers of what comes after it.
+    """Whether the row of an event has a valid sequence."""
+    # The contract has 32 bits; below 2**30, later events have valid sequences too.
     return isinstance(row["sequence"], int) and 0 < row["sequence"] < 2**30
 
 
 def _moment(value: object) -> float | None:
-    """Seconds since the epoch that the contract can say; None for anything else."""
-    is_time = isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= _LAST
+    """Returns a time in seconds since the epoch; None if it is not one that the contract can represent."""
+    is_time = isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= _MAX_TIME
     return float(cast(float, value)) if is_time else None
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and abs(value) <= _MOST else 0
+    return value if isinstance(value, int) and abs(value) <= _MAX_COUNT else 0
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _blank(kind: object, model: str) -> JobSpec:
-    """A spec of a job whose own cannot be read: of that kind and model, and nothing else."""
+def _placeholder_spec(kind: object, model: str) -> JobSpec:
+    """Returns a spec for a job whose spec cannot be read; only its kind and model are meaningful."""
     known = kind if kind in ("style", "content", "transfer") else "unspecified"
     return JobSpec(
         kind=cast(JobKind, known), width=0, height=0, content=None, styles=(), content_layers=(), style_layers=(),

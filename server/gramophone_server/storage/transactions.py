@@ -1,4 +1,4 @@
-"""Transactions on the database, none of which writes to one that has become another server's."""
+"""Write transactions, which fail if another server has claimed the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ class Transactions:
     """Begins transactions on a database.
 
     Attributes:
-        engine: of the database.
-        claim: that it is this server's; until it is set nothing is checked.
+        engine: the engine of the database.
+        claim: this server's ownership of the database; while None, ownership is not checked.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -22,10 +22,10 @@ class Transactions:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction in which the database is this server's.
+        """Begins a write transaction after a check that this server owns the database.
 
         Raises:
-            TakenOverError: it is another's.
+            TakenOverError: another server owns it.
         """
         with self.engine.begin() as connection:
             if self.claim is not None:

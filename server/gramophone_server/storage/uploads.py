@@ -1,4 +1,4 @@
-"""Picture files that clients have sent ahead of their requests."""
+"""Stores uploads: picture files that clients send before the requests that use them."""
 
 import hashlib
 import time
@@ -14,10 +14,10 @@ from .transactions import Transactions
 
 
 class UploadArchive:
-    """Keeps uploads. Everything here blocks.
+    """Stores uploads. All methods block.
 
     Raises, from any method:
-        OSError, sqlalchemy.exc.SQLAlchemyError: the disk is full, or what is on it cannot be used.
+        OSError, sqlalchemy.exc.SQLAlchemyError: the disk is full, or its contents cannot be used.
     """
 
     def __init__(self, transactions: Transactions, files: BlobStore, stored: StoredFiles) -> None:
@@ -26,20 +26,24 @@ class UploadArchive:
         self._stored = stored
 
     def add(self, owner: str, data: bytes) -> str:
-        """Keeps a picture file of a client's; its SHA-256.
+        """Stores a client's picture file; returns its SHA-256.
 
         Raises:
-            QuotaExceededError: there is no room for it beside what has to stay.
+            QuotaExceededError: the file does not fit beside the files that cannot be evicted.
         """
         name = hashlib.sha256(data).hexdigest()
         self._add(owner, name, len(data), lambda: self._files.put(data))
         return name
 
     def add_file(self, owner: str, name: str, size: int, file: Path) -> None:
-        """Keeps a picture file of a client's, of so many bytes and with that SHA-256.
+        """Stores a client's picture file that is on disk already; the file is moved.
+
+        Args:
+            name: its SHA-256.
+            size: its bytes.
 
         Raises:
-            QuotaExceededError: there is no room for it beside what has to stay.
+            QuotaExceededError: the file does not fit beside the files that cannot be evicted.
         """
         self._add(owner, name, size, lambda: self._files.adopt(name, file))
 
@@ -48,27 +52,27 @@ class UploadArchive:
         try:
             keep()
             with self._transactions.writing() as connection:
-                self._stored.count(connection, {name: size})
+                self._stored.register(connection, {name: size})
                 if not self._touch(connection, owner, name):
                     connection.execute(uploads.insert().values(owner=owner, sha256=name, used=time.time()))
         except BaseException:
-            self._stored.leave([name])
+            self._stored.add_orphans([name])
             raise
 
     def use(self, owner: str, name: str) -> None:
-        """Counts a file that a client has uploaded as used now."""
+        """Marks a client's upload as used now."""
         with self._transactions.writing() as connection:
             self._touch(connection, owner, name)
 
     def has(self, owner: str, name: str) -> int | None:
-        """The size of a file that a client has uploaded, if it has, and if it is as it was."""
+        """Returns the size of a client's upload; None if it does not exist or is damaged."""
         mine = sa.select(uploads.c.sha256).where(uploads.c.owner == owner, uploads.c.sha256 == name)
         with self._transactions.engine.connect() as connection:
             size = connection.execute(sa.select(blobs.c.size).where(blobs.c.sha256.in_(mine))).scalar()
         return size if size is not None and self._files.is_good(name) else None
 
     def file(self, owner: str, name: str) -> Path | None:
-        """The file that a client has uploaded, if it has; it may have been damaged since."""
+        """Returns the file of a client's upload; None if it does not exist. It may be damaged."""
         if not is_blob_name(name):
             return None
         wanted = sa.select(uploads.c.sha256).where(uploads.c.owner == owner, uploads.c.sha256 == name)

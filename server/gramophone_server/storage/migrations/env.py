@@ -1,4 +1,4 @@
-"""Has Alembic use the connection that `upgrade` gives it."""
+"""Alembic's environment script: runs migrations on the connection that `upgrade` passes."""
 
 from alembic import context
 

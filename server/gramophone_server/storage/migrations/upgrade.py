@@ -1,4 +1,4 @@
-"""Runs the steps that a database has not had."""
+"""Runs the migrations that a database needs."""
 
 import logging
 from pathlib import Path
@@ -12,23 +12,23 @@ from ..database import SchemaError
 from ..errors import reason_of
 
 log = logging.getLogger(__name__)
-# Alembic would say at level INFO how it works, and that for every database.
+# At level INFO, Alembic logs internals for every database.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def upgrade(connection: sa.Connection, found: str, steps: Path) -> None:
-    """Brings a database from a revision to the latest, in the transaction of its connection.
+def upgrade(connection: sa.Connection, found: str, migrations: Path) -> None:
+    """Migrates a database to the latest revision, in the current transaction of the connection.
 
     Args:
-        found: the revision of its tables, whether or not the database says so as Alembic does.
-        steps: Alembic's folder of them.
+        found: the revision of its tables; Alembic's own table may not have it yet.
+        migrations: Alembic's folder of migrations.
 
     Raises:
-        sqlalchemy.exc.OperationalError: the database is away or locked.
-        SchemaError: a step fails; the transaction has to be rolled back.
+        sqlalchemy.exc.OperationalError: the database is unavailable or locked.
+        SchemaError: a migration fails; the caller must roll the transaction back.
     """
     config = Config()
-    config.set_main_option("script_location", str(steps).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.attributes["connection"] = connection
     log.info("the database of jobs is upgraded from schema %s", found)
     try:
@@ -37,5 +37,5 @@ def upgrade(connection: sa.Connection, found: str, steps: Path) -> None:
     except sa.exc.OperationalError:
         raise
     except (sa.exc.SQLAlchemyError, CommandError) as error:
-        # The database is as good as before, and must not be taken for a damaged one.
+        # The rollback leaves the database intact: this must not count as a damaged database.
         raise SchemaError(f"cannot be upgraded from schema {found}: {reason_of(error)}") from error

@@ -1,1 +1,1 @@
-"""The steps, each from the revision before it."""
+"""The migrations, each from the previous revision."""

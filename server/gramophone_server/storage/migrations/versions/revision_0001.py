@@ -1,6 +1,6 @@
-"""Jobs, their events and their files: the tables of the first servers.
+"""The tables of the first servers: jobs, their events and their files.
 
-Only the name of the revision is of use: new databases get the latest tables at once.
+Only the number of this revision is needed: a new database gets the latest tables directly.
 """
 
 revision = "0001"
@@ -10,4 +10,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing: a database of this revision has been made by a server that did not know Alembic."""
+    """Does nothing: databases of this revision were created by servers without Alembic."""

@@ -1,4 +1,4 @@
-"""A database belongs to a data folder, and sequences of events may be as high as in the contract."""
+"""Binds a database to a data folder, and allows event sequences up to the contract's limit."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the table of whose the database is, and widens the column of sequences."""
+    """Creates the ownership table and widens the sequence column."""
     op.create_table(
         "ownership",
         sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
@@ -23,6 +23,6 @@ def upgrade() -> None:
         sa.Column("seen", sa.Float, nullable=False),
         sa.Column("doubted", sa.Float, nullable=False),
     )
-    # All integers of SQLite have 64 bits.
+    # Integers of SQLite always have 64 bits.
     if op.get_context().dialect.name != "sqlite":
         op.alter_column("events", "sequence", type_=sa.BigInteger, existing_type=sa.Integer, existing_nullable=False)

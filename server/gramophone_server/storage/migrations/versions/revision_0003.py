@@ -1,4 +1,4 @@
-"""Alembic says which revision a database is of; servers from before that see a number that is too high for them."""
+"""Alembic records the schema revision; older servers see a schema version that is too high for them."""
 
 from alembic import op
 
@@ -9,5 +9,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Leaves in the old table the last number that it will have."""
+    """Sets the old schema version to its final value."""
     op.execute("UPDATE schema_version SET version = 3")

@@ -145,7 +145,7 @@ def test_the_storage_of_one_client_is_bounded(tmp_path, tokens):
         assert [alice.has(name) for name in names] == [False, False, True, True, True]
         with pytest.raises(grpc.RpcError) as caught:
             alice.upload(next(pictures(512)))
-        assert "0.1 MB that this server keeps for one client" in refusal(caught.value)
+        assert "one client may use 0.1 MB" in refusal(caught.value)
         assert [alice.has(name) for name in names] == [False, False, True, True, True]
         # Unfinished jobs count with 3 KB of pixels each, and are accepted until the room is used up.
         blocked: list[str] = []
@@ -172,7 +172,7 @@ def test_one_client_cannot_fill_the_queue(tmp_path, tokens):
             alice.submit(endless(seed))
         with pytest.raises(grpc.RpcError) as caught:
             alice.submit(endless())
-        assert "6 jobs of yours are waiting already" in refusal(caught.value)
+        assert "6 of your jobs are waiting already" in refusal(caught.value)
         for seed in range(2):
             bob.submit(endless(seed))
         with pytest.raises(grpc.RpcError) as caught:

@@ -72,7 +72,7 @@ async def test_the_queue_is_limited_in_total_and_for_each_client(tmp_path):
         )
         refused = [result for result in results if isinstance(result, QueueFullError)]
         assert len(refused) == 1
-        assert "of yours" in str(refused[0])
+        assert "of your jobs" in str(refused[0])
         with pytest.raises(QueueFullError, match="3 jobs") as full:
             await admission.submit(make_spec(), Submission("c"))
         assert full.value.retry_after == 7.0

@@ -60,7 +60,7 @@ class Records:
             job.restore(event)
         job.partial = True
         if not job.state.final and row["state"] not in (State.QUEUED.value, State.RUNNING.value):
-            reason = f"its state is {row['state']!r}, but it has no event with that state"
+            reason = f"its state is {row['state']!r}, but there is no record of its end"
             failure = failure or self._data_loss(job.id, "job", reason)
         if not job.state.final and failure is not None:
             job.restore(self._failed(job, failure))

@@ -12,8 +12,8 @@ from PIL import Image
 from examples.gallery.seascape import seascape
 from gramophone_server.decoding.decoders import Decoders
 from gramophone_server.decoding.header import read_header
-from gramophone_server.decoding.messages import Cut, Header
-from gramophone_server.decoding.pictures import cut, decode
+from gramophone_server.decoding.messages import Header, PixelSpec
+from gramophone_server.decoding.pictures import decode, write_pixels
 
 ROUNDS = 21
 PIXELS = 1 << 26
@@ -60,10 +60,11 @@ def _here(picture: Path, folder: Path) -> None:
     with picture.open("rb") as file:
         read_header(file, PIXELS)
         file.seek(0)
-        cut(decode(file, PIXELS), 512, 384, "rgb", folder, durable=False)
+        image, _ = decode(file, PIXELS)
+        write_pixels(image, 512, 384, "rgb", folder, durable=False)
 
 
 async def _apart(decoders: Decoders, picture: Path, folder: Path) -> None:
     (header,) = await decoders.headers([picture], "me")
     assert isinstance(header, Header)
-    await decoders.cut(picture, header, Cut(512, 384), folder, "me", durable=False)
+    await decoders.decode(picture, header, PixelSpec(512, 384), folder, "me", durable=False)

@@ -5,13 +5,14 @@ from typing import Any
 
 from PIL import Image
 
+from gramophone.options import JobKind
 from gramophone.requests import estimate_request
 from gramophone_server.models.store import BUILTIN_MODEL
 from tests.harness import ServerProcess, encode, peak_memory
 
 from .inputs import best_model, picture
 
-Job = tuple[str, dict[str, Any]]
+Job = tuple[JobKind, dict[str, Any]]
 
 
 def jobs() -> Iterator[Job]:
@@ -47,7 +48,7 @@ def measure_large() -> dict[str, Any]:
     return {"title": "A canvas of 4096x4096", "how": how, "rows": [row]}
 
 
-def _row(kind: str, options: dict[str, Any], *arguments: str) -> dict[str, str]:
+def _row(kind: JobKind, options: dict[str, Any], *arguments: str) -> dict[str, str]:
     """Predicts and runs a job on a server with these arguments."""
     options = {"model": best_model().manifest.name, **options}
     image = encode(Image.fromarray(picture(min(1024, max(512, options["size"])))))

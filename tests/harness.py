@@ -9,15 +9,16 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
 import psutil
+from google.rpc import status_pb2
 from PIL import Image
 
 from gramophone.v1 import job_pb2, options_pb2
@@ -154,12 +155,18 @@ def endless_request() -> pb.ReconstructStyleRequest:
     return style_request(iterations=1_000_000, report_every=2)
 
 
-def events(stream: Iterator[pb.ReconstructStyleResponse]) -> Iterator[job_pb2.JobEvent]:
+def events(stream: Iterable[Any]) -> Iterator[job_pb2.JobEvent]:
     """Yields the events of a stream of responses."""
     return (response.event for response in stream)
 
 
-def run(server: ServerProcess, request: pb.ReconstructStyleRequest) -> job_pb2.JobResult:
+def rpc_status(error: grpc.RpcError) -> status_pb2.Status:
+    """Returns the status, with its details, from the trailing metadata of a failed call."""
+    metadata: dict[str, Any] = dict(cast(Any, error).trailing_metadata())
+    return status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+
+
+def run(server: ServerProcess | Calls, request: pb.ReconstructStyleRequest) -> job_pb2.JobResult:
     """Runs a style reconstruction, which must succeed, and returns its result."""
     last = list(events(server.style.ReconstructStyle(request)))[-1]
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
@@ -177,13 +184,14 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60) ->
 
 def submit(server: ServerProcess, request: pb.EstimateJobRequest) -> Iterator[job_pb2.JobEvent]:
     """Submits the job of an estimate request and yields its events."""
-    call = {
+    call: dict[str | None, Any] = {
         "style": server.style.ReconstructStyle,
         "content": server.style.ReconstructContent,
         "transfer": server.style.TransferStyle,
     }
     kind = request.WhichOneof("job")
-    return events(call[kind](getattr(request, kind)))  # type: ignore[index]
+    assert kind is not None
+    return events(call[kind](getattr(request, kind)))
 
 
 def peak_memory(server: ServerProcess, request: pb.EstimateJobRequest) -> int:

@@ -1,19 +1,19 @@
 """Invalid requests: each gets the right status and the name of the wrong field, and the server keeps working."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from PIL import Image
 
 from gramophone.v1 import job_service_pb2, model_service_pb2
 from gramophone.v1 import options_pb2 as o
 from gramophone.v1 import style_transfer_service_pb2 as pb
-from tests.harness import ServerProcess, encode, options, png, png_header, run, style_request
+from tests.harness import ServerProcess, encode, options, png, png_header, rpc_status, run, style_request
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -107,7 +107,7 @@ CASES = {
         "16 to 2048",
     ),
     "preview in a wrong format": (
-        style(preview=o.PreviewOptions(format=50)),
+        style(preview=o.PreviewOptions(format=cast(Any, 50))),
         INVALID,
         "options.preview.format",
         "IMAGE_FORMAT_PNG",
@@ -197,7 +197,7 @@ CASES = {
 
 
 def call(server: ServerProcess, request: object) -> None:
-    method = {
+    method: Any = {
         pb.ReconstructStyleRequest: server.style.ReconstructStyle,
         pb.ReconstructContentRequest: server.style.ReconstructContent,
         pb.TransferStyleRequest: server.style.TransferStyle,
@@ -207,11 +207,10 @@ def call(server: ServerProcess, request: object) -> None:
 
 def violations(error: grpc.RpcError) -> dict[str, str]:
     """Returns the description of each field violation in an error's details, by field."""
-    metadata = dict(error.trailing_metadata())
-    status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+    status = rpc_status(error)
     assert status.code == error.code().value[0]
     assert status.message == error.details()
-    found = {}
+    found: dict[str, str] = {}
     for detail in status.details:
         bad_request = error_details_pb2.BadRequest()
         if detail.Unpack(bad_request):

@@ -125,7 +125,8 @@ def test_models_are_listed_in_pages(server: ServerProcess, calls: Calls) -> None
     everything = calls.models.ListModels(model_service_pb2.ListModelsRequest())
     assert everything.models[0].is_default
     assert not everything.next_page_token
-    found, request = [], model_service_pb2.ListModelsRequest(page_size=1)
+    found: list[model_service_pb2.Model] = []
+    request = model_service_pb2.ListModelsRequest(page_size=1)
     while True:
         page = calls.models.ListModels(request)
         assert len(page.models) == 1

@@ -102,7 +102,8 @@ def test_odd_texts_in_filters_of_list_jobs(calls_and_job, name):
     calls, _ = calls_and_job
     expected = Code.INVALID_ARGUMENT if "\0" in ODD[name] else Code.OK
     for field in ("model", "owner", "page_token"):
-        assert status_of(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: ODD[name]})) == expected, field
+        filters: Any = {field: ODD[name]}
+        assert status_of(calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(**filters)) == expected, field
 
 
 @pytest.mark.parametrize("name", ODD)

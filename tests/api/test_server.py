@@ -13,12 +13,12 @@ import pytest
 from google.protobuf.descriptor_database import DescriptorDatabase
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from gramophone.v1 import job_pb2, job_service_pb2
-from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+from tests.harness import ServerProcess, endless_request, events, rpc_status, run, style_request, wait_until
 
 SERVICES = {f"gramophone.v1.{name}Service" for name in ("StyleTransfer", "Job", "Model")}
 
@@ -189,7 +189,7 @@ def test_a_full_queue_refuses_jobs_with_a_retry_delay():
         with pytest.raises(grpc.RpcError) as caught:
             list(server.style.ReconstructStyle(style_request()))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[index]
+        status = rpc_status(caught.value)
         retry = error_details_pb2.RetryInfo()
         assert status.details[0].Unpack(retry)
         assert retry.retry_delay.seconds >= 1

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -33,7 +34,7 @@ class Home:
             (self.path / name).mkdir(mode=0o700)
         self.picture = self.path / "a.png"
         self.picture.write_bytes(png())
-        self.environment = {
+        self.environment: dict[str, Any] = {
             "XDG_RUNTIME_DIR": str(self.path / "run"),
             "XDG_DATA_HOME": str(self.path / "data"),
             "GRAMOPHONE_KEEP": keep,

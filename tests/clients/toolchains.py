@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,12 @@ def go(folder: Path) -> list[str]:
     source.mkdir(parents=True)
     generate(folder / "src", "--go_out=.", "--go-grpc_out=.")
     shutil.copy(HERE / "go/main.go", source)
-    environment = {"GO111MODULE": "off", "GOFLAGS": "", "GOPATH": f"{folder}:{_GO}", "GOCACHE": str(folder / "cache")}
+    environment: dict[str, Any] = {
+        "GO111MODULE": "off",
+        "GOFLAGS": "",
+        "GOPATH": f"{folder}:{_GO}",
+        "GOCACHE": str(folder / "cache"),
+    }
     checked("go", "build", "-o", folder / "client", ".", cwd=source, **environment)
     return [str(folder / "client")]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def color_of(data: bytes) -> tuple[int, ...]:
     return tuple(np.asarray(image).reshape(-1, 3).mean(0).round().astype(int).tolist())
 
 
-def flat(mode: str = "RGB", color: object = COLOR, size: tuple[int, int] = (20, 10)) -> Image.Image:
+def flat(mode: str = "RGB", color: Any = COLOR, size: tuple[int, int] = (20, 10)) -> Image.Image:
     return Image.new(mode, size, color)
 
 
@@ -166,11 +167,11 @@ def test_conversion_in_strips_equals_conversion_at_once(monkeypatch):
 @pytest.mark.parametrize("size", [(10, 5), (40, 20), (37, 20), (40, 11), (100, 90)])
 def test_pixels_are_scaled_as_pillow_scales_them(tmp_path, size):
     image = Image.open(io.BytesIO(png(40, 20)))
-    made = write_pixels(image, *size, "rgb", tmp_path, durable=True)
+    made = write_pixels(image, size[0], size[1], "rgb", tmp_path, durable=True)
     expected = image.resize(size, Image.Resampling.BILINEAR).tobytes()
     assert (tmp_path / made.blob).read_bytes() == expected
     assert made.blob == hashlib.sha256(expected).hexdigest()
-    mask = write_pixels(image, *size, "mask", tmp_path, durable=False)
+    mask = write_pixels(image, size[0], size[1], "mask", tmp_path, durable=False)
     assert (tmp_path / mask.blob).read_bytes() == image.convert("L").resize(size, Image.Resampling.BILINEAR).tobytes()
     assert not made.black and not made.source_black
 

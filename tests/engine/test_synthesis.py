@@ -94,6 +94,7 @@ def test_resuming_at_any_report_gives_the_same_bytes(network, make, tmp_path):
         assert last.iteration == saved[-1].iteration
         assert torch.equal(last.canvas, saved[-1].canvas), f"resumed at report {number}"
         assert torch.equal(last.best.canvas, saved[-1].best.canvas)
+        assert last.average is not None and saved[-1].average is not None
         assert torch.equal(last.average, saved[-1].average)
 
 

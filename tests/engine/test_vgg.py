@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.engine.vgg import Pool, TruncatedVGG
 
 CONVOLUTIONS = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_4": 16, "conv4_1": 19}
 
@@ -94,7 +94,8 @@ def test_average_pooling_differs_from_max_pooling_except_for_one_color(weights):
     flat = torch.full((1, 3, 16, 16), 0.5)
     canvas = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     middle = (..., slice(2, 4), slice(2, 4))  # away from the zero padding
-    pooled = {pool: TruncatedVGG(weights, ["conv2_1"], pool=pool) for pool in ("max", "average")}
+    pools: tuple[Pool, ...] = ("max", "average")
+    pooled = {pool: TruncatedVGG(weights, ["conv2_1"], pool=pool) for pool in pools}
     torch.testing.assert_close(pooled["max"](flat)["conv2_1"][middle], pooled["average"](flat)["conv2_1"][middle])
     assert not torch.allclose(pooled["max"](canvas)["conv2_1"], pooled["average"](canvas)["conv2_1"])
 

@@ -180,7 +180,7 @@ def test_the_student_equals_its_network_in_the_engine(weights):
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
     network = student.network(RECIPE.layers, dict.fromkeys(RECIPE.layers, 1.0), torch.float32)
     canvas = torch.rand(1, 3, 37, 50)
-    activations = {}
+    activations: dict[str, torch.Tensor] = {}
     network.visit(canvas, lambda name, x: activations.setdefault(name, x))
     for name, expected in student(canvas).items():
         assert network.stride(name) == student.stride(name)
@@ -240,7 +240,8 @@ def test_gradient_loss_is_the_cosine_distance_of_the_gradients(weights):
     generator = torch.Generator().manual_seed(2)
     teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32, generator=generator)])
     student = Student(RECIPE.layers, RECIPE.widths, generator)
-    pair = Pair(*(Entry.of(p) for p in torch.rand(2, 3, 32, 32, generator=generator)))
+    first, second = (Entry.of(p) for p in torch.rand(2, 3, 32, 32, generator=generator))
+    pair = Pair(first, second)
     canvas, style = (entry.picture.float()[None] for entry in (pair.picture, pair.style))
 
     def theirs(x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -253,9 +254,10 @@ def test_gradient_loss_is_the_cosine_distance_of_the_gradients(weights):
     for matrices in (theirs, ours):
         x = canvas.clone().requires_grad_()
         sizes, targets = theirs(style), matrices(style)
-        loss = sum(((matrices(x)[n] - targets[n]) ** 2).sum() / (sizes[n] ** 2).sum() for n in STYLE_LAYERS)
+        squares = [((matrices(x)[n] - targets[n]) ** 2).sum() / (sizes[n] ** 2).sum() for n in STYLE_LAYERS]
+        loss = torch.stack(squares).sum()
         gradients.append(torch.autograd.grad(loss, x)[0].flatten())
-    expected = 1 - torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    expected = 1 - torch.nn.functional.cosine_similarity(gradients[0], gradients[1], dim=0)
     found = gradient_loss(student, teacher, [pair])
     assert found.item() == pytest.approx(expected.item(), rel=0.02)
     found.backward()

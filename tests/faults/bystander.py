@@ -17,8 +17,10 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 import psutil
@@ -185,7 +187,7 @@ async def _work(address: str, token: str) -> None:
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, over.set)
     async with grpc.aio.insecure_channel(address) as channel:
-        questions = (
+        questions: tuple[tuple[Any, Any], ...] = (
             (JobServiceStub(channel).ListJobs, job_service_pb2.ListJobsRequest()),
             (ModelServiceStub(channel).ListModels, model_service_pb2.ListModelsRequest()),
         )
@@ -203,7 +205,7 @@ async def _work(address: str, token: str) -> None:
             while not over.is_set():
                 await call(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=20))
                 for method, question in questions:
-                    await call(lambda m=method, q=question: m(q, metadata=metadata, timeout=20))
+                    await call(partial(method, question, metadata=metadata, timeout=20))
                 await asyncio.sleep(0.1)
 
         async def paint() -> None:

@@ -8,12 +8,12 @@ import grpc
 import psutil
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gramophone.v1 import job_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
-from tests.harness import ServerProcess, run, style_request
+from tests.harness import ServerProcess, rpc_status, run, style_request
 
 M = TypeVar("M", bound=Message)
 Code = grpc.StatusCode
@@ -42,9 +42,7 @@ def check_error(error: grpc.RpcError, request: Message, expected: Collection[Cod
 
 def detail_of(error: grpc.RpcError, kind: M) -> M:
     """Fills `kind` from the error's details, which must contain a message of that type, and returns it."""
-    metadata = dict(cast(grpc.Call, error).trailing_metadata() or ())
-    status = status_pb2.Status.FromString(cast(bytes, metadata["grpc-status-details-bin"]))
-    assert any(detail.Unpack(kind) for detail in status.details), error
+    assert any(detail.Unpack(kind) for detail in rpc_status(error).details), error
     return kind
 
 

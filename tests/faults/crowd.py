@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -43,7 +43,7 @@ class Crowd:
         reading, not_reading = self._counts
         for _ in range(not_reading):
             call = self._stub(*SMALL).WatchJob(self._request)
-            self._unread.append((call, aiter(call)))
+            self._unread.append((call, aiter(cast(Any, call))))
         for begin in range(0, reading, _READERS_PER_CONNECTION):
             stub = self._stub()
             count = min(_READERS_PER_CONNECTION, reading - begin)

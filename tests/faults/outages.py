@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -93,7 +94,7 @@ def full(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopped(postgres: Postgres, mode: str) -> Iterator[None]:
+def stopped(postgres: Postgres, mode: Literal["smart", "fast", "immediate"]) -> Iterator[None]:
     """Shuts a PostgreSQL server down, or lets it crash (mode "immediate"), and starts it again."""
     postgres.stop(mode)
     try:

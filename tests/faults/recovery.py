@@ -38,7 +38,7 @@ def picture(server: ServerProcess, one: pb.ReconstructStyleRequest) -> bytes:
     return last.result.image.data
 
 
-def in_background(act: Callable[[], None]) -> threading.Thread:
+def in_background(act: Callable[[], object]) -> threading.Thread:
     """Runs a function in a thread beside the test."""
     thread = threading.Thread(target=act, daemon=True)
     thread.start()

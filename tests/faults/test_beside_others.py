@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from gramophone.v1 import job_service_pb2, options_pb2
 from gramophone_server.security.tokens import add_token
@@ -27,13 +29,14 @@ Metadata = tuple[tuple[str, str], ...]
 
 def odd_calls(calls: Calls, as_alice: Metadata, data: Path) -> None:
     """Sends strings and numbers that a database does not accept."""
-    for call, request in (
+    questions: tuple[tuple[Any, Message], ...] = (
         (calls.jobs.GetJob, job_service_pb2.GetJobRequest(job_id="\0")),
         (calls.jobs.ListJobs, job_service_pb2.ListJobsRequest(page_token="\0", owner="\0", model="\0")),
         (calls.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id="x\0y")),
         (lambda *a, **k: list(calls.jobs.WatchJob(*a, **k)),
          job_service_pb2.WatchJobRequest(job_id="0" * 30, after_sequence=2**31 - 1)),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for call, request in questions:
         with pytest.raises(grpc.RpcError) as caught:
             call(request, metadata=as_alice, timeout=20)
         assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import grpc
 import psutil
@@ -100,7 +101,11 @@ def test_fields_repeated_more_often_than_the_contract_allows_are_refused(server:
             for name, (method, message) in REPEATED.items():
                 for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
                     streams = "Estimate" not in method
-                    call = calls.channel.unary_stream(method) if streams else calls.channel.unary_unary(method)
+                    call = (
+                        cast(Any, calls.channel).unary_stream(method)
+                        if streams
+                        else cast(Any, calls.channel).unary_unary(method)
+                    )
                     try:
                         answer = call(message, timeout=20, compression=compression)
                         list(answer) if streams else None
@@ -112,7 +117,7 @@ def test_fields_repeated_more_often_than_the_contract_allows_are_refused(server:
     print(answers)
     assert all(found <= {"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"} for found in answers.values())
     with Calls(server.address) as calls:
-        call = calls.channel.unary_unary("/gramophone.v1.StyleTransferService/EstimateJob")
+        call = cast(Any, calls.channel).unary_unary("/gramophone.v1.StyleTransferService/EstimateJob")
         with pytest.raises(grpc.RpcError) as caught:
             call(REPEATED["layers of an estimate"][1])
         assert caught.value.details() == "style_layers: has more than 256 values; it takes 1 to 256"
@@ -123,7 +128,7 @@ def test_a_message_that_grows_by_decompression_is_refused_by_its_size(server: Se
 
     def attack(address: str, over: threading.Event) -> None:
         with Calls(address) as calls:
-            call = calls.channel.unary_stream(PAINT)
+            call = cast(Any, calls.channel).unary_stream(PAINT)
             for _ in range(5):
                 code = code_of(lambda: list(call(field(1) * 14_000_000, timeout=20, compression=grpc.Compression.Gzip)))
                 assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -226,7 +231,7 @@ def test_unauthenticated_clients_make_the_server_read_little(tmp_path) -> None: 
     token = add_token(tokens, "alice", admin=False)
     with ServerProcess("--tokens", str(tokens), *WATCHED) as server, Calls(server.address) as calls:
         large = b"\x0a" + b"\xff\xff\x3f" + bytes((1 << 20) - 1)
-        assert code_of(lambda: calls.channel.unary_unary(HEALTH)(large)) == grpc.StatusCode.INVALID_ARGUMENT
+        assert code_of(lambda: cast(Any, calls.channel).unary_unary(HEALTH)(large)) == grpc.StatusCode.INVALID_ARGUMENT
         request = pb.EstimateJobRequest(style=style_request())
         request.style.styles[0].image.data = bytes(3_000_000)
         assert code_of(lambda: calls.style.EstimateJob(request)) == grpc.StatusCode.UNAUTHENTICATED
@@ -270,7 +275,7 @@ def test_a_stop_does_not_wait_for_unfinished_requests() -> None:
         with Calls(address) as calls:
             while not over.is_set():
                 with contextlib.suppress(grpc.RpcError):
-                    list(calls.channel.unary_stream(PAINT)(REPEATED["empty styles"][1], timeout=5))
+                    list(cast(Any, calls.channel).unary_stream(PAINT)(REPEATED["empty styles"][1], timeout=5))
 
     with ServerProcess("--grace", "2") as server:
         threads = [

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
-from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+from tests.harness import ServerProcess, endless_request, events, rpc_status, run, style_request, wait_until
 
 from . import outages
 from .outages import fill
@@ -37,7 +37,7 @@ def test_jobs_are_refused_while_the_disk_is_full(small_disk):
             list(server.style.ReconstructStyle(style_request(1)))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "disk" in caught.value.details()
-        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[index]
+        status = rpc_status(caught.value)
         assert status.details[0].Unpack(error_details_pb2.RetryInfo())
         assert is_healthy(server)
         filler.unlink()

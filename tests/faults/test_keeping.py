@@ -105,6 +105,11 @@ def replace_by_a_folder(path: Path) -> None:
     (path / "within").mkdir(parents=True)
 
 
+def replace_its_folder_by_a_file(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.write_bytes(b"")
+
+
 def point_nowhere(path: Path) -> None:
     path.unlink()
     path.symlink_to("nowhere")
@@ -117,7 +122,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a folder": replace_by_a_folder,
     "a dangling link": point_nowhere,
     "its folder gone": lambda path: shutil.rmtree(path.parent),
-    "its folder a file": lambda path: (shutil.rmtree(path.parent), path.parent.write_bytes(b"")),
+    "its folder a file": replace_its_folder_by_a_file,
 }
 
 

@@ -84,7 +84,7 @@ def refusals(server: ServerProcess) -> set[str]:
         with pytest.raises(grpc.RpcError) as caught:
             call(server)
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION, caught.value
-        found.add(caught.value.details())
+        found.add(caught.value.details() or "")
     return found
 
 

@@ -4,6 +4,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -35,7 +36,7 @@ def check_refused(why: str, *args: str) -> None:
 
 
 def states(server: ServerProcess) -> list[int]:
-    return [job.state for job in server.jobs.ListJobs(job_service_pb2.ListJobsRequest(order=2)).jobs]
+    return [job.state for job in server.jobs.ListJobs(job_service_pb2.ListJobsRequest(order=cast(Any, 2))).jobs]
 
 
 def wait_for(server: ServerProcess, job_id: str) -> job_pb2.JobEvent:

@@ -77,11 +77,13 @@ def postgres_outage(request: pytest.FixtureRequest, postgres: Postgres, tmp_path
 
 
 def test_jobs_survive_an_outage_of_their_folder(folder_outage, expected, long):
-    check_outage(*folder_outage, expected, seconds=45 if long else 5)
+    args, outage = folder_outage
+    check_outage(args, outage, expected, seconds=45 if long else 5)
 
 
 def test_jobs_survive_an_outage_of_postgresql(postgres_outage, expected, long):
-    check_outage(*postgres_outage, expected, seconds=45 if long else 5)
+    args, outage = postgres_outage
+    check_outage(args, outage, expected, seconds=45 if long else 5)
 
 
 def test_clients_do_not_notice_killed_database_connections(postgres, expected, tmp_path):
@@ -282,7 +284,12 @@ def test_a_server_that_starts_without_its_database_waits_and_then_fails(postgres
     with pytest.raises(RuntimeError, match="the database of jobs cannot be used"):
         ServerProcess(*args)
     assert time.monotonic() - begun < 20
-    starting = in_background(lambda: (time.sleep(4), postgres.start()))
+
+    def start_later() -> None:
+        time.sleep(4)
+        postgres.start()
+
+    starting = in_background(start_later)
     with ServerProcess(*args) as server:
         assert is_serving(server)
     starting.join()

@@ -8,7 +8,7 @@ import torch
 
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.graph import INPUT, build_vgg, load_parameters, load_weights, truncate
-from gramophone_server.models.layers import VGG19_LAYERS, position
+from gramophone_server.models.layers import VGG19_LAYERS, PaddingName, position
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,8 @@ def test_an_empty_dictionary_of_heads_adds_no_nodes(weights):
 def test_replicated_padding_leaves_no_frame_around_one_color(weights):
     """Padding with zeros gives a picture of one color a frame; replicated padding keeps it uniform at each depth."""
     flat = np.full((1, 3, 32, 32), 0.5, np.float32)
-    for padding, has_frame in (("zeros", True), ("replicate", False)):
+    paddings: dict[PaddingName, bool] = {"zeros": True, "replicate": False}
+    for padding, has_frame in paddings.items():
         cut = truncate(build_vgg(weights), ["conv3_1"], padding=padding)
         session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
         (got,) = session.run(["conv3_1"], {INPUT: flat})

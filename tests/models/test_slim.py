@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gramophone.options import JobKind
 from gramophone.requests import estimate_request
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
@@ -64,7 +65,7 @@ def test_slim_adds_a_little_total_variation_to_content_with_relative_losses(tmp_
     """Not for styles without content, the paper's loss scale or other models; an explicit weight is kept."""
     read = partial(read_job, model="vgg19-slim", models=tmp_path)
 
-    def weight(kind: str, **options: Any) -> float:
+    def weight(kind: JobKind, **options: Any) -> float:
         return read(estimate_request(kind, [png()] * (2 if kind == "transfer" else 1), **options)).options.tv_weight
 
     assert weight("content") == weight("transfer") == 1e-5

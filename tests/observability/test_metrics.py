@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import psutil
@@ -130,7 +130,7 @@ def test_unknown_methods_share_one_time_series(tmp_path):
     with ServerProcess("--metrics-port", "0", "--tokens", str(tokens)) as server:
         for name in ("a", "b"):
             with pytest.raises(grpc.RpcError):
-                server.channel.unary_unary(f"/made.up/{name}")(b"")
+                cast(Any, server.channel).unary_unary(f"/made.up/{name}")(b"")
 
         def counted() -> bool:
             # The server counts a call after its client has received the response.

@@ -135,7 +135,7 @@ def environment(root: Path) -> dict[str, str]:
 def test_an_added_option_is_in_the_sdk_the_checks_and_the_spec(extended: Path, tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     picture.write_bytes(png())
-    command = [sys.executable, "-c", READ_OPTIONS, picture]
+    command = [sys.executable, "-c", READ_OPTIONS, str(picture)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(extended), cwd=extended)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

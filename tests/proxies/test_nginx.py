@@ -190,7 +190,12 @@ def test_a_waiting_job_survives_the_read_timeout_of_a_proxy(real_server, connect
     ):
         busy = other.style(png(), **ENDLESS)
         job = connect(nginx.address).style(png(), size=32, iterations=6, report_every=2, on_disconnect="cancel")
-        during(lambda: (time.sleep(2), busy.cancel()), lambda: job.result())  # type: ignore[arg-type, return-value]
+
+        def cancel_later() -> None:
+            time.sleep(2)
+            busy.cancel()
+
+        during(cancel_later, lambda: job.result())
         assert job.result().iterations == 6
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from PIL import Image
 
 from gramophone.v1 import job_service_pb2, model_service_pb2, options_pb2
@@ -15,7 +16,7 @@ from gramophone_server.models.store import ModelStore
 from gramophone_server.rpc.errors import shortened
 from gramophone_server.rpc.violations import InvalidRequestError
 from gramophone_server.settings import Limits
-from tests.harness import ServerProcess, encode, options, png, style_request
+from tests.harness import ServerProcess, encode, options, png, rpc_status, style_request
 from tests.requests import read_job
 
 NAMES = {
@@ -48,7 +49,7 @@ def error_of(call: Callable[..., object], request: object) -> grpc.RpcError:
 
 
 def violations(error: grpc.RpcError) -> list[error_details_pb2.BadRequest.FieldViolation]:
-    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[index]
+    status = rpc_status(error)
     found = error_details_pb2.BadRequest()
     assert any(detail.Unpack(found) for detail in status.details)
     assert status.message == error.details()
@@ -70,7 +71,7 @@ def test_odd_names_of_models_and_jobs_are_not_found(server, name):
         assert error.code() == grpc.StatusCode.NOT_FOUND
         (violation,) = violations(error)
         assert violation.field == field
-        assert len(error.details()) < 1000
+        assert len(error.details() or "") < 1000
 
 
 def test_list_jobs_accepts_any_page_token(server):
@@ -81,7 +82,8 @@ def test_list_jobs_accepts_any_page_token(server):
 
 @pytest.mark.parametrize("field", ["model", "owner", "page_token"])
 def test_list_jobs_refuses_texts_with_nul(server, field):
-    error = error_of(server.jobs.ListJobs, job_service_pb2.ListJobsRequest(**{field: "a\0b"}))
+    filters: Any = {field: "a\0b"}
+    error = error_of(server.jobs.ListJobs, job_service_pb2.ListJobsRequest(**filters))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert field in [violation.field for violation in violations(error)]
 

@@ -7,7 +7,7 @@ from google.protobuf.descriptor import Descriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gramophone.v1 import job_service_pb2, model_service_pb2, options_pb2
+from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.reading.wire import MOST_FIELDS, WireError, check_wire, most_items
 from gramophone_server.rpc.violations import InvalidRequestError
@@ -67,9 +67,9 @@ def test_repeated_fields_of_a_message_sent_in_parts_are_counted_together():
 
 
 def test_packed_values_are_counted():
-    wanted = job_service_pb2.ListJobsRequest(states=[1] * 16)  # type: ignore[list-item]
+    wanted = job_service_pb2.ListJobsRequest(states=[job_pb2.JOB_STATE_QUEUED] * 16)
     check_wire(wanted.SerializeToString(), wanted.DESCRIPTOR)
-    wanted.states.append(1)
+    wanted.states.append(job_pb2.JOB_STATE_QUEUED)
     assert refused(wanted.SerializeToString(), wanted.DESCRIPTOR) == (
         "states",
         "has more than 16 values; it takes 1 to 16",

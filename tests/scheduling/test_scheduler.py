@@ -17,6 +17,7 @@ from gramophone_server.storage.folder import DataFolder
 from gramophone_server.storage.job import Job
 from gramophone_server.storage.store import JobStore
 from tests.messages.specs import make_spec
+from tests.storage.stores import stored_job
 
 RESULT = Result(EncodedPicture(b"picture", "png", 1, 1), 0.5, (), 9, "model", "{}", 1.0, 2.0)
 OUT_OF_MEMORY = Failure("RESOURCE_EXHAUSTED", "The job ran out of memory.")
@@ -153,7 +154,7 @@ async def test_the_next_server_continues_the_jobs_of_a_stopped_server(tmp_path):
         await until(lambda: len(executor.runs) == 2)
         assert [run.job_id for run in executor.runs] == [running.id, waiting.id]
         for job_id in (running.id, waiting.id):
-            assert await ended(await scheduler.store.get(job_id)) is State.SUCCEEDED
+            assert await ended(await stored_job(scheduler.store, job_id)) is State.SUCCEEDED
 
 
 async def test_a_server_without_a_data_folder_fails_its_jobs_when_it_stops():

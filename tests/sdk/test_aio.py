@@ -48,7 +48,7 @@ async def test_two_jobs_run_in_concurrent_tasks(server):
     async with aio.Client(server.address) as client:
 
         async def paint(seed: int) -> bytes:
-            return (await (await client.style(png(), seed=seed, **SMALL)).result()).data
+            return (await (await client.style(png(), **(SMALL | {"seed": seed}))).result()).data
 
         first, second = await asyncio.gather(paint(0), paint(1))
         assert first != second

@@ -80,7 +80,7 @@ def test_a_cancelled_job_raises_on_reading_and_on_result(client):
 
 def test_a_job_is_found_again_by_its_id(client, server):
     with gramophone.Client(server.address) as other:
-        job_id = other.style(png(), seed=5, **SMALL).id
+        job_id = other.style(png(), **(SMALL | {"seed": 5})).id
     job = client.job(job_id)
     assert job.result().recipe["seed"] == 5
     info = job.info()

@@ -48,7 +48,7 @@ def accepted_credentials(servers: Servers) -> Iterator[tuple[str, str, dict[str,
     yield servers.plain.address, "alice", {"token": servers.token}
     yield servers.tls.address, "alice", {"token": servers.token, "root_certificates": str(servers.ca)}
     yield servers.tls.address, "alice", {"token": servers.token, "tls": True, "root_certificates": CA.certificate}
-    pair = {"certificate": servers.certificate, "private_key": Path(servers.key)}
+    pair: dict[str, Any] = {"certificate": servers.certificate, "private_key": Path(servers.key)}
     yield servers.mutual.address, "carol", {"root_certificates": servers.ca, **pair}
     read = {name: Path(path).read_bytes() for name, path in pair.items()}
     yield servers.mutual.address, "carol", {"root_certificates": CA.certificate, **read}
@@ -84,7 +84,8 @@ def test_calls_to_loopback_do_not_use_a_proxy(servers):
 
 
 def test_a_missing_or_wrong_token_is_an_unauthenticated_error(servers):
-    for credentials in ({}, {"token": "gramophone_wrong"}):
+    wrong: tuple[dict[str, Any], ...] = ({}, {"token": "gramophone_wrong"})
+    for credentials in wrong:
         with gramophone.Client(servers.plain.address, **credentials) as client:
             with pytest.raises(gramophone.UnauthenticatedError, match="refuses this client"):
                 client.style(png(), **SMALL)

@@ -3,6 +3,7 @@
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +22,12 @@ def pixels(data: bytes) -> np.ndarray:
 def test_files_and_bytes_are_sent_as_they_are(tmp_path):
     path = tmp_path / "picture.any"
     path.write_bytes(b"as it is")
-    for image in (path, str(path), b"as it is", bytearray(b"as it is"), memoryview(b"as it is")):
+    images: tuple[Any, ...] = (path, str(path), b"as it is", bytearray(b"as it is"), memoryview(b"as it is"))
+    for image in images:
         assert encode(image) == b"as it is"
 
 
-ARRAYS = {
+ARRAYS: dict[str, tuple[np.ndarray, np.ndarray]] = {
     "uint8": (LEVELS, LEVELS),
     "float64": (LEVELS / 255, LEVELS),
     "float32": ((LEVELS / 255).astype(np.float32), LEVELS),
@@ -51,7 +53,7 @@ def test_arrays_are_encoded_without_loss(name):
 
 
 def test_tensors_are_encoded_like_arrays():
-    tensor = torch.from_numpy(LEVELS.copy())
+    tensor: Any = torch.from_numpy(LEVELS.copy())
     assert np.array_equal(pixels(encode(tensor)), LEVELS)
     assert np.array_equal(pixels(encode(tensor / 255)), LEVELS)
     with pytest.raises(TypeError, match=r"Tensor .*give a numpy array, .*permute"):
@@ -104,7 +106,8 @@ def test_open_files_are_read_from_their_beginning(tmp_path):
     with path.open("rb") as file, path.open("r+b") as both, tempfile.SpooledTemporaryFile() as spooled:
         spooled.write(b"as it is")
         file.read(3)
-        for image in (buffer, file, both, spooled, Wrapper(b"as it is"), Stream(b"as it is")):
+        files: tuple[Any, ...] = (buffer, file, both, spooled, Wrapper(b"as it is"), Stream(b"as it is"))
+        for image in files:
             assert encode(image) == b"as it is"
 
 

@@ -57,7 +57,8 @@ def test_a_client_is_used_in_one_loop_after_another(server):
             print(len(await client.models()), frames[-1], (await job.result()).iterations)
         for _ in range(3):
             asyncio.run(main())
-        assert len(client._connection.stubs._stubs) == 1
+        stubs: Any = client._connection.stubs
+    assert len(stubs._stubs) == 1
         async def close():
             await client.close()
         asyncio.run(close())
@@ -71,7 +72,8 @@ def test_a_client_keeps_no_closed_loop_alive(server):
     for _ in range(3):
         asyncio.run(client.models())
     gc.collect()
-    assert len(client._connection.stubs._stubs) == 1
+    stubs: Any = client._connection.stubs
+    assert len(stubs._stubs) == 1
 
 
 def test_loops_of_several_threads_share_a_client(server):
@@ -79,7 +81,7 @@ def test_loops_of_several_threads_share_a_client(server):
     done: list[int] = []
 
     async def paint(seed: int) -> None:
-        job = await client.style(png(), seed=seed, **SMALL)
+        job = await client.style(png(), **(SMALL | {"seed": seed}))
         done.append((await job.result()).iterations)
 
     threads = [threading.Thread(target=asyncio.run, args=(paint(seed),)) for seed in range(4)]
@@ -201,7 +203,7 @@ def test_threads_share_a_client(server):
     done: list[int] = []
 
     def paint(seed: int) -> None:
-        done.append(client.style(png(), seed=seed, **SMALL).result().iterations)
+        done.append(client.style(png(), **(SMALL | {"seed": seed})).result().iterations)
 
     threads = [threading.Thread(target=paint, args=(seed,)) for seed in range(8)]
     for thread in threads:

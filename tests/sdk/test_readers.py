@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def test_one_reads_frames_and_another_waits_for_the_result(slow, connect):
 def test_eight_threads_read_each_of_eight_jobs(slow, connect):
     client = connect(slow.address)
     jobs = [client.style(b"picture") for _ in range(8)]
-    for seen in at_once([lambda job=job: iterations(job) for _ in range(8) for job in jobs]):
+    for seen in at_once([partial(iterations, job) for _ in range(8) for job in jobs]):
         assert is_complete(seen)
     assert all(job.result() for job in jobs)
 
@@ -207,7 +208,7 @@ def test_all_readers_end_once_one_of_them_has_the_result(slow, connect):
 
 async def test_a_cancelled_task_does_not_disturb_other_readers(server):
     async with aio.Client(server.address) as client:
-        job = await client.style(png(), on_disconnect="cancel", **ENDLESS)
+        job = await client.style(png(), **(ENDLESS | {"on_disconnect": "cancel"}))
 
         async def read() -> int:
             return len([frame async for frame in job])

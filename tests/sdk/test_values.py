@@ -14,7 +14,7 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -254,5 +254,5 @@ def test_values_of_any_type_are_described_briefly():
     assert len(described("x" * 10**6)) < 100
     assert described(memoryview(b"12")) == "2 bytes"
     assert repr(gramophone.Style(io.BytesIO(b"abc")))
-    assert repr(gramophone.Style(Hostile()))
+    assert repr(gramophone.Style(cast(Any, Hostile())))
     assert issubclass(Value, Brief) and issubclass(Rooted, Brief)

@@ -59,6 +59,13 @@ def pixels_of(store: JobStore, job: Job) -> bytes:
     return job.spec.with_pixels(BlobStore(store.folder.blobs).get).styles[0].picture.rgb
 
 
+async def stored_job(store: JobStore, job_id: str) -> Job:
+    """A job that the store has."""
+    job = await store.get(job_id)
+    assert job is not None
+    return job
+
+
 async def events(store: JobStore, job: Job, after: int = 0) -> list[Event]:
     """The stored events of a job after a sequence number."""
     return [event async for event in store.replay(job, after)]

@@ -27,7 +27,7 @@ from gramophone_server.storage.database import (
 from gramophone_server.storage.query import Query
 from tests import databases
 
-from .stores import events, opened
+from .stores import events, opened, stored_job
 
 
 def columns(engine: sa.Engine) -> set[tuple[str, str, bool]]:
@@ -137,7 +137,7 @@ async def test_a_database_of_version_1_is_upgraded_with_all_its_data(tmp_path):
     async with opened(tmp_path) as (store, unfinished):
         assert [job.id for job in unfinished] == ["0002"]
         assert [job.id for job in await store.find(Query(10))] == ["0002", "0001"]
-        ended = await store.get("0001")
+        ended = await stored_job(store, "0001")
         assert ended.outcome.image.data == b"picture"
         assert [event.sequence for event in await events(store, ended)] == [1, 2, 3, 4, 5]
         assert await store.has_upload("alice", hashlib.sha256(b"file").hexdigest()) == 4

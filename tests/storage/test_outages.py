@@ -16,7 +16,7 @@ from gramophone_server.storage.job import Job
 from gramophone_server.storage.query import Query
 from gramophone_server.storage.store import JobStore
 
-from .stores import events, make, opened, progress, result, spec_of
+from .stores import events, make, opened, progress, result, spec_of, stored_job
 
 
 def lose_connection(*_: object) -> None:
@@ -64,7 +64,7 @@ async def test_the_end_of_a_job_waits_until_it_can_be_written(tmp_path):
             assert store.condition.trouble is not None
             assert not ending.done() and not watcher.done()
             assert store.is_ending(job)
-            assert (await store.get(job.id)).state is State.RUNNING
+            assert (await stored_job(store, job.id)).state is State.RUNNING
         async with asyncio.timeout(5):
             await ending
             assert (await watcher).state is State.SUCCEEDED
@@ -72,7 +72,7 @@ async def test_the_end_of_a_job_waits_until_it_can_be_written(tmp_path):
         assert [job.state for job in await store.find(Query(9))] == [State.SUCCEEDED]
     async with opened(tmp_path) as (store, unfinished):
         assert unfinished == []
-        assert (await store.get("0001")).outcome.image.data == b"picture"
+        assert (await stored_job(store, "0001")).outcome.image.data == b"picture"
 
 
 async def test_a_job_whose_end_was_not_written_is_unfinished_for_the_next_server(tmp_path):
@@ -167,7 +167,7 @@ async def test_events_are_kept_until_they_can_be_written(tmp_path, monkeypatch):
         await store.condition.good()
         await store.end(job, None)
     async with opened(tmp_path) as (store, _):
-        history = await events(store, await store.get("0001"))
+        history = await events(store, await stored_job(store, "0001"))
         assert [e.detail.iteration for e in history if isinstance(e.detail, Progress)] == list(range(1, 1001))
 
 

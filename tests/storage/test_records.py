@@ -17,7 +17,7 @@ from gramophone_server.storage.query import Query
 from gramophone_server.storage.quotas import Retention
 from tests import databases
 
-from .stores import events, make, opened, result, run, spec_of
+from .stores import events, make, opened, result, run, spec_of, stored_job
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
@@ -94,10 +94,10 @@ async def test_a_job_with_an_unreadable_spec_fails(tmp_path, how, caplog):
             assert [job.id for job in unfinished] == ["0004"]
             assert [job.id for job in await store.find(Query(10))] == ["0004", "0003", "0002", "0001"]
             # The result of an ended job can still be read.
-            ended = await store.get("0001")
+            ended = await stored_job(store, "0001")
             assert ended.state is State.SUCCEEDED and ended.outcome.image.data == b"picture"
             assert ended.spec.kind == "style" and ended.spec.model == ended.spec.model
-            waited = await store.get("0003")
+            waited = await stored_job(store, "0003")
             assert waited.state is State.FAILED and waited.outcome.code == "DATA_LOSS"
             assert "spec" in waited.outcome.message
             assert [event.state for event in await events(store, waited)] == [State.QUEUED, State.FAILED]
@@ -116,8 +116,8 @@ async def test_a_job_with_a_spec_of_a_later_version_fails(tmp_path):
         change(tmp_path, job_id, spec=lambda text: with_fields(text, version=99, grain=3))
     async with opened(tmp_path) as (store, unfinished):
         assert [job.id for job in unfinished] == ["0004"]
-        assert (await store.get("0001")).state is State.SUCCEEDED
-        failure = (await store.get("0003")).outcome
+        assert (await stored_job(store, "0001")).state is State.SUCCEEDED
+        failure = (await stored_job(store, "0003")).outcome
         assert failure.code == "FAILED_PRECONDITION"
         assert failure.message.startswith("A later version of gramophone stored the job: its spec is of version 99")
 
@@ -137,8 +137,8 @@ async def test_a_job_fails_on_any_exception_while_its_row_is_read(tmp_path, monk
     async with opened(tmp_path) as (store, unfinished):
         assert [job.id for job in unfinished] == ["0004"]
         assert len(await store.find(Query(10))) == 4
-        assert (await store.get("0001")).state is State.SUCCEEDED
-        failed = await store.get("0003")
+        assert (await stored_job(store, "0001")).state is State.SUCCEEDED
+        failed = await stored_job(store, "0003")
         assert failed.state is State.FAILED and "ZeroDivisionError: by chance" in failed.outcome.message
         await store.delete(failed)
 
@@ -148,7 +148,7 @@ async def test_an_old_unreadable_job_is_kept_as_long_as_other_jobs(tmp_path):
     change(tmp_path, "0003", spec="{", create_time=1.0)
     async with opened(tmp_path) as (store, _):
         await store.delete_old()
-        assert (await store.get("0003")).state is State.FAILED
+        assert (await stored_job(store, "0003")).state is State.FAILED
 
 
 async def test_the_failure_of_an_unreadable_job_is_stored(tmp_path):
@@ -182,10 +182,10 @@ async def test_a_job_with_an_unreadable_end_is_failed(tmp_path, detail):
     async with opened(tmp_path) as (store, _):
         (listed,) = [job for job in await store.find(Query(10)) if job.id == "0001"]
         assert listed.state is State.FAILED
-        job = await store.get("0001")
+        job = await stored_job(store, "0001")
         assert job.outcome.code == "DATA_LOSS" and "the job's end" in job.outcome.message
         assert (await events(store, job))[-1].state is State.FAILED
-        assert isinstance((await store.get("0002")).outcome, Result)
+        assert isinstance((await stored_job(store, "0002")).outcome, Result)
         await store.delete(job)
         assert await store.get("0001") is None
 
@@ -196,7 +196,7 @@ async def test_unreadable_progress_is_left_out(tmp_path, detail):
     for sequence in (3, 4):
         change_event(tmp_path, "0001", sequence, detail=detail)
     async with opened(tmp_path) as (store, _):
-        job = await store.get("0001")
+        job = await stored_job(store, "0001")
         assert job.state is State.SUCCEEDED and job.progress is None
         found = await events(store, job)
         assert [event.sequence for event in found] == [1, 2, 3, 4, 5]
@@ -225,7 +225,7 @@ async def test_an_ended_job_without_events_is_failed(tmp_path):
     engine.dispose()
     async with opened(tmp_path) as (store, unfinished):
         assert [job.id for job in unfinished] == ["0003", "0004"]
-        job = await store.get("0001")
+        job = await stored_job(store, "0001")
         assert job.state is State.FAILED and "no record" in job.outcome.message
 
 
@@ -247,10 +247,11 @@ async def test_a_job_can_end_after_a_huge_sequence_number(tmp_path, sequence):
     async with opened(tmp_path) as (store, unfinished):
         assert [job.id for job in unfinished] == ["0003"]
         await run(store, unfinished[0], 2, result(b"picture"))
-        assert len(await events(store, await store.get("0001"))) == 5
+        assert len(await events(store, await stored_job(store, "0001"))) == 5
     async with opened(tmp_path) as (store, unfinished):
         assert unfinished == []
-        assert [(await store.get(job_id)).state for job_id in ("0003", "0004")] == [State.SUCCEEDED, State.FAILED]
+        states = [(await stored_job(store, job_id)).state for job_id in ("0003", "0004")]
+        assert states == [State.SUCCEEDED, State.FAILED]
 
 
 @pytest.mark.usefixtures("in_folder")
@@ -289,7 +290,7 @@ async def test_columns_with_values_of_another_type_are_read(tmp_path, value):
     async with opened(tmp_path, retention=Retention(1e12)) as (store, _):
         found = {job.id: job.state for job in await store.find(Query(10))}
         assert found == {"0001": State.SUCCEEDED, "0002": State.SUCCEEDED, "0003": State.QUEUED, "0004": State.QUEUED}
-        assert len(await events(store, await store.get("0002"))) == 4
-        await store.delete(await store.get("0001"))
+        assert len(await events(store, await stored_job(store, "0002"))) == 4
+        await store.delete(await stored_job(store, "0001"))
         await store.delete_old()
         assert len(await store.find(Query(10))) == 3

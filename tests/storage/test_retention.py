@@ -10,7 +10,7 @@ from gramophone_server.messages.events import Progress
 from gramophone_server.storage.query import Query
 from gramophone_server.storage.quotas import Retention
 
-from .stores import events, make, opened, pixels_of, progress, result, run, spec_of, stored
+from .stores import events, make, opened, pixels_of, progress, result, run, spec_of, stored, stored_job
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
@@ -23,11 +23,11 @@ async def test_deleting_a_job_removes_files_that_no_other_job_uses(tmp_path):
             await run(store, job, 1, result(b"result of %d" % number))
         assert stored(tmp_path) == {b"one", b"two", b"result of 1", b"result of 2", b"result of 3"}
         for number in (1, 2):
-            job = await store.get(f"{number:04}")  # type: ignore[assignment]
+            job = await stored_job(store, f"{number:04}")  # type: ignore[assignment]
             await store.delete(job)
             assert await store.get(job.id) is None
         assert stored(tmp_path) == {b"two", b"result of 3"}
-        assert pixels_of(store, await store.get("0003")) == b"two"
+        assert pixels_of(store, await stored_job(store, "0003")) == b"two"
 
 
 @pytest.mark.parametrize(

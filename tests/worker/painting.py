@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gramophone.options import JobKind
 from gramophone.requests import estimate_request
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.prepared import Judged, PreparedJob
@@ -15,7 +16,7 @@ from tests.harness import png
 from tests.requests import read_job
 
 
-def prepare(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 32, **options: Any) -> PreparedJob:
+def prepare(kind: JobKind = "transfer", *, model: str = BUILTIN_MODEL, size: int = 32, **options: Any) -> PreparedJob:
     """Prepares a job with generated pictures; `options` are those of `estimate_request`."""
     first = options.pop("content", png(seed=1))
     pictures = [first, options.pop("styles", png(seed=2))] if kind == "transfer" else [first]
@@ -26,7 +27,7 @@ def prepare(kind: str = "transfer", *, model: str = BUILTIN_MODEL, size: int = 3
     )
 
 
-def paint(kind: str = "transfer", **options: Any) -> Judged:
+def paint(kind: JobKind = "transfer", **options: Any) -> Judged:
     """Prepares and runs a job, and returns its result."""
     return finished(prepare(kind, **options))
 

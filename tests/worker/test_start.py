@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gramophone.options import JobKind
 from gramophone.requests import estimate_request
 from gramophone_server.models.store import BUILTIN_MODEL
 from tests.harness import png
@@ -21,7 +22,7 @@ CHROMA = np.array([[1, 0], [-1, -1], [0, 1]])
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
-def test_the_defaults_of_each_kind(kind: str) -> None:
+def test_the_defaults_of_each_kind(kind: JobKind) -> None:
     spec = read_job(estimate_request(kind, [png(seed=1), png(seed=2)][: 1 + (kind == "transfer")]), BUILTIN_MODEL)
     assert (spec.options.init, spec.options.padding) == DEFAULTS[kind]
 

@@ -35,7 +35,7 @@ def test_convolution_and_gradient_equal_torchs(size, channels, padding, relu):
     # The packed kernel applies ReLU before rounding to bfloat16; ReLU and rounding commute.
     assert torch.equal(got, expected)
     torch.testing.assert_close(
-        gradient.float(), expected_gradient.float(), rtol=1e-2, atol=1e-2 * grad_output.abs().max()
+        gradient.float(), expected_gradient.float(), rtol=1e-2, atol=1e-2 * grad_output.abs().max().item()
     )
 
 

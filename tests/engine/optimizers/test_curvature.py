@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,8 @@ def test_apply_equals_the_two_loop_recursion(monkeypatch, block, most, host, siz
     """For any block size and any good pairs, before and after the oldest pairs are dropped."""
     monkeypatch.setattr("gramophone_server.engine.cost.PAIRS_BLOCK", 4 * 3 * size[0] * size[1] * block)
     generator = torch.Generator().manual_seed(most)
-    pairs, known = CurvaturePairs(most, host=host), []
+    pairs = CurvaturePairs(most, host=host)
+    known: list[Any] = []
     for step in range(12):
         s, y, good = drawn(2, generator, size)
         pairs.add(s, y, good)

@@ -66,9 +66,10 @@ def test_lbfgs_needs_far_fewer_evaluations_than_adam():
     center, curvature, start = problem(1)
     evaluate = quadratic(center, curvature)
     floor = evaluate(center.clamp(0, 1)).loss.item()
+    optimizers: dict[str, Optimizer] = {"lbfgs": LBFGS(), "adam": Adam()}
     excess = {
         name: evaluate(run(optimizer, evaluate, start, 40)).loss.item() - floor
-        for name, optimizer in {"lbfgs": LBFGS(), "adam": Adam()}.items()
+        for name, optimizer in optimizers.items()
     }
     assert excess["lbfgs"] < 0.2 * excess["adam"]
 

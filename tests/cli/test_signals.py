@@ -70,18 +70,18 @@ def test_ending_a_watch_command_does_not_cancel_the_job(slow: FlakyServer, act, 
 
 
 @pytest.mark.parametrize(
-    ("way", "status"), [(None, 129), (signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=str
+    ("stop_signal", "status"), [(None, 129), (signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=str
 )
 def test_a_job_continues_when_its_command_is_killed(
-    server: ServerProcess, picture: Path, way: signal.Signals | None, status: int
+    server: ServerProcess, picture: Path, stop_signal: signal.Signals | None, status: int
 ) -> None:
-    """`way` is the signal that ends the command; None closes its terminal."""
+    """`stop_signal` is the signal that ends the command; None closes its terminal."""
     out = picture.with_name("out.png")
     with Terminal("style", picture, *LONG, "-o", out, "--server", server.address) as shell:
         shell.wait_for("loss=")
         job_id = id_in(shell.shown)
         assert f"gramophone jobs watch {job_id} -o {out}" in shell.shown.replace("\r\n", "")
-        shell.hang_up() if way is None else shell.process.send_signal(way)
+        shell.hang_up() if stop_signal is None else shell.process.send_signal(stop_signal)
         assert shell.end() == status
     assert gramophone("jobs", "show", job_id, "--server", server.address).stdout.split()[2] == "running"
     assert gramophone("jobs", "cancel", job_id, "--server", server.address).returncode == 0

@@ -112,8 +112,8 @@ class Terminal:
         os.close(self.theirs)
 
 
-@pytest.mark.parametrize("way", ["q", "interrupt"])
-def test_the_live_table_updates_until_the_user_leaves(busy, way):
+@pytest.mark.parametrize("key_or_signal", ["q", "interrupt"])
+def test_the_live_table_updates_until_the_user_leaves(busy, key_or_signal):
     terminal = Terminal(busy.address)
     terminal.wait_for("1 running, 1 waiting")
     terminal.wait_for("/1000000")
@@ -124,7 +124,7 @@ def test_the_live_table_updates_until_the_user_leaves(busy, way):
     # An arrow key does not end the command.
     os.write(terminal.ours, b"\x1b[A")
     terminal.wait_for("running")
-    if way == "q":
+    if key_or_signal == "q":
         os.write(terminal.ours, b"q")
     else:
         terminal.process.send_signal(signal.SIGINT)

@@ -138,7 +138,7 @@ def test_a_plateau_ends_a_level_when_all_canvases_have_had_one(network):
     assert stopped.iteration == 5 * (1 + max(canvas.tolist().index(True) for canvas in flat.T)) + window < 400
 
 
-class Spoiled:
+class ObjectiveWithNaN:
     """An objective whose loss is NaN at the evaluations `when`, counted from 1."""
 
     def __init__(self, objective: Objective, when: range) -> None:
@@ -156,7 +156,7 @@ class Spoiled:
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_optimization_recovers_from_nan_losses(network, make):
-    level = Level(32, 32, 40, lambda: Spoiled(objective(network), range(10, 13)))  # type: ignore[arg-type, return-value]
+    level = Level(32, 32, 40, lambda: ObjectiveWithNaN(objective(network), range(10, 13)))  # type: ignore[arg-type, return-value]
     reports = list(Synthesis([level], noise((0, 1), 32, 32), make(), report_every=1))
     assert all(frame.canvas.isfinite().all() for frame in reports)
     assert (reports[-1].best.loss < 0.5 * reports[8].best.loss).all()

@@ -53,7 +53,7 @@ VALUES = [
     ("--time-limit -3", "--time-limit is -3 s, but must be greater than 0"),
     ("--time-limit inf", "'--time-limit': 'inf' is not a number of seconds"),
     ("--time-limit nan", "'--time-limit': 'nan' is not a number of seconds"),
-    ("--model nope", "--model: there is no model 'nope' here"),
+    ("--model nope", "--model: there is no model 'nope'; the installed models are"),
     ("--priority 99", "--priority is 99, but must be -10 to 10"),
     ("--layers 9", "--layers must be 1 to 5, or names, not 9"),
     ("--layers foo", "--layers is 'foo', but the model"),

@@ -99,7 +99,7 @@ def test_brand_of_iso_media_files(data, brand):
 def test_the_error_says_how_to_get_heic_and_avif_support(monkeypatch):
     monkeypatch.setattr(heif, "has_heic", lambda: False)
     monkeypatch.setattr(heif, "has_avif", lambda: False)
-    with pytest.raises(PictureError, match=r"is a HEIC picture, .* install gramophone\[heic\] there, or"):
+    with pytest.raises(PictureError, match=r"is a HEIC picture, .* install gramophone\[heic\] on the server, or"):
         salvaged(boxes(b"heic", b"mif1"))
     with pytest.raises(PictureError, match=r"is an AVIF picture, .* Pillow 11.3"):
         salvaged(boxes(b"avif", b"mif1"))

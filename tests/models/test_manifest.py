@@ -69,7 +69,7 @@ def changed(**values: Any) -> str:
         (changed(layers=[]), "not a list of 1 to 64 layers"),
         (changed(layers={}), "not a list of 1 to 64 layers"),
         (changed(layers=["conv1_1"]), "a layer is not an object"),
-        (changed(layers=[{"name": "conv1_1", "channels": 64, "stride": 1}] * 2), "one is there twice"),
+        (changed(layers=[{"name": "conv1_1", "channels": 64, "stride": 1}] * 2), "contain a duplicate"),
         (changed(layers=[{"name": "conv1_1", "channels": 0, "stride": 1}]), "channels of a layer is not"),
         (changed(layers=[{"name": "conv1_1", "channels": 1.5, "stride": 1}]), "channels of a layer is not"),
         (changed(layers=[{"name": "conv1_1", "channels": 64, "stride": 0}]), "stride of a layer is not"),

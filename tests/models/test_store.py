@@ -61,7 +61,7 @@ def test_verify_notices_a_changed_or_missing_file(added):
 
 @pytest.mark.parametrize("name", ["nobody", "../mine", "/etc", "", ".", "Mine", "a/b", "x" * 100])
 def test_unknown_names_and_paths_are_not_found(store, added, name):
-    with pytest.raises(UnknownModelError, match="there are mine, vgg19-random, vgg19-slim"):
+    with pytest.raises(UnknownModelError, match="the installed models are mine, vgg19-random, vgg19-slim"):
         store.get(name)
 
 

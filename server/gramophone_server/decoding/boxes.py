@@ -36,7 +36,7 @@ def check_boxes(data: mmap.mmap) -> None:
         elif kind == b"iloc":
             _check_extents(data, at, end)
         elif kind in _COUNTS and _number(data, at + _COUNTS[kind], 4, end) > MAX_BOXES:
-            raise StructureError(f"has more than {MAX_BOXES:,} frames; save one picture of it")
+            raise StructureError(f"has more than {MAX_BOXES:,} frames; save a single picture")
 
 
 def _boxes(data: mmap.mmap, at: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
@@ -46,7 +46,7 @@ def _boxes(data: mmap.mmap, at: int, end: int, depth: int) -> Iterator[tuple[byt
         start = at + 8
         if size == 1:
             size, start = _number(data, start, 8, end), start + 8
-        # Size 0 means: up to the end of the file.
+        # Size 0 means: up to the end of the enclosing box.
         stop = min(end, at + size) if size else end
         if stop < start:
             return

@@ -55,12 +55,12 @@ def missing_support(brand: str) -> str:
     """Returns what must be installed to read a brand, as a sentence that begins with a verb; empty if nothing."""
     if brand in ("HEIC", "HEIF") and not has_heic():
         return (
-            f"is a {brand} picture, which this server reads only with the extra heic; install gramophone[heic] there, "
-            "or save the picture as a JPEG"
+            f"is a {brand} picture, which this server reads only with the extra heic; install gramophone[heic] on the "
+            "server, or save the picture as a JPEG"
         )
     if brand == "AVIF" and not has_avif():
         return (
-            "is an AVIF picture, which this server reads only with Pillow 11.3 or newer; install that there, or save "
-            "the picture as a JPEG"
+            "is an AVIF picture, which this server reads only with Pillow 11.3 or newer; install it on the server, or "
+            "save the picture as a JPEG"
         )
     return ""

@@ -102,7 +102,7 @@ def _check_webp(data: mmap.mmap) -> bool:
         at += 8 + (size := struct.unpack_from("<I", data, at + 4)[0]) + size % 2
         number += 1
         if number > MAX_PARTS:
-            raise StructureError(f"has more than {MAX_PARTS:,} chunks; save one picture of it")
+            raise StructureError(f"has more than {MAX_PARTS:,} chunks; save a single picture")
     return at <= len(data)
 
 

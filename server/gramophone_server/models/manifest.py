@@ -142,7 +142,7 @@ def _layers(values: Any) -> tuple[Layer, ...]:
     layers = tuple(_layer(value) for value in values)
     positions = [position(layer.name) for layer in layers]
     if any(before >= after for before, after in pairwise(positions)):
-        raise ManifestError("is not a model's manifest: its layers are not in order, or one is there twice")
+        raise ManifestError("is not a model's manifest: its layers are out of order or contain a duplicate")
     return layers
 
 

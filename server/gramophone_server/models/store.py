@@ -34,7 +34,7 @@ class UnknownModelError(LookupError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(
-            f"there is no model {name!r} here; there are {', '.join(known)}. "
+            f"there is no model {name!r}; the installed models are {', '.join(known)}. "
             "`gramophone models pull` and `gramophone models import` add more"
         )
         self.name = name

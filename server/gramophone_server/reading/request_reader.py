@@ -308,7 +308,7 @@ def _read_layers(
             reason = f"is {layer.layer!r}, but the model {manifest.name} has the layers {', '.join(known)}"
             check.add(f"{field}[{i}]{name_field}", reason)
         elif name in (w.layer for w in read):
-            check.add(f"{field}[{i}]{name_field}", f"is {layer.layer!r}, which is there already; name each layer once")
+            check.add(f"{field}[{i}]{name_field}", f"is {layer.layer!r} again; name each layer once")
         unset = 1 / len(layers) if weight is None else weight
         given = read_field(layer, "weight", check, prefix=f"{field}[{i}].")
         read.append(LayerWeight(name, unset if given is None else given))

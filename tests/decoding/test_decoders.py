@@ -22,7 +22,7 @@ PIXELS = 1 << 26
 
 @pytest.fixture
 async def decoders() -> AsyncIterator[Decoders]:
-    made = Decoders(PIXELS, places=2)
+    made = Decoders(PIXELS, slots=2)
     yield made
     await made.close()
     assert not children()

@@ -12,8 +12,8 @@ from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.decoding.decoders import Decoders
 from gramophone_server.decoding.process import respond
+from gramophone_server.decoding.slots import SMALL
 from gramophone_server.decoding.staging import Staging
-from gramophone_server.decoding.turns import SMALL
 from gramophone_server.models.store import ModelStore
 from gramophone_server.reading.request_images import RequestImages
 from gramophone_server.reading.request_reader import RequestReader

@@ -18,7 +18,7 @@ from ..messages.pipe import WorkerConfig
 from ..models.store import ModelStore
 from ..observability.instruments import Instruments
 from ..observability.readiness import Readiness
-from ..reading.intake import MAX_REQUEST_BYTES, Intake
+from ..reading.interceptor import MAX_REQUEST_BYTES, ReadingInterceptor
 from ..reading.request_images import RequestImages
 from ..reading.request_reader import RequestReader
 from ..rpc.reflection import add_reflection
@@ -119,7 +119,7 @@ class GramophoneServer:
                 self._instruments.interceptor,
                 self._idle_monitor,
                 *([authenticator] if security.authenticates else []),
-                Intake(_WITH_PICTURES),
+                ReadingInterceptor(_WITH_PICTURES),
             ],
             maximum_concurrent_rpcs=limits.max_calls,
             options=[

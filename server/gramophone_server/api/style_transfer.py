@@ -11,7 +11,7 @@ from gramophone.v1.style_transfer_service_pb2_grpc import StyleTransferServiceSe
 from ..logs import mark
 from ..messages.events import Failure
 from ..messages.spec import JobSpec
-from ..reading.intake import release_request
+from ..reading.interceptor import release_request
 from ..reading.request_images import MakeRequestImages, RequestImages
 from ..reading.request_reader import RequestReader
 from ..reading.rules import read_field

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..settings import Limits
 from .messages import Header, PictureError, Pixels, PixelSpec
-from .turns import SMALL, Turns
+from .slots import SMALL, DecodeSlots
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ class Decoders:
     Args:
         max_pixels: most pixels of a picture.
         memory: bytes that all pictures together may take while they are being decoded.
-        places: number of pictures that are decoded at once; by default the number of processors, but 2 to 4.
+        slots: number of pictures that are decoded at once; by default the number of processors, but 2 to 4.
     """
 
-    def __init__(self, max_pixels: int, memory: int = Limits.decode_memory, places: int = 0) -> None:
+    def __init__(self, max_pixels: int, memory: int = Limits.decode_memory, slots: int = 0) -> None:
         self._max_pixels = max_pixels
         self._memory = memory
-        self._turns = Turns(places or max(2, min(4, os.cpu_count() or 2)), memory)
+        self._slots = DecodeSlots(slots or max(2, min(4, os.cpu_count() or 2)), memory)
         self._idle: list[_Decoder] = []
         self._alive: set[_Decoder] = set()
         self._closed = False
@@ -50,7 +50,7 @@ class Decoders:
         """Reads the headers of files; returns a PictureError in place of the header of an invalid file.
 
         Args:
-            client: the client that sent the files; clients take turns, see `Turns`.
+            client: the client that sent the files; slots are shared fairly among clients, see `DecodeSlots`.
 
         Raises:
             DecodersError: no decoder process is available.
@@ -120,7 +120,7 @@ class Decoders:
 
     async def _request(self, request: dict[str, Any], client: str, seconds: float, memory: int) -> dict[str, Any]:
         request |= {"seconds": seconds, "memory": memory}
-        async with self._turns.turn(client, memory):
+        async with self._slots.hold(client, memory):
             try:
                 return await self._request_once(request)
             except _KilledError:

@@ -39,7 +39,7 @@ def release_request() -> None:
         release()
 
 
-class Intake(grpc.aio.ServerInterceptor):
+class ReadingInterceptor(grpc.aio.ServerInterceptor):
     """Bounds the memory and time of reading requests. The innermost interceptor: it reads after the others have run.
 
     gRPC reads the request of a unary call as soon as the interceptors return its handler. So this interceptor returns

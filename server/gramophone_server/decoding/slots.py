@@ -21,19 +21,19 @@ class _Waiter:
     turn: asyncio.Future[None]
 
 
-class Turns:
-    """Schedules decoding with a limited number of places.
+class DecodeSlots:
+    """Schedules decoding with a limited number of slots.
 
-    One client, and all large pictures together, get at most `places - 1`, so that one place stays free for a small
+    One client, and all large pictures together, get at most `slots - 1`, so that one slot stays free for a small
     picture of another client. Of the waiting clients, the one with the fewest running decodes comes first.
 
     Args:
-        places: number of pictures that are decoded at once; at least 2.
+        slots: number of pictures that are decoded at once; at least 2.
         memory: bytes of all large pictures that are being decoded; must be enough for each single picture.
     """
 
-    def __init__(self, places: int, memory: int) -> None:
-        self._places = places
+    def __init__(self, slots: int, memory: int) -> None:
+        self._slots = slots
         self._memory = memory
         self._running: Counter[str] = Counter()
         self._small = self._large = self._large_count = 0
@@ -41,8 +41,8 @@ class Turns:
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def turn(self, client: str, memory: int) -> AsyncIterator[None]:
-        """Waits until a client may decode a picture of `memory` bytes; holds the place for the length of the block."""
+    async def hold(self, client: str, memory: int) -> AsyncIterator[None]:
+        """Waits until a client may decode a picture of `memory` bytes; holds the slot for the length of the block."""
         waiter = _Waiter(client, memory, next(self._numbers), asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._admit()
@@ -69,11 +69,11 @@ class Turns:
             waiter.turn.set_result(None)
 
     def _can_start(self, waiter: _Waiter) -> bool:
-        if self._running.total() >= self._places or self._running[waiter.client] >= self._places - 1:
+        if self._running.total() >= self._slots or self._running[waiter.client] >= self._slots - 1:
             return False
         if waiter.memory <= SMALL:
             return self._small + waiter.memory <= _SMALL_TOTAL
-        return self._large_count < self._places - 1 and self._large + waiter.memory <= self._memory
+        return self._large_count < self._slots - 1 and self._large + waiter.memory <= self._memory
 
     def _count(self, waiter: _Waiter, change: int) -> None:
         self._running[waiter.client] += change

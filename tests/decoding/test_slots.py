@@ -1,16 +1,16 @@
-"""The order in which clients get turns to decode."""
+"""The order in which clients get slots to decode."""
 
 import asyncio
 from contextlib import AsyncExitStack
 
-from gramophone_server.decoding.turns import SMALL, Turns
+from gramophone_server.decoding.slots import SMALL, DecodeSlots
 
 
 class Clients:
     """Clients that wait for a turn and keep it until `finish`."""
 
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
+    def __init__(self, slots: DecodeSlots) -> None:
+        self.slots = slots
         self.running: list[str] = []
         self._finish: dict[str, asyncio.Event] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -32,14 +32,14 @@ class Clients:
 
     async def _take_turn(self, name: str, memory: int) -> None:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.turns.turn(name[0], memory))
+            await stack.enter_async_context(self.slots.hold(name[0], memory))
             self.running.append(name)
             await self._finish[name].wait()
             self.running.remove(name)
 
 
 async def test_a_client_gets_at_most_all_places_but_one():
-    clients = Clients(Turns(3, 100 * SMALL))
+    clients = Clients(DecodeSlots(3, 100 * SMALL))
     for name in ("a1", "a2", "a3", "b1"):
         await clients.request(name)
     assert clients.running == ["a1", "a2", "b1"]
@@ -50,7 +50,7 @@ async def test_a_client_gets_at_most_all_places_but_one():
 
 
 async def test_the_client_with_the_fewest_turns_is_first():
-    clients = Clients(Turns(2, 100 * SMALL))
+    clients = Clients(DecodeSlots(2, 100 * SMALL))
     for name in ("a1", "b1", "a2", "a3", "c1"):
         await clients.request(name)
     await clients.finish("b1")
@@ -58,7 +58,7 @@ async def test_the_client_with_the_fewest_turns_is_first():
 
 
 async def test_large_pictures_leave_a_place_for_small_pictures_and_share_the_memory():
-    clients = Clients(Turns(4, 5 * SMALL))
+    clients = Clients(DecodeSlots(4, 5 * SMALL))
     for name, memory in (("a1", 3 * SMALL), ("b1", 3 * SMALL), ("c1", 2 * SMALL), ("d1", 1)):
         await clients.request(name, memory)
     # b1 does not fit beside a1; c1 would fit, but must not overtake b1.
@@ -68,7 +68,7 @@ async def test_large_pictures_leave_a_place_for_small_pictures_and_share_the_mem
 
 
 async def test_a_cancelled_waiter_is_removed():
-    clients = Clients(Turns(2, 100 * SMALL))
+    clients = Clients(DecodeSlots(2, 100 * SMALL))
     await clients.request("a1")
     waiting = await clients.request("a2")
     waiting.cancel()

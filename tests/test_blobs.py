@@ -5,7 +5,6 @@ import hashlib
 import pytest
 
 from gramophone_server.blobs import BlobStore, DamagedBlobError
-from gramophone_server.files import atomic_file
 
 
 def test_put_returns_the_hash_by_which_get_finds_the_data(tmp_path):
@@ -40,21 +39,6 @@ def test_names_that_are_not_hashes_never_reach_the_file_system(tmp_path, name):
     (tmp_path / "secret").write_text("secret")
     with pytest.raises(DamagedBlobError):
         BlobStore(tmp_path / "blobs").get(name)
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-
-    def write_half() -> None:
-        with atomic_file(path) as file:
-            file.write(b"half of the n")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_half()
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    assert path.read_bytes() == b"old"
 
 
 def test_delete_may_be_repeated(tmp_path):

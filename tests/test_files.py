@@ -1,4 +1,4 @@
-"""Reading files: pipes, folders, sockets and devices are refused unread, and sizes are bounded."""
+"""Files: pipes, folders, sockets and devices are refused unread, sizes are bounded, and a write replaces a file whole."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gramophone_server.files import file_version, open_file, read_file, read_up_to
+from gramophone_server.files import atomic_file, file_version, open_file, read_file, read_up_to
 
 
 def test_read_file_returns_the_content_of_a_file_within_the_limit(tmp_path):
@@ -63,3 +63,29 @@ def test_file_version_sees_a_change_whose_times_were_set_back(tmp_path):
     assert file_version(path) != before
     path.unlink()
     assert file_version(path) is None
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write_half() -> None:
+        with atomic_file(path) as file:
+            file.write(b"half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(None, 0o600), (0o666, 0o640)])
+def test_a_file_is_private_unless_another_mode_is_asked_for(tmp_path, mode, expected):
+    before = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "file", **({"mode": mode} if mode else {})) as file:
+            file.write(b"new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == expected

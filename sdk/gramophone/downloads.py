@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from .errors import ServerError
+from .files import atomic_file
 from .v1 import job_service_pb2
 
 
@@ -75,7 +76,7 @@ def destination(path_or_file: str | os.PathLike[str] | BinaryIO | None) -> Itera
     if path_or_file is None:
         yield io.BytesIO()
     elif isinstance(path_or_file, str | os.PathLike):
-        with whole(Path(path_or_file).expanduser()) as fresh, fresh.open("wb") as file:
+        with atomic_file(Path(path_or_file).expanduser()) as file:
             yield file
     else:
         yield path_or_file
@@ -84,15 +85,3 @@ def destination(path_or_file: str | os.PathLike[str] | BinaryIO | None) -> Itera
 def contents(path_or_file: object, file: BinaryIO) -> bytes | None:
     """What was written to a `destination` in memory; None for others."""
     return cast(io.BytesIO, file).getvalue() if path_or_file is None else None
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` at the end of the block, or is removed if the block fails."""
-    fresh = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield fresh
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

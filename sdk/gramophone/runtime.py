@@ -8,13 +8,14 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
 from .brief import Value
+from .files import atomic_path
 
 if os.name == "posix":
     import fcntl
@@ -110,17 +111,16 @@ def registered(record: Record) -> Iterator[None]:
     if where is None:
         yield
         return
-    path, fresh = where / f"{record.pid}.json", where / f".{record.pid}.part"
-    with fresh.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        json.dump(asdict(record), file)
-        file.flush()
+    path = where / f"{record.pid}.json"
+    with ExitStack() as stack:
         # Never there without its lock.
-        fresh.replace(path)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        with atomic_path(path) as fresh:
+            file = stack.enter_context(fresh.open("x"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            json.dump(asdict(record), file)
+            file.flush()
+        stack.callback(path.unlink, missing_ok=True)
+        yield
 
 
 def _is_free(file: IO[str]) -> bool:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .downloads import whole
+from .files import atomic_file
 from .images import encode
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def save(path: str | os.PathLike[str], data: bytes, quality: int | None = None) 
     """
     place = Path(path).expanduser()
     encoded = convert(data, place, quality)
-    with whole(place) as fresh:
-        fresh.write_bytes(encoded)
+    with atomic_file(place) as file:
+        file.write(encoded)
 
 
 def convert(data: bytes, path: Path, quality: int | None = None) -> bytes:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import atomic_file, sync_folder
+from .files import atomic_file, atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +112,8 @@ class BlobStore:
         self._is_intact(path)
         self._clear_path(path)
         # A hard link keeps the original file, so that a failed call can be repeated.
-        fresh = path.with_name(f".{name}.part")
-        fresh.unlink(missing_ok=True)
-        os.link(file, fresh)
-        fresh.replace(path)
-        sync_folder(path.parent)
+        with atomic_path(path) as fresh:
+            os.link(file, fresh)
         self._check_there(path)
         self._note_repair(name)
 

@@ -6,7 +6,6 @@ Standard library only.
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -80,26 +79,45 @@ def version_of(status: os.stat_result) -> FileVersion:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """Opens a temporary file that replaces `path`, synced to the disk, when the block ends without an error.
 
     After an error `path` is unchanged and the temporary file is removed.
 
+    Args:
+        mode: permission bits of a file, less those of the umask.
+
     Raises:
         OSError: the disk is full, or cannot be written.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    fresh = Path(name)
+    with atomic_path(path) as fresh, open(fresh, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        yield file
+        sync_file(file)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields an unused name beside `path`; the file that the block makes there replaces `path`.
+
+    After an error `path` is unchanged and the file is removed. The block syncs the file (`sync_file`), this its name.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    fresh = path.with_name(f".{os.urandom(8).hex()}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield fresh
         fresh.replace(path)
         sync_folder(path.parent)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Syncs what was written to a file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

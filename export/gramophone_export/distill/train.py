@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gramophone_server.files import atomic_file
+
 from .loss import gradient_loss, pair_losses, total
 from .muon import Muon
 from .networks import Student, Teacher, fast_dtype
@@ -124,7 +126,6 @@ class Training:
 
     def save(self) -> None:
         """Writes a checkpoint, whole or not at all."""
-        fresh = self._folder / f"{CHECKPOINT}.new"
         state = {
             "step": self.step,
             "student": self.student.state_dict(),
@@ -134,8 +135,8 @@ class Training:
             "pool": self._pool.state(),
             "walks": self._walks.state(),
         }
-        torch.save(state, fresh)
-        fresh.replace(self._folder / CHECKPOINT)
+        with atomic_file(self._folder / CHECKPOINT, mode=0o666) as file:
+            torch.save(state, file)
 
     def _load(self) -> None:
         state = torch.load(self._folder / CHECKPOINT, weights_only=True)
@@ -151,4 +152,5 @@ class Training:
         log = self._folder / LOG
         if log.exists():
             lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.step]
-            log.write_text("".join(line + "\n" for line in lines))
+            with atomic_file(log, mode=0o666) as file:
+                file.write("".join(line + "\n" for line in lines).encode())

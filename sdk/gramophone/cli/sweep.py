@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ..contact_sheet import contact_sheet
-from ..downloads import whole
+from ..files import atomic_file
 from ..grouped_help import GroupedCommand
 from ..saving import encode_image
 from .connect import Server, quiet_option, reach, server_option
@@ -96,6 +96,6 @@ def sweep(
                 save(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.data)
                 row.append((result.image, f"{caption}: {result.loss:.3g}"))
             rows.append(row)
-        with whole(sheet.expanduser()) as fresh:
-            fresh.write_bytes(encode_image(contact_sheet(rows), sheet))
+        with atomic_file(sheet.expanduser()) as file:
+            file.write(encode_image(contact_sheet(rows), sheet))
         say(f"{shown(sheet)}: {len(rows) * len(layers)} pictures, which are in {shown(folder)}/ too")

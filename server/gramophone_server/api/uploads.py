@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 from gramophone.v1 import job_service_pb2 as pb
 
 from ..decoding.staging import Staging
+from ..files import sync_file
 from ..reading.budgets import EVICTED
 from ..reading.request_images import on_disk
 from ..rpc.violations import BusyError, Checker, LimitReachedError
@@ -162,8 +162,7 @@ class _File(contextlib.AbstractContextManager["_File"]):
     def sync(self) -> None:
         """Flushes the file to disk (fsync)."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            sync_file(self._file)
 
     def __exit__(self, *_: Any) -> None:
         if self._file is not None:

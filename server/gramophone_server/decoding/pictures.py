@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
+from ..files import sync_file
 from . import salvage
 from .header import open_image, orientation, reason_of
 from .messages import PictureError, PixelKind, Pixels
@@ -97,8 +97,7 @@ def write_pixels(
             hashing.update(data)
             file.write(data)
         if durable:
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
     blob = hashing.hexdigest()
     part.replace(folder / blob)
     return Pixels(blob, image.getbbox() is None, source_black, warning)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..files import FileVersion, open_file, read_file, version_of
+from ..files import FileVersion, open_file, read_file, sync_file, version_of
 from .manifest import Manifest, ManifestError
 from .model import MOST_BYTES, Model, ModelError
 
@@ -211,8 +211,7 @@ def check_name(name: str, root: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
 
 
 def _default_root() -> Path:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
 from .cost import KEPT_BLOCK
@@ -158,31 +159,16 @@ class Memory:
         """What this process holds."""
         if self._device.type == "cuda":
             return torch.cuda.memory_reserved(self._device)
-        for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []:
-            if line.startswith("VmRSS:"):
-                return 1024 * int(line.split()[1])
-        return 0
+        return psutil.Process().memory_info().rss
 
     def available(self) -> int:
         """What it holds and what it could still have."""
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._device)
         else:
-            free = min(_free_on_machine(), _free_in_container())
+            free = min(psutil.virtual_memory().available, _free_in_container())
         there = self.resident() + free
         return there if self._limit is None else min(there, self._limit)
-
-
-def _free_on_machine() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass  # Not Linux.
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return sys.maxsize
 
 
 def _free_in_container() -> int:

@@ -1,4 +1,4 @@
-"""Files: pipes, folders, sockets and devices are refused unread, sizes are bounded, and a write replaces a file whole."""
+"""Files: pipes, folders, sockets and devices are refused unread, sizes are bounded, and writes are atomic."""
 
 import errno
 import os

@@ -11,6 +11,7 @@ import click
 
 from gramophone.credentials import is_loopback
 from gramophone.grouped_help import GroupedCommand
+from gramophone.runtime import data_home
 
 from ..api.connections import raise_descriptor_limit
 from ..api.memory import set_up_allocator
@@ -21,7 +22,7 @@ from ..security.tokens import TokenFileError
 from ..serving import run
 from ..settings import SecuritySettings, Settings, build, entries
 from ..stopping import Stopping
-from ..storage.folder import DataFolderError, default_data_folder
+from ..storage.folder import DataFolderError
 from .options import SettingOption
 from .settings_file import SettingsFileError, read_settings_file
 
@@ -106,7 +107,7 @@ def _with_data_folder(settings: Settings) -> Settings:
     if settings.lifetime.until_stdin_closes:
         # Do not wait for running jobs: the parent has ended, and the jobs are not kept.
         return replace(settings, lifetime=replace(settings.lifetime, grace=0.0))
-    return replace(settings, storage=replace(settings.storage, data=default_data_folder()))
+    return replace(settings, storage=replace(settings.storage, data=data_home() / "jobs"))
 
 
 def _is_discoverable(settings: Settings) -> bool:

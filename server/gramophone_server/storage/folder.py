@@ -108,12 +108,6 @@ class DataFolder:
         self.close()
 
 
-def default_data_folder() -> Path:
-    """Returns gramophone/jobs in $XDG_DATA_HOME, or in ~/.local/share."""
-    home = os.environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "gramophone" / "jobs"
-
-
 def remove_leftovers(folder: DataFolder, known: frozenset[str]) -> None:
     """Removes files of interrupted writes, staged pictures, and checkpoints of jobs that are not in `known`."""
     for path in folder.path.glob("**/.*.part"):

@@ -57,8 +57,7 @@ def test_a_client_is_used_in_one_loop_after_another(server):
             print(len(await client.models()), frames[-1], (await job.result()).iterations)
         for _ in range(3):
             asyncio.run(main())
-        stubs: Any = client._connection.stubs
-    assert len(stubs._stubs) == 1
+        assert len(client._connection.stubs._stubs) == 1
         async def close():
             await client.close()
         asyncio.run(close())

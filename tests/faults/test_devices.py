@@ -68,7 +68,7 @@ def test_an_invalid_device_name_ends_the_server_at_once(devices, words, tmp_path
     ("option", "value", "words"),
     [
         ("--threads", "100000", "are too many for the"),
-        ("--memory", "3", "less than a worker alone takes"),
+        ("--memory", "3", "less than a worker needs without a job"),
         ("--memory", "9" * 400, "is not a size"),
         ("--grace", "nan", "is not a finite number"),
         ("--grace", "-1", "not in the range"),

@@ -143,7 +143,7 @@ def test_submissions_with_the_same_request_id_make_one_job(restarting):
     with pytest.raises(grpc.RpcError) as caught:
         list(service.server.style.ReconstructStyle(other))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "another request" in caught.value.details()
+    assert "a different request" in caught.value.details()
 
 
 def test_progress_and_results_survive_a_kill_of_the_server(restarting):

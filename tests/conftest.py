@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import databases
-from tests.databases import each_database, in_folder, postgres_of_session  # noqa: F401 - fixtures
+from tests.databases import each_database, needs_sqlite, shared_postgres  # noqa: F401 - fixtures
 from tests.harness import ServerProcess
 from tests.postgres import Postgres, postgres  # noqa: F401 - a fixture
 

@@ -31,7 +31,7 @@ def use(url: str | None) -> None:
     os.environ[_VARIABLE] = url or ""
 
 
-def of_arguments(args: Sequence[str]) -> list[str]:
+def database_arguments(args: Sequence[str]) -> list[str]:
     """Returns arguments to add to a server's: the database of its data folder, or a new one if it has no --data."""
     if "--database" in args:
         return []
@@ -64,13 +64,13 @@ def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
     if before and request.param == "sqlite":
         pytest.skip("this run uses another database")
     if not before and request.param == "postgresql":
-        use(request.getfixturevalue("postgres_of_session").url)
+        use(request.getfixturevalue("shared_postgres").url)
     yield request.param
     use(before)
 
 
 @pytest.fixture
-def in_folder(request: pytest.FixtureRequest) -> None:
+def needs_sqlite(request: pytest.FixtureRequest) -> None:
     """Skips a test of the SQLite database in the data folder where it would run on another database."""
     if "each_database" in request.fixturenames:
         request.getfixturevalue("each_database")
@@ -79,7 +79,7 @@ def in_folder(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_of_session() -> Iterator[Postgres]:
+def shared_postgres() -> Iterator[Postgres]:
     """A PostgreSQL server shared by the tests that need no more than databases on it."""
     with Postgres() as running:
         yield running

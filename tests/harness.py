@@ -44,7 +44,7 @@ class ServerProcess:
     ) -> None:
         # Opened to append: the server's writes share a file position with read_log().
         self.log = tempfile.TemporaryFile("a+")  # noqa: SIM115 - closed in __exit__
-        args = (*args, *databases.of_arguments(args))
+        args = (*args, *databases.database_arguments(args))
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *args]
         pipe = subprocess.PIPE
         limit = None if files is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, files)

@@ -104,7 +104,7 @@ def test_a_damaged_result_fails_the_job_and_is_not_served(tmp_path):
         assert picture(server, request(0, iterations=3))
 
 
-@pytest.mark.usefixtures("in_folder")
+@pytest.mark.usefixtures("needs_sqlite")
 def test_a_damaged_database_does_not_keep_the_server_from_starting(tmp_path):
     with ServerProcess("--data", str(tmp_path)) as server:
         run(server, style_request())

@@ -126,7 +126,7 @@ def test_only_the_new_server_writes_to_a_database_that_it_took_over(tmp_path, da
 
 @pytest.mark.parametrize("wrong", ["another database", "the folder's own", "a new one"])
 @pytest.mark.slow
-def test_a_wrong_database_is_refused_and_no_file_is_removed(tmp_path, in_folder, wrong):
+def test_a_wrong_database_is_refused_and_no_file_is_removed(tmp_path, needs_sqlite, wrong):
     """A server removes files that have no row at its start; these files have rows in another database."""
     data = ("--data", str(tmp_path / "mine"), *ONE_THREAD)
     one, other = (("--database", f"sqlite:///{tmp_path / name}.sqlite") for name in ("one", "other"))
@@ -141,7 +141,7 @@ def test_a_wrong_database_is_refused_and_no_file_is_removed(tmp_path, in_folder,
 
 
 @pytest.mark.slow
-def test_a_copied_or_moved_folder_keeps_its_jobs(tmp_path, in_folder):
+def test_a_copied_or_moved_folder_keeps_its_jobs(tmp_path, needs_sqlite):
     with ServerProcess("--data", str(tmp_path / "mine"), *ONE_THREAD) as server:
         run(server, style_request())
     shutil.copytree(tmp_path / "mine", tmp_path / "copy")

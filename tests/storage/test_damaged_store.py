@@ -43,7 +43,7 @@ async def test_damaged_pixels_raise_an_error(tmp_path):
             pixels_of(store, job)
 
 
-@pytest.mark.usefixtures("in_folder")
+@pytest.mark.usefixtures("needs_sqlite")
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
 async def test_a_damaged_database_is_renamed_and_kept(tmp_path, content):
     async with opened(tmp_path) as (store, _):

@@ -18,7 +18,7 @@ from tests.marks import slow
 
 from .stores import opened, pixels_of
 
-pytestmark = pytest.mark.usefixtures("in_folder")
+pytestmark = pytest.mark.usefixtures("needs_sqlite")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.zip"))

@@ -254,7 +254,7 @@ async def test_a_job_can_end_after_a_huge_sequence_number(tmp_path, sequence):
         assert states == [State.SUCCEEDED, State.FAILED]
 
 
-@pytest.mark.usefixtures("in_folder")
+@pytest.mark.usefixtures("needs_sqlite")
 async def test_invalid_values_that_only_sqlite_stores_fail_their_jobs(tmp_path):
     await fill(tmp_path)
     engine = engine_of(tmp_path)
@@ -274,7 +274,7 @@ async def test_invalid_values_that_only_sqlite_stores_fail_their_jobs(tmp_path):
         await store.delete_old()
 
 
-@pytest.mark.usefixtures("in_folder")
+@pytest.mark.usefixtures("needs_sqlite")
 @pytest.mark.parametrize("value", ["soon", b"\xff\xfe", 1e300, -5.0])
 async def test_columns_with_values_of_another_type_are_read(tmp_path, value):
     """SQLite stores values of any type; PostgreSQL does not."""

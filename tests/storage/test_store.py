@@ -88,7 +88,7 @@ async def test_a_start_is_written_at_once_and_progress_in_batches(tmp_path, monk
             engine.dispose()
 
 
-@pytest.mark.usefixtures("in_folder")
+@pytest.mark.usefixtures("needs_sqlite")
 async def test_sequence_numbers_continue_after_events_that_were_seen_but_not_written(tmp_path):
     """The copy of the folder is as after a kill: unwritten events are lost with the process."""
     async with opened(tmp_path) as (store, _):

@@ -22,42 +22,42 @@ _KINDS = {
 }
 
 
-def open_file(path: Path, most: int) -> BufferedReader:
-    """Opens a regular file of at most `most` bytes for reading; does not block on a pipe.
+def open_file(path: Path, max_bytes: int) -> BufferedReader:
+    """Opens a regular file of at most `max_bytes` bytes for reading; does not block on a pipe.
 
     Raises:
         OSError: the file is missing, is not a regular file, or is larger; `strerror` says which.
     """
     # Check before opening: some devices react to being opened.
-    _check(os.stat(path), path, most)
+    _check(os.stat(path), path, max_bytes)
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
-        _check(os.fstat(descriptor), path, most)
+        _check(os.fstat(descriptor), path, max_bytes)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def read_file(path: Path, most: int) -> bytes:
-    """Returns the content of a regular file of at most `most` bytes.
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Returns the content of a regular file of at most `max_bytes` bytes.
 
     Raises:
         OSError: see `open_file`.
     """
-    with open_file(path, most) as file:
-        return read_up_to(file, most, path)
+    with open_file(path, max_bytes) as file:
+        return read_up_to(file, max_bytes, path)
 
 
-def read_up_to(file: BufferedReader, most: int, path: Path) -> bytes:
+def read_up_to(file: BufferedReader, max_bytes: int, path: Path) -> bytes:
     """Returns the rest of a file, from its current position.
 
     Raises:
-        OSError: the file has more than `most` bytes, or grows during the read.
+        OSError: the file has more than `max_bytes` bytes, or grows during the read.
     """
     status = os.fstat(file.fileno())
-    _check(status, path, most)
-    # Do not pass `most` to read(): Python would allocate that many bytes first.
+    _check(status, path, max_bytes)
+    # Do not pass `max_bytes` to read(): Python would allocate that many bytes first.
     left = max(0, status.st_size - file.tell())
     data = file.read(left + 1)
     if len(data) > left:
@@ -130,9 +130,9 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _check(status: os.stat_result, path: Path, most: int) -> None:
+def _check(status: os.stat_result, path: Path, max_bytes: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "is something else")
         raise OSError(errno.EINVAL, f"it {kind}, not a file", str(path))
-    if status.st_size > most:
-        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    if status.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))

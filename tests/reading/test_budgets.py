@@ -125,7 +125,7 @@ async def test_slow_clients_are_admitted_last_and_get_at_most_half():
 
 
 async def test_the_client_with_most_waiting_requests_is_refused_when_too_many_wait(monkeypatch):
-    monkeypatch.setattr("gramophone_server.reading.budgets._MOST_WAITING", 4)
+    monkeypatch.setattr("gramophone_server.reading.budgets._MAX_WAITING", 4)
     budget = ByteBudget(100, 100, 10)
     readers = [Reader(budget, client) for client in "xaaaa"]
     await settle()

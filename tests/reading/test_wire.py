@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gramophone.v1 import job_pb2, job_service_pb2, model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
-from gramophone_server.reading.wire import MOST_FIELDS, WireError, check_wire, most_items
+from gramophone_server.reading.wire import MAX_FIELDS, WireError, check_wire, max_items
 from gramophone_server.rpc.violations import InvalidRequestError
 from tests.faults.calls import METHODS, calls
 from tests.harness import style_request
@@ -99,7 +99,7 @@ def test_a_string_counts_as_one_value():
 def test_the_total_number_of_fields_is_limited(data):
     begun = time.process_time()
     path, reason = refused(data)
-    assert f"{MOST_FIELDS:,} fields" in reason
+    assert f"{MAX_FIELDS:,} fields" in reason
     assert path in ("styles", "options")
     assert time.process_time() - begun < 0.5
 
@@ -150,7 +150,7 @@ def test_all_repeated_fields_of_the_contract_have_a_limit():
         seen.add(descriptor.full_name)
         for known in descriptor.fields:
             if known.is_repeated:
-                assert most_items(known) > 0, known.full_name
+                assert max_items(known) > 0, known.full_name
             if known.message_type is not None:
                 visit(known.message_type)
 

@@ -81,7 +81,7 @@ def test_one_new_line_in_the_source_adds_a_setting(tmp_path: Path) -> None:
     source = Path(gramophone_server.__file__).parent
     shutil.copytree(source, copy := tmp_path / "gramophone_server", ignore=shutil.ignore_patterns("*.onnx", "*.pyc"))
     groups = copy / "settings/groups.py"
-    line = '    max_queued: int = setting(64, "Most jobs in the queue.", minimum=1)\n'
+    line = '    max_queued: int = setting(64, "Maximum number of jobs in the queue.", minimum=1)\n'
     before = groups.read_text()
     assert line in before
     new = '    max_shades: int = setting(3, "Shades of a picture.", minimum=2, maximum=9)\n'

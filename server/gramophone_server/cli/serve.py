@@ -113,7 +113,8 @@ def _with_data_folder(settings: Settings) -> Settings:
 def _is_discoverable(settings: Settings) -> bool:
     """Returns whether commands of the same user may find and use this server.
 
-    They may not if a parent process started it, if it has other models, or if it authenticates clients.
+    They may not if a parent process started it, if it has other models or security settings, or if other machines can
+    reach it.
     """
     host, models = settings.connection.host, settings.models.models
     has_same_models = models is None or str(models) == os.environ.get("GRAMOPHONE_MODELS")

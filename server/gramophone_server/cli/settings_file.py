@@ -8,7 +8,7 @@ from typing import Any
 from ..files import read_file
 from ..settings import Entry
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 class SettingsFileError(ValueError):
@@ -27,7 +27,7 @@ def read_settings_file(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
     import tomllib
 
     try:
-        values = tomllib.loads(read_file(path, _MOST_BYTES).decode())
+        values = tomllib.loads(read_file(path, _MAX_BYTES).decode())
     except OSError as error:
         raise SettingsFileError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

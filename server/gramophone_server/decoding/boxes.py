@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from .messages import StructureError
 
 MAX_ITEMS = 2_000
-"""Most items of a file: tiles, thumbnails and metadata. A picture of 50 million pixels has about 200 tiles."""
+"""Maximum number of items: tiles, thumbnails and metadata. A picture of 50 million pixels has about 200 tiles."""
 MAX_BOXES = 20_000
-"""Most boxes of a file, and most extents, and most frames."""
+"""Maximum number each of boxes, extents and frames of a file."""
 # Bytes by which the extents of all items may exceed the size of the file in total.
 _SLACK = 64 << 10
 # Levels of nested boxes that are read.

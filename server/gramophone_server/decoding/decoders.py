@@ -33,7 +33,7 @@ class Decoders:
     """Decodes picture files in decoder processes.
 
     Args:
-        max_pixels: most pixels of a picture.
+        max_pixels: maximum number of pixels of a picture.
         memory: bytes that all pictures together may take while they are being decoded.
         slots: number of pictures that are decoded at once; by default the number of processors, but 2 to 4.
     """

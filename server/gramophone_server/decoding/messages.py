@@ -21,7 +21,7 @@ class Header:
 
     Attributes:
         width, height: size in pixels after the EXIF orientation is applied.
-        memory: most bytes that decoding takes.
+        memory: maximum number of bytes that decoding takes.
         sha256: SHA-256 of the file, hexadecimal.
     """
 

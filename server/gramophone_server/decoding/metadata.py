@@ -4,7 +4,8 @@ from typing import IO, Any
 
 from PIL import GifImagePlugin, TiffImagePlugin
 
-# Most bytes of a GIF's comments. They come in blocks of 255 bytes, and Pillow copies the whole comment at each block.
+# Maximum number of bytes of a GIF's comments. They have blocks of 255 bytes, and Pillow copies the whole comment for
+# each block.
 MAX_GIF_METADATA = 256 << 10
 # Bytes that a TIFF directory may read beyond the size of the file. Values of a normal file do not overlap.
 _SLACK = 64 << 10

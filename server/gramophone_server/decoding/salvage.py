@@ -27,7 +27,7 @@ _GRAY: dict[str, int | tuple[int, ...]] = {
 _STRIP = 1 << 18
 # Side of a JPEG's largest block (MCU) in pixels.
 _BLOCK = 16
-# Most missing bytes of a WebP.
+# Maximum number of missing bytes of a WebP.
 _MAX_MISSING = 32 << 20
 # Bytes that replace the missing ones. The decoder accepts the first after nearly any data, and one of the others.
 _PADDING, _OTHER_PADDINGS = 0x00, (0x80, 0x10, 0x01)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 SMALL = 32 << 20
-"""Most bytes of a small picture. Small pictures do not wait for large ones."""
+"""Maximum number of bytes of a small picture. Small pictures do not wait for large ones."""
 # Bytes of all small pictures that are being decoded.
 _SMALL_TOTAL = 2 * SMALL
 

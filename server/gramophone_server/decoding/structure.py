@@ -11,20 +11,20 @@ from .boxes import check_boxes
 from .messages import StructureError
 
 MAX_SIDE = 65_535
-"""Most pixels along a side, as in JPEG: each row of a picture costs some memory."""
+"""Maximum number of pixels along a side, as in JPEG: each row of a picture costs some memory."""
 MAX_SCANS = 100
-"""Most scans of a JPEG: each costs a pass over the whole picture. Progressive files have about ten."""
+"""Maximum number of scans of a JPEG: each costs a pass over the whole picture. Progressive files have about ten."""
 MAX_PARTS = 20_000
-"""Most segments, chunks or frames of a file."""
+"""Maximum number of segments, chunks or frames of a file."""
 MAX_PADDING = 64 << 10
-"""Most bytes between the segments of a JPEG."""
+"""Maximum number of bytes between the segments of a JPEG."""
 
 # The next marker after entropy-coded data, in which FF is followed by a stuffed zero or a restart marker's code.
 # Quantifiers are possessive, so that matching takes linear time.
 _MARKER = re.compile(rb"(?:[^\xff]++|\xff++[\x00\xd0-\xd7])*+(\xff++)(.)", re.DOTALL)
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Compression codes of run-length coded BMPs, and most pixels per byte of a BMP: a run of 255 takes two bytes.
+# Compression codes of run-length coded BMPs, and an upper bound of pixels per byte: a run of 255 takes two bytes.
 _RLE, _MAX_RUN = (1, 2), 255
 
 

@@ -13,7 +13,7 @@ FailureCode = Literal[
 ]
 
 INLINE_BYTES = 3 << 20
-"""Most bytes of a picture file in an event: keeps messages below gRPC's default limit of 4 MiB."""
+"""Maximum number of bytes of a picture file in an event: keeps messages below gRPC's default limit of 4 MiB."""
 
 
 class State(Enum):

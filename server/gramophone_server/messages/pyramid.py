@@ -6,33 +6,33 @@ from dataclasses import replace
 from .options import JobKind, Optimizer
 from .spec import LevelSpec
 
-MOST_LEVELS = 8
-"""Most levels of a pyramid."""
-# Least longer side of the coarsest level in pixels, unless a request sets the number of levels. Textures converge
+MAX_LEVELS = 8
+"""Maximum number of levels of a pyramid."""
+# Minimum longer side of the coarsest level in pixels, unless a request sets the number of levels. Textures converge
 # faster from coarse to fine, and content better at one level. Adam uses one level: its steps are so short that it needs
 # all of them at full size (starry_night, 1 to 5 layers, 100 iterations: 3 to 20 times the loss with three levels).
 COARSEST: dict[JobKind, float] = {"style": 56, "content": math.inf, "transfer": 128}
 
 
 def levels_of(
-    kind: JobKind, optimizer: Optimizer, size: tuple[int, int], iterations: int, *, number: int, least: int
+    kind: JobKind, optimizer: Optimizer, size: tuple[int, int], iterations: int, *, number: int, min_side: int
 ) -> tuple[LevelSpec, ...]:
     """Returns the levels of a job from coarse to fine, each half as large as the next; the last is the canvas.
 
     Args:
         size: width and height of the canvas in pixels.
         iterations: iterations of all levels together; each level but the last gets an eighth of them.
-        number: most levels; 0 to choose by the kind of job and the optimizer.
-        least: least shorter side of a level in pixels: the stride of the deepest layer.
+        number: maximum number of levels; 0 to choose by the kind of job and the optimizer.
+        min_side: minimum shorter side of a level in pixels: the stride of the deepest layer.
     """
     coarsest = 1 if number else COARSEST[kind] if optimizer == "lbfgs" else math.inf
     width, height = size
     early = iterations // 8
     levels = [LevelSpec(width, height, iterations)]
-    while early and len(levels) < (number or MOST_LEVELS):
+    while early and len(levels) < (number or MAX_LEVELS):
         factor = 2 ** len(levels)
         coarse = LevelSpec(max(1, round(width / factor)), max(1, round(height / factor)), early)
-        if min(coarse.width, coarse.height) < least or max(coarse.width, coarse.height) < coarsest:
+        if min(coarse.width, coarse.height) < min_side or max(coarse.width, coarse.height) < coarsest:
             break
         levels.insert(0, coarse)
     levels[-1] = replace(levels[-1], iterations=iterations - early * (len(levels) - 1))

@@ -97,10 +97,10 @@ class FeatureExtractor:
         """
         deepest, manifest = max(layers, key=position), self.model.manifest
         height, width, _ = picture.shape
-        least = manifest.stride(deepest)
-        if min(height, width) < least:
-            raise ValueError(f"a picture of {width}x{height} is too small for {deepest}: it needs {least} a side")
-        tiles = cut(height, width, TILE, stride=least, radius=manifest.radius(deepest))
+        min_side = manifest.stride(deepest)
+        if min(height, width) < min_side:
+            raise ValueError(f"a picture of {width}x{height} is too small for {deepest}: it needs {min_side} a side")
+        tiles = cut(height, width, TILE, stride=min_side, radius=manifest.radius(deepest))
         indices, scale, shift = manifest.preprocessing.affine
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
         session = self.session(layers, pooling, padding)

@@ -17,7 +17,7 @@ __all__ = ["FORMAT", "LBFGS_HISTORY", "Layer", "Manifest", "ManifestError", "Pre
 FORMAT = 1
 LBFGS_HISTORY = 20
 """Default curvature pairs of L-BFGS; right for networks that cost far more per step than the pairs do."""
-_MOST_LAYERS = 64
+_MAX_LAYERS = 64
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class Manifest:
 
 
 def _layers(values: Any) -> tuple[Layer, ...]:
-    if not isinstance(values, list) or not 1 <= len(values) <= _MOST_LAYERS:
-        raise ManifestError(f"is not a model's manifest: layers is not a list of 1 to {_MOST_LAYERS} layers")
+    if not isinstance(values, list) or not 1 <= len(values) <= _MAX_LAYERS:
+        raise ManifestError(f"is not a model's manifest: layers is not a list of 1 to {_MAX_LAYERS} layers")
     layers = tuple(_layer(value) for value in values)
     positions = [position(layer.name) for layer in layers]
     if any(before >= after for before, after in pairwise(positions)):

@@ -8,8 +8,8 @@ from pathlib import Path
 from ..files import open_file, read_file, read_up_to
 from .manifest import Manifest
 
-MOST_BYTES = (2 << 30) - 1
-"""Most bytes of an ONNX file: it is a single protobuf message."""
+MAX_ONNX_BYTES = (2 << 30) - 1
+"""Maximum number of bytes of an ONNX file: it is a single protobuf message."""
 
 
 class ModelError(ValueError):
@@ -40,10 +40,10 @@ class Model:
         """
         try:
             if self.file is None:
-                data = read_file(self.path, MOST_BYTES)
+                data = read_file(self.path, MAX_ONNX_BYTES)
             else:
                 self.file.seek(0)
-                data = read_up_to(self.file, MOST_BYTES, self.path)
+                data = read_up_to(self.file, MAX_ONNX_BYTES, self.path)
         except OSError as error:
             raise self.unreadable(error) from error
         self._compare(hashlib.sha256(data).hexdigest())
@@ -52,7 +52,7 @@ class Model:
     def verify(self) -> None:
         """Verifies the file's SHA-256 without holding the file in memory; raises ModelError as `read` does."""
         try:
-            with open_file(self.path, MOST_BYTES) as file:
+            with open_file(self.path, MAX_ONNX_BYTES) as file:
                 actual = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise self.unreadable(error) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..files import FileVersion, open_file, read_file, sync_file, version_of
 from .manifest import Manifest, ManifestError
-from .model import MOST_BYTES, Model, ModelError
+from .model import MAX_ONNX_BYTES, Model, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ BUILTIN_ROOT = Path(__file__).parent / "builtin"
 """Folder of the built-in models."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_MOST_MANIFEST = 1 << 20
+_MAX_MANIFEST = 1 << 20
 # Attempts to open a model while it is being replaced (two renames), and seconds between them.
 _OPEN_ATTEMPTS, _PAUSE = 5, 0.02
 
@@ -111,7 +111,7 @@ class ModelStore:
             last = attempt == _OPEN_ATTEMPTS - 1
             try:
                 model = self.get(name)
-                file = open_file(model.path, MOST_BYTES)
+                file = open_file(model.path, MAX_ONNX_BYTES)
             except UnknownModelError:
                 if last:
                     raise
@@ -154,7 +154,7 @@ class ModelStore:
     def _read(self, folder: Path) -> Model | None:
         """Returns the model in a folder; None if there is none or, with a warning, if its manifest is invalid."""
         try:
-            text = read_file(folder / "manifest.json", _MOST_MANIFEST)
+            text = read_file(folder / "manifest.json", _MAX_MANIFEST)
             manifest = Manifest.from_json(text)
             if manifest.name != folder.name:
                 raise ManifestError(f"names the model {manifest.name!r}, but the folder has another name")

@@ -44,11 +44,11 @@ class Fields:
             raise ManifestError(f"is not a model's manifest: {self._what} has no {key}")
         return value
 
-    def text(self, key: str, most: int = 10_000) -> str:
-        """Takes a string of at most `most` characters."""
+    def text(self, key: str, max_length: int = 10_000) -> str:
+        """Takes a string of at most `max_length` characters."""
         value = self.take(key)
-        if not isinstance(value, str) or len(value) > most or not _is_text(value):
-            raise self._invalid(key, f"a string of at most {most:,} characters")
+        if not isinstance(value, str) or len(value) > max_length or not _is_text(value):
+            raise self._invalid(key, f"a string of at most {max_length:,} characters")
         return value
 
     def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> Any:

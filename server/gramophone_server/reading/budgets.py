@@ -14,7 +14,7 @@ _MIN_READING, _INTERVAL = 0.25, 0.05
 # Seconds for which a client counts as slow after a request of it was evicted.
 _SLOW_SECONDS = 10.0
 # Calls that wait for a reservation. Each may hold an HTTP/2 flow-control window of received data, 64 KiB.
-_MOST_WAITING = 512
+_MAX_WAITING = 512
 
 EVICTED = "the server is busy, and this request arrived too slowly; send it again"
 """The error of a request that was evicted to make room for another one."""
@@ -139,7 +139,7 @@ class ByteBudget:
     def _enqueue(self, waiter: _Waiter) -> None:
         """Queues a call. If the queue is full, refuses the last call of the client that has the most calls in it."""
         client = waiter.reservation.client
-        if sum(map(len, self._waiting.values())) >= _MOST_WAITING:
+        if sum(map(len, self._waiting.values())) >= _MAX_WAITING:
             largest = max(self._waiting, key=lambda name: len(self._waiting[name]))
             if len(self._waiting[largest]) <= len(self._waiting.get(client, ())) + 1:
                 raise BusyError(FULL, 1.0)

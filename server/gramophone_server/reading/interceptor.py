@@ -21,11 +21,11 @@ from .budgets import ByteBudget, Reservation
 from .wire import WireError, check_wire
 
 MAX_REQUEST_BYTES = 4 << 20
-"""Most bytes of a request: gRPC's own default limit."""
-# Most bytes of requests without pictures, and of calls that need no authentication.
+"""Maximum number of bytes of a request: gRPC's own default limit."""
+# Maximum number of bytes of requests without pictures, and of calls that need no authentication.
 _MAX_PLAIN_BYTES, _MAX_OPEN_BYTES = 1 << 20, 4 << 10
-# Bytes of a budget, and seconds to read one request. gRPC limits one message only to MAX_REQUEST_BYTES, so each request
-# that is being read counts with so many bytes.
+# Bytes of a budget, and seconds to read one request; the open ones are for calls without authentication. gRPC limits
+# one message only to MAX_REQUEST_BYTES, so each request that is being read counts with this size.
 _BUDGET, _OPEN_BUDGET, _TIMEOUT, _OPEN_TIMEOUT = 64 << 20, 32 << 20, 60.0, 5.0
 # Larger requests take milliseconds to parse: parse one at a time, so that the event loop serves other calls in between.
 _LARGE = 2 << 10
@@ -119,10 +119,10 @@ def _client_streaming(handler: Handler) -> Handler:
 
     async def parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for data in requests:
-            made = _parse(request_type, data, MAX_REQUEST_BYTES)
-            if isinstance(made, Exception):
-                raise made
-            yield made
+            parsed_request = _parse(request_type, data, MAX_REQUEST_BYTES)
+            if isinstance(parsed_request, Exception):
+                raise parsed_request
+            yield parsed_request
 
     async def answer(requests: AsyncIterator[bytes], context: Context) -> Any:
         return await behavior(parsed(requests), context)
@@ -185,14 +185,14 @@ async def _read(
     if len(data) > _LARGE:
         async with budget.parsing:
             await asyncio.sleep(0)
-            made = _parse(request_type, data, max_bytes)
+            parsed_request = _parse(request_type, data, max_bytes)
     else:
-        made = _parse(request_type, data, max_bytes)
+        parsed_request = _parse(request_type, data, max_bytes)
     # The traceback of an error would keep the bytes alive until the next garbage collection.
     del data
-    if isinstance(made, Exception):
-        raise made
-    return made
+    if isinstance(parsed_request, Exception):
+        raise parsed_request
+    return parsed_request
 
 
 def _parse(

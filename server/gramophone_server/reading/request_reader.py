@@ -177,7 +177,7 @@ class RequestReader:
                 (width, height),
                 read.iterations,
                 number=read.scales,
-                least=_deepest_stride((*read_content_layers, *read_style_layers), manifest),
+                min_side=_deepest_stride((*read_content_layers, *read_style_layers), manifest),
             ),
             options=read,
         )

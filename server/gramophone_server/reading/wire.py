@@ -10,10 +10,10 @@ from gramophone.v1 import field_rules_pb2
 
 from ..rpc.violations import InvalidRequestError
 
-MOST_FIELDS = 4000
-"""Most fields of a message and its nested messages together, unknown fields included."""
-MOST_DEPTH = 20
-"""Most levels of nested messages."""
+MAX_FIELDS = 4000
+"""Maximum number of fields of a message and its nested messages together, unknown fields included."""
+MAX_DEPTH = 20
+"""Maximum number of levels of nested messages."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _SKIPPED = {_FIXED64: 8, _FIXED32: 4}
@@ -30,26 +30,26 @@ def check_wire(data: bytes, descriptor: Descriptor) -> None:
 
     Raises:
         InvalidRequestError: a repeated field has more values than the contract allows, the message has more than
-            MOST_FIELDS fields, or is nested deeper than MOST_DEPTH.
+            MAX_FIELDS fields, or is nested deeper than MAX_DEPTH.
         WireError: the bytes are not a protocol buffer.
     """
     _Walk(data).message(0, len(data), descriptor, "", 0)
 
 
-def most_items(field: FieldDescriptor) -> int:
+def max_items(field: FieldDescriptor) -> int:
     """Returns the contract's limit on the values of a repeated field; 0 if there is none."""
     return int(field.GetOptions().Extensions[field_rules_pb2.rules].max_items)
 
 
 @lru_cache(maxsize=256)
 def _fields(descriptor: Descriptor) -> dict[int, tuple[str, bool, int, Descriptor | None, bool]]:
-    """Returns, by field number: (name, is repeated, most values, message type, is a message in a oneof).
+    """Returns, by field number: (name, is repeated, maximum number of values, message type, is a message in a oneof).
 
     Messages in a oneof are left out of field paths: violations in an EstimateJobRequest name the job's own fields.
     """
     return {
         f.number: (
-            f.name, f.is_repeated, most_items(f), f.message_type,
+            f.name, f.is_repeated, max_items(f), f.message_type,
             f.containing_oneof is not None and f.message_type is not None,
         )
         for f in descriptor.fields
@@ -65,25 +65,25 @@ class _Walk:
         self._items: Counter[str] = Counter()
 
     def message(self, at: int, end: int, descriptor: Descriptor, path: str, depth: int) -> None:
-        if depth > MOST_DEPTH:
-            _refuse(path, f"is nested deeper than {MOST_DEPTH} messages")
+        if depth > MAX_DEPTH:
+            _refuse(path, f"is nested deeper than {MAX_DEPTH} messages")
         fields = _fields(descriptor)
         while at < end:
             self._total += 1
-            if self._total > MOST_FIELDS:
-                _refuse(path or descriptor.fields[0].name, f"is in a request with more than {MOST_FIELDS:,} fields")
+            if self._total > MAX_FIELDS:
+                _refuse(path or descriptor.fields[0].name, f"is in a request with more than {MAX_FIELDS:,} fields")
             tag, at = self._varint(at, end)
-            name, repeated, most, message, in_oneof = fields.get(tag >> 3, ("", False, 0, None, False))
+            name, repeated, max_values, message, in_oneof = fields.get(tag >> 3, ("", False, 0, None, False))
             begin, at = self._value(tag & 7, at, end)
             if not name:
                 continue
             here = ".".join(part for part in (path, "" if in_oneof else name) if part)
             if repeated:
                 packed = tag & 7 == _LENGTH and message is None and self._is_packed(descriptor, tag >> 3)
-                too_long = packed and at - begin > _VARINT_BYTES * most
-                self._items[here] += most + 1 if too_long else self._count(begin, at) if packed else 1
-                if self._items[here] > most:
-                    _refuse(here, f"has more than {most} values; it takes 1 to {most}")
+                too_long = packed and at - begin > _VARINT_BYTES * max_values
+                self._items[here] += max_values + 1 if too_long else self._count(begin, at) if packed else 1
+                if self._items[here] > max_values:
+                    _refuse(here, f"has more than {max_values} values; it takes 1 to {max_values}")
                 here = f"{here}[{self._items[here] - 1}]"
             if message is not None and tag & 7 == _LENGTH:
                 self.message(begin, at, message, here, depth + 1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 class SecurityError(Exception):
@@ -164,7 +164,7 @@ class Certificates:
 
 def _read(path: Path, option: str) -> bytes:
     try:
-        return read_file(path, _MOST_BYTES)
+        return read_file(path, _MAX_BYTES)
     except OSError as error:
         raise SecurityError(f"{option} {path} cannot be read: {error.strerror}") from error
 

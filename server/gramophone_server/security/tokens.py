@@ -17,7 +17,7 @@ from .caller import Caller
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-_MOST_BYTES = 16 << 20
+_MAX_BYTES = 16 << 20
 # Secret scanners for repositories and logs recognize tokens by such a prefix.
 PREFIX = "gramophone_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -123,11 +123,11 @@ def read_tokens(path: Path) -> list[Entry]:
         TokenFileError: the file is missing, is not a token file, or can be written by other users.
     """
     try:
-        with open_file(path, _MOST_BYTES) as file:
+        with open_file(path, _MAX_BYTES) as file:
             # A user who can write the file can add a token. Windows has no such mode bits.
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o022:
                 raise TokenFileError(f"other users than its owner can write to {path}; run: chmod 600 {path}")
-            values = json.loads(read_up_to(file, _MOST_BYTES, path))
+            values = json.loads(read_up_to(file, _MAX_BYTES, path))
         if values["format"] != FORMAT:
             raise TokenFileError(f"{path} has a format that this version does not know; upgrade gramophone")
         return [_entry(value) for value in values["clients"]]

@@ -19,7 +19,9 @@ class ConnectionSettings:
 
     host: str = setting("127.0.0.1", "Address to listen on, or unix:PATH for a Unix socket.", check=check_host)
     port: int = setting(50051, "Port to listen on; 0 for a free port.", minimum=0, maximum=65535)
-    max_connections: int = setting(8192, "Most open connections; fewer if the system has fewer descriptors.", minimum=1)
+    max_connections: int = setting(
+        8192, "Maximum number of open connections; fewer if the system has fewer descriptors.", minimum=1
+    )
     idle_timeout: float = setting(
         20.0,
         "Seconds after which a connection without calls is closed.",
@@ -36,7 +38,7 @@ class WorkerSettings:
 
     devices: tuple[str, ...] = setting(
         ("auto",),
-        'Device of a worker: "cpu", "cuda:0", …, or "auto" for the first GPU or the CPU. Repeat for several workers.',
+        'Device of a worker: "cpu", "cuda:0", …, or "auto" for the first GPU, else the CPU. Repeat for more workers.',
         check=check_devices,
         flag="--device",
     )
@@ -45,14 +47,14 @@ class WorkerSettings:
     )
     memory: int | None = setting(
         None,
-        "Most memory of a worker, such as 3GB.",
+        "Maximum memory of a worker, such as 3GB.",
         minimum=64 << 20,
         below="is less than a worker needs without a job; give it 1GB or more",
         unit="bytes",
         default_text="all",
     )
     checkpoint_every: float = setting(
-        10.0, "Least seconds between two checkpoints of a job.", minimum=0, unit="seconds"
+        10.0, "Minimum seconds between two checkpoints of a job.", minimum=0, unit="seconds"
     )
     hang_timeout: float = setting(
         30.0, "Seconds without a sign of life after which a worker is replaced.", minimum=3, unit="seconds"
@@ -79,13 +81,15 @@ class Limits:
     """Limits of requests, queues and streams.
 
     Attributes:
-        max_features_bytes: most bytes of features that one call returns.
-        max_upload_bytes: most bytes of an uploaded picture file.
-        max_uploads: most concurrent uploads.
-        max_calls: most open calls, streams included.
+        max_features_bytes: maximum number of bytes of features that one call returns.
+        max_upload_bytes: maximum number of bytes of an uploaded picture file.
+        max_uploads: maximum number of concurrent uploads.
+        max_calls: maximum number of open calls, streams included.
     """
 
-    max_pixels: int = setting(8192 * 8192, "Most pixels of an input picture, and of a canvas.", minimum=16 * 16)
+    max_pixels: int = setting(
+        8192 * 8192, "Maximum number of pixels of an input picture, and of a canvas.", minimum=16 * 16
+    )
     decode_memory: int = setting(
         720 << 20,
         "Memory of all pictures together while they are being decoded.",
@@ -93,21 +97,21 @@ class Limits:
         below="is less than a camera's picture needs; give it 64MiB or more",
         unit="bytes",
     )
-    max_queued: int = setting(64, "Most jobs in the queue.", minimum=1)
+    max_queued: int = setting(64, "Maximum number of jobs in the queue.", minimum=1)
     max_queued_per_client: int | None = setting(
         None,
-        "Most jobs of one client in the queue.",
+        "Maximum number of jobs of one client in the queue.",
         minimum=1,
         default_text="3/4 of --max-queued, or all without --tokens or --client-ca",
     )
     max_running_per_client: int | None = setting(
-        None, "Most running jobs of one client.", minimum=1, default_text="no bound"
+        None, "Maximum number of running jobs of one client.", minimum=1, default_text="no bound"
     )
-    max_iterations: int = setting(1_000_000, "Most iterations of a job.", minimum=1)
-    max_streams: int = setting(4096, "Most open streams of events and results.", minimum=1)
+    max_iterations: int = setting(1_000_000, "Maximum number of iterations of a job.", minimum=1)
+    max_streams: int = setting(4096, "Maximum number of open streams of events and results.", minimum=1)
     max_reports: float = setting(
         200.0,
-        "Most progress messages per second, over all streams. If more are due, streams skip all but the latest.",
+        "Maximum progress messages per second, over all streams. If more are due, streams skip all but the latest.",
         minimum=0,
         exclusive=True,
     )
@@ -118,14 +122,18 @@ class Limits:
     max_calls: ClassVar[int] = 8192
 
     def queued_per_client(self, *, authenticated: bool) -> int:
-        """Returns the most queued jobs of one client; `authenticated` is whether the server authenticates clients."""
+        """Returns the maximum number of queued jobs of one client.
+
+        Args:
+            authenticated: whether the server authenticates clients.
+        """
         if self.max_queued_per_client is not None:
             return self.max_queued_per_client
         return max(1, 3 * self.max_queued // 4) if authenticated else self.max_queued
 
     @property
     def max_request_pixels(self) -> int:
-        """Most pixels of a request's pictures, not counting the last: all are in memory together, decompressed."""
+        """Maximum pixels of a request's pictures without the last: all are in memory together, decompressed."""
         return 4 * self.max_pixels
 
 
@@ -151,7 +159,7 @@ class StorageSettings:
     keep_days: float = setting(30.0, "Days for which ended jobs are kept.", minimum=0)
     keep: int = setting(
         20 << 30,
-        "Most bytes of all stored files of jobs and uploads.",
+        "Maximum total size of all stored files of jobs and uploads.",
         minimum=10**6,
         below="is too little for a job; give it 1MB or more",
         unit="bytes",
@@ -160,13 +168,13 @@ class StorageSettings:
     )
     keep_per_client: int | None = setting(
         None,
-        "Most bytes of the stored files of one client.",
+        "Maximum total size of the stored files of one client.",
         minimum=10**5,
         below="is too little for a job; give it 100kB or more",
         unit="bytes",
         default_text="half of --keep, or all without --tokens or --client-ca",
     )
-    max_uploads_per_client: int = setting(1000, "Most stored uploads of one client.", minimum=1)
+    max_uploads_per_client: int = setting(1000, "Maximum number of stored uploads of one client.", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,7 @@ class ObservabilitySettings:
         None, "Folder for TensorBoard event files of jobs.", path="folder", default_text="none"
     )
     log_format: Format = setting("text", "Format of the log on standard error.")
-    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least level of log messages.")
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Minimum level of log messages.")
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 import itertools
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 
 import gramophone
 from gramophone import Options
-from tests.harness import ServerProcess, png, wait_until
+from gramophone.retry import Attempts
+from tests.harness import ServerProcess, png, run, style_request, wait_until
 
 SMALL: Options = {"size": 32, "iterations": 2}
+LONGER: Options = {"size": 32, "iterations": 5}
 ENDLESS: Options = {"size": 32, "iterations": 1_000_000, "report_every": 2, "time_limit": 30}
 
 
@@ -19,14 +23,30 @@ def method(client: Any, name: str) -> Any:
     return getattr(getattr(client, "_inner", client), name)
 
 
-def test_results_come_in_order_and_more_than_a_queue_takes(connect):
-    """Of twelve jobs, nine at once, the server lets four wait."""
+@pytest.fixture(scope="module")
+def small() -> Iterator[ServerProcess]:
+    """A server that lets four jobs wait, and knows from a first one that there is soon room again."""
     with ServerProcess("--max-queued", "4") as server:
-        client = connect(server.address)
-        outcomes = list(client.map(method(client, "style"), itertools.repeat(png(), 12), at_once=9, **SMALL))
-        assert [outcome.number for outcome in outcomes] == list(range(12))
-        assert all(outcome.result().iterations == 2 for outcome in outcomes)
-        assert len({outcome.job_id for outcome in outcomes}) == 12
+        run(server, style_request())
+        yield server
+
+
+def test_results_come_in_order_and_more_than_a_queue_takes(small, connect, monkeypatch):
+    """Of twelve jobs, nine at once."""
+    refused: list[grpc.RpcError] = []
+
+    def pause(attempts: Attempts, error: grpc.RpcError) -> float:
+        refused.append(error)
+        return wait(attempts, error)
+
+    wait = Attempts.pause
+    monkeypatch.setattr(Attempts, "pause", pause)
+    client = connect(small.address)
+    outcomes = list(client.map(method(client, "style"), itertools.repeat(png(), 12), at_once=9, **LONGER))
+    assert [outcome.number for outcome in outcomes] == list(range(12))
+    assert all(outcome.result().iterations == 5 for outcome in outcomes)
+    assert len({outcome.job_id for outcome in outcomes}) == 12
+    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 def test_one_failure_does_not_lose_the_others(server, connect, tmp_path):
@@ -64,8 +84,8 @@ def test_map_retries_submissions_to_an_overloaded_server(flaky, connect):
         client.style(b"picture")
 
 
-def test_leaving_the_loop_cancels_the_jobs_under_way():
-    with ServerProcess() as server, gramophone.Client(server.address) as client:
+def test_leaving_the_loop_cancels_the_jobs_under_way(server):
+    with gramophone.Client(server.address) as client:
         first = client.style(png(), **SMALL)
         first.result()
         for outcome in client.map(lambda n: client.style(png(), **(ENDLESS if n else SMALL)), range(4), at_once=3):

@@ -34,6 +34,8 @@ _ESTIMATE_TIMEOUT = 2.0
 _MAX_READ_FAILURES, _BRIEF, _PAUSE = 5, 1.0, 2.0
 # Seconds to wait until the end of a job is stored: in a CancelJob call, and during a shutdown.
 _CANCEL_TIMEOUT, _END_TIMEOUT = 0.4, 2.0
+# The mean duration of jobs is taken over about this many of the latest jobs.
+_MEAN_OVER = 5
 
 
 class DoesNotFitError(Exception):
@@ -98,7 +100,7 @@ class Scheduler:
         self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
-        self._mean_seconds = 10.0
+        self._mean_seconds, self._measured = 10.0, 0
         self.admission.retry_after = self._mean_seconds / len(self._executors)
 
     @property
@@ -280,8 +282,13 @@ class Scheduler:
                 if isinstance(outcome, Failure) and outcome.code == "DATA_LOSS":
                     await self.store.check_pictures(job)
                 await self._end(job, outcome)
-                self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
-                self.admission.retry_after = self._mean_seconds / len(self._executors)
+                self._update_mean(seconds)
+
+    def _update_mean(self, seconds: float) -> None:
+        """Adds the duration of an ended job to the mean; the first one replaces the initial estimate."""
+        self._measured += 1
+        self._mean_seconds += (seconds - self._mean_seconds) / min(self._measured, _MEAN_OVER)
+        self.admission.retry_after = self._mean_seconds / len(self._executors)
 
     async def _attempt(self, job: Job, executor: Executor) -> Outcome:
         """Runs the job; runs it again if its pictures could not be read because the storage was away."""

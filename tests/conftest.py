@@ -63,8 +63,11 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """A real server that tests share; a test that stops or damages its server starts its own."""
-    with ServerProcess() as running:
+    """A real server that tests share; a test that stops or damages its server starts its own.
+
+    It cancels a job of a client that has left after 2 seconds.
+    """
+    with ServerProcess("--disconnect-grace", "2") as running:
         yield running
 
 

@@ -37,10 +37,10 @@ ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 """File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
 """What the server does with a job when the client that submitted it closes or loses its stream. The server cannot
-tell a client that leaves from a proxy that restarts, so it waits 10 seconds for the client to reconnect. A
-client reconnects by submitting again with the same request_id, or by calling WatchJob, if both calls carry the
-same metadata value "gramophone-client": a name that the client chooses and no other client has. Streams of
-other clients that watch the job do not count. To stop a job at once, call CancelJob.
+tell a client that leaves from a proxy that restarts, so it waits for the client to reconnect: 10 seconds by
+default. A client reconnects by submitting again with the same request_id, or by calling WatchJob, if both calls
+carry the same metadata value "gramophone-client": a name that the client chooses and no other client has.
+Streams of other clients that watch the job do not count. To stop a job at once, call CancelJob.
 """
 JobKind = Literal["style", "content", "transfer"]
 """Kind of a job."""

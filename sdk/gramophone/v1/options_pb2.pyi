@@ -315,13 +315,13 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
     """The default: ON_DISCONNECT_CANCEL, as usual when a gRPC call is canceled."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """Cancels the job 10 seconds after its client has closed the last stream of it."""
+    """Cancels the job 10 seconds, by default, after its client has closed the last stream of it."""
     ON_DISCONNECT_CONTINUE: _OnDisconnect.ValueType  # 2
     """The job continues; JobService.WatchJob streams its events again."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """What the server does with a job when the client that submitted it closes or loses its stream. The server cannot tell a
-    client that leaves from a proxy that restarts, so it waits 10 seconds for the client to reconnect. A client reconnects by
+    client that leaves from a proxy that restarts, so it waits for the client to reconnect: 10 seconds by default. A client reconnects by
     submitting again with the same request_id, or by calling WatchJob, if both calls carry the same metadata value
     "gramophone-client": a name that the client chooses and no other client has. Streams of other clients that watch the job
     do not count. To stop a job at once, call CancelJob.
@@ -330,7 +330,7 @@ class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """The default: ON_DISCONNECT_CANCEL, as usual when a gRPC call is canceled."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""Cancels the job 10 seconds after its client has closed the last stream of it."""
+"""Cancels the job 10 seconds, by default, after its client has closed the last stream of it."""
 ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 2
 """The job continues; JobService.WatchJob streams its events again."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015

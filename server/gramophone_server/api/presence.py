@@ -14,8 +14,6 @@ from weakref import WeakKeyDictionary
 from ..rpc.errors import Context
 from ..storage.job import Job
 
-GRACE = 10.0
-"""Seconds a client has to reconnect: longer than the SDK's pause between two attempts plus the time to connect."""
 CLIENT = "gramophone-client"
 """Metadata key that identifies the client of a call, independent of its connection."""
 
@@ -45,7 +43,7 @@ class ClientPresence:
         grace: seconds a client has to reconnect.
     """
 
-    def __init__(self, cancel: Callable[[Job], None], grace: float = GRACE) -> None:
+    def __init__(self, cancel: Callable[[Job], None], grace: float) -> None:
         self._cancel = cancel
         self._grace = grace
         self._jobs: WeakKeyDictionary[Job, _Presence] = WeakKeyDictionary()

@@ -111,7 +111,7 @@ class GramophoneServer:
             staging = Staging(store.folder.staging)
             return RequestImages(self._decoders, limits, store.upload_file, staging, client, durable=durable)
 
-        presence = ClientPresence(self._cancel_without_client)
+        presence = ClientPresence(self._cancel_without_client, connection.disconnect_grace)
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
         self._idle_monitor = IdleMonitor(lambda: self._scheduler.busy)
         self._server = grpc.aio.server(

@@ -30,6 +30,15 @@ class ConnectionSettings:
         maximum=2_000_000,
         unit="seconds",
     )
+    # Longer than the SDK's pause between two attempts plus the time to connect.
+    disconnect_grace: float = setting(
+        10.0,
+        "Seconds a client has to reconnect after it has lost its stream, before a job submitted with "
+        "on_disconnect=cancel is cancelled.",
+        minimum=0,
+        maximum=86400,
+        unit="seconds",
+    )
 
 
 @dataclass(frozen=True)

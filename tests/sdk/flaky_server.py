@@ -7,15 +7,15 @@ death of the process.
 import base64
 import contextlib
 import hashlib
+import multiprocessing
 import os
 import random
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,6 +45,10 @@ RESULT = _PICTURE + random.Random(0).randbytes(3_500_000)
 PIECE = 256 << 10
 
 Context = grpc.ServicerContext
+
+# Servers are forked from one process that has imported all of this, which takes longer than all else at a start.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
 
 
 class FlakyServer:
@@ -77,9 +81,7 @@ class FlakyServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leaving = True
-        self.kill()
-        self._process.wait()
+        self.leave()
 
     def script(self, *lines: str) -> None:
         """Sets the faults of the next calls."""
@@ -109,20 +111,23 @@ class FlakyServer:
         """Kills the process and does not start it again."""
         self._leaving = True
         self.kill()
-        self._process.wait()
+        self._process.join()
 
     def start(self) -> None:
         """Starts the process."""
-        command = [sys.executable, "-m", "tests.sdk.flaky_server", self.address, str(self.folder), str(self._pace)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        self._process.stdout.readline()
-        self._process.stdout.close()
+        ready, serving = _processes.Pipe(duplex=False)
+        self._process = _processes.Process(
+            target=_serve, args=(self.address, self.folder, self._pace, serving), daemon=True
+        )
+        self._process.start()
+        serving.close()
+        with ready, contextlib.suppress(EOFError):
+            ready.recv()
         self.starts += 1
 
     def _supervise(self) -> None:
         while not self._leaving:
-            self._process.wait()
+            self._process.join()
             if not self._leaving:
                 self.start()
 
@@ -326,7 +331,7 @@ def _abort(context: Context, code: str, *, violation: tuple[str, str] | None = N
     raise AssertionError("abort raises")
 
 
-def _serve(address: str, folder: Path, pace: float) -> None:
+def _serve(address: str, folder: Path, pace: float, serving: Connection) -> None:
     options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
     server = grpc.server(ThreadPoolExecutor(32), options=options)
     servicer = _Servicer(folder, pace)
@@ -335,9 +340,6 @@ def _serve(address: str, folder: Path, pace: float) -> None:
     model_grpc.add_ModelServiceServicer_to_server(servicer, server)
     server.add_insecure_port(address)
     server.start()
-    print("serving", flush=True)
+    serving.send(None)
+    serving.close()
     server.wait_for_termination()
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))

@@ -14,7 +14,7 @@ import gramophone
 from gramophone import aio
 from gramophone.channel import channel_options
 from gramophone.retry import Attempts, RetryPolicy, StreamEndedError
-from tests.harness import ServerProcess, png
+from tests.harness import png
 from tests.sdk.flaky_server import FIRST_PROGRESS, ITERATIONS, FlakyServer
 
 ALL = list(range(1, ITERATIONS + 1))
@@ -243,12 +243,12 @@ def test_a_timeout_of_result_does_not_cancel_a_job_that_ends_with_its_client(ser
         job.cancel()
 
 
-def test_channel_options_override_the_defaults():
+def test_channel_options_override_the_defaults(server):
     options = channel_options([("grpc.keepalive_time_ms", 30_000), ("grpc.enable_retries", 0)])
     assert dict(options)["grpc.keepalive_time_ms"] == 30_000
     assert dict(options)["grpc.enable_retries"] == 0
     assert dict(options)["grpc.max_reconnect_backoff_ms"] == 2_000
-    with ServerProcess() as server, gramophone.Client(server.address, options=[("grpc.max_metadata_size", 99)]) as one:
+    with gramophone.Client(server.address, options=[("grpc.max_metadata_size", 99)]) as one:
         assert one.models()
 
 

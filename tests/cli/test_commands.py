@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gramophone.v1 import job_service_pb2
+from tests.cli import quick
 from tests.harness import png, wait_until
 
 SMALL = ["--size", "32", "--iterations", "6", "--report-every", "2"]
@@ -70,7 +71,7 @@ def test_previews_are_saved(server, picture, tmp_path):
 )
 def test_invalid_arguments_are_reported_in_sentences(server, picture, args, words, status):
     args = [str(picture) if arg == "PICTURE" else arg for arg in args]
-    done = gramophone(*args, GRAMOPHONE_SERVER=server.address)
+    done = quick.gramophone(*args, GRAMOPHONE_SERVER=server.address)
     assert done.returncode == status
     assert "Traceback" not in done.stderr
     for word in words:

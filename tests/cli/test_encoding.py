@@ -9,7 +9,7 @@ from PIL import Image, features
 
 from gramophone import read_recipe
 from gramophone_server.worker.encode import srgb_profile
-from tests.cli.test_commands import gramophone
+from tests.cli.quick import gramophone
 from tests.harness import ServerProcess, encode, png
 
 PAINT = ["--size", "48", "--iterations", "4", "--model", "vgg19-random", "--quiet"]

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from gramophone.cli import main
-from tests.cli.test_commands import gramophone
+from tests.cli import test_commands
+from tests.cli.quick import gramophone
 from tests.sdk.flaky_server import RESULT, FlakyServer
 
 
@@ -140,7 +141,8 @@ def test_unusual_file_names_are_accepted(name: str) -> None:
 
 def test_a_file_name_with_a_leading_dash_needs_two_dashes_before() -> None:
     assert gramophone("style", "-o", "out.png", "--", "-dash.png").returncode == 0
-    done = gramophone("style", "-dash.png")
+    # Of the arguments of the process.
+    done = test_commands.gramophone("style", "-dash.png")
     assert done.returncode == 2
     assert "write ./-dash.png" in done.stderr
 

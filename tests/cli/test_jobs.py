@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from PIL import Image
 
-from tests.cli.test_commands import gramophone
+from tests.cli.quick import gramophone
 from tests.sdk.flaky_server import RESULT, FlakyServer
 
 

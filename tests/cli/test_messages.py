@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gramophone.cli import main
+from gramophone.cli import connect, main
 from gramophone_server.security.tokens import add_token
 from tests.harness import ServerProcess, png
 
@@ -125,7 +125,8 @@ def refused(done: Result, words: str) -> None:
     assert not FIELDS.search(done.stderr), done.stderr
 
 
-def test_an_unreachable_server_is_reported() -> None:
+def test_an_unreachable_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "_IMPATIENT", 0.3)
     for args in (["jobs", "list"], ["jobs", "top"], ["style", "a.png"]):
         done = run(*args, "--server", "127.0.0.1:9")
         assert done.exit_code == 1

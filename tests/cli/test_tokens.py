@@ -1,4 +1,4 @@
-"""`gramophone tokens` in a separate process."""
+"""`gramophone tokens`; valid commands run in a separate process."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gramophone_server.security.caller import Caller
 from gramophone_server.security.tokens import TokenFile
+from tests.cli.quick import gramophone
 
 
 def tokens(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +32,7 @@ def test_add_list_and_remove(tmp_path: Path) -> None:
 
 def test_invalid_arguments_are_reported_in_sentences(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
-    tokens("add", "alice", "--file", file)
+    gramophone("tokens", "add", "alice", "--file", file)
     for args, words, status in (
         (["add", "alice", "--file", file], "remove it first", 1),
         (["add", "a/b", "--file", file], "cannot be a client's name", 1),
@@ -40,7 +41,7 @@ def test_invalid_arguments_are_reported_in_sentences(tmp_path: Path) -> None:
         (["list"], "--file", 2),
         (["add", "bob", "--file", "/proc/nowhere/tokens.json"], "cannot be written", 1),
     ):
-        done = tokens(*args)
+        done = gramophone("tokens", *args)
         assert done.returncode == status, done.stderr
         assert words in done.stderr
         assert "Traceback" not in done.stderr

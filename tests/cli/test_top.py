@@ -51,7 +51,7 @@ def test_the_table_fits_the_width_of_the_terminal(width):
     assert ("a" * 30 in table(Snapshot([RUNNING], [], [], NOW), width)[1]) == (width >= 132)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def busy() -> Iterator[ServerProcess]:
     """A server with one ended, one running and one queued job."""
     with ServerProcess() as server:

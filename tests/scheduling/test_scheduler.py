@@ -167,7 +167,7 @@ async def test_a_server_without_a_data_folder_fails_its_jobs_when_it_stops():
             assert "shut down" in job.outcome.message
 
 
-async def test_when_there_will_be_room_is_a_guess_until_a_job_has_ended():
+async def test_the_first_job_replaces_the_initial_retry_time():
     async with scheduling(None) as (scheduler, _):
         assert scheduler.admission.retry_after == 10
         await ended(await scheduler.admission.submit(make_spec()))

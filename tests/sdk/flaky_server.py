@@ -46,7 +46,7 @@ PIECE = 256 << 10
 
 Context = grpc.ServicerContext
 
-# Servers are forked from one process that has imported all of this, which takes longer than all else at a start.
+# Servers are forked from one process that has imported these modules: the imports take most of the time of a start.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
 

@@ -25,14 +25,14 @@ def method(client: Any, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[ServerProcess]:
-    """A server that lets four jobs wait, and knows from a first one that there is soon room again."""
+    """A server with room for four waiting jobs; it has run one, so it knows how long jobs take."""
     with ServerProcess("--max-queued", "4") as server:
         run(server, style_request())
         yield server
 
 
 def test_results_come_in_order_and_more_than_a_queue_takes(small, connect, monkeypatch):
-    """Of twelve jobs, nine at once."""
+    """Of twelve jobs, nine are submitted at once, and the server refuses some of them at first."""
     refused: list[grpc.RpcError] = []
 
     def pause(attempts: Attempts, error: grpc.RpcError) -> float:

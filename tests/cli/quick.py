@@ -1,4 +1,4 @@
-"""Runs commands within the process of the tests, which takes less time than to start a process."""
+"""Runs commands in the process of the tests, which is faster than starting a new process."""
 
 import subprocess
 
@@ -8,10 +8,10 @@ from gramophone.cli import main
 
 
 def gramophone(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `gramophone ARGS` with more environment variables.
+    """Runs `gramophone ARGS` with additional environment variables.
 
     Raises:
-        Exception: what the command raised and did not handle; in a process it would be a traceback.
+        Exception: an exception that the command did not handle; a separate process would print a traceback.
     """
     words = [str(arg) for arg in args]
     done = CliRunner(env=environment).invoke(main, words, prog_name="gramophone")

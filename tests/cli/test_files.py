@@ -141,7 +141,7 @@ def test_unusual_file_names_are_accepted(name: str) -> None:
 
 def test_a_file_name_with_a_leading_dash_needs_two_dashes_before() -> None:
     assert gramophone("style", "-o", "out.png", "--", "-dash.png").returncode == 0
-    # The hint reads sys.argv, which is that of the process.
+    # The hint uses sys.argv, so that the command needs a separate process.
     done = test_commands.gramophone("style", "-dash.png")
     assert done.returncode == 2
     assert "write ./-dash.png" in done.stderr

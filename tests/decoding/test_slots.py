@@ -7,7 +7,7 @@ from gramophone_server.decoding.slots import SMALL, DecodeSlots
 
 
 class Clients:
-    """Clients that wait for a turn and keep it until `finish`."""
+    """Clients that wait for a slot and hold it until `finish`."""
 
     def __init__(self, slots: DecodeSlots) -> None:
         self.slots = slots
@@ -16,21 +16,21 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def request(self, name: str, memory: int = 1) -> asyncio.Task[None]:
-        """Asks for a turn named e.g. "a1"; the first letter is the client's name."""
+        """Requests a slot under a name such as "a1"; the first letter is the client's name."""
         self._finish[name] = asyncio.Event()
-        task = asyncio.create_task(self._take_turn(name, memory))
+        task = asyncio.create_task(self._hold_slot(name, memory))
         self._tasks.append(task)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return task
 
     async def finish(self, name: str) -> None:
-        """Ends the turn of that name."""
+        """Frees the slot of that name."""
         self._finish[name].set()
         for _ in range(4):
             await asyncio.sleep(0)
 
-    async def _take_turn(self, name: str, memory: int) -> None:
+    async def _hold_slot(self, name: str, memory: int) -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.slots.hold(name[0], memory))
             self.running.append(name)
@@ -38,7 +38,7 @@ class Clients:
             self.running.remove(name)
 
 
-async def test_a_client_gets_at_most_all_places_but_one():
+async def test_a_client_gets_at_most_all_slots_but_one():
     clients = Clients(DecodeSlots(3, 100 * SMALL))
     for name in ("a1", "a2", "a3", "b1"):
         await clients.request(name)
@@ -49,7 +49,7 @@ async def test_a_client_gets_at_most_all_places_but_one():
     assert clients.running == ["a2", "a3"]
 
 
-async def test_the_client_with_the_fewest_turns_is_first():
+async def test_the_client_with_the_fewest_slots_is_first():
     clients = Clients(DecodeSlots(2, 100 * SMALL))
     for name in ("a1", "b1", "a2", "a3", "c1"):
         await clients.request(name)
@@ -57,7 +57,7 @@ async def test_the_client_with_the_fewest_turns_is_first():
     assert clients.running == ["a1", "c1"]
 
 
-async def test_large_pictures_leave_a_place_for_small_pictures_and_share_the_memory():
+async def test_large_pictures_leave_a_slot_for_small_pictures_and_share_the_memory():
     clients = Clients(DecodeSlots(4, 5 * SMALL))
     for name, memory in (("a1", 3 * SMALL), ("b1", 3 * SMALL), ("c1", 2 * SMALL), ("d1", 1)):
         await clients.request(name, memory)

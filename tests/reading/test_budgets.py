@@ -1,4 +1,4 @@
-"""Lanes: bounded memory for requests being received, shared between clients, and not blocked by slow clients."""
+"""Byte budgets: bounded memory for requests being received, shared between clients, not blocked by slow clients."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -51,7 +51,7 @@ async def test_one_client_gets_at_most_half_of_the_budget():
     assert not budget._held
 
 
-async def test_the_slowest_request_is_aborted_while_another_waits():
+async def test_the_slowest_request_is_evicted_while_another_waits():
     budget = ByteBudget(200, 100, 10)
     slow = [Reader(budget, client) for client in "ab"]
     await settle()

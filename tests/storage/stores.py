@@ -60,7 +60,7 @@ def pixels_of(store: JobStore, job: Job) -> bytes:
 
 
 async def stored_job(store: JobStore, job_id: str) -> Job:
-    """A job that the store has."""
+    """Returns a job that the store must have."""
     job = await store.get(job_id)
     assert job is not None
     return job

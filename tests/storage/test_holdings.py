@@ -27,8 +27,8 @@ def test_a_file_counts_once_for_each_client_that_holds_it():
 
 
 def test_the_oldest_of_the_client_that_holds_most_is_evicted_first():
-    things = [job("me", "1", "d"), upload("you", "a"), upload("you", "b"), upload("you", "c")]
-    holdings = Holdings(SIZES, things)
+    items = [job("me", "1", "d"), upload("you", "a"), upload("you", "b"), upload("you", "c")]
+    holdings = Holdings(SIZES, items)
     assert holdings.shrink(7)
     assert gone(holdings) == ["a", "b"]
     assert (holdings.total, holdings.held("you")) == (7, 3)
@@ -43,8 +43,8 @@ def test_the_larger_of_uploads_and_jobs_is_evicted_first():
 
 
 def test_a_file_shared_by_many_jobs_counts_once():
-    things = [*(job("me", str(i), "d") for i in range(50)), upload("you", "a"), upload("you", "b"), upload("you", "c")]
-    holdings = Holdings(SIZES, things)
+    items = [*(job("me", str(i), "d") for i in range(50)), upload("you", "a"), upload("you", "b"), upload("you", "c")]
+    holdings = Holdings(SIZES, items)
     assert holdings.shrink(8)
     assert gone(holdings) == ["a", "b"]
 

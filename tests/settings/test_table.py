@@ -60,7 +60,7 @@ def test_a_new_setting_has_a_flag_a_variable_a_key_and_documentation(
     monkeypatch.setenv(str(entry.variable), text)
     assert getattr(parsed(settings).limits, name) == value
     row = next(line for line in reference(settings).splitlines() if f"`{entry.flag}`" in line)
-    assert f"`{entry.variable}` | `{name}`" in row and entry.about.description in row
+    assert f"`{entry.variable}` | `{name}`" in row and entry.properties.description in row
     assert f"`{entry.flag}`" not in reference()
 
 

@@ -26,20 +26,24 @@ class SettingOption(GroupedOption):
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        about = entry.about
+        properties = entry.properties
         flag = f"{entry.flag}/--no-{entry.flag[2:]}" if _is_switch(entry) else entry.flag
-        described = f"{about.description}  [default: {about.default_text}]" if about.default_text else about.description
+        described = (
+            f"{properties.description}  [default: {properties.default_text}]"
+            if properties.default_text
+            else properties.description
+        )
         super().__init__(
             [entry.name, flag],
             default=size_text(entry.default) if entry.is_size and entry.default is not None else entry.default,
-            show_default=not about.default_text and entry.default not in (None, "") and entry.type is not bool,
+            show_default=not properties.default_text and entry.default not in (None, "") and entry.type is not bool,
             envvar=entry.variable,
             multiple=entry.many,
             is_flag=entry.type is bool,
             type=_type_of(entry),
-            metavar=about.metavar or {"bytes": "SIZE", "seconds": "SECONDS"}.get(about.unit),
-            callback=None if about.check is None else _checked(about.check),
-            hidden=about.hidden,
+            metavar=properties.metavar or {"bytes": "SIZE", "seconds": "SECONDS"}.get(properties.unit),
+            callback=None if properties.check is None else _checked(properties.check),
+            hidden=properties.hidden,
             help=described,
             group=entry.title,
         )
@@ -64,23 +68,23 @@ class SettingOption(GroupedOption):
 
 
 def _is_switch(entry: Entry) -> bool:
-    return entry.type is bool and not entry.about.flag_only
+    return entry.type is bool and not entry.properties.flag_only
 
 
 def _type_of(entry: Entry) -> "click.ParamType[Any]":
-    about = entry.about
+    properties = entry.properties
     if entry.choices:
         return click.Choice(entry.choices)
     if entry.type is Path:
         return _Path(entry)
     if entry.is_size:
         return _Size(entry)
-    low = None if about.minimum is None else entry.type(about.minimum)
-    high = None if about.maximum is None else entry.type(about.maximum)
+    low = None if properties.minimum is None else entry.type(properties.minimum)
+    high = None if properties.maximum is None else entry.type(properties.maximum)
     if entry.type is int:
-        return _Integer(low, high, about.exclusive, optional=entry.optional)
+        return _Integer(low, high, properties.exclusive, optional=entry.optional)
     if entry.type is float:
-        return _Number(low, high, about.exclusive, optional=entry.optional)
+        return _Number(low, high, properties.exclusive, optional=entry.optional)
     return _Switch() if entry.type is bool else click.STRING
 
 
@@ -154,18 +158,18 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         """Returns the bytes; raises click.BadParameter."""
-        about = self._entry.about
+        properties = self._entry.properties
         if self._entry.optional and _is_none(value):
             return None
         try:
             size = value if isinstance(value, int) else parse_size(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if about.minimum is not None and size < about.minimum:
-            below = about.below or f"is too small; give it {size_text(int(about.minimum))} or more"
+        if properties.minimum is not None and size < properties.minimum:
+            below = properties.below or f"is too small; give it {size_text(int(properties.minimum))} or more"
             self.fail(f"{str(value)!r} {below}", param, ctx)
-        if about.maximum is not None and size > about.maximum:
-            self.fail(f"{str(value)!r} is too large; give it {size_text(int(about.maximum))} or less", param, ctx)
+        if properties.maximum is not None and size > properties.maximum:
+            self.fail(f"{str(value)!r} is too large; give it {size_text(int(properties.maximum))} or less", param, ctx)
         return size
 
 
@@ -173,8 +177,10 @@ class _Path(click.Path):
     """A file or a folder; ~ is expanded."""
 
     def __init__(self, entry: Entry) -> None:
-        super().__init__(file_okay=entry.about.path != "folder", dir_okay=entry.about.path != "file", path_type=Path)
-        self._must_exist = entry.about.exists
+        super().__init__(
+            file_okay=entry.properties.path != "folder", dir_okay=entry.properties.path != "file", path_type=Path
+        )
+        self._must_exist = entry.properties.exists
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the path; raises click.BadParameter."""

@@ -66,7 +66,7 @@ def _config(kind: type[Settings]) -> click.Option:
 def _forget_secrets(kind: type[Settings]) -> None:
     """Removes passwords from the environment, so that child processes, such as decoders, do not get them."""
     for entry in entries(kind):
-        if entry.about.secret and entry.variable is not None:
+        if entry.properties.secret and entry.variable is not None:
             os.environ.pop(entry.variable, None)
 
 

@@ -23,10 +23,9 @@ guard_pillow()
 
 # Bytes per pixel in Pillow's memory, by mode; 4 for all other modes.
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
-# Bytes per pixel that a decoder needs in addition: coefficients of a progressive JPEG, canvases of a WebP,
-_PROGRESSIVE, _WEBP = 8, 12
-# and of AVIF and HEIC planes of 16 bits and the pixels as bytes.
-_PLANES = 10
+# Bytes per pixel that a decoder needs in addition: coefficients of a progressive JPEG, canvases of a WebP, and 16-bit
+# planes plus 8-bit pixels of an AVIF or HEIC.
+_PROGRESSIVE, _WEBP, _PLANES = 8, 12, 10
 _SLACK = 4 << 20
 _START = 4096
 

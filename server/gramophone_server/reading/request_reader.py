@@ -337,10 +337,15 @@ def _shares(weights: Sequence[float]) -> list[float]:
 
 
 def _default_tv_weight(
-    default: float, content_weight: float, read_content_layers: Sequence[LayerWeight], style_weight: float, usual: float
+    default: float, content_weight: float, content_layers: Sequence[LayerWeight], style_weight: float, usual: float
 ) -> float:
-    """Returns the default weight of the total variation, scaled: the model's default assumes a content weight of 1."""
-    largest = content_weight * max((w.weight for w in read_content_layers), default=0.0)
+    """Returns the default weight of the total variation for a job's weights.
+
+    Args:
+        default: the model's default weight, which assumes a content weight of 1.
+        usual: style weight that belongs to a content weight of 1; used if the job has no content weight.
+    """
+    largest = content_weight * max((w.weight for w in content_layers), default=0.0)
     factor = largest if largest else style_weight / usual
     return min(default * factor, sys.float_info.max)
 

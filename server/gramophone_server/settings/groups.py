@@ -114,7 +114,7 @@ class Limits:
         default_text="3/4 of --max-queued, or all without --tokens or --client-ca",
     )
     max_running_per_client: int | None = setting(
-        None, "Maximum number of running jobs of one client.", minimum=1, default_text="no bound"
+        None, "Maximum number of running jobs of one client.", minimum=1, default_text="no limit"
     )
     max_iterations: int = setting(1_000_000, "Maximum number of iterations of a job.", minimum=1)
     max_streams: int = setting(4096, "Maximum number of open streams of events and results.", minimum=1)

@@ -32,7 +32,7 @@ insecure = false
 | yes or no | `--insecure`, `--no-insecure` | `true`, `false` | `true`, `false` |
 | several values | the flag several times | separated by commas | `["cpu", "cuda:0"]` |
 | a path | relative to the working folder of the server | the same | relative to the folder of the file |
-| no bound, for a number without a bound by default | `none` | `none` | `"none"` |
+| no limit, for a number that has no limit by default | `none` | `none` | `"none"` |
 
 An empty variable counts as unset. Unknown keys are errors. The server reads its settings only at the start. A server
 that a Python program or a command starts for itself reads only the variables that describe the machine:
@@ -43,7 +43,7 @@ _COLUMNS = "| flag | variable | key | default | bounds | meaning |\n| --- | --- 
 
 def reference(kind: type = Settings) -> str:
     """Returns the page, in Markdown, for the settings of a class of groups."""
-    table = [entry for entry in entries(kind) if not entry.about.hidden]
+    table = [entry for entry in entries(kind) if not entry.properties.hidden]
     parts = [_HEAD.format(machine=", ".join(f"`{name}`" for name in MACHINE))]
     for title, group in groupby(table, lambda entry: entry.title):
         rows = "\n".join(_row(entry) for entry in group)
@@ -54,13 +54,13 @@ def reference(kind: type = Settings) -> str:
 def _row(entry: Entry) -> str:
     variable = f"`{entry.variable}`" if entry.variable else "–"
     key = f"`{entry.key}`" if entry.key else "–"
-    cells = (f"`{entry.flag}`", variable, key, _default(entry), _bounds(entry), entry.about.description)
+    cells = (f"`{entry.flag}`", variable, key, _default(entry), _bounds(entry), entry.properties.description)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _default(entry: Entry) -> str:
-    if entry.about.default_text:
-        return entry.about.default_text
+    if entry.properties.default_text:
+        return entry.properties.default_text
     if entry.default in (None, "", ()):
         return "none"
     if entry.many:
@@ -71,14 +71,14 @@ def _default(entry: Entry) -> str:
 
 
 def _bounds(entry: Entry) -> str:
-    low, high = entry.about.minimum, entry.about.maximum
+    low, high = entry.properties.minimum, entry.properties.maximum
     if entry.choices:
         return ", ".join(f"`{choice}`" for choice in entry.choices)
-    if low is not None and high is not None and not entry.about.exclusive:
+    if low is not None and high is not None and not entry.properties.exclusive:
         return f"{_value(entry, low)} to {_value(entry, high)}"
     parts = []
     if low is not None:
-        parts.append(f"{'more than' if entry.about.exclusive else 'at least'} {_value(entry, low)}")
+        parts.append(f"{'more than' if entry.properties.exclusive else 'at least'} {_value(entry, low)}")
     if high is not None:
         parts.append(f"at most {_value(entry, high)}")
     return ", ".join(parts)
@@ -87,5 +87,5 @@ def _bounds(entry: Entry) -> str:
 def _value(entry: Entry, value: object) -> str:
     if entry.is_size and isinstance(value, int | float):
         return size_text(int(value))
-    unit = " s" if entry.about.unit == "seconds" else ""
+    unit = " s" if entry.properties.unit == "seconds" else ""
     return f"{value:.15g}{unit}" if isinstance(value, int | float) else str(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _PREFIX = "GRAMOPHONE_"
-_ABOUT, _TITLE = "setting", "title"
+_SETTING, _TITLE = "setting", "title"
 _TYPES = (bool, int, float, str, Path)
 
 S = TypeVar("S")
@@ -59,9 +59,9 @@ class Setting:
     hidden: bool = False
 
 
-def setting(default: Any, description: str, **about: Any) -> Any:
+def setting(default: Any, description: str, **properties: Any) -> Any:
     """Declares a field that is a setting; for the keyword arguments see `Setting`."""
-    return dataclasses.field(default=default, metadata={_ABOUT: Setting(description=description, **about)})
+    return dataclasses.field(default=default, metadata={_SETTING: Setting(description=description, **properties)})
 
 
 def group(kind: type[S], title: str) -> S:
@@ -82,7 +82,7 @@ class Entry:
         many: whether the value is a tuple.
         optional: whether the value may be None.
         default: the default value.
-        about: all other properties.
+        properties: all other properties.
     """
 
     group: str
@@ -93,29 +93,29 @@ class Entry:
     many: bool
     optional: bool
     default: Any
-    about: Setting
+    properties: Setting
 
     @cached_property
     def flag(self) -> str:
         """The flag of `gramophone serve`."""
-        return self.about.flag or "--" + self.name.replace("_", "-")
+        return self.properties.flag or "--" + self.name.replace("_", "-")
 
     @cached_property
     def variable(self) -> str | None:
         """The environment variable; None if there is none."""
-        if self.about.flag_only:
+        if self.properties.flag_only:
             return None
-        return self.about.variable or _PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
+        return self.properties.variable or _PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
 
     @property
     def key(self) -> str | None:
         """The key in a settings file; None if there is none."""
-        return None if self.about.flag_only else self.name
+        return None if self.properties.flag_only else self.name
 
     @property
     def is_size(self) -> bool:
         """Whether it is a number of bytes."""
-        return self.about.unit == "bytes"
+        return self.properties.unit == "bytes"
 
 
 def entries(kind: type) -> tuple[Entry, ...]:
@@ -135,7 +135,7 @@ def entries(kind: type) -> tuple[Entry, ...]:
         members = hints[field.name]
         types_of = get_type_hints(members)
         for member in dataclasses.fields(members):
-            if _ABOUT not in member.metadata:
+            if _SETTING not in member.metadata:
                 raise TypeError(f"{members.__name__}.{member.name} is not made by setting()")
             found.append(_entry(field.name, field.metadata[_TITLE], member, types_of[member.name]))
     for what in ("name", "flag", "variable"):
@@ -168,4 +168,4 @@ def _entry(group: str, title: str, field: "dataclasses.Field[Any]", hint: Any) -
         kind, choices = str, get_args(kind)
     if kind not in _TYPES:
         raise TypeError(f"{field.name} has a type that settings do not support: {hint}")
-    return Entry(group, title, field.name, kind, choices, many, optional, field.default, field.metadata[_ABOUT])
+    return Entry(group, title, field.name, kind, choices, many, optional, field.default, field.metadata[_SETTING])

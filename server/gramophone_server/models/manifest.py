@@ -88,7 +88,7 @@ class Manifest:
     def radius(self, layer: str) -> int:
         """Returns the radius of a layer's receptive field: pixels beyond a position's own, to each side."""
         names = [known.name for known in self.layers]
-        # Each 3x3 kernel adds one position of its layer; pooling reads only pixels of the position itself.
+        # Each kernel adds one position of its layer; pooling reads only pixels of the position itself.
         return sum(known.stride for known in self.layers[: names.index(layer) + 1])
 
     def to_json(self) -> str:

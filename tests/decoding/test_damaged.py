@@ -42,7 +42,7 @@ def cut(data: bytes, share: float) -> bytes:
 @pytest.mark.parametrize(("format", "mode", "options"), ROW_BY_ROW)
 def test_rows_before_the_cut_are_read_and_the_rest_is_gray(format, mode, options, share):
     data = photo(format, mode, options)
-    whole = np.asarray(decoded(data))
+    undamaged = np.asarray(decoded(data))
     image, warning = salvaged(cut(data, share))
     rows = np.asarray(image)
     missing = round(240 * int(warning.split("the last ")[1].split(" %")[0]) / 100)
@@ -52,17 +52,17 @@ def test_rows_before_the_cut_are_read_and_the_rest_is_gray(format, mode, options
     assert (rows[-missing + 3 :] == GRAY).all()
     # The last decoded block may be incomplete: do not compare the 22 rows above the missing ones.
     good = 240 - missing - 22
-    assert np.array_equal(rows[:good], whole[:good])
+    assert np.array_equal(rows[:good], undamaged[:good])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 @pytest.mark.parametrize(("format", "mode", "options"), OTHERS)
 def test_cut_files_of_other_formats_are_read(format, mode, options, share):
     data = photo(format, mode, options)
-    whole = np.asarray(decoded(data)).astype(int)
+    undamaged = np.asarray(decoded(data)).astype(int)
     image, warning = salvaged(cut(data, share))
     assert "is truncated" in warning
-    assert np.abs(np.asarray(image).astype(int) - whole).mean() < 150 * share
+    assert np.abs(np.asarray(image).astype(int) - undamaged).mean() < 150 * share
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])

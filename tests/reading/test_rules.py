@@ -25,7 +25,7 @@ def read(options: pb.SynthesisOptions, kind: JobKind = "style") -> tuple[Synthes
     return read_options(options, kind, ModelStore().get(BUILTIN_MODEL).manifest, check), check.violations
 
 
-def place(options: pb.SynthesisOptions, option: Option):
+def message_and_field(options: pb.SynthesisOptions, option: Option):
     """Returns (the message that has the option's field, the field's descriptor)."""
     *outer, name = option.path.removeprefix("options.").split(".")
     message = options
@@ -34,9 +34,9 @@ def place(options: pb.SynthesisOptions, option: Option):
     return message, message.DESCRIPTOR.fields_by_name[name]
 
 
-def sent(option: Option, value: object) -> pb.SynthesisOptions:
+def with_option(option: Option, value: object) -> pb.SynthesisOptions:
     options = pb.SynthesisOptions()
-    message, field = place(options, option)
+    message, field = message_and_field(options, option)
     setattr(message, field.name, value)
     return options
 
@@ -47,7 +47,7 @@ def test_explicit_defaults_equal_unset_options(kind):
     options = pb.SynthesisOptions()
     written = 0
     for option in JOB_OPTIONS:
-        message, field = place(options, option)
+        message, field = message_and_field(options, option)
         rules = rules_of(field)
         default = rules.default_value or getattr(rules, f"default_{kind}")
         if not default:
@@ -70,20 +70,20 @@ def test_options_are_read_as_written(kind):
         for part in option.path.removeprefix("options.").split("."):
             value = getattr(value, part)
         if value is not None:
-            message, field = place(options, option)
+            message, field = message_and_field(options, option)
             setattr(message, field.name, option.choices[value] if option.type == "choice" else value)
     assert read(options, kind) == (unset, [])
 
 
 @pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
 def test_numbers_are_accepted_only_within_their_bounds(option):
-    _, field = place(pb.SynthesisOptions(), option)
+    _, field = message_and_field(pb.SynthesisOptions(), option)
     rules = rules_of(field)
     low, high = rules.minimum, rules.maximum if rules.HasField("maximum") else option.bounds[1] or 1e308
     step = 1 if option.type == "integer" else 1e-3
     good = [low + step if rules.minimum_excluded else low, high, *([0] if rules.or_zero else [])]
     for value in good:
-        assert read(sent(option, int(value) if option.type == "integer" else value))[1] == []
+        assert read(with_option(option, int(value) if option.type == "integer" else value))[1] == []
     bad = [low if rules.minimum_excluded else low - step]
     if rules.HasField("maximum"):
         bad.append(high + (1 if option.type == "integer" else max(1e-3, high / 1e6)))
@@ -92,27 +92,27 @@ def test_numbers_are_accepted_only_within_their_bounds(option):
     for value in bad:
         if option.type == "integer" and not option.bounds[0] <= value <= option.bounds[1]:
             continue
-        (violation,) = read(sent(option, int(value) if option.type == "integer" else value))[1]
+        (violation,) = read(with_option(option, int(value) if option.type == "integer" else value))[1]
         assert violation[0] == option.path and "must be" in violation[1]
 
 
 @pytest.mark.parametrize("option", [o for o in JOB_OPTIONS if o.values], ids=lambda option: option.name)
 def test_only_listed_numbers_are_accepted(option):
     for value in range(1, 40):
-        violations = read(sent(option, value))[1]
+        violations = read(with_option(option, value))[1]
         assert bool(violations) is (value not in option.values)
 
 
 @pytest.mark.parametrize("option", [o for o in JOB_OPTIONS if o.type == "choice"], ids=lambda option: option.name)
 def test_only_allowed_enum_values_are_accepted(option):
-    _, field = place(pb.SynthesisOptions(), option)
+    _, field = message_and_field(pb.SynthesisOptions(), option)
     rules = rules_of(field)
     for known in [*field.enum_type.values, None]:
         number = known.number if known is not None else 99
         if number == 0 or (option.name == "init" and number == pb.INIT_IMAGE):
             continue
         violations = [
-            v for v in read(sent(option, number), "transfer")[1] if "must be one of" in v[1] or "enum" in v[1]
+            v for v in read(with_option(option, number), "transfer")[1] if "must be one of" in v[1] or "enum" in v[1]
         ]
         allowed = known is not None and (not rules.values or known.name in rules.values)
         assert bool(violations) is not allowed

@@ -13,7 +13,7 @@ def job(owner: str, key: str, *names: str) -> Evictable:
     return Evictable(owner, "job", key, names)
 
 
-def gone(holdings: Holdings) -> list[str]:
+def evicted_keys(holdings: Holdings) -> list[str]:
     """The keys of the evicted uploads and jobs, in order."""
     return [item.key for item in holdings.evicted]
 
@@ -30,29 +30,29 @@ def test_the_oldest_of_the_client_that_holds_most_is_evicted_first():
     items = [job("me", "1", "d"), upload("you", "a"), upload("you", "b"), upload("you", "c")]
     holdings = Holdings(SIZES, items)
     assert holdings.shrink(7)
-    assert gone(holdings) == ["a", "b"]
+    assert evicted_keys(holdings) == ["a", "b"]
     assert (holdings.total, holdings.held("you")) == (7, 3)
 
 
 def test_the_larger_of_uploads_and_jobs_is_evicted_first():
     holdings = Holdings(SIZES, [job("me", "1", "a"), job("me", "2", "b"), upload("me", "c"), upload("me", "d")])
     assert holdings.shrink_client("me", 3)
-    assert gone(holdings) == ["c", "d"]
+    assert evicted_keys(holdings) == ["c", "d"]
     assert holdings.shrink_client("me", 0)
-    assert gone(holdings) == ["c", "d", "1", "2"]
+    assert evicted_keys(holdings) == ["c", "d", "1", "2"]
 
 
 def test_a_file_shared_by_many_jobs_counts_once():
     items = [*(job("me", str(i), "d") for i in range(50)), upload("you", "a"), upload("you", "b"), upload("you", "c")]
     holdings = Holdings(SIZES, items)
     assert holdings.shrink(8)
-    assert gone(holdings) == ["a", "b"]
+    assert evicted_keys(holdings) == ["a", "b"]
 
 
 def test_files_of_unfinished_jobs_are_not_evicted():
     holdings = Holdings(SIZES, [upload("me", "a")], [("me", "big"), ("you", "d")])
     assert not holdings.shrink(50)
-    assert gone(holdings) == ["a"]
+    assert evicted_keys(holdings) == ["a"]
     assert not holdings.shrink_client("you", 3)
     assert holdings.shrink_client("you", 4)
 

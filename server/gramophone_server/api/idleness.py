@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from ..rpc.handlers import Behavior, Handler, wrapped
+from ..rpc.handlers import Behavior, Handler, wrap_handler
 
 
 class IdleMonitor(grpc.aio.ServerInterceptor):
@@ -32,7 +32,7 @@ class IdleMonitor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Returns the call's handler, wrapped so that the call is counted."""
         handler = await continuation(handler_call_details)
-        return None if handler is None else wrapped(handler, self._answering, self._streaming)
+        return None if handler is None else wrap_handler(handler, self._answering, self._streaming)
 
     async def wait(self, seconds: float) -> None:
         """Waits until the server has been idle for `seconds`."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 
 from ..rpc.errors import Context
-from ..rpc.handlers import Behavior, Handler, wrapped
+from ..rpc.handlers import Behavior, Handler, wrap_handler
 from ..rpc.violations import BusyError, InvalidRequestError, LimitReachedError, MalformedRequestError
 from ..scheduling.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..scheduling.scheduler import DoesNotFitError
@@ -93,7 +93,7 @@ class CallWatcher(grpc.aio.ServerInterceptor):
 
             return stream
 
-        return wrapped(handler, answering, streaming)
+        return wrap_handler(handler, answering, streaming)
 
     @contextmanager
     def _watched(self, method: str, metadata: Any, context: Context, *, streaming: bool) -> Iterator[None]:

@@ -13,8 +13,8 @@ from ..scheduling.scheduler import Scheduler
 from ..settings import ObservabilitySettings
 from ..storage.store import JobStore
 from .calls import CallMeter, CallWatcher
-from .heartbeat import Heartbeat
 from .readiness import Readiness
+from .stalls import StallMonitor
 from .tracing import Tracing, open_provider
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Instruments:
         self._store = store
         self._stop_serving: Callable[[], None] = lambda: None
         self._tracing = Tracing(open_provider())
-        self._heartbeat = Heartbeat()
+        self._stalls = StallMonitor()
         self._stored = 0
         self._measuring: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
@@ -88,7 +88,7 @@ class Instruments:
             ObservabilityError: the port of the metrics cannot be bound.
         """
         self._scheduler, self._open_streams, self._readiness = scheduler, open_streams, readiness
-        self._heartbeat.start()
+        self._stalls.start()
         if self._metrics is None or self._settings.metrics_port is None:
             return
         host, port = self._settings.metrics_host, self._settings.metrics_port
@@ -146,7 +146,7 @@ class Instruments:
 
     def longest_stall(self) -> float:
         """Returns the longest stall of the event loop within the last minute, in seconds."""
-        return self._heartbeat.longest()
+        return self._stalls.longest()
 
     def workers(self) -> "Sequence[WorkerState]":
         """Returns the workers, always in the same order."""

@@ -13,7 +13,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behavior = Callable[[Any, Context], Any]
 
 
-def wrapped(
+def wrap_handler(
     handler: Handler, answering: Callable[[Behavior], Behavior], streaming: Callable[[Behavior], Behavior]
 ) -> Handler:
     """Returns a handler whose behavior is wrapped.

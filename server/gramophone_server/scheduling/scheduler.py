@@ -39,7 +39,7 @@ _MEAN_OVER = 5
 
 
 class DoesNotFitError(Exception):
-    """The job needs more memory than every device has."""
+    """The job does not fit in the memory of any device."""
 
     def __init__(self, estimate: Estimate) -> None:
         super().__init__(estimate.refusal)

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from ..rpc.errors import Context, abort
-from ..rpc.handlers import Behavior, Handler, wrapped
+from ..rpc.handlers import Behavior, Handler, wrap_handler
 from .caller import Caller, set_caller
 from .tokens import TokenFile
 
@@ -125,7 +125,7 @@ class Authenticator(grpc.aio.ServerInterceptor):
 
             return stream
 
-        return wrapped(handler, answering, streaming)
+        return wrap_handler(handler, answering, streaming)
 
 
 def _rejecting_handler(sentence: str) -> Handler:

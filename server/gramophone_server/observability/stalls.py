@@ -9,13 +9,13 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-# Seconds between two beats.
-_BEAT = 0.025
+# Seconds of each sleep.
+_INTERVAL = 0.025
 # Stalls of the last _MEMORY seconds are kept; a stall above _LONG seconds is logged.
 _MEMORY, _LONG = 60.0, 0.5
 
 
-class Heartbeat:
+class StallMonitor:
     """Sleeps on the event loop again and again, and measures how late each wake-up is.
 
     On Linux, the time that the thread waited for a CPU is subtracted: then the machine is busy, not the server.
@@ -28,7 +28,7 @@ class Heartbeat:
 
     def start(self) -> None:
         """Starts measuring on the running loop."""
-        self._task = asyncio.create_task(self._beat())
+        self._task = asyncio.create_task(self._measure())
 
     async def stop(self) -> None:
         """Stops measuring."""
@@ -42,12 +42,12 @@ class Heartbeat:
         since = time.monotonic() - _MEMORY
         return max((seconds for when, seconds in tuple(self._stalls) if when >= since), default=0.0)
 
-    async def _beat(self) -> None:
+    async def _measure(self) -> None:
         while True:
             begun, waited = time.monotonic(), _cpu_wait()
-            await asyncio.sleep(_BEAT)
+            await asyncio.sleep(_INTERVAL)
             now = time.monotonic()
-            self._note(now, now - begun - _BEAT - (_cpu_wait() - waited))
+            self._note(now, now - begun - _INTERVAL - (_cpu_wait() - waited))
 
     def _note(self, now: float, seconds: float) -> None:
         while self._stalls and self._stalls[-1][1] <= seconds:

@@ -1,4 +1,7 @@
-"""Makes the synchronous client of the asynchronous one: `python sdk/make_sync.py [FOLDER]` (default: the SDK)."""
+"""Generates the synchronous client from the asynchronous client: `python sdk/make_sync.py [FOLDER]`.
+
+FOLDER is the package folder to write `_sync` into. Default: sdk/gramophone.
+"""
 
 import re
 import shutil
@@ -11,9 +14,9 @@ import unasync
 
 SDK = Path(__file__).resolve().parent
 NAMES = ("client.py", "connection.py", "job.py")
-# Beyond what the library knows: `async` and `await` go, `__aiter__` is `__iter__`, and the like.
+# Names to replace in addition to those that unasync replaces (`async`, `await`, `__aiter__` and so on).
 REPLACEMENTS = {"aio_channel": "channel"}
-# What is said, and what only asynchronous code needs.
+# Replacements in docstrings, and comments that only the asynchronous code needs.
 PATTERNS = (
     ("an `async with` block", "a `with` block"),
     (r"\basync for\b", "for"),
@@ -22,7 +25,7 @@ PATTERNS = (
 
 
 def make(package: Path) -> None:
-    """Writes `_sync` of a package folder from the `_async` of the SDK."""
+    """Writes the `_sync` modules of a package folder, generated from the SDK's `_async` modules."""
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "_async"
         shutil.copytree(SDK / "gramophone/_async", source)

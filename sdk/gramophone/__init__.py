@@ -69,7 +69,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Imports the asynchronous client when it is asked for, which a program with the synchronous one does without."""
+    """Imports `gramophone.aio` at its first use: programs with the synchronous client do not need it."""
     if name == "aio":
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""`python -m gramophone`: the same as `gramophone`."""
+"""Runs the command line: `python -m gramophone` is the same as `gramophone`."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""The client for asyncio: `gramophone.Client` and `gramophone.Job` with `await`."""
+"""The asynchronous client: `Client` and `Job` with the methods of their synchronous namesakes, to be awaited."""
 
 from ._async.client import Client
 from ._async.job import Job

@@ -1,6 +1,6 @@
-"""Checks of what callers give for options: each names the option and says what to write.
+"""Checks of option values. Each error names the option and says what to write instead.
 
-Ranges are the server's, which says them too; here is only what could not be sent.
+Only values that cannot be sent are rejected here: the server checks the ranges.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ INT32 = (-(2**31), 2**31 - 1)
 
 
 def integer(name: str, value: Any, example: int = 1, bounds: tuple[int, int] = INT32) -> int | None:
-    """A whole number; None for None, which leaves the option out.
+    """Returns the value as an int; None for None, which means that the option is not set.
 
-    Numbers of numpy count, and so do floats without a fraction. What a bool would mean is not clear.
+    Accepts numpy numbers, and floats without a fraction. Rejects bools, because their meaning is not clear.
+
+    Args:
+        name: name of the option, for messages.
+        example: a valid value, for messages.
+        bounds: minimum and maximum that can be sent.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it has a fraction, or is beyond the bounds of what can be sent.
+        TypeError: the value is not a number.
+        ValueError: the value has a fraction or is out of bounds.
     """
     if value is None:
         return None
@@ -42,11 +47,15 @@ def integer(name: str, value: Any, example: int = 1, bounds: tuple[int, int] = I
 
 
 def number(name: str, value: Any, example: float = 1.5) -> float | None:
-    """A finite number; None for None, which leaves the option out.
+    """Returns the value as a finite float; None for None, which means that the option is not set.
+
+    Args:
+        name: name of the option, for messages.
+        example: a valid value, for messages.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is not finite.
+        TypeError: the value is not a number.
+        ValueError: the value is not finite.
     """
     if value is None:
         return None
@@ -59,10 +68,10 @@ def number(name: str, value: Any, example: float = 1.5) -> float | None:
 
 
 def boolean(name: str, value: Any) -> bool | None:
-    """Yes or no; None for None, which leaves the option out. The booleans of numpy count.
+    """Returns the value as a bool; None for None, which means that the option is not set. Accepts numpy's bool.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the value is not a bool.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -72,21 +81,25 @@ def boolean(name: str, value: Any) -> bool | None:
 
 
 def text(name: str, value: Any) -> str | None:
-    """A text; None for None, which leaves the option out.
+    """Returns the value if it is a str; None for None, which means that the option is not set.
 
     Raises:
-        TypeError: it is none.
+        TypeError: the value is not a str.
     """
     if value is None or isinstance(value, str):
         return value
-    raise TypeError(f"{name} must be a text{_not(value)}")
+    raise TypeError(f"{name} must be a string{_not(value)}")
 
 
-def known(given: Iterable[str], names: Iterable[str], what: str = "option") -> None:
-    """Sees that all that is given is known.
+def check_names(given: Iterable[str], names: Iterable[str], what: str = "option") -> None:
+    """Checks that all given names are valid.
+
+    Args:
+        names: the valid names.
+        what: what the names are, for messages.
 
     Raises:
-        TypeError: something is not; the nearest that is known is named.
+        TypeError: a name is not valid; the message suggests the most similar valid names.
     """
     names = sorted(names)
     unknown = sorted(set(given) - set(names))
@@ -98,7 +111,7 @@ def known(given: Iterable[str], names: Iterable[str], what: str = "option") -> N
 
 
 def _plain(value: Any) -> Any:
-    """A number, also out of an array of one."""
+    """Returns the value, or the Python number in it if it is a numpy scalar or an array without dimensions."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
     return value
@@ -111,7 +124,7 @@ def _not(value: Any) -> str:
 
 
 def _number_in(value: Any, example: float) -> str:
-    """What the number is in a text, such as a form's."""
+    """Returns the number written in a str value (for example from a web form), else the example."""
     if isinstance(value, str):
         try:
             float(value)

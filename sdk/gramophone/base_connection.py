@@ -1,4 +1,4 @@
-"""What connections of both kinds of client have: their services, their tries, and the jobs that end with them."""
+"""The base of both connections, synchronous and asynchronous: services, retries, and jobs to cancel at closing."""
 
 from __future__ import annotations
 
@@ -7,66 +7,66 @@ import time
 from typing import Any
 from weakref import WeakSet
 
-from .brief import Rooted
+from .brief import NotPicklable
 from .retry import Attempts, RetryPolicy
 from .stubs import LoopStubs, ProcessStubs
-from .uploads import Library
+from .uploads import KnownUploads
 from .v1 import job_service_pb2
 
 
-class BaseConnection(Rooted):
-    """The part of a connection that never waits.
+class BaseConnection(NotPicklable):
+    """The part of a connection that makes no calls.
 
     Args:
         target: the server's address.
-        policy: how patient calls are.
-        stubs: the services.
+        policy: when and how long calls are retried.
+        stubs: the stubs of the services.
     """
 
-    _instead = "make another client there"
+    _instead = "create another client there"
     _shown = ("target",)
 
     def __init__(self, target: str, policy: RetryPolicy, stubs: ProcessStubs | LoopStubs) -> None:
         self.target = target
         self.policy = policy
-        self.library = Library()
+        self.uploads = KnownUploads()
         self.stubs = stubs
-        # Jobs that are to end with the client, and the process that they are of.
-        self._ending: tuple[int, WeakSet[Any]] = os.getpid(), WeakSet()
+        # Id of the process that submitted them, and jobs to cancel when the client is closed.
+        self._to_cancel: tuple[int, WeakSet[Any]] = os.getpid(), WeakSet()
 
-    def ends_with_client(self, job: Any) -> None:
-        """Notes a job, of either kind, that is cancelled when the client is closed."""
-        if self._ending[0] != os.getpid():
-            self._ending = os.getpid(), WeakSet()
-        self._ending[1].add(job)
+    def cancel_on_close(self, job: Any) -> None:
+        """Remembers a Job, synchronous or asynchronous, that must be canceled when the client is closed."""
+        if self._to_cancel[0] != os.getpid():
+            self._to_cancel = os.getpid(), WeakSet()
+        self._to_cancel[1].add(job)
 
-    def left_over(self) -> list[Any]:
-        """The requests that cancel those jobs, but for what is known to have ended."""
-        process, jobs = self._ending
+    def cancel_requests(self) -> list[Any]:
+        """Returns the requests that cancel those jobs, without jobs that have already ended."""
+        process, jobs = self._to_cancel
         ids = [job.id for job in list(jobs) if job.state in ("queued", "running")] if process == os.getpid() else []
         return [job_service_pb2.CancelJobRequest(job_id=job_id) for job_id in ids]
 
     @property
     def style(self) -> Any:
-        """The StyleTransferService, over the channel of this process or event loop."""
-        return self.stubs.here().style
+        """The stub of StyleTransferService for the channel of this process or event loop."""
+        return self.stubs.current().style
 
     @property
     def jobs(self) -> Any:
-        """The JobService, likewise."""
-        return self.stubs.here().jobs
+        """The stub of JobService for the channel of this process or event loop."""
+        return self.stubs.current().jobs
 
     @property
     def models(self) -> Any:
-        """The ModelService, likewise."""
-        return self.stubs.here().models
+        """The stub of ModelService for the channel of this process or event loop."""
+        return self.stubs.current().models
 
-    def attempts(self, deadline: float | None = None, late: str | None = None) -> Attempts:
-        """The tries of a stream, until `deadline` in the time of time.monotonic()."""
-        return Attempts(self.policy, self.target, deadline, late)
+    def attempts(self, deadline: float | None = None, late_message: str | None = None) -> Attempts:
+        """Returns the attempts for a streaming call, until `deadline` (as time.monotonic()); see Attempts."""
+        return Attempts(self.policy, self.target, deadline, late_message)
 
     def attempts_in_time(self) -> Attempts:
-        """The tries of a call that is not a stream."""
+        """Returns the attempts for a unary call, until the policy's timeout."""
         timeout = self.policy.timeout
         return self.attempts(None if timeout is None else time.monotonic() + timeout)
 

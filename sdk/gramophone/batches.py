@@ -1,4 +1,4 @@
-"""Many jobs, some at a time: what the synchronous and the asynchronous client share."""
+"""Batches of jobs (`Client.map`): the part that the synchronous and the asynchronous client share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from .brief import Value
 from .values import Result
 
-PATIENCE = 3600.0
-"""Seconds for which a server without room is asked again for each job."""
+OVERLOAD_RETRY = 3600.0
+"""Seconds for which a submission of a batch is retried while the server has no room."""
 
 
 @dataclass(frozen=True, repr=False)
 class Outcome(Value):
-    """What became of one job of a batch.
+    """The outcome of one job of a batch.
 
     Attributes:
-        number: which of the batch, from 0.
-        job_id: its job's id; None if it could not be submitted.
-        value: what it made; None if it made nothing.
-        error: why not; None if it did.
+        number: index of the job in the batch, from 0.
+        job_id: the job's id; None if it could not be submitted.
+        value: the job's result; None if it has none.
+        error: the reason why it has no result; None if it has one.
     """
 
     _shown = ("number", "job_id", "error", "value")
@@ -32,10 +32,10 @@ class Outcome(Value):
     error: Exception | None
 
     def result(self) -> Result:
-        """What it made.
+        """Returns the job's result.
 
         Raises:
-            Exception: the `error`, if it made nothing.
+            Exception: the `error`, if the job has no result.
         """
         if self.error is not None:
             raise self.error
@@ -44,11 +44,11 @@ class Outcome(Value):
 
 
 def arguments(iterables: Iterable[Iterable[Any]], at_once: int) -> Iterator[tuple[Any, ...]]:
-    """The arguments of each job of a batch.
+    """Yields the positional arguments of each job of a batch.
 
     Raises:
-        TypeError: there is nothing to go through, or a text or bytes, of which each letter would be one.
-        ValueError: none would be let run.
+        TypeError: there is no iterable, or an iterable is a str or bytes, whose characters would be the arguments.
+        ValueError: at_once is not an integer of at least 1.
     """
     iterables = tuple(iterables)
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
@@ -60,6 +60,7 @@ def arguments(iterables: Iterable[Iterable[Any]], at_once: int) -> Iterator[tupl
     for each in iterables:
         if isinstance(each, str | bytes):
             raise TypeError(
-                f"map takes lists of arguments; for the same one in every job write itertools.repeat({each[:40]!r})"
+                f"map takes lists of arguments; for the same argument in every job write "
+                f"itertools.repeat({each[:40]!r})"
             )
     return zip(*iterables, strict=False)

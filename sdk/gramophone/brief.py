@@ -1,4 +1,4 @@
-"""How objects show themselves in logs, and which of them may be pickled."""
+"""Base classes for short representations in logs, and for pickling."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn
 
-# Characters of a representation, and of one text in it.
-_MOST, _MOST_OF_TEXT = 180, 80
+# Maximum length of a representation, and of one string in it, in characters.
+_MAX_REPR, _MAX_TEXT = 180, 80
 
 
 class Brief:
-    """An object whose representation is short and safe to log: it reads nothing, and never raises.
+    """An object with a short representation that is safe to log: computing it decodes no picture and never raises.
 
-    It shows the attributes that `_shown` names, those of a dataclass if it names none.
+    It shows the attributes listed in `_shown`; if that is empty, all fields of the dataclass.
     """
 
     _shown: ClassVar[tuple[str, ...]] = ()
@@ -22,10 +22,10 @@ class Brief:
         try:
             parts = ", ".join(self._parts())
         except Exception:
-            # One that is not finished yet, such as one that is being unpickled.
+            # The object is not complete yet, for example while it is unpickled.
             parts = "..."
-        if len(parts) > _MOST:
-            parts = f"{parts[:_MOST]}…"
+        if len(parts) > _MAX_REPR:
+            parts = f"{parts[:_MAX_REPR]}…"
         return f"{type(self).__name__}({parts})"
 
     def _parts(self) -> Iterator[str]:
@@ -35,7 +35,7 @@ class Brief:
 
 
 class Value(Brief):
-    """A dataclass of plain values. A pickle or a copy of it holds its fields, and not what was decoded from them."""
+    """A dataclass of plain values. A pickle or a copy contains its fields, without cached properties such as images."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -45,10 +45,10 @@ class Value(Brief):
         }
 
 
-class Rooted(Brief):
-    """An object that holds a connection or a process, and cannot go to another process or be copied.
+class NotPicklable(Brief):
+    """An object that holds a connection or a process, so it cannot be pickled or copied.
 
-    Subclasses say in `_instead` what to send in its place.
+    Subclasses say in `_instead` what to send to another process instead.
     """
 
     _instead: ClassVar[str] = ""
@@ -59,11 +59,11 @@ class Rooted(Brief):
 
 
 def described(value: object) -> str:
-    """A value in a few words."""
+    """Returns a short description of a value."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"{len(value):,} bytes"
     if isinstance(value, str):
-        return repr(shortened(value, _MOST_OF_TEXT))
+        return repr(shortened(value, _MAX_TEXT))
     if isinstance(value, bool | int) or value is None:
         return str(value)
     if isinstance(value, float):
@@ -72,17 +72,17 @@ def described(value: object) -> str:
         return f"{len(value)} item{'' if len(value) == 1 else 's'}"
     if isinstance(value, Brief):
         return repr(value)
-    # Pictures: PIL images and arrays.
+    # PIL images and arrays.
     size = getattr(value, "size", None) if hasattr(value, "mode") else getattr(value, "shape", None)
     if isinstance(size, tuple):
         kind = getattr(value, "mode", None) or getattr(value, "dtype", "")
         return f"<{type(value).__name__} {kind} {'x'.join(map(str, size))}>"
-    return shortened(str(value), _MOST_OF_TEXT)
+    return shortened(str(value), _MAX_TEXT)
 
 
-def shortened(text: str, most: int) -> str:
-    """The text, without its middle if it is longer than that."""
-    if len(text) <= most:
+def shortened(text: str, limit: int) -> str:
+    """Returns the text, with its middle left out if it has more than `limit` characters."""
+    if len(text) <= limit:
         return text
-    half = (most - 1) // 2
+    half = (limit - 1) // 2
     return f"{text[:half]}…{text[-half:]}"

@@ -1,4 +1,4 @@
-"""How connections are set up, and what is sent along with each call."""
+"""Options of gRPC channels, and the metadata sent with each call."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -9,13 +9,13 @@ Metadata = tuple[tuple[str, str], ...]
 
 _OPTIONS: dict[str, Any] = {
     "grpc.max_send_message_length": -1,
-    # Notices a dead connection within two minutes, and stays well above what the server permits.
+    # Detects a dead connection within two minutes; the interval is far above the minimum that the server permits.
     "grpc.keepalive_time_ms": 60_000,
     "grpc.keepalive_timeout_ms": 20_000,
-    # Sooner than a server closes connections without calls; the next call connects again.
+    # Close idle connections before the server does; the next call connects again.
     "grpc.client_idle_timeout_ms": 10_000,
-    # A server that is back after a restart is found soon: gRPC would wait up to two minutes. What it calls the minimum
-    # is how long connecting may take, and has to do for a slow network.
+    # Reconnect soon after a restart of the server: gRPC's default backoff is up to two minutes. The option
+    # min_reconnect_backoff_ms is also the timeout of one connection attempt, so it must be enough for a slow network.
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.min_reconnect_backoff_ms": 5_000,
     "grpc.max_reconnect_backoff_ms": 2_000,
@@ -23,12 +23,12 @@ _OPTIONS: dict[str, Any] = {
 
 
 def channel_options(more: Iterable[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
-    """Options of a channel, `more` before our own."""
+    """Returns the options of a channel; options in `more` override our own."""
     return list((_OPTIONS | dict(more)).items())
 
 
 class MetadataChannel:
-    """A channel, of either twin, that sends along with each call what `metadata` returns at that moment."""
+    """A channel, synchronous or asynchronous, that calls `metadata` for each call and sends what it returns."""
 
     def __init__(self, channel: Any, metadata: Callable[[], Metadata]) -> None:
         self._channel = channel
@@ -36,7 +36,7 @@ class MetadataChannel:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_channel" not in self.__dict__:
-            # Asked of one that is being copied.
+            # The object is being copied and has no attributes yet.
             raise AttributeError(name)
         attribute = getattr(self._channel, name)
         if name not in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
@@ -54,15 +54,15 @@ class MetadataChannel:
 
 
 def named(channel: _Channel, name: str) -> _Channel:
-    """The channel, which sends the client's name along, and the trace of whoever calls if they use OpenTelemetry.
+    """Returns a channel that sends the client's name, and the caller's trace context if it uses OpenTelemetry.
 
-    By the name a server knows that a stream is of the client that submitted its job.
+    By the name, the server recognizes streams of the client that submitted a job.
     """
     return cast(_Channel, MetadataChannel(channel, lambda: (("gramophone-client", name), *_trace())))
 
 
 def _trace() -> Metadata:
-    # A program that has not imported it has no trace.
+    # A program that has not imported OpenTelemetry has no trace.
     if "opentelemetry.trace" not in sys.modules:
         return ()
     from opentelemetry.propagate import inject

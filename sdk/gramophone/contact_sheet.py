@@ -1,4 +1,4 @@
-"""Pictures side by side, to be looked at together."""
+"""Contact sheets: one image with many pictures and their captions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ Row = Sequence["tuple[Image.Image | None, str]"]
 
 
 def contact_sheet(rows: Sequence[Row], *, cell: int = 256, margin: int = 12) -> Image.Image:
-    """A sheet of pictures with their captions under them.
+    """Draws pictures in rows on a white sheet, each with its caption below.
 
     Args:
-        rows: for each row its pictures, None for an empty place, and their captions.
-        cell: side of the square into which each picture is fitted, in pixels.
+        rows: for each row its (picture, caption) pairs; a picture of None leaves the cell empty.
+        cell: side in pixels of the square cell that each picture is resized to fit.
+        margin: space between cells in pixels.
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 

@@ -1,4 +1,4 @@
-"""What a client shows, and whom it trusts."""
+"""Credentials of a client: token, certificates and TLS."""
 
 from __future__ import annotations
 
@@ -16,19 +16,14 @@ from .channel import MetadataChannel
 _Channel = TypeVar("_Channel", grpc.Channel, grpc.aio.Channel)
 Options = list[tuple[str, Any]]
 Pem = str | os.PathLike[str] | bytes
-"""Keys or certificates: the path of a PEM file, or its bytes."""
+"""Keys or certificates: the path of a PEM file, or the bytes of such a file."""
 
 
 @dataclass(frozen=True, repr=False)
 class Credentials(Value):
-    """What a client shows, and whom it trusts; see gramophone.Client.
+    """Token, certificates and TLS settings of a client; see gramophone.Client for the fields."""
 
-    Raises:
-        ValueError: the parts do not fit together.
-        FileNotFoundError: there is no such file.
-    """
-
-    # Neither the token nor a key.
+    # Representations appear in logs: they must not contain the token or a key.
     _shown = ("tls", "insecure")
 
     token: str | None = None
@@ -39,20 +34,25 @@ class Credentials(Value):
     insecure: bool = False
 
     def loaded(self, target: str) -> Credentials:
-        """The same with the bytes of its files, checked for a server at `target`."""
+        """Returns the credentials with the contents of their files, checked for a server at `target`.
+
+        Raises:
+            ValueError: the token is malformed or would be sent unencrypted, or a certificate or key is missing.
+            FileNotFoundError: a file does not exist.
+        """
         self._check(target)
         roots, certificate, key = map(_pem, (self.root_certificates, self.certificate, self.private_key))
         return Credentials(self.token, self.tls, roots, certificate, key, self.insecure)
 
     def channel(self, target: str, options: Options) -> grpc.Channel:
-        """A connection to the server at `target` with those channel options."""
+        """Opens a synchronous channel to `target` with these channel options."""
         credentials = self._of_channel()
         if credentials is not None:
             return grpc.secure_channel(target, credentials, options=options)
         return self._with_token(grpc.insecure_channel(target, options=_plaintext_options(target, options)))
 
     def aio_channel(self, target: str, options: Options) -> grpc.aio.Channel:
-        """The same for asyncio, of the running loop."""
+        """Opens an asynchronous channel to `target`, bound to the running event loop."""
         credentials = self._of_channel()
         if credentials is not None:
             return grpc.aio.secure_channel(target, credentials, options=options)
@@ -60,13 +60,13 @@ class Credentials(Value):
 
     def _check(self, target: str) -> None:
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ValueError("token is not one that `gramophone tokens add` has printed")
+            raise ValueError("token is not valid; give a token that `gramophone tokens add` has printed")
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together: give both or neither")
         if self._plaintext and self.token is not None and not self.insecure and not is_loopback(_host(target)):
             raise ValueError(
-                f"the token would travel to {target} unencrypted; give tls=True, or root_certificates if the "
-                "server's certificate is of an authority of your own (on the command line: --tls, --ca)"
+                f"the token would be sent to {target} unencrypted; give tls=True, or root_certificates if the "
+                "server's certificate is from your own certificate authority (on the command line: --tls, --ca)"
             )
 
     @property
@@ -75,7 +75,7 @@ class Credentials(Value):
         return not self.tls and all(part is None for part in parts)
 
     def _of_channel(self) -> grpc.ChannelCredentials | None:
-        """The channel's credentials; None for plaintext."""
+        """Returns gRPC's credentials for the channel; None for plaintext."""
         if self._plaintext:
             return None
         roots, certificate, key = map(_pem, (self.root_certificates, self.certificate, self.private_key))
@@ -85,7 +85,7 @@ class Credentials(Value):
         return grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(self.token))
 
     def _with_token(self, channel: _Channel) -> _Channel:
-        # gRPC's own call credentials refuse to travel in plaintext, even within a machine.
+        # gRPC's own call credentials cannot be sent in plaintext, even to this machine.
         if self.token is None:
             return channel
         metadata = (("authorization", f"Bearer {self.token}"),)
@@ -93,7 +93,7 @@ class Credentials(Value):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can be meant by that host name or address; a name but localhost is not looked up."""
+    """Whether a host is a loopback address or "localhost"; other names are not resolved and count as not loopback."""
     if host.lower() == "localhost":
         return True
     try:
@@ -103,12 +103,12 @@ def is_loopback(host: str) -> bool:
 
 
 def _plaintext_options(target: str, options: Options) -> Options:
-    # What is for this machine must not leave it: gRPC would go through $http_proxy even to loopback.
+    # gRPC would use $http_proxy even for loopback addresses: calls to this machine must not leave it.
     return [*options, ("grpc.enable_http_proxy", 0)] if is_loopback(_host(target)) else options
 
 
 def _host(target: str) -> str:
-    """The host of a gRPC target (https://grpc.github.io/grpc/core/md_doc_naming.html)."""
+    """Returns the host of a gRPC target (https://grpc.github.io/grpc/core/md_doc_naming.html)."""
     if target.startswith(("unix:", "unix-abstract:", "vsock:")):
         return "localhost"
     for scheme in ("dns:", "ipv4:", "ipv6:"):

@@ -1,4 +1,4 @@
-"""A server of one's own, for a script or a command that has none to talk to."""
+"""A server started by a script or a command for its own use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from types import TracebackType
 
-from .brief import Rooted
+from .brief import NotPicklable
 from .errors import UnavailableError
 from .runtime import server_environment
 
@@ -16,17 +16,17 @@ NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection")
 GREETING = "serving on "
 
 
-class EmbeddedServer(Rooted):
-    """Starts a server on a free loopback port for the length of a `with` block; `address` says where.
+class EmbeddedServer(NotPicklable):
+    """Runs a server on a free loopback port during a `with` block; its address is in `address`.
 
-    It runs in a process of its own and leaves when the block does, or this process, however it ends. Of the variables
-    of `gramophone serve` it takes those that describe the machine, such as $GRAMOPHONE_DEVICE.
+    The server runs in its own process. It stops at the end of the block, or when this process ends, even by a crash. It
+    reads only those environment variables of `gramophone serve` that describe the machine, such as $GRAMOPHONE_DEVICE.
 
     Args:
-        args: more arguments of `gramophone serve`.
+        args: additional arguments of `gramophone serve`.
 
     Raises:
-        UnavailableError: the server's packages are not installed, or it did not start.
+        UnavailableError: the server's packages are not installed, or the server did not start.
     """
 
     _instead = "send its address, and connect a gramophone.Client to it there"
@@ -40,12 +40,12 @@ class EmbeddedServer(Rooted):
         missing = [name for name in NEEDED if not importlib.util.find_spec(name)]
         if missing:
             raise UnavailableError(
-                f"a server cannot run here without {', '.join(missing)}: pip install 'gramophone[server]', "
-                "or give the address of a server that is running"
+                f"a server cannot run here, because packages are missing ({', '.join(missing)}): "
+                "pip install 'gramophone[server]', or give the address of a running server"
             )
         command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *self._args]
         self._log = tempfile.TemporaryFile("w+")
-        # A group of its own: Ctrl-C in a terminal is for us, who may still want to cancel a job.
+        # In its own process group, so that Ctrl-C in a terminal reaches only this process, which can then cancel jobs.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, process_group=0,
             env=server_environment(),
@@ -75,6 +75,6 @@ class EmbeddedServer(Rooted):
         self._log.close()
 
     def log(self) -> str:
-        """What the server has written to its log."""
+        """Returns the server's log so far."""
         self._log.seek(0)
         return self._log.read()

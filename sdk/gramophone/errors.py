@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions that carry what the server said of it."""
+"""Exceptions of this package, with the details that the server sends."""
 
 import re
 from dataclasses import dataclass
@@ -10,32 +10,32 @@ from google.rpc import error_details_pb2, status_pb2
 from .brief import Value
 
 _DETAILS = "grpc-status-details-bin"
-# How gRPC libraries report a handler that failed, and messages that one side cannot read.
+# Messages of gRPC libraries for handlers that failed and for messages that cannot be serialized or parsed.
 _BUGS = re.compile("Unexpected <class|Exception (calling|iterating|(de)?serializing)|[Ff]ailed to (de)?serialize")
 
 
 class GramophoneError(Exception):
-    """The base of all errors of this package that the service causes. They can be pickled and copied."""
+    """The base of all errors that the service causes. They can be pickled and copied."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An exception is otherwise made again from its message alone, which not all of them are made from.
-        return _remade, (type(self), self.args), self.__dict__
+        # By default, Exception is unpickled with its message as the only argument; some subclasses take others.
+        return _recreated, (type(self), self.args), self.__dict__
 
 
-def _remade(kind: type[GramophoneError], args: tuple[Any, ...]) -> GramophoneError:
+def _recreated(kind: type[GramophoneError], args: tuple[Any, ...]) -> GramophoneError:
     return kind.__new__(kind, *args)
 
 
 @dataclass(frozen=True, repr=False)
 class FieldViolation(Value):
-    """A field of the request and what is wrong with it."""
+    """An invalid field of a request: its path, and what is wrong with it."""
 
     field: str
     description: str
 
 
 class InvalidRequestError(GramophoneError):
-    """The server refused the request; `violations` says which fields, and why."""
+    """The server rejected the request; `violations` lists the invalid fields."""
 
     def __init__(self, message: str, violations: tuple[FieldViolation, ...] = ()) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class NotFoundError(InvalidRequestError):
 
 
 class OverloadedError(GramophoneError):
-    """The server has no room for the request; `retry_after` says when it may have, in seconds, if it said so."""
+    """The server has no room for the request now; `retry_after` is its suggested delay in seconds, or None."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class OverloadedError(GramophoneError):
 
 
 class UnauthenticatedError(GramophoneError):
-    """The server asks who calls, and does not know the token or certificate of this client, or got none."""
+    """The server requires authentication, and the client's token or certificate is missing or not known."""
 
 
 class UnavailableError(GramophoneError):
@@ -63,11 +63,11 @@ class UnavailableError(GramophoneError):
 
 
 class DeadlineError(GramophoneError):
-    """The time given for a call or a wait is over."""
+    """A call or a wait has exceeded its time limit."""
 
 
 class ServerError(GramophoneError):
-    """Anything else the server answered; `code` is the gRPC status code's name."""
+    """Any other error from the server; `code` is the name of the gRPC status code."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class ServerError(GramophoneError):
 
 
 class JobFailedError(GramophoneError):
-    """The job ended by an error; the message says which, `code` is a google.rpc.Code."""
+    """The job failed; the message says why, `code` is a google.rpc.Code."""
 
     def __init__(self, job_id: str, message: str, code: int) -> None:
         super().__init__(message)
@@ -84,15 +84,15 @@ class JobFailedError(GramophoneError):
 
 
 class JobCancelledError(GramophoneError):
-    """The job was cancelled."""
+    """The job was canceled."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job {job_id} was cancelled")
+        super().__init__(f"job {job_id} was canceled")
         self.job_id = job_id
 
 
 def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
-    """The exception for a failed call to the server at `target`."""
+    """Returns the exception for a failed call to the server at `target`."""
     code = error.code()
     message = error.details() or code.name
     if (status := http_status(error)) is not None:
@@ -107,35 +107,35 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return OverloadedError(f"{message}{_how_to_wait(retry)}", _seconds(retry))
         case grpc.StatusCode.UNAUTHENTICATED:
-            # Named as clients have it, not as it travels.
+            # The server's message names the metadata; the user needs the name of the argument.
             how = " (Client(token=...); on the command line --token or $GRAMOPHONE_TOKEN)" if "token" in message else ""
-            return UnauthenticatedError(f"the server at {target} refuses this client: {message}{how}")
+            return UnauthenticatedError(f"the server at {target} rejects this client: {message}{how}")
         case grpc.StatusCode.UNAVAILABLE if "handshake" in message.lower():
             return UnavailableError(
-                f"no encrypted connection to {target} could be agreed on: {message}. Is TLS on at both ends, is the "
-                "server's certificate valid, for this name and of a known authority, and is this client's?"
+                f"the TLS handshake with {target} failed: {message}. Do both sides use TLS? Is the server's "
+                "certificate valid, for this host name, and from a trusted authority? Is this client's accepted?"
             )
         case grpc.StatusCode.UNAVAILABLE:
-            # So ends plaintext to a server with TLS, and TLS without a certificate that the server accepts.
-            hint = " Does it want TLS, or a certificate?" if "Socket closed" in message else ""
+            # "Socket closed" is reported for plaintext to a server with TLS, and for a missing client certificate.
+            hint = " Does it require TLS, or a client certificate?" if "Socket closed" in message else ""
             return UnavailableError(f"the server at {target} cannot be reached: {message}. Is it running?{hint}")
         case grpc.StatusCode.CANCELLED if "Channel closed!" in message:
             return closed_meanwhile(target)
         case grpc.StatusCode.CANCELLED:
-            return UnavailableError(f"the call to the server at {target} was cut off: {message}")
+            return UnavailableError(f"the call to the server at {target} was interrupted: {message}")
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN if is_of_transport(error):
             return UnavailableError(
-                f"the connection to the server at {target} was broken off: {message}. A proxy before it may have "
-                "refused the call: docs/proxies.md says what to set, such as nginx's client_max_body_size"
+                f"the connection to the server at {target} was interrupted: {message}. A proxy between may have "
+                "rejected the call: docs/proxies.md lists the settings it needs, such as nginx's client_max_body_size"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineError(f"the server at {target} did not answer in time")
+            return DeadlineError(f"the server at {target} did not respond in time")
         case _:
             return ServerError(message, code.name)
 
 
 def is_of_transport(error: grpc.RpcError) -> bool:
-    """Whether a call was ended on its way, by a proxy or gRPC itself; the service gives its reasons."""
+    """Whether a proxy or gRPC itself ended the call: errors of the service have details."""
     metadata: Any = error.trailing_metadata()
     if any(key == _DETAILS for key, _ in metadata or ()) or _BUGS.search(error.details() or ""):
         return False
@@ -144,7 +144,7 @@ def is_of_transport(error: grpc.RpcError) -> bool:
 
 
 def http_status(error: grpc.RpcError) -> int | None:
-    """The status of an answer that was no gRPC, such as a proxy gives; None for other errors."""
+    """Returns the HTTP status of a response that is not gRPC, for example from a proxy; None for other errors."""
     found = re.search(r"[Rr]eceived http2 header with status: (\d+)", error.details() or "")
     return int(found[1]) if found else None
 
@@ -154,34 +154,38 @@ def _from_http(status: int, code: grpc.StatusCode, target: str) -> GramophoneErr
     match status:
         case 413:
             return InvalidRequestError(
-                f"{who} takes no call as large as this one (HTTP 413): let it take more, as nginx does with "
+                f"{who} does not accept a request of this size (HTTP 413): raise its limit, in nginx with "
                 "`client_max_body_size 128m;`"
             )
         case 401 | 403:
-            return UnauthenticatedError(f"{who} refuses this client (HTTP {status})")
+            return UnauthenticatedError(f"{who} rejects this client (HTTP {status})")
         case 404 | 405:
-            return ServerError(f"{who} knows no such call (HTTP {status}): is this a Gramophone server's?", code.name)
+            return ServerError(
+                f"{who} does not know this call (HTTP {status}): is this the address of a Gramophone server?", code.name
+            )
         case 429:
-            return OverloadedError(f"{who} takes no more calls for now (HTTP 429)")
+            return OverloadedError(f"{who} accepts no more calls for now (HTTP 429)")
         case _ if status >= 500:
-            return UnavailableError(f"{who} does not reach the server (HTTP {status}). Is it running?")
-    return ServerError(f"{who} answered with HTTP {status}, and no gRPC", code.name)
+            return UnavailableError(f"{who} cannot reach the Gramophone server (HTTP {status}). Is it running?")
+    return ServerError(f"{who} responded with HTTP {status}, not with gRPC", code.name)
 
 
 def closed_meanwhile(target: str) -> UnavailableError:
-    """For a call that was under way when its client was closed."""
-    return UnavailableError(f"the call to the server at {target} was cut off: this client was closed (Channel closed)")
+    """Returns the exception for a call that was running when its client was closed."""
+    return UnavailableError(
+        f"the call to the server at {target} was interrupted: this client was closed (Channel closed)"
+    )
 
 
 def retry_delay(error: grpc.RpcError) -> float | None:
-    """Seconds after which the server asks to be called again; None if it did not say."""
+    """Returns the delay in seconds that the server suggests before a retry; None if it suggests none."""
     return _seconds(_details(error)[1])
 
 
 def _how_to_wait(retry: error_details_pb2.RetryInfo) -> str:
     if _seconds(retry) is None:
         return ""
-    return " (Client(retry_overload=True) waits for room, and client.map has so many jobs at once as there is)"
+    return " (Client(retry_overload=True) retries until there is room, and so does client.map)"
 
 
 def _seconds(retry: error_details_pb2.RetryInfo) -> float | None:
@@ -194,7 +198,7 @@ def _details(error: grpc.RpcError) -> tuple[error_details_pb2.BadRequest, error_
     for key, value in metadata or ():
         if key == _DETAILS:
             for detail in status_pb2.Status.FromString(value).details:
-                # Each unpacks only what it is.
+                # Unpack does nothing if the detail has another type.
                 detail.Unpack(bad_request)
                 detail.Unpack(retry)
     return bad_request, retry

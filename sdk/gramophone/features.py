@@ -1,4 +1,4 @@
-"""Features of pictures, as the server sends them."""
+"""Parsing of the responses of ExtractFeatures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def arrays(responses: list[model_service_pb2.ExtractFeaturesResponse]) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of the responses of ExtractFeatures, by layer.
+    """Returns the float32 arrays in the responses of ExtractFeatures, by layer.
 
     Raises:
-        ServerError: the values are not as many as the shapes say.
+        ServerError: the number of values does not match the shapes.
     """
     import numpy as np
 
@@ -25,6 +25,6 @@ def arrays(responses: list[model_service_pb2.ExtractFeaturesResponse]) -> dict[s
     sizes = [math.prod(shape) for shape in shapes]
     data = b"".join(response.data for response in responses)
     if len(data) != 4 * sum(sizes):
-        raise ServerError(f"the features have {len(data)} bytes and not {4 * sum(sizes)}", "DATA_LOSS")
+        raise ServerError(f"the features have {len(data)} bytes instead of {4 * sum(sizes)}", "DATA_LOSS")
     values = np.split(np.frombuffer(data, "<f4"), np.cumsum(sizes)[:-1]) if sizes else []
     return {h.layer: v.reshape(s).copy() for h, s, v in zip(heads, shapes, values, strict=True)}

@@ -1,4 +1,4 @@
-"""Help of commands with many options, below headings; for the commands of the client and of the server."""
+"""Help texts with options in groups, for commands of the client and of the server."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import click
 
 
 class GroupedOption(click.Option):
-    """An option that stands below a heading of its command's help.
+    """An option that the help lists in a group.
 
     Args:
-        group: the heading.
+        group: heading of the group.
     """
 
     def __init__(self, *args: Any, group: str, **settings: Any) -> None:
@@ -20,10 +20,10 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command that shows its grouped options below their headings, after the others."""
+    """A command whose help lists its grouped options after the others, each group below its heading."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes all options."""
+        """Writes the help of all options."""
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None

@@ -1,4 +1,4 @@
-"""A job's events as they come in, to any number of readers: what the synchronous and the asynchronous job share."""
+"""Events of a job for several readers: the part that the synchronous and the asynchronous Job share."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from .errors import JobCancelledError, JobFailedError
 from .v1 import job_pb2, job_service_pb2
 from .values import Frame, JobInfo, Result, state_name
 
-# Frames of the past that are kept, without their previews.
-_KEPT = 10_000
+# Maximum number of frames that a history keeps, without their previews.
+_MAX_FRAMES = 10_000
 
 
 class History:
-    """What is known of a job, whichever of its readers, in whichever threads, has learned it."""
+    """The events of a job that its readers, in any thread, have received."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.sequence = 0
         self.state = "queued"
-        self._frames: deque[tuple[int, Frame]] = deque(maxlen=_KEPT)
+        self._frames: deque[tuple[int, Frame]] = deque(maxlen=_MAX_FRAMES)
         self._preview: tuple[int, Frame] | None = None
         self._ending: Result | JobFailedError | JobCancelledError | None = None
-        self._lacking = False
+        self._lacks_file = False
         self._lock = threading.Lock()
 
     @property
     def ended(self) -> bool:
-        """Whether the final event has come."""
+        """Whether the final event has been received."""
         return self._ending is not None
 
-    def late(self) -> str:
-        """What to say when the job has not ended in the time given."""
-        return f"job {self.job_id} has not ended in the time given; it goes on"
+    def late_message(self) -> str:
+        """Returns the message for a job that has not ended within a reader's timeout."""
+        return f"job {self.job_id} has not ended in the given time; it continues"
 
     def skip(self, after: int, info: JobInfo) -> None:
-        """Has readers begin with what comes after that sequence; of a job that has ended they get its end in any case.
+        """Makes readers start after the sequence `after`; for a job that has ended, they always get the final event.
 
         Args:
-            info: the job as it stands.
+            info: the current state of the job.
         """
         self.sequence = max(0, min(after, info.sequence - (info.ended is not None)))
 
     def take(self, event: job_pb2.JobEvent) -> Frame | None:
-        """Takes an event in; returns the frame that came with it."""
+        """Adds an event; returns its frame, or None if it has none."""
         frame = Frame.of(event.progress, event.sequence) if event.HasField("progress") else None
         with self._lock:
-            # Others may have read further.
+            # Another reader may already have received later events.
             if event.sequence > self.sequence:
                 self.sequence = event.sequence
                 self.state = state_name(event.state)
@@ -60,34 +60,34 @@ class History:
         return frame
 
     def frames(self, after: int) -> list[tuple[int, Frame]]:
-        """The frames known, with a higher sequence than `after`; only the latest preview is still there."""
+        """Returns the (sequence, frame) pairs after the sequence `after`, with only the latest preview."""
         with self._lock:
             preview = self._preview
             frames = [kept for kept in self._frames if kept[0] > after]
         return [preview if preview is not None and kept[0] == preview[0] else kept for kept in frames]
 
     def result(self) -> Result:
-        """The result of a job that has ended.
+        """Returns the result of a job that has ended.
 
         Raises:
-            JobFailedError, JobCancelledError: it ended otherwise.
+            JobFailedError, JobCancelledError: the job failed or was canceled.
         """
         assert self._ending is not None
         if isinstance(self._ending, Result):
             return self._ending
-        # Each reader has its own, to which its traceback is added.
+        # Raise a copy for each reader, because raising adds a traceback to the exception.
         raise copy.copy(self._ending)
 
     @property
     def lacks_file(self) -> bool:
-        """Whether the job has a result whose file is too large for an event, and has not been downloaded yet."""
-        return self._lacking
+        """Whether the job's result has a file that was too large for an event and is not downloaded yet."""
+        return self._lacks_file
 
     def take_file(self, data: bytes) -> None:
-        """Takes in the file of the result."""
+        """Adds the downloaded file to the result."""
         with self._lock:
             assert isinstance(self._ending, Result)
-            self._ending, self._lacking = replace(self._ending, data=data), False
+            self._ending, self._lacks_file = replace(self._ending, data=data), False
 
     def _keep(self, sequence: int, frame: Frame) -> None:
         if frame.preview_bytes:
@@ -99,7 +99,7 @@ class History:
         match event.state:
             case job_pb2.JOB_STATE_SUCCEEDED:
                 image = event.result.image
-                self._lacking = len(image.data) < image.size
+                self._lacks_file = len(image.data) < image.size
                 return Result.of(event.result)
             case job_pb2.JOB_STATE_FAILED:
                 return JobFailedError(self.job_id, event.error.message, event.error.code)
@@ -108,11 +108,14 @@ class History:
         return None
 
 
-class Reading:
-    """One reader's way through a job: on from what is known when it begins, or of an ended job all that is known.
+class Reader:
+    """The position of one reader in a job's events.
+
+    It starts after the events that the history has. If the job has already ended, it starts at the first frame, and no
+    stream is needed.
 
     Attributes:
-        ended: whether this reader has had the final event, or has no need of it.
+        ended: whether this reader needs no more events from the server.
     """
 
     def __init__(self, history: History) -> None:
@@ -122,11 +125,11 @@ class Reading:
         self._any = False
 
     def request(self) -> job_service_pb2.WatchJobRequest:
-        """The request for what comes after the events so far."""
+        """Returns the request for the events after those received so far."""
         return job_service_pb2.WatchJobRequest(job_id=self._history.job_id, after_sequence=self._after)
 
     def take(self, event: job_pb2.JobEvent) -> Frame | None:
-        """Takes an event in; returns the frame that is new to this reader."""
+        """Adds an event; returns its frame if this reader has not had it, else None."""
         frame = self._history.take(event)
         if event.sequence <= self._after:
             return None
@@ -137,12 +140,12 @@ class Reading:
         self._any = self._any or frame is not None
         return frame
 
-    def lost(self) -> None:
-        """A stream broke: nothing is left to come if another reader has learned of the job's end."""
+    def stream_lost(self) -> None:
+        """Notes that the stream broke; this reader then has ended if another reader has received the final event."""
         self.ended = self.ended or self._history.ended
 
-    def rest(self) -> list[Frame]:
-        """At the end, the frames that are known and that this reader has not had; the last one if it has had none."""
+    def remaining(self) -> list[Frame]:
+        """Returns the frames that this reader has not had, for the end of the job; the last one if it has had none."""
         known = [frame for _, frame in self._history.frames(self._after)]
         if not known and not self._any:
             known = [frame for _, frame in self._history.frames(0)[-1:]]

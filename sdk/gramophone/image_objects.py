@@ -1,4 +1,4 @@
-"""PIL images as files that a server reads as it would read the images' own."""
+"""Conversion of PIL images to picture files, which the server reads like the images' own files."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from PIL import Image, ImageFile, ImageOps
 
 from .image_arrays import gray16
 
-# Formats of which a server reads the same first frame as Pillow does here.
-_READ = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
+# Formats whose first frame the server reads exactly as Pillow does here.
+_SAME_ON_SERVER = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
 _PNG = ("1", "L", "LA", "P", "RGB", "RGBA")
 _GRAY16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-# What each mode is in a PNG: transparency that is already in the colors, or in a palette, gets a channel of its own.
+# Modes to convert before encoding as PNG; premultiplied alpha and the alpha of a palette become an alpha channel.
 _CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
-# Of a bad image Pillow raises nearly anything.
-_NOT_READ = "the PIL image cannot be loaded ({}); open its file again, or give the file's path or bytes"
+# Message for the many exceptions that Pillow raises for a bad image.
+_NOT_LOADED = "the PIL image cannot be loaded ({}); open its file again, or give the file's path or bytes"
 
 
 def from_pil(image: Image.Image) -> bytes:
-    """A file of a PIL image's current frame: its own, if the image is as it was opened, or a new one.
+    """Returns a file of a PIL image's current frame: the file it was opened from if it is unchanged, else a new one.
 
     Raises:
-        ValueError: it has no pixels, cannot be loaded, or has a mode whose range is not defined.
+        ValueError: the image has no pixels, cannot be loaded, or has a mode whose range is not defined.
     """
     if (data := _own_file(image)) is not None:
         return data
     try:
         image.load()
-        # With the tag that says so: an image that was turned already has none.
-        turned = ImageOps.exif_transpose(image)
+        # An image that was already rotated has no orientation tag, so this does not rotate it twice.
+        rotated = ImageOps.exif_transpose(image)
     except Exception as error:
-        raise ValueError(_NOT_READ.format(str(error) or type(error).__name__)) from error
-    # Other metadata would not be used, or be taken for those of a file that they no longer describe.
-    turned.info = {name: turned.info[name] for name in ("icc_profile", "transparency") if name in turned.info}
-    if 0 in turned.size:
-        raise ValueError(f"the PIL image has no pixels: it is {turned.width}x{turned.height}")
-    return _file(turned)
+        raise ValueError(_NOT_LOADED.format(str(error) or type(error).__name__)) from error
+    # Drop other metadata: the server does not use it, or it no longer describes the new file.
+    rotated.info = {name: rotated.info[name] for name in ("icc_profile", "transparency") if name in rotated.info}
+    if 0 in rotated.size:
+        raise ValueError(f"the PIL image has no pixels: it is {rotated.width}x{rotated.height}")
+    return _file(rotated)
 
 
 def png(image: Image.Image) -> bytes:
-    """A PNG of an image whose mode PNG has."""
+    """Encodes an image as PNG; its mode must be one that PNG supports."""
     buffer = io.BytesIO()
-    # Of photographs twice as quick as other ways, and no larger.
+    # For photographs these settings are twice as fast as others, and the file is not larger.
     image.save(
         buffer, format="PNG", compress_level=1, compress_type=zlib.Z_RLE, icc_profile=image.info.get("icc_profile")
     )
@@ -58,7 +58,7 @@ def _file(image: Image.Image) -> bytes:
         made.info = image.info
         return png(made)
     if image.mode == "CMYK":
-        # Its profile is for the server to apply. Compressed it would be hardly smaller, and take seconds.
+        # The server applies the profile. Uncompressed: compression takes seconds and hardly reduces the size.
         buffer = io.BytesIO()
         image.save(buffer, format="TIFF", icc_profile=image.info.get("icc_profile"))
         return buffer.getvalue()
@@ -75,11 +75,11 @@ def _file(image: Image.Image) -> bytes:
 
 
 def _own_file(image: Image.Image) -> bytes | None:
-    """The bytes of the file from which an image was opened, if it is still as it was then; else None."""
-    if not isinstance(image, ImageFile.ImageFile) or image.format not in _READ:
+    """Returns the bytes of the file from which an image was opened, if the image is unchanged since; else None."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in _SAME_ON_SERVER:
         return None
     file: Any = image.fp
-    # Without tiles it has been loaded, and may have been drawn on.
+    # An image without tiles has been loaded, so its pixels may have been changed.
     if not image.tile or file is None or file.closed or image.tell() != 0:
         return None
     here = file.tell()
@@ -89,7 +89,7 @@ def _own_file(image: Image.Image) -> bytes | None:
     finally:
         file.seek(here)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow has given them when the image was opened.
+        warnings.simplefilter("ignore")  # Pillow has already issued these when the image was opened.
         try:
             fresh = Image.open(io.BytesIO(data), formats=[image.format])
         except Exception:
@@ -98,7 +98,7 @@ def _own_file(image: Image.Image) -> bytes | None:
 
 
 def _state(image: ImageFile.ImageFile | Image.Image) -> tuple[object, ...]:
-    """What changes of an image that is not loaded: by `draft`, or by changes of `info`."""
+    """Returns the properties of an image that can change before it is loaded, by `draft` or by an edit of `info`."""
     return (
         image.format, image.mode, image.size, getattr(image, "tile", None), getattr(image, "decoderconfig", None),
         image.info,
@@ -106,6 +106,6 @@ def _state(image: ImageFile.ImageFile | Image.Image) -> tuple[object, ...]:
 
 
 def _has_other_exif(image: Image.Image, fresh: Image.Image) -> bool:
-    """Whether EXIF data that somebody has asked for were changed since. They are not asked for here: that may load."""
+    """Whether the image's EXIF data were read and then changed. Does not read them, which could load the image."""
     known = getattr(image, "_exif", None)
     return known is not None and dict(known) != dict(Image.Image.getexif(fresh))

@@ -1,4 +1,4 @@
-"""Pictures in the forms that callers have them in, and the bytes that go over the wire."""
+"""Conversion between the kinds of pictures that callers pass and the bytes of picture files."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
     from .uploads import Uploaded
 
     ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray[Any, Any] | Uploaded
-    """A picture: a path, a file's bytes, an open file, a PIL image, an array, see `encode`, or one uploaded before."""
+    """A picture: a path, a file's bytes, an open file, a PIL image, an array (see `encode`), or an uploaded picture."""
 
 
 def encode(image: ImageLike) -> bytes:
-    """The bytes of a picture file.
+    """Returns the bytes of a picture file.
 
     Args:
         image: one of these:
 
-            - the path of a file, or a file's bytes, which are sent as they are.
-            - a file open for reading bytes. It is read from its beginning, as `PIL.Image.open` does; one that cannot
-              seek, such as a response of `urllib`, from where it stands.
-            - a PIL image of any mode but F. The server makes of it what it makes of its file: it is turned as its EXIF
-              or XMP data say, its ICC profile and its transparency go along, and of several frames the current one is
-              taken. Modes I and I;16 are gray of 0 to 65535.
+            - the path of a file, or the bytes of a file; they are sent unchanged.
+            - a file open for reading bytes. Like `PIL.Image.open`, this reads from its start; if it cannot seek, as a
+              response of `urllib`, from its current position.
+            - a PIL image of any mode except F. The server treats it like its file: it applies the EXIF or XMP
+              orientation, the ICC profile and the transparency. An image with several frames is sent as its current
+              frame. Modes I and I;16 are gray levels of 0 to 65535.
             - an array of shape (H, W, 3) RGB, (H, W, 4) RGBA, (H, W) or (H, W, 1) gray: uint8, uint16, bool, or
-              floating point of 0 to 1.
+              floating point with values of 0 to 1.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        IsADirectoryError: it is a folder.
-        TypeError: it is none of these.
-        ValueError: it is an address, an empty or a closed file, a PIL image of another mode or that cannot be loaded,
-            or an array of another shape, type or range.
+        FileNotFoundError: the file does not exist.
+        IsADirectoryError: the path is a folder.
+        TypeError: the image is none of these.
+        ValueError: the image is a URL, an empty or closed file, a PIL image of mode F or that cannot be loaded, or an
+            array of another shape, type or range.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return from_bytes(image)
     if isinstance(image, str | os.PathLike):
         return from_path(image)
-    # Who has no PIL image has perhaps not loaded Pillow, which takes a while.
+    # Check sys.modules instead of importing Pillow, which is slow: without it, `image` is not a PIL image.
     if "PIL.Image" in sys.modules and isinstance(image, sys.modules["PIL.Image"].Image):
         from .image_objects import from_pil
 
@@ -62,7 +62,7 @@ def encode(image: ImageLike) -> bytes:
 
 
 def decode(data: bytes) -> Image.Image:
-    """The picture of a file's bytes."""
+    """Decodes the bytes of a picture file to a PIL image."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(data))

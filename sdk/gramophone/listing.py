@@ -1,4 +1,4 @@
-"""Listing jobs page by page: what the synchronous and the asynchronous client share."""
+"""Listing of jobs in pages: the part that the synchronous and the asynchronous client share."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _PAGE = 100
 
 
 class JobFilters(TypedDict, total=False):
-    """Which jobs to list, and in which order; all that is given must be so.
+    """Filters and order of a list of jobs; a job must match all filters.
 
     Attributes:
-        states: "queued", "running", "succeeded", "failed", "cancelled".
-        kinds: "style", "content", "transfer".
-        model: name of their model.
-        owner: the client that submitted them; of use to administrators.
-        created_after, created_before: accepted then or later, and earlier than that; without a time zone, local time.
+        states: any of "queued", "running", "succeeded", "failed", "cancelled".
+        kinds: any of "style", "content", "transfer".
+        model: name of the model.
+        owner: name of the client that submitted the job; useful to administrators.
+        created_after, created_before: the job was accepted at `created_after` or later, and before `created_before`. A
+            datetime without a time zone is local time.
         order: "newest_first", the default, or "oldest_first".
     """
 
@@ -37,10 +38,15 @@ class JobFilters(TypedDict, total=False):
 
 
 class Pages:
-    """The pages of a list.
+    """The requests for the pages of a list of jobs.
 
     Args:
-        limit: most jobs to list; None for all.
+        limit: maximum number of jobs; None for all.
+        filters: filters and order.
+
+    Raises:
+        TypeError: there is no filter of that name.
+        ValueError: a filter's value is not allowed.
     """
 
     def __init__(self, limit: int | None, filters: JobFilters) -> None:
@@ -63,14 +69,14 @@ class Pages:
             self._request.created_before.FromDatetime(before.astimezone(UTC))
 
     def next(self) -> job_service_pb2.ListJobsRequest | None:
-        """The request for the next page; None after the last."""
+        """Returns the request for the next page; None after the last page."""
         if self._last or (self._left is not None and self._left <= 0):
             return None
         self._request.page_size = min(self._left or _PAGE, _PAGE)
         return self._request
 
     def take(self, page: job_service_pb2.ListJobsResponse) -> list[JobInfo]:
-        """Takes a page in; returns its jobs."""
+        """Processes a response; returns its jobs."""
         self._request.page_token = page.next_page_token
         self._last = not page.next_page_token
         if self._left is not None:

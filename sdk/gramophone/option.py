@@ -1,4 +1,4 @@
-"""What an option of jobs is."""
+"""The description of an option of jobs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Type = Literal["integer", "number", "boolean", "choice", "text", "duration", "im
 
 @dataclass(frozen=True, repr=False)
 class Option(Value):
-    """An option of jobs, as the contract has it.
+    """An option of jobs, generated from the contract.
 
     Attributes:
-        name: of the keyword option.
-        path: the field of the request that it sets, such as "options.preview.every".
-        type: of its values; a duration is in seconds.
-        group: the heading below which it is shown.
-        help: what it means.
-        default: what leaving it out means, in words.
-        range: the numbers allowed, in words.
-        unit: of its numbers.
-        example: a value that can be written.
-        choices: words with the numbers that they stand for in the contract.
-        values: the only numbers allowed; empty for a range.
-        bounds: the least and the greatest number that its field can hold.
-        sent: the word that is sent where none is given; empty for none.
-        image_path: the field for a picture, where one may be given instead of a word.
+        name: name of the keyword argument.
+        path: path of the request's field, such as "options.preview.every".
+        type: type of its values; a duration is in seconds.
+        group: heading of the group in which help texts list it.
+        help: description.
+        default: description of the default.
+        range: description of the allowed numbers.
+        unit: unit of its numbers.
+        example: example value.
+        choices: for a choice, the allowed words and their numbers in the contract.
+        values: the only allowed numbers; empty if a range is allowed.
+        bounds: minimum and maximum of the field's type.
+        sent: word that the client sends if the user gives no value; empty for none.
+        image_path: path of the field for a picture, if the option accepts a picture instead of a word; else empty.
     """
 
     name: str

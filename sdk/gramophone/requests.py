@@ -1,6 +1,6 @@
-"""From keyword options to requests: what the synchronous and the asynchronous client share.
+"""Construction of requests from keyword options: the part that the synchronous and the asynchronous client share.
 
-An option that is not given is not set in the request: the defaults are the server's, and written down there alone.
+An option that is not given is not set in the request, so that the server's default applies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from google.protobuf.message import Message
 
-from .arguments import boolean, integer, known, number, text
+from .arguments import boolean, check_names, integer, number, text
 from .brief import Value
 from .images import encode
 from .option import Option
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
     from .images import ImageLike
 
     Layers = int | str | Sequence[str] | Mapping[str, float]
-    """1 to 5 for the first so many of the paper's style layers, a name, names, or names with their weights."""
+    """A number (1 to 5: that many of the paper's style layers, from the first), a name, names, or names and weights."""
 
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
 @dataclass(frozen=True, repr=False)
 class Style(Value):
-    """A picture whose style is painted with.
+    """A picture to take style from, with options.
 
     Attributes:
-        weight: its share among several.
-        scale: its size relative to the canvas.
-        mask: a picture, white where this style is painted on the canvas.
-        source_mask: a picture, white where the style is taken from this one.
+        image: the picture.
+        weight: share of this picture in the style, relative to the other styles. Default 1.
+        scale: size of this picture relative to the canvas, 0.1 to 8. Default 1.
+        mask: a picture that is white where this style is painted on the canvas. Default: everywhere.
+        source_mask: a picture that is white where the style is taken from this picture. Default: everywhere.
     """
 
     image: ImageLike
@@ -52,16 +53,18 @@ class Style(Value):
 def style_request(
     styles: ImageLike | Style | Sequence[ImageLike | Style], layers: Layers | None, options: Options
 ) -> pb.ReconstructStyleRequest:
-    """The request for a style reconstruction."""
+    """Returns the request for a style reconstruction; see Client.style for the arguments and errors."""
     request = pb.ReconstructStyleRequest(styles=_styles(styles), style_layers=_layers(layers))
     _set_options(request, options)
     return request
 
 
 def content_request(image: ImageLike, layers: Layers | None, options: Options) -> pb.ReconstructContentRequest:
-    """The request for a content reconstruction."""
+    """Returns the request for a content reconstruction; see Client.content for the arguments and errors."""
     if isinstance(layers, numbers.Number):
-        raise ValueError("layers must be names for a content reconstruction, such as 'conv4_2'; a number is for styles")
+        raise ValueError(
+            "layers must be names for a content reconstruction, such as 'conv4_2'; a number is allowed for styles only"
+        )
     request = pb.ReconstructContentRequest(content=_image(image), content_layers=_layers(layers))
     _set_options(request, options)
     return request
@@ -76,7 +79,7 @@ def transfer_request(
     style_weight: float | None,
     options: Options,
 ) -> pb.TransferStyleRequest:
-    """The request for a style transfer."""
+    """Returns the request for a style transfer; see Client.transfer for the arguments and errors."""
     request = pb.TransferStyleRequest(
         content=_image(content),
         styles=_styles(styles),
@@ -100,12 +103,18 @@ def estimate_request(
     style_weight: float | None = None,
     **options: Unpack[Options],
 ) -> pb.EstimateJobRequest:
-    """The request for an estimate of a job of that kind, with the pictures that its own call takes."""
-    wanted = {"style": 1, "content": 1, "transfer": 2}
-    if kind not in wanted:
-        raise ValueError(f"kind must be one of {', '.join(wanted)}, not {kind!r}")
-    if len(pictures) != wanted[kind]:
-        raise TypeError(f"an estimate of {kind} takes {wanted[kind]} arguments, as Client.{kind}, not {len(pictures)}")
+    """Returns the request for an estimate of a job.
+
+    Args:
+        kind: "style", "content" or "transfer".
+        pictures: positional arguments of Client.style, Client.content or Client.transfer.
+    """
+    expected = {"style": 1, "content": 1, "transfer": 2}
+    if kind not in expected:
+        raise ValueError(f"kind must be one of {', '.join(expected)}, not {kind!r}")
+    if len(pictures) != expected[kind]:
+        count = f"{expected[kind]} argument{'' if expected[kind] == 1 else 's'}"
+        raise TypeError(f"an estimate of {kind} takes {count}, like Client.{kind}, not {len(pictures)}")
     if kind == "style":
         return pb.EstimateJobRequest(style=style_request(pictures[0], layers, options))
     if kind == "content":
@@ -123,7 +132,7 @@ def features_request(
     pooling: Pooling | None,
     model: str | None,
 ) -> model_service_pb2.ExtractFeaturesRequest:
-    """The request for features of a picture."""
+    """Returns the request for features of a picture; see Client.features for the arguments."""
     return model_service_pb2.ExtractFeaturesRequest(
         image=_image(image),
         layers=layers,
@@ -135,8 +144,8 @@ def features_request(
 
 
 def _set_options(request: Any, options: Options) -> None:
-    """Sets the fields of the options that are given."""
-    known(options, Options.__annotations__)
+    """Sets the request's fields for the given options."""
+    check_names(options, Options.__annotations__)
     for option in OPTIONS:
         value = options.get(option.name)
         if value is None:
@@ -210,7 +219,7 @@ def _duration(name: str, seconds: float) -> timedelta:
     try:
         return timedelta(seconds=seconds)
     except OverflowError:
-        raise ValueError(f"{name} must be seconds, and not as many as {seconds:g}; write 60") from None
+        raise ValueError(f"{name} must be a smaller number of seconds than {seconds:g}; write 60") from None
 
 
 def _layers(layers: Any) -> list[options_pb2.LayerWeight]:
@@ -220,7 +229,7 @@ def _layers(layers: Any) -> list[options_pb2.LayerWeight]:
         layers = integer("layers", layers, len(STYLE_LAYERS))
         assert layers is not None
         if not 1 <= layers <= len(STYLE_LAYERS):
-            raise ValueError(f"layers must be 1 to {len(STYLE_LAYERS)}, or names, not {layers}")
+            raise ValueError(f"layers must be a number from 1 to {len(STYLE_LAYERS)}, or names, not {layers}")
         layers = STYLE_LAYERS[:layers]
     if isinstance(layers, str):
         layers = [layers]
@@ -231,21 +240,27 @@ def _layers(layers: Any) -> list[options_pb2.LayerWeight]:
         ]
     if isinstance(layers, bytes) or not isinstance(layers, Iterable):
         kind = type(layers).__name__
-        raise TypeError(f"layers must be 1 to {len(STYLE_LAYERS)}, a name, names, or names with weights, not {kind}")
+        raise TypeError(
+            f"layers must be a number from 1 to {len(STYLE_LAYERS)}, a name, names, or names with weights, not {kind}"
+        )
     return [options_pb2.LayerWeight(layer=_layer(name)) for name in layers]
 
 
 def _layer(name: Any) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"layers must be names such as 'conv4_1'; {name!r} is none")
+        raise TypeError(f"layers must be names such as 'conv4_1', not {name!r}")
     return name
 
 
 def choice(choices: Mapping[str, int], name: str, value: Any) -> Any:
-    """The number that a word stands for; None for None.
+    """Returns the number of an enum's word; None for None, which means that the option is not set.
+
+    Args:
+        choices: the allowed words and their numbers.
+        name: name of the option, for messages.
 
     Raises:
-        ValueError: it is no such word.
+        ValueError: the value is not one of the words.
     """
     if value is None:
         return None
@@ -255,6 +270,6 @@ def choice(choices: Mapping[str, int], name: str, value: Any) -> Any:
 
 
 def words(enum: Any) -> dict[str, int]:
-    """The words for the values of an enum, with their numbers."""
+    """Returns the words of an enum's values ("lbfgs" for OPTIMIZER_LBFGS) and their numbers, without the zero value."""
     prefix = enum.Name(0).removesuffix("UNSPECIFIED")
     return {key.removeprefix(prefix).lower(): number for key, number in enum.items() if number}

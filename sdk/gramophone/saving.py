@@ -1,7 +1,7 @@
-"""Results as files of the format that a name's suffix says, with the profile and the recipe that the result has.
+"""Saving of results in the file format of a path's suffix, with their ICC profile and recipe.
 
-The recipe stands in a PNG's text chunk "gramophone", and in the ImageDescription of others: a tag of TIFF, and of the
-EXIF data of JPEG, WebP and AVIF.
+A PNG contains the recipe in the text chunk "gramophone", a TIFF in the tag ImageDescription, and a JPEG, WebP or AVIF
+in the same tag of its EXIF data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .images import ImageLike
 
 QUALITY = 95
-"""Of JPEG and AVIF, 1 to 100, unless another is asked for."""
+"""Default quality of JPEG and AVIF, of 1 to 100."""
 _FORMATS = {
     ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG",
     ".webp": "WEBP", ".avif": "AVIF", ".bmp": "BMP",
@@ -30,21 +30,22 @@ _LOSSY = ("JPEG", "WEBP", "AVIF")
 _SIGNATURES = {"PNG": (b"\x89PNG",), "TIFF": (b"II*\0", b"MM\0*")}
 _DESCRIPTION = 0x010E
 _KEY = "gramophone"
-# Where a PNG says how many bits a channel has.
+# Offset of a PNG's bit depth.
 _DEPTH_AT = 24
 
 
 def save(path: str | os.PathLike[str], data: bytes, quality: int | None = None) -> None:
-    """Writes a result, whole or not at all, in the format that the suffix of the path says.
+    """Writes a result atomically, in the format of the path's suffix.
 
     Args:
-        data: the result's file, which is written as it is if it has that format.
-        quality: 1 to 100, of a JPEG, WebP or AVIF. Default 95; a WebP is lossless. Colors are at full resolution but
-            in a WebP of a quality below 100, where they are at half.
+        path: the file to write.
+        data: the result's file; written unchanged if it already has the format.
+        quality: quality of a JPEG, WebP or AVIF, 1 to 100. Default 95, for WebP lossless. Color has full resolution,
+            except in a WebP with a quality below 100, which has half the resolution.
 
     Raises:
-        OSError: it cannot be written.
-        ValueError: the suffix is of no format that can be written, or of one that has fewer bits than the result.
+        OSError: the file cannot be written.
+        ValueError: the suffix is not of a known format, or the format has fewer bits per channel than the result.
     """
     place = Path(path).expanduser()
     encoded = convert(data, place, quality)
@@ -53,7 +54,7 @@ def save(path: str | os.PathLike[str], data: bytes, quality: int | None = None) 
 
 
 def convert(data: bytes, path: Path, quality: int | None = None) -> bytes:
-    """A result's file in the format that the suffix of a path says; see `save`."""
+    """Returns a result's file converted to the format of the path's suffix; see `save` for arguments and errors."""
     format = _format_of(path)
     if data.startswith(_SIGNATURES.get(format, b"\0none")):
         return data
@@ -65,7 +66,11 @@ def convert(data: bytes, path: Path, quality: int | None = None) -> bytes:
 
 
 def encode_image(image: Image.Image, path: Path, quality: int | None = None, text: str = "") -> bytes:
-    """A file of an image in the format that the suffix of a path says, with its profile and this recipe; see `save`."""
+    """Encodes an image in the format of the path's suffix, with its ICC profile; see `save` for arguments and errors.
+
+    Args:
+        text: recipe to store in the file; empty for none.
+    """
     from PIL import Image, PngImagePlugin
 
     format = _format_of(path)
@@ -89,13 +94,13 @@ def encode_image(image: Image.Image, path: Path, quality: int | None = None, tex
 
 
 def check(path: Path, bit_depth: int | None = None) -> None:
-    """Sees that a result can be written in the format of a path's suffix, before there is one.
+    """Checks that a future result can be written in the format of the path's suffix.
 
     Args:
-        bit_depth: bits a channel that it will have; None for the default, 8.
+        bit_depth: bits per channel of the result; None for the default, 8.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the suffix is not of a known format, or the format has fewer bits per channel.
     """
     format = _format_of(path)
     if bit_depth == 16 and format not in _SIGNATURES:
@@ -103,18 +108,18 @@ def check(path: Path, bit_depth: int | None = None) -> None:
 
 
 def has_quality(path: Path) -> bool:
-    """Whether the format of a path's suffix has a quality."""
+    """Whether the format of the path's suffix has a quality setting."""
     return _FORMATS.get(path.suffix.lower()) in _LOSSY
 
 
 def read_recipe(picture: ImageLike) -> dict[str, Any]:
-    """The recipe in a result's file, as `Result.recipe` has it.
+    """Returns the recipe stored in a result's file, the same as `Result.recipe`.
 
     Args:
         picture: the path of the file, its bytes, or an open file.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the file contains no recipe.
     """
     text = _recipe_text(encode(picture))
     try:
@@ -122,7 +127,7 @@ def read_recipe(picture: ImageLike) -> dict[str, Any]:
     except ValueError:
         recipe = None
     if not isinstance(recipe, dict):
-        raise ValueError("the picture has no recipe of gramophone in it")
+        raise ValueError("the picture contains no recipe of gramophone")
     return recipe
 
 
@@ -130,14 +135,14 @@ def _lossy(format: str, quality: int | None) -> dict[str, Any]:
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, not {quality}")
     if format == "WEBP":
-        # Its lossy kind has colors at half the resolution, whatever the quality.
+        # Lossy WebP always stores color at half the resolution.
         return {"lossless": True} if quality in (None, 100) else {"quality": quality, "method": 6}
     chosen = {"quality": QUALITY if quality is None else quality}
     return chosen | ({"subsampling": "4:4:4"} if format == "AVIF" else {"subsampling": 0, "optimize": True})
 
 
 def _format_of(path: Path) -> str:
-    """Pillow's name of the format of a suffix, of which a picture can be written."""
+    """Returns Pillow's name of the format of the path's suffix; raises ValueError if it cannot be written in color."""
     from PIL import Image
 
     suffix = path.suffix.lower()
@@ -150,7 +155,7 @@ def _format_of(path: Path) -> str:
 
 
 def _takes_colors(format: str) -> bool:
-    """Whether Pillow writes pictures in color in a format of which no more is known here."""
+    """Whether Pillow can write color pictures in a format."""
     from PIL import Image
 
     try:
@@ -162,8 +167,8 @@ def _takes_colors(format: str) -> bool:
 
 def _bits(path: Path, instead: str) -> str:
     return (
-        f"{path}: the result has 16 bits a channel, and {path.suffix} is written with 8; save it as .{instead}, or ask "
-        "for a bit depth of 8"
+        f"{path}: the result has 16 bits per channel, but {path.suffix} files have 8; save it as .{instead}, or set "
+        "the bit depth to 8"
     )
 
 
@@ -179,11 +184,11 @@ def _is_16_bit(data: bytes) -> bool:
 
 
 def _recipe_text(data: bytes) -> str:
-    """The text that stands in a file where recipes do; empty if there is none."""
+    """Returns the text in a file at the place of the recipe; empty if there is none."""
     from PIL import Image
 
     if data.startswith(_SIGNATURES["TIFF"]):
-        # Pillow does not open TIFFs of 16-bit colors.
+        # Pillow cannot open TIFFs with 16-bit color.
         return str(_tiff_tags(data).get(_DESCRIPTION, ""))
     with Image.open(io.BytesIO(data)) as image:
         found = image.info.get(_KEY) if image.format == "PNG" else image.getexif().get(_DESCRIPTION)

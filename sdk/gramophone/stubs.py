@@ -1,7 +1,7 @@
-"""The channels of a client: each made at the first call, where that call is made.
+"""The channels of a client, created at the first call in each event loop or process.
 
-gRPC's channels are bound to the event loop, or the process, that made them. A client is not: it may be made in a
-module, before there is any loop or before workers are forked, and be used from several of them.
+A gRPC channel belongs to the event loop or the process that created it. A client does not: it can be created at module
+level, before an event loop runs or worker processes are forked, and can be used in several of them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from .v1.model_service_pb2_grpc import ModelServiceStub
 from .v1.style_transfer_service_pb2_grpc import StyleTransferServiceStub
 
 _CLOSED = "this client is closed; make a new one"
-# The process in which this program first used gRPC, and whether this one was forked from it at a bad moment.
-_first: int | None = None
-_torn = False
-# What another process made stays as it is: to end it here would end it there.
+# Id of the process in which this program first used gRPC.
+_first_process: int | None = None
+# Whether this process was forked while a stream was open.
+_forked_with_stream = False
+# Objects of the parent process, kept forever: deleting a channel here would close it in the parent.
 _inherited: list[Any] = []
 
 
 class Stubs:
-    """A channel, and the services behind it."""
+    """A channel and the stubs of its services."""
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
@@ -37,31 +38,31 @@ class Stubs:
 
 
 def _check_fork() -> None:
-    """Sees that gRPC works in this process.
+    """Checks that gRPC works in this process.
 
     Raises:
-        RuntimeError: it would wait for ever.
+        RuntimeError: gRPC calls would hang, because of how this process was forked.
     """
-    global _first
-    _first = _first or os.getpid()
+    global _first_process
+    _first_process = _first_process or os.getpid()
     name = "GRPC_ENABLE_FORK_SUPPORT"
-    if _torn:
+    if _forked_with_stream:
         raise RuntimeError(
-            "this process was forked while a stream of a client was open, which gRPC does not survive: fork before "
+            "this process was forked while a stream of a client was open, which gRPC does not support: fork before "
             "jobs are submitted, or start processes with the method 'spawn'"
         )
-    if _first != os.getpid() and os.environ.get(name, "1").lower() in ("0", "false", "no", "n", "off"):
+    if _first_process != os.getpid() and os.environ.get(name, "1").lower() in ("0", "false", "no", "n", "off"):
         raise RuntimeError(
-            f"this process was forked from one that had used gRPC, which {name}={os.environ[name]} does not allow: "
-            "unset that, start processes with the method 'spawn', or use no client before the fork"
+            f"this process was forked from a process that had used gRPC, which {name}={os.environ[name]} does not "
+            "allow: unset it, start processes with the method 'spawn', or use no client before the fork"
         )
 
 
 class ProcessStubs:
-    """The stubs of a synchronous client: one channel for all threads of a process, and another after a fork.
+    """The stubs of a synchronous client: one channel for all threads of a process, and a new one after a fork.
 
     Args:
-        dial: makes a channel.
+        dial: opens a channel.
     """
 
     def __init__(self, dial: Callable[[], Any]) -> None:
@@ -75,18 +76,18 @@ class ProcessStubs:
 
     @property
     def streaming(self) -> bool:
-        """Whether a stream is open, which a thread of gRPC's attends to."""
+        """Whether a stream is open, and so a thread of gRPC is running for it."""
         state = None if self._stubs is None else getattr(self._stubs.channel, "_call_state", None)
         return bool(getattr(state, "managed_calls", 0))
 
-    def here(self) -> Stubs:
-        """Those of this process.
+    def current(self) -> Stubs:
+        """Returns the stubs of this process.
 
         Raises:
             RuntimeError: the client is closed.
         """
         if self._process != os.getpid():
-            # The lock may have been held by a thread that this process does not have.
+            # Replace the lock, too: a thread of the parent process may have held it during the fork.
             _inherited.append((self._lock, self._stubs))
             self._lock, self._stubs, self._process = threading.Lock(), None, os.getpid()
         with self._lock:
@@ -103,7 +104,7 @@ class ProcessStubs:
         return self._closed
 
     def close(self) -> None:
-        """Closes the channel for good."""
+        """Closes the channel; later calls raise RuntimeError."""
         with self._lock:
             self._closed = True
             stubs, self._stubs = self._stubs, None
@@ -119,9 +120,9 @@ _all: WeakSet[ProcessStubs] = WeakSet()
 
 
 def _note_fork() -> None:
-    """In a new process: sees how the one that it was forked from was."""
-    global _torn
-    _torn = _torn or any(stubs.streaming for stubs in list(_all))
+    """Notes, in a forked process, whether a stream was open in the parent process."""
+    global _forked_with_stream
+    _forked_with_stream = _forked_with_stream or any(stubs.streaming for stubs in list(_all))
 
 
 if hasattr(os, "register_at_fork"):
@@ -129,10 +130,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class LoopStubs:
-    """The stubs of an asynchronous client: a channel for each event loop that it is used in.
+    """The stubs of an asynchronous client: one channel for each event loop that uses it.
 
     Args:
-        dial: makes a channel, of the running loop.
+        dial: opens a channel of the running loop.
     """
 
     def __init__(self, dial: Callable[[], Any]) -> None:
@@ -141,11 +142,11 @@ class LoopStubs:
         self._stubs: dict[asyncio.AbstractEventLoop, Stubs] = {}
         self._closed = False
 
-    def here(self) -> Stubs:
-        """Those of the running loop.
+    def current(self) -> Stubs:
+        """Returns the stubs of the running event loop.
 
         Raises:
-            RuntimeError: the client is closed, or no loop runs.
+            RuntimeError: the client is closed, or no event loop is running.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -153,7 +154,7 @@ class LoopStubs:
                 raise RuntimeError(_CLOSED)
             if (stubs := self._stubs.get(loop)) is None:
                 _check_fork()
-                # Channels refer to their loops, which would never be collected.
+                # Drop the channels of closed loops: a channel refers to its loop and keeps it from being collected.
                 self._stubs = {other: stubs for other, stubs in self._stubs.items() if not other.is_closed()}
                 stubs = self._stubs[loop] = Stubs(self._dial())
             return stubs
@@ -164,14 +165,14 @@ class LoopStubs:
         return self._closed
 
     async def close(self) -> None:
-        """Closes all channels for good: those of other loops, as far as these still run, in the background."""
+        """Closes all channels; those of other running loops in the background. Later calls raise RuntimeError."""
         with self._lock:
             self._closed = True
             all_stubs, self._stubs = self._stubs, {}
-        here = asyncio.get_running_loop()
+        running_loop = asyncio.get_running_loop()
         for loop, stubs in all_stubs.items():
-            if loop is here:
+            if loop is running_loop:
                 await stubs.channel.close()
             elif loop.is_running():
-                with contextlib.suppress(RuntimeError):  # It has been closed meanwhile.
+                with contextlib.suppress(RuntimeError):  # The loop has just been closed.
                     asyncio.run_coroutine_threadsafe(stubs.channel.close(), loop)

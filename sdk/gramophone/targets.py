@@ -1,4 +1,4 @@
-"""Addresses of servers: what a client takes, and what to write for what it does not."""
+"""Addresses of servers: which a client accepts, and what to write instead of others."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import ipaddress
 import re
 
 PORT = 50051
-"""The port of `gramophone serve`; gRPC would take 443 for an address without one."""
+"""The default port of `gramophone serve`. (gRPC uses 443 for an address without a port.)"""
 
-# Addresses of gRPC's other kinds (https://grpc.github.io/grpc/core/md_doc_naming.html).
-_AS_THEY_ARE = re.compile(r"(unix|unix-abstract|vsock|xds):(?!\d+$).")
+# Other kinds of gRPC addresses, passed on unchanged (https://grpc.github.io/grpc/core/md_doc_naming.html).
+_UNCHECKED = re.compile(r"(unix|unix-abstract|vsock|xds):(?!\d+$).")
 _RESOLVED = re.compile(r"(?P<scheme>dns|ipv4|ipv6):(?!\d+$)(?P<slashes>//[^/]*/)?(?P<hosts>.+)")
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]\s/]+\]|[^:/\[\]\s@]+):(?P<port>\d+)", re.ASCII)
 
 
 def checked(target: str) -> str:
-    """The address for gRPC.
+    """Returns the address for gRPC, without surrounding spaces.
 
     Raises:
-        ValueError: it is none, or gRPC would take it for another.
+        ValueError: the target is not an address, or gRPC would misread it; the message says what to write.
     """
     if not isinstance(target, str):
         raise ValueError(f"target must be a server's address such as 'localhost:{PORT}', not {type(target).__name__}")
     target = target.strip()
     if not target:
         raise ValueError(f"target is empty; write the server's address, such as 'localhost:{PORT}'")
-    if _AS_THEY_ARE.match(target):
+    if _UNCHECKED.match(target):
         return target
     if (found := _RESOLVED.fullmatch(target)) is not None:
         hosts = found["hosts"].split(",")
@@ -41,7 +41,7 @@ def checked(target: str) -> str:
 
 
 def suggestion(target: str) -> str:
-    """The host and port that are most likely meant."""
+    """Returns the host and port that the user most likely meant."""
     rest = re.sub(r"\s", "", target.rpartition("://")[2].rpartition("@")[2])
     rest = re.sub(r"[/?#].*", "", rest)
     if _is_ipv6(rest):

@@ -1,8 +1,8 @@
-"""Pictures that travel once: what the synchronous and the asynchronous client share.
+"""Uploads of pictures: the part that the synchronous and the asynchronous client share.
 
-A large picture of a request is sent ahead with UploadImage, and the request has its hash: so it stays small, and
-sending it again, or another with the same picture, is cheap. So are the largest of many pictures that are too much
-together.
+The client uploads a large picture of a request with UploadImage before the request, and the request contains only its
+hash. So the request stays small, and a retry, or another request with the same picture, is cheap. If a request has many
+small pictures that are too large together, the client uploads the largest of them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .errors import InvalidRequestError, ServerError
 from .v1 import job_service_pb2, options_pb2
 
 LARGE = 1_000_000
-"""Bytes from which on a picture is sent ahead, and which the pictures in one request have together at most.
+"""Maximum total size in bytes of the pictures in a request; larger pictures are uploaded before the request.
 
-A server takes requests of 4 MiB, but proxies may take less: nginx 1 MiB, if nobody told it otherwise.
+A server accepts requests of 4 MiB, but proxies may have lower limits: nginx has 1 MiB by default.
 """
 _CHUNK = 1 << 20
 
@@ -30,64 +30,69 @@ _Request = TypeVar("_Request", bound=Message)
 
 @dataclass(frozen=True, repr=False)
 class Uploaded(Value):
-    """A picture that the server has already: pass it wherever a picture goes.
+    """A picture that the server already has; can be passed instead of a picture.
 
     Attributes:
-        sha256: what `Client.upload` returned.
+        sha256: SHA-256 of its file, as `Client.upload` returns it.
     """
 
     sha256: str
 
 
-class Library:
-    """The pictures that a server is known to have."""
+class KnownUploads:
+    """The pictures that a client knows to be on its server.
+
+    Attributes:
+        known: SHA-256 of each picture.
+        supported: whether the server supports uploads, as far as the client knows.
+    """
 
     def __init__(self) -> None:
         self.known: set[str] = set()
-        self.there_is_one = True
+        self.supported = True
 
 
 class UploadingRequest(Generic[_Request]):
-    """A request and its large pictures, which are taken out of it.
+    """A request whose large pictures are replaced by their hashes.
 
     Args:
-        request: it is changed.
-        library: what need not be sent; it learns what is.
+        request: the request; it is modified.
+        uploads: pictures that the server already has.
     """
 
-    def __init__(self, request: _Request, library: Library) -> None:
+    def __init__(self, request: _Request, uploads: KnownUploads) -> None:
         self.request = request
-        self._library = library
+        self._uploads = uploads
         self._large: list[tuple[options_pb2.InputImage, str, bytes]] = []
-        if library.there_is_one:
+        if uploads.supported:
             images = [image for image in _images(request) if image.data]
-            most = _largest_inline([len(image.data) for image in images])
+            max_size = _max_inline_size([len(image.data) for image in images])
             for image in images:
-                if len(image.data) > most:
-                    self._take_out(image)
+                if len(image.data) > max_size:
+                    self._replace_by_hash(image)
 
     def missing(self) -> list[tuple[str, bytes]]:
-        """The pictures to upload, each once: their hashes and their bytes."""
-        return list({sha256: data for _, sha256, data in self._large if sha256 not in self._library.known}.items())
+        """Returns the pictures to upload as (SHA-256, bytes), without duplicates."""
+        return list({sha256: data for _, sha256, data in self._large if sha256 not in self._uploads.known}.items())
 
-    def refused(self, error: ServerError) -> None:
-        """An upload failed: if it was of a server that does not know uploads, the pictures go back into the request."""
+    def upload_failed(self, error: ServerError) -> None:
+        """Puts the pictures back into the request if the server does not support uploads; raises any other error."""
         if error.code != "UNIMPLEMENTED":
             raise error
-        self._library.there_is_one = False
+        self._uploads.supported = False
         for image, _, data in self._large:
             image.ClearField("sha256")
             image.data = data
         self._large = []
 
-    def forgotten(self, error: InvalidRequestError) -> bool:
-        """Whether the server refused the request because it no longer has a picture: then there are `missing` ones."""
+    def forget_deleted(self, error: InvalidRequestError) -> bool:
+        """Whether the server rejected the request because it no longer has a picture; if so, `missing` has them all."""
         if not self._large or not any(violation.field.endswith(".sha256") for violation in error.violations):
             return False
-        self._library.known.difference_update(sha256 for _, sha256, _ in self._large)
+        self._uploads.known.difference_update(sha256 for _, sha256, _ in self._large)
         return True
 
-    def _take_out(self, image: options_pb2.InputImage) -> None:
+    def _replace_by_hash(self, image: options_pb2.InputImage) -> None:
         data = image.data
         digest = sha256_of(data)
         self._large.append((image, digest, data))
@@ -95,31 +100,31 @@ class UploadingRequest(Generic[_Request]):
         image.sha256 = digest
 
 
-def _largest_inline(sizes: list[int]) -> int:
-    """Bytes of the largest picture that stays in a request, so that all that stay are not too much together."""
-    together = 0
+def _max_inline_size(sizes: list[int]) -> int:
+    """Returns the maximum size in bytes of pictures that stay in a request, so that their sum is at most LARGE."""
+    total = 0
     for size in sorted(sizes):
-        together += size
-        if together > LARGE:
+        total += size
+        if total > LARGE:
             return size - 1
     return LARGE
 
 
 def sha256_of(data: bytes) -> str:
-    """The hash by which the server knows a file."""
+    """Returns the SHA-256 of a file as hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-def pieces(sha256: str, data: bytes) -> Iterator[job_service_pb2.UploadImageRequest]:
-    """The messages of an upload. Whoever sends them stops when the server has answered, which may be early."""
-    # The hash goes ahead of the bytes: of a picture that the server has, hardly any are sent.
+def upload_requests(sha256: str, data: bytes) -> Iterator[job_service_pb2.UploadImageRequest]:
+    """Yields the messages of an upload. The sender stops when the server responds, possibly before the last message."""
+    # Send the hash before the bytes: if the server already has the picture, it responds before most bytes are sent.
     yield job_service_pb2.UploadImageRequest(sha256=sha256)
     for start in range(0, len(data), _CHUNK):
         yield job_service_pb2.UploadImageRequest(data=data[start : start + _CHUNK])
 
 
 def _images(message: Message) -> Iterator[options_pb2.InputImage]:
-    """All pictures of a request, wherever in it they are."""
+    """Yields all pictures in a request, at any depth."""
     if isinstance(message, options_pb2.InputImage):
         yield message
         return

@@ -1,4 +1,4 @@
-"""What comes back from the service, as plain values."""
+"""Responses of the service as plain values."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class LayerLoss(Value):
-    """A term of a loss: "style", "content" or "total_variation" at a layer, before its weight, and the weight.
+    """A term of the loss.
 
-    `region` is the number of the style whose mask it belongs to; None for styles without one.
+    Attributes:
+        kind: "style", "content" or "total_variation".
+        layer: name of the layer; empty for total variation.
+        loss: value before it is weighted.
+        weight: weight of the term in the total loss.
+        region: for a style with a mask, the index of the style; else None.
     """
 
     kind: str
@@ -38,16 +43,16 @@ class LayerLoss(Value):
 
 @dataclass(frozen=True, repr=False)
 class Frame(Value):
-    """How far a running job is.
+    """Progress of a running job.
 
     Attributes:
-        iteration, iterations: updates done and asked for.
-        loss: the total at the last gradient evaluation.
-        layer_losses: its terms.
+        iteration, iterations: number of updates done, and number of updates requested.
+        loss: total loss at the last gradient evaluation.
+        layer_losses: terms of the loss.
         iterations_per_second: recent speed.
-        elapsed, remaining: seconds since it began to run, and until it ends as far as can be told.
-        preview_bytes: the preview's file, empty if this frame has none.
-        sequence: position in the job's history, from which `Client.job(id, after=sequence)` goes on; 0 in a JobInfo.
+        elapsed, remaining: seconds since the job started to run, and estimated seconds until it ends.
+        preview_bytes: file of the preview; empty if this frame has none.
+        sequence: position in the job's history; `Client.job(id, after=sequence)` continues after it. 0 in a JobInfo.
     """
 
     _shown = ("iteration", "iterations", "loss", "remaining", "preview_bytes")
@@ -64,12 +69,12 @@ class Frame(Value):
 
     @cached_property
     def preview(self) -> Image.Image | None:
-        """The preview as a PIL image, decoded when first asked for; None if this frame has none."""
+        """The preview as a PIL image, decoded at the first access; None if this frame has none."""
         return decode(self.preview_bytes) if self.preview_bytes else None
 
     @classmethod
     def of(cls, message: job_pb2.Progress, sequence: int = 0) -> Frame:
-        """The frame of a message that came with the event of that sequence."""
+        """Creates a frame from a message; `sequence` is that of its event."""
         return cls(
             message.iteration,
             message.iterations,
@@ -85,7 +90,7 @@ class Frame(Value):
 
 @dataclass(frozen=True, repr=False)
 class Timings(Value):
-    """Where a job's time went, in seconds: waiting, preparing (model and targets), optimizing."""
+    """Durations of a job's phases in seconds: in the queue, preparing (model and targets), optimizing."""
 
     queued: float
     prepare: float
@@ -94,16 +99,16 @@ class Timings(Value):
 
 @dataclass(frozen=True, repr=False)
 class Result(Value):
-    """What a job made.
+    """Result of a job.
 
     Attributes:
-        data: the picture's file, a PNG unless another was asked for, with its recipe in it.
-        loss: of that very picture, in float32.
-        layer_losses: its terms.
-        iterations: updates made.
-        model: the model that made it.
-        recipe: everything needed to make the same bytes again.
-        timings: where the time went.
+        data: file of the picture in the requested format, by default PNG; it contains the recipe.
+        loss: total loss of the picture as it is in the file, after rounding; evaluated in float32.
+        layer_losses: terms of the loss.
+        iterations: number of updates done.
+        model: name of the model.
+        recipe: everything needed to reproduce the same bytes.
+        timings: durations of the job's phases.
     """
 
     data: bytes
@@ -122,24 +127,25 @@ class Result(Value):
 
     @cached_property
     def image(self) -> Image.Image:
-        """The picture as a PIL image, RGB, decoded when first asked for."""
+        """The picture as a PIL image in RGB, decoded at the first access."""
         return decode(self.data)
 
     def save(self, path: str | os.PathLike[str], quality: int | None = None) -> None:
-        """Writes the picture in the format that the suffix says, with its profile and its recipe; see `saving.save`.
+        """Writes the picture in the format of the path's suffix, with its ICC profile and its recipe.
 
         Args:
-            quality: 1 to 100, of a .jpg, .avif or .webp. Default 95; a .webp is lossless.
+            path: the file to write, atomically.
+            quality: quality of a .jpg, .avif or .webp, 1 to 100. Default 95, for .webp lossless.
 
         Raises:
-            OSError: it cannot be written.
-            ValueError: the suffix is of no format that can be written, or of one that has fewer bits than the result.
+            OSError: the file cannot be written.
+            ValueError: the suffix is not of a known format, or the format has fewer bits per channel than the result.
         """
         save(path, self.data, quality)
 
     @classmethod
     def of(cls, message: job_pb2.JobResult) -> Result:
-        """The result of a message."""
+        """Creates a result from a message."""
         times = message.timings
         return cls(
             message.image.data,
@@ -154,17 +160,21 @@ class Result(Value):
 
 @dataclass(frozen=True, repr=False)
 class JobInfo(Value):
-    """A job as it stands.
+    """The current state of a job.
 
     Attributes:
+        id: the job's id.
         kind: "style", "content" or "transfer".
         state: "queued", "running", "succeeded", "failed" or "cancelled".
-        frame: its latest progress, without a preview; None before the first.
-        error: why it failed; None if it did not.
-        owner: the client that submitted it; empty where the server does not tell its clients apart.
-        priority: which of its owner's waiting jobs run first, -10 (last) to 10 (first).
-        attempts: how often a worker has taken it up; more than 1 after a worker or the server was lost.
-        sequence: of its latest event, from which `Client.job(id, after=sequence)` goes on.
+        model: name of the model.
+        created, started, ended: times at which the server accepted the job, a worker took it, and it ended; None if not
+            yet.
+        frame: latest progress, without a preview; None before the first progress.
+        error: message of the error if the job failed; else None.
+        owner: name of the client that submitted it; empty if the server does not distinguish clients.
+        priority: priority among the owner's queued jobs, -10 (last) to 10 (first).
+        attempts: number of times that a worker has started it; more than 1 after a worker or the server was lost.
+        sequence: sequence of its latest event; `Client.job(id, after=sequence)` continues after it.
     """
 
     id: str
@@ -191,7 +201,7 @@ class JobInfo(Value):
 
     @classmethod
     def of(cls, message: job_pb2.Job) -> JobInfo:
-        """The info of a message."""
+        """Creates an info from a message."""
         return cls(
             message.id,
             _name(job_pb2.JobKind.Name(message.kind), "JOB_KIND_"),
@@ -211,16 +221,16 @@ class JobInfo(Value):
 
 @dataclass(frozen=True, repr=False)
 class Estimate(Value):
-    """What a job would take.
+    """Estimated memory and time of a job.
 
     Attributes:
-        width, height: of the canvas in pixels.
-        tile_size: side of the tiles in which it would run; 0 for the whole canvas at once.
-        peak_memory, available_memory: bytes that the worker would hold, and that it can have.
-        fits: whether there is memory enough.
-        flops: operations of the network's convolutions over the whole job.
-        seconds, seconds_per_iteration: to the end of the job, and of one iteration at full size.
-        device: what it would run on.
+        width, height: size of the canvas in pixels.
+        tile_size: side in pixels of the tiles in which the gradient would be computed; 0 for the whole canvas at once.
+        peak_memory, available_memory: predicted peak memory of the worker, and memory that it can use, in bytes.
+        fits: whether the job fits into memory.
+        flops: floating-point operations of the network's convolutions over the whole job.
+        seconds, seconds_per_iteration: running time of the job, and of one iteration at full size.
+        device: the device, such as "cpu" or "cuda:0".
     """
 
     _shown = ("width", "height", "tile_size", "peak_memory", "available_memory", "fits", "seconds", "device")
@@ -238,7 +248,7 @@ class Estimate(Value):
 
     @classmethod
     def of(cls, message: style_transfer_service_pb2.EstimateJobResponse) -> Estimate:
-        """The estimate of a message."""
+        """Creates an estimate from a message."""
         return cls(
             message.width,
             message.height,
@@ -255,7 +265,16 @@ class Estimate(Value):
 
 @dataclass(frozen=True, repr=False)
 class ModelInfo(Value):
-    """A model of the server: its name, its layers from shallow to deep, what it is and whose."""
+    """A model of the server.
+
+    Attributes:
+        name: name to use in requests.
+        layers: names of its layers, shallow to deep.
+        description: description in one sentence.
+        source, license: origin and license of its weights.
+        sha256: SHA-256 of the ONNX file.
+        is_default: whether the server uses it for requests that name no model.
+    """
 
     _shown = ("name", "is_default", "layers", "description")
 
@@ -269,7 +288,7 @@ class ModelInfo(Value):
 
     @classmethod
     def of(cls, message: model_service_pb2.Model) -> ModelInfo:
-        """The info of a message."""
+        """Creates an info from a message."""
         return cls(
             message.name,
             tuple(layer.name for layer in message.layers),
@@ -282,7 +301,7 @@ class ModelInfo(Value):
 
 
 def state_name(state: job_pb2.JobState.ValueType) -> str:
-    """The state as JobInfo has it."""
+    """Returns the word of a state, as in JobInfo.state."""
     return _name(job_pb2.JobState.Name(state), "JOB_STATE_")
 
 

@@ -46,5 +46,5 @@ def test_features_are_split_into_pieces_of_at_most_1_mib(sizes: tuple[int, ...])
 
 def test_incomplete_features_raise_an_error() -> None:
     head = pb.LayerFeatures(layer="conv1_1", shape=[2, 2])
-    with pytest.raises(ServerError, match="12 bytes and not 16"):
+    with pytest.raises(ServerError, match="12 bytes instead of 16"):
         arrays([pb.ExtractFeaturesResponse(features=[head], data=bytes(12))])

@@ -108,7 +108,7 @@ def test_ctrl_c_cancels_the_job(server, picture, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "cancelled" in errors
+    assert "canceled" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "out.png").exists()
 

@@ -86,7 +86,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_job():
     assert "use .png, .tif" in refused("out.docx")
     assert "use .png, .tif" in refused("out")
     assert "use .png, .tif" in refused("out.xbm")  # a format without colors
-    assert "16 bits a channel, and .jpg is written with 8" in refused("out.jpg", "--bit-depth", 16)
+    assert "16 bits per channel, but .jpg files have 8" in refused("out.jpg", "--bit-depth", 16)
 
 
 def test_a_16_bit_tiff_is_saved_as_tiff_and_refused_as_png():

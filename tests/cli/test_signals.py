@@ -108,7 +108,7 @@ def test_ctrl_c_cancels_the_job_and_says_so(server: ServerProcess, picture: Path
         shell.press("\x03")
         assert shell.end() == 130
         assert f"cancelling job {job_id}; Ctrl-C again leaves at once" in shell.shown
-        assert f"job {job_id} was cancelled" in shell.shown
+        assert f"job {job_id} was canceled" in shell.shown
 
 
 def test_a_second_ctrl_c_exits_at_once(slow: FlakyServer, picture: Path) -> None:

@@ -114,7 +114,7 @@ def test_an_error_for_a_wrong_choice_lists_the_choices(name):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_text_options_refuse_numbers(name):
-    with pytest.raises(TypeError, match=f"^{name} must be a text, not int"):
+    with pytest.raises(TypeError, match=f"^{name} must be a string, not int"):
         request_with(**{name: 5})
 
 
@@ -139,7 +139,7 @@ def test_a_number_of_layers_may_have_any_number_type(layers):
         (True, TypeError, "layers must be a whole number, not True"),
         (-1, ValueError, "layers must be 1 to 5"),
         (math.nan, ValueError, "layers must be a whole number, not nan"),
-        ([1, 2], TypeError, "layers must be names such as 'conv4_1'; 1 is none"),
+        ([1, 2], TypeError, "layers must be names such as 'conv4_1', not 1"),
         (b"conv1_1", TypeError, "not bytes"),
         (object(), TypeError, "not object"),
         ({"conv1_1": "2"}, TypeError, "weight of layer conv1_1 must be a number, not '2'"),
@@ -164,7 +164,7 @@ def test_weights_and_sizes_outside_of_the_options_are_checked():
         style_request(Style(IMAGE, scale=math.nan), None, {})
     with pytest.raises(TypeError, match="size must be a whole number, not '64'"):
         features_request(IMAGE, [], None, "64", None, None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="time_limit must be seconds"):
+    with pytest.raises(ValueError, match="time_limit must be a smaller number of seconds"):
         request_with(time_limit=1e300)
     with pytest.raises(ValueError, match="names for a content reconstruction"):
         content_request(IMAGE, 2.0, {})  # type: ignore[arg-type]

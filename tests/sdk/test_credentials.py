@@ -87,9 +87,9 @@ def test_a_missing_or_wrong_token_is_an_unauthenticated_error(servers):
     wrong: tuple[dict[str, Any], ...] = ({}, {"token": "gramophone_wrong"})
     for credentials in wrong:
         with gramophone.Client(servers.plain.address, **credentials) as client:
-            with pytest.raises(gramophone.UnauthenticatedError, match="refuses this client"):
+            with pytest.raises(gramophone.UnauthenticatedError, match="rejects this client"):
                 client.style(png(), **SMALL)
-            with pytest.raises(gramophone.UnauthenticatedError, match="refuses this client"):
+            with pytest.raises(gramophone.UnauthenticatedError, match="rejects this client"):
                 client.models()
 
 
@@ -124,7 +124,7 @@ def test_a_closed_connection_is_an_error_that_suggests_tls_or_a_certificate(serv
         {"root_certificates": servers.ca, "certificate": expired.certificate, "private_key": expired.key},
     ):
         with gramophone.Client(servers.mutual.address, retry_for=0, **credentials) as client:
-            with pytest.raises(gramophone.UnavailableError, match=r"Does it want TLS, or a certificate\?"):
+            with pytest.raises(gramophone.UnavailableError, match=r"Does it require TLS, or a client certificate\?"):
                 client.models()
 
 
@@ -137,7 +137,7 @@ def test_a_token_is_sent_unencrypted_to_loopback_only():
         "0.0.0.0:1",
     ):
         for twin in (gramophone.Client, gramophone.aio.Client):
-            with pytest.raises(ValueError, match=r"would travel to .* unencrypted; give tls=True"):
+            with pytest.raises(ValueError, match=r"would be sent to .* unencrypted; give tls=True"):
                 twin(target, token="gramophone_secret")
         Credentials(token="gramophone_secret", insecure=True).channel(target, []).close()
         Credentials(token="gramophone_secret", tls=True).channel(target, []).close()

@@ -267,7 +267,7 @@ def test_closing_a_client_raises_an_error_in_threads_that_read(server):
         time.sleep(0.5)
         client.close()
         assert [reader.result() for reader in readers] == [
-            f"the call to the server at {server.address} was cut off: this client was closed (Channel closed)"
+            f"the call to the server at {server.address} was interrupted: this client was closed (Channel closed)"
         ] * 2
     with gramophone.Client(server.address) as other:
         other.job(job.id).cancel()

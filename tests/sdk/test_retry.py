@@ -145,7 +145,7 @@ def test_a_call_to_a_server_that_hangs_ends_at_its_timeout(flaky, connect):
     client = connect(flaky.address, timeout=0.5)
     job = client.style(b"picture")
     flaky.script("GetJob hang 3")
-    with pytest.raises(gramophone.DeadlineError, match="did not answer in time"):
+    with pytest.raises(gramophone.DeadlineError, match="did not respond in time"):
         job.info()
 
 

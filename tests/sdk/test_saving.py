@@ -119,7 +119,7 @@ def test_a_saved_tiff_is_read_by_another_library(tmp_path):
 )
 def test_saving_16_bits_in_a_format_of_8_bits_is_refused(tmp_path, format, suffix, instead):
     made = result(PHOTO.astype(np.uint16) * 257, format)
-    with pytest.raises(ValueError, match=f"has 16 bits a channel, .* save it as {instead}"):
+    with pytest.raises(ValueError, match=f"has 16 bits per channel, .* save it as {instead}"):
         made.save(tmp_path / f"out{suffix}")
     assert not list(tmp_path.iterdir())
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 import gramophone
 from gramophone import aio
-from gramophone.brief import Brief, Rooted, Value, described
+from gramophone.brief import Brief, NotPicklable, Value, described
 from gramophone.credentials import Credentials
 from gramophone.errors import FieldViolation, GramophoneError
 from gramophone.options import OPTIONS
@@ -76,7 +76,7 @@ ERRORS: list[GramophoneError] = [
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
     "Attempts", "BaseConnection", "Brief", "Download", "GroupedCommand", "GroupedOption", "History", "JobFilters",
-    "Library", "LoopStubs", "MetadataChannel", "Options", "Pages", "ProcessStubs", "Reading", "Rooted",
+    "KnownUploads", "LoopStubs", "MetadataChannel", "NotPicklable", "Options", "Pages", "ProcessStubs", "Reader",
     "StreamEndedError", "Stubs", "UploadingRequest", "Value",
 }  # fmt: skip
 ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.EmbeddedServer}
@@ -255,4 +255,4 @@ def test_values_of_any_type_are_described_briefly():
     assert described(memoryview(b"12")) == "2 bytes"
     assert repr(gramophone.Style(io.BytesIO(b"abc")))
     assert repr(gramophone.Style(cast(Any, Hostile())))
-    assert issubclass(Value, Brief) and issubclass(Rooted, Brief)
+    assert issubclass(Value, Brief) and issubclass(NotPicklable, Brief)

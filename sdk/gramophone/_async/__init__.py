@@ -1,1 +1,1 @@
-"""The asynchronous client, of which `make sync` makes the synchronous one in `_sync`."""
+"""The asynchronous client. `make sync` generates the synchronous client in `_sync` from it."""

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..arguments import integer
-from ..batches import PATIENCE, Outcome, arguments
-from ..brief import Rooted
+from ..batches import OVERLOAD_RETRY, Outcome, arguments
+from ..brief import NotPicklable
 from ..channel import channel_options, named
 from ..credentials import Credentials, Pem
 from ..errors import GramophoneError
@@ -20,13 +20,13 @@ from ..images import encode
 from ..listing import JobFilters, Pages
 from ..options import FeatureKind, JobKind, Options, Pooling
 from ..requests import content_request, estimate_request, features_request, style_request, transfer_request
-from ..retry import RetryPolicy, patient
+from ..retry import RetryPolicy, retrying_overload
 from ..targets import checked
 from ..v1 import model_service_pb2
 from ..values import Estimate, JobInfo, ModelInfo
 from .connection import Connection
 from .job import Job
-from .waiting import Later, in_thread
+from .waiting import MaybeAwaitable, in_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,46 +35,47 @@ if TYPE_CHECKING:
     from ..requests import Layers, Style
 
 
-class Client(Rooted):
+class Client(NotPicklable):
     """A connection to a server, used in an `async with` block or closed with `close`.
 
-    The three calls that paint return a Job as soon as the server has accepted it. They take the keyword options of
-    `gramophone.Options`; what is left out is the server's default. They raise InvalidRequestError,
-    NotFoundError, OverloadedError or UnavailableError; a picture that cannot be used is a ValueError, TypeError or
-    FileNotFoundError.
+    `style`, `content` and `transfer` submit a job and return a Job as soon as the server has accepted it. They take the
+    keyword options of `gramophone.Options`; the server uses its defaults for missing options. They raise
+    InvalidRequestError, NotFoundError, OverloadedError or UnavailableError, and ValueError, TypeError or
+    FileNotFoundError for a picture that cannot be used.
 
-    A server that is away, as while it is restarted, is tried again for `retry_for` seconds before a call or a job's
-    stream raises UnavailableError; the time starts anew with everything that comes. No job is submitted twice by that.
-    Pictures of more than a megabyte are sent ahead and once, see `upload`.
+    If the server cannot be reached, for example during a restart, the client retries for `retry_for` seconds before a
+    call or a job's stream raises UnavailableError; each received message restarts this time. Retries never submit a
+    job twice. Pictures of more than 1 MB are uploaded before the request, and only once; see `upload`.
 
-    Making a client connects to nothing: the first call does. So it may be made in a module. Threads share it, each
-    event loop has a connection of its own, and a process that is forked off while no job is being watched connects by
-    itself.
+    Creating a client does not connect; the first call does. So a client can be created at module level. Threads share
+    its connection. Each event loop gets its own connection, and so does a forked process, if it was forked while no
+    stream of a job was open.
 
     Args:
-        target: the server's address, such as "localhost:50051": a host and a port, or one of gRPC's other kinds of
-            names, such as "unix:/run/gramophone.sock".
-        token: what `gramophone tokens add` printed, for a server that asks who calls.
-        tls: whether to encrypt the connection; implied by the three that follow.
-        root_certificates: authorities that the server's certificate may be of; by default those that gRPC comes with.
-        certificate, private_key: of this client, for a server that asks for one.
-        insecure: let the token travel unencrypted to another machine, where something else protects it.
-        timeout: seconds that a call may take with all its tries; None for as long as it takes. It does not bound
-            streams: those of jobs, submitting one included, of uploads and of downloads.
-        retry_for: seconds for which a server that is away is tried again; 0 for a single try.
-        retry_overload: whether a server that has no room, which is OverloadedError, is tried again too, when it says it
-            may have.
-        options: gRPC channel options, such as ("grpc.keepalive_time_ms", 30_000), before the client's own.
+        target: the server's address: a host and a port, such as "localhost:50051", or another kind of gRPC name, such
+            as "unix:/run/gramophone.sock".
+        token: token printed by `gramophone tokens add`, for a server that requires authentication.
+        tls: whether to encrypt the connection; implied by the next three arguments.
+        root_certificates: certificate authorities to trust; by default those that gRPC includes.
+        certificate, private_key: certificate and key of this client, for a server that requires them.
+        insecure: allow sending the token unencrypted to another machine, for example through an encrypted tunnel.
+        timeout: maximum seconds for a call, including its retries; None for no limit. It does not apply to streams:
+            submitting and watching jobs, uploads and downloads.
+        retry_for: seconds to retry while the server cannot be reached; 0 for no retries.
+        retry_overload: whether to retry calls that fail with OverloadedError too, after the delay that the server asks
+            for.
+        options: gRPC channel options, such as ("grpc.keepalive_time_ms", 30_000); they override the client's own.
 
-    The certificates and the key are paths of PEM files or their bytes. A server that refuses them, or that is refused,
-    shows in the first call: as UnauthenticatedError or UnavailableError.
+    Certificates and the key are paths of PEM files, or the bytes of such files. If the server rejects them, or the
+    client rejects the server's, the first call raises UnauthenticatedError or UnavailableError.
 
     Raises:
-        ValueError: the target is no address, a token would travel unencrypted, or a certificate comes without its key.
-        FileNotFoundError: there is no such file.
+        ValueError: the target is not an address, the token would be sent unencrypted, or only one of certificate and
+            private key is given.
+        FileNotFoundError: a file does not exist.
     """
 
-    _instead = "make another from the same target and options there"
+    _instead = "create another client with the same target and options there"
     _shown = ("target",)
 
     def __init__(
@@ -107,7 +108,7 @@ class Client(Rooted):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection. Jobs go on, unless they were submitted with on_disconnect="cancel"."""
+        """Closes the connection. Jobs continue, except those submitted with on_disconnect="cancel"."""
         await self._connection.close()
 
     async def style(
@@ -117,11 +118,12 @@ class Client(Rooted):
         layers: Layers | None = None,
         **options: Unpack[Options],
     ) -> Job:
-        """Makes a texture with the Gram matrices of one or more pictures.
+        """Submits a style reconstruction: a texture with the Gram matrices of one or more pictures.
 
         Args:
-            styles: a picture, or several, or several with their weights and scales as `Style`.
-            layers: 1 to 5 for the first so many of the paper's layers, or names, or names with weights.
+            styles: a picture, several pictures, or `Style` objects with weights, scales and masks.
+            layers: a number (1 to 5: that many of the paper's style layers, from the first), names, or names with
+                weights.
         """
         request = await in_thread(style_request, styles, layers, options)
         return await Job.submit(self._connection, self._connection.style.ReconstructStyle, request)
@@ -134,7 +136,7 @@ class Client(Rooted):
         layers: Layers | None = None,
         **options: Unpack[Options],
     ) -> Job:
-        """Makes a picture with the feature maps of another, at one `layer` or several `layers`."""
+        """Submits a content reconstruction: a picture with the feature maps of `image` at `layer` or `layers`."""
         request = await in_thread(content_request, image, layers if layer is None else layer, options)
         return await Job.submit(self._connection, self._connection.style.ReconstructContent, request)
 
@@ -149,9 +151,14 @@ class Client(Rooted):
         style_weight: float | None = None,
         **options: Unpack[Options],
     ) -> Job:
-        """Makes a picture with the content of one picture and the style of others.
+        """Submits a style transfer: a picture with the content of one picture and the style of others.
 
         Args:
+            content: the picture to take content from.
+            styles: a picture, several pictures, or `Style` objects with weights, scales and masks.
+            content_layers: names, or names with weights.
+            style_layers: a number (1 to 5: that many of the paper's style layers, from the first), names, or names
+                with weights.
             content_weight, style_weight: alpha and beta of the paper's equation 7.
         """
         request = await in_thread(
@@ -160,76 +167,79 @@ class Client(Rooted):
         return await Job.submit(self._connection, self._connection.style.TransferStyle, request)
 
     def map(
-        self, method: Callable[..., Later[Job]], *iterables: Iterable[Any], at_once: int = 8, **options: Any
+        self, method: Callable[..., MaybeAwaitable[Job]], *iterables: Iterable[Any], at_once: int = 8, **options: Any
     ) -> AsyncIterator[Outcome]:
-        """Runs many jobs, some at a time, and gives what became of each, in their order.
+        """Runs many jobs, up to `at_once` at a time, and yields the outcome of each, in their order.
 
             async for outcome in client.map(client.transfer, photos, repeat("night.jpg"), size=512):
                 print(photos[outcome.number], outcome.error or outcome.result().loss)
 
-        A job that fails, or cannot be submitted, is an outcome with an `error`, and the others go on. A server without
-        room is asked again. Leaving the loop cancels what runs of it.
+        A job that fails, or cannot be submitted, gives an outcome with an `error`; the other jobs continue. Submissions
+        are retried while the server has no room. Leaving the loop early cancels the jobs that have not ended.
 
         Args:
-            method: `style`, `content` or `transfer` of a client, or anything else that returns a Job.
-            iterables: its arguments, one of each for a job; the shortest says how many there are.
-            at_once: most jobs that are submitted and not yet given back. Jobs of one shape run together.
-            options: of every job, as the method takes them.
+            method: `style`, `content` or `transfer` of a client, or any function that returns a Job.
+            iterables: positional arguments of the method, each job takes the next item of each iterable; the shortest
+                iterable determines the number of jobs.
+            at_once: maximum number of jobs that are submitted and not yet yielded. The server runs jobs of the same
+                shape together.
+            options: keyword arguments of the method for every job.
         """
         return self._map(method, arguments(iterables, at_once), at_once, options)
 
     async def _map(
         self,
-        method: Callable[..., Later[Job]],
+        method: Callable[..., MaybeAwaitable[Job]],
         each: Iterable[tuple[Any, ...]],
         at_once: int,
         options: dict[str, Any],
     ) -> AsyncIterator[Outcome]:
-        under_way: deque[tuple[int, Job | Exception]] = deque()
+        submitted: deque[tuple[int, Job | Exception]] = deque()
         try:
             for number, given in enumerate(each):
-                if len(under_way) == at_once:
-                    yield await _outcome(*under_way.popleft())
+                if len(submitted) == at_once:
+                    yield await _outcome(*submitted.popleft())
                 try:
-                    with patient(PATIENCE):
-                        under_way.append((number, await method(*given, **options)))
+                    with retrying_overload(OVERLOAD_RETRY):
+                        submitted.append((number, await method(*given, **options)))
                 except Exception as error:
-                    under_way.append((number, error))
-            while under_way:
-                yield await _outcome(*under_way.popleft())
+                    submitted.append((number, error))
+            while submitted:
+                yield await _outcome(*submitted.popleft())
         finally:
-            for _, job in under_way:
+            for _, job in submitted:
                 if isinstance(job, Job):
                     with contextlib.suppress(GramophoneError, RuntimeError):
                         await job.cancel()
 
     async def estimate(self, kind: JobKind, *pictures: Any, **options: Any) -> Estimate:
-        """What a job would take, without running it.
+        """Estimates the memory and time of a job without running it.
 
         Args:
             kind: "style", "content" or "transfer".
-            pictures, options: what the method of that name takes.
+            pictures, options: arguments of the method of that name.
         """
         request = await in_thread(estimate_request, kind, pictures, **options)
         return Estimate.of(await self._connection.call_with_pictures(self._connection.style.EstimateJob, request))
 
     async def upload(self, image: ImageLike) -> str:
-        """Has the server keep a picture for some time; returns the SHA-256 of its file.
+        """Uploads a picture, which the server keeps for some time; returns the SHA-256 of its file.
 
-        `Uploaded(sha256)` then stands for the picture in other calls. There is no need to: a large picture of any call
-        is uploaded anyway, unless the server has it.
+        Pass `Uploaded(sha256)` as the picture in later calls. This is optional: every call uploads its large pictures,
+        unless the server already has them.
         """
         return await self._connection.upload(await in_thread(encode, image))
 
     async def job(self, job_id: str, *, after: int = 0) -> Job:
-        """A job submitted earlier, by this client or, for an administrator, by whomever.
+        """Returns a job submitted earlier by this client, or by any client if the caller is an administrator.
 
         Args:
-            after: sequence of the last frame that the caller has had; frames begin after it. 0 gives the whole history.
+            after: sequence of the last frame that the caller has received; iterating the job starts after it. 0 gives
+                the whole history.
 
         Raises:
-            NotFoundError: the server does not know it.
-            TypeError, ValueError: `after` is not a whole number of at least 0.
+            NotFoundError: the server has no such job.
+            TypeError, ValueError: `after` is not an integer of at least 0.
         """
         after = integer("after", after) or 0
         if after < 0:
@@ -239,14 +249,19 @@ class Client(Rooted):
         return job
 
     async def jobs(self, *, limit: int | None = None, **filters: Unpack[JobFilters]) -> AsyncIterator[JobInfo]:
-        """Jobs that one may see, the newest first, at most `limit`; see gramophone.listing.JobFilters for which."""
+        """Lists the jobs that the caller can access, by default the newest first.
+
+        Args:
+            limit: maximum number of jobs; None for all.
+            filters: filters and order; see `gramophone.listing.JobFilters`.
+        """
         pages = Pages(limit, filters)
         while (request := pages.next()) is not None:
             for job in pages.take(await self._connection.call(self._connection.jobs.ListJobs, request)):
                 yield job
 
     async def models(self) -> list[ModelInfo]:
-        """The models of the server, its default first."""
+        """Lists the models of the server, its default model first."""
         models, request = [], model_service_pb2.ListModelsRequest()
         while True:
             page = await self._connection.call(self._connection.models.ListModels, request)
@@ -265,21 +280,23 @@ class Client(Rooted):
         pooling: Pooling | None = None,
         model: str | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
-        """Features of a picture by layer, float32.
+        """Extracts features of a picture; returns a float32 array for each layer.
 
         Args:
-            layers: names; the paper's style layers if left out.
-            kind: "gram" for Gram matrices divided by the number of positions (C, C), the default, or "map" for feature
-                maps (C, H, W).
-            size: longest side to which the picture is scaled first, in pixels.
+            layers: names of layers. Default: the paper's style layers.
+            kind: "gram", the default, for Gram matrices divided by the number of positions, shape (C, C); "map" for
+                feature maps, shape (C, H, W).
+            size: longest side in pixels to which the picture is resized before extraction. Default: its own size.
+            pooling: pooling of the network. Default: the model's own.
+            model: name of the model. Default: the server's default model.
         """
         request = await in_thread(features_request, image, layers, kind, size, pooling, model)
         stream = self._connection.models.ExtractFeatures
         return arrays(await self._connection.call_with_pictures(_all_of(stream), request))
 
 
-def _all_of(method: Callable[..., Any]) -> Callable[..., Later[list[Any]]]:
-    """The responses of a streaming method, together."""
+def _all_of(method: Callable[..., Any]) -> Callable[..., MaybeAwaitable[list[Any]]]:
+    """Turns a streaming method into a call that returns all its responses as a list."""
 
     async def call(request: Any, timeout: float | None) -> list[Any]:  # noqa: ASYNC109 - as gRPC has it
         return [response async for response in method(request, timeout=timeout)]

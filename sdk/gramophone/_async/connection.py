@@ -1,4 +1,4 @@
-"""Calls that are made again when the server was away, and whose large pictures go ahead."""
+"""Calls to a server, with retries and with uploads of large pictures."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ import grpc
 from ..base_connection import BaseConnection
 from ..errors import InvalidRequestError, ServerError
 from ..retry import Attempts, RetryPolicy, StreamEndedError
-from ..uploads import UploadingRequest, pieces, sha256_of
-from .waiting import Later, Stubs, here, in_thread, once, sleep
+from ..uploads import UploadingRequest, sha256_of, upload_requests
+from .waiting import MaybeAwaitable, Stubs, in_thread, once, sleep, stream_owner
 
 _T = TypeVar("_T")
-# Seconds that closing a client may take to cancel the jobs that end with it; the server does it too, a little later.
-_LEAVING = 2.0
+# Maximum seconds for canceling jobs when the client closes. If it fails, the server cancels them some seconds later.
+_CANCEL_TIMEOUT = 2.0
 
 
 class Connection(BaseConnection):
-    """Calls that are made again when the server was away, and whose large pictures go ahead."""
+    """Calls to a server, with retries and with uploads of large pictures."""
 
     def __init__(self, target: str, policy: RetryPolicy, dial: Callable[[], Any]) -> None:
         self._channels = Stubs(dial)
         super().__init__(target, policy, self._channels)
 
     @property
-    def home(self) -> object:
-        """Where streams begun now can be read."""
-        return here()
+    def owner(self) -> object:
+        """The event loop or process that can read streams opened now."""
+        return stream_owner()
 
     async def close(self) -> None:
-        """Closes the channels, once the jobs that end with them are cancelled."""
-        deadline = time.monotonic() + _LEAVING
+        """Cancels the jobs submitted with on_disconnect="cancel", then closes the channels."""
+        deadline = time.monotonic() + _CANCEL_TIMEOUT
         with contextlib.suppress(grpc.RpcError, RuntimeError):
-            for request in self.left_over():
+            for request in self.cancel_requests():
                 await self.jobs.CancelJob(request, timeout=max(deadline - time.monotonic(), 0))
         await self._channels.close()
 
     async def call(self, method: Callable[..., Any], request: Any, attempts: Attempts | None = None) -> Any:
-        """The answer to a call that is not a stream."""
+        """Makes a unary call, with retries; returns the response."""
         chosen = attempts or self.attempts_in_time()
         return await self._retry(lambda: method(request, timeout=chosen.left), chosen)
 
     async def call_with_pictures(self, method: Callable[..., Any], request: Any) -> Any:
-        """The answer to a call that is not a stream and has pictures in its request."""
+        """Makes a unary call whose request has pictures; uploads the large ones first."""
         return await self._send(request, lambda sent: self.call(method, sent))
 
     async def submit(self, method: Callable[..., Any], request: Any) -> tuple[Any, Any]:
-        """Submits a job, however often that takes; returns its stream and the first event, which has come from it."""
+        """Submits a job, with retries; returns its stream and the stream's first event, already received."""
         request.submission.request_id = request.submission.request_id or str(uuid.uuid4())
 
         async def begin() -> tuple[Any, Any]:
@@ -63,22 +63,22 @@ class Connection(BaseConnection):
         return await self._send(request, lambda _: self._retry(begin, self.attempts()))
 
     async def upload(self, data: bytes) -> str:
-        """Has the server keep a picture file; returns its hash."""
+        """Uploads a picture file; returns its SHA-256."""
         sha256 = await in_thread(sha256_of, data)
         await self._upload(sha256, data)
         return sha256
 
     async def _upload(self, sha256: str, data: bytes) -> None:
-        await self._retry(lambda: self.jobs.UploadImage(pieces(sha256, data)), self.attempts())
-        self.library.known.add(sha256)
+        await self._retry(lambda: self.jobs.UploadImage(upload_requests(sha256, data)), self.attempts())
+        self.uploads.known.add(sha256)
 
-    async def _send(self, request: Any, call: Callable[[Any], Later[_T]]) -> _T:
-        uploading = await in_thread(UploadingRequest, request, self.library)
+    async def _send(self, request: Any, call: Callable[[Any], MaybeAwaitable[_T]]) -> _T:
+        uploading = await in_thread(UploadingRequest, request, self.uploads)
         await self._upload_missing(uploading)
         try:
             return await call(uploading.request)
         except InvalidRequestError as error:
-            if not uploading.forgotten(error):
+            if not uploading.forget_deleted(error):
                 raise
         await self._upload_missing(uploading)
         return await call(uploading.request)
@@ -88,9 +88,9 @@ class Connection(BaseConnection):
             for sha256, data in uploading.missing():
                 await self._upload(sha256, data)
         except ServerError as error:
-            uploading.refused(error)
+            uploading.upload_failed(error)
 
-    async def _retry(self, call: Callable[[], Later[_T]], attempts: Attempts) -> _T:
+    async def _retry(self, call: Callable[[], MaybeAwaitable[_T]], attempts: Attempts) -> _T:
         while True:
             try:
                 return await once(call, self)

@@ -1,4 +1,4 @@
-"""A job that a client has submitted, or come back to."""
+"""Jobs: their events, results and cancellation."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from typing import Any, BinaryIO, overload
 
 import grpc
 
-from ..brief import Rooted
+from ..brief import NotPicklable
 from ..downloads import Download, contents, destination
 from ..errors import GramophoneError, NotFoundError
-from ..history import History, Reading
+from ..history import History, Reader
 from ..retry import Attempts, StreamEndedError
 from ..v1 import job_service_pb2, options_pb2
 from ..values import Frame, JobInfo, Result
 from .connection import Connection
-from .waiting import Submission, cut_off_as_error, ended_well, in_background, in_thread, sleep, when_ended
+from .waiting import SharedStream, closing_as_error, ended_well, in_background, in_thread, sleep, when_ended
 
 
-class Job(Rooted):
-    """A job on the server; made by a Client.
+class Job(NotPicklable):
+    """A job on the server; created by a Client.
 
-    Iterating gives its frames as they come, to its end; a frame that is overtaken by a newer one before it was sent is
-    left out. A broken connection is picked up again, and so is a server that was restarted, whose job may have gone
-    back some iterations. Leaving the loop leaves the job running: `cancel` stops it.
+    Iterating yields the job's frames until the job ends. The server skips a frame if a newer one is ready before it was
+    sent. The stream reconnects after a broken connection and after a restart of the server, which may repeat some
+    iterations. Leaving the loop does not stop the job; `cancel` does.
 
-    Any number of threads, tasks and event loops may read one job. Each iteration begins where the job is then, with
-    the frames that this object has not had yet, and gives the last frame at least. Of a job that `Client.job` came
-    back to, the first begins with the frames of the past: all their figures, which is the loss curve, and the
-    latest preview. Of a job that has ended, each gives the frames that this object has had, without their previews
-    but the latest, and asks no server.
+    Any number of threads, tasks and event loops can iterate the same job. Each loop starts with the frames that this
+    object has not received yet, and yields at least the last frame. For a job from `Client.job`, the first loop starts
+    with the history: the numbers of all frames (the loss curve) and the latest preview. After the job has ended, each
+    loop yields all frames that this object has received, with only the latest preview, and makes no call.
 
-    A job submitted with on_disconnect="cancel" goes on for as long as this object is there, and its client open.
+    A job submitted with on_disconnect="cancel" continues as long as this object exists and its client is open.
     """
 
     _instead = "send job.id, and call client.job(id) there"
@@ -45,75 +44,79 @@ class Job(Rooted):
 
     def __init__(self, connection: Connection, job_id: str, stream: Any = None) -> None:
         self._connection = connection
-        # Kept open for as long as this object is there, and opened again by whoever reads next: the server takes its
-        # end for the client's leaving.
-        self._submission: Any = None if stream is None else Submission(stream)
-        self._home = connection.home if stream is not None else None
-        # The same while nobody reads it.
+        # Kept open as long as this object exists, and reopened by the next reader: when it ends, the server assumes
+        # that the client has disconnected.
+        self._submission: Any = None if stream is None else SharedStream(stream)
+        self._owner = connection.owner if stream is not None else None
+        # The same stream while no reader has it.
         self._unread = self._submission
         self._lock = threading.Lock()
-        # What opens it again, lest it be collected.
-        self.coming_back: Any = None
+        # Task that reopens the stream; kept so that it is not garbage-collected.
+        self.reopening: Any = None
         self._history = History(job_id)
 
     @classmethod
     async def submit(cls, connection: Connection, method: Any, request: Any) -> Job:
-        """Submits a job. Returns when the server has accepted it."""
+        """Submits a job; returns as soon as the server has accepted it."""
         stream, first = await connection.submit(method, request)
         job = cls(connection, first.job_id, stream)
         job._history.take(first)
         if request.submission.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL:
-            connection.ends_with_client(job)
-            job._stay()
+            connection.cancel_on_close(job)
+            job._keep_open()
         return job
 
     @property
     def id(self) -> str:
-        """Its id, by which `Client.job` finds it again."""
+        """The job's id, for `Client.job`."""
         return self._history.job_id
 
     @property
     def state(self) -> str:
-        """Its state as of the latest event: "queued", "running", "succeeded", "failed" or "cancelled"."""
+        """The state after the latest received event: "queued", "running", "succeeded", "failed" or "cancelled"."""
         return self._history.state
 
     def __aiter__(self) -> AsyncIterator[Frame]:
-        """Frames as they come, to the end of the job.
+        """Yields the frames of the job until it ends.
 
         Raises:
-            JobFailedError, JobCancelledError: it ended so.
-            UnavailableError: the server could not be reached again in the client's `retry_for` seconds.
+            JobFailedError, JobCancelledError: the job failed or was canceled.
+            UnavailableError: the server could not be reached again within the client's `retry_for` seconds.
         """
         return self._frames(None)
 
     async def result(self, timeout: float | None = None) -> Result:  # noqa: ASYNC109 - as gramophone.Job has it
-        """Waits for the job to end, at most `timeout` seconds, and returns what it made.
+        """Waits until the job ends, at most `timeout` seconds, and returns its result.
 
         Raises:
-            JobFailedError, JobCancelledError: it ended otherwise.
-            DeadlineError: it has not ended in that time; it goes on, and may be waited for again.
+            JobFailedError, JobCancelledError: the job failed or was canceled.
+            DeadlineError: the job has not ended in that time. It continues, and `result` can be called again.
         """
         async for _ in self._frames(None if timeout is None else time.monotonic() + timeout):
             pass
         return self._history.result()
 
     async def cancel(self) -> None:
-        """Asks the job to stop; it does so at its next report. A job that has ended stays as it is."""
+        """Cancels the job: it stops at its next progress report. A job that has ended does not change."""
         await self._connection.call(self._connection.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=self.id))
 
     async def info(self) -> JobInfo:
-        """The job as it stands on the server."""
+        """Returns the current state of the job on the server."""
         request = job_service_pb2.GetJobRequest(job_id=self.id)
         return JobInfo.of((await self._connection.call(self._connection.jobs.GetJob, request)).job)
 
     async def delete(self) -> None:
-        """Has the server forget the job and its result; ServerError for one that has not ended."""
+        """Deletes the job and its result on the server.
+
+        Raises:
+            ServerError: the job has not ended.
+        """
         attempts = self._connection.attempts_in_time()
         request = job_service_pb2.DeleteJobRequest(job_id=self.id)
         try:
             await self._connection.call(self._connection.jobs.DeleteJob, request, attempts)
         except NotFoundError:
-            # The try before this one did it, and its answer was lost.
+            # An earlier attempt deleted the job, but its response was lost.
             if not attempts.retried:
                 raise
 
@@ -124,23 +127,23 @@ class Job(Rooted):
     async def download(
         self, path_or_file: str | os.PathLike[str] | BinaryIO | None = None, *, offset: int = 0
     ) -> bytes | None:
-        """Fetches the file that the job made, in pieces; a broken connection is picked up where it broke.
+        """Downloads the result's file in chunks; resumes after a broken connection.
 
         Args:
-            path_or_file: where to write it: a path, at which it appears when it is whole and checked, or a file open
-                for writing bytes. Left out, the bytes are returned.
-            offset: where in the file to begin, in bytes, for a caller that has what is before it; what comes is the
-                rest, of which only the size can be checked.
+            path_or_file: destination: a path, where the file appears only when it is complete and verified, or a file
+                open for writing bytes. Default: the bytes are returned.
+            offset: position in bytes at which to start, for a caller that already has the bytes before it. If it is not
+                0, only the size of the file is verified.
 
         Raises:
-            ServerError: the job has no result, or what came is not what the server has (size, SHA-256).
+            ServerError: the job has no result, or the received file differs from the server's in size or SHA-256.
         """
         with destination(path_or_file) as file:
             await self._receive(Download(self.id, offset), file, self._connection.attempts())
             return contents(path_or_file, file)
 
     async def _receive(self, download: Download, file: BinaryIO, attempts: Attempts) -> None:
-        """Writes the file of the result as it comes."""
+        """Writes the result's file to `file`, chunk by chunk."""
         while not download.complete:
             try:
                 async for response in self._connection.jobs.DownloadResult(download.request(), timeout=attempts.left):
@@ -153,56 +156,59 @@ class Job(Rooted):
         download.check()
 
     async def _complete(self, attempts: Attempts) -> None:
-        """Fetches the file of the result if it was too large for the last event."""
+        """Downloads the result's file if it was too large for the last event."""
         if self._history.lacks_file:
             file = io.BytesIO()
             await self._receive(Download(self.id, 0), file, attempts)
             self._history.take_file(file.getvalue())
 
     async def _frames(self, deadline: float | None) -> AsyncIterator[Frame]:
-        reading, attempts = Reading(self._history), self._connection.attempts(deadline, self._history.late())
+        reader, attempts = Reader(self._history), self._connection.attempts(deadline, self._history.late_message())
         stream = None
         try:
-            with cut_off_as_error(self._connection):
-                while not reading.ended:
+            with closing_as_error(self._connection):
+                while not reader.ended:
                     try:
-                        stream = self._open(reading, attempts)
+                        stream = self._open(reader, attempts)
                         async for response in stream:
                             attempts.progress()
-                            frame = reading.take(response.event)
+                            frame = reader.take(response.event)
                             if frame is not None:
                                 yield frame
-                        self._lose(stream)
+                        self._forget_stream(stream)
                         stream = None
-                        if not reading.ended:
+                        if not reader.ended:
                             raise StreamEndedError
                     except grpc.RpcError as error:
-                        self._lose(stream)
+                        self._forget_stream(stream)
                         stream = None
-                        reading.lost()
-                        if not reading.ended:
+                        reader.stream_lost()
+                        if not reader.ended:
                             await sleep(attempts.pause(error))
         finally:
-            self._leave(stream)
-        for frame in reading.rest():
+            self._release_stream(stream)
+        for frame in reader.remaining():
             yield frame
         await self._complete(attempts)
         self._history.result()
 
-    def _open(self, reading: Reading, attempts: Attempts) -> Any:
-        """A stream for one reader: the submission's for the first, which has all, and one of its own for any other."""
-        lasting = attempts.left is None and self._home == self._connection.home
+    def _open(self, reader: Reader, attempts: Attempts) -> Any:
+        """Opens a stream for one reader: the submission's stream if no other reader has it, else a new one.
+
+        The submission's stream must not end with a reader's deadline, and only its owner can read it.
+        """
+        can_share = attempts.left is None and self._owner == self._connection.owner
         with self._lock:
-            if lasting and self._unread is not None:
+            if can_share and self._unread is not None:
                 stream, self._unread = self._unread, None
                 return stream
-            stream = self._connection.jobs.WatchJob(reading.request(), timeout=attempts.left)
-            if lasting and self._submission is None:
-                stream = self._submission = Submission(stream)
+            stream = self._connection.jobs.WatchJob(reader.request(), timeout=attempts.left)
+            if can_share and self._submission is None:
+                stream = self._submission = SharedStream(stream)
             return stream
 
-    def _leave(self, stream: Any) -> None:
-        """A reader leaves its stream, if it has not ended: the submission's is for the next one."""
+    def _release_stream(self, stream: Any) -> None:
+        """Releases a reader's stream: keeps the submission's stream for the next reader, cancels any other."""
         if stream is None:
             return
         with self._lock:
@@ -211,20 +217,21 @@ class Job(Rooted):
                 return
         stream.cancel()
 
-    def _lose(self, stream: Any) -> None:
-        """A stream has ended."""
+    def _forget_stream(self, stream: Any) -> None:
+        """Forgets the submission's stream if it is the one that has ended."""
         with self._lock:
             if stream is not None and stream is self._submission:
                 self._submission = self._unread = None
 
-    def _stay(self, attempts: Attempts | None = None) -> None:
-        """Has the stream of the submission opened again if it breaks while nobody reads it."""
+    def _keep_open(self, attempts: Attempts | None = None) -> None:
+        """Makes the submission's stream reopen if it breaks while no reader has it."""
         job: weakref.ref[Job] = weakref.ref(self)
         stream = self._submission
         if stream is not None:
-            when_ended(stream, lambda: _come_back_soon(job, stream, attempts))
+            when_ended(stream, lambda: _start_reopening(job, stream, attempts))
 
-    async def _come_back(self, lost: Any, attempts: Attempts | None) -> None:
+    async def _reopen(self, lost: Any, attempts: Attempts | None) -> None:
+        """Reopens the submission's stream after it broke, unless a reader has done so."""
         chosen = attempts or self._connection.attempts()
         with contextlib.suppress(GramophoneError, RuntimeError):
             if await ended_well(lost):
@@ -233,13 +240,13 @@ class Job(Rooted):
             with self._lock:
                 if self._unread is not lost:
                     return
-                stream = self._connection.jobs.WatchJob(Reading(self._history).request())
-                self._unread = self._submission = Submission(stream)
-            self._stay(chosen)
+                stream = self._connection.jobs.WatchJob(Reader(self._history).request())
+                self._unread = self._submission = SharedStream(stream)
+            self._keep_open(chosen)
 
 
-def _come_back_soon(ref: weakref.ref[Job], lost: Any, attempts: Attempts | None) -> None:
-    """A stream has ended; where this is called nothing may wait."""
+def _start_reopening(ref: weakref.ref[Job], lost: Any, attempts: Attempts | None) -> None:
+    """Starts to reopen a job's stream that has ended; called by gRPC, so it must not block."""
     job = ref()
     if job is not None and job._unread is lost and not job._connection.closed:
-        job.coming_back = in_background(job._come_back, lost, attempts)
+        job.reopening = in_background(job._reopen, lost, attempts)

@@ -1,4 +1,4 @@
-"""How the asynchronous client waits; `_sync/waiting.py` has the same names for the synchronous one."""
+"""Waiting, threads and streams of the asynchronous client; `_sync/waiting.py` defines the same names for the other."""
 
 from __future__ import annotations
 
@@ -15,37 +15,40 @@ from ..retry import StreamEndedError
 from ..stubs import LoopStubs as Stubs
 
 __all__ = [
-    "Later", "Stubs", "Submission", "cut_off_as_error", "ended_well", "here", "in_background", "in_thread", "once",
-    "sleep", "when_ended",
+    "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background", "in_thread", "once",
+    "sleep", "stream_owner", "when_ended",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
-Later = Awaitable
-"""What a call that may wait returns."""
+MaybeAwaitable = Awaitable
+"""Type of the result of a call: an Awaitable in the asynchronous client, the value itself in the synchronous client."""
 sleep = asyncio.sleep
 in_thread = asyncio.to_thread
 
 
-def here() -> object:
-    """Where streams begun now can be read: the running loop."""
+def stream_owner() -> object:
+    """The running event loop: the only one that can read streams opened now."""
     return asyncio.get_running_loop()
 
 
-class Submission:
-    """The stream of a submission, which outlives its readers: gRPC ends others with the task that reads them."""
+class SharedStream:
+    """The stream of a submitted job, which several tasks can read one after the other.
+
+    gRPC cancels a stream when the task that reads it is canceled; here each read runs in a task of its own.
+    """
 
     def __init__(self, stream: Any) -> None:
         self.call = stream
         self._responses = aiter(stream)
         self._read: asyncio.Task[Any] | None = None
 
-    def __aiter__(self) -> Submission:
+    def __aiter__(self) -> SharedStream:
         return self
 
     async def __anext__(self) -> Any:
         if self._read is None:
             self._read = asyncio.create_task(self._next())
-            # What it fails of is for its reader, if there is one.
+            # Mark the exception as retrieved: the next reader raises it, if there is one.
             self._read.add_done_callback(lambda read: read.cancelled() or read.exception())
         response = await asyncio.shield(self._read)
         self._read = None
@@ -57,52 +60,52 @@ class Submission:
         return await anext(self._responses, None)
 
 
-def when_ended(stream: Submission, callback: Callable[[], None]) -> None:
-    """Calls back when a stream has ended, at once if it has."""
+def when_ended(stream: SharedStream, callback: Callable[[], None]) -> None:
+    """Calls `callback` when a stream ends, immediately if it has already ended."""
     stream.call.add_done_callback(lambda _: callback())
 
 
-async def ended_well(stream: Submission) -> bool:
-    """Whether a stream that has ended did so because all was sent."""
+async def ended_well(stream: SharedStream) -> bool:
+    """Whether a stream ended with status OK: the server has sent all its messages."""
     return await stream.call.code() is grpc.StatusCode.OK
 
 
 def in_background(method: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> object:
-    """Runs a method beside its caller; what is returned is to be kept meanwhile."""
+    """Starts a method in a task; the caller must keep the returned task, or it may be garbage-collected."""
     return asyncio.get_running_loop().create_task(method(*args))
 
 
 async def once(call: Callable[[], Awaitable[_T]], connection: BaseConnection) -> _T:
-    """One try of a call.
+    """Makes a call once, without retries.
 
     Raises:
-        grpc.RpcError: it failed.
-        UnavailableError: the client was closed meanwhile.
+        grpc.RpcError: the call failed.
+        UnavailableError: the client was closed during the call.
     """
     try:
         return await call()
     except asyncio.CancelledError:
-        if (error := _cut_off(connection)) is not None:
+        if (error := _closing_error(connection)) is not None:
             raise error from None
         if (task := asyncio.current_task()) is None or task.cancelling():
             raise
-        # grpc.aio cancels a call whose end comes while a piece of its request is being written.
-        raise StreamEndedError("the call was broken off") from None
+        # grpc.aio cancels a call if its status arrives while a request message is being written.
+        raise StreamEndedError("the call was interrupted") from None
 
 
 @contextmanager
-def cut_off_as_error(connection: BaseConnection) -> Iterator[None]:
-    """Tells of a stream that closing the client has ended by UnavailableError."""
+def closing_as_error(connection: BaseConnection) -> Iterator[None]:
+    """Raises UnavailableError for a stream of the block that ends because the client is closed."""
     try:
         yield
     except asyncio.CancelledError:
-        if (reason := _cut_off(connection)) is not None:
+        if (reason := _closing_error(connection)) is not None:
             raise reason from None
         raise
 
 
-def _cut_off(connection: BaseConnection) -> UnavailableError | None:
-    """What a CancelledError stands for in a task that nobody cancels: a call ended by closing the client."""
+def _closing_error(connection: BaseConnection) -> UnavailableError | None:
+    """The error for a CancelledError that closing the client has caused; None if the task itself was canceled."""
     task = asyncio.current_task()
     if not connection.closed or (task is not None and task.cancelling()):
         return None

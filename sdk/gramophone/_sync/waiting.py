@@ -1,4 +1,4 @@
-"""How the synchronous client waits; `_async/waiting.py` has the same names for the asynchronous one."""
+"""Waiting, threads and streams of the synchronous client; `_async/waiting.py` defines the same names for the other."""
 
 from __future__ import annotations
 
@@ -15,59 +15,62 @@ from ..base_connection import BaseConnection
 from ..stubs import ProcessStubs as Stubs
 
 __all__ = [
-    "Later", "Stubs", "Submission", "cut_off_as_error", "ended_well", "here", "in_background", "in_thread", "once",
-    "sleep", "when_ended",
+    "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background", "in_thread", "once",
+    "sleep", "stream_owner", "when_ended",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
-Later = Annotated[_T, "at once"]
-"""What a call that may wait returns."""
+MaybeAwaitable = Annotated[_T, "not awaitable"]
+"""Type of the result of a call: an Awaitable in the asynchronous client, the value itself in the synchronous client."""
 sleep = time.sleep
 
 
 def in_thread(call: Callable[..., _T], *args: Any, **options: Any) -> _T:
-    """Makes a call that takes a while; here the caller waits for it anyway."""
+    """Makes a slow call; the synchronous client makes it in the caller's thread."""
     return call(*args, **options)
 
 
-def here() -> object:
-    """Where streams begun now can be read: this process."""
+def stream_owner() -> object:
+    """The id of this process: the only one that can read streams opened now."""
     return os.getpid()
 
 
-def Submission(stream: Any) -> Any:
-    """The stream of a submission, which outlives its readers."""
+def SharedStream(stream: Any) -> Any:
+    """The stream of a submitted job, which several threads can read one after the other."""
     return stream
 
 
 def when_ended(stream: Any, callback: Callable[[], None]) -> None:
-    """Calls back when a stream has ended, at once if it has; in gRPC's thread, which must not wait."""
+    """Calls `callback` when a stream ends, immediately if it has already ended.
+
+    gRPC calls it in one of its threads, so it must not block.
+    """
     if not stream.add_callback(callback):
         callback()
 
 
 def ended_well(stream: Any) -> bool:
-    """Whether a stream that has ended did so because all was sent."""
+    """Whether a stream ended with status OK: the server has sent all its messages."""
     return bool(stream.code() is grpc.StatusCode.OK)
 
 
 def in_background(method: Callable[..., None], *args: Any) -> object:
-    """Runs a method beside its caller; what is returned is to be kept meanwhile."""
+    """Starts a method in a daemon thread, which is returned."""
     thread = threading.Thread(target=method, args=args, daemon=True)
     thread.start()
     return thread
 
 
 def once(call: Callable[[], _T], connection: BaseConnection) -> _T:
-    """One try of a call.
+    """Makes a call once, without retries.
 
     Raises:
-        grpc.RpcError: it failed.
+        grpc.RpcError: the call failed.
     """
     return call()
 
 
 @contextmanager
-def cut_off_as_error(connection: BaseConnection) -> Iterator[None]:
-    """Tells of a stream that closing the client has ended by UnavailableError; gRPC's threads do by themselves."""
+def closing_as_error(connection: BaseConnection) -> Iterator[None]:
+    """Does nothing: in the synchronous client gRPC itself raises an RpcError for streams of a closed client."""
     yield

@@ -116,7 +116,7 @@ def test_arguments_that_are_not_valid_text_are_refused(
     command = [sys.executable, "-m", "gramophone", "style", str(picture), *args, "--server", flaky.address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "bytes that are no text" in done.stderr
+    assert "bytes that are not valid UTF-8 text" in done.stderr
 
 
 @pytest.mark.parametrize(

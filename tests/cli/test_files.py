@@ -52,7 +52,7 @@ PICTURES = [
     ("x" * 300, "cannot be read: File name too long"),
     ("/dev/null", "/dev/null is empty"),
     ("/dev/zero", "/dev/zero has more than 128 MiB"),
-    ("-", "nothing came from standard input"),
+    ("-", "standard input is empty"),
     ("no\nfile\x1b[2J.png", r"there is no file 'no\nfile\x1b[2J.png'"),
 ]
 
@@ -95,8 +95,8 @@ def run(args: list[str], name: str) -> Result:
 
 OUTPUTS = [
     ("frames", "frames is a folder; name the file in it, such as frames/out.png"),
-    ("a.png/out.png", "a.png is no folder"),
-    ("a.png", "a.png is a picture to paint from, and would be overwritten"),
+    ("a.png/out.png", "a.png is not a folder"),
+    ("a.png", "a.png is an input picture and would be overwritten"),
     ("./x/../a.png", "would be overwritten"),
     ("link.png", "would be overwritten"),
     ("hard.png", "would be overwritten"),
@@ -104,8 +104,8 @@ OUTPUTS = [
     ("out", "cannot be written as a file without a suffix; use .png"),
     ("x" * 252 + ".png", "File name too long"),
     ("/proc/out.png", "/proc/out.png cannot be written"),
-    ("/dev/null", "/dev/null is no regular file"),
-    ("pipe", "pipe is no regular file"),
+    ("/dev/null", "/dev/null is not a regular file"),
+    ("pipe", "pipe is not a regular file"),
     ("", "folder"),
 ]
 

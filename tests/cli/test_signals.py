@@ -189,7 +189,7 @@ def test_detach_prints_the_id_of_the_running_job(server: ServerProcess, picture:
 def test_detach_needs_a_server_that_keeps_running(picture: Path) -> None:
     done = gramophone("style", picture, "--detach", GRAMOPHONE_KEEP="0")
     assert done.returncode == 2
-    assert "--detach needs a server that stays" in done.stderr
+    assert "--detach needs a server that keeps running" in done.stderr
 
 
 @pytest.mark.slow
@@ -200,4 +200,4 @@ def test_an_error_when_saving_says_how_to_fetch_the_result(slow: FlakyServer, pi
         out.mkdir()
         assert shell.end() == 1
         assert "cannot be written" in shell.shown
-        assert "is not lost:  gramophone jobs watch" in shell.shown
+        assert "is still on the server; to watch it:  gramophone jobs watch" in shell.shown

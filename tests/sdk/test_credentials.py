@@ -194,7 +194,7 @@ def test_the_command_line_accepts_all_kinds_of_credentials(servers, tmp_path):
 
 def test_the_command_line_says_why_it_is_refused(servers):
     for args, words in (
-        (["--server", servers.plain.address], "asks who calls: give --token TOKEN"),
+        (["--server", servers.plain.address], "requires authentication: give --token TOKEN"),
         (["--server", servers.tls.address, "--tls"], "no encrypted connection"),
         (["--server", "example.org:50051", "--token", servers.token], "unencrypted"),
         (["--server", servers.tls.address, "--ca", "nowhere.pem"], "'nowhere.pem' does not exist"),

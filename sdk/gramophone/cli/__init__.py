@@ -1,4 +1,4 @@
-"""The command line: `gramophone style | content | transfer | sweep | jobs | serve | models | export`."""
+"""The command line `gramophone`: style, content, transfer, sweep, jobs, serve, models, export and others."""
 
 from .main import main
 

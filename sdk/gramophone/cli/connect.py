@@ -1,4 +1,4 @@
-"""What commands share: which server is meant, and a client of it."""
+"""Options that choose a server, and connections to it, for all commands."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from . import kept
 from .files import shown
 from .sentences import errors_as_sentences
 
-# Addresses of gRPC's other kinds.
+# Other kinds of gRPC addresses, passed on unchanged.
 _TARGET = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds):(?!\d+$)")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d+)", re.ASCII)
 
 
 class _PemType(click.Path):
-    """A file of keys or certificates."""
+    """A PEM file of keys or certificates."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Its path. gRPC would not say which file it cannot use."""
+        """Returns the path of a PEM file. Checked here, because gRPC does not say which file it cannot use."""
         path = str(super().convert(value, param, ctx))
         try:
             if b"-----BEGIN " not in Path(path).read_bytes():
-                self.fail(f"{shown(path)} is no PEM file: it has no line that begins with -----BEGIN", param, ctx)
+                self.fail(f"{shown(path)} is not a PEM file: it has no line that begins with -----BEGIN", param, ctx)
         except OSError as error:
             self.fail(f"{shown(path)} cannot be read: {error.strerror}", param, ctx)
         return path
@@ -45,36 +45,41 @@ _CREDENTIALS = [
         "--token",
         metavar="TOKEN",
         envvar="GRAMOPHONE_TOKEN",
-        help="For a server that asks who calls; others can see it here, but not in $GRAMOPHONE_TOKEN.",
+        help="Token for a server that requires authentication. Other users can see it in the list of processes; "
+        "$GRAMOPHONE_TOKEN is safer.",
     ),
     click.option("--tls", is_flag=True, help="Encrypt the connection."),
     click.option(
-        "--ca", metavar="FILE", type=_FILE, help="Authorities of the server's certificate, PEM.  [default: public ones]"
+        "--ca", metavar="FILE", type=_FILE, help="Certificate authorities to trust, PEM.  [default: public authorities]"
     ),
     click.option("--cert", metavar="FILE", type=_FILE, help="This client's certificate, PEM."),
-    click.option("--key", metavar="FILE", type=_FILE, help="Its private key, PEM."),
+    click.option("--key", metavar="FILE", type=_FILE, help="This client's private key, PEM."),
 ]
-# Seconds after which a server is taken for one that is not there, when there is no reason to hope for it.
-_IMPATIENT = 3.0
-# Seconds for which one that was there is waited for, as while it is restarted.
-_PATIENT = 60.0
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar, and no word on how to come back.")
+# Seconds to retry while a server cannot be reached: a server that has not responded yet, or will not come back.
+_SHORT_RETRY = 3.0
+# The same for a server that has responded and may be restarting.
+_LONG_RETRY = 60.0
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Print no progress bar, and no command to watch the job again."
+)
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, None for one of this user's own, and the Client's arguments that say who calls it.
+    """The server that a command uses.
 
     Attributes:
-        otherwise: the address for a command that starts no server, where this user has none.
+        address: the address given by --server; None for a server of this user on this machine.
+        credentials: the Client's keyword arguments for authentication and TLS.
+        fallback: the address to use if none is given and this user has no server here; None to start a server.
     """
 
     address: str | None
     credentials: dict[str, Any]
-    otherwise: str | None = None
+    fallback: str | None = None
 
     def options(self) -> list[str]:
-        """The options that mean this server, without the token, which is a secret."""
+        """Returns the command-line options for this server, without the token, which is a secret."""
         options = [] if self.address is None else ["--server", self.address]
         if self.credentials["tls"]:
             options.append("--tls")
@@ -84,30 +89,33 @@ class Server:
         return options
 
     def command(self, *words: str) -> str:
-        """A command for this server, for a person to copy."""
+        """Returns a shell command that uses this server, for the user to copy."""
         return shlex.join(["gramophone", *words, *self.options()])
 
 
 def server_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say which server is meant, and who calls it: the argument `server`, a Server."""
-    return _server(command, "A running server, such as localhost:50051.", None)
+    """Adds the options for a server, its credentials and TLS; the command gets them as one argument `server`."""
+    return _server(
+        command, "Address of a running server, such as localhost:50051.  [default: your own, started if needed]", None
+    )
 
 
 def running_server_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for commands that make no sense without a running server."""
-    return _server(command, "The running server.  [default: one of yours, or localhost:50051]", "localhost:50051")
+    """Adds the same options to a command that starts no server, because it needs one that is already running."""
+    help = "Address of the running server.  [default: your own, else localhost:50051]"
+    return _server(command, help, "localhost:50051")
 
 
 def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     if value is None or _TARGET.match(value):
         return value
     if not value.strip():
-        raise click.BadParameter("it is empty; write the server's address, such as localhost:50051")
+        raise click.BadParameter("the address is empty; write the server's address, such as localhost:50051")
     if (match := _HOST_AND_PORT.fullmatch(value)) and 0 < int(match["port"]) < 65536:
         return value
     scheme, separator, rest = value.rpartition("://")
     if rest.count(":") > 1 and "[" not in rest:
-        # An IPv6 address, which needs brackets to have a port.
+        # An IPv6 address needs brackets before a port.
         rest = f"[{rest}]"
     host = re.sub(r"/.*$|:[^:\]]*$", "", rest) or "localhost"
     given = re.search(r":(\d{1,5})(/|$)", rest)
@@ -117,9 +125,9 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     raise click.BadParameter(f"{value!r} {what}; write {host}:{port}{tls}")
 
 
-def _server(command: Callable[..., Any], help: str, otherwise: str | None) -> Callable[..., Any]:
+def _server(command: Callable[..., Any], help: str, fallback: str | None) -> Callable[..., Any]:
     @functools.wraps(command)
-    def gathered(
+    def with_server(
         *args: Any,
         server: str | None,
         token: str | None,
@@ -132,80 +140,84 @@ def _server(command: Callable[..., Any], help: str, otherwise: str | None) -> Ca
         if (cert is None) != (key is None):
             raise click.UsageError("--cert and --key go together: give both or neither")
         credentials = {"token": token, "tls": tls, "root_certificates": ca, "certificate": cert, "private_key": key}
-        return command(*args, server=Server(server, credentials, otherwise), **others)
+        return command(*args, server=Server(server, credentials, fallback), **others)
 
     address = click.option(
         "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", help=help,
         callback=_address,
     )  # fmt: skip
     for option in (*reversed(_CREDENTIALS), address):
-        gathered = option(gathered)
-    return gathered
+        with_server = option(with_server)
+    return with_server
 
 
 @contextlib.contextmanager
 def connect(server: Server) -> Iterator[Client]:
-    """A client of that server, or of one of this user's own; errors become sentences."""
+    """Connects to the server, or to one of this user's; in the block, errors end the command with a message."""
     with reach(server) as (client, _):
         yield client
 
 
 @contextlib.contextmanager
 def reach(server: Server, *, quiet: bool = True) -> Iterator[tuple[Client, Server | None]]:
-    """The same, and how other commands reach that server: None for one that ends with this command."""
-    # What goes wrong with a connection is told in a sentence, not in gRPC's own log.
+    """Like `connect`; yields also the server for later commands, or None if the server ends with this command.
+
+    Args:
+        quiet: print nothing about a server that is started.
+    """
+    # Errors of connections are printed as messages; gRPC's own log would only repeat them.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with errors_as_sentences(), contextlib.ExitStack() as stack:
         address = server.address
         if address is None and (address := _own(server, quiet=quiet)) is None:
             address = stack.enter_context(EmbeddedServer("--log-level", "warning")).address
-            # Nobody would start it again.
-            yield stack.enter_context(Client(address, retry_for=_IMPATIENT)), None
+            # The embedded server is never restarted.
+            yield stack.enter_context(Client(address, retry_for=_SHORT_RETRY)), None
             return
-        credentials = server.credentials if server.address or address == server.otherwise else {}
-        if server.address is not None or address == server.otherwise:
-            # Who mistypes an address should not have to wait for as long as a restart is waited for.
-            with Client(address, **credentials, retry_for=_IMPATIENT) as first:
+        credentials = server.credentials if server.address or address == server.fallback else {}
+        if server.address is not None or address == server.fallback:
+            # Fail soon for a mistyped address; only a server that has responded is worth the long retry.
+            with Client(address, **credentials, retry_for=_SHORT_RETRY) as first:
                 first.models()
-        # A server that is kept for commands does not come back to its address.
-        comes_back = server.address is not None or not address.startswith("unix:")
-        client = Client(address, **credentials, retry_for=_PATIENT if comes_back else _IMPATIENT)
+        # A background server for commands never restarts at the same address.
+        may_restart = server.address is not None or not address.startswith("unix:")
+        client = Client(address, **credentials, retry_for=_LONG_RETRY if may_restart else _SHORT_RETRY)
         yield stack.enter_context(client), server
 
 
 def resolve(server: Server) -> str:
-    """The address of the server that a command means which needs one that runs."""
-    address = server.address or _own(server, quiet=True) or server.otherwise
+    """Returns the address of the running server that a command with `running_server_option` uses."""
+    address = server.address or _own(server, quiet=True) or server.fallback
     assert address is not None
     return address
 
 
 def _own(server: Server, *, quiet: bool) -> str | None:
-    """The address of a server that answers, when none was given; None for none."""
-    if server.otherwise is None:
-        return _answering(quiet=quiet)
+    """Returns the address of a responding server when none was given; None if there is none."""
+    if server.fallback is None:
+        return _found_or_started(quiet=quiet)
     if any(server.credentials.values()):
-        return server.otherwise
-    if (found := kept.find()) is not None and _answers(found):
+        return server.fallback
+    if (found := kept.find()) is not None and _responds(found):
         return found
-    # What was left to a server that has left is had by the next.
-    if kept.has_jobs() and not _listens(server.otherwise):
-        return _answering(quiet=quiet) or server.otherwise
-    return server.otherwise
+    # A background server that has stopped has left jobs: start the next one, which has the same jobs.
+    if kept.has_jobs() and not _listens(server.fallback):
+        return _found_or_started(quiet=quiet) or server.fallback
+    return server.fallback
 
 
-def _answering(*, quiet: bool) -> str | None:
-    # A server that is about to leave may have been found.
+def _found_or_started(*, quiet: bool) -> str | None:
+    # Try again if the server found is just stopping.
     for _ in range(3):
         address = kept.find_or_start(quiet=quiet)
-        if address is None or _answers(address):
+        if address is None or _responds(address):
             return address
     return None
 
 
-def _answers(address: str) -> bool:
+def _responds(address: str) -> bool:
     try:
-        with Client(address, retry_for=_IMPATIENT) as client:
+        with Client(address, retry_for=_SHORT_RETRY) as client:
             client.models()
     except GramophoneError:
         return False

@@ -1,4 +1,4 @@
-"""The process around a command: its standard streams, and the status with which it ends."""
+"""Standard streams and exit status of commands."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import NoReturn
 
 import click
 
-# What a shell reports for a command that a signal has ended.
+# Exit statuses above this mean, as in a shell, that a signal ended the command.
 _BY_SIGNAL = 128
 
 
 class StandardOutputError(Exception):
-    """Standard output takes no more; the cause is the OSError."""
+    """Standard output cannot be written; the OSError is in `__cause__`."""
 
 
 def say(text: str) -> None:
     """Prints a line to standard output.
 
     Raises:
-        StandardOutputError: it cannot be written, as when its reader has left.
+        StandardOutputError: it cannot be written, for example because its reader has closed the pipe.
     """
     try:
         click.echo(text)
@@ -34,7 +34,11 @@ def say(text: str) -> None:
 
 
 def deliver(data: bytes) -> None:
-    """Writes bytes to standard output; raises StandardOutputError as `say` does."""
+    """Writes bytes to standard output.
+
+    Raises:
+        StandardOutputError: it cannot be written.
+    """
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -43,24 +47,24 @@ def deliver(data: bytes) -> None:
 
 
 def note(text: str) -> None:
-    """Prints a line to standard error, if anybody still reads it."""
+    """Prints a line to standard error; ignores errors, for example if the terminal is closed."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
 
 
 def fail(message: str, status: int) -> NoReturn:
-    """Ends the command with a sentence."""
+    """Prints an error message and ends the command with an exit status."""
     note(f"Error: {message}")
     raise SystemExit(status)
 
 
 def status_of(number: int) -> int:
-    """The exit status of a command that a signal has ended."""
+    """Returns the exit status of a command that a signal has ended."""
     return _BY_SIGNAL + number
 
 
 def run(command: Callable[[], object]) -> NoReturn:
-    """Runs a command that raises what click's commands raise, and ends the process with its status."""
+    """Runs a click command without click's standalone mode, and ends the process with its exit status."""
     _open_standard_streams()
     try:
         result = command()
@@ -73,24 +77,25 @@ def run(command: Callable[[], object]) -> NoReturn:
             _explain_dashes()
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        # The terminal shows ^C; the next prompt begins a line of its own.
+        # The terminal shows ^C; start a new line for the next prompt.
         note("")
         status = status_of(signal.SIGINT)
     except SystemExit as error:
-        # By this class click marks a command of another package whose reader has left; importing it warns.
+        # click sets a stream of this class after a broken pipe in a command of another package. Compare the class by
+        # name, because importing it warns.
         if not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             raise
         raise SystemExit(_output_failed(BrokenPipeError())) from error
     except StandardOutputError as error:
         status = _output_failed(error.__cause__)
     except OSError as error:
-        # Commands of other packages print by click.echo.
+        # Commands of other packages print with click.echo, which raises OSError.
         status = _output_failed(error)
     raise SystemExit(status)
 
 
 def _output_failed(error: BaseException | None) -> int:
-    # Python writes what is left at its end: there must be somewhere to write it to.
+    # Python flushes standard output when it exits: redirect it to /dev/null, so that this does not fail again.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
@@ -108,12 +113,13 @@ def _explain_dashes() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Gives the process streams that can be used whatever it was started with."""
+    """Makes standard streams usable that are closed, or that cannot encode some characters."""
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDWR)):
         try:
             os.fstat(descriptor)
         except OSError as error:
-            # A file or a socket would get its number, and be written to. Opened the wrong way round, its use fails.
+            # Without this, the next opened file or socket would get the descriptor of a closed standard stream, and the
+            # command would read or write it. The wrong mode makes any use fail.
             if error.errno == errno.EBADF:
                 os.open(os.devnull, mode)
     if sys.stdout is None:
@@ -121,6 +127,6 @@ def _open_standard_streams() -> None:
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        # Names of files may have bytes that are no text, and a terminal may lack a character.
+        # File names may have bytes that are not valid text, and a terminal's encoding may lack a character.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""How results are encoded in the files that commands write."""
+"""The option --quality, and the check of output formats."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ quality_option = click.option(
     "--quality",
     type=click.IntRange(1, 100),
     metavar="1-100",
-    help="Quality of a .jpg, .avif or .webp. Default 95; a .webp is lossless.",
+    help="Quality of a .jpg, .avif or .webp.  [default: 95; .webp: lossless]",
 )
 
 
 def check_encoding(output: Path, quality: int | None, bit_depth: int | None = None) -> None:
-    """Sees that a result can be written as the suffix of its name says; says if the format has no quality.
+    """Checks that a result can be written in the format of its suffix; prints a note if --quality has no effect.
+
+    Args:
+        bit_depth: bits per channel of the result; None for the default, 8.
 
     Raises:
-        click.BadParameter: it cannot.
+        click.BadParameter: the suffix is not of a known format, or the format has fewer bits per channel.
     """
     if str(output) != "-":
         try:

@@ -1,4 +1,4 @@
-"""`gramophone estimate`."""
+"""The command `gramophone estimate`."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def _options(command: _Command) -> _Command:
 @click.command(cls=GroupedCommand)
 @click.argument("kind", type=click.Choice(["style", "content", "transfer"]))
 @click.argument("pictures", nargs=-1, required=True, type=PICTURE)
-@click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style of a transfer, as there.")
-@click.option("--layers", type=LAYERS, help="Of a style or content reconstruction.")
-@click.option("--content-layers", type=LAYERS, help="Of a transfer.")
-@click.option("--style-layers", type=LAYERS, help="Of a transfer.")
-@click.option("--content-weight", type=float, metavar="ALPHA", help="Of a transfer.")
-@click.option("--style-weight", type=float, metavar="BETA", help="Of a transfer.")
+@click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style, for transfer; repeat it for more.")
+@click.option("--layers", type=LAYERS, help="Layers, for style and content.")
+@click.option("--content-layers", type=LAYERS, help="Layers of the content, for transfer.")
+@click.option("--style-layers", type=LAYERS, help="Layers of the style, for transfer.")
+@click.option("--content-weight", type=float, metavar="ALPHA", help="Weight of the content, for transfer.")
+@click.option("--style-weight", type=float, metavar="BETA", help="Weight of the style, for transfer.")
 @style_options
 @_options
 @server_option
 def estimate(
     kind: JobKind, pictures: tuple[Picture, ...], styles: tuple[Picture, ...], server: Server, **options: Any
 ) -> None:
-    """Say what a job would take, without running it.
+    """Estimate the memory and time of a job without running it.
 
     PICTURES and options are those of `gramophone style`, `content` or `transfer`.
     """
     if kind != "transfer" and styles:
-        raise click.UsageError(f"--style is of a transfer; the pictures of {kind} are arguments")
+        raise click.UsageError(f"--style is for transfer only; give the pictures of {kind} as arguments")
     arguments: list[Any]
     if kind == "style":
         arguments = [styles_of(pictures, options)]
@@ -57,7 +57,7 @@ def estimate(
     else:
         contents, sources = contents_and_styles(pictures, styles, "gramophone estimate transfer")
         if len(contents) != 1:
-            raise click.UsageError("an estimate is of one picture; further styles are given with --style")
+            raise click.UsageError("an estimate takes one content picture; give more styles with --style")
         arguments = [contents[0], styles_of(sources, options)]
     _name(kind, arguments)
     with connect(server) as client:
@@ -72,14 +72,14 @@ def _name(kind: str, arguments: list[Any]) -> None:
 
 
 def lines(estimate: Estimate) -> list[str]:
-    """An estimate for a person."""
+    """Returns the lines that show an estimate to the user."""
     mode = f"in tiles of {estimate.tile_size} pixels" if estimate.tile_size else "whole"
     verdict = "fits" if estimate.fits else "DOES NOT FIT"
     return [
         f"canvas   {estimate.width}x{estimate.height}, {mode}, on {estimate.device}",
         f"memory   {_bytes(estimate.peak_memory)} of {_bytes(estimate.available_memory)}: {verdict}",
         f"work     {estimate.flops:.3g} floating-point operations",
-        f"time     {_duration(estimate.seconds)}, {estimate.seconds_per_iteration:.3g} s an iteration at full size",
+        f"time     {_duration(estimate.seconds)}, {estimate.seconds_per_iteration:.3g} s per iteration at full size",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Pictures that commands read and write; what cannot be read or written is refused before anything is painted."""
+"""Pictures that commands read and write. Commands check all files before they paint anything."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .. import saving
 from .console import deliver
 
 Picture = str | bytes
-"""The path of a picture, or its bytes if they came through a pipe."""
+"""The path of a picture, or the picture's bytes if they were read from a pipe."""
 
 STDIO = "-"
-# Bytes that come through a pipe at most: as many as a server takes by default.
-_MOST = 128 << 20
+# Maximum bytes read from a pipe: the server's default limit for a picture.
+_MAX_BYTES = 128 << 20
 
 
 class PictureType(click.ParamType[Picture]):
-    """A file that can be read, or `-` for standard input."""
+    """A readable picture file, or `-` for standard input."""
 
     name = "FILE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Picture:
-        """The path, or the bytes of what is no regular file."""
+        """Returns the path; for standard input or a file that is not regular, such as a pipe, the bytes."""
         if isinstance(value, bytes):
             return value
         try:
@@ -43,23 +43,23 @@ class MaskType(PictureType):
     """A picture, or `-` for no mask."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Picture:
-        """The same, but for `-`."""
+        """Returns "-" for no mask, else the picture as PictureType does."""
         return value if value == STDIO else super().convert(value, param, ctx)
 
 
 class PictureOrWordType(PictureType):
-    """One of some words, or a picture."""
+    """A picture, or one of the given words."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = tuple(words)
         self.name = "|".join((*words, "FILE"))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Picture:
-        """The word, or the picture."""
+        """Returns the word, or the picture as PictureType does."""
         return str(value) if value in self._words else super().convert(value, param, ctx)
 
     def fail(self, message: str, param: click.Parameter | None = None, ctx: click.Context | None = None) -> NoReturn:
-        """Says what else can be given."""
+        """Fails with a message that lists the allowed words."""
         super().fail(f"{message}; give a picture, or one of {', '.join(self._words)}", param, ctx)
 
 
@@ -67,11 +67,11 @@ PICTURE, MASK = PictureType(), MaskType()
 
 
 class _UnusableError(Exception):
-    """A file cannot be used; the message is a sentence."""
+    """A file cannot be used; the message says why."""
 
 
 def shown(path: str | Path | bytes) -> str:
-    """A path for a person: what cannot be printed does not steer the terminal."""
+    """Returns a path for display; control characters are escaped, so that they do not affect the terminal."""
     if isinstance(path, bytes):
         return "standard input"
     text = str(path)
@@ -79,10 +79,14 @@ def shown(path: str | Path | bytes) -> str:
 
 
 def plan(contents: Sequence[Picture], output: str) -> list[Path]:
-    """Where the results of these contents go: to `output`, into it if it is a folder, or by its `{stem}`.
+    """Returns the output path for each content.
+
+    Args:
+        contents: the pictures to paint.
+        output: the path of a single result, a folder, or a pattern with `{stem}` for the stem of the content's name.
 
     Raises:
-        click.BadParameter: that does not give each a file of its own.
+        click.BadParameter: several results would have the same path.
     """
     name = output
     if output.endswith(("/", os.sep)) or (len(contents) > 1 and Path(output).is_dir()):
@@ -97,19 +101,21 @@ def plan(contents: Sequence[Picture], output: str) -> list[Path]:
     paths = [Path(name.replace("{stem}", Path(shown(content)).stem)) for content in contents]
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
-        _refuse(f"several pictures would be written to {shown(twice[0])}; their names must differ, or paint them apart")
+        _refuse(
+            f"several pictures would be written to {shown(twice[0])}; their names must differ, or paint them one by one"
+        )
     return paths
 
 
 def check_output(output: Path, inputs: Iterable[Picture]) -> None:
-    """Sees that a result can be written there.
+    """Checks that a result can be written.
 
     Raises:
-        click.BadParameter: it cannot, or would replace one of the inputs.
+        click.BadParameter: it cannot be written, or it would overwrite an input.
     """
     if str(output) == STDIO:
         if sys.stdout.isatty():
-            _refuse("a picture does not go to a terminal; redirect it: -o - > out.png")
+            _refuse("a picture cannot be written to a terminal; redirect it: -o - > out.png")
         return
     try:
         _check_place(output, list(inputs))
@@ -118,11 +124,11 @@ def check_output(output: Path, inputs: Iterable[Picture]) -> None:
 
 
 def save(output: Path, data: bytes, quality: int | None = None) -> None:
-    """Writes a result to a file as its suffix says, see `saving.save`, or to standard output for `-`.
+    """Writes a result to a file in the format of its suffix (see `saving.save`), or to standard output for `-`.
 
     Raises:
         click.ClickException: the file cannot be written.
-        StandardOutputError: standard output cannot.
+        StandardOutputError: standard output cannot be written.
     """
     if str(output) == STDIO:
         deliver(data)
@@ -143,8 +149,8 @@ def _readable(value: str) -> Picture:
         with path.open("rb") as file:
             if stat.S_ISREG(mode) and file.read(1):
                 return value
-            # What comes through a pipe comes once.
-            data = b"" if stat.S_ISREG(mode) else _bounded(file.read(_MOST + 1), shown(value))
+            # A pipe can be read only once, so keep its bytes.
+            data = b"" if stat.S_ISREG(mode) else _bounded(file.read(_MAX_BYTES + 1), shown(value))
     except FileNotFoundError:
         if any(sign in value for sign in "*?["):
             raise _UnusableError(f"no file matches {shown(value)}; there is no file {shown(value)} either") from None
@@ -152,27 +158,27 @@ def _readable(value: str) -> Picture:
     except (OSError, ValueError) as error:
         raise _UnusableError(f"{shown(value)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not data:
-        raise _UnusableError(f"{shown(value)} is empty: it has no bytes, so it is no picture")
+        raise _UnusableError(f"{shown(value)} is empty, so it is not a picture")
     return data
 
 
 def _from_standard_input() -> bytes:
     if sys.stdin is None:
-        raise _UnusableError("standard input is closed, so no picture can come from it")
+        raise _UnusableError("standard input is closed, so no picture can be read from it")
     if sys.stdin.isatty():
-        raise _UnusableError("standard input is a terminal; have a picture come from it: gramophone … - < photo.png")
+        raise _UnusableError("standard input is a terminal; redirect it: gramophone … - < photo.png")
     try:
-        data = _bounded(sys.stdin.buffer.read(_MOST + 1), "standard input")
+        data = _bounded(sys.stdin.buffer.read(_MAX_BYTES + 1), "standard input")
     except OSError as error:
         raise _UnusableError(f"standard input cannot be read: {error.strerror}") from None
     if not data:
-        raise _UnusableError("nothing came from standard input (it can be read once)")
+        raise _UnusableError("standard input is empty (it can be used for one picture only)")
     return data
 
 
 def _bounded(data: bytes, name: str) -> bytes:
-    if len(data) > _MOST:
-        raise _UnusableError(f"{name} has more than {_MOST >> 20} MiB, which is too much for a picture")
+    if len(data) > _MAX_BYTES:
+        raise _UnusableError(f"{name} has more than {_MAX_BYTES >> 20} MiB, the limit for a picture")
     return data
 
 
@@ -181,10 +187,10 @@ def _check_place(output: Path, inputs: Sequence[Picture]) -> None:
     if path.is_dir() or str(output).endswith(os.sep):
         _refuse(f"{shown(output)} is a folder; name the file in it, such as {shown(output / 'out.png')}")
     if path.exists() and not path.is_file():
-        _refuse(f"{shown(output)} is no regular file; write to one, or to standard output with -o -")
+        _refuse(f"{shown(output)} is not a regular file; name a regular file, or write to standard output with -o -")
     for picture in inputs:
         if isinstance(picture, str) and path.exists() and path.samefile(Path(picture).expanduser()):
-            _refuse(f"{shown(output)} is a picture to paint from, and would be overwritten; name another file")
+            _refuse(f"{shown(output)} is an input picture and would be overwritten; name another file")
     try:
         saving.check(path)
     except ValueError as error:
@@ -193,8 +199,8 @@ def _check_place(output: Path, inputs: Sequence[Picture]) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        _refuse(f"{shown(output)} cannot be written: {shown(folder)} is no folder")
-    # Whether a folder takes files is known when it has taken one.
+        _refuse(f"{shown(output)} cannot be written: {shown(folder)} is not a folder")
+    # Create a temporary file to check that the folder is writable.
     with tempfile.TemporaryFile(dir=folder, prefix=".gramophone-"):
         pass
 

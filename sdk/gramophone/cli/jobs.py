@@ -1,4 +1,4 @@
-"""`gramophone jobs`: what a running server is doing."""
+"""The commands `gramophone jobs`, which manage the jobs of a running server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _job_id = click.argument("job_id", metavar="JOB_ID")
 def jobs() -> None:
     """List, show, watch, cancel, download and delete the jobs of a running server.
 
-    The beginning of an id will do for JOB_ID where no other job's begins so.
+    JOB_ID can be the beginning of an id, if no other job's id begins the same way.
     """
 
 
@@ -37,12 +37,12 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class _MomentType(click.ParamType[datetime]):
-    """`90m`, `2h` or `3d` ago, or a date, with a time or without."""
+    """A time before now, such as `90m`, `2h` or `3d`, or a date, with or without a time of day."""
 
     name = "WHEN"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The moment, in local time where the value names no time zone."""
+        """Returns the time; a value without a time zone is local time."""
         if isinstance(value, datetime):
             return value
         try:
@@ -60,22 +60,27 @@ class _MomentType(click.ParamType[datetime]):
     "states",
     multiple=True,
     type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]),
-    help="Only these.",
+    help="Only jobs in this state; repeat it for more.",
 )
 @click.option(
     "--kind",
     "kinds",
     multiple=True,
     type=click.Choice(["style", "content", "transfer"]),
-    help="Only these.",
+    help="Only jobs of this kind; repeat it for more.",
 )
-@click.option("--model", metavar="NAME", help="Only those of this model.")
-@click.option("--owner", metavar="NAME", help="Only those of this client.")
-@click.option("--since", "created_after", type=_MomentType(), help="Only those since 90m, 2h, 3d ago, or a date.")
-@click.option("--oldest-first", "order", flag_value="oldest_first", help="In the order in which they came.")
+@click.option("--model", metavar="NAME", help="Only jobs that use this model.")
+@click.option("--owner", metavar="NAME", help="Only jobs of this client.")
+@click.option(
+    "--since",
+    "created_after",
+    type=_MomentType(),
+    help="Only jobs accepted since this time: 90m, 2h or 3d ago, or a date.",
+)
+@click.option("--oldest-first", "order", flag_value="oldest_first", help="List the oldest job first.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 def list_jobs(server: Server, limit: int, **filters: Any) -> None:
-    """List jobs, the newest first."""
+    """List jobs, by default the newest first."""
     with connect(server) as client:
         for job in client.jobs(limit=limit, **given(filters)):
             say(line(job))
@@ -113,7 +118,7 @@ def show(job_id: str, server: Server) -> None:
 @_output
 @quality_option
 def watch_job(job_id: str, server: Server, quiet: bool, output: str | None, quality: int | None) -> None:
-    """Watch a job to its end, and save its result. Ctrl-C ends the watching, not the job."""
+    """Watch a job until it ends, and save its result. Ctrl-C stops watching, but not the job."""
     if output is not None:
         check_output(Path(output), [])
         check_encoding(Path(output), quality)
@@ -158,8 +163,8 @@ def download(job_id: str, server: Server, output: str, quality: int | None) -> N
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
 @running_server_option
 def delete(job_ids: tuple[str, ...], server: Server) -> None:
-    """Have the server forget jobs that have ended, and their results."""
+    """Delete jobs that have ended, and their results."""
     with connect(server) as client:
-        # All are found before the first is gone.
+        # Find all jobs before the first is deleted, so that a wrong id deletes nothing.
         for job in {job.id: job for job in (find(client, job_id) for job_id in job_ids)}.values():
             job.delete()

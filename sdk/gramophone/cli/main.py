@@ -1,4 +1,4 @@
-"""The group of all commands; those that need more than the SDK are loaded when they are called."""
+"""The command group `gramophone`. Commands of the server and the export package are imported when they are called."""
 
 from functools import partial
 from importlib.metadata import entry_points, version
@@ -13,7 +13,7 @@ from .paint import content, style, transfer
 from .server import server
 from .sweep import sweep
 
-# What to install for a command of another package of ours that lacks something.
+# The extra to install if a command of another package fails to import.
 _EXTRAS = {"serve": "server", "models": "export", "export": "export"}
 
 
@@ -21,16 +21,16 @@ class _Commands(click.Group):
     """The SDK's commands, and those registered in the entry-point group "gramophone.commands"."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Runs a command, and ends the process with its status."""
+        """Runs a command and ends the process with its exit status."""
         command = partial(super().main, *args, standalone_mode=False, **extra)
         return console.run(command) if standalone_mode else command()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
+        """Returns the names of all commands."""
         return sorted({*super().list_commands(ctx), *entry_points(group="gramophone.commands").names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """Returns the command of that name; None if there is none."""
         if (command := super().get_command(ctx, cmd_name)) is not None:
             return command
         for entry in entry_points(group="gramophone.commands", name=cmd_name):
@@ -45,11 +45,11 @@ class _Commands(click.Group):
 _STATUS = """
 \b
 Exit status:
-  0    done
-  1    it failed: the job, the server, or a file
-  2    the command or the request is wrong
-  129, 130, 143    ended by a lost terminal, Ctrl-C, SIGTERM
-  141  nobody reads what is printed
+  0    success
+  1    failure of the job, the server, or a file
+  2    invalid command or request
+  129, 130, 143    ended by a closed terminal, Ctrl-C, SIGTERM
+  141  the reader of the output has closed the pipe
 """
 
 
@@ -58,8 +58,9 @@ Exit status:
 def main() -> None:
     """Neural style as a service.
 
-    style, content, transfer and sweep paint: on the server given by --server, or else on one of your own, which stays
-    for some minutes; see `gramophone server`. Ctrl-C cancels what they paint; a lost terminal does not.
+    style, content, transfer and sweep paint pictures: on the server given by --server, else on a server of your own,
+    which is started if needed and stays for some minutes; see `gramophone server`. Ctrl-C cancels their jobs; closing
+    the terminal does not.
     """
 
 

@@ -1,4 +1,4 @@
-"""Options of the commands that paint, made of those of the contract. Only what is given is sent."""
+"""Options of the painting commands, generated from the contract's options. Only given options are sent."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class LayersType(click.ParamType[Any]):
-    """`3`, `conv1_1,conv2_1` or `conv1_1=1,conv2_1=0.5`."""
+    """Layers: `3`, `conv1_1,conv2_1` or `conv1_1=1,conv2_1=0.5`."""
 
     name = "LAYERS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A number, a list of names, or names with weights."""
+        """Returns a number, a list of names, or a dict of names and weights."""
         if not isinstance(value, str):
             return value
         if value.isdecimal():
             return int(value)
         names = [part.strip() for part in value.split(",") if part.strip()]
         if not names:
-            self.fail(f"{value!r} names no layer; write a number, or names such as conv1_1,conv2_1", param, ctx)
+            self.fail(f"{value!r} contains no layer; write a number, or names such as conv1_1,conv2_1", param, ctx)
         if not any("=" in name for name in names):
             return names
         weights = {}
@@ -43,8 +43,8 @@ class LayersType(click.ParamType[Any]):
         return weights
 
 
-class WholeType(click.ParamType[int]):
-    """A whole number that is not too large for the field of the contract; the rest of the bounds is the server's."""
+class IntegerType(click.ParamType[int]):
+    """An integer that fits the field of the contract; the server checks other bounds."""
 
     name = "integer"
 
@@ -52,23 +52,23 @@ class WholeType(click.ParamType[int]):
         self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
+        """Returns the number."""
         try:
             number = int(value)
         except ValueError:
             self.fail(f"{value!r} is not a whole number, such as 3", param, ctx)
         if number > self._most:
-            self.fail(f"{value} is too large a number; write at most {self._most}", param, ctx)
+            self.fail(f"{value} is too large; write at most {self._most}", param, ctx)
         return number
 
 
 class SecondsType(click.ParamType[float]):
-    """A length of time that has an end."""
+    """A finite duration in seconds."""
 
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds."""
+        """Returns the seconds."""
         try:
             seconds = float(value)
             timedelta(seconds=seconds)
@@ -77,7 +77,7 @@ class SecondsType(click.ParamType[float]):
         return seconds
 
 
-LAYERS, WHOLE = LayersType(), WholeType()
+LAYERS = LayersType()
 
 
 def _number(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
@@ -85,7 +85,7 @@ def _number(ctx: click.Context, option: click.Parameter, value: str | None) -> i
 
 
 def output_format(path: Path) -> dict[str, str]:
-    """The option that makes the server write what the path's suffix says, where it can."""
+    """Returns the option that makes the server write the format of the path's suffix, if it supports it."""
     return {"result_format": "tiff"} if path.suffix.lower() in (".tif", ".tiff") else {}
 
 
@@ -95,25 +95,25 @@ def job_options(command: _Command) -> _Command:
 
 
 def with_options(command: _Command, without: Collection[str] = ()) -> _Command:
-    """Adds the options of jobs to a command, but for some."""
+    """Adds the options of jobs to a command, except those in `without`."""
     for option in reversed(OPTIONS):
         if option.name not in without:
             command = _added(command, option)
     return command
 
 
-# What says how a job is submitted, and nothing of its picture.
+# Options that do not affect the picture.
 SUBMISSION = frozenset(option.name for option in OPTIONS if option.path.startswith("submission."))
 PREVIEWS = frozenset(option.name for option in OPTIONS if option.path.startswith("options.preview."))
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
+    """Returns the options that were given, that is, are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def flag(name: str) -> str:
-    """The option of the command line for a keyword option."""
+    """Returns the command-line option of a keyword option: "--tile-size" for "tile_size"."""
     return "--" + name.replace("_", "-")
 
 
@@ -134,14 +134,14 @@ def _help(option: Option) -> str:
 
 
 def _type(option: Option) -> dict[str, Any]:
-    """Settings of click for the values of an option."""
+    """Returns click's settings for the values of an option."""
     if option.image_path:
         return {"type": PictureOrWordType(tuple(option.choices))}
     if option.values:
         return {"type": click.Choice([str(value) for value in option.values]), "callback": _number}
     match option.type:
         case "integer":
-            return {"type": WholeType(option.bounds[1]), "metavar": option.unit.upper() or "N"}
+            return {"type": IntegerType(option.bounds[1]), "metavar": option.unit.upper() or "N"}
         case "number":
             return {"type": float, "metavar": "X"}
         case "boolean":

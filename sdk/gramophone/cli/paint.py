@@ -1,4 +1,4 @@
-"""`gramophone style | content | transfer`."""
+"""The commands `gramophone style`, `content` and `transfer`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from .styles import names_of, style_options, styles_of
 from .watching import farewell, greet, summary, warn, watch, way_back
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_NO_LASTING_SERVER = "--detach needs a server that keeps running: give --server ADDRESS (`gramophone serve`)"
 _output = click.option(
-    "-o", "--output", metavar="FILE", default="out.png", show_default=True, help="The picture; - for standard output."
+    "-o", "--output", metavar="FILE", default="out.png", show_default=True, help="The result; - for standard output."
 )
 _outputs = click.option(
     "-o",
@@ -33,19 +34,26 @@ _outputs = click.option(
     metavar="FILE|FOLDER/",
     default="out.png",
     show_default=True,
-    help="The picture; of several contents a folder, or a pattern such as '{stem}-painted.png'; - for standard output.",
+    help="The result; for several contents a folder or a pattern such as '{stem}-painted.png'; - for standard output.",
 )
-_previews = click.option("--previews", type=click.Path(file_okay=False, path_type=Path), help="Save previews here.")
-_detach = click.option("--detach", is_flag=True, help="Print the job's id, and leave the job to the server.")
+_previews = click.option(
+    "--previews", type=click.Path(file_okay=False, path_type=Path), help="Save previews in this folder."
+)
+_detach = click.option("--detach", is_flag=True, help="Print the job's id and exit; the job continues on the server.")
 
 
 def contents_and_styles(
     pictures: Sequence[Picture], styles: Sequence[Picture], command: str = "gramophone transfer"
 ) -> tuple[list[Picture], list[Picture]]:
-    """Tells contents and styles apart: two pictures are one of each; with --style, all others are contents.
+    """Splits the pictures of a command into contents and styles.
+
+    Two pictures are a content and a style. If styles are given with --style, all arguments are contents.
+
+    Args:
+        command: the command, for messages.
 
     Raises:
-        click.UsageError: it cannot be told which are which.
+        click.UsageError: it is not clear which pictures are styles.
     """
     if styles:
         return list(pictures), list(styles)
@@ -63,7 +71,14 @@ def contents_and_styles(
 
 @dataclass(frozen=True)
 class _Task:
-    """A job to submit, where its result goes, and what its pictures are called, by the fields of the request."""
+    """A job to submit.
+
+    Attributes:
+        submit: submits it with the given options.
+        output: path of its result.
+        pictures: its pictures by the path of their field in the request, for messages.
+        previews: folder for its previews; None for no previews.
+    """
 
     submit: Callable[[Client, dict[str, Any]], Job]
     output: Path
@@ -100,14 +115,14 @@ def style(pictures: tuple[Picture, ...], output: str, previews: Path | None, **o
 @server_option
 @quiet_option
 def content(picture: Picture, output: str, previews: Path | None, **options: Any) -> None:
-    """Make a picture from what a layer knows of PICTURE."""
+    """Reconstruct PICTURE from the feature maps of layers."""
     submit: Callable[[Client, dict[str, Any]], Job] = lambda client, chosen: client.content(picture, **chosen)  # noqa: E731
     _paint([_Task(submit, Path(output), {"content": picture}, previews)], options)
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("pictures", nargs=-1, required=True, type=PICTURE, metavar="CONTENT... [STYLE]")
-@click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style; may be given again for more.")
+@click.option("-s", "--style", "styles", multiple=True, type=PICTURE, help="A style; repeat it for more.")
 @click.option("--content-layers", type=LAYERS, help="Names, or name=weight, separated by commas.")
 @click.option("--style-layers", type=LAYERS, help="1 to 5, or names, or name=weight, separated by commas.")
 @click.option("--content-weight", type=float, metavar="ALPHA", help="Weight of the content.")
@@ -148,56 +163,64 @@ def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
     server, quiet, detach = options.pop("server"), options.pop("quiet"), options.pop("detach")
     quality = options.pop("quality")
     if detach and server.address is None and not kept.keep_seconds():
-        raise click.UsageError("--detach needs a server that stays: give --server ADDRESS (`gramophone serve`)")
+        raise click.UsageError(_NO_LASTING_SERVER)
     _check(tasks, options, quality, detach=detach)
-    with reach(server, quiet=quiet) as (client, place):
-        if detach and place is None:
-            raise click.UsageError("--detach needs a server that stays: give --server ADDRESS (`gramophone serve`)")
+    with reach(server, quiet=quiet) as (client, lasting_server):
+        if detach and lasting_server is None:
+            raise click.UsageError(_NO_LASTING_SERVER)
         for task in tasks:
             name_pictures({at: shown(picture) for at, picture in task.pictures.items()})
             no_previews = {} if task.previews else {"preview_every": 0}
             chosen = {**no_previews, **output_format(task.output), **given(options)}
             if detach:
-                _leave(task.submit(client, chosen), task, place, quiet=quiet)
+                _print_detached(task.submit(client, chosen), task, lasting_server, quiet=quiet)
             else:
-                _wait(client, chosen, task, place, quality, quiet=quiet)
+                _wait(client, chosen, task, lasting_server, quality, quiet=quiet)
 
 
 def _check(tasks: Sequence[_Task], options: dict[str, Any], quality: int | None, *, detach: bool) -> None:
     if detach and quality is not None:
-        raise click.UsageError("--detach leaves before there is a picture; give --quality to `gramophone jobs watch`")
+        raise click.UsageError("--detach exits before there is a result; give --quality to `gramophone jobs watch`")
     if detach and any(task.previews for task in tasks):
-        raise click.UsageError("--detach leaves before there are previews; leave --previews out")
+        raise click.UsageError("--detach exits before there are previews; leave out --previews")
     if detach and options.get("on_disconnect") == "cancel":
-        raise click.UsageError("--detach leaves the job to the server, and --on-disconnect cancel ends it: give one")
+        raise click.UsageError(
+            "--on-disconnect cancel would cancel the job that --detach leaves running; give only one"
+        )
     if len(tasks) > 1 and options.get("request_id") is not None:
-        raise click.UsageError(f"--request-id names one job, but these are {len(tasks)}; paint them one by one")
-    if lost := [flag(name) for name in sorted(PREVIEWS) if options.get(name) is not None and not tasks[0].previews]:
-        raise click.UsageError(f"{lost[0]} is of the previews, which --previews FOLDER saves; give that too")
+        raise click.UsageError(f"--request-id names one job, but there are {len(tasks)}; paint them one by one")
+    if unused := [flag(name) for name in sorted(PREVIEWS) if options.get(name) is not None and not tasks[0].previews]:
+        raise click.UsageError(f"{unused[0]} has no effect without --previews FOLDER; give both")
     inputs = [picture for task in tasks for picture in (*task.pictures.values(), options.get("init"))]
     for task in tasks:
         check_output(task.output, [picture for picture in inputs if picture is not None])
-    # All have the same suffix.
+    # All outputs have the same suffix.
     check_encoding(tasks[0].output, quality, options.get("bit_depth"))
 
 
-def _leave(job: Job, task: _Task, place: Server | None, *, quiet: bool) -> None:
-    assert place is not None
-    # Alone on standard output, so that a script can take it from there.
+def _print_detached(job: Job, task: _Task, lasting_server: Server | None, *, quiet: bool) -> None:
+    assert lasting_server is not None
+    # Only the id goes to standard output, so that a script can read it.
     say(job.id)
     if not quiet:
-        note(f"to save its result:  {way_back(place, job, str(task.output))}")
+        note(f"to save its result:  {way_back(lasting_server, job, str(task.output))}")
 
 
 def _wait(
-    client: Client, chosen: dict[str, Any], task: _Task, place: Server | None, quality: int | None, *, quiet: bool
+    client: Client,
+    chosen: dict[str, Any],
+    task: _Task,
+    lasting_server: Server | None,
+    quality: int | None,
+    *,
+    quiet: bool,
 ) -> None:
     output = str(task.output)
     suffix = chosen.get("preview_format", "jpeg").replace("jpeg", "jpg")
-    with Vigil(cancels=True, farewell=lambda job: farewell(place, job, output)) as vigil:
+    with Vigil(cancels=True, farewell=lambda job: farewell(lasting_server, job, output)) as vigil:
         job = task.submit(client, chosen)
-        greet(place, job, output, quiet=quiet)
-        with _kept(place, job, output):
+        greet(lasting_server, job, output, quiet=quiet)
+        with _noting_job(lasting_server, job, output):
             for frame in watch(job, vigil, quiet=quiet):
                 if task.previews and frame.preview_bytes:
                     task.previews.mkdir(parents=True, exist_ok=True)
@@ -209,13 +232,13 @@ def _wait(
 
 
 @contextlib.contextmanager
-def _kept(place: Server | None, job: Job, output: str) -> Iterator[None]:
-    """Says how to come back to the job when something goes wrong at this end."""
+def _noting_job(lasting_server: Server | None, job: Job, output: str) -> Iterator[None]:
+    """Prints the command to watch the job again if the block fails for a reason other than the job itself."""
     try:
         yield
     except (JobFailedError, JobCancelledError, StandardOutputError):
         raise
     except Exception:
-        if place is not None:
-            note(f"job {job.id} is not lost:  {way_back(place, job, output)}")
+        if lasting_server is not None:
+            note(f"job {job.id} is still on the server; to watch it:  {way_back(lasting_server, job, output)}")
         raise

@@ -1,4 +1,4 @@
-"""Errors as sentences that speak of the command's own options and arguments."""
+"""Error messages in terms of the command's own options and arguments."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..v1 import options_pb2
 from .console import fail
 
 _PICTURES = "gramophone.pictures"
-# Fields and arguments whose option has another name.
-_OTHERWISE = {
+# Fields of requests and arguments of Client whose command-line option has another name.
+_OPTION_NAMES = {
     "init_image": "init",
     "created_after": "since",
     "page_size": "limit",
@@ -39,8 +39,8 @@ _ARGUMENTS = {
     "root_certificates": "--ca",
     "private_key": "--key",
 }
-_NOBODY = "cannot be reached"
-# Values of the contract, as the command line has them.
+_UNREACHABLE = "cannot be reached"
+# Enum values of the contract, and their words on the command line.
 _CONSTANT = re.compile("[A-Z]+(?:_[A-Z0-9]+)+")
 _WORDS = {
     name: name.removeprefix(enum.values[0].name.removesuffix("UNSPECIFIED")).lower()
@@ -51,13 +51,17 @@ _JOB = re.compile(r"(style|content|transfer)\.(?=options|submission|styles|conte
 
 
 def name_pictures(names: Mapping[str, str]) -> None:
-    """Has errors about pictures name their files, by the field that the request has them in."""
+    """Makes error messages name the files of pictures.
+
+    Args:
+        names: name of each picture's file, by the path of its field in the request.
+    """
     click.get_current_context().meta[_PICTURES] = dict(names)
 
 
 @contextlib.contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Ends the command with a sentence instead of a traceback: status 2 for bad requests, else 1."""
+    """Ends the command with a message instead of a traceback if the block raises; status 2 for bad requests, else 1."""
     try:
         yield
     except InvalidRequestError as error:
@@ -66,7 +70,7 @@ def errors_as_sentences() -> Iterator[None]:
     except FileNotFoundError as error:
         fail(f"there is no file {error.filename}", 2)
     except UnicodeError:
-        fail("an option or argument has bytes that are no text (UTF-8)", 2)
+        fail("an option or argument has bytes that are not valid UTF-8 text", 2)
     except (ValueError, TypeError, OverflowError) as error:
         fail(_with_options(str(error)), 2)
     except JobCancelledError as error:
@@ -74,17 +78,17 @@ def errors_as_sentences() -> Iterator[None]:
     except UnauthenticatedError as error:
         fail(_unauthenticated(error), 1)
     except UnavailableError as error:
-        hint = " `gramophone serve` starts a server; --server says where it is." if _NOBODY in str(error) else ""
+        hint = " `gramophone serve` starts a server; --server gives its address." if _UNREACHABLE in str(error) else ""
         fail(f"{error}{hint}", 1)
     except BrokenPipeError:
-        # Nobody reads on; there is nothing to say, and nobody to say it to.
+        # The reader has closed the pipe: end silently.
         raise
     except (GramophoneError, OSError) as error:
         fail(str(error), 1)
 
 
 def option_of(field: str) -> str:
-    """What the running command calls a field of a request: an option, an argument, or the picture in it."""
+    """Returns the running command's name for a field of a request: an option, an argument, or the picture's file."""
     context = click.get_current_context(silent=True)
     if context is None:
         return field
@@ -93,7 +97,7 @@ def option_of(field: str) -> str:
         if path == place or path.startswith(f"{place}."):
             return str(name)
     parts = re.sub(r"\[\d+\]", "", path).split(".")
-    # The innermost name that the command knows: `style_layers[0].weight` is of --style-layers.
+    # Use the innermost name that is an option: for `style_layers[0].weight`, this is --style-layers.
     for part in (*reversed(parts), *(part.partition("_")[2] for part in parts)):
         if (option := _option(context.command, part)) is not None:
             return option
@@ -102,14 +106,14 @@ def option_of(field: str) -> str:
 
 def _sentence(violation: FieldViolation) -> str:
     description = _CONSTANT.sub(lambda match: _WORDS.get(match[0], match[0]), violation.description)
-    # Most go on where the name of the field ends.
+    # Most descriptions continue the sentence after the name of the field.
     colon = ":" if description.startswith(("there ", "the ")) else ""
     return f"{option_of(violation.field)}{colon} {description}"
 
 
 def _option(command: click.Command, name: str) -> str | None:
     for parameter in command.params:
-        if parameter.name in (name, _OTHERWISE.get(name), f"{name}s"):
+        if parameter.name in (name, _OPTION_NAMES.get(name), f"{name}s"):
             if isinstance(parameter, click.Option):
                 return next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
             return parameter.human_readable_name
@@ -117,7 +121,7 @@ def _option(command: click.Command, name: str) -> str | None:
 
 
 def _with_options(message: str) -> str:
-    """The message with the argument it begins with, as the SDK calls it, as the option that it came from."""
+    """Replaces the names of arguments in an error message of the SDK by the command's options."""
     word, space, rest = message.partition(" ")
     context = click.get_current_context(silent=True)
     option = _option(context.command, word) if context is not None else None
@@ -130,9 +134,11 @@ def _unauthenticated(error: UnauthenticatedError) -> str:
     context = click.get_current_context(silent=True)
     given = {} if context is None else context.params
     if given.get("token") or given.get("cert"):
-        return f"{error}. --token or $GRAMOPHONE_TOKEN gives another token, --cert and --key another certificate"
+        return (
+            f"{error}. Give another token with --token or $GRAMOPHONE_TOKEN, another certificate with --cert and --key"
+        )
     server = given.get("server")
     return (
-        f"the server{f' at {server}' if server else ''} asks who calls: give --token TOKEN, or set $GRAMOPHONE_TOKEN, "
-        "which others cannot see; or --cert FILE and --key FILE, if it asks for certificates"
+        f"the server{f' at {server}' if server else ''} requires authentication: give --token TOKEN, or set "
+        "$GRAMOPHONE_TOKEN, which other users cannot see; or --cert FILE and --key FILE, if it requires certificates"
     )

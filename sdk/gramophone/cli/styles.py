@@ -1,4 +1,4 @@
-"""Options that are given once for each style."""
+"""Options that are repeated for each style."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from .options import flag
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _GROUP = "Styles"
-# Each with the field of a Style that it sets.
+# Names of the options, and the field of Style that each sets.
 FIELDS = {"style_share": "weight", "style_scale": "scale", "mask": "mask", "source_mask": "source_mask"}
-_SHARE = "Share of a style among several; one a style.  [at least 0; default: 1]"
-_SCALE = "Size of a style relative to the canvas; one a style.  [0.1 to 8; default: 1]"
+_SHARE = "Share of a style among several; repeat it for each style.  [at least 0; default: 1]"
+_SCALE = "Size of a style relative to the canvas; repeat it for each style.  [0.1 to 8; default: 1]"
 _SETTINGS: dict[str, dict[str, Any]] = {
     "style_share": {"type": float, "metavar": "X", "help": _SHARE},
     "style_scale": {"type": float, "metavar": "X", "help": _SCALE},
-    "mask": {"type": MASK, "help": 'White where a style is painted; one a style, "-" for everywhere.'},
-    "source_mask": {"type": MASK, "help": 'White where a style is taken from; one a style, "-" for all of it.'},
+    "mask": {"type": MASK, "help": 'White where a style is painted; repeat it for each style, "-" for everywhere.'},
+    "source_mask": {
+        "type": MASK,
+        "help": 'White where a style is taken from; repeat it for each style, "-" for the whole picture.',
+    },
 }
 
 
@@ -35,10 +38,13 @@ def style_options(command: _Command) -> _Command:
 
 
 def styles_of(pictures: Sequence[Picture], options: dict[str, Any]) -> list[Style]:
-    """Styles with what is given for each, the first value for the first style and so on; takes that out of the options.
+    """Returns the styles with their options: the first value of each option is for the first style, and so on.
+
+    Args:
+        options: the command's options; the options of styles are removed from it.
 
     Raises:
-        click.UsageError: there are more values than styles.
+        click.UsageError: an option has more values than there are styles.
     """
     taken = {field: options.pop(name) for name, field in FIELDS.items()}
     for name, field in FIELDS.items():
@@ -50,7 +56,7 @@ def styles_of(pictures: Sequence[Picture], options: dict[str, Any]) -> list[Styl
 
 
 def names_of(styles: Sequence[Style]) -> dict[str, Picture]:
-    """The pictures of styles, by the fields of the request that they are in."""
+    """Returns the pictures of styles by the path of their field in the request."""
     return {
         f"styles[{i}].{part}": picture
         for i, style in enumerate(styles)

@@ -1,4 +1,4 @@
-"""`gramophone sweep`: layers x seeds x sizes, looked at side by side."""
+"""The command `gramophone sweep`: textures for all combinations of layers, seeds and sizes on one contact sheet."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .connect import Server, quiet_option, reach, server_option
 from .console import say
 from .files import PICTURE, Picture, check_output, save, shown
 from .leaving import Vigil
-from .options import PREVIEWS, WholeType, given, with_options
+from .options import PREVIEWS, IntegerType, given, with_options
 from .sentences import name_pictures
 from .watching import farewell, watch
 
-_NUMBER = WholeType()
+_NUMBER = IntegerType()
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Numbers(click.ParamType[list[int]]):
-    """`0,1,2`."""
+    """Integers separated by commas: `0,1,2`."""
 
     name = "N,N,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """The numbers."""
+        """Returns the numbers."""
         if isinstance(value, list):
             return value
         try:
@@ -40,7 +40,7 @@ class _Numbers(click.ParamType[list[int]]):
             self.fail(f"{error.message}; write numbers with commas between them, such as 0,1,2", param, ctx)
 
 
-# Given for many at once, or of no use where each picture is a file of its own.
+# Options that a sweep sets itself, or that have no effect on it.
 _WITHOUT = PREVIEWS | {"size", "seed", "result_format", "on_disconnect", "request_id"}
 
 
@@ -51,8 +51,8 @@ def _options(command: _Command) -> _Command:
 @click.command(cls=GroupedCommand)
 @click.argument("picture", type=PICTURE)
 @click.option("--layers", type=_Numbers(), default=[1, 2, 3, 4, 5], help="Numbers of layers.  [default: 1,2,3,4,5]")
-@click.option("--seeds", type=_Numbers(), default=[0], help="Seeds.  [default: 0]")
-@click.option("--sizes", type=_Numbers(), default=[224], help="Sizes.  [default: 224]")
+@click.option("--seeds", type=_Numbers(), default=[0], help="Seeds of the noise.  [default: 0]")
+@click.option("--sizes", type=_Numbers(), default=[224], help="Sizes of the canvas in pixels.  [default: 224]")
 @_options
 @click.option("-o", "--output", metavar="FILE", default="sweep.png", show_default=True, help="The contact sheet.")
 @server_option
@@ -67,22 +67,24 @@ def sweep(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Reconstruct the style of PICTURE for every combination, on one contact sheet.
+    """Reconstruct the style of PICTURE for all combinations of layers, seeds and sizes, on one contact sheet.
 
-    Each picture is also saved on its own, in a folder beside the sheet. A row is a size and a seed, a column is a
-    number of layers. Ctrl-C cancels the picture that is being painted and ends the sweep.
+    Each result is also saved as a file in a folder beside the sheet. Each row of the sheet is a size and a seed, each
+    column a number of layers. Ctrl-C cancels the current job and ends the sweep.
     """
     chosen = given(options)
     sheet = Path(output)
     if output == "-":
-        raise click.BadParameter("a sweep makes several files; name the sheet's", param_hint="'-o' / '--output'")
+        raise click.BadParameter(
+            "a sweep writes several files, so it needs the name of the contact sheet", param_hint="'-o' / '--output'"
+        )
     check_output(sheet, [picture])
     folder = sheet.with_suffix("")
     check_output(folder / "1.png", [picture])
     name_pictures({"styles[0]": shown(picture)})
     with (
-        reach(server, quiet=quiet) as (client, place),
-        Vigil(cancels=True, farewell=lambda job: farewell(place, job)) as vigil,
+        reach(server, quiet=quiet) as (client, lasting_server),
+        Vigil(cancels=True, farewell=lambda job: farewell(lasting_server, job)) as vigil,
     ):
         rows = []
         for size, seed in itertools.product(sizes, seeds):
@@ -98,4 +100,4 @@ def sweep(
             rows.append(row)
         with atomic_file(sheet.expanduser()) as file:
             file.write(encode_image(contact_sheet(rows), sheet))
-        say(f"{shown(sheet)}: {len(rows) * len(layers)} pictures, which are in {shown(folder)}/ too")
+        say(f"{shown(sheet)}: {len(rows) * len(layers)} pictures, also saved in {shown(folder)}/")

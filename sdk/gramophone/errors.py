@@ -112,8 +112,8 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
             return UnauthenticatedError(f"the server at {target} rejects this client: {message}{how}")
         case grpc.StatusCode.UNAVAILABLE if "handshake" in message.lower():
             return UnavailableError(
-                f"the TLS handshake with {target} failed: {message}. Do both sides use TLS? Is the server's "
-                "certificate valid, for this host name, and from a trusted authority? Is this client's accepted?"
+                f"no encrypted connection to {target} could be established: {message}. Do both sides use TLS? Is the "
+                "server's certificate valid, for this host name, and from a trusted authority? Is this client's accepted?"
             )
         case grpc.StatusCode.UNAVAILABLE:
             # "Socket closed" is reported for plaintext to a server with TLS, and for a missing client certificate.

@@ -113,7 +113,7 @@ def from_rpc(error: grpc.RpcError, target: str) -> GramophoneError:
         case grpc.StatusCode.UNAVAILABLE if "handshake" in message.lower():
             return UnavailableError(
                 f"no encrypted connection to {target} could be established: {message}. Do both sides use TLS? Is the "
-                "server's certificate valid, for this host name, and from a trusted authority? Is this client's accepted?"
+                "server's certificate valid, for this host name, and from a trusted authority? Is the client's?"
             )
         case grpc.StatusCode.UNAVAILABLE:
             # "Socket closed" is reported for plaintext to a server with TLS, and for a missing client certificate.

@@ -1,5 +1,5 @@
-# Gramophone: `make demo` paints, `make test` checks. `make help` lists the rest.
-# On a fresh clone each target first makes .venv, which takes some minutes (it installs torch); afterwards it does not.
+# Gramophone: `make demo` paints pictures, `make test` runs the tests, `make help` lists all targets.
+# On a fresh clone, the first target that needs .venv creates it, which takes some minutes (it installs torch).
 
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 VENV := .venv
@@ -10,7 +10,7 @@ DEMO := demo
 BUF := npx --yes @bufbuild/buf@1
 BASELINE := proto/gramophone.binpb
 
-# A .venv whose interpreter is gone, or that was moved here from elsewhere, is as bad as an unfinished one.
+# Treat a .venv as unfinished if its interpreter does not run, or if the folder was moved or copied.
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
@@ -19,24 +19,25 @@ $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); }
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-setup: $(READY) ## Make .venv and install everything (again when pyproject.toml changed)
+setup: $(READY) ## Create .venv and install everything (again after a change of pyproject.toml)
 
-# A .venv left unfinished by an interrupted setup is begun anew; one that somebody else made, and that works, is used.
+# Recreate a .venv that an interrupted setup left unfinished; use an existing .venv that works.
 $(READY): pyproject.toml
 	@if test -e $(UNFINISHED) || ! $(PY) -m pip --version >/dev/null 2>&1; then \
 	  for python in $(PYTHON) $(PYTHONS); do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
 	  done; \
-	  test -n "$$found" || { echo "Gramophone needs Python 3.11 or newer, and none of these is: $(PYTHON) $(PYTHONS)." \
-	    "Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
-	  echo "Making $(VENV) with $$("$$found" --version)"; \
+	  test -n "$$found" || { echo "Gramophone needs Python 3.11 or newer, but found none of: $(PYTHON) $(PYTHONS)." \
+	    "Install it, or give its path: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "Creating $(VENV) with $$("$$found" --version)"; \
 	  rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && "$$found" -m venv $(VENV) || { \
-	    echo "$$found made no virtual environment; its venv module may be a package of its own (python3-venv)" >&2; exit 1; }; \
+	    echo "$$found could not create a virtual environment; its venv module may be a separate package (python3-venv)" >&2; \
+	    exit 1; }; \
 	fi
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@rm -f $(UNFINISHED) && echo "$(CURDIR)" > $@
 
-demo: setup ## Draw pictures, start a server, paint three pictures into demo/
+demo: setup ## Draw three pictures, start a server, and paint three more into demo/
 	$(PY) examples/demo.py $(DEMO)
 
 test: setup ## Run the tests; make test ARGS="-k gram" runs some
@@ -45,13 +46,13 @@ test: setup ## Run the tests; make test ARGS="-k gram" runs some
 test-fast: setup ## Run the tests that start no server: under three minutes
 	$(PY) -m pytest -m "not slow and not service" $(ARGS)
 
-slow: setup ## Run the tests that take long, and that no other is like: faults, the seed's experiment
+slow: setup ## Run the slow tests: faults, the original experiment
 	$(PY) -m pytest --durations=10 -m slow $(ARGS)
 
-faults: setup ## Run the fault suite in its long form; make faults ARGS="--soak 30" soaks for 30 minutes
+faults: setup ## Run the fault tests in their long form; make faults ARGS="--soak 30" runs the soak test for 30 minutes
 	$(PY) -m pytest -s tests/faults -m "" --long $(ARGS)
 
-fuzz: setup ## Fuzz what reads the bytes of strangers; make fuzz ARGS="--seconds 600" does it for longer
+fuzz: setup ## Fuzz the code that reads untrusted bytes; make fuzz ARGS="--seconds 600" runs longer
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	$(PY) -m tests.fuzz $(ARGS)
 
@@ -65,23 +66,23 @@ lint: setup ## Check style, types and the contract
 	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; $(BUF) format --diff --exit-code proto; \
 	  $(if $(wildcard $(BASELINE)),$(BUF) breaking proto --against $(BASELINE);) \
 	  npx --yes pyright@1 --pythonpath $(PY); \
-	else echo "buf and pyright are skipped: there is no npx (it comes with Node.js)"; fi
+	else echo "skipping buf and pyright: npx is not installed (it is part of Node.js)"; fi
 
-baseline: ## Write the contract as it is to the file that make lint compares it with, for incompatible changes
+baseline: ## Write the current contract to the file against which make lint checks for incompatible changes
 	$(BUF) build proto --exclude-source-info -o $(BASELINE)
 
 fmt: setup ## Format the code
 	$(PY) -m ruff check --fix --select I
 	$(PY) -m ruff format
 
-bench: setup ## Measure the numbers the design promises; make bench ARGS="memory" measures some
+bench: setup ## Run the benchmarks; make bench ARGS="memory" runs some
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m benchmarks $(ARGS)
 
-proto: setup ## Generate the Python stubs from proto/
+proto: setup ## Generate the stubs, the options and their reference page from proto/
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) proto/generate.py
 
-sync: setup ## Make the synchronous client of the SDK from the asynchronous one
+sync: setup ## Generate the synchronous client from the asynchronous client
 	$(PY) sdk/make_sync.py
 
 reference: setup ## Generate docs/reference/settings.md from the settings

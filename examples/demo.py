@@ -1,7 +1,7 @@
-"""Paint with Gramophone from scratch: `python examples/demo.py FOLDER` (`make demo`).
+"""The demo, `make demo`: `python examples/demo.py FOLDER`.
 
-Draws three pictures, starts a real server on a free port of this machine, and has it make a texture, a picture from
-features, and a style transfer, by gRPC like any other client.
+Draws three pictures, starts a server on a free port of this machine, and submits a style reconstruction, a content
+reconstruction and a style transfer over gRPC, like any other client.
 """
 
 import sys
@@ -19,7 +19,7 @@ Submit = Callable[[], gramophone.Job]
 
 
 def paint(name: str, what: str, submit: Submit, folder: Path) -> Image.Image:
-    """Run one job to its end, showing how far it is, and save its picture as `name`.png."""
+    """Run one job until it ends, print its progress, and save its picture as `name`.png in `folder`."""
     print(f"\n{what}")
     started, shown = time.monotonic(), 0.0
     job = submit()
@@ -34,24 +34,24 @@ def paint(name: str, what: str, submit: Submit, folder: Path) -> Image.Image:
 
 
 def main(folder: Path) -> None:
-    """Draw, paint, and lay everything out on one sheet."""
+    """Draw the inputs, run the jobs, and save a contact sheet of all pictures."""
     started = time.monotonic()
     print("Drawing a seascape, a night and a harbour …")
     seascape, night, harbour = draw(folder / "inputs", size=640).values()
     print("Starting a server …", flush=True)
     with gramophone.EmbeddedServer() as server, gramophone.Client(server.address) as client:
-        print(f"  it serves on {server.address}")
+        print(f"  address: {server.address}")
         jobs: dict[str, tuple[str, Submit]] = {
             "style": (
-                "Style: the texture of the night, from noise",
+                "Style: a texture of the night, from noise",
                 lambda: client.style(night, size=256, iterations=250),
             ),
             "content": (
-                "Content: what conv4_2 knows of the harbour, from noise",
+                "Content: the harbour, reconstructed from conv4_2, from noise",
                 lambda: client.content(harbour, layer="conv4_2", size=256, iterations=200),
             ),
             "transfer": (
-                "Transfer: the harbour in the manner of the night",
+                "Transfer: the harbour in the style of the night",
                 lambda: client.transfer(harbour, night, size=320, iterations=200),
             ),
         }

@@ -1,4 +1,4 @@
-"""The pictures this project draws itself: `python examples/pictures.py FOLDER [SIZE [SEED]]` writes them as PNG."""
+"""Draw the example pictures as PNG files: `python examples/pictures.py FOLDER [SIZE [SEED]]`."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from gallery import PAINTERS
 
 
 def draw(folder: Path, size: int = 640, seed: int = 0) -> dict[str, Path]:
-    """Paint every picture, `size` pixels wide, into `folder`, which is made if need be; a path by name."""
+    """Draw every picture, `size` pixels wide, into `folder`, creating it if needed; return the path of each by name."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.png" for name in PAINTERS}
     for name, path in paths.items():

@@ -1,6 +1,7 @@
 """Paint the pictures of the gallery: `python docs/gallery/make.py [FEATURE …]`.
 
-Everything is painted from what examples/pictures.py draws, with `vgg19-caffe` if it is there, else the built-in model.
+The inputs are the pictures that examples/pictures.py draws. The model is `vgg19-caffe` if installed, else the built-in
+model.
 """
 
 import io
@@ -27,24 +28,24 @@ Row = list[tuple[Image.Image, str]]
 
 
 def words(options: dict[str, Any]) -> str:
-    """Options as a caption."""
+    """Returns options as a caption."""
     return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def variants(paint: Paint, kind: str, *pictures: Any, of: list[dict[str, Any]], **options: Any) -> Row:
-    """A picture for each of some options, captioned with them."""
+    """Paints a picture for each set of options in `of`, with the options as its caption."""
     return [(paint(kind, *pictures, **options, **some).image, words(some)) for some in of]
 
 
 def band(top: float, bottom: float) -> Image.Image:
-    """A mask that is white between two heights, given as fractions, with soft edges."""
+    """Returns a mask that is white between two heights (fractions of its height), with soft edges."""
     mask = Image.new("L", (256, 256))
     ImageDraw.Draw(mask).rectangle((0, round(256 * top), 255, round(256 * bottom)), fill=255)
     return mask.filter(ImageFilter.GaussianBlur(3))
 
 
 def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Paint], Row]]:
-    """How each feature's row is painted."""
+    """Returns a function for each feature that paints its row."""
 
     def styles(paint: Paint) -> Row:
         mixed = [Style(night, weight=1, scale=2), Style(seascape, weight=3, scale=0.5)]
@@ -134,7 +135,7 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
 
 
 def main(chosen: list[str]) -> None:
-    """Draw, start a server, and paint the rows of the `chosen` features, or of all."""
+    """Draw the inputs, start a server, and paint the rows of the `chosen` features, or of all if none is chosen."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, HERE.parents[1] / "examples/pictures.py", folder, "512"], check=True)
         drawn = [Path(folder, f"{name}.png") for name in ("seascape", "night", "harbour")]
@@ -150,7 +151,7 @@ def main(chosen: list[str]) -> None:
                 if not chosen or name in chosen:
                     sheet, path = contact_sheet([row(paint)], cell=SIZE), HERE / f"{name}.jpg"
                     sheet.save(path, quality=85, optimize=True)
-                    if path.stat().st_size > 60_000:  # grain takes room
+                    if path.stat().st_size > 60_000:  # grainy pictures need a lower quality
                         sheet.save(path, quality=70, optimize=True)
                     print(name, flush=True)
 

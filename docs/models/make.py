@@ -1,6 +1,6 @@
 """Paint the comparison of the models: `python docs/models/make.py`.
 
-The same four jobs with every model that is here, from what examples/pictures.py draws.
+Runs the same four jobs with every installed model. The inputs are the pictures that examples/pictures.py draws.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ MODELS = ("vgg19-random", "vgg19-slim", "vgg19-caffe")
 
 
 def main() -> None:
-    """Draw, start a server, paint a row with each model."""
+    """Draw the inputs, start a server, and paint a row with each model."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, HERE.parents[1] / "examples/pictures.py", folder, "640"], check=True)
         seascape, night, harbour = (Path(folder, f"{name}.png") for name in ("seascape", "night", "harbour"))

@@ -1,4 +1,4 @@
-"""Pictures drawn by programs, with nothing but numpy and Pillow; see `pictures.py` beside this folder."""
+"""Pictures drawn by programs, with numpy and Pillow only; see `pictures.py` next to this folder."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A harbour town in the evening, smooth as a photograph: the content that a style is painted over."""
+"""A harbour town in the evening, smooth like a photograph: the content picture of the examples."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -7,9 +7,9 @@ from .painting import Array, color, grid, mix, noise, ramp, to_image
 
 ASPECT = 0.75
 HORIZON = 0.47
-FINE = 2  # drawn this much larger and scaled down
+FINE = 2  # draw this much larger and scale down
 BOATS = ((0.44, 0.52, 0.085, "2f5d6b"), (0.60, 0.565, 0.14, "e8dcc8"), (0.08, 0.60, 0.21, "8e2f35"))
-# One boat, its waterline from (0, 0) to (1, 0), y upwards.
+# Outlines of a boat; its waterline goes from (0, 0) to (1, 0), y points up.
 HULL = (
     (-0.05, 0.13),
     (0.12, 0.105),
@@ -36,7 +36,7 @@ WINDOWS = ((0.27, 0.115), (0.37, 0.112), (0.46, 0.11))
 
 
 def harbour(size: int = 640, seed: int = 0) -> Image.Image:
-    """The harbour, `size` pixels wide; another seed, another town."""
+    """Draw the harbour, `size` pixels wide; the seed determines the town."""
     rng = np.random.default_rng([seed, 3])
     x, y = grid(size * FINE, ASPECT)
     scene = _sky(rng, x, y)
@@ -52,7 +52,7 @@ def harbour(size: int = 640, seed: int = 0) -> Image.Image:
 
 
 def _sky(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Dusk: warm where the sun has gone, with lit clouds."""
+    """The sky at dusk: warm colors near the set sun, with lit clouds."""
     sky = mix(color("f6b26b"), color("d98a86"), ramp(0.02, 0.16, HORIZON - y))
     sky = mix(sky, color("5f7fb4"), ramp(0.10, 0.32, HORIZON - y))
     sky = mix(sky, color("2c4a86"), ramp(0.26, 0.5, HORIZON - y))
@@ -64,12 +64,12 @@ def _sky(rng: np.random.Generator, x: Array, y: Array) -> Array:
 
 
 def _town(rng: np.random.Generator, scene: Array, x: Array, y: Array, depth: float) -> Array:
-    """A row of houses and towers, hazy at `depth` 0 and near at 1, with some windows lit."""
+    """Add a row of houses and towers with some lit windows; `depth` 0 is far and hazy, 1 is near."""
     scale = 0.6 + 0.7 * depth
     left = -0.05
     while left < 1.05:
         wide = rng.uniform(0.028, 0.075) * scale
-        # The town is highest right of the middle, as towns by the sea are around their cathedral or their bank.
+        # The houses are highest to the right of the middle.
         peak = np.exp(-(((left - 0.66) / 0.24) ** 2)) * (1.1 - 0.55 * depth)
         high = rng.uniform(0.035, 0.075) + peak * rng.uniform(0.06, 0.25)
         roof = rng.choice(["flat", "gable", "spire"], p=[0.45, 0.45, 0.10])
@@ -81,7 +81,7 @@ def _town(rng: np.random.Generator, scene: Array, x: Array, y: Array, depth: flo
 def _house(
     rng: np.random.Generator, scene: Array, x: Array, y: Array, plot: tuple[float, float, float, float], roof: str
 ) -> Array:
-    """One building on its plot: left edge, width, height, depth."""
+    """Add one building; `plot` is its left edge, width, height and depth."""
     left, wide, high, depth = plot
     columns = slice(max(0, int(left * x.shape[1])), max(0, int((left + wide) * x.shape[1]) + 1))
     if columns.stop <= columns.start or columns.start >= x.shape[1]:
@@ -107,7 +107,7 @@ def _house(
 
 
 def _water(scene: Array, ripple: Array, x: Array, y: Array) -> Array:
-    """Mirror the town below the horizon, broken by ripples that grow towards the viewer, and add a quay."""
+    """Add the water, with a reflection of the town distorted by ripples that grow toward the viewer, and a quay."""
     width = x.shape[1]
     depth = np.clip((y - HORIZON) / (ASPECT - HORIZON), 0.0, 1.0)
     up = HORIZON - (y - HORIZON) * 1.15 + 0.012 * ripple
@@ -121,7 +121,7 @@ def _water(scene: Array, ripple: Array, x: Array, y: Array) -> Array:
 
 
 def _moor(scene: Array, ripple: Array, x: Array, y: Array, left: float, base: float, long: float, paint: str) -> Array:
-    """Moor a boat: its left end and waterline, its length, its color; and its reflection under it."""
+    """Add a boat and its reflection; `left` and `base` are its left end and waterline, `long` its length."""
     width = x.shape[1]
     layer = Image.new("RGBA", (width, x.shape[0]))
     draw = ImageDraw.Draw(layer)

@@ -1,4 +1,4 @@
-"""A night in which the wind can be seen: thick strokes along a vector field, around stars and over a bay."""
+"""A night with wind: thick strokes along a vector field, around stars and over a bay."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from PIL import Image
 from .painting import Array, Easel, broken, color, grid, mix, noise, ramp, sample, scatter
 
 ASPECT = 0.8
-SKETCH = 480  # pixels across the sketch and its vector field, whatever the size of the picture
+SKETCH = 480  # width in pixels of the color sketch and its vector field, for every size of the picture
 MOON = (0.79, 0.155)
 STARS = (
     (0.10, 0.12),
@@ -18,11 +18,11 @@ STARS = (
     (0.68, 0.34),
     (0.04, 0.42),
 )
-EDDIES = ((0.42, 0.285, 0.125, 1.0), (0.585, 0.235, 0.085, -1.0), (0.87, 0.44, 0.07, 1.0))  # x, y, radius, sense
+EDDIES = ((0.42, 0.285, 0.125, 1.0), (0.585, 0.235, 0.085, -1.0), (0.87, 0.44, 0.07, 1.0))  # x, y, radius, direction
 
 
 def night(size: int = 640, seed: int = 0) -> Image.Image:
-    """The night, `size` pixels wide; another seed, another wind."""
+    """Draw the night, `size` pixels wide; the seed determines the wind."""
     rng = np.random.default_rng([seed, 2])
     x, y = grid(SKETCH, ASPECT)
     land = _land(rng, x, y)
@@ -37,7 +37,7 @@ def night(size: int = 640, seed: int = 0) -> Image.Image:
         px, py = scatter(rng, ASPECT, spacing)
         paths = _follow(flow, np.stack([px, py], 1), length, 14)
         tints = sample(plan, px, py)
-        # A stroke ends where the hills begin, or they would smear into the sky.
+        # End strokes at the border of the hills, so that hills and sky do not mix.
         inside = sample(land, paths[..., 0], paths[..., 1]) == sample(land, px, py)[:, None]
         strands = broken(rng, np.repeat(tints, bristles, 0), 0.022, 0.06).reshape(-1, bristles, 3)
         widths, heights = width * rng.uniform(0.8, 1.2, len(px)), rng.random((len(px), bristles))
@@ -47,7 +47,7 @@ def night(size: int = 640, seed: int = 0) -> Image.Image:
 
 
 def _follow(flow: Array, start: Array, length: float, steps: int) -> Array:
-    """Streamlines through `start` (n, 2), half of each behind it: shape (n, steps + 1, 2)."""
+    """Streamlines of `flow` centered at the points `start` (n, 2); shape (n, steps + 1, 2)."""
     halves = []
     for sense in (-1.0, 1.0):
         points = [start]
@@ -58,7 +58,7 @@ def _follow(flow: Array, start: Array, length: float, steps: int) -> Array:
 
 
 def _sky(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array]:
-    """Color and direction of the wind."""
+    """Colors of the sky and directions of the wind."""
     bend = noise(rng, x.shape, (3, 4), 2)
     tilt = 0.35 * np.sin(5.2 * x + 1.0) + 0.25 * bend
     flow = np.stack([np.cos(tilt), np.sin(tilt)], -1)
@@ -89,13 +89,13 @@ def _sky(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _around(x: Array, y: Array, cx: float, cy: float) -> tuple[Array, Array]:
-    """Distance from a center, and the unit vector that turns around it."""
+    """Distance from a center, and the tangential unit vector around it."""
     away = np.hypot(x - cx, y - cy) + 1e-6
     return away, np.stack([-(y - cy), x - cx], -1) / away[..., None]
 
 
 def _land(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Which part of the picture a point is in: 0 sky, 1 far hills, 2 bay, 3 near hill."""
+    """The part of the picture at each point: 0 sky, 1 far hills, 2 bay, 3 near hill."""
     bumps = noise(rng, x.shape, (1, 7), 2)[:1]
     far = 0.535 - 0.055 * ramp(0.38, 0.05, x) - 0.05 * ramp(0.55, 0.85, x) + 0.009 * bumps
     near = 0.735 - 0.13 * ramp(0.52, 0.02, x) + 0.05 * ramp(0.45, 0.7, x) - 0.06 * ramp(0.74, 1.0, x) - 0.008 * bumps

@@ -1,4 +1,4 @@
-"""A beach, sails and a cliff in dots of broken color, after the manner of Théo van Rysselberghe."""
+"""A beach, sails and a cliff in dots of varied color, in the style of Théo van Rysselberghe."""
 
 import numpy as np
 from PIL import Image
@@ -6,11 +6,11 @@ from PIL import Image
 from .painting import Array, Easel, broken, color, grid, mix, noise, ramp, sample, scatter
 
 ASPECT = 0.8
-SKETCH = 640  # pixels across the sketch from which the brushes take their color, whatever the size of the picture
+SKETCH = 640  # width in pixels of the color sketch, for every size of the picture
 
 
 def seascape(size: int = 640, seed: int = 0) -> Image.Image:
-    """The seascape, `size` pixels wide; another seed, another day."""
+    """Draw the seascape, `size` pixels wide; the seed determines the weather."""
     rng = np.random.default_rng([seed, 1])
     plan, angles, grain, detail = _coast(rng)
     easel = Easel(size, ASPECT, "d9c9a3")
@@ -18,13 +18,13 @@ def seascape(size: int = 640, seed: int = 0) -> Image.Image:
         (0.0125, 0.026, 0.015, 0.035, 0.0),
         (0.0075, 0.0165, 0.0085, 0.045, 0.0),
         (0.006, 0.0115, 0.0062, 0.055, 0.0),
-        (0.0036, 0.0085, 0.0042, 0.035, 0.5),  # only the sails and their like need a finer brush
+        (0.0036, 0.0085, 0.0042, 0.035, 0.5),  # only details such as the sails need a finer brush
     ):
         x, y = scatter(rng, ASPECT, spacing)
         near = sample(detail, x, y) >= focus
         x, y = x[near], y[near]
         tints = broken(rng, sample(plan, x, y), hue, 0.05)
-        # A few touches of the opposite color, as light as their neighbors, make the rest shine.
+        # Give a few dabs the complementary color at the same lightness, which makes the other colors look brighter.
         spark = rng.random(len(x)) < 0.05 * (focus == 0.0)
         tints[spark] = np.clip(1.9 * tints[spark].mean(1, keepdims=True) - 0.9 * tints[spark], 0.0, 1.0)
         turn = sample(angles, x, y) + rng.normal(0.0, 0.25, len(x))
@@ -36,7 +36,7 @@ def seascape(size: int = 640, seed: int = 0) -> Image.Image:
 
 
 def _coast(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
-    """Color, direction of the brush, length of its touch, and where a fine brush is needed, over the seascape."""
+    """Color, direction and relative length of the dabs, and where a fine brush is needed, for each point."""
     x, y = grid(SKETCH, ASPECT)
     horizon = 0.315
     sun = np.hypot(x - 0.36, (y - horizon + 0.055) * 1.25)

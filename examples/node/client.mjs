@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { explain } from "./errors.mjs";
 import { connect, fileOf, services } from "./gramophone.mjs";
 
-/** The part of an event that a person or a script wants on one line. */
+/** Returns the fields of an event to print on one line. */
 function summary({ sequence, state, progress, result, error }) {
   const line = { sequence, state: state.replace("JOB_STATE_", "") };
   if (progress) {
@@ -20,7 +20,7 @@ function summary({ sequence, state, progress, result, error }) {
   return error ? { ...line, error } : line;
 }
 
-/** Streams a style reconstruction, handing each event to `tell`; resolves to the bytes of the PNG. */
+/** Streams a style reconstruction and calls `tell` with each event; resolves to the bytes of the PNG. */
 async function reconstruct(address, picture, layers, options, tell) {
   const client = connect(services.StyleTransferService, address);
   try {
@@ -57,7 +57,7 @@ try {
   const tell = (event) => console.log(JSON.stringify(summary(event)));
   const image = await reconstruct(address, await readFile(source), layers, options, tell);
   if (image) await writeFile(out, image);
-  else process.exitCode = 1; // the job failed or was cancelled; its last event says why
+  else process.exitCode = 1; // the job failed or was canceled; its last event says why
 } catch (error) {
   console.error(JSON.stringify(explain(error)));
   process.exitCode = 1;

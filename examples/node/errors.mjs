@@ -1,9 +1,9 @@
-// What a failed call says beyond its code: which fields were wrong and why, or when to try again.
+// Details of a failed call: the invalid fields with reasons, or the delay before a retry.
 
 import grpc from "@grpc/grpc-js";
 import protobuf from "protobufjs";
 
-// The parts of google.rpc.Status and its details that Gramophone uses; they travel in the call's trailing metadata.
+// The parts of google.rpc.Status and its details that Gramophone uses; they are in the call's trailing metadata.
 const { root } = protobuf.parse(`
   syntax = "proto3";
   message Any { string type_url = 1; bytes value = 2; }
@@ -19,9 +19,9 @@ const decode = (type, bytes) => {
   return message.toObject(message.decode(bytes), { longs: Number });
 };
 
-/** A plain object of an error thrown by a call: `{code, message, violations?, retry_after?}`, the latter in seconds. */
+/** Converts an error thrown by a call to a plain object: `{code, message, violations?, retry_after?}`, the last in seconds. */
 export function explain(error) {
-  if (error.code === undefined || !error.metadata) throw error; // not an answer of the server
+  if (error.code === undefined || !error.metadata) throw error; // not an error of a call
   const told = { code: grpc.status[error.code], message: error.details };
   for (const status of error.metadata.get("grpc-status-details-bin")) {
     for (const { typeUrl: url, value } of decode("Status", status).details ?? []) {

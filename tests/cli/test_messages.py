@@ -55,7 +55,7 @@ VALUES = [
     ("--time-limit nan", "'--time-limit': 'nan' is not a number of seconds"),
     ("--model nope", "--model: there is no model 'nope'; the installed models are"),
     ("--priority 99", "--priority is 99, but must be -10 to 10"),
-    ("--layers 9", "--layers must be 1 to 5, or names, not 9"),
+    ("--layers 9", "--layers must be a number from 1 to 5, or names, not 9"),
     ("--layers foo", "--layers is 'foo', but the model"),
     ("--layers conv1_1=-1", "--layers is -1.0"),
     ("--layers conv1_1=x", "'--layers': 'x' is not a number"),
@@ -89,7 +89,7 @@ OTHER_COMMANDS = [
     ("sweep a.png --sizes 224,,", "'--sizes': '' is not a whole number"),
     ("sweep a.png --sizes 99999999999", "'--sizes': 99999999999 is too large"),
     ("sweep a.png --seeds -1", "--seeds must be at least 0, not -1"),
-    ("sweep a.png --layers 9", "--layers must be 1 to 5"),
+    ("sweep a.png --layers 9", "--layers must be a number from 1 to 5"),
     ("sweep a.png --size 64", "No such option '--size'"),
     ("jobs list --limit 0", "'--limit': 0 is not in the range"),
     ("jobs list --since x", "'--since': 'x' is not a time such as 2h"),
@@ -144,7 +144,7 @@ def test_a_server_that_requires_a_token(tmp_path: Path) -> None:
             assert "metadata" not in done.stderr
         done = run("jobs", "list", "--server", server.address, "--token", "gramophone_wrong")
         assert done.exit_code == 1
-        assert "--token or $GRAMOPHONE_TOKEN gives another" in done.stderr
+        assert "Give another token (--token or $GRAMOPHONE_TOKEN)" in done.stderr
         assert run("jobs", "list", "--server", server.address, GRAMOPHONE_TOKEN=token).exit_code == 0
 
 

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.harness import ServerProcess, endless_request, events, rpc_status, run, style_request, wait_until
+from tests.marks import slow
 
 SERVICES = {f"gramophone.v1.{name}Service" for name in ("StyleTransfer", "Job", "Model")}
 
@@ -133,7 +134,7 @@ def test_workers_exit_when_the_front_is_killed():
         assert worker.wait(20) is not None or not worker.is_running()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, slow(signal.SIGINT)])
 def test_a_signal_fails_all_jobs_with_the_reason(number):
     with ServerProcess() as server:
         stream = events(server.style.ReconstructStyle(endless_request()))

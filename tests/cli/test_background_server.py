@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from gramophone_server.security.tokens import add_token
+from tests.cli.quick import gramophone
 from tests.cli.terminals import Terminal
 from tests.harness import png, wait_until
 
@@ -55,7 +56,7 @@ class Home:
 
     def servers(self) -> list[int]:
         """The process ids of this user's background servers."""
-        lines = self.run("server", "status").stdout.splitlines()
+        lines = gramophone("server", "status", **self.environment).stdout.splitlines()
         return [int(line.split()[2]) for line in lines if " process " in line]
 
     def stop(self) -> None:

@@ -28,8 +28,8 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[FlakyServer]:
-    """A server whose jobs take about five seconds, with one job."""
-    with FlakyServer(tmp_path / "flaky", pace=0.4) as server:
+    """A server whose jobs take about three seconds, with one job."""
+    with FlakyServer(tmp_path / "flaky", pace=0.25) as server:
         (server.folder / "jobs" / "0653aa").touch()
         yield server
 

@@ -11,6 +11,8 @@ from gallery.painting import Array, broken, color, mix, noise, ramp  # type: ign
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.marks import slow
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PAINTED = ("seascape", "night")
 SMALL = 160
@@ -53,7 +55,7 @@ def test_a_seed_repeats_its_picture_and_another_seed_does_not(
 
 
 @pytest.mark.parametrize("name", PAINTERS)
-@pytest.mark.parametrize("size", [64, 97])
+@pytest.mark.parametrize("size", [64, slow(97)])
 def test_size_is_the_width(name: str, size: int) -> None:
     image = PAINTERS[name](size, 0)
     assert image.mode == "RGB"

@@ -126,7 +126,7 @@ def test_a_pipe_in_place_of_a_file_ends_the_start(option, tmp_path):
     assert "it is a pipe, not a file" in server.log.read_text()
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.3, 0.6, 0.9, 1.5, 3.0])
+@pytest.mark.parametrize("delay", [0.0, slow(0.3), 0.6, slow(0.9), slow(1.5), 3.0])
 def test_a_stop_at_any_moment_of_the_start(tmp_path, delay):
     server = Server(tmp_path)
     time.sleep(delay)
@@ -218,7 +218,7 @@ def painting(server: Server) -> None:
         begin(calls)
 
 
-@pytest.mark.parametrize("when", [loading, painting])
+@pytest.mark.parametrize("when", [loading, slow(painting)])
 def test_workers_end_when_the_front_is_killed(tmp_path, when: Callable[[Server], None]):
     server = Server(tmp_path)
     when(server)

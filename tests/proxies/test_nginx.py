@@ -192,7 +192,7 @@ def test_a_waiting_job_survives_the_read_timeout_of_a_proxy(real_server, connect
         job = connect(nginx.address).style(png(), size=32, iterations=6, report_every=2, on_disconnect="cancel")
 
         def cancel_later() -> None:
-            time.sleep(2)
+            time.sleep(1.2)
             busy.cancel()
 
         during(cancel_later, lambda: job.result())

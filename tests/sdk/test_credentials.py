@@ -13,6 +13,7 @@ import gramophone
 from gramophone.credentials import Credentials, is_loopback
 from gramophone_server.security.tokens import add_token
 from tests.certificates import Authority
+from tests.cli import quick
 from tests.harness import ServerProcess, png
 
 SMALL: dict[str, Any] = {"size": 32, "iterations": 4, "report_every": 2}
@@ -186,9 +187,9 @@ def test_the_command_line_accepts_all_kinds_of_credentials(servers, tmp_path):
         (["--server", servers.mutual.address, "--ca", servers.ca, *pair], {}),
     ]
     for args, environment in accepted:
-        done = gramophone_command(*style, *args, **environment)
+        done = quick.gramophone(*style, *args, **environment)
         assert done.returncode == 0, done.stderr
-        listed = gramophone_command("jobs", "list", *args, **environment)
+        listed = quick.gramophone("jobs", "list", *args, **environment)
         assert "succeeded" in listed.stdout, listed.stderr
 
 
@@ -199,7 +200,7 @@ def test_the_command_line_says_why_it_is_refused(servers):
         (["--server", "example.org:50051", "--token", servers.token], "unencrypted"),
         (["--server", servers.tls.address, "--ca", "nowhere.pem"], "'nowhere.pem' does not exist"),
     ):
-        done = gramophone_command("jobs", "list", *args)
+        done = quick.gramophone("jobs", "list", *args)
         assert done.returncode in (1, 2)
         assert words in done.stderr
         assert "Traceback" not in done.stderr

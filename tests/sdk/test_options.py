@@ -1,6 +1,7 @@
 """The type gramophone.Options at run time, in pydantic, and under type checkers."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -67,14 +68,22 @@ def test_a_request_body_cannot_name_a_file_of_the_server(tmp_path):
     assert isinstance(value, bytes)
 
 
+@pytest.fixture(scope="module")
+def mypy(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """Runs mypy on a module for each client, use_False.py and use_True.py."""
+    folder = tmp_path_factory.mktemp("mypy")
+    paths = [folder / f"use_{asynchronous}.py" for asynchronous in (False, True)]
+    paths[0].write_text(module(asynchronous=False))
+    paths[1].write_text(module(asynchronous=True))
+    options = ["--strict", "--config-file", "", "--cache-dir", str(folder)]
+    command = [sys.executable, "-m", "mypy", *options, *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(gramophone.__file__).parents[1])
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_mypy_finds_each_wrong_word(tmp_path: Path, asynchronous: bool) -> None:
-    path = tmp_path / "use.py"
-    path.write_text(module(asynchronous))
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(gramophone.__file__).parents[1])
-    found = {int(line.split(":")[1]) for line in done.stdout.splitlines() if line.startswith(str(path))}
-    assert found == expected(), done.stdout + done.stderr
+def test_mypy_finds_each_wrong_word(mypy: subprocess.CompletedProcess[str], asynchronous: bool) -> None:
+    found = {int(line) for line in re.findall(rf"/use_{asynchronous}\.py:(\d+):", mypy.stdout)}
+    assert found == expected(), mypy.stdout + mypy.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What the benchmarks paint with: the real weights where they are, else the built-in model; a picture drawn here."""
+"""Models, pictures and jobs of the benchmarks: the real weights if available, else the built-in model."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from PIL import Image
 from examples.gallery.seascape import seascape
 from gramophone.requests import estimate_request
 from gramophone_server.engine.device import available_threads, has_native_bfloat16
-from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor, gram
 from gramophone_server.models.graph import load_parameters
@@ -27,33 +27,33 @@ REAL_MODEL = "vgg19-caffe"
 
 
 class UnavailableError(Exception):
-    """Something that a benchmark needs is not here; the message says what."""
+    """Something that a benchmark needs is not available; the message says what."""
 
 
 def picture(size: int) -> np.ndarray:
-    """A uint8 RGB picture (size, size, 3) with detail at every scale."""
+    """Returns a uint8 RGB picture (size, size, 3) with detail at every scale."""
     return np.asarray(seascape(640).resize((size, size)))
 
 
 def models() -> list[Model]:
-    """The built-in model, and vgg19-caffe if it has been imported."""
+    """Returns the built-in model, and vgg19-caffe if it has been imported."""
     return [model for model in ModelStore().list() if model.manifest.name in (BUILTIN_MODEL, REAL_MODEL)]
 
 
 def best_model() -> Model:
-    """vgg19-caffe if it has been imported, else the built-in model."""
+    """Returns vgg19-caffe if it has been imported, else the built-in model."""
     return max(models(), key=lambda model: model.manifest.name == REAL_MODEL)
 
 
 def assets() -> Path:
-    """The folder of real weights and photographs.
+    """Returns the folder of real weights and photographs.
 
     Raises:
-        UnavailableError: it, or the imported model, is not there.
+        UnavailableError: there is no such folder, or vgg19-caffe has not been imported.
     """
     folder = os.environ.get("GRAMOPHONE_TEST_ASSETS")
     if not folder:
-        raise UnavailableError("GRAMOPHONE_TEST_ASSETS is not set: no real weights and pictures to compare on")
+        raise UnavailableError("GRAMOPHONE_TEST_ASSETS is not set: the real weights and pictures are missing")
     weights = Path(folder, "weights", "vgg19-caffe-conv.pth")
     if best_model().manifest.name != REAL_MODEL:
         raise UnavailableError(f"run `gramophone models import {weights} --name {REAL_MODEL}` first")
@@ -61,17 +61,17 @@ def assets() -> Path:
 
 
 def need_bfloat16() -> None:
-    """Sees that this CPU has bfloat16 that is faster than float32.
+    """Checks that bfloat16 is faster than float32 on this CPU.
 
     Raises:
-        UnavailableError: it has not.
+        UnavailableError: the CPU has no native bfloat16.
     """
     if not has_native_bfloat16(torch.device("cpu")):
-        raise UnavailableError("this CPU has no matrix units for bfloat16 to compare with float32")
+        raise UnavailableError("this CPU has no matrix units for bfloat16")
 
 
 def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.dtype) -> Objective:
-    """Style reconstruction of a picture at the first `layers` of the paper's layers."""
+    """Returns the objective of a style reconstruction of a picture at the first `layers` of the paper's layers."""
     names = STYLE_LAYERS[:layers]
     features = FeatureExtractor(model, device="cpu", threads=torch.get_num_threads()).extract(image, names)
     order, scale, shift = model.manifest.preprocessing.affine
@@ -80,11 +80,13 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
         parameters.weights, names, heads=parameters.heads, order=order, scale=scale, shift=shift, dtype=dtype
     )
     weight = torch.full((1,), 1 / layers)
-    return Objective(network, [Term("style", n, torch.from_numpy(gram(features[n]))[None], weight) for n in names])
+    return Objective(
+        network, [WeightedTerm("style", n, torch.from_numpy(gram(features[n]))[None], weight) for n in names]
+    )
 
 
 def prepare(model: Model, image: np.ndarray, **options: Any) -> PreparedJob:
-    """A style job with these options, made ready as the worker makes it, from noise as the field's own scripts."""
+    """Returns a style job with these options, prepared like in a worker; it starts from noise, like common scripts."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     name = model.manifest.name

@@ -1,1 +1,1 @@
-"""From published weights to a model that Gramophone can use: an ONNX file, its manifest, and a check of the two."""
+"""Converts published weights to a Gramophone model: an ONNX file and a manifest, with a check against torch."""

@@ -1,4 +1,4 @@
-"""The models that Gramophone knows how to make, and how their networks want their input."""
+"""The published models that Gramophone can create, and the preprocessing of their networks."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,13 @@ class KnownModel:
     """A model whose weights are published.
 
     Attributes:
-        torchvision: name of torchvision's weights enum, which knows where they are; None if they are not torchvision's.
+        name: name of the model.
+        preprocessing: the preprocessing that the network was trained with.
+        description: one sentence for users.
+        source: origin of the weights.
+        license: license of the weights.
+        torchvision: name in torchvision's weights enum, which knows the download address; None if the weights are not
+            torchvision's.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""`gramophone export` and `gramophone models`."""
+"""The commands `gramophone export` and `gramophone models`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from gramophone_server.models.model import Model
 
 _folder = click.option(
-    "--models", "root", type=click.Path(file_okay=False, path_type=Path), help="Folder of models.  [default: yours]"
+    "--models",
+    "root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of models.  [default: the user's folder]",
 )
-_url = click.option(
-    "--url", envvar="GRAMOPHONE_WEIGHTS_URL", help="Where the weights are, if not where torchvision says: a mirror."
-)
+_url = click.option("--url", envvar="GRAMOPHONE_WEIGHTS_URL", help="Address of a mirror to download the weights from.")
 _preprocessing = click.option(
     "--preprocessing",
     type=click.Choice(["torchvision", "caffe"]),
-    help="How the network wants its input; known for vgg19 and vgg19-caffe.",
+    help="Preprocessing that the network expects; not needed for vgg19 and vgg19-caffe.",
 )
 
 
@@ -36,9 +37,9 @@ _preprocessing = click.option(
 @_url
 @_folder
 def export(name: str, weights: Path | None, preprocessing: str | None, url: str | None, root: Path | None) -> None:
-    """Turn VGG-19's weights into an ONNX file and a manifest, and check it against torch.
+    """Convert VGG-19's weights to an ONNX file and a manifest, and check it against torch.
 
-    Without --from, the weights are torchvision's, downloaded and checked.
+    Without --from, torchvision's weights are downloaded and verified.
     """
     if weights is None:
         _pull(name, url, root)
@@ -48,19 +49,19 @@ def export(name: str, weights: Path | None, preprocessing: str | None, url: str 
 
 @click.group()
 def models() -> None:
-    """List, pull, import and verify the models of this machine."""
+    """List, pull, import and verify the models on this machine."""
 
 
 @models.command("list")
 @_folder
 def list_models(root: Path | None) -> None:
-    """List the models that are here."""
+    """List the models on this machine."""
     store = ModelStore(root)
     for model in store.list():
         manifest = model.manifest
         layers = f"{manifest.layers[0].name}…{manifest.layers[-1].name}"
         click.echo(f"{manifest.name:16} {layers:18} {manifest.description}")
-    click.echo(f"models that you add are kept in {store.root}", err=True)
+    click.echo(f"models that you add are stored in {store.root}", err=True)
 
 
 @models.command("import")
@@ -69,7 +70,7 @@ def list_models(root: Path | None) -> None:
 @_preprocessing
 @_folder
 def import_model(file: Path, name: str, preprocessing: str | None, root: Path | None) -> None:
-    """Make a model from FILE: VGG-19's weights in the layout of torchvision, Gatys or neural-style-pt."""
+    """Create a model from FILE: VGG-19's weights in the layout of torchvision, Gatys or neural-style-pt."""
     _import(file, name, preprocessing, root)
 
 
@@ -78,7 +79,7 @@ def import_model(file: Path, name: str, preprocessing: str | None, root: Path | 
 @_url
 @_folder
 def pull(name: str, url: str | None, root: Path | None) -> None:
-    """Download the weights of NAME and make a model of them."""
+    """Download the weights of NAME and create a model from them."""
     _pull(name, url, root)
 
 
@@ -86,7 +87,7 @@ def pull(name: str, url: str | None, root: Path | None) -> None:
 @click.argument("names", nargs=-1)
 @_folder
 def verify_models(names: tuple[str, ...], root: Path | None) -> None:
-    """Compare the files of NAMES, or of all models, with their checksums."""
+    """Verify the checksums and the preprocessing of the models NAMES, or of all models."""
     store = ModelStore(root)
     failed = False
     try:
@@ -105,7 +106,7 @@ def verify_models(names: tuple[str, ...], root: Path | None) -> None:
 
 
 def _import(file: Path, name: str, preprocessing: str | None, root: Path | None, *, checked: bool = False) -> None:
-    """Makes a model of a file; `checked` if it is known to have the weights of that name."""
+    """Creates a model from a file; `checked` means that the file is known to contain the weights of that name."""
     from .catalogue import CATALOGUE, PREPROCESSING
     from .convert import ParityError, convert
     from .origin import catalogued
@@ -115,8 +116,8 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None,
     wanted = PREPROCESSING[preprocessing] if preprocessing else known.preprocessing if known else None
     if wanted is None:
         raise click.ClickException(
-            f"how the network {name} wants its input is not known: say --preprocessing torchvision (RGB, 0 to 1, "
-            "ImageNet's mean and deviation) or --preprocessing caffe (BGR, 0 to 255, the mean subtracted)"
+            f"the preprocessing of the network {name} is not known: add --preprocessing torchvision (RGB, 0 to 1, "
+            "ImageNet's mean and deviation) or --preprocessing caffe (BGR, 0 to 255, mean subtracted)"
         )
     try:
         weights = read_weights(file)
@@ -124,7 +125,7 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None,
         if not checked:
             _check_origin(file, kernel, wanted, name)
         if known is not None and not checked and not catalogued(name, kernel):
-            click.echo(f"note: these are not the weights that {name} is known for, and its manifest says so", err=True)
+            click.echo(f"note: these are not the published weights of {name}; the manifest records this", err=True)
             known = None
         model = convert(
             ModelStore(root).root,
@@ -147,7 +148,7 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
     known = CATALOGUE.get(name)
     if known is None or known.torchvision is None:
         raise click.ClickException(
-            f"there is no place to download {name} from; if you have its weights, "
+            f"no download address is known for {name}; if you have its weights, "
             f"use `gramophone models import FILE --name {name}`"
         )
     from torchvision.models import get_weight
@@ -166,7 +167,7 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
                     bar.length = total or have
                     bar.update(have - bar.pos)
 
-                # A mirror has to serve the very file that torchvision names by its checksum.
+                # A mirror must serve the same file: torchvision's file name contains the checksum.
                 download(url, file, sha256=hash_prefix(official), progress=progress, most=_most(weights.meta))
         except DownloadError as error:
             raise click.ClickException(str(error)) from error
@@ -175,7 +176,7 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
 
 
 def _verify_origin(model: Model) -> None:
-    """Raises ValueError if a model has the weights of a published network, and wants its input otherwise."""
+    """Raises ValueError if a model has the weights of a published network but another preprocessing."""
     from gramophone_server.models.graph import load_weights
 
     from .origin import objection
@@ -187,7 +188,13 @@ def _verify_origin(model: Model) -> None:
 
 
 def _check_origin(file: Path, kernel: np.ndarray, wanted: Preprocessing, name: str) -> None:
-    """Sees that weights with this kernel of conv1_1 want their input so; of another name, a doubt is but a note."""
+    """Checks that the weights match the preprocessing and the name, given their kernel of conv1_1.
+
+    For a name that is not in the catalogue, a doubt only prints a note.
+
+    Raises:
+        WeightsError: the weights need another preprocessing or another name.
+    """
     from .catalogue import CATALOGUE
     from .origin import doubt, objection
     from .weights import WeightsError
@@ -201,7 +208,7 @@ def _check_origin(file: Path, kernel: np.ndarray, wanted: Preprocessing, name: s
 
 
 def _most(meta: Mapping[str, Any]) -> int:
-    """Bytes that a file may have whose size torchvision knows, in units of 2^20 bytes."""
+    """Returns the maximum size in bytes of a file, from the size in MiB that torchvision states."""
     return int(1.1 * 2**20 * meta["_file_size"])
 
 

@@ -1,4 +1,4 @@
-"""From weights to a model in a store, with a check that ONNX Runtime computes what torch computes."""
+"""Converts weights to a model in a store, with a check that ONNX Runtime and torch compute the same features."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ from gramophone_server.models.model import Model
 from gramophone_server.models.store import write_model
 
 TOLERANCE = 1e-4
-"""Most relative error of a layer, ONNX Runtime against torch, with which a model is accepted."""
+"""Maximum relative error of a layer, ONNX Runtime against torch, for a model to be accepted."""
 SIZES = ((64, 64), (97, 131), (48, 112))
-"""Heights and widths at which they are compared; odd ones, because pooling drops the odd row."""
+"""Heights and widths of the comparison; some are odd, because pooling drops the odd row."""
 
 Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Heads = Mapping[str, np.ndarray]
@@ -44,16 +44,22 @@ def convert(
     lbfgs_history: int = LBFGS_HISTORY,
     tv_weight: float = 0.0,
 ) -> Model:
-    """Writes a model into a folder of models.
+    """Writes a model into a folder of models and returns it.
 
     Args:
+        root: the folder of models.
         weights: kernel and bias of each layer, as from `read_weights`.
-        pooling: the model's default.
-        half: store float16.
-        heads: (C_l, C_l) of each layer that has one, see `build_vgg`.
-        loss_scale: the model's default.
-        lbfgs_history: the model's default.
-        tv_weight: the model's default where there is content.
+        name: name of the model.
+        preprocessing: the preprocessing that the network expects.
+        description: one sentence for users.
+        source: origin of the weights.
+        license: license of the weights.
+        pooling: default pooling of the model.
+        half: store the weights as float16.
+        heads: head (C_l, C_l) of each layer that has one; `build_vgg` explains heads.
+        loss_scale: default loss scale of the model.
+        lbfgs_history: default number of curvature pairs of the model.
+        tv_weight: default weight of the total variation for jobs with content.
 
     Raises:
         ParityError: ONNX Runtime and torch differ by more than TOLERANCE at a layer.
@@ -61,7 +67,7 @@ def convert(
     """
     heads = heads or {}
     if half:
-        # What is compared, and used, is what is stored.
+        # Round first: the comparison must use the stored weights.
         weights = {n: (k.astype(np.float16), b.astype(np.float16)) for n, (k, b) in weights.items()}
         heads = {name: head.astype(np.float16) for name, head in heads.items()}
     graph = build_vgg(weights, heads, half=half)
@@ -89,7 +95,7 @@ def measure_parity(
     sizes: tuple[tuple[int, int], ...] = SIZES,
     heads: Heads | None = None,
 ) -> dict[str, float]:
-    """The relative error ‖ONNX − torch‖ / ‖torch‖ of each layer, the worst over `sizes`; batches of two."""
+    """Returns the relative error ‖ONNX − torch‖ / ‖torch‖ of each layer, the maximum over `sizes`; batches of two."""
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     names = sorted(weights, key=position)
     indices, scale, shift = preprocessing.affine
@@ -106,7 +112,16 @@ def measure_parity(
 
 
 def torch_activations(weights: Weights, x: torch.Tensor, heads: Heads | None = None) -> dict[str, torch.Tensor]:
-    """Every layer's activation after ReLU, times its head if any, by plain torch modules, for an input (N, 3, H, W)."""
+    """Returns every layer's activation after ReLU, times its head if it has one, computed by plain torch modules.
+
+    Args:
+        weights: kernel and bias of each layer.
+        x: preprocessed input (N, 3, H, W).
+        heads: head (C_l, C_l) of each layer that has one.
+
+    Returns:
+        (N, C_l, H_l, W_l) of each layer, float32.
+    """
     heads = heads or {}
     activations: dict[str, torch.Tensor] = {}
     reached = 1

@@ -1,4 +1,4 @@
-"""Downloads a file: resumed where it was cut, checked before it is used."""
+"""Downloads a file: resumes an interrupted download, and verifies the file before it is used."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 CHUNK = 1 << 20
 MOST_BYTES = 4 << 30
-"""Of a download."""
+"""Maximum bytes of a download."""
 
 
 class DownloadError(Exception):
@@ -19,7 +19,10 @@ class DownloadError(Exception):
 
 
 def hash_prefix(url: str) -> str:
-    """The beginning of the SHA-256 that torchvision writes into its file names, as vgg19-dcbb9e9d.pth; else nothing."""
+    """Returns the beginning of the SHA-256 in the file name of a URL, such as vgg19-dcbb9e9d.pth; "" if there is none.
+
+    torchvision's file names contain it.
+    """
     match = re.search(r"-([0-9a-f]{8,64})\.[^./]+$", urlsplit(url).path)
     return match[1] if match else ""
 
@@ -35,16 +38,18 @@ def download(
 ) -> None:
     """Downloads `url` to `path`.
 
-    What has come is kept as `path` with .part appended, and a later call goes on from there.
+    The bytes received so far are stored as `path` with .part appended; after an interruption, the next call resumes.
 
     Args:
+        url: address of the file.
+        path: where to store the file.
         sha256: the file's SHA-256 in hexadecimal, or the beginning of it; empty if it is not known.
-        progress: called with bytes there and bytes in all (0 if the server does not say).
-        timeout: seconds without a byte after which it is given up.
-        most: bytes that the file may have.
+        progress: called with the bytes received and the total bytes (0 if the server does not state it).
+        timeout: seconds without data after which the download fails.
+        most: maximum bytes of the file.
 
     Raises:
-        DownloadError: the server cannot be reached or says no, sends more than `most`, or what came is not the file.
+        DownloadError: the server cannot be reached, refuses, or sends more than `most` bytes; or the checksum is wrong.
     """
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +60,13 @@ def download(
     except _TooLargeError:
         part.unlink(missing_ok=True)
         raise DownloadError(
-            f"{url} is not the right file: it has more than {most:,} bytes; what had come was deleted"
+            f"{url} is not the right file: it has more than {most:,} bytes; the partial file was deleted"
         ) from None
     except (OSError, EOFError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DownloadError(
-            f"{url} could not be downloaded: {reason}. What has come is kept; the same command goes on from there. "
-            "Without a network, bring the file here and use `gramophone models import FILE`"
+            f"{url} could not be downloaded: {reason}. The partial file is kept; run the same command to resume. "
+            "Without a network, copy the file to this machine and use `gramophone models import FILE`"
         ) from error
     with part.open("rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
@@ -72,7 +77,7 @@ def download(
 
 
 class _TooLargeError(Exception):
-    """More comes than the file may have."""
+    """The server sends more bytes than the file may have."""
 
 
 def _fetch(url: str, part: Path, progress: Callable[[int, int], None] | None, timeout: float, most: int) -> None:
@@ -81,13 +86,11 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None] | None, ti
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if (
-            error.code == 416 and have
-        ):  # There is nothing behind what is here: the checksum will tell whether that is it.
+        if error.code == 416 and have:  # The partial file is already complete or too long: the checksum decides.
             return
         raise
     with response:
-        if response.status != 206:  # The server does not resume: begin again.
+        if response.status != 206:  # The server does not support resuming: start from the beginning.
             have = 0
         left = max(0, int(response.headers.get("Content-Length") or 0))
         total = have + left if left else 0
@@ -96,7 +99,7 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None] | None, ti
         with part.open("ab" if have else "wb") as file:
             while chunk := response.read(CHUNK):
                 have += len(chunk)
-                # Whether or not it said how many there would be.
+                # Check again here: the server may state no length or a wrong one.
                 if have > most:
                     raise _TooLargeError
                 file.write(chunk)

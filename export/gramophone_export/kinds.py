@@ -1,4 +1,4 @@
-"""What a file is that is no file of PyTorch weights, by its first bytes."""
+"""Recognizes files that are not PyTorch weights by their first bytes, for a helpful error message."""
 
 import json
 import string
@@ -7,17 +7,17 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-WANTED = "a PyTorch state dict (.pth or .pt) or a safetensors file of VGG-19's convolutions is wanted"
+WANTED = "a PyTorch state dict (.pth or .pt) or a safetensors file with VGG-19's convolutions is needed"
 _HEAD = 4096
 _PRINTABLE = frozenset(string.printable.encode()) - {0x0B, 0x0C}
-_UNZIPPED = "unpack it and give the file of weights in it"
+_UNZIPPED = "unpack it and use the file of weights in it"
 
-# What a file begins with: plain bytes, at an offset.
+# Signatures: an offset in the file, the bytes there, and the kind of file.
 _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a pointer of Git LFS in place of the file: run `git lfs pull`"),
-    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file (.mat), as MatConvNet has them"),
-    (0, b"MATLAB 7.3 MAT-file", "a MATLAB file (.mat), as MatConvNet has them"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (.h5), as Keras has them"),
+    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file (.mat), such as those of MatConvNet"),
+    (0, b"MATLAB 7.3 MAT-file", "a MATLAB file (.mat), such as those of MatConvNet"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (.h5), such as those of Keras"),
     (0, b"\x93NUMPY", "a NumPy array (.npy)"),
     (0, b"\x1f\x8b", f"compressed with gzip: {_UNZIPPED}"),
     (0, b"BZh", f"compressed with bzip2: {_UNZIPPED}"),
@@ -36,14 +36,14 @@ _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (257, b"ustar", f"a tar archive: {_UNZIPPED}"),
 )
 _TENSORFLOW = struct.pack("<Q", 0xDB4775248B80FB57)
-"""What the table of a TensorFlow checkpoint ends with."""
+"""The last bytes of the table of a TensorFlow checkpoint."""
 
 
 def kind_of(path: Path) -> str | None:
-    """What a file is, as in "it is …"; None if it may hold PyTorch weights or safetensors.
+    """Returns the kind of a file, to complete "it is …"; None if it may contain PyTorch weights or safetensors.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         head, size = file.read(_HEAD), path.stat().st_size
@@ -54,7 +54,7 @@ def kind_of(path: Path) -> str | None:
     if zipfile.is_zipfile(path):
         return _archive(path)
     if head.startswith(b"PK\x03\x04"):
-        return "cut off, as its end is missing: download it again"
+        return "cut off, because its end is missing: download it again"
     for offset, sign, kind in _SIGNS:
         if head[offset : offset + len(sign)] == sign:
             return _legacy(path) or kind
@@ -66,7 +66,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins so is one of safetensors: the length of a JSON object, and that."""
+    """Returns whether a file with this beginning is a safetensors file: the length of a JSON object, then it."""
     return len(head) > 8 and int.from_bytes(head[:8], "little") < 1 << 32 and head[8:9] == b"{"
 
 
@@ -76,10 +76,10 @@ def _archive(path: Path) -> str | None:
             names = archive.namelist()
     except zipfile.BadZipFile:
         return "a damaged ZIP archive: download it again"
-    # All files of PyTorch lie in one folder.
+    # In an archive of PyTorch, all files are in one folder.
     inside = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
-        return "a TorchScript program: load it where it was made, and save its state_dict()"
+        return "a TorchScript program: load it with the program that created it, and save its state_dict()"
     if any(name.endswith("data.pkl") for name in inside):
         return None
     if names and all(name.endswith(".npy") for name in names):
@@ -92,11 +92,11 @@ def _archive(path: Path) -> str | None:
 
 
 def _legacy(path: Path) -> str | None:
-    """What a tar archive is that PyTorch wrote before 0.1.10."""
+    """Returns the kind of a tar archive in the format of PyTorch before 0.1.10; None for any other file."""
     try:
         with tarfile.open(path) as archive:
             if {"pickle", "storages", "tensors"} <= {name.removeprefix("./") for name in archive.getnames()}:
-                return "a file of a PyTorch of 2016, a tar archive: load it with such a one, and save it with a new one"
+                return "a tar archive of PyTorch of 2016: load it with an old PyTorch, and save it with a new one"
     except (tarfile.TarError, OSError, EOFError):
         pass
     return None
@@ -106,8 +106,8 @@ def _text(head: bytes) -> str | None:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     start = text[:200].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<script", b"<body")) or b"<html" in start:
-        return "a web page, such as a login page or an error in place of a download: download the file itself"
-    # A character that the end of what was read has cut is no matter.
+        return "a web page, such as a login page or an error page: download the file itself"
+    # Bytes of 0x80 and above are not checked: they belong to multi-byte characters, and the last one can be cut.
     if any(byte < 0x80 and byte not in _PRINTABLE for byte in head):
         return None
     if start.startswith(b"<"):
@@ -127,20 +127,20 @@ def _is_json(text: bytes) -> bool:
     except RecursionError:
         return False
     except ValueError:
-        return len(text) > _HEAD // 2  # Only its beginning was read.
+        return len(text) > _HEAD // 2  # A long text is cut, because only its beginning was read.
     return True
 
 
 def _message(head: bytes, path: Path) -> str | None:
-    """What a message of Protocol Buffers is, by the field that it begins with."""
+    """Returns the kind of a Protocol Buffers message, by its first field; None if it is not known."""
     suffix = path.suffix.lower()
     if suffix == ".onnx" or (head[0] == 0x08 and head[1] < 0x20 and head[2:3] in (b"\x12", b"\x1a", b"\x3a")):
         if suffix in (".pb", ".pbtxt") or (head[2:3] == b"\x12" and suffix != ".onnx" and b"tensorflow" in head):
             return "a TensorFlow model (.pb)"
-        return "an ONNX model: it is the PyTorch weights it was made from that are needed"
+        return "an ONNX model: the PyTorch weights that it was made from are needed"
     if suffix == ".pb":
         return "a TensorFlow model (.pb)"
     named = head[0] == 0x0A and 0 < head[1] < 0x80 and all(byte in _PRINTABLE for byte in head[2 : 2 + head[1]])
     if suffix in (".caffemodel", ".binaryproto") or named:
-        return "a Caffe model (.caffemodel): it has to be converted to PyTorch's layout first"
+        return "a Caffe model (.caffemodel): convert it to PyTorch's layout first"
     return None

@@ -1,9 +1,10 @@
-"""Whose weights these are, and so how they want their input: told by the first layer.
+"""Recognizes published weights by their first layer, and checks that the preprocessing matches them.
 
-The published networks are known by what no conversion of their files changes. Of Caffe's it is the singular values of
-the 64 filters as a matrix, which neither another order of the channels nor a common factor changes; of torchvision's it
-is a part of the first filter, up to a factor. The factor then says for which range they are. Weights that are neither's
-are judged by how strongly the first layer answers to a picture, which in a network that was trained is about 1 to 100.
+The published networks are recognized by features that no conversion of their files changes. For Caffe's weights these
+are the relative singular values of the 64 filters as a matrix, which are independent of the channel order and of a
+common factor. For torchvision's weights it is a part of the first filter, up to a factor. The factor then tells the
+range of the input. Unknown weights are checked by the strength of the first layer's response to a picture, which is
+about 1 to 100 in a trained network.
 """
 
 from dataclasses import dataclass
@@ -15,19 +16,21 @@ from gramophone_server.models.manifest import Preprocessing
 from .catalogue import CAFFE, CATALOGUE, TORCHVISION
 from .random_vgg import dead_leaves
 
-# Caffe's: the largest singular values over the norm, likewise the norms of blue, green and red, and the norm.
+# Caffe's weights: the largest singular values divided by the norm, the norms of the blue, green and red channels
+# divided by the norm, and the norm.
 _CAFFE_SPECTRUM = (0.58234, 0.56162, 0.38985, 0.30088, 0.27018, 0.12874)
 _CAFFE_CHANNELS = (0.51132, 0.63803, 0.57574)
 _CAFFE_NORM = 7.9559
-# Torchvision's: the first filter's weights of red, as many a notebook prints them.
+# torchvision's weights: the red channel of the first filter.
 _TORCHVISION_RED = (
     -5.3474e-02, -4.9257e-02, -6.7942e-02, 1.5314e-02, 4.5068e-02, 2.1444e-03, 3.6226e-02, 1.9999e-02, 1.9864e-02,
 )  # fmt: skip
-# Rounding to bfloat16 changes these by less, and so does a deviation of the input folded in.
+# Relative tolerance of these numbers: rounding to bfloat16, and an input deviation folded into the weights, change them
+# by less.
 _CLOSE = 1e-2
-# An input that is off by more than this is for another range: the two known ones are 50 apart.
+# A factor beyond this means another input range: the two known ranges differ by a factor of 50.
 _OFF = 4.0
-# Answers of a first layer (deviation over positions) that no network of its range gives.
+# Responses of a first layer (standard deviation over positions) outside of which the input range must be wrong.
 _WEAKEST, _STRONGEST = 0.05, 1500.0
 
 _WORDS = {"vgg19": "torchvision's VGG-19", "vgg19-caffe": "the paper's VGG-19, trained in Caffe,"}
@@ -36,12 +39,12 @@ _OPTIONS = {"vgg19": "torchvision", "vgg19-caffe": "caffe"}
 
 @dataclass(frozen=True)
 class Origin:
-    """A published network whose weights these are.
+    """The published network that given weights come from.
 
     Attributes:
-        name: its name in the catalogue.
-        order: of the channels that the weights are for.
-        factor: of the weights, relative to the published ones.
+        name: name of the network in the catalogue.
+        order: order of the input channels that the weights expect, "RGB" or "BGR".
+        factor: scale of the weights relative to the published ones.
     """
 
     name: str
@@ -49,19 +52,19 @@ class Origin:
     factor: float
 
     def fits(self, preprocessing: Preprocessing) -> bool:
-        """Whether the weights want their input so."""
+        """Returns whether the weights match the preprocessing."""
         native = CATALOGUE[self.name].preprocessing
         off = self.factor * _gain(preprocessing) / _gain(native)
         return preprocessing.order == self.order and 1 / _OFF < off < _OFF
 
     @property
     def is_published(self) -> bool:
-        """Whether they are as they were published, in the same order and scale."""
+        """Whether the weights have the published channel order and scale."""
         return self.fits(CATALOGUE[self.name].preprocessing)
 
 
 def origin_of(kernel: np.ndarray) -> Origin | None:
-    """The published network that has this kernel of conv1_1, (64, 3, 3, 3); None if none is known to."""
+    """Returns the published network that has this kernel of conv1_1, (64, 3, 3, 3); None if it is not known."""
     kernel = kernel.astype(np.float64)
     norm = float(np.linalg.norm(kernel))
     if kernel.shape != (64, 3, 3, 3) or not norm:
@@ -81,10 +84,15 @@ def origin_of(kernel: np.ndarray) -> Origin | None:
 
 
 def objection(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str | None:
-    """Why no model of this name can have this kernel of conv1_1 and want its input so; None if one can.
+    """Returns why published weights do not match the preprocessing or the name; None if they match or are unknown.
+
+    Args:
+        kernel: kernel of conv1_1, (64, 3, 3, 3).
+        preprocessing: preprocessing of the model.
+        name: name of the model.
 
     Returns:
-        What the weights are and what to write, to be said of them.
+        A phrase that follows "the weights …": what they are, and which options to use.
     """
     origin = origin_of(kernel)
     if origin is None:
@@ -94,16 +102,16 @@ def objection(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> st
 
 
 def doubt(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str | None:
-    """Why unknown weights with this kernel of conv1_1 seem to want their input otherwise; as `objection`."""
+    """Returns why unknown weights seem to need another preprocessing; None if they do not. Arguments as `objection`."""
     if origin_of(kernel) is not None:
         return None
     answer = _answer(kernel, preprocessing)
     if answer < _WEAKEST and _gain(preprocessing) < _gain(CAFFE):
-        reason = f"the first layer answers to a picture with {answer:.1g} where that is of 0 to 1"
-        return f"look like Caffe's, for an input of 0 to 255, as {reason}; {_instead('vgg19-caffe', name)}"
+        reason = f"the first layer's response to a picture of 0 to 1 is only {answer:.1g}"
+        return f"look like Caffe's, for an input of 0 to 255, because {reason}; {_instead('vgg19-caffe', name)}"
     if answer > _STRONGEST and _gain(preprocessing) > _gain(TORCHVISION):
-        reason = f"the first layer answers to a picture with {answer:.0f} where that is of 0 to 255"
-        return f"look like torchvision's, for an input of 0 to 1, as {reason}; {_instead('vgg19', name)}"
+        reason = f"the first layer's response to a picture of 0 to 255 is {answer:.0f}"
+        return f"look like torchvision's, for an input of 0 to 1, because {reason}; {_instead('vgg19', name)}"
     return None
 
 
@@ -111,36 +119,36 @@ def _of_another(origin: Origin, name: str) -> str:
     words = f"are those of {_WORDS[origin.name]}"
     if origin.is_published:
         native = CATALOGUE[origin.name].preprocessing
-        return f"{words} which want {native.order} of 0 to {native.range:g}; {_instead(origin.name, name)}"
+        return f"{words} which expects {native.order} of 0 to {native.range:g}; {_instead(origin.name, name)}"
     others = [known for known in _OPTIONS if origin.fits(CATALOGUE[known].preprocessing)]
     if others:
         return (
-            f"{words} converted to an input as {_OPTIONS[others[0]]}'s; give them a name of your own, and say "
+            f"{words} converted to {_OPTIONS[others[0]]}'s preprocessing; use a name of your own and "
             f"--preprocessing {_OPTIONS[others[0]]}"
         )
     if origin.order != CATALOGUE[origin.name].preprocessing.order:
         return (
-            f"{words} with the channels of their first layer in the order {origin.order}; turn them round, as by "
+            f"{words} with the channels of the first layer in the order {origin.order}; reverse them, for example with "
             f"weight.flip(1), and use --name {origin.name}"
         )
-    return f"{words} with a first layer that is {origin.factor:.3g} times theirs; use the published ones"
+    return f"{words} but the first layer is {origin.factor:.3g} times the published one; use the published weights"
 
 
 def _instead(known: str, name: str) -> str:
-    own = f"say --preprocessing {_OPTIONS[known]}"
+    own = f"--preprocessing {_OPTIONS[known]}"
     if name not in _OPTIONS:
-        return own
-    return f"use --name {known}, or for weights of your own another name and {own}"
+        return f"use {own}"
+    return f"use --name {known}, or, for weights of your own, another name and {own}"
 
 
 def _gain(preprocessing: Preprocessing) -> float:
-    """How much a picture of 0 to 1 is stretched."""
+    """Returns the mean scale that the preprocessing applies to a picture of 0 to 1."""
     _, scale, _ = preprocessing.affine
     return float(np.mean(scale))
 
 
 def _answer(kernel: np.ndarray, preprocessing: Preprocessing) -> float:
-    """The deviation over positions of the first layer's answer to a drawn picture, before ReLU."""
+    """Returns the standard deviation over positions of the first layer's response to a drawn picture, before ReLU."""
     indices, scale, _ = preprocessing.affine
     picture = dead_leaves(np.random.default_rng(0), 64).astype(np.float64) / 255
     x = picture[:, :, list(indices)] * np.array(scale)
@@ -150,6 +158,6 @@ def _answer(kernel: np.ndarray, preprocessing: Preprocessing) -> float:
 
 
 def catalogued(name: str, kernel: np.ndarray) -> bool:
-    """Whether a kernel of conv1_1 is that of the published network of this name."""
+    """Returns whether a kernel of conv1_1 is that of the published network with the given name."""
     origin = origin_of(kernel)
     return origin is not None and origin.name == name

@@ -1,9 +1,9 @@
-"""Makes the built-in model vgg19-random: `python -m gramophone_export.random_vgg`.
+"""Creates the built-in model vgg19-random: `python -m gramophone_export.random_vgg`.
 
-Random filters in VGG-19's topology carry texture surprisingly well (Ustyuzhaninov et al. 2016; He, Wang & Hopcroft
-2016), so this model needs no download and no training. It is a quarter as wide as VGG-19. Like the network of Gatys et
-al., it is normalized: every filter has the same mean activation over pictures and positions, so that every layer
-carries weight.
+Random filters in VGG-19's topology represent textures surprisingly well (Ustyuzhaninov et al. 2016; He, Wang & Hopcroft
+2016), so this model needs no download and no training. It has a quarter of VGG-19's channels. Like the network of Gatys
+et al., it is normalized: every filter has the same mean activation over pictures and positions, so that every layer
+contributes to the loss.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from .convert import convert
 NAME = "vgg19-random"
 SEED = 19
 ACTIVATION = 30.0
-"""Mean activation of every filter: of VGG-19's own order, so that the paper's weights of content and style fit."""
+"""Mean activation of every filter; about that of VGG-19, so that the paper's weights of content and style fit."""
 CHANNELS = (16, 32, 64, 128, 128)
 LAYERS = VGG19_LAYERS[: VGG19_LAYERS.index("conv5_2") + 1]
 DESCRIPTION = (
@@ -30,10 +30,10 @@ DESCRIPTION = (
 
 
 def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernel and bias of each layer: orthogonal random filters, normalized layer by layer on drawn pictures.
+    """Returns kernel and bias of each layer: orthogonal random filters, normalized per layer on synthetic pictures.
 
-    Before ReLU each filter has mean 0 and deviation 1, or the constant part of what the layer before it lets through
-    would drown the picture; after ReLU it is scaled to a mean of ACTIVATION.
+    Before ReLU, each filter is normalized to mean 0 and standard deviation 1: otherwise the constant part of the
+    previous layer's activations would dominate. After ReLU, it is scaled to a mean of ACTIVATION.
     """
     rng = np.random.default_rng(seed)
     pictures = np.stack([dead_leaves(rng) for _ in range(6)])
@@ -59,12 +59,15 @@ def random_weights(seed: int = SEED) -> dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def _rounded(values: torch.Tensor) -> torch.Tensor:
-    # Three digits, so that another machine's rounding gives the same filters.
+    # Round to three digits, so that every machine computes the same filters despite different rounding.
     return torch.tensor([float(f"{value:.3g}") for value in values.tolist()])
 
 
 def dead_leaves(rng: np.random.Generator, size: int = 128) -> np.ndarray:
-    """A uint8 RGB picture (size, size, 3) of overlapping discs of all sizes, as natural pictures are."""
+    """Returns a uint8 RGB picture (size, size, 3) of overlapping discs of all sizes.
+
+    Its statistics resemble those of photographs: this is the dead leaves model of Lee, Mumford & Huang 2001.
+    """
     image = Image.new("RGB", (2 * size, 2 * size))
     draw = ImageDraw.Draw(image)
     for _ in range(1500):
@@ -75,7 +78,7 @@ def dead_leaves(rng: np.random.Generator, size: int = 128) -> np.ndarray:
 
 
 def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Rows of unit length, at right angles to one another as far as there is room."""
+    """Returns a random matrix with orthonormal rows, or orthonormal columns if it has more rows than columns."""
     q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diag(r))
     return (q if rows > columns else q.T).astype(np.float32)
@@ -91,7 +94,8 @@ def main() -> None:
         description=DESCRIPTION,
         source=f"gramophone_export.random_vgg, seed {SEED}",
         license="MIT",
-        # Normalized with the maximum, used with the average, which leaves the deep layers a smaller say: paints best.
+        # The filters are normalized with max pooling but used with average pooling, which reduces the influence of the
+        # deep layers: this gives the best pictures.
         pooling="average",
         half=True,
     )

@@ -1,4 +1,4 @@
-"""Reads VGG-19's convolutions from files of weights in the layouts that are around."""
+"""Reads VGG-19's convolutions from weight files in the common layouts."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,34 +13,34 @@ from gramophone_server.models.layers import BLOCKS, VGG19_LAYERS
 
 from .kinds import WANTED, is_safetensors, kind_of
 
-# Positions of the convolutions in torchvision's `features`, where ReLUs and pools count too.
+# Indices of the convolutions in torchvision's `features`, which also contains the ReLU and pooling modules.
 _POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
 _CHANNELS = (64, 128, 256, 512, 512)
 _PATTERNS = ("{index}", "{name}")
-# How deep state dicts lie in checkpoints.
+# Maximum depth at which a state dict is searched in a checkpoint.
 _DEPTH = 4
-# Names of the others of the family, by the number of their convolutions.
+# Names of other VGG networks, by the number of their convolutions.
 _FAMILY = {8: "VGG-11", 10: "VGG-13", 13: "VGG-16"}
 MOST_BYTES = 4 << 30
-"""Of a file of weights: VGG-19 with its classifier has 0.6 GB, in float64 twice that."""
+"""Maximum bytes of a weight file: VGG-19 with its classifier has 0.6 GB, and twice that in float64."""
 
 State = Mapping[str, Any]
 
 
 class WeightsError(ValueError):
-    """A file of weights cannot be used; the message is a sentence that says why and what to do."""
+    """A weight file cannot be used; the message says why and what to do."""
 
 
 def read_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernel (C_out, C_in, 3, 3) and bias (C_out,) of VGG-19's 16 convolutions, float32.
+    """Returns kernel (C_out, C_in, 3, 3) and bias (C_out,) of VGG-19's 16 convolutions, float32.
 
     The file is a PyTorch state dict, alone or in a checkpoint, or a safetensors file. The keys of conv1_1 are
-    `0.weight` and `0.bias` (torchvision and neural-style-pt) or `conv1_1.weight` and `conv1_1.bias` (Gatys), after any
-    prefix such as `features.` or `module.`; there may be others beside them, as of a classifier. Any floating type is
-    taken. Only tensors are loaded from it, never code.
+    `0.weight` and `0.bias` (torchvision and neural-style-pt) or `conv1_1.weight` and `conv1_1.bias` (Gatys), with any
+    prefix such as `features.` or `module.`. Other keys, such as those of a classifier, are ignored. Any floating type
+    is accepted. Only tensors are loaded from the file, never code.
 
     Raises:
-        WeightsError: it is no such file, has more than 4 GiB, lacks a layer, or has one of another shape than VGG-19's.
+        WeightsError: the file is of another kind, is larger than 4 GiB, lacks a layer, or a layer has another shape.
     """
     contents = _load(path)
     if not isinstance(contents, Mapping):
@@ -53,10 +53,10 @@ def read_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _load(path: Path) -> Any:
-    """What a file holds.
+    """Returns the content of a weight file.
 
     Raises:
-        WeightsError: it cannot be read, or is no file of weights.
+        WeightsError: the file cannot be read or does not contain weights.
     """
     try:
         open_file(path, MOST_BYTES).close()
@@ -85,7 +85,7 @@ def _safetensors(path: Path) -> State:
 
 
 def _unloadable(path: Path, error: Exception) -> str:
-    """Why a file that looked like weights is none."""
+    """Returns the message for a file that looks like weights but cannot be loaded."""
     text = str(error)
     named = re.search(r"(?:GLOBAL|Unsupported global:?|Unsupported class)\s+(?:GLOBAL\s+)?([\w.]+)", text)
     if named is not None:
@@ -93,8 +93,8 @@ def _unloadable(path: Path, error: Exception) -> str:
         if "numpy" in made_of:
             return f"{path} holds NumPy arrays rather than tensors; {WANTED}"
         return (
-            f"{path} holds a whole Python object ({made_of}), which could run code when it is loaded; load it where it "
-            "was made, and save model.state_dict()"
+            f"{path} holds a whole Python object ({made_of}), which could run code when it is loaded; load it with the "
+            "program that created it, and save model.state_dict()"
         )
     if "weights_only" in text or "Unsupported operand" in text or "Weights only load failed" in text:
         return f"{path} is a pickle of Python objects, not of tensors; {WANTED}"
@@ -102,7 +102,7 @@ def _unloadable(path: Path, error: Exception) -> str:
 
 
 def _layout(path: Path, contents: State) -> tuple[State, str]:
-    """The state dict among the contents that has most of VGG-19's layers, and the pattern of its layers' keys."""
+    """Returns the state dict in the contents with the most layers of VGG-19, and the pattern of its layers' keys."""
     found: list[tuple[int, State, str]] = []
     for state in _states(contents):
         for pattern in _patterns(state):
@@ -114,7 +114,7 @@ def _layout(path: Path, contents: State) -> tuple[State, str]:
 
 
 def _states(contents: State, depth: int = _DEPTH) -> Iterator[State]:
-    """All mappings in a checkpoint, itself first."""
+    """Yields all mappings in a checkpoint, starting with the checkpoint itself."""
     yield contents
     for value in contents.values():
         if depth and isinstance(value, Mapping):
@@ -122,7 +122,7 @@ def _states(contents: State, depth: int = _DEPTH) -> Iterator[State]:
 
 
 def _patterns(state: State) -> Iterator[str]:
-    """The patterns, with {name} or {index} in them, by which a state dict has a conv1_1 like VGG's."""
+    """Yields the key patterns, with {name} or {index}, under which a state dict has a conv1_1 of VGG's shape."""
     for key, value in state.items():
         for pattern in _PATTERNS:
             prefix, dot, own = _split(key, f"{_fill(pattern, 'conv1_1')}.weight")
@@ -131,7 +131,7 @@ def _patterns(state: State) -> Iterator[str]:
 
 
 def _split(key: Any, suffix: str) -> tuple[str, str, bool]:
-    """A key's prefix, the dot behind it, and whether it ends in a suffix of whole parts."""
+    """Returns a key's prefix, the dot after it, and whether the key is the suffix or ends with a dot and the suffix."""
     if not isinstance(key, str) or not (key == suffix or key.endswith(f".{suffix}")):
         return "", "", False
     prefix = key[: -len(suffix)]
@@ -139,25 +139,25 @@ def _split(key: Any, suffix: str) -> tuple[str, str, bool]:
 
 
 def _unknown(path: Path, contents: State) -> str:
-    """Why contents have no conv1_1."""
+    """Returns the message for contents without a conv1_1."""
     for state in _states(contents):
         firsts = [value for key, value in state.items() if _split(key, "0.weight")[2]]
         if any(getattr(value, "shape", ()) == (3, 3, 1, 1) for value in firsts):
-            reason = "whose first convolution is of 1x1, and whose activations are scaled"
+            reason = "whose first convolution is 1x1 and whose activations are scaled"
             return f"{path} holds the normalized VGG-19 of AdaIN, {reason}; {WANTED}"
     keys = ", ".join(map(str, list(contents)[:4]))
     return (
-        f"{path} has no layer conv1_1 by any name that is known (features.0.weight, 0.weight, conv1_1.weight), so "
+        f"{path} has no layer conv1_1 under a known name (features.0.weight, 0.weight, conv1_1.weight), so "
         f"it is another network's; its keys begin with {keys or 'nothing'}"
     )
 
 
 def _lacking(path: Path, state: State, pattern: str) -> str:
-    """Why a state dict that has a conv1_1 is not VGG-19's."""
+    """Returns the message for a state dict that has a conv1_1 but is not VGG-19's."""
     if normalized := [key for key in state if isinstance(key, str) and key.endswith("running_mean")]:
         return (
-            f"{path} holds a VGG with batch normalization ({normalized[0]}), whose activations are others; "
-            "VGG-19 without it is wanted"
+            f"{path} holds a VGG with batch normalization ({normalized[0]}), whose activations differ; "
+            "VGG-19 without batch normalization is needed"
         )
     prefix = pattern.rpartition("{")[0].replace("{{", "{").replace("}}", "}")
     kernels = [
@@ -165,7 +165,7 @@ def _lacking(path: Path, state: State, pattern: str) -> str:
         if isinstance(key, str) and key.startswith(prefix) and isinstance(value, torch.Tensor) and value.ndim == 4
     ]  # fmt: skip
     if (other := _FAMILY.get(len(kernels))) is not None:
-        return f"{path} holds {other}, with {len(kernels)} convolutions; VGG-19, which has 16, is wanted"
+        return f"{path} holds {other}, with {len(kernels)} convolutions; VGG-19, which has 16, is needed"
     keys = [(f"{_fill(pattern, name)}.{part}", name) for name in VGG19_LAYERS for part in ("weight", "bias")]
     missing = [(key, name) for key, name in keys if key not in state]
     names = list(dict.fromkeys(name for _, name in missing))
@@ -188,11 +188,13 @@ def _layer(path: Path, state: State, name: str, pattern: str) -> tuple[np.ndarra
 
 
 def _values(path: Path, value: Any, key: str) -> np.ndarray:
-    """A tensor's values in float32."""
+    """Returns a tensor's values in float32."""
     if not isinstance(value, torch.Tensor):
         raise WeightsError(f"{path}: {key} is a {type(value).__name__}, not a tensor")
     if value.is_meta:
-        raise WeightsError(f"{path}: {key} has a shape but no values; save the weights from a network that has them")
+        raise WeightsError(
+            f"{path}: {key} has a shape but no values; save the weights of a network that is not on the meta device"
+        )
     if not value.is_floating_point() or value.is_sparse:
         kind = "sparse" if value.is_sparse else str(value.dtype).removeprefix("torch.")
         raise WeightsError(f"{path}: {key} is {kind}; floating-point weights are needed, such as float32 or float16")

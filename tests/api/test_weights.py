@@ -55,6 +55,6 @@ def test_an_unchanged_picture_gives_a_warning(server, style_weight, optimizer):
     *_, end = transfer(server, 1, style_weight, tv_weight=0, optimizer=optimizer)
     assert end.state == job_pb2.JOB_STATE_SUCCEEDED
     (warning,) = json.loads(end.result.recipe_json)["warnings"]
-    assert "the one that the job began with, as none of 4 updates lowered its loss" in warning
+    assert "equals the initial picture, because none of 4 updates lowered its loss" in warning
     assert "options.init" in warning and "style_weight" in warning
     assert f"job {end.job_id}: {warning}" in server.read_log()

@@ -160,7 +160,7 @@ def test_models_list_verify_import_and_pull(tmp_path):
         (["import", tmp_path / "nothing.pth", "--name", "vgg19-caffe"], "there is no file"),
         (["import", tmp_path / "nothing.pth", "--name", "mine"], "--preprocessing"),
         (["pull", "vgg19", "--url", "http://127.0.0.1:9/vgg19-dcbb9e9d.pth"], "models import"),
-        (["pull", "vgg19-caffe"], "no place to download"),
+        (["pull", "vgg19-caffe"], "no download address"),
         (["verify", "nobody"], "nobody"),
     ):
         done = quick.gramophone("models", *args, "--models", tmp_path)

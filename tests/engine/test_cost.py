@@ -16,16 +16,16 @@ from gramophone_server.engine.cost import (
     Workload,
     canvas_bytes,
     content_bytes,
+    evaluation_bytes,
     extraction_bytes,
     forward_flops,
     gradient_bytes,
-    judging_bytes,
     parameter_bytes,
     step_flops,
 )
 from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.engine.kernels.gram import gram_matrix
-from gramophone_server.engine.objective import Evaluation, Objective, Term
+from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.tiling import cut, whole
 from gramophone_server.engine.vgg import TruncatedVGG
@@ -49,12 +49,14 @@ def work(
     return Workload(tuple(taken), **fields)  # type: ignore[arg-type]
 
 
-def terms(network: TruncatedVGG, canvas: torch.Tensor, style: tuple[str, ...], content: tuple[str, ...]) -> list[Term]:
+def terms(
+    network: TruncatedVGG, canvas: torch.Tensor, style: tuple[str, ...], content: tuple[str, ...]
+) -> list[WeightedTerm]:
     features = network(0.5 * canvas)
     one = torch.ones(1)
     return [
-        *(Term("style", name, gram_matrix(features[name]), one) for name in style),
-        *(Term("content", name, features[name].float(), one) for name in content),
+        *(WeightedTerm("style", name, gram_matrix(features[name]), one) for name in style),
+        *(WeightedTerm("content", name, features[name].float(), one) for name in content),
     ]
 
 
@@ -93,7 +95,7 @@ def test_step_flops_with_heads_are_what_torch_counts_of_convolutions(weights, he
 
 def test_heads_take_memory_for_content_layers_only():
     first = ("conv1_1",)
-    assert judging_bytes(work((), first, headed=first), 64, 96) > judging_bytes(work((), first), 64, 96)
+    assert evaluation_bytes(work((), first, headed=first), 64, 96) > evaluation_bytes(work((), first), 64, 96)
     assert gradient_bytes(work(first, (), headed=first), 64, 96) == gradient_bytes(work(first, ()), 64, 96)
 
 
@@ -180,7 +182,7 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
         shares = torch.rand(1, height, width) / (height * width)
         made = [replace(term, share=shares) for term in made]
     if job.variation:
-        made.append(Term("total_variation", "", None, torch.ones(1)))
+        made.append(WeightedTerm("total_variation", "", None, torch.ones(1)))
     held = held_bytes(Objective(network, made, tiles=tiles), canvas)
     predicted = gradient_bytes(job, *size, cropped=cropped)
     # For a tile, the cost model counts the interior as large as the tile with its halo.
@@ -220,10 +222,10 @@ def test_extraction_bytes_grow_with_the_layers_and_the_size():
     assert extraction_bytes(work(), 128, 64) == pytest.approx(2 * extraction_bytes(work(), 64, 64), abs=1)
 
 
-def test_judging_bytes_are_one_input_and_one_output():
+def test_evaluation_bytes_are_one_input_and_one_output():
     """At the peak, the input and the output of one convolution are in memory; no activation is kept."""
-    assert judging_bytes(work(("conv1_2",), ()), 64, 64) == 4 * 64 * 64 * (4 + 4)
-    assert judging_bytes(work(("conv1_1", "conv1_2"), ()), 64, 64) == 4 * 64 * 64 * (4 + 4)
+    assert evaluation_bytes(work(("conv1_2",), ()), 64, 64) == 4 * 64 * 64 * (4 + 4)
+    assert evaluation_bytes(work(("conv1_1", "conv1_2"), ()), 64, 64) == 4 * 64 * 64 * (4 + 4)
 
 
 @pytest.mark.parametrize("stepping", [False, True])

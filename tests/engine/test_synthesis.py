@@ -7,7 +7,7 @@ import torch
 
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.kernels.gram import gram_matrix
-from gramophone_server.engine.objective import Evaluation, Objective, Term
+from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.adam import Adam
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.synthesis import Level, Plateau, Synthesis
@@ -24,7 +24,9 @@ def network(weights):
 def objective(network: TruncatedVGG, n: int = 2) -> Objective:
     picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     grams = {name: gram_matrix(f) for name, f in network(picture).items()}
-    return Objective(network, [Term("style", name, g.expand(n, -1, -1), torch.ones(n)) for name, g in grams.items()])
+    return Objective(
+        network, [WeightedTerm("style", name, g.expand(n, -1, -1), torch.ones(n)) for name, g in grams.items()]
+    )
 
 
 def synthesis(network, make, iterations=20, report_every=5, seeds=(0, 1), sizes=(32,), **options) -> Synthesis:

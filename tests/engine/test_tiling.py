@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gramophone_server.engine.kernels.gram import gram_matrix
-from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.tiling import cut, whole
 from gramophone_server.engine.vgg import TruncatedVGG
 
@@ -84,12 +84,13 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
         if job["masked"]:
             share = rand(1, *features[name].shape[2:])
             share = share / share.sum()
-        terms.append(Term("style", name, gram_matrix(features[name], share), rand(n) + 0.5, share))
+        terms.append(WeightedTerm("style", name, gram_matrix(features[name], share), rand(n) + 0.5, share))
     terms += [
-        Term("content", name, features[name], (rand(n) + 0.5) / features[name][0].numel()) for name in job["content"]
+        WeightedTerm("content", name, features[name], (rand(n) + 0.5) / features[name][0].numel())
+        for name in job["content"]
     ]
     if job["variation"]:
-        terms.append(Term("total_variation", "", None, 1e-6 * (rand(n) + 0.5)))
+        terms.append(WeightedTerm("total_variation", "", None, 1e-6 * (rand(n) + 0.5)))
     tiles = cut(height, width, job["side"], stride=network.grid, radius=network.radius)
     return Objective(network, terms), Objective(network, terms, tiles=tiles), rand(n, 3, height, width)
 

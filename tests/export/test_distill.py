@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from gramophone_export.distill.evaluation import evaluate
 from gramophone_export.distill.export import write_student
-from gramophone_export.distill.judge import judge
 from gramophone_export.distill.loss import gradient_loss, pair_losses, total
 from gramophone_export.distill.networks import GRAM_LAYERS, STEM, Student, Teacher
-from gramophone_export.distill.pictures import Photos, crop, disturbed, list_photos
+from gramophone_export.distill.pictures import Photos, crop, list_photos, perturbed
 from gramophone_export.distill.pool import Entry, Pair, Pool
 from gramophone_export.distill.recipe import Recipe
 from gramophone_export.distill.train import CHECKPOINT, LOG, Training
@@ -187,18 +187,18 @@ def test_the_student_equals_its_network_in_the_engine(weights):
         torch.testing.assert_close(activations[name], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_photos_for_judging_are_not_used_for_training(photos):
-    trained, judged = list_photos(photos, 3)
-    assert [len(trained), len(judged)] == [6, 3]
-    assert not set(trained) & set(judged)
+def test_held_out_photos_are_not_used_for_training(photos):
+    trained, held_out = list_photos(photos, 3)
+    assert [len(trained), len(held_out)] == [6, 3]
+    assert not set(trained) & set(held_out)
 
 
-def test_crops_and_disturbed_crops_are_pictures_between_0_and_1():
+def test_crops_and_perturbed_crops_are_pictures_between_0_and_1():
     generator = torch.Generator().manual_seed(0)
     image = Image.fromarray(dead_leaves(np.random.default_rng(0), 80)).resize((120, 80))
     for _ in range(50):
         first, second = crop(image, 32, generator), crop(image, 32, generator)
-        for picture in (first, disturbed(first, second, generator)):
+        for picture in (first, perturbed(first, second, generator)):
             assert picture.shape == (3, 32, 32)
             assert picture.min() >= 0
             assert picture.max() <= 1
@@ -216,16 +216,16 @@ def test_the_pool_drops_the_oldest_pairs_and_keeps_pairs_together():
     assert len({id(p.style) for p in drawn}) == 1
 
 
-def test_a_judgment_has_all_layers(weights, photos, monkeypatch):
-    monkeypatch.setattr("gramophone_export.distill.judge.SIDE", 32)
-    monkeypatch.setattr("gramophone_export.distill.judge.ITERATIONS", 2)
+def test_an_evaluation_has_all_layers(weights, photos, monkeypatch):
+    monkeypatch.setattr("gramophone_export.distill.evaluation.SIDE", 32)
+    monkeypatch.setattr("gramophone_export.distill.evaluation.ITERATIONS", 2)
     paths = sorted(photos.iterdir())[:4]
     teacher = Teacher(weights, RECIPE.layers, [torch.rand(3, 32, 32)])
     student = Student(RECIPE.layers, RECIPE.widths, torch.Generator().manual_seed(0))
-    judgment = judge(student, teacher, paths)
-    assert set(judgment.photos) == set(judgment.iterates) == set(judgment.correlation) == set(STYLE_LAYERS)
-    assert -1 <= judgment.distance <= 1
-    assert judgment.table().count("\n") == 8
+    evaluation = evaluate(student, teacher, paths)
+    assert set(evaluation.photos) == set(evaluation.iterates) == set(evaluation.correlation) == set(STYLE_LAYERS)
+    assert -1 <= evaluation.distance <= 1
+    assert evaluation.table().count("\n") == 8
 
 
 def test_crops_depend_on_the_seed(photos):

@@ -97,7 +97,7 @@ def test_a_file_is_downloaded(mirror, tmp_path):
 def test_a_cut_download_is_resumed(mirror, tmp_path):
     path = tmp_path / "file"
     mirror.cut = 100_000
-    with pytest.raises(DownloadError, match="goes on from there"):
+    with pytest.raises(DownloadError, match="run the same command to resume"):
         download(mirror.url, path, sha256=SHA256)
     assert not path.exists()
     download(mirror.url, path, sha256=SHA256)

@@ -67,8 +67,8 @@ def test_published_weights_are_recognized(dtype):
     assert "use --name vgg19-caffe" in str(objection(ours, TORCHVISION, "vgg19"))
     assert "use --name vgg19-caffe" in str(objection(ours, CAFFE, "vgg19"))
     assert "use --name vgg19, " in str(objection(theirs, CAFFE, "vgg19-caffe"))
-    assert str(objection(ours, TORCHVISION, "mine")).endswith("; say --preprocessing caffe")
-    assert str(objection(theirs, CAFFE, "mine")).endswith("; say --preprocessing torchvision")
+    assert str(objection(ours, TORCHVISION, "mine")).endswith("; use --preprocessing caffe")
+    assert str(objection(theirs, CAFFE, "mine")).endswith("; use --preprocessing torchvision")
 
 
 @pytest.mark.parametrize(("kernel", "own"), [(caffe, CAFFE), (torchvisions, TORCHVISION)])
@@ -139,7 +139,7 @@ def test_unknown_weights_are_accepted_with_a_note(tmp_path):
     taken = gramophone("models", "import", file, "--name", "own", "--preprocessing", "torchvision", "--models", models)
     assert taken.exit_code == 0 and "note: the weights look like Caffe's" in taken.stderr
     named = gramophone("models", "import", file, "--name", "vgg19-caffe", "--models", models)
-    assert named.exit_code == 0 and "not the weights that vgg19-caffe is known for" in named.stderr
+    assert named.exit_code == 0 and "not the published weights of vgg19-caffe" in named.stderr
     manifest = (models / "vgg19-caffe" / "manifest.json").read_text()
     assert "imported from own.pth" in manifest and "Visual Geometry Group" not in manifest
 

@@ -109,7 +109,7 @@ def test_a_job_starts_over_from_a_damaged_checkpoint(jobs, tmp_path):
         worker.kill()
         last = list(stream)[-1]
         assert last.result.image.data == expected[0]
-        assert "is damaged: the job begins anew" in server.read_log()
+        assert "is damaged: the job starts over" in server.read_log()
 
 
 def test_a_job_that_runs_out_of_memory_is_tried_in_tiles():

@@ -225,4 +225,4 @@ def test_a_job_starts_over_from_a_checkpoint_of_another_format(restarting, tmp_p
     watched = service.server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
     last = list(events(watched))[-1]
     assert last.result.image.data == expected, last.error
-    assert "begins anew" in service.server.read_log()
+    assert "the job starts over" in service.server.read_log()

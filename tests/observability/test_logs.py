@@ -68,13 +68,13 @@ def test_a_server_logs_the_job_and_trace_of_each_line_and_no_secrets(tmp_path):
         job_id = event.job_id
         (worker,) = server.workers()
         worker.kill()
-        wait_until(lambda: "goes on from iteration" in server.read_log(), "the job's second attempt")
+        wait_until(lambda: "resumes at iteration" in server.read_log(), "the job's second attempt")
         server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id), metadata=metadata[:1])
         list(stream)
         wait_until(lambda: f"job {job_id} cancelled" in server.read_log(), "the job's end")
         log = lines(server)
         about = [line for line in log if job_id in line["message"]]
-        for words in ("queued", "goes back to the queue", "goes on from iteration", "cancelled"):
+        for words in ("queued", "goes back to the queue", "resumes at iteration", "cancelled"):
             (line,) = [line for line in about if words in line["message"]]
             assert (line["job_id"], line["trace_id"], line["span_id"]) == (job_id, TRACE, SPAN)
         (call,) = [line for line in log if "JobService/CancelJob: OK" in line["message"]]

@@ -10,7 +10,7 @@ import torch
 from gramophone.options import JobKind
 from gramophone.requests import estimate_request
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
-from gramophone_server.worker.prepared import Judged, PreparedJob
+from gramophone_server.worker.prepared import FinishedPicture, PreparedJob
 from gramophone_server.worker.targets import Targets
 from tests.harness import png
 from tests.requests import read_job
@@ -27,12 +27,12 @@ def prepare(kind: JobKind = "transfer", *, model: str = BUILTIN_MODEL, size: int
     )
 
 
-def paint(kind: JobKind = "transfer", **options: Any) -> Judged:
+def paint(kind: JobKind = "transfer", **options: Any) -> FinishedPicture:
     """Prepares and runs a job, and returns its result."""
     return finished(prepare(kind, **options))
 
 
-def finished(job: PreparedJob) -> Judged:
+def finished(job: PreparedJob) -> FinishedPicture:
     """Runs a job to its end and returns its result."""
     with one_thread():
         for _ in job.synthesis:

@@ -100,7 +100,7 @@ def test_an_event_file_that_cannot_be_written_is_logged(tmp_path, caplog):
     with EventFile(tmp_path / "file", "job", None) as file:
         file.progress(Progress(1, 2, 1.0, (), 1.0, 1.0, 1.0))
         file.preview(1, EncodedPicture(b"", "png", 1, 1))
-    assert "no more is written for TensorBoard" in caplog.text
+    assert "writing for TensorBoard stops" in caplog.text
 
 
 def test_no_event_file_is_written_by_default(tmp_path):

@@ -61,7 +61,7 @@ QUICK = {"a relative loss", "the paper's loss", "weights of layers", "Adam and t
 def test_weights_with_the_same_ratio_give_the_same_picture(kind):
     """The picture equals that for c = 1 to one level: the rest is the rounding of c · ratio."""
     expected = paint(**KINDS[kind](1.0))
-    assert expected.moved
+    assert expected.changed
     for c in DECADES:
         made = paint(**KINDS[kind](c))
         apart = np.abs(made.picture.astype(int) - expected.picture)
@@ -83,7 +83,7 @@ def test_usual_weights_are_used_unchanged_up_to_a_power_of_two(weights, loss_sca
             scale = divisor / float(np.square(target, dtype=np.float64).sum()) if loss_scale == "relative" else 1.0
             mantissa, _ = np.frexp(term.weight.item())
             assert mantissa == np.frexp(np.float32(outer * scale))[0]
-            assert term.stated == outer * scale
+            assert term.reported_weight == outer * scale
 
 
 def test_losses_and_weights_are_reported_in_the_units_of_the_request():
@@ -97,10 +97,10 @@ def test_losses_and_weights_are_reported_in_the_units_of_the_request():
 def test_a_negligible_term_has_no_effect(ratio, model):
     style = paint(content_weight=0.0, style_weight=1.0, model=model, tv_weight=0.0, iterations=4)
     content = paint(content_weight=1.0, style_weight=0.0, model=model, tv_weight=0.0, iterations=4)
-    assert not content.moved
+    assert not content.changed
     for weights in ((1.0, ratio), (1 / ratio, 1.0)):
         made = paint(content_weight=weights[0], style_weight=weights[1], model=model, tv_weight=0.0, iterations=4)
-        assert made.moved
+        assert made.changed
         assert np.abs(made.picture.astype(int) - style.picture).mean() < 2
     for weights in ((ratio, 1.0), (1.0, 1 / ratio)):
         made = paint(content_weight=weights[0], style_weight=weights[1], model=model, tv_weight=0.0, iterations=4)
@@ -119,7 +119,7 @@ def test_weights_whose_products_are_outside_the_range_of_a_float():
         if layer == least:
             layers = {"style_layers": dict.fromkeys(STYLE_LAYERS, layer), "content_layers": {"conv4_2": layer}}
         made = paint(content_weight=c, style_weight=c, **layers)
-        assert made.moved
+        assert made.changed
         assert np.isfinite(made.loss)
         if layer == most:
             # Not with the smallest float: it cannot be divided by 5, so that the five layers weigh five times as much.
@@ -128,7 +128,7 @@ def test_weights_whose_products_are_outside_the_range_of_a_float():
 
 def test_a_loss_beyond_the_range_is_reported_as_the_largest_float():
     made = paint(content_weight=1e300, style_weight=1e305, loss_scale="paper", iterations=2)
-    assert made.moved
+    assert made.changed
     assert made.loss == pytest.approx(1.797e308, rel=1e-3)
 
 

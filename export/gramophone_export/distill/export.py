@@ -1,4 +1,4 @@
-"""From a trained student to a model."""
+"""Writes a trained student as a model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from .networks import STUDENT_INPUT, Student
 from .recipe import Recipe
 
 NAME = "vgg19-slim"
-# What it is called outside of the package, where the name is taken.
+# Name of a student outside the package, because `NAME` is the built-in model.
 TRIAL = "slim"
 DESCRIPTION = "A small network that this project trained to have Gram matrices like VGG-19's, and to be quick."
 
@@ -18,7 +18,16 @@ DESCRIPTION = "A small network that this project trained to have Gram matrices l
 def write_student(
     root: Path, student: Student, scales: Mapping[str, float], recipe: Recipe, step: int, *, name: str = TRIAL
 ) -> Model:
-    """Writes the student into a folder of models, in float16."""
+    """Writes the student into a folder of models, in float16, and returns the model.
+
+    Args:
+        root: the folder of models.
+        student: the trained student.
+        scales: the teacher's root mean square at each layer.
+        recipe: settings of the training, for the manifest.
+        step: number of updates of the training, for the manifest.
+        name: name of the model.
+    """
     return convert(
         root,
         student.weights(),
@@ -29,12 +38,12 @@ def write_student(
         license="MIT",
         half=True,
         heads=student.heads(scales),
-        # In the paper's units conv4_1 is nearly all of the loss, and that is a layer where the student errs: judged by
-        # the teacher, pictures are twice as near where every layer has its say.
+        # In the paper's units conv4_1 dominates the loss, and the student is inaccurate at this layer. With relative
+        # losses, the pictures are twice as close to the target according to the teacher.
         loss_scale="relative",
-        # To remember 20 pairs takes as long as to go through this network; with 8 its pictures are as near the teacher.
+        # With 20 pairs, L-BFGS takes as long as this network; with 8, the pictures are as close to the target.
         lbfgs_history=8,
-        # A first layer with a stride leaves a grid of dots where only content is asked for; this much takes it away,
-        # and costs the other losses nothing (measured).
+        # The stride of the first layer causes a grid of dots in content reconstructions. This weight removes it without
+        # increasing the other losses (measured).
         tv_weight=1e-5,
     )

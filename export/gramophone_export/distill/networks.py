@@ -1,4 +1,4 @@
-"""The student that is trained, and the teacher that it learns from."""
+"""The student network, which is trained, and the teacher network, which it approximates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,30 +18,35 @@ from ..catalogue import CAFFE, TORCHVISION
 
 STUDENT_INPUT = TORCHVISION
 GRAM_LAYERS = (*STYLE_LAYERS, *CONTENT_LAYERS)
-"""The layers whose Gram matrices are learned."""
+"""The layers whose Gram matrices the student learns."""
 STEM = STYLE_LAYERS[0]
-"""The student's first layer, which has a position for four of the teacher's."""
+"""The student's first layer, which has one position for four of the teacher's."""
 _BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
-"""Channels of the teacher's blocks."""
+"""Channels of the teacher, by block."""
 
 
 def fast_dtype() -> torch.dtype:
-    """The faster arithmetic of this machine's convolutions."""
+    """Returns the faster type for convolutions on this machine's CPU, bfloat16 or float32."""
     return torch.bfloat16 if has_native_bfloat16(torch.device("cpu")) else torch.float32
 
 
 class Student(nn.Module):
-    """Convolutions and ReLUs in blocks between which the maximum is pooled, and for each a map to the teacher.
+    """Convolutions with ReLU, in blocks with max pooling between them, and for each layer a map to the teacher.
 
-    The first is of 6x6 pixels and has a stride of 2: it sees what a position of the teacher's second block does, and no
-    map is as large as the picture. All others are of 3x3.
+    The first convolution is 6x6 with stride 2: its receptive field is that of the input of the teacher's second block,
+    and no feature map is as large as the picture. All other convolutions are 3x3.
 
     Args:
         layers: names of the convolutions.
-        widths: channels by block.
+        widths: number of channels by block.
+        generator: draws the initial parameters.
 
     Attributes:
-        maps: for each layer P, (C_t, C_s), from activations to the teacher's in units of their root mean square.
+        layers: names of the convolutions, in order.
+        kernels: for each layer (C_out, C_in, k, k).
+        biases: for each layer (C_out,).
+        maps: for each layer the map P, (C_t, C_s), from the student's activations to the teacher's; those are in units
+            of their root mean square.
     """
 
     def __init__(self, layers: Sequence[str], widths: Mapping[int, int], generator: torch.Generator) -> None:
@@ -53,7 +58,7 @@ class Student(nn.Module):
             block = position(name)[0]
             width, channels = widths[block], _BLOCKS[block]
             side = 6 if name == STEM else 3
-            # He et al. 2015.
+            # Initialization of He et al. 2015.
             kernel = torch.randn(width, inputs, side, side, generator=generator) * (2 / (side**2 * inputs)) ** 0.5
             self.kernels[name] = nn.Parameter(kernel.contiguous(memory_format=torch.channels_last))
             self.biases[name] = nn.Parameter(torch.zeros(width))
@@ -63,7 +68,11 @@ class Student(nn.Module):
         self._scale, self._shift = (torch.tensor(values).view(1, 3, 1, 1) for values in (scale, shift))
 
     def groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Kernels and maps, and biases, for optimizers; each with the `deviation` that it was drawn with."""
+        """Returns the parameter groups of kernels and maps, and those of biases.
+
+        `deviation` of each group is the standard deviation of the initial values (0.1 for the biases, which start at
+        0); it scales the group's step size.
+        """
         matrices: list[dict[str, Any]] = []
         for name in self.layers:
             fan = self.kernels[name][0].numel()
@@ -73,15 +82,16 @@ class Student(nn.Module):
 
     @staticmethod
     def stride(layer: str) -> int:
-        """Pixels of the canvas per position of a layer, along each axis."""
+        """Returns the stride of a layer's feature map: canvas pixels per position, along each axis."""
         return stride(layer, first=2)
 
     def forward(self, canvas: Tensor, silence: list[Tensor] | None = None) -> dict[str, Tensor]:
-        """Activations after ReLU, before the maps, of a canvas (N, 3, H, W) of 0 to 1.
+        """Returns the activations after ReLU, before the maps, of a canvas.
 
         Args:
-            silence: takes in, for each layer that has some, how far all channels that are 0 everywhere are from not
-                being so.
+            canvas: (N, 3, H, W) with values of 0 to 1.
+            silence: list to which one loss per layer with dead channels (0 at all positions of the batch) is appended:
+                the sum over these channels of how far the largest value before ReLU is below 0. None to skip this.
         """
         x = (canvas * self._scale + self._shift).contiguous(memory_format=torch.channels_last)
         activations, reached = {}, 1
@@ -98,14 +108,15 @@ class Student(nn.Module):
         return activations
 
     def weights(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Kernel and bias of each layer."""
+        """Returns kernel and bias of each layer."""
         return {n: (self.kernels[n].detach().numpy(), self.biases[n].detach().numpy()) for n in self.layers}
 
     def heads(self, scales: Mapping[str, float]) -> dict[str, np.ndarray]:
-        """For each layer a matrix (C_s, C_s) that takes its activations to features in the teacher's units.
+        """Returns for each layer the head R (C_s, C_s), which maps activations to features in the teacher's units.
 
-        ‖P D Pᵀ‖² = tr(K D K D) = ‖R D R‖² with K = PᵀP = R²: the teacher's channels are not needed to compare Gram
-        matrices, nor to compare features. With √(C_s/C_t) in R, equation 4 with its 1 / 4 C_s² gives 1 / 4 C_t².
+        With K = PᵀP = R², ‖P D Pᵀ‖² = tr(K D K D) = ‖R D R‖². So distances of Gram matrices, and of features, can be
+        computed without expanding to the teacher's C_t channels. R includes the factor √(C_s/C_t), so that equation 4,
+        whose factor is 1 / 4 C_s² for the student, gives the value with the teacher's 1 / 4 C_t².
 
         Args:
             scales: the teacher's root mean square at each layer.
@@ -121,7 +132,7 @@ class Student(nn.Module):
     def network(
         self, layers: Sequence[str], scales: Mapping[str, float], dtype: torch.dtype | None = None
     ) -> TruncatedVGG:
-        """The student as the engine runs it, in `fast_dtype` by default."""
+        """Returns the student as a network of the engine, in `fast_dtype` by default."""
         order, scale, shift = STUDENT_INPUT.affine
         return TruncatedVGG(
             self.weights(), layers, heads=self.heads(scales), order=order, scale=scale, shift=shift,
@@ -130,11 +141,16 @@ class Student(nn.Module):
 
 
 class Teacher:
-    """VGG-19 with the paper's weights, whose features are returned in units of their root mean square on photographs.
+    """VGG-19 with the paper's weights; it returns features in units of their root mean square on photographs.
+
+    Args:
+        weights: kernel and bias of each layer, as from `read_weights`.
+        layers: names of the layers whose features are needed.
+        pictures: pictures (3, H, W) on which the root mean squares are measured.
 
     Attributes:
-        network: it, as the engine runs it.
-        scales: the root mean square of each layer.
+        network: the teacher as a network of the engine.
+        scales: the root mean square of each layer's features.
     """
 
     def __init__(
@@ -150,20 +166,25 @@ class Teacher:
         self.scales = {name: square**0.5 for name, square in squares.items()}
 
     def features(self, canvas: Tensor) -> dict[str, Tensor]:
-        """Activations after ReLU of a canvas (N, 3, H, W), each divided by its layer's root mean square."""
+        """Returns the activations after ReLU of a canvas (N, 3, H, W), divided by the layer's root mean square."""
         with torch.no_grad():
             return {name: value.float() / self.scales[name] for name, value in self.network(canvas).items()}
 
-    def lesson(self, picture: Tensor) -> dict[str, "Lesson"]:
-        """What is to be known of a picture (3, H, W), layer by layer."""
-        lessons = {}
+    def targets(self, picture: Tensor) -> dict[str, "LayerTargets"]:
+        """Returns the training targets that a picture (3, H, W) gives at each layer."""
+        targets = {}
         for name, value in self.features(picture[None]).items():
             gram = gram_matrix(value)[0].to(torch.bfloat16) if name in GRAM_LAYERS else None
-            lessons[name] = Lesson(positions(value, self.network.stride(name), name)[0].to(torch.bfloat16), gram)
-        return lessons
+            targets[name] = LayerTargets(positions(value, self.network.stride(name), name)[0].to(torch.bfloat16), gram)
+        return targets
 
-    def gradient(self, picture: Tensor, style: Mapping[str, "Lesson"]) -> Tensor:
-        """∂/∂x Σ_l ‖G_l(x) − A_l‖² / ‖A_l‖² over the style layers, (3, H, W), at a picture and for a style's lesson."""
+    def gradient(self, picture: Tensor, style: Mapping[str, "LayerTargets"]) -> Tensor:
+        """Returns the gradient ∂/∂x Σ_l ‖G_l(x) − A_l‖² / ‖A_l‖² over the style layers, (3, H, W).
+
+        Args:
+            picture: (3, H, W), the point x at which the gradient is evaluated.
+            style: the targets of the style picture, with its Gram matrices A_l.
+        """
         canvas = picture[None].requires_grad_()
         features = self.network(canvas)
         errors = []
@@ -178,17 +199,28 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """The teacher's features at a layer's `positions`, (M, C_t), and their Gram matrix over all of them, (C_t, C_t)."""
+class LayerTargets:
+    """The training targets that a picture gives at one layer, computed by the teacher.
+
+    Attributes:
+        features: (M, C_t), the features at the layer's `positions`, bfloat16.
+        gram: (C_t, C_t), the averaged Gram matrix over all positions, bfloat16; None if it is not learned.
+    """
 
     features: Tensor
     gram: Tensor | None
 
 
 def positions(features: Tensor, stride: int, layer: str) -> Tensor:
-    """The vectors (N, M, C) of a layer's features (N, C, H, W), of that stride, that are compared one by one.
+    """Returns the feature vectors (N, M, C) that are compared position by position.
 
-    Of the many of the first two blocks that is one in four of the teacher's, which at the first are the student's all.
+    In the first two blocks, which have many positions, this is one in four of the teacher's positions. In the first
+    block these are all positions of the student.
+
+    Args:
+        features: (N, C, H, W), the features of a layer.
+        stride: their stride in canvas pixels.
+        layer: name of the layer.
     """
     step = (2, 4)[position(layer)[0] - 1] // stride if position(layer)[0] <= 2 else 1
     return features[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2)

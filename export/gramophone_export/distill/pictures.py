@@ -1,4 +1,4 @@
-"""Photographs, crops of them, and what becomes of them on the way to being noise."""
+"""Training pictures: photographs, crops of them, and perturbed versions of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +11,27 @@ from torch.nn import functional as F
 
 
 def list_photos(folder: Path, held_out: int) -> tuple[list[Path], list[Path]]:
-    """The photographs to train with, and those kept for judging: one in `held_out`, by name."""
+    """Returns the photographs for training and those held out for evaluation: one in `held_out`, sorted by name."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    judged = paths[held_out // 2 :: held_out]
-    return [path for path in paths if path not in judged], judged
+    held_back = paths[held_out // 2 :: held_out]
+    return [path for path in paths if path not in held_back], held_back
 
 
 def load(path: Path) -> Image.Image:
-    """A photograph, RGB."""
+    """Returns a photograph as an RGB image."""
     return Image.open(path).convert("RGB")
 
 
 def tensor(image: Image.Image) -> Tensor:
-    """(3, H, W) of 0 to 1."""
+    """Returns an image as a tensor (3, H, W), 0 to 1."""
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 255
 
 
 def crop(image: Image.Image, side: int, generator: torch.Generator) -> Tensor:
-    """A square of `side` pixels (3, side, side), at a scale from all of the photograph to its own pixels."""
+    """Returns a random square crop (3, side, side), at a random scale, mirrored half of the time.
+
+    The scale is between the whole shorter side of the photograph and its original resolution.
+    """
     shortest = min(image.size)
     zoom, across, down, mirrored = torch.rand(4, generator=generator).tolist()
     window = round(min(side, shortest) * (shortest / min(side, shortest)) ** zoom)
@@ -38,8 +41,11 @@ def crop(image: Image.Image, side: int, generator: torch.Generator) -> Tensor:
     return picture.flip(2) if mirrored < 0.5 else picture
 
 
-def disturbed(picture: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
-    """A picture (3, S, S) that an optimizer could meet: blurred, noisy, mixed with another, tiled, in other colors."""
+def perturbed(picture: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns a random perturbation (3, S, S) of a picture, similar to what occurs during an optimization.
+
+    The picture is blurred, noisy, mixed with `other` (3, S, S), repeated, recolored, or replaced by noise.
+    """
     amount, choice = torch.rand(2, generator=generator).tolist()
     noise = torch.randn(picture.shape, generator=generator)
     side = picture.shape[-1]
@@ -63,7 +69,7 @@ def disturbed(picture: Tensor, other: Tensor, generator: torch.Generator) -> Ten
             shift = 0.2 * torch.randn(3, 1, 1, generator=generator)
             result = torch.einsum("ij,jhw->ihw", matrix, picture - mean) + mean + shift
         case 6:
-            # Noise with as much at each scale as in the next.
+            # Noise with equal power at each of five scales.
             scales = [_resized(torch.randn(3, s, s, generator=generator), side) for s in (4, 8, 16, 32, side)]
             result = 0.5 + 0.4 * amount * torch.stack(scales).mean(0)
         case _:
@@ -76,12 +82,16 @@ def _resized(picture: Tensor, side: int) -> Tensor:
 
 
 class Photos:
-    """Photographs to draw crops from, decoded once."""
+    """Draws random crops from photographs, which are decoded only once.
+
+    Args:
+        paths: files of the photographs.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._images = [load(path) for path in paths]
 
     def crop(self, side: int, generator: torch.Generator) -> Tensor:
-        """A crop of one of them, (3, side, side)."""
+        """Returns a random crop (3, side, side) of a random photograph."""
         number = int(torch.randint(len(self._images), (1,), generator=generator))
         return crop(self._images[number], side, generator)

@@ -1,4 +1,4 @@
-"""The course of a training as a picture in SVG."""
+"""Plots the errors during a training as an SVG picture."""
 
 import json
 import math
@@ -12,7 +12,11 @@ _COLORS = ("#888888", "#4269d0", "#3ca951", "#efb118", "#ff725c")
 
 
 def plot(log: Path) -> str:
-    """The relative error of each style layer's Gram matrices over the updates, on a logarithmic scale."""
+    """Returns an SVG picture with the relative error of each style layer's Gram matrices on a logarithmic scale.
+
+    Args:
+        log: file with one JSON object per line, as `Training` writes it.
+    """
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     steps: list[int] = [line["step"] for line in lines]
     curves = {name: _smoothed([line["grams"][name] for line in lines]) for name in STYLE_LAYERS}
@@ -44,7 +48,7 @@ def plot(log: Path) -> str:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Medians of five."""
+    """Returns the running median of five values."""
     return [sorted(values[max(0, i - 2) : i + 3])[len(values[max(0, i - 2) : i + 3]) // 2] for i in range(len(values))]
 
 

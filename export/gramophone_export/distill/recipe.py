@@ -1,14 +1,14 @@
-"""The numbers of a training, all of which decide its result."""
+"""The hyperparameters of a training; all of them affect its result."""
 
 from dataclasses import dataclass, field
 
-# Narrow where a step goes through the memory most, wide where a position stands for many pixels.
+# Few channels in the first blocks, whose large feature maps cost most memory bandwidth; more channels in deep blocks.
 WIDTHS = {1: 24, 2: 32, 3: 96, 4: 192, 5: 320}
 LAYERS = (
     "conv1_1", "conv2_1", "conv2_2", "conv3_1", "conv3_4", "conv4_1", "conv4_2", "conv5_1",
 )  # fmt: skip
-# What a layer counts in the loss. conv4_1 is nearly all of the paper's loss, and conv4_2 is the paper's content layer;
-# the layers that the paper does not use are there to be learned from.
+# Weight of each layer in the loss. conv4_1 dominates the paper's loss, and conv4_2 is the paper's content layer. Layers
+# that the paper does not use have a weight as well, because they help the training.
 WEIGHTS = dict.fromkeys(LAYERS, 0.5) | {
     "conv1_1": 1.0, "conv2_1": 1.0, "conv3_1": 1.0, "conv4_1": 3.0, "conv4_2": 1.0, "conv5_1": 1.0,
 }  # fmt: skip
@@ -16,32 +16,36 @@ WEIGHTS = dict.fromkeys(LAYERS, 0.5) | {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training.
+    """The hyperparameters of a training.
 
     Attributes:
-        widths: channels of each block.
-        layers: convolutions of the student, named after the teacher's layers that they learn.
-        weights: what each layer counts in the loss.
-        side: pixels a side of the pictures learned from.
-        pairs: pictures with their styles in a batch.
-        steps: updates of the student in all.
-        restart: updates after which the step size, having fallen to 0, begins anew from what is left of `steps`.
-        rate: step size of Muon, and of Adam for the biases, relative to the deviation that a parameter was drawn with;
-            after a short rise it falls to 0 along a line, twice.
-        average: decay of the average of the student's parameters, which is what is shipped.
-        gram: what the error of Gram matrices counts beside that of features.
-        hint: what the error of features counts at the first layer, where there is one for four of the teacher's.
-        gradient: what the direction of the style loss's gradient counts, over `gradient_pairs` pairs of every
-            `gradient_every`th batch.
-        silence: what it counts, channel by channel, how far those that are 0 all over a batch are from speaking up.
-        begin: updates before the first walk, and before gradients count: a beginner's walks teach nothing.
-        walkers: canvases that are optimized at a time.
-        fresh: photographs that are taken in beside every stretch of a walk.
-        refresh: updates of the student between two stretches of the walks.
-        stretch: least and most optimizer steps of a stretch.
-        ages: stretches until a canvas begins anew.
-        capacity: pictures that the pool remembers.
-        held_out: every so many photographs, one is kept for judging.
+        seed: seed of all random numbers.
+        widths: number of channels of each block.
+        layers: convolutions of the student, named after the teacher's layers that they approximate.
+        weights: weight of each layer in the loss.
+        side: side of the training pictures in pixels.
+        pairs: number of pairs (a picture and its style) in a batch.
+        steps: total number of updates of the student.
+        restart: number of updates after which the step size, which has fallen to 0, is reset for the rest of `steps`.
+        rate: maximum step size of Muon, and of Adam for the biases, relative to the standard deviation of a parameter's
+            initial values. After a short warm-up it falls linearly to 0, twice.
+        average: decay of the exponential average of the student's parameters; the model contains the average.
+        gram: weight of the error of the Gram matrices relative to that of the features.
+        hint: weight of the error of the features at the first layer, which has one position for four of the teacher's.
+        gradient: weight of the error of the direction of the style loss's gradient, which is computed for
+            `gradient_pairs` pairs of every `gradient_every`th batch.
+        gradient_pairs: number of pairs for the error of the gradient.
+        gradient_every: number of updates between two computations of the error of the gradient.
+        silence: weight of the loss that revives dead channels, which are 0 in a whole batch.
+        begin: number of updates before the first walk and the first error of the gradient: walks through an untrained
+            student do not help.
+        walkers: number of canvases that a walk optimizes at a time.
+        fresh: number of new photographs that are added together with each stretch of a walk.
+        refresh: number of updates of the student between two stretches.
+        stretch: minimum and maximum number of optimizer steps of a stretch.
+        ages: number of stretches after which a walk restarts with new canvases.
+        capacity: maximum number of pairs in the pool.
+        held_out: one in this many photographs is held out for evaluation.
     """
 
     seed: int = 19
@@ -70,6 +74,6 @@ class Recipe:
     held_out: int = 9
 
     def learning_rate(self, step: int) -> float:
-        """The relative step size at an update."""
+        """Returns the relative step size of update number `step`."""
         end = self.restart if step < self.restart <= self.steps else self.steps
         return self.rate * min(1.0, (step + 1) / 100) * (1 - step / end)

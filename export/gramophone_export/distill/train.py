@@ -1,4 +1,4 @@
-"""The training: resumable at any checkpoint, with the same bytes at its end."""
+"""The training loop; a resumed training ends with the same bytes as an uninterrupted one."""
 
 import json
 import time
@@ -25,12 +25,13 @@ _LOG_EVERY = 50
 
 
 class Training:
-    """A student on its way.
+    """The training of a student.
 
     Args:
-        weights: the teacher's, as from `read_weights`.
-        photos: folder of photographs, of which one in `recipe.held_out` is left out.
-        folder: where checkpoints and the log are kept; a checkpoint there is gone on from.
+        recipe: the hyperparameters.
+        weights: the teacher's weights, as from `read_weights`.
+        photos: folder of photographs; one in `recipe.held_out` is not used for training.
+        folder: folder of the checkpoint and the log; the training resumes from a checkpoint in it.
     """
 
     def __init__(
@@ -56,7 +57,13 @@ class Training:
     def run(
         self, *, seconds: float = float("inf"), save_every: float = 120, report: Callable[[str], None] = print
     ) -> bool:
-        """Trains to the recipe's end, or for that long; whether it got there. Ends with a checkpoint."""
+        """Trains until all steps are done or the time is over, writes a checkpoint, and returns whether all are done.
+
+        Args:
+            seconds: maximum time.
+            save_every: seconds between two checkpoints.
+            report: called with a line of text every 50 updates.
+        """
         begun = saved = time.monotonic()
         recent: list[dict[str, Any]] = []
         while self.step < self.recipe.steps and time.monotonic() - begun < seconds:
@@ -71,7 +78,7 @@ class Training:
         return self.step >= self.recipe.steps
 
     def average(self) -> Student:
-        """The student with its averaged parameters."""
+        """Returns the student with its averaged parameters."""
         student = Student(self.recipe.layers, self.recipe.widths, torch.Generator())
         student.load_state_dict(self._average)
         return student
@@ -87,12 +94,12 @@ class Training:
         silence: list[Tensor] = []
         losses = pair_losses(self.student, self.teacher, pairs, fast_dtype(), silence)
         loss = total(losses, self.recipe)
-        # No gradient of the rest comes through a channel that is 0 everywhere: it would stay so for good.
+        # A dead channel gets no gradient from the other losses and would stay dead.
         loss = loss + self.recipe.silence * sum(silence)
-        slope: Tensor | None = None
+        gradient_error: Tensor | None = None
         if self.step >= self.recipe.begin and self.step % self.recipe.gradient_every == 0:
-            slope = gradient_loss(self.student, self.teacher, pairs[: self.recipe.gradient_pairs])
-            loss = loss + self.recipe.gradient * slope
+            gradient_error = gradient_loss(self.student, self.teacher, pairs[: self.recipe.gradient_pairs])
+            loss = loss + self.recipe.gradient * gradient_error
         for optimizer in self._optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
@@ -102,13 +109,17 @@ class Training:
         for optimizer in self._optimizers:
             optimizer.step()
         self.step += 1
-        # Young averages forget faster, or they would remember the beginning for long.
+        # Use a lower decay at the start; otherwise the average would contain the initial parameters for a long time.
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.student.named_parameters():
                 self._average[name].lerp_(value, 1 - decay)
         parts = {name: (features.item(), grams.item()) for name, (features, grams) in losses.items()}
-        return {"loss": loss.item(), "gradient": None if slope is None else slope.item(), "layers": parts}
+        return {
+            "loss": loss.item(),
+            "gradient": None if gradient_error is None else gradient_error.item(),
+            "layers": parts,
+        }
 
     def _log(self, recent: list[dict[str, Any]], report: Callable[[str], None]) -> None:
         def mean(values: list[float]) -> float:
@@ -125,7 +136,7 @@ class Training:
         report(f"{at}  loss {loss:.4f}  gradient {gradient:.3f}  {grams}")
 
     def save(self) -> None:
-        """Writes a checkpoint, whole or not at all."""
+        """Writes a checkpoint atomically."""
         state = {
             "step": self.step,
             "student": self.student.state_dict(),
@@ -148,7 +159,7 @@ class Training:
         self._generator.set_state(state["generator"])
         self._pool.load(state["pool"])
         self._walks.load(state["walks"])
-        # What was logged after the checkpoint will be logged again.
+        # Remove log lines after the checkpoint: the resumed training writes them again.
         log = self._folder / LOG
         if log.exists():
             lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.step]

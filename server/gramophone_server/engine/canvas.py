@@ -1,4 +1,4 @@
-"""Canvases: where they start and how they become pictures."""
+"""Canvases: their initial values, resizing, and conversion from and to integer pictures."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,18 @@ from torch.nn import functional as F
 
 
 def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0.15) -> Tensor:
-    """Gaussian noise around mid-gray, (N, 3, height, width) of 0 to 1, float32 on the CPU; number n from seeds[n].
+    """Returns canvases of Gaussian noise around mid-gray, clipped to 0 to 1.
 
-    Drawn on the CPU so that every device starts from the same canvas. A start near gray reaches a given loss in a
-    fraction of the iterations that uniform noise needs, which has to be removed before anything is painted.
+    The noise is drawn on the CPU, so every device starts from the same canvas. A start near gray needs only a fraction
+    of the iterations that uniform noise needs to reach a given loss: the optimizer must first remove strong noise.
 
     Args:
-        deviation: of the noise, where the pixel range is 1.
+        seeds: one seed for each of the N canvases.
+        height, width: size of the canvases in pixels.
+        deviation: standard deviation of the noise, for a pixel range of 0 to 1.
+
+    Returns:
+        (N, 3, height, width), float32, on the CPU.
     """
     canvases = []
     for seed in seeds:
@@ -25,7 +30,17 @@ def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0
 
 
 def colored_noise(seeds: Sequence[int], height: int, width: int, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Gaussian noise of that mean color (3,) and covariance (3, 3), (N, 3, height, width) of 0 to 1."""
+    """Returns canvases of Gaussian noise with the given color statistics, clipped to 0 to 1.
+
+    Args:
+        seeds: one seed for each of the N canvases.
+        height, width: size of the canvases in pixels.
+        mean: (3,) mean RGB color, 0 to 1.
+        covariance: (3, 3) covariance of the RGB channels.
+
+    Returns:
+        (N, 3, height, width), float32, on the CPU.
+    """
     values, vectors = torch.linalg.eigh(covariance)
     root = (vectors * values.clamp_min(0).sqrt()).float()
     canvases = []
@@ -37,8 +52,17 @@ def colored_noise(seeds: Sequence[int], height: int, width: int, mean: Tensor, c
 
 
 def fine_detail(seeds: Sequence[int], height: int, width: int, *, deviation: float) -> Tensor:
-    """Noise around 0 with nothing in it that half the size could hold, (N, 3, height, width)."""
-    # Other draws than those the canvas starts from.
+    """Returns zero-mean noise without the low frequencies that a canvas of half the size can hold.
+
+    Args:
+        seeds: one seed for each of the N canvases.
+        height, width: size of the noise in pixels.
+        deviation: standard deviation of the noise before the low frequencies are removed, for a pixel range of 0 to 1.
+
+    Returns:
+        (N, 3, height, width), float32, on the CPU.
+    """
+    # Derive other seeds, so that this noise differs from the noise of the initial canvas.
     fresh = [seed + (1 << 62) + height for seed in seeds]
     draws = torch.stack(
         [torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed % 2**63)) for seed in fresh]
@@ -48,19 +72,29 @@ def fine_detail(seeds: Sequence[int], height: int, width: int, *, deviation: flo
 
 
 def resized(values: Tensor, height: int, width: int) -> Tensor:
-    """Values (N, C, H, W) interpolated to another size; what is in a range stays in it."""
+    """Returns values (N, C, H, W) resized to (N, C, height, width) by antialiased bilinear interpolation.
+
+    The result stays within the range of the input.
+    """
     return F.interpolate(values, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
 def from_pictures(pictures: Sequence[np.ndarray]) -> Tensor:
-    """A canvas (N, 3, H, W) of 0 to 1 from N uint8 or uint16 RGB pictures (H, W, 3)."""
+    """Returns a canvas (N, 3, H, W), float32, 0 to 1, from N uint8 or uint16 RGB pictures (H, W, 3) of one size."""
     stacked = np.stack(pictures)
     highest = np.iinfo(stacked.dtype).max
     return torch.from_numpy(stacked.astype(np.float32)).div_(highest).permute(0, 3, 1, 2)
 
 
 def to_pictures(canvas: Tensor, *, bit_depth: int = 8) -> np.ndarray:
-    """RGB pictures (N, H, W, 3) of a canvas (N, 3, H, W) of 0 to 1, uint8 or uint16; rounded once, here."""
+    """Returns the RGB pictures of a canvas (N, 3, H, W) with values of 0 to 1; the only place that rounds pixels.
+
+    Args:
+        bit_depth: bits per channel, 8 or 16.
+
+    Returns:
+        (N, H, W, 3), uint8 or uint16.
+    """
     highest = (1 << bit_depth) - 1
     levels = canvas.clamp(0, 1).mul_(highest).round_()
     pictures = levels.to(torch.int32 if bit_depth > 8 else torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

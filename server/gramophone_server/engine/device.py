@@ -1,4 +1,4 @@
-"""What the engine runs on."""
+"""The device that the engine runs on: opening it, checking it, its memory and its fastest arithmetic."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ import torch
 
 from .cost import KEPT_BLOCK
 
-# Of glibc's malloc.h.
+# Parameters of `mallopt`, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _SMALL_BLOCK = 1 << 20
 
@@ -23,51 +23,52 @@ class DeviceError(Exception):
 
 
 def open_device(name: str) -> torch.device:
-    """The device of that name, "cpu", "cuda" or "cuda:1", which has computed something by then.
+    """Returns the device "cpu", "cuda" or "cuda:N", after a test computation on it.
 
     Raises:
-        DeviceError: there is no such device, or it does not compute.
+        DeviceError: there is no such device, or the test computation fails.
     """
     try:
         device = torch.device("cuda:0" if name == "cuda" else name)
         if device.type == "cuda" and torch.cuda.is_available() and device.index >= (count := torch.cuda.device_count()):
-            last = f"to cuda:{count - 1}" if count > 1 else "alone"
-            raise DeviceError(f"this machine has cuda:0 {last}")
-        prove(device)
+            present = f"cuda:0 to cuda:{count - 1}" if count > 1 else "only cuda:0"
+            raise DeviceError(f"this machine has {present}")
+        self_test(device)
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(_first_sentence(error)) from error
     return device
 
 
 def _first_sentence(error: Exception) -> str:
-    """What went wrong, without torch's advice to install things."""
+    """Returns the first sentence of an error, without torch's installation advice."""
     line = (str(error) or type(error).__name__).splitlines()[0]
     return line.split(". ")[0].rstrip(".")
 
 
-def prove(device: torch.device) -> None:
-    """Has a device compute, and looks at what it gives.
+def self_test(device: torch.device) -> None:
+    """Runs a small computation on a device and checks its result.
 
     Raises:
-        DeviceError: it gives something else.
-        RuntimeError: it does not compute.
+        DeviceError: the result is wrong.
+        RuntimeError: the computation fails.
     """
     ones = torch.ones(1, 3, 8, 8, device=device)
     found = ones.sum()
     if device.type != "cpu":
-        # Libraries of their own do these two. On a CPU the first job loads them, and its memory is counted so.
+        # Separate libraries (cuDNN, cuBLAS) compute the convolution and the matrix product. On a CPU, the first job
+        # loads the libraries, and the memory prediction counts them with the job.
         kernel = torch.ones(3, 3, 3, 3, device=device)
         found = (torch.conv2d(ones, kernel, padding=1) + ones @ torch.ones(8, 8, device=device)).amax()
     expected = 192.0 if device.type == "cpu" else 35.0
     if found.item() != expected:
-        raise DeviceError(f"it computes {found.item():g} where {expected:g} is right")
+        raise DeviceError(f"a test computation returned {found.item():g} instead of {expected:g}")
 
 
 def device_name(device: torch.device) -> str:
-    """What the device calls itself, as far as it can be found out: not unique, but of the same speed."""
+    """Returns the device's model name; devices of one name have the same speed."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    # Processors of one name may have different instructions, as virtual machines let them.
+    # Virtual machines may hide instructions: processors of one name can differ in their instruction sets.
     return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
@@ -77,33 +78,36 @@ def _processor() -> str:
             key, _, value = line.partition(":")
             if key.strip() == "model name":
                 return value.strip()
-    return platform.processor() or platform.machine()  # Not Linux, or not on every architecture.
+    return platform.processor() or platform.machine()  # Only some architectures of Linux have a "model name".
 
 
 def available_threads() -> int:
-    """CPU cores this process may use, which in a container can be fewer than the machine has."""
+    """Returns the number of CPU cores that this process may use; in a container it can be less than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_up_cpu(threads: int = 0) -> None:
-    """Sets this process up for optimizing: its threads, and to keep what it frees for the next step.
+    """Sets up this process for optimization: the number of threads, and a heap that keeps freed memory for later steps.
 
-    By default the C library gives each freed block of a megabyte or more back to the system, and gets every next one in
-    pages that must be cleared and mapped one by one: a sixth of a step at 512x512. `release_free_memory` still gives
-    back what a step has no use for.
+    By default the C library returns each freed block of about a megabyte or more to the system, and each new block
+    consists of pages that the system must clear and map: this takes a sixth of a step at 512x512 pixels.
+    `release_free_memory` still returns the memory that the steps do not need.
 
     Args:
-        threads: 0 for as many as the process may use.
+        threads: number of CPU threads; 0 for all cores that the process may use.
     """
     torch.set_num_threads(threads or available_threads())
-    # Kept blocks leave gaps that larger ones do not fit, and nearly double what they take. Of larger ones there are
-    # few, and at their size to get them page by page costs nothing that can be measured.
+    # Kept blocks leave gaps that larger blocks do not fit into, and nearly double the memory. So keep only smaller
+    # blocks: there are few large ones, and mapping their pages again has no measurable cost.
     _keep_blocks(KEPT_BLOCK)
 
 
 @contextlib.contextmanager
 def lean_memory() -> Iterator[None]:
-    """Lets freed memory go at once meanwhile, for what is done but once: slower, and without gaps."""
+    """Returns freed memory to the system at once inside the `with` block: slower, but the heap gets no gaps.
+
+    Use it for work that is done only once, such as extracting the targets.
+    """
     release_free_memory()
     _keep_blocks(_SMALL_BLOCK)
     try:
@@ -114,7 +118,7 @@ def lean_memory() -> Iterator[None]:
 
 
 def _keep_blocks(size: int) -> None:
-    """Has the C library keep freed blocks of less than so many bytes."""
+    """Makes the C library keep freed blocks of less than `size` bytes."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             library = ctypes.CDLL(None)
@@ -123,32 +127,33 @@ def _keep_blocks(size: int) -> None:
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes convolutions in bfloat16 natively, and faster than in float32."""
+    """Returns whether the device computes convolutions natively in bfloat16, and faster than in float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Of CPUs those with matrix units (AMX). AVX512's own bfloat16 is twice as fast as direct convolutions in float32,
-    # but those of `winograd` are twice as fast again.
+    # Only CPUs with matrix units (AMX). With AVX512, bfloat16 is twice as fast as direct convolutions in float32, but
+    # the float32 convolutions of `winograd` are again twice as fast.
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(supported and supported())
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """The arithmetic in which the device computes convolutions fastest: bfloat16 or float32."""
+    """Returns the type in which the device computes convolutions fastest: bfloat16 or float32."""
     return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
 
 
 def release_free_memory() -> None:
-    """Gives the system back what loading and extracting have freed, where the C library would keep it (glibc)."""
+    """Returns freed memory to the system that the C library (glibc) would otherwise keep."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
 class Memory:
-    """The memory of a device, as this process sees it, in bytes.
+    """The memory of a device that this process uses and can use, in bytes.
 
     Args:
-        limit: most that this process may hold; None for what the device has.
+        device: the device; for the CPU, the memory is that of the host.
+        limit: maximum that this process may hold; None for all memory of the device.
     """
 
     def __init__(self, device: torch.device, limit: int | None = None) -> None:
@@ -156,13 +161,13 @@ class Memory:
         self._limit = limit
 
     def resident(self) -> int:
-        """What this process holds."""
+        """Returns the bytes that this process holds; 0 where the system does not tell."""
         if self._device.type == "cuda":
             return torch.cuda.memory_reserved(self._device)
         return psutil.Process().memory_info().rss
 
     def available(self) -> int:
-        """What it holds and what it could still have."""
+        """Returns the bytes that this process holds plus those that it can still allocate."""
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._device)
         else:
@@ -172,7 +177,7 @@ class Memory:
 
 
 def _free_in_container() -> int:
-    """What a control group leaves (version 2; a container's limit is below its machine's memory)."""
+    """Returns the bytes left in this process's control group (cgroup v2), such as a container's memory limit."""
     try:
         folder = Path("/sys/fs/cgroup")
         limit = (folder / "memory.max").read_text().strip()

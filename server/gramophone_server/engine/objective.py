@@ -1,4 +1,4 @@
-"""What a batch of canvases is optimized for: a weighted sum of losses against constant targets."""
+"""The objective of the optimization: a weighted sum of losses against constant targets, and its gradient."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,18 +17,19 @@ TermKind = Literal["style", "content", "total_variation"]
 
 
 @dataclass(frozen=True)
-class Term:
-    """One term of the loss, for every canvas of the batch.
+class WeightedTerm:
+    """One term of the total loss, with its target and its weight, for every canvas of the batch.
 
     Attributes:
-        kind: which loss.
-        layer: the layer it is taken at; empty for total variation.
-        target: (N, C, C) Gram matrices averaged over positions for style, (N, C, H, W) features for content; a
-            constant. A first dimension of 1 serves all canvases.
-        weight: (N,) factor of the term in the total, >= 0.
-        share: for style, what each position of the layer counts, (1 or N, H, W) summing to 1; None for all the same.
-        region: number of the masked region a style term belongs to; None for the whole canvas.
-        stated: the weight as a report states it, where the loss is optimized in another unit; None for `weight`.
+        kind: the loss of this term.
+        layer: the layer whose features the loss compares; empty for total variation.
+        target: constant target: (N, C, C) Gram matrices averaged over positions for style, (N, C, H, W) features for
+            content. A first dimension of 1 means the same target for all canvases.
+        weight: (N,) factor of the term in the total loss, >= 0.
+        share: for style, the weight of each position of the layer in the Gram matrix, (1 or N, H, W), summing to 1;
+            None for equal weights.
+        region: for style, the number of the masked region that the term belongs to; None for the whole canvas.
+        reported_weight: the weight to show in reports, if the loss is optimized in another unit; None to show `weight`.
     """
 
     kind: TermKind
@@ -37,17 +38,17 @@ class Term:
     weight: Tensor
     share: Tensor | None = None
     region: int | None = None
-    stated: float | None = None
+    reported_weight: float | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The loss at a canvas, all on the canvas's device.
+    """The loss and its gradient at a canvas; all tensors are on the canvas's device.
 
     Attributes:
-        terms: (N, T) the terms before their weights.
-        loss: (N,) the weighted sum.
-        gradient: (N, 3, H, W) ∂loss/∂canvas.
+        terms: (N, T) the unweighted losses of the T terms.
+        loss: (N,) the total loss, the weighted sum of the terms.
+        gradient: (N, 3, H, W) ∂loss/∂canvas, for canvas values of 0 to 1.
     """
 
     terms: Tensor
@@ -56,22 +57,25 @@ class Evaluation:
 
 
 class Objective:
-    """Σ weight · term over `terms`, at the layers of `network`.
+    """The total loss Σ weight · term of a batch of canvases, and its gradient.
 
-    Every term is a function of a statistic that adds up over the tiles of the canvas: the Gram matrix for style, the
-    loss itself for the others. So with several tiles the statistics are summed first, and then each tile is
-    differentiated alone, with the slope of the loss along the statistics held fixed. The gradient is that of the whole
-    canvas; the memory is that of a tile.
+    Every term is a function of a statistic that is a sum over the tiles of the canvas: the Gram matrix for style, the
+    loss itself for the other kinds. With several tiles, the first pass sums the statistics. The second pass
+    differentiates each tile alone, with the gradient of the loss with respect to the statistics held fixed. The result
+    is the gradient of the whole canvas; the memory needed is that of one tile.
 
     Args:
-        tiles: what `cut` makes of the canvas; None for the whole canvas at once.
-        view: what the network is shown of a canvas, pixel by pixel; None for the canvas itself.
+        network: computes the features of all layers of `terms`.
+        terms: the T terms of the loss.
+        tiles: the tiles of the canvas, from `tiling.cut`; None to process the whole canvas at once.
+        view: function applied to each pixel of the canvas before the network sees it, such as a conversion to gray;
+            None for the canvas itself.
     """
 
     def __init__(
         self,
         network: TruncatedVGG,
-        terms: Sequence[Term],
+        terms: Sequence[WeightedTerm],
         *,
         tiles: Sequence[Tile] | None = None,
         view: Callable[[Tensor], Tensor] | None = None,
@@ -84,15 +88,15 @@ class Objective:
         self._weights = torch.stack([term.weight for term in terms], dim=1)
 
     def losses(self, canvas: Tensor) -> Tensor:
-        """The terms before their weights, (N, T), of a canvas (N, 3, H, W); differentiable if it is in one tile."""
+        """Returns the unweighted terms (N, T) of a canvas (N, 3, H, W); differentiable only with a single tile."""
         return self._losses(self._statistics(canvas), canvas.shape)
 
     def total(self, terms: Tensor) -> Tensor:
-        """The weighted sum (N,) of terms (N, T)."""
+        """Returns the weighted sum (N,) of unweighted terms (N, T)."""
         return (terms * self._weights).sum(1)
 
     def evaluate(self, canvas: Tensor) -> Evaluation:
-        """Loss and gradient at a canvas (N, 3, H, W); waits for nothing on the device."""
+        """Returns the loss and gradient at a canvas (N, 3, H, W), without synchronizing with the device."""
         canvas = canvas.detach()
         if self._tiles is None or len(self._tiles) == 1:
             return self._evaluate_whole(canvas)
@@ -102,9 +106,9 @@ class Objective:
         canvas = canvas.requires_grad_()
         terms = self.losses(canvas)
         loss = self.total(terms)
-        # Summed over the batch: no term mixes canvases, so each canvas gets the gradient of its own loss.
+        # No term mixes canvases, so the gradient of the sum over the batch is each canvas's gradient of its own loss.
         (gradient,) = torch.autograd.grad(loss.sum(), canvas)
-        # As the canvas lies in memory, not with channels last, which would make an optimizer's every sum slow.
+        # Use the canvas's memory layout: with channels last, all sums of the optimizer would be slow.
         return Evaluation(terms.detach(), loss.detach(), gradient.contiguous())
 
     def _evaluate_tiles(self, canvas: Tensor, tiles: Sequence[Tile]) -> Evaluation:
@@ -114,36 +118,37 @@ class Objective:
                 statistics = self._statistics(canvas)
             statistics = [statistic.requires_grad_() for statistic in statistics]
             terms = self._losses(statistics, canvas.shape)
-            slopes = torch.autograd.grad(self.total(terms).sum(), statistics)
+            statistic_gradients = torch.autograd.grad(self.total(terms).sum(), statistics)
         else:
-            # The statistics are the losses: their slopes are known, and one pass does.
-            slopes = self._weights.unbind(1)
+            # The statistics are the losses themselves: their gradients are the weights, and one pass is enough.
+            statistic_gradients = self._weights.unbind(1)
             terms = torch.zeros_like(self._weights)
         gradient = torch.zeros_like(canvas)
         for tile in tiles:
-            self._make_room(tile)
+            self._release_stale_memory(tile)
             crop = canvas[:, :, *tile.crop].requires_grad_()
-            parts = self._part(crop, tile, canvas.shape)
-            (share,) = torch.autograd.grad(parts, crop, slopes)
-            gradient[:, :, *tile.crop] += share
-            del share, crop
+            parts = self._tile_statistics(crop, tile, canvas.shape)
+            (tile_gradient,) = torch.autograd.grad(parts, crop, statistic_gradients)
+            gradient[:, :, *tile.crop] += tile_gradient
+            del tile_gradient, crop
             if local:
                 terms = terms + torch.stack([part.detach() for part in parts], dim=1)
         return Evaluation(terms.detach(), self.total(terms).detach(), gradient)
 
     def _statistics(self, canvas: Tensor) -> list[Tensor]:
-        """What each term is a function of, summed over the tiles."""
+        """Returns the statistic of each term, summed over the tiles: (N, C, C) for style, (N,) for other kinds."""
         total: list[Tensor] = []
         for tile in self._tiles or whole(*canvas.shape[2:]):
-            self._make_room(tile)
-            parts = self._part(canvas[:, :, *tile.crop], tile, canvas.shape)
+            self._release_stale_memory(tile)
+            parts = self._tile_statistics(canvas[:, :, *tile.crop], tile, canvas.shape)
             total = [a.add_(b) for a, b in zip(total, parts, strict=True)] if total else parts
         return total
 
-    def _make_room(self, tile: Tile) -> None:
-        """Gives back what was freed, if the latest tile was of another shape.
+    def _release_stale_memory(self, tile: Tile) -> None:
+        """Returns freed memory to the system if the previous tile had another shape.
 
-        The C library's heap would be left in pieces that fit no tensor of this one's; of the same shape all fit.
+        The freed blocks of the C library's heap fit the tensors of a tile of the same shape, but not those of another
+        shape.
         """
         shape = tile.rows.seen_pixels, tile.columns.seen_pixels
         if self._shape not in (None, shape):
@@ -151,18 +156,18 @@ class Objective:
         self._shape = shape
 
     def _losses(self, statistics: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-        """The terms (N, T) of their statistics."""
+        """Returns the unweighted terms (N, T), given their statistics."""
         values = []
         for term, statistic in zip(self.terms, statistics, strict=True):
             if term.kind == "style":
                 assert term.target is not None
-                head = None if self._head_first(term.layer, shape) else self.network.heads.get(term.layer)
+                head = None if self._head_per_position(term.layer, shape) else self.network.heads.get(term.layer)
                 statistic = style_loss(statistic, term.target, head)
             values.append(statistic)
         return torch.stack(values, dim=1)
 
-    def _part(self, crop: Tensor, tile: Tile, shape: Sequence[int]) -> list[Tensor]:
-        """A tile's part of each term's statistic."""
+    def _tile_statistics(self, crop: Tensor, tile: Tile, shape: Sequence[int]) -> list[Tensor]:
+        """Returns a tile's contribution to the statistic of each term."""
         parts = [_variation(crop, tile, shape) if term.kind == "total_variation" else None for term in self.terms]
 
         def take(layer: str, features: Tensor) -> Tensor:
@@ -171,12 +176,15 @@ class Objective:
                     features, parts[number] = self._statistic(term, features, tile, shape)
             return features
 
-        # As the layers come, not once all are there: so their gradients are made one by one, each when its turn comes.
+        # Compute each statistic when its layer is ready: the backward pass then creates the layers' gradients one after
+        # the other instead of all at once.
         self.network.visit(crop if self._view is None else self._view(crop), take)
         return [part for part in parts if part is not None]
 
-    def _statistic(self, term: Term, features: Tensor, tile: Tile, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """A layer's features for the network to go on with, and a tile's part of a term's statistic of them."""
+    def _statistic(
+        self, term: WeightedTerm, features: Tensor, tile: Tile, shape: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the activation that the network continues with, and the tile's contribution to a term's statistic."""
         assert term.target is not None
         stride = self.network.stride(term.layer)
         rows, columns = tile.positions(stride)
@@ -184,18 +192,18 @@ class Objective:
         if term.share is not None:
             share = term.share[:, rows, columns]
         if term.kind == "content":
-            # Of the whole a slice would copy the gradient all the same.
+            # Do not slice the whole feature map: even a full slice copies the gradient.
             own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
             own = self.network.features(term.layer, own)
             return features, content_loss(own, term.target[:, :, rows, columns])
-        if self._head_first(term.layer, shape):
+        if self._head_per_position(term.layer, shape):
             return features, gram_matrix(self.network.features(term.layer, features), share)
         return tap_gram_matrix(features, share, None if tile.is_whole else tile.seen(stride))
 
-    def _head_first(self, layer: str, shape: Sequence[int]) -> bool:
-        """Whether a layer's head is applied at each position, rather than to the Gram matrix of all from both sides.
+    def _head_per_position(self, layer: str, shape: Sequence[int]) -> bool:
+        """Returns whether to apply a layer's head to each position rather than to both sides of the Gram matrix.
 
-        Products with a large matrix are what takes the time, and of small pictures there are few positions.
+        The products with a large head dominate the time, so this is faster when a small picture has few positions.
         """
         head, stride = self.network.heads.get(layer), self.network.stride(layer)
         one = self._tiles is None or len(self._tiles) == 1
@@ -203,7 +211,7 @@ class Objective:
 
 
 def _variation(crop: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:
-    """A tile's part of `total_variation`: the pairs whose first pixel it owns."""
+    """Returns a tile's contribution (N,) to `total_variation`: the pixel pairs whose first pixel is in its interior."""
     _, channels, height, width = shape
     down, right = squared_differences(crop)
     rows, columns = tile.seen(1)

@@ -1,4 +1,4 @@
-"""The optimization itself: an iterable of frames that can be stopped, saved and taken up again."""
+"""The optimization loop: an iterable of frames that can be stopped, saved and resumed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from .optimizers.optimizer import Optimizer
 
 @dataclass(frozen=True)
 class Level:
-    """A level of the pyramid, coarse to fine.
+    """One level of the pyramid of sizes.
 
     Attributes:
-        height, width: of the canvas, in pixels.
-        iterations: most updates at this level.
-        open: makes the level's objective; called when the level begins.
-        detail: (N, 3, height, width) added to the canvas that comes up from a coarser level, which has no fine detail
-            for the optimizer to work on; None for nothing.
+        height, width: size of the canvas in pixels.
+        iterations: maximum number of updates at this level.
+        open: returns the level's objective; called when the level begins.
+        detail: (N, 3, height, width) noise added to the canvas that was enlarged from the coarser level: the enlarged
+            canvas has no fine detail that the optimizer could work on. None to add nothing.
     """
 
     height: int
@@ -34,7 +34,12 @@ class Level:
 
 @dataclass(frozen=True)
 class Plateau:
-    """When to leave a level early: the best loss fell by less than a fraction `tolerance` over `window` updates."""
+    """The condition for leaving a level early: the best loss fell by less than a fraction over a number of updates.
+
+    Attributes:
+        tolerance: the relative decrease of the best loss below which the level ends.
+        window: number of updates over which the decrease is measured.
+    """
 
     tolerance: float
     window: int = 50
@@ -42,34 +47,34 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Best:
-    """Of each canvas of a batch the iterate with the least loss so far.
+    """The iterate with the lowest loss so far, for each canvas of a batch.
 
     Attributes:
         canvas: (N, 3, H, W), 0 to 1.
-        loss: (N,) its loss; infinite until there has been a finite one.
+        loss: (N,) loss of each canvas; infinite until an iterate has a finite loss.
     """
 
     canvas: Tensor
     loss: Tensor
 
     def or_better(self, canvas: Tensor, at: Evaluation) -> "Best":
-        """This, or canvas by canvas the given iterate where its loss is less."""
+        """Returns, for each canvas, the given iterate if its loss is lower, else the present best one."""
         better = at.loss < self.loss
         return Best(per_canvas(better, canvas, self.canvas), torch.where(better, at.loss, self.loss))
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A batch of canvases on its way.
+    """The state of a batch of canvases after an update.
 
     Attributes:
-        iteration: updates done, over all levels.
-        level: number of the level they are at, the coarsest being 0.
-        canvas: (N, 3, H, W) after update number `iteration`, 0 to 1; its loss is not known yet.
-        terms: (N, T) loss terms before their weights, at the canvas before that update.
-        loss: (N,) their weighted sum.
+        iteration: number of updates so far, over all levels.
+        level: index of the current level; 0 is the coarsest.
+        canvas: (N, 3, H, W), 0 to 1, after update number `iteration`; its loss is not known yet.
+        terms: (N, T) unweighted loss terms of the canvas before that update.
+        loss: (N,) weighted sum of `terms`.
         best: the best iterates of this level whose loss is known.
-        average: (N, 3, H, W) the averaged iterate; None unless it was asked for.
+        average: (N, 3, H, W) averaged iterate; None without averaging.
     """
 
     iteration: int
@@ -81,24 +86,27 @@ class Frame:
     average: Tensor | None
 
 
-def climbed(canvas: Tensor, height: int, width: int, detail: Tensor | None) -> Tensor:
-    """A canvas (N, 3, H, W) brought up to a finer level, with the level's `detail` added."""
+def enlarged(canvas: Tensor, height: int, width: int, detail: Tensor | None) -> Tensor:
+    """Returns a canvas (N, 3, H, W) resized to (N, 3, height, width), with the finer level's `detail` added."""
     canvas = resized(canvas, height, width)
     return canvas if detail is None else (canvas + detail).clamp_(0, 1)
 
 
 class Synthesis:
-    """Optimizes a batch of canvases level by level, one gradient evaluation an update.
+    """Optimizes a batch of canvases level by level, with one gradient evaluation per update.
 
-    Iterating yields a frame every `report_every` updates and after the last of each level; between frames nothing waits
-    for the device. Leaving the iteration ends the optimization; at a frame `state` says all that is needed to go on
-    from it, and gives the same bytes as if it had never been left.
+    Iteration yields a frame every `report_every` updates and after the last update of each level. Between frames, on a
+    GPU, the host does not wait for the device. To stop the optimization, stop iterating. `state`, called at a frame,
+    returns everything needed to resume from that frame; the resumed optimization produces the same bytes as an
+    uninterrupted one.
 
     Args:
-        levels: of the pyramid, coarse to fine; one for none.
-        canvas: the start, (N, 3, H, W) of the first level's size.
-        averaging: decay of the exponential average of the iterates, 0 to 1 (exclusive); 0 keeps none.
-        plateau: when to leave a level before its iterations are done; None for never.
+        levels: levels of the pyramid, from coarse to fine; a single level for no pyramid.
+        canvas: initial canvas (N, 3, H, W), of the first level's size.
+        optimizer: computes each update of the canvas.
+        report_every: number of updates between frames, >= 1.
+        averaging: decay of the exponential average of the iterates, in [0, 1); 0 for no averaging.
+        plateau: condition for leaving a level before its iterations are done; None to do all iterations.
     """
 
     def __init__(
@@ -118,7 +126,7 @@ class Synthesis:
         self._plateau = plateau
         self._iteration = 0
         self._number = 0
-        self._course: list[tuple[int, Tensor]] = []
+        self._history: list[tuple[int, Tensor]] = []
         self._terms = self._loss = torch.zeros(0)
         self._begin(canvas)
 
@@ -136,12 +144,12 @@ class Synthesis:
                 self._climb(self._levels[self._number])
 
     def frame(self) -> Frame:
-        """The frame of the latest update; there must have been one, here or in what was loaded."""
+        """Returns the frame of the latest update; requires at least one update, here or in the loaded state."""
         average = self._average / (1 - self._decay**self._averaged) if self._decay else None
         return Frame(self._iteration, self._number, self._canvas, self._terms, self._loss, self._best, average)
 
     def state(self) -> dict[str, Any]:
-        """Where the optimization stands: tensors, numbers, and lists and dicts of them."""
+        """Returns everything needed to resume: tensors, numbers, and lists and dicts of them."""
         return {
             "iteration": self._iteration,
             "number": self._number,
@@ -153,42 +161,42 @@ class Synthesis:
             "average": self._average,
             "averaged": self._averaged,
             "stopped": self._stopped,
-            "course": [list(entry) for entry in self._course],
+            "course": [list(entry) for entry in self._history],
             "optimizer": self._optimizer.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state` of an optimization that was set up like this one; its tensors are on the device."""
+        """Resumes from the `state` of an optimization with the same settings; its tensors must be on the device."""
         self._iteration, self._number, self._done = state["iteration"], state["number"], state["done"]
         self._canvas, self._best = state["canvas"], Best(*state["best"])
         self._terms, self._loss = state["terms"], state["loss"]
         self._average, self._averaged = state["average"], state["averaged"]
         self._stopped = state["stopped"]
-        self._course = [(iteration, loss) for iteration, loss in state["course"]]
+        self._history = [(iteration, loss) for iteration, loss in state["course"]]
         self._optimizer.load(state["optimizer"])
 
     def _begin(self, canvas: Tensor) -> None:
-        """Begins a level at a canvas."""
+        """Begins a level with the given canvas."""
         self._canvas = canvas
         self._done = 0
         self._best = Best(canvas, torch.full((len(canvas),), torch.inf, device=canvas.device))
         self._average = torch.zeros_like(canvas) if self._decay else torch.zeros(0)
         self._averaged = 0
         self._stopped = torch.zeros(len(canvas), dtype=torch.bool, device=canvas.device)
-        self._course = []
+        self._history = []
 
     def _climb(self, level: Level) -> None:
-        """Goes up to a finer level, from the best canvas of the last."""
-        self._begin(climbed(self._best.canvas, level.height, level.width, level.detail))
+        """Begins the next, finer level with the best canvas of the previous level."""
+        self._begin(enlarged(self._best.canvas, level.height, level.width, level.detail))
         self._optimizer.resize(level.height, level.width)
 
     def _update(self, objective: Objective) -> None:
-        """Takes a step."""
+        """Evaluates the gradient and updates the canvas."""
         at = objective.evaluate(self._canvas)
         self._best = self._best.or_better(self._canvas, at)
         canvas = self._optimizer.step(self._canvas, at)
         if self._plateau is not None:
-            # One that has stopped waits for the others, so that its result does not depend on them.
+            # Keep a canvas that has stopped unchanged, so that its result does not depend on the rest of the batch.
             canvas = per_canvas(self._stopped, self._best.canvas, canvas)
         self._canvas = canvas
         self._iteration += 1
@@ -201,10 +209,10 @@ class Synthesis:
     def _look_for_plateau(self) -> None:
         if self._plateau is None:
             return
-        self._course.append((self._done, self._best.loss))
-        before = [loss for done, loss in self._course if done <= self._done - self._plateau.window]
+        self._history.append((self._done, self._best.loss))
+        before = [loss for done, loss in self._history if done <= self._done - self._plateau.window]
         if before:
             gained = before[-1] - self._best.loss
             self._stopped = self._stopped | (gained < self._plateau.tolerance * before[-1])
-            # What is older than the window is not looked at again.
-            self._course = self._course[len(before) - 1 :]
+            # Drop entries that are no longer needed: keep the newest one that is older than the window.
+            self._history = self._history[len(before) - 1 :]

@@ -1,8 +1,8 @@
-"""Tiles: a picture cut up so that each part's share of the loss can be computed alone, exactly.
+"""Tiles: parts of a picture whose contributions to the loss can be computed one by one, exactly.
 
-A tile owns its interior; the interiors partition the picture. The network sees the interior and a halo as wide as its
-receptive radius, so that features of the interior are those of the whole picture. Edges inside the picture lie on the
-grid of the deepest pooling; padding is seen only at the picture's own edge.
+Each tile has an interior; the interiors partition the picture. The network sees the interior plus a halo as wide as the
+receptive radius, so the features of the interior equal those of the whole picture. Tile edges inside the picture are
+multiples of the deepest layer's stride; the interior's features depend on padding only at the edge of the picture.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,13 @@ from itertools import pairwise, product
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis of `length` pixels: its interior is [start, end), and the network sees [first, last)."""
+    """The extent of a tile along one axis, in pixels of the picture.
+
+    Attributes:
+        start, end: the interior is [start, end).
+        first, last: the network sees [first, last), the interior and its halo.
+        length: length of the picture along the axis.
+    """
 
     start: int
     end: int
@@ -20,63 +26,64 @@ class Span:
     length: int
 
     def positions(self, stride: int) -> slice:
-        """The interior's positions in a feature map of the whole picture, of that stride."""
-        # At the picture's edge pooling drops an incomplete window, and the slice ends with the feature map.
+        """Returns the positions of the interior in a feature map of the whole picture with the given stride."""
+        # At the edge of the picture, pooling drops an incomplete window; the slice ends where the feature map ends.
         return slice(self.start // stride, None if self.end == self.length else self.end // stride)
 
     def seen(self, stride: int) -> slice:
-        """The interior's positions in a feature map of what the network sees."""
+        """Returns the positions of the interior in a feature map of this tile with the given stride."""
         offset = self.first // stride
         return slice(self.start // stride - offset, None if self.end == self.length else self.end // stride - offset)
 
     @property
     def seen_pixels(self) -> int:
-        """How many pixels the network sees."""
+        """Number of pixels along this axis that the network sees."""
         return self.last - self.first
 
     @property
     def crop(self) -> slice:
-        """The pixels that the network sees."""
+        """Pixels along this axis that the network sees."""
         return slice(self.first, self.last)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of a picture."""
+    """A tile of a picture: its extents along both axes."""
 
     rows: Span
     columns: Span
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the picture."""
+        """Whether the tile is the whole picture."""
         return all(span.start == 0 and span.end == span.length for span in (self.rows, self.columns))
 
     @property
     def crop(self) -> tuple[slice, slice]:
-        """The pixels (rows, columns) that the network sees."""
+        """Pixels (rows, columns) that the network sees."""
         return self.rows.crop, self.columns.crop
 
     def positions(self, stride: int) -> tuple[slice, slice]:
-        """The interior's positions in a feature map of the whole picture."""
+        """Returns the positions (rows, columns) of the interior in a feature map of the whole picture."""
         return self.rows.positions(stride), self.columns.positions(stride)
 
     def seen(self, stride: int) -> tuple[slice, slice]:
-        """The interior's positions in a feature map of what the network sees."""
+        """Returns the positions (rows, columns) of the interior in a feature map of this tile."""
         return self.rows.seen(stride), self.columns.seen(stride)
 
 
 def whole(height: int, width: int) -> list[Tile]:
-    """One tile, the whole picture."""
+    """Returns a single tile, the whole picture of height x width pixels."""
     return [Tile(Span(0, height, 0, height, height), Span(0, width, 0, width, width))]
 
 
 def cut(height: int, width: int, side: int, *, stride: int, radius: int) -> list[Tile]:
-    """Tiles of a picture, whose interiors are at most `side` pixels a side and about equal.
+    """Returns the tiles of a picture, whose interiors have about equal sizes of at most `side` pixels.
 
     Args:
-        side: most pixels of an interior along each axis; rounded down to the grid.
-        stride: pixels of the picture per position of the deepest feature map.
+        height, width: size of the picture in pixels.
+        side: maximum side of an interior in pixels; rounded down to a multiple of `stride`, but at least `stride`.
+        stride: stride of the deepest feature map, in pixels of the picture.
         radius: receptive radius of the deepest layer, in pixels.
     """
     rows, columns = (_spans(length, side, stride, radius) for length in (height, width))
@@ -84,7 +91,7 @@ def cut(height: int, width: int, side: int, *, stride: int, radius: int) -> list
 
 
 def _spans(length: int, side: int, stride: int, radius: int) -> list[Span]:
-    # The last span alone may be shorter than the grid, and would then own no position of the deepest layer: harmless.
+    # Only the last span can be shorter than the stride. It then contains no position of the deepest layer: harmless.
     cells = max(1, side // stride)
     total = -(-length // stride)
     count = -(-total // cells)

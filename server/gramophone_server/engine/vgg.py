@@ -1,4 +1,4 @@
-"""The truncated VGG-19 through which canvases are differentiated."""
+"""The VGG-19 network, truncated at the deepest layer in use, as a differentiable torch function of the canvas."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,36 +18,39 @@ from .kernels.gradients import relu_
 Pool = Literal["max", "average", "average_rescaled"]
 Padding = Literal["zeros", "replicate"]
 
-# Averages of 2x2 activations are smaller than their maxima; twice the average is about as large.
+# The average of 2x2 activations is smaller than their maximum; twice the average is about as large as the maximum.
 AVERAGE_SCALE = 2.0
 
 _LAYER = re.compile(r"conv(\d+)_(\d+)")
 
 
 class TruncatedVGG:
-    """The convolutions of a VGG up to the deepest layer asked for, and nothing behind it.
+    """The convolutions of a VGG network up to the deepest requested layer (Simonyan & Zisserman 2014).
 
     Args:
-        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer `conv{block}_{index}`; 2x2 pooling with
-            stride 2 stands before the first layer of every block but the first (Simonyan & Zisserman 2014). A first
-            kernel of (C_out, 3, 6, 6) has a stride of 2 itself, and no pooling stands before block 2.
-        layers: names of the layers whose features, the activations after ReLU, are asked for.
-        heads: for some layers a matrix (C_l, C_l); the features of such a layer are its product with the activation, at
-            each position.
-        order: for each input channel of the network, the RGB channel that feeds it.
-        scale: factor on each input channel of the network, for a canvas of 0 to 1.
-        shift: what is added to each input channel after `scale`.
-        pool: "max", or "average" as Gatys et al. preferred, or "average_rescaled": twice the average, so that deep
+        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer `conv{block}_{index}`. A 2x2 pooling with
+            stride 2 precedes the first layer of every block except the first. If the first kernel has the shape
+            (C_out, 3, 6, 6), its convolution has stride 2, and no pooling precedes block 2.
+        layers: names of the layers whose features (activations after ReLU) are requested.
+        heads: for some layers a matrix (C_l, C_l). The features of such a layer are the product of the matrix and the
+            activation at each position.
+        order: for each input channel of the network, the index of its RGB channel.
+        scale: factor for each input channel of the network, for canvas values of 0 to 1.
+        shift: offset added to each input channel after `scale`.
+        pool: "max"; "average", which Gatys et al. preferred; or "average_rescaled", twice the average, so that deep
             activations stay as large as the filters expect.
-        padding: what stands around a feature map: "zeros", or "replicate" for its own edge, which leaves no frame.
-        dtype: arithmetic of the convolutions; bfloat16 or float32.
+        padding: padding of each feature map: "zeros", or "replicate" for copies of its edge, which causes no visible
+            frame around the picture.
+        dtype: arithmetic of the convolutions: bfloat16 or float32.
+        device: device of the parameters.
 
     Attributes:
-        dtype: as above.
-        heads: those of `layers`, at least float32.
+        layers: names of the requested layers.
+        dtype: arithmetic of the convolutions.
+        heads: the heads of `layers`, at least float32.
 
     Raises:
-        KeyError: a layer has no weights.
+        KeyError: a requested layer has no weights.
     """
 
     def __init__(
@@ -71,10 +74,11 @@ class TruncatedVGG:
         self._wanted = frozenset(layers)
         self._pool = pool
         self.dtype = dtype
-        # The first kernel takes RGB in its order, so that no canvas has to be put into another.
+        # Permute the input channels of the first kernel to RGB instead of permuting every canvas.
         place = torch.tensor(order).argsort()
         factor, offset = (torch.tensor(values, dtype=torch.float64)[place].view(3, 1, 1) for values in (scale, shift))
-        # Only what is padded has to know where 0 is; the factor is the first kernel's.
+        # The first kernel includes `scale`. The offset is added to the canvas, so that zero padding means 0 after
+        # preprocessing.
         self._offset = (offset / factor).to(device, torch.float32)
         self._padding: Padding = padding
         names = sorted(weights, key=_position)
@@ -87,7 +91,7 @@ class TruncatedVGG:
             if name == names[0]:
                 kernel = kernel[:, place] * factor
                 if self._folds:
-                    # What is folded is padded already.
+                    # `folded` pads the canvas itself.
                     kernel, around = folded_kernel(kernel), None
             kernel, bias = kernel.to(device, dtype), bias.to(device, dtype)
             self._convolutions.append(_Convolution(name, kernel, bias, around))
@@ -100,40 +104,46 @@ class TruncatedVGG:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All kernels, biases and heads, as they are computed with."""
+        """All kernels, biases and heads, in the form that the computation uses."""
         return [t for convolution in self._convolutions for t in convolution.parameters] + list(self.heads.values())
 
     @property
     def depth(self) -> int:
-        """Number of convolutions that exist."""
+        """Number of convolutions up to the deepest requested layer."""
         return len(self._convolutions)
 
     def stride(self, layer: str) -> int:
-        """Pixels of the canvas per position of a layer, along each axis."""
+        """Returns the stride of a layer's feature map: canvas pixels per position, along each axis."""
         return max(2 if self._folds else 1, 1 << (_position(layer)[0] - 1))
 
     @property
     def grid(self) -> int:
-        """The stride of the deepest layer."""
+        """Stride of the deepest layer, in canvas pixels."""
         return self.stride(self._convolutions[-1].name)
 
     @property
     def radius(self) -> int:
-        """Receptive radius of the deepest layer: pixels around a position's own that it depends on, to each side."""
-        # A 3x3 kernel reaches one position further, one of 6x6 with stride 2 too. Pooling reads the pixels that the
-        # position stands for.
+        """Receptive radius of the deepest layer: how far its receptive field extends beyond the position's own pixels.
+
+        The unit is canvas pixels, in each direction.
+        """
+        # A 3x3 kernel extends the receptive field by one position in each direction, and so does a 6x6 kernel with
+        # stride 2. Pooling reads only the position's own pixels and does not extend it.
         return sum(self.stride(convolution.name) for convolution in self._convolutions)
 
     def flops(self, height: int, width: int) -> float:
-        """Operations of the convolutions on one canvas, forwards and direct; a multiply-add is two."""
+        """Returns the operations of one forward pass over one canvas of height x width pixels.
+
+        Convolutions count as direct ones (not Winograd); a multiply-add counts as two operations.
+        """
         strides = [(c, self.stride(c.name)) for c in self._convolutions]
         return float(sum(18 * c.inputs * c.outputs * (height // s) * (width // s) for c, s in strides))
 
     def __call__(self, canvas: Tensor) -> dict[str, Tensor]:
-        """The features of `layers`, (N, C_l, H_l, W_l) in `dtype`.
+        """Returns the features of the requested layers, each (N, C_l, H_l, W_l) in `dtype`.
 
         Args:
-            canvas: (N, 3, H, W) of 0 to 1.
+            canvas: (N, 3, H, W) with values of 0 to 1.
         """
         features = {}
 
@@ -145,10 +155,15 @@ class TruncatedVGG:
         return features
 
     def visit(self, canvas: Tensor, take: Callable[[str, Tensor], Tensor]) -> None:
-        """Shows `take` the activation of each layer as soon as it is there, and goes on with what it returns.
+        """Calls `take` with the name and activation of each requested layer as soon as the activation is computed.
 
-        What it returns has the values of what it was given; by returning another tensor it can have its say in the
-        gradient. A head is not applied: not every use of the features needs it at each position.
+        The forward pass continues with the tensor that `take` returns. It must have the same values; another tensor
+        with the same values lets `take` add to the gradient in the backward pass. Heads are not applied, because not
+        every use of the features needs the head at each position.
+
+        Args:
+            canvas: (N, 3, H, W) with values of 0 to 1.
+            take: function of a layer's name and its activation (N, C_l, H_l, W_l).
         """
         if self._folds:
             x = folded(canvas, self._offset, self.dtype, padding=self._padding)
@@ -159,7 +174,7 @@ class TruncatedVGG:
             pooled = following is not None and self.stride(following.name) != self.stride(convolution.name)
             name = convolution.name
             if pooled and self._pool == "max" and convolution.is_direct and name not in self._wanted:
-                # The largest of four is the largest before ReLU too, and leaves it a quarter to do, both ways.
+                # Max pooling and ReLU commute. ReLU after pooling has a quarter of the work, forward and backward.
                 x = F.max_pool2d(convolution.linear(x), 2).relu_()
                 continue
             x = convolution(x)
@@ -169,7 +184,10 @@ class TruncatedVGG:
                 x = self._pooled(x)
 
     def features(self, layer: str, activation: Tensor) -> Tensor:
-        """What the layer's head makes of its activation (N, C_l, H_l, W_l); itself if there is none."""
+        """Returns the features of a layer: its head applied to the activation (N, C_l, H_l, W_l).
+
+        Without a head, the features are the activation.
+        """
         if layer not in self.heads:
             return activation
         return F.conv2d(activation, self.heads[layer].to(activation.dtype)[:, :, None, None])
@@ -182,10 +200,15 @@ class TruncatedVGG:
 
 
 class _Convolution:
-    """A 3x3 convolution and its ReLU, computed in the way that is fastest for it.
+    """A 3x3 convolution followed by ReLU, computed with the fastest available algorithm.
+
+    The algorithm is Winograd's, oneDNN with a packed kernel, or torch's own convolution.
 
     Args:
-        padding: what stands around the input; None for nothing.
+        name: name of the layer.
+        kernel: (C_out, C_in, 3, 3).
+        bias: (C_out,).
+        padding: padding of the input by one position; None for no padding.
     """
 
     def __init__(self, name: str, kernel: Tensor, bias: Tensor, padding: Padding | None) -> None:
@@ -209,7 +232,7 @@ class _Convolution:
 
     @property
     def is_direct(self) -> bool:
-        """Whether there is a `linear` part to be had."""
+        """Whether `linear` is available: the Winograd form always includes ReLU."""
         return self._kernel is not None or self._packed is not None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -217,11 +240,11 @@ class _Convolution:
             return winograd.convolve(x, self._points, self._bias)
         if self._packed is not None:
             return self._packed(self._padded(x), relu=True)
-        # ReLU in place: the convolution's backward does not need its own output, and it halves the memory.
+        # Apply ReLU in place: this halves the memory, and the backward pass does not need the convolution's output.
         return relu_(self.linear(x))
 
     def linear(self, x: Tensor) -> Tensor:
-        """Without the ReLU."""
+        """Returns the convolution (N, C_out, H_l, W_l) of x (N, C_in, H_l, W_l), without ReLU."""
         x = self._padded(x)
         if self._packed is not None:
             return self._packed(x)

@@ -1,1 +1,4 @@
-"""The worker process: owns one device, runs jobs, talks back over a pipe. Only here and below is torch imported."""
+"""The worker process: owns one device, runs jobs, and reports to the front over a pipe.
+
+Only this package and `engine` import torch; the front process does not.
+"""

@@ -1,4 +1,4 @@
-"""`python -m gramophone_server.worker --fd NUMBER`: how the front starts a worker process."""
+"""The entry point of a worker process; the front starts it as `python -m gramophone_server.worker --fd NUMBER`."""
 
 import argparse
 from multiprocessing.connection import Connection
@@ -8,19 +8,20 @@ from ..messages.pipe import WorkerConfig
 
 
 def main() -> None:
-    """Runs a worker on the pipe whose file descriptor it is given, until that closes.
+    """Runs a worker on the pipe with the given file descriptor, until the pipe closes.
 
-    The first message is its configuration. What torch reads at its import, the front has put into the environment.
+    The first message on the pipe is the configuration. Environment variables that torch reads at its import are set by
+    the front.
     """
-    parser = argparse.ArgumentParser(description="A Gramophone worker; started by the server.")
+    parser = argparse.ArgumentParser(description="A Gramophone worker process; the server starts it.")
     parser.add_argument("--fd", type=int, required=True)
     connection = Connection(parser.parse_args().fd)
     try:
         config: WorkerConfig = connection.recv()
     except (EOFError, OSError):
-        return  # The front has gone.
+        return  # The front has closed the pipe.
     configure(config.observability.log_format, config.observability.log_level)
-    # Takes seconds, for torch; a front that has gone meanwhile is noticed at its end.
+    # This import takes seconds, because of torch. If the front closes the pipe meanwhile, the worker notices it later.
     from .process import WorkerProcess
 
     WorkerProcess(connection, config).run()

@@ -1,4 +1,4 @@
-"""Checkpoints of running jobs: files from which a job goes on as if it had never been interrupted."""
+"""Checkpoints of running jobs: files from which an interrupted job resumes with the same result."""
 
 import hashlib
 import io
@@ -18,26 +18,27 @@ from ..messages.spec import JobSpec
 log = logging.getLogger(__name__)
 
 _FORMAT = 2
-# Least time between checkpoints, in units of what the last one took: a third of a percent of the job's time at most.
-_REST = 300.0
-# Seconds for which a checkpoint that cannot be read is waited for: without it the job begins anew, to the same bytes.
-_PATIENCE = 10.0
+# Minimum interval between checkpoints, as a multiple of the time that writing the last one took: so checkpoints take at
+# most a third of a percent of the job's time.
+_MIN_INTERVAL_FACTOR = 300.0
+# Seconds to retry reading a checkpoint. If it stays unreadable, the job starts over and still produces the same bytes.
+_READ_TIMEOUT = 10.0
 _MOST_BYTES = 1 << 40
 
 
 class UnusableCheckpointError(Exception):
-    """The state in a checkpoint is not one that this version can go on from."""
+    """This version cannot resume from the state in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a job stands.
+    """The state of a running job.
 
     Attributes:
-        state: of its Synthesis.
-        tile: side of the tiles it ran in; None for none.
-        squeeze: how often it had run out of memory by then.
-        elapsed: seconds it had run.
+        state: the state of its Synthesis.
+        tile: side in pixels of the tiles that the job used; None for no tiles.
+        squeeze: how often the job had run out of memory.
+        elapsed: seconds that the job had run.
     """
 
     state: dict[str, Any]
@@ -47,10 +48,14 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint, fingerprint: str) -> None:
-    """Writes a checkpoint, whole or not at all, in place of the one before.
+    """Writes a checkpoint atomically, and replaces the previous one.
+
+    Args:
+        path: the checkpoint's file.
+        fingerprint: from `fingerprint_of`; only a job with the same fingerprint can load the checkpoint.
 
     Raises:
-        OSError: the disk is full, or cannot be written.
+        OSError: the disk is full or cannot be written.
     """
     with atomic_file(path) as file:
         hashing = _Hashing(file)
@@ -59,43 +64,47 @@ def save(path: Path, checkpoint: Checkpoint, fingerprint: str) -> None:
         except RuntimeError:
             if hashing.failure is None:
                 raise
-            # Torch ends its archive after a write that failed, too, and then complains of the archive.
+            # After a failed write, torch still finalizes its archive and raises an error about the archive.
             raise hashing.failure from None
         file.write(hashing.sha256.digest())
 
 
-def load(path: Path, fingerprint: str, *, patient: bool = False) -> Checkpoint | None:
-    """The checkpoint in a file; None if there is none, or it is damaged, or another job's. Tensors are on the CPU.
+def load(path: Path, fingerprint: str, *, retry: bool = False) -> Checkpoint | None:
+    """Returns the checkpoint in a file, with its tensors on the CPU; None without a usable one.
+
+    The result is None if there is no file, if the file is damaged, or if it belongs to another job or version.
 
     Args:
-        patient: whether to wait some seconds for a folder that is away, or a file that cannot be read for now.
+        path: the checkpoint's file.
+        fingerprint: the fingerprint of the job that will resume.
+        retry: whether to retry for some seconds if the folder is missing or the file cannot be read.
     """
     try:
-        data = _read(path, _PATIENCE if patient else 0.0)
+        data = _read(path, _READ_TIMEOUT if retry else 0.0)
     except OSError as error:
-        log.warning("the checkpoint %s cannot be read (%s): the job begins anew", path.name, error.strerror)
+        log.warning("the checkpoint %s cannot be read (%s): the job starts over", path.name, error.strerror)
         return None
     if data is None:
         return None
     content, digest = memoryview(data)[:-32], data[-32:]
     if hashlib.sha256(content).digest() != digest:
-        log.warning("the checkpoint %s is damaged: the job begins anew", path.name)
+        log.warning("the checkpoint %s is damaged: the job starts over", path.name)
         return None
     try:
-        # Nothing but tensors and plain values is let in.
+        # `weights_only` accepts only tensors and plain values.
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if (values.pop("format"), values.pop("fingerprint")) == (_FORMAT, fingerprint):
             return Checkpoint(**values)
-    except Exception as error:  # Whatever a version that is not known has written.
-        log.warning("the checkpoint %s cannot be read (%s): the job begins anew", path.name, type(error).__name__)
+    except Exception as error:  # Another version may have written any content.
+        log.warning("the checkpoint %s cannot be read (%s): the job starts over", path.name, type(error).__name__)
         return None
-    log.warning("the checkpoint %s is of another job or version: the job begins anew", path.name)
+    log.warning("the checkpoint %s belongs to another job or version: the job starts over", path.name)
     return None
 
 
-def _read(path: Path, patience: float) -> bytes | None:
-    """What is in a file; None if its folder is there and it is not."""
-    deadline = time.monotonic() + patience
+def _read(path: Path, timeout: float) -> bytes | None:
+    """Returns the content of a file; None if the folder exists but the file does not. Retries for `timeout` seconds."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             return read_file(path, _MOST_BYTES)
@@ -108,11 +117,11 @@ def _read(path: Path, patience: float) -> bytes | None:
 
 
 class _Hashing:
-    """A file that knows the hash of what was written: checkpoints are too large to be held in memory for it.
+    """A file that hashes the data while it is written: a checkpoint is too large to be serialized in memory first.
 
     Attributes:
-        sha256: of what was written.
-        failure: what a write failed with, if one did.
+        sha256: hash of the data written so far.
+        failure: the error of a failed write; None if no write failed.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -121,7 +130,7 @@ class _Hashing:
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Writes and counts in."""
+        """Writes data and updates the hash."""
         self.sha256.update(data)
         try:
             return self._file.write(data)
@@ -130,23 +139,25 @@ class _Hashing:
             raise
 
     def flush(self) -> None:
-        """As of a file."""
+        """Flushes the file."""
         self._file.flush()
 
 
 def fingerprint_of(spec: JobSpec, model_sha256: str, precision: str) -> str:
-    """What two runs have in common whose states can be exchanged."""
+    """Returns a hash that is equal for two runs if one can resume from a checkpoint of the other."""
     text = json.dumps([spec.recipe(), model_sha256, precision, torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Checkpoints:
-    """Writes a job's checkpoints now and then, in a thread of its own, so that steps go on meanwhile.
+    """Writes a job's checkpoints periodically in a background thread, while the optimization continues.
 
-    The state's tensors are never changed in place by the optimization, so what is being written stays as it was.
+    This is safe because the optimization never changes the tensors of a state in place.
 
     Args:
-        every: least seconds between two.
+        path: the checkpoint's file.
+        fingerprint: from `fingerprint_of`.
+        every: minimum seconds between two checkpoints.
     """
 
     def __init__(self, path: Path, fingerprint: str, every: float) -> None:
@@ -158,16 +169,16 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for one."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() >= self._next and (self._thread is None or not self._thread.is_alive())
 
     def begin(self, checkpoint: Checkpoint) -> None:
-        """Writes one and comes back at once."""
+        """Starts writing a checkpoint and returns at once."""
         self._thread = threading.Thread(target=self._save, args=(checkpoint,), name="checkpoint")
         self._thread.start()
 
     def finish(self, checkpoint: Checkpoint | None = None) -> None:
-        """Waits for what is being written; then writes one more if it is given."""
+        """Waits until the current write is done, then writes the given checkpoint, if any."""
         if self._thread is not None:
             self._thread.join()
         if checkpoint is not None:
@@ -178,7 +189,7 @@ class Checkpoints:
         try:
             save(self._path, checkpoint, self._fingerprint)
         except OSError as error:
-            # The job goes on; it only has no new point to resume from.
-            log.warning("no checkpoint could be written: %s", error.strerror or error)
+            # The job continues; only its checkpoint is not updated.
+            log.warning("a checkpoint could not be written: %s", error.strerror or error)
         now = time.monotonic()
-        self._next = now + max(self._every, _REST * (now - begun))
+        self._next = now + max(self._every, _MIN_INTERVAL_FACTOR * (now - begun))

@@ -1,20 +1,22 @@
-"""Which device a worker runs on, and whether it still does."""
+"""Selection of the worker's device, and the check whether the device still works."""
 
 import logging
 import warnings
 
 import torch
 
-from ..engine.device import DeviceError, open_device, prove
+from ..engine.device import DeviceError, open_device, self_test
 
 log = logging.getLogger(__name__)
 
 
-def open_named(name: str) -> torch.device:
-    """The device of that name; of "auto" the first CUDA device, or else the CPU, which the log says.
+def select_device(name: str) -> torch.device:
+    """Returns the device with the given name, after a test computation on it.
+
+    "auto" selects the first CUDA device if it works, else the CPU; the log then says why CUDA is not used.
 
     Raises:
-        DeviceError: a device that was named cannot be used.
+        DeviceError: the named device cannot be used.
     """
     if name != "auto":
         return open_device(name)
@@ -25,23 +27,23 @@ def open_named(name: str) -> torch.device:
         try:
             return open_device("cuda:0")
         except DeviceError as error:
-            log.warning("cuda:0 is there but cannot be used (%s): this worker runs on the CPU instead", error)
+            log.warning("cuda:0 exists but cannot be used (%s): this worker runs on the CPU instead", error)
     elif warned:
         reason = str(warned[-1].message).splitlines()[0]
         log.warning("CUDA cannot be used (%s): this worker runs on the CPU instead", reason)
     else:
-        log.info("there is no CUDA device here: this worker runs on the CPU")
+        log.info("there is no CUDA device: this worker runs on the CPU")
     return open_device("cpu")
 
 
-def trouble_of(device: torch.device) -> str | None:
-    """Why a device that was open cannot be used any more; None if it can."""
+def device_failure(device: torch.device) -> str | None:
+    """Returns the reason why an opened device no longer works; None if it works."""
     if device.type == "cpu":
         return None
     try:
-        prove(device)
+        self_test(device)
     except (DeviceError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
-            return None  # It works, for others.
+            return None  # The device works; other processes use its memory.
         return (str(error) or type(error).__name__).splitlines()[0]
     return None

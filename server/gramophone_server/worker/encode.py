@@ -1,4 +1,4 @@
-"""Pictures out: previews and results."""
+"""Encoding of previews and results as image files."""
 
 import io
 import json
@@ -23,7 +23,13 @@ _SAVE: dict[ImageFormat, dict[str, Any]] = {
 
 
 def encode_preview(pixels: np.ndarray, size: int, format: ImageFormat) -> EncodedPicture:
-    """A uint8 RGB picture (H, W, 3), scaled down so that no side exceeds `size` and the file fits into an event."""
+    """Returns a picture as an image file, scaled down so that no side exceeds `size` and the file fits into an event.
+
+    Args:
+        pixels: (H, W, 3), uint8 RGB.
+        size: maximum side in pixels; the picture is made smaller still if the file exceeds `INLINE_BYTES`.
+        format: format of the file.
+    """
     whole = Image.fromarray(pixels)
     while True:
         image = whole.copy()
@@ -33,19 +39,25 @@ def encode_preview(pixels: np.ndarray, size: int, format: ImageFormat) -> Encode
         data = buffer.getvalue()
         if len(data) <= INLINE_BYTES:
             return EncodedPicture(data, format, image.width, image.height).hashed()
-        # The bytes go about with the pixels.
+        # The number of bytes is roughly proportional to the number of pixels.
         size = int(max(image.size) * min(0.9, math.sqrt(INLINE_BYTES / len(data))))
 
 
 def encode_result(pixels: np.ndarray, result: ResultOptions, recipe: dict[str, Any]) -> tuple[EncodedPicture, str]:
-    """A file of an RGB picture (H, W, 3), uint8 or uint16, with the profile of sRGB and its recipe, and that as JSON.
+    """Returns the image file of a result and its recipe as JSON.
 
-    The recipe stands in a PNG's text chunk "gramophone" or a TIFF's ImageDescription.
+    The file contains the sRGB profile and the recipe: in the text chunk "gramophone" of a PNG, or in the
+    ImageDescription of a TIFF.
+
+    Args:
+        pixels: (H, W, 3), uint8 or uint16 RGB.
+        result: format of the file.
+        recipe: the settings that produced the picture.
     """
     text = json.dumps(recipe, sort_keys=True)
     buffer = io.BytesIO()
     if result.format == "tiff":
-        # Uncompressed by tifffile's own defaults; deflate with prediction is what every reader knows.
+        # tifffile does not compress by default; all common readers support deflate with a predictor.
         tifffile.imwrite(
             buffer, pixels, photometric="rgb", compression="zlib", predictor=True, metadata=None,
             description=text, iccprofile=srgb_profile(), software=False,
@@ -64,16 +76,17 @@ def encode_result(pixels: np.ndarray, result: ResultOptions, recipe: dict[str, A
 
 @lru_cache(maxsize=1)
 def srgb_profile() -> bytes:
-    """The ICC profile of sRGB, always the same bytes."""
+    """Returns the ICC profile of sRGB; always the same bytes."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    # The header says when it was made (bytes 24 to 35) and has a checksum that covers that (84 to 99; zeros: none).
+    # Replace the creation date in the header (bytes 24 to 35), and clear the checksum over it (84 to 99; zeros mean
+    # none).
     profile[24:36] = (2000).to_bytes(2, "big") + b"\0\1\0\1" + bytes(6)
     profile[84:100] = bytes(16)
     return bytes(profile)
 
 
 def _write_png16(buffer: io.BytesIO, pixels: np.ndarray, info: PngImagePlugin.PngInfo) -> None:
-    """A PNG with 16 bits per channel, which Pillow cannot write."""
+    """Writes a PNG with 16 bits per channel, which Pillow cannot write."""
     height, width, channels = pixels.shape
     plain = io.BytesIO()
     png.Writer(width, height, bitdepth=16, greyscale=False).write(plain, pixels.reshape(height, width * channels))

@@ -1,4 +1,4 @@
-"""Says what a job would take on this worker."""
+"""Estimates the memory and the time that a job needs on this worker."""
 
 import torch
 
@@ -13,41 +13,51 @@ from .speed import Speeds
 
 
 class Estimator:
-    """Plans jobs on a device.
+    """Plans and estimates jobs on a device.
 
     Args:
-        limit: most bytes this worker may hold; None for what the device has.
+        store: the models.
+        device: the worker's device.
+        limit: maximum bytes that this worker may hold; None for all memory of the device.
     """
 
     def __init__(self, store: ModelStore, device: torch.device, limit: int | None) -> None:
         self._store = store
         self._device = device
         self._memory = Memory(device, limit)
-        # Before the first job: what a job leaves behind is the next one's to use again.
+        # Measured before the first job: memory that a job leaves behind can be reused by the next job.
         self._idle = self._memory.resident()
         self._speeds = Speeds(device)
 
     def plan(self, spec: JobSpec, manifest: Manifest, squeeze: int = 0) -> Plan:
-        """How the job would run; with half of the memory there is, as often as `squeeze` says."""
+        """Returns how to run the job.
+
+        Args:
+            spec: the job.
+            manifest: the manifest of its model.
+            squeeze: how often the job has run out of memory; the plan uses 1 / 2^squeeze of the available memory.
+        """
         available = (self._available() - self._idle) >> squeeze
         return plan(spec, manifest, self._device, available)
 
     def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
-        """What the job would take; its time only if asked for, because that may have to be measured first.
+        """Returns the memory, operations and, if `timed`, the time that the job needs.
+
+        The time is optional, because it can require a measurement of the device's speed first.
 
         Raises:
-            UnknownModelError, ModelError: its model cannot be used.
+            UnknownModelError, ModelError: the job's model cannot be used.
         """
         with self._store.opened(spec.model, spec.layers) as model:
-            way = self.plan(spec, model.manifest)
+            chosen_plan = self.plan(spec, model.manifest)
             speed = self._speeds.flops_per_second(model, precision_of(spec, self._device)) if timed else 0.0
         return Estimate(
-            tile=way.tile,
-            peak=self._idle + way.bytes,
+            tile=chosen_plan.tile,
+            peak=self._idle + chosen_plan.bytes,
             available=self._available(),
-            flops=way.flops,
-            seconds=way.flops / speed if speed else 0.0,
-            seconds_per_iteration=way.iteration_flops / speed if speed else 0.0,
+            flops=chosen_plan.flops,
+            seconds=chosen_plan.flops / speed if speed else 0.0,
+            seconds_per_iteration=chosen_plan.iteration_flops / speed if speed else 0.0,
             device=str(self._device),
         )
 

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: losses, speed, previews and the result of a job."""
+"""Event files for TensorBoard with the losses, speed, previews and result of a job."""
 
 import io
 import logging
@@ -14,21 +14,22 @@ from ..messages.events import EncodedPicture, LossTerm, Progress, Result
 
 log = logging.getLogger(__name__)
 
-# Entries that may wait for the disk before the job has to, and seconds that they do at most.
+# Maximum number of entries queued for the disk before the job must wait, and seconds between two flushes.
 _QUEUE, _FLUSH_EVERY = 1000, 5
-# What a browser shows as it is.
-_SHOWN = ("png", "jpeg")
+# Formats that browsers can display.
+_BROWSER_FORMATS = ("png", "jpeg")
 
 
 class EventFile:
-    """The event file of one run of a job, written by a thread of its own and closed with its `with` block.
+    """The event file of one run of a job; a background thread writes it, and leaving the `with` block closes it.
 
-    Nothing that goes wrong here is of harm to the job: it is logged, and the file ends there.
+    An error never fails the job: it is logged, and nothing more is written to the file.
 
     Args:
-        folder: of all jobs; the file is in a folder of it named after the job. None to write nothing.
-        resumed_at: the iteration from which a resumed job goes on: what an earlier run has written of later ones does
-            not count. None for a job that begins.
+        folder: folder of all jobs; the file is in its subfolder named after the job. None to write nothing.
+        job_id: id of the job.
+        resumed_at: the iteration at which a resumed job continues: TensorBoard discards later entries of an earlier
+            run. None for a job that starts.
     """
 
     def __init__(self, folder: Path | None, job_id: str, resumed_at: int | None) -> None:
@@ -39,14 +40,14 @@ class EventFile:
             from tensorboard.compat.proto.event_pb2 import Event, SessionLog
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-            # Pictures are their owner's alone.
+            # Mode 0o700: other users must not read the pictures.
             (folder / job_id).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._writer = EventFileWriter(str(folder / job_id), _QUEUE, _FLUSH_EVERY)
             if resumed_at is not None:
                 start = SessionLog(status=SessionLog.START)
                 self._writer.add_event(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
         except (ImportError, OSError) as error:
-            self._give_up(error)
+            self._stop_writing(error)
 
     def __enter__(self) -> "EventFile":
         return self
@@ -59,19 +60,19 @@ class EventFile:
             try:
                 writer.close()
             except Exception as failure:
-                self._give_up(failure)
+                self._stop_writing(failure)
 
     def progress(self, progress: Progress) -> None:
-        """Writes the figures of a report, each term of the loss before its weight."""
+        """Writes the numbers of a report; the terms of the loss are unweighted."""
         scalars = {"loss": progress.loss, "iterations_per_second": progress.iterations_per_second}
         self._add(progress.iteration, scalars | {_tag(term): term.loss for term in progress.terms})
 
     def preview(self, iteration: int, picture: EncodedPicture) -> None:
-        """Writes a preview; from any thread."""
+        """Writes a preview; can be called from any thread."""
         self._add(iteration, {"preview": picture})
 
     def result(self, result: Result) -> None:
-        """Writes what the job made, and its loss."""
+        """Writes the result of the job and its loss."""
         self._add(result.iterations, {"result": result.image, "result/loss": result.loss})
 
     def _add(self, step: int, values: Mapping[str, float | EncodedPicture]) -> None:
@@ -85,28 +86,30 @@ class EventFile:
             summary = Summary(value=[_value(Summary, tag, value) for tag, value in values.items()])
             writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
         except Exception as error:
-            # What its thread could not write, the writer raises at the next entry.
-            self._give_up(error)
+            # The writer raises an error of its background thread at the next entry.
+            self._stop_writing(error)
 
-    def _give_up(self, error: Exception) -> None:
+    def _stop_writing(self, error: Exception) -> None:
         self._writer = None
-        log.warning("no more is written for TensorBoard: %s", error)
+        log.warning("writing for TensorBoard stops: %s", error)
 
 
 def _value(summary: Any, tag: str, value: float | EncodedPicture) -> Any:
     if not isinstance(value, EncodedPicture):
         return summary.Value(tag=tag, simple_value=value)
-    image = summary.Image(width=value.width, height=value.height, colorspace=3, encoded_image_string=_shown(value))
+    image = summary.Image(
+        width=value.width, height=value.height, colorspace=3, encoded_image_string=_for_browser(value)
+    )
     return summary.Value(tag=tag, image=image)
 
 
-def _shown(picture: EncodedPicture) -> bytes:
-    """The picture as a file that a browser shows."""
-    if picture.format in _SHOWN:
+def _for_browser(picture: EncodedPicture) -> bytes:
+    """Returns the picture as an image file that browsers can display."""
+    if picture.format in _BROWSER_FORMATS:
         return picture.data
     buffer = io.BytesIO()
     if picture.format == "tiff":
-        # Pillow reads no 16-bit RGB.
+        # Pillow cannot read 16-bit RGB.
         import numpy as np
         import tifffile
 

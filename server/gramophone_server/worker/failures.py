@@ -1,4 +1,4 @@
-"""What went wrong, in a sentence for a person."""
+"""Converts exceptions to failures of jobs, with a message for the user."""
 
 import logging
 
@@ -11,9 +11,9 @@ from ..models.store import UnknownModelError
 
 log = logging.getLogger(__name__)
 
-# In what torch's allocator for the CPU raises, a plain RuntimeError, and ONNX Runtime, an error of its own.
+# Parts of out-of-memory messages: of the RuntimeError from torch's CPU allocator, and of ONNX Runtime's error.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc")
-# All that oneDNN says when it gets none for its code or to work in. Of what it cannot do it says more than that.
+# The complete messages of oneDNN if it cannot allocate memory. Its messages for other errors are longer.
 _ONEDNN = (
     "could not create a primitive",
     "could not execute a primitive",
@@ -22,24 +22,24 @@ _ONEDNN = (
 
 
 class DivergedError(Exception):
-    """The loss is no longer a finite number."""
+    """No iterate has had a finite loss."""
 
     def __init__(self, iteration: int, precision: str) -> None:
         remedy = "lower options.learning_rate"
         if precision == "bfloat16":
             remedy += ", or set options.precision to PRECISION_FLOAT32"
-        super().__init__(f"The loss has not been a finite number once by iteration {iteration}; {remedy}.")
+        super().__init__(f"The loss was not finite in any of the first {iteration} iterations; {remedy}.")
 
 
 class LargerThanDeviceError(Exception):
-    """The job needs more memory than there is."""
+    """The job needs more memory than is available."""
 
     def __init__(self, estimate: Estimate) -> None:
         super().__init__(estimate.refusal)
 
 
 def failure_of(error: Exception) -> Failure:
-    """The failure that a job ends with when it raises `error`."""
+    """Returns the failure with which a job ends if it raises `error`."""
     message = str(error)
     if isinstance(error, DivergedError):
         return Failure("OUT_OF_RANGE", message)
@@ -48,7 +48,7 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, ModelError | UnknownModelError):
         log.error("a model cannot be used: %s", message)
         return Failure("FAILED_PRECONDITION", message if message.endswith(".") else f"T{message[1:]}.")
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _tells_of_no_memory(message):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _is_out_of_memory(message):
         return Failure(
             "RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers."
         )
@@ -56,5 +56,5 @@ def failure_of(error: Exception) -> Failure:
     return Failure("INTERNAL", f"{type(error).__name__}: {message}")
 
 
-def _tells_of_no_memory(message: str) -> bool:
+def _is_out_of_memory(message: str) -> bool:
     return message in _ONEDNN or any(sign in message for sign in _NO_MEMORY)

@@ -1,9 +1,9 @@
-"""Numbers beyond a float's range, and the unit in which a job's loss is optimized.
+"""Numbers beyond the range of a float, and the unit in which a job's loss is optimized.
 
-Only the ratio of a job's weights matters. Two things would make the rest matter, too: squared norms of a gradient that
-do not fit into float32, and rounding, which a long optimization makes visible. Weights that are not about 1 are
-therefore divided by one of them, so that all with the same ratios become the same, and a loss that is still far from 1
-is multiplied by a power of two, which rounds nothing. Reports are in the units of the request.
+Only the ratios of a job's weights should affect the picture. Without a change of unit their absolute size would too:
+squared norms of the gradient can exceed float32, and rounding differs, which a long optimization makes visible. So
+weights far from 1 are divided by one of them, which makes requests with the same ratios identical. A loss that is still
+far from 1 is multiplied by a power of two, which is exact. Reports use the units of the request.
 """
 
 import math
@@ -12,21 +12,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _LEAST, _MOST, _MIDDLE = -10, 50, 30
-"""Exponents of two: the losses that are optimized as they are, and what others are brought to."""
-NOTHING = -100
-"""Exponent of a term's size below which it has no say beside the largest, and only slows a CPU down."""
+"""Exponents of two: the range of losses that are optimized unscaled, and the target size of all other losses."""
+NEGLIGIBLE = -100
+"""Exponent of a term's size below which the term cannot affect the result, but slows down a CPU."""
 
 
 @dataclass(frozen=True)
 class Magnitude:
-    """A number >= 0: mantissa · 2^exponent, with a mantissa of 0.5 to 1 or 0."""
+    """A number >= 0 without overflow or underflow: mantissa · 2^exponent.
+
+    Attributes:
+        mantissa: in [0.5, 1), or 0.
+        exponent: an integer of any size.
+    """
 
     mantissa: float
     exponent: int
 
     @classmethod
     def of(cls, *factors: float) -> "Magnitude":
-        """The product of finite numbers >= 0, rounded as the product of floats is, but never to 0 or infinity."""
+        """Returns the product of finite numbers >= 0, rounded like a product of floats, but never to 0 or infinity."""
         mantissa, exponent = 1.0, 0
         for factor in factors:
             own, shift = math.frexp(factor)
@@ -34,28 +39,28 @@ class Magnitude:
             exponent += shift + carry
         return cls(mantissa, exponent if mantissa else 0)
 
-    def over(self, other: "Magnitude") -> "Magnitude":
-        """The quotient of this and one that is not 0."""
+    def divided_by(self, other: "Magnitude") -> "Magnitude":
+        """Returns this number divided by another one, which must not be 0."""
         mantissa, carry = math.frexp(self.mantissa / other.mantissa)
         return Magnitude(mantissa, self.exponent - other.exponent + carry if mantissa else 0)
 
-    def times_two_to(self, exponent: int) -> float:
-        """The number times a power of two, as a float: 0 or the largest where it is beyond those."""
-        return shifted(self.mantissa, self.exponent + exponent)
+    def to_float(self, exponent: int) -> float:
+        """Returns this number times 2^exponent as a float: 0 on underflow, the largest float on overflow."""
+        return times_power_of_two(self.mantissa, self.exponent + exponent)
 
 
-def shifted(value: float, exponent: int) -> float:
-    """`value` · 2^exponent; the largest float of that sign where that is beyond it."""
+def times_power_of_two(value: float, exponent: int) -> float:
+    """Returns `value` · 2^exponent; on overflow, the largest float with the same sign."""
     try:
         return math.ldexp(value, exponent)
     except OverflowError:
         return math.copysign(sys.float_info.max, value)
 
 
-def unit_of(sizes: Iterable[Magnitude]) -> int:
-    """The exponent of the power of two that a loss is multiplied by, given about how large its terms are.
+def unit_exponent(sizes: Iterable[Magnitude]) -> int:
+    """Returns the exponent of the power of two by which the loss is multiplied, given the sizes of its terms.
 
-    It is 0 for losses from 1e-3 to 1e15, whose pixels it would not change.
+    The exponent is 0 for losses from 1e-3 to 1e15. The sizes may be approximate.
     """
     exponents = [size.exponent for size in sizes if size.mantissa]
     largest = max(exponents, default=_MIDDLE)

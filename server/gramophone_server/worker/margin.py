@@ -1,7 +1,7 @@
-"""A margin that is painted with the canvas and cut off its picture, so that the picture has no frame.
+"""A margin around the canvas that is optimized with it and cropped from the result, which prevents a visible frame.
 
-What stands around a feature map draws a frame: zeros pull the outermost pixels to the gray that a zero stands for, and
-a repeated edge gives them more say than the others have. Pixels that have others around them on all sides have neither.
+The padding of feature maps causes a frame: zeros pull the outermost pixels toward the gray that zero represents, and a
+replicated edge gives the outermost pixels more weight than others. Pixels away from the edge have neither effect.
 """
 
 from dataclasses import replace
@@ -12,19 +12,19 @@ import numpy as np
 from ..messages.spec import JobSpec, LevelSpec, Mask, Picture
 from .pictures import levels_of, pixels
 
-# On each side. Measured with vgg19-slim and vgg19-caffe: what zeros do fades within six pixels.
+# Width of the margin on each side. Measured with vgg19-slim and vgg19-caffe: the effect of zeros fades within 6 pixels.
 PIXELS = 8
 
 
 def with_margin(spec: JobSpec) -> JobSpec:
-    """The job as it is painted: its canvas, and what lies on that, with the margin if it is to have one.
+    """Returns the job with the margin added to its canvas, content, initial picture and masks, if it has a margin.
 
-    Content, start and masks go on in the margin as their mirror image.
+    The margin of the content, the initial picture and the masks is their mirror image.
     """
     if spec.options.padding != "margin":
         return spec
     width, height = spec.width + 2 * PIXELS, spec.height + 2 * PIXELS
-    styles = tuple(replace(style, mask=style.mask and _grown(style.mask)) for style in spec.styles)
+    styles = tuple(replace(style, mask=style.mask and _mirrored(style.mask)) for style in spec.styles)
     levels = tuple(
         LevelSpec(
             max(1, round(level.width * width / spec.width)),
@@ -35,12 +35,17 @@ def with_margin(spec: JobSpec) -> JobSpec:
     )
     return replace(
         spec, width=width, height=height, levels=levels, styles=styles,
-        content=spec.content and _grown(spec.content), init_image=spec.init_image and _grown(spec.init_image),
+        content=spec.content and _mirrored(spec.content), init_image=spec.init_image and _mirrored(spec.init_image),
     )  # fmt: skip
 
 
 def without_margin(picture: np.ndarray, asked: JobSpec) -> np.ndarray:
-    """The part of a painted picture (H, W, 3), of any level, that the job asked for."""
+    """Returns a painted picture (H, W, 3), of any level, without the margin.
+
+    Args:
+        picture: the picture with its margin, if it has one.
+        asked: the job before `with_margin`.
+    """
     if asked.options.padding != "margin":
         return picture
     rows, columns = (
@@ -54,13 +59,13 @@ def _inside(painted: int, side: int) -> slice:
     return slice(cut, painted - cut)
 
 
-def _grown(part: Any) -> Any:
-    """A picture or a mask with the margin; one whose pixels have not been read stays without them."""
+def _mirrored(part: Any) -> Any:
+    """Returns a picture or a mask with the margin; if its pixels have not been read, only its size changes."""
     grown = replace(
         part,
         width=part.width + 2 * PIXELS,
         height=part.height + 2 * PIXELS,
-        # What is remembered of a picture is remembered by its hash.
+        # The hash is the key of the cached targets: the picture with a margin needs another one.
         sha256=f"{part.sha256} with a margin",
     )
     around = [(PIXELS, PIXELS), (PIXELS, PIXELS)]

@@ -1,4 +1,4 @@
-"""Sends a worker's messages, with previews encoded off the step loop."""
+"""Sends a worker's messages from a background thread, which also encodes previews."""
 
 import threading
 from collections import deque
@@ -9,10 +9,10 @@ from ..messages.pipe import FromWorker, Progressed
 
 
 class Outbox:
-    """A thread that makes and sends messages in order.
+    """A thread that builds and sends messages in order.
 
-    A message is given as a function that makes it, so that encoding happens here. Progress that has not been begun when
-    newer progress comes is dropped: neither a slow encoder nor a slow front holds the optimization up.
+    Each message is given as a function that builds it, so that encoding happens in this thread. A progress message that
+    is still queued is replaced by a newer one: neither a slow encoder nor a slow front delays the optimization.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -23,15 +23,15 @@ class Outbox:
         threading.Thread(target=self._run, name="outbox", daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
-        """Sends a message that must not be lost."""
+        """Queues a message that must not be dropped."""
         self._put(False, lambda: message)
 
     def send_progress(self, make: Callable[[], Progressed]) -> None:
-        """Makes and sends progress, unless newer progress overtakes it."""
+        """Queues a progress message, which newer progress may replace."""
         self._put(True, make)
 
     def flush(self, seconds: float) -> None:
-        """Waits until all is sent, for so many seconds at most."""
+        """Waits until all queued messages are sent, for at most the given number of seconds."""
         done = threading.Event()
         with self._condition:
             self._last = done
@@ -56,4 +56,4 @@ class Outbox:
             try:
                 self._connection.send(make())
             except OSError:
-                return  # The front has gone; the receiving thread ends the process.
+                return  # The front has closed the pipe; the receiving thread ends the process.

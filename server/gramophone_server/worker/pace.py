@@ -1,23 +1,27 @@
-"""How fast a job goes, and how often it says so."""
+"""How often a job reports, and its speed in iterations per second."""
 
 PACED_EVERY = 10
-"""Iterations between two moments at which a job that was not told how often to report may do so."""
+"""Iterations between two possible reports of a job with `report_every` = 0, whose reports are paced by time."""
 
-# Seconds between reports at a job's beginning, most seconds between them, and what part of its age they are in between.
+# Minimum and maximum seconds between two reports; in between, the interval is this fraction of the job's age.
 _FIRST, _LAST, _PART = 0.5, 2.0, 1 / 20
 
 
-def pause(age: float) -> float:
-    """Seconds from one report of a job to the next, at an age in seconds, where a person follows.
+def report_interval(age: float) -> float:
+    """Returns the seconds between two reports of a job with `report_every` = 0 that has run for `age` seconds.
 
-    A picture changes fast at first and ever more slowly later, and every report costs the steps beside it some of their
-    time.
+    A picture changes fast at first and more slowly later, and each report takes computing time from the optimization.
     """
     return min(_LAST, max(_FIRST, age * _PART))
 
 
 class Speedometer:
-    """Iterations a second over the latest report intervals, the newer counting more."""
+    """Iterations per second, as an exponential average over the report intervals.
+
+    Args:
+        start: time in seconds when the optimization starts.
+        iteration: number of iterations done at that time.
+    """
 
     def __init__(self, start: float, iteration: int = 0) -> None:
         self._iteration = iteration
@@ -25,7 +29,7 @@ class Speedometer:
         self._rate = 0.0
 
     def at(self, iteration: int, now: float) -> float:
-        """The speed, on passing `iteration` at time `now` in seconds."""
+        """Returns the speed in iterations per second, given that `iteration` is reached at time `now` in seconds."""
         rate = (iteration - self._iteration) / max(now - self._time, 1e-9)
         self._rate = 0.7 * self._rate + 0.3 * rate if self._rate else rate
         self._iteration, self._time = iteration, now

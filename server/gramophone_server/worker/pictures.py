@@ -1,4 +1,4 @@
-"""Pictures of a spec as arrays, at other sizes, and in other colors."""
+"""Conversion of a job's pictures and masks to arrays and canvases, to other sizes, and to other colors."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,34 +21,34 @@ _MATCH: dict[ColorMode, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def pixels(picture: Picture) -> np.ndarray:
-    """A picture as uint8 RGB (H, W, 3)."""
+    """Returns a picture as uint8 RGB (H, W, 3)."""
     return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3)
 
 
 def levels_of(mask: Mask) -> np.ndarray:
-    """A mask as uint8 (H, W), 0 outside to 255 inside."""
+    """Returns a mask as uint8 (H, W), from 0 (outside) to 255 (inside)."""
     return np.frombuffer(mask.levels, np.uint8).reshape(mask.height, mask.width)
 
 
 def region(mask: Mask) -> np.ndarray:
-    """A mask as float32 (H, W) of 0 to 1."""
+    """Returns a mask as float32 (H, W), 0 to 1."""
     return levels_of(mask).astype(np.float32) / 255
 
 
 def canvas_of(picture: Picture) -> Tensor:
-    """A picture as a canvas (1, 3, H, W)."""
+    """Returns a picture as a canvas (1, 3, H, W), float32, 0 to 1."""
     return canvases.from_pictures([pixels(picture)])
 
 
 def picture_of(canvas: Tensor) -> Picture:
-    """A canvas (1, 3, H, W) as a picture, named by its pixels."""
+    """Returns a canvas (1, 3, H, W) as a picture; its hash is that of its pixels."""
     array = canvases.to_pictures(canvas)[0]
     rgb = array.tobytes()
     return Picture(array.shape[1], array.shape[0], rgb, hashlib.sha256(rgb).hexdigest())
 
 
 def scaled(picture: Picture, width: int, height: int) -> Picture:
-    """A picture squeezed to width x height, averaging over all pixels that fall into one."""
+    """Returns a picture resized to width x height pixels by antialiased bilinear interpolation."""
     if (picture.width, picture.height) == (width, height):
         return picture
     image = Image.fromarray(pixels(picture)).resize((width, height), Image.Resampling.BILINEAR)
@@ -56,14 +56,17 @@ def scaled(picture: Picture, width: int, height: int) -> Picture:
 
 
 def scaled_style(style: StylePicture, factor: float, least: int) -> StylePicture:
-    """A style at `factor` times its size, no side shorter than `least`; its masks are scaled with the features."""
+    """Returns a style with its picture and source mask scaled by `factor`, with sides of at least `least` pixels.
+
+    The mask of the canvas keeps its size: it is resized to the feature maps.
+    """
     width, height = (max(least, round(side * factor)) for side in (style.picture.width, style.picture.height))
     source = style.source_mask and scaled_mask(style.source_mask, width, height)
     return replace(style, picture=scaled(style.picture, width, height), source_mask=source)
 
 
 def scaled_mask(mask: Mask, width: int, height: int) -> Mask:
-    """A mask squeezed to width x height."""
+    """Returns a mask resized to width x height pixels."""
     if (mask.width, mask.height) == (width, height):
         return mask
     image = Image.frombytes("L", (mask.width, mask.height), mask.levels)
@@ -72,7 +75,7 @@ def scaled_mask(mask: Mask, width: int, height: int) -> Mask:
 
 
 def in_content_colors(style: StylePicture, content: Picture, how: ColorMode) -> StylePicture:
-    """A style in the content's colors."""
+    """Returns a style recolored with the content's colors by the method `how`; "style" leaves it unchanged."""
     if how == "style":
         return style
     matched = _MATCH[how](canvas_of(style.picture), canvas_of(content))
@@ -80,5 +83,5 @@ def in_content_colors(style: StylePicture, content: Picture, how: ColorMode) -> 
 
 
 def in_gray(picture: Picture) -> Picture:
-    """A picture without its colors."""
+    """Returns a picture in gray."""
     return picture_of(color.gray(canvas_of(picture)))

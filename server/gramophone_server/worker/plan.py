@@ -1,4 +1,4 @@
-"""Decides how a job runs, whole or in tiles, from what it needs and what there is."""
+"""Decides how a job runs, whole or in tiles, given its memory needs and the available memory."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,30 +12,30 @@ from ..models.features import TILE as EXTRACTION_TILE
 from ..models.layers import position
 from ..models.manifest import Manifest
 from .margin import with_margin
-from .prepared import JUDGING_TILE, precision_of
+from .prepared import EVALUATION_TILE, precision_of
 
-# Sides to choose tiles from, and what to keep free: the estimate is good to some percent.
+# Candidate sides of tiles, and the fraction of memory to keep free: the estimate is accurate to a few percent.
 _SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
 _MARGIN = 0.05
-# Measured: code and work space that the libraries load with the first job, and what a session of ONNX Runtime holds
-# for each byte of its parameters (as they are, packed, and its graph).
+# Measured: bytes of code and work space that the libraries load with the first job, and bytes that a session of ONNX
+# Runtime holds per byte of its parameters (original, packed, and in the graph).
 _LIBRARIES = 80 << 20
 _SESSION = 3.2
-# Likewise: what the C library's heap grows to, per byte of the blocks that it keeps.
+# Measured: bytes of the C library's heap per byte of the blocks that it keeps.
 _GAPS = 1.8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a job runs.
+    """How a job runs, and its cost.
 
     Attributes:
-        tile: side of the tiles; None for the whole canvas.
+        tile: side of the tiles in pixels; None for the whole canvas.
         host_history: whether L-BFGS keeps its curvature pairs in the host's memory rather than the device's.
-        bytes: what it needs beyond what the worker holds before its first job.
-        flops: of the convolutions, level by level.
-        iteration_flops: of one iteration at full size.
-        fits: whether that is available.
+        bytes: peak memory beyond what the worker holds before its first job.
+        flops: operations of the convolutions in all iterations of all levels.
+        iteration_flops: operations of the convolutions in one iteration at full size.
+        fits: whether `bytes` are available.
     """
 
     tile: int | None
@@ -47,10 +47,10 @@ class Plan:
 
 
 def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int) -> Plan:
-    """The way to run a job within `available` bytes: whole if it fits, else in the largest tiles that do.
+    """Returns how to run a job within `available` bytes: whole if it fits, else in the largest tiles that fit.
 
-    If none do, the plan is the smallest there is. A tile size that the spec asks for is kept to. A device with memory
-    of its own lends that of its host for the history of L-BFGS, which is slower, so that is the last resort.
+    If no tiles fit, the plan is the one with the smallest memory. A tile size in the spec is never changed. On a GPU,
+    keeping the curvature pairs of L-BFGS in the host's memory is the last resort, because it is slower.
     """
     spec = with_margin(spec)
     work = workload(spec, manifest, device)
@@ -63,16 +63,16 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
         if fits := needed * (1 + _MARGIN) <= available:
             break
     else:
-        # Not always the last: of a small canvas, small tiles see nearly all with their halos.
+        # The smallest tiles do not always need the least memory: on a small canvas, their halos cover nearly all of it.
         needed, side, host = min(ways, key=lambda way: way[0])
-        # What is kept free is for choosing between ways; the last one may have it.
+        # The reserve only serves to choose between plans; the last one may use it.
         fits = needed <= available
     flops = sum(level.iterations * _step_flops(work, level, side) for level in spec.levels)
     return Plan(side, host, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
 
 
 def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Workload:
-    """The job as the cost model sees it."""
+    """Returns the job as a workload for the cost model."""
     options = spec.options
     style, content = ({w.layer for w in layers} for layers in (spec.style_layers, spec.content_layers))
     deepest = max(style | content, key=position)
@@ -89,7 +89,7 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         replicate=options.padding == "replicate",
         masked=any(style.mask for style in spec.styles),
         variation=bool(options.tv_weight),
-        # The first comes with the second iteration.
+        # The second iteration creates the first pair.
         pairs=min(options.lbfgs_history, spec.levels[-1].iterations - 1) if options.optimizer == "lbfgs" else None,
         averaging=bool(options.averaging),
         winograd=device.type == "cpu" and spec.map_padding == "zeros",
@@ -102,24 +102,24 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     full = spec.levels[-1]
     tiles = _tiles(work, full, side)
     crop = _largest(tiles)
-    judged = _largest(_tiles(work, full, min(side or JUDGING_TILE, JUDGING_TILE)))
+    evaluated = _largest(_tiles(work, full, min(side or EVALUATION_TILE, EVALUATION_TILE)))
     content = [spec.content] if spec.content and spec.content_layers else []
     extracted = [
         _largest(cut(p.height, p.width, EXTRACTION_TILE, **_reach(spec, manifest)))
         for p in (*content, *(style.picture for style in spec.styles))
     ]
-    # As they arrive and as they are kept.
+    # Each picture exists twice: as received in the spec, and as an array for the computation.
     pictures = 2 * sum(3 * p.height * p.width for p in (*content, *(style.picture for style in spec.styles)))
-    # The style layers' session, and the content layers'.
+    # One ONNX Runtime session for the style layers, and one for the content layers.
     sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
     network = work.network_bytes
-    # The finished picture is judged in float32, by a network of its own if the job ran in less. To make it, a model's
-    # file is read whole, and there are two copies of it then.
+    # The loss of the finished picture is computed in float32, with a second network if the job used a lower precision.
+    # Creating that network reads the whole file of the model and temporarily holds two copies of it.
     exact = 0 if work.itemsize == 4 else replace(work, itemsize=4).network_bytes
     loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)]) if exact else 0
     content_targets = cost.content_bytes(work, full.height, full.width)
     canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets
-    # What is judged is the picture, made into a canvas again.
+    # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets
     return int(
@@ -132,14 +132,14 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
             canvas + cost.gradient_bytes(work, *crop, cropped=len(tiles) > 1),
             stepping,
             canvas + exact + loading,
-            canvas + exact + picture + cost.judging_bytes(work, *judged),
+            canvas + exact + picture + cost.evaluation_bytes(work, *evaluated),
         )
     )
 
 
 def _convolutions(manifest: Manifest) -> list[tuple[cost.Convolution, str]]:
-    """A model's convolutions and the layers they end in."""
-    # A first one with a stride is one over the pixels of each of its positions.
+    """Returns a model's convolutions and the names of their layers."""
+    # A first convolution with a stride has all pixels of a position as its inputs.
     inputs = [3 * manifest.layers[0].stride ** 2, *(layer.channels for layer in manifest.layers)]
     return [
         (cost.Convolution(i, layer.channels, layer.stride, head=layer.head), layer.name)

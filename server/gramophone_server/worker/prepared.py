@@ -1,4 +1,4 @@
-"""From a job's spec to what the engine needs: network, levels, canvas, optimizer; and from its canvas to a picture."""
+"""Creates the network, levels, canvas and optimizer from a job's spec, and a picture from its final canvas."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,11 +11,11 @@ from torch import Tensor
 from ..engine import canvas as canvases
 from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
-from ..engine.objective import Objective, Term
+from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.adam import Adam
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.optimizers.optimizer import Optimizer
-from ..engine.synthesis import Frame, Level, Plateau, Synthesis, climbed
+from ..engine.synthesis import Frame, Level, Plateau, Synthesis, enlarged
 from ..engine.tiling import cut
 from ..engine.vgg import TruncatedVGG
 from ..messages.events import LossTerm
@@ -27,45 +27,55 @@ from .margin import with_margin, without_margin
 from .pace import PACED_EVERY
 from .pictures import canvas_of
 from .targets import Targets
-from .terms import Terms
+from .terms import TermBuilder
 
-# Strong noise has the colors of a texture within its reach from the start. In a content reconstruction it would stay
-# wherever a layer is nearly blind, in fine color above all: conv1_2 comes back at 34 dB from 0.01, 22 from 0.15.
+# Standard deviation of the initial noise. For style, strong noise makes all colors of a texture reachable from the
+# start. For content it would remain visible where a layer is insensitive, above all in fine color detail: a
+# reconstruction from conv1_2 reaches 34 dB from 0.01, and 22 dB from 0.15.
 _NOISE: dict[JobKind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
-# Added on the way up the pyramid where a picture grows from noise: a quarter off the time to a given loss.
+# Standard deviation of the noise added at each finer level of the pyramid if the job starts from noise: it reduces the
+# time to reach a given loss by a quarter.
 _DETAIL: dict[JobKind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
-# Judging keeps nothing for a gradient, so tiles can be larger than those of a job.
-JUDGING_TILE = 512
+# Side of the tiles in which the loss of the finished picture is computed. Without a gradient, they can be larger than
+# the tiles of the job.
+EVALUATION_TILE = 512
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A finished picture (H, W, 3), uint8 or uint16, its loss in float32 and the terms of that, its margin included.
+class FinishedPicture:
+    """A finished picture and its loss.
 
     Attributes:
-        moved: whether it differs from the picture that the job began with.
+        picture: (H, W, 3), uint8 or uint16 RGB.
+        loss: total loss, computed in float32 from the rounded picture with its margin, in the units of the request.
+        terms: the terms of the loss.
+        changed: whether the picture differs from the job's initial picture.
     """
 
     picture: np.ndarray
     loss: float
     terms: tuple[LossTerm, ...]
-    moved: bool = True
+    changed: bool = True
 
 
 class PreparedJob:
-    """A job made ready to run.
+    """A job that is ready to run.
 
     Args:
-        tile: side of the tiles in which the gradient is computed; None for the whole canvas at once.
+        spec: the job, with the pixels of its pictures.
+        model: the model that it uses.
+        targets: extracts and caches the targets.
+        device: device of the optimization.
+        tile: side in pixels of the tiles in which the gradient is computed; None for the whole canvas at once.
         host_history: keep the curvature pairs of L-BFGS in the host's memory.
 
     Attributes:
         synthesis: the optimization.
-        precision: "float32" or "bfloat16", as chosen.
+        precision: precision of the convolutions: "float32" or "bfloat16".
 
     Raises:
         ValueError: a picture is too small for the deepest layer.
-        ModelError: the model's file is not what its manifest says.
+        ModelError: the model's file does not match its manifest.
     """
 
     def __init__(
@@ -83,7 +93,7 @@ class PreparedJob:
         self._model = model
         self._device = device
         self._tile = tile
-        self._terms = Terms(spec, model, targets, device)
+        self._terms = TermBuilder(spec, model, targets, device)
         self._content = (
             canvas_of(spec.content).to(device) if spec.content and spec.options.color == "luminance" else None
         )
@@ -92,7 +102,7 @@ class PreparedJob:
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
         self.synthesis = Synthesis(
             levels,
-            self._start(spec.levels[0]).to(device),
+            self._initial_canvas(spec.levels[0]).to(device),
             _optimizer(spec, host_history=host_history),
             report_every=spec.options.report_every or PACED_EVERY,
             averaging=spec.options.averaging,
@@ -100,76 +110,86 @@ class PreparedJob:
         )
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from the state of a synthesis of the same job; its tensors may be anywhere."""
-        self.synthesis.load(_moved(state, self._device))
+        """Resumes from the state of a synthesis of the same job; its tensors may be on any device."""
+        self.synthesis.load(_on_device(state, self._device))
 
     def close(self) -> None:
-        """Lets go of the synthesis at once: its levels refer back here, so that a collector would have to find it."""
+        """Frees the synthesis at once.
+
+        The synthesis and this object refer to each other: without `close`, the memory is freed only by the garbage
+        collector.
+        """
         if hasattr(self, "synthesis"):
             del self.synthesis
 
     def preview(self, frame: Frame) -> np.ndarray:
-        """The 8-bit picture (H, W, 3) of a frame."""
-        return without_margin(canvases.to_pictures(self._painted(frame.canvas))[0], self._asked)
+        """Returns the uint8 picture (H, W, 3) of a frame."""
+        return without_margin(canvases.to_pictures(self._recolored(frame.canvas))[0], self._asked)
 
-    def finish(self, frame: Frame) -> Judged:
-        """The picture of the last frame, at full size; of a closed job, too.
+    def finish(self, frame: Frame) -> FinishedPicture:
+        """Returns the finished picture of the last frame, at full size; works also after `close`.
 
-        It is the averaged iterate if that was asked for; else the last iterate, or the best one if the last update made
-        things worse.
+        With averaging it is the averaged iterate. Otherwise it is the last iterate, or the best iterate if the last
+        update increased the loss.
         """
-        # Memory that the steps have freed is given back now, or it would add to what loading and judging take.
+        # Return the memory that the steps have freed; otherwise it adds to the memory of loading and evaluating.
         with lean_memory():
-            judged = self._finish(frame)
-            moved = not np.array_equal(judged.picture, self._unmoved())
-            return replace(judged, picture=without_margin(judged.picture, self._asked), moved=moved)
+            finished = self._finish(frame)
+            changed = not np.array_equal(finished.picture, self._initial_picture())
+            return replace(finished, picture=without_margin(finished.picture, self._asked), changed=changed)
 
-    def _finish(self, frame: Frame) -> Judged:
+    def _finish(self, frame: Frame) -> FinishedPicture:
         terms = self._terms.at(self._spec.levels[-1])
         network = self._network if self.precision == "float32" else self._network_in(torch.float32)
-        exact = self._objective(network, terms, self._spec.levels[-1], min(self._tile or JUDGING_TILE, JUDGING_TILE))
+        exact = self._objective(
+            network, terms, self._spec.levels[-1], min(self._tile or EVALUATION_TILE, EVALUATION_TILE)
+        )
         if frame.average is not None:
-            return self._judge(exact, frame.average)
-        last = self._judge(exact, frame.canvas)
-        # Not <: a loss that is no number is worse than any. A coarser level's losses cannot be compared.
-        if frame.level == len(self._spec.levels) - 1 and last.loss <= self._terms.stated(frame.best.loss.item()):
+            return self._evaluate(exact, frame.average)
+        last = self._evaluate(exact, frame.canvas)
+        # If the last loss is NaN, the comparison is false. Losses of coarser levels are not comparable.
+        if frame.level == len(self._spec.levels) - 1 and last.loss <= self._terms.in_request_units(
+            frame.best.loss.item()
+        ):
             return last
-        return min(last, self._judge(exact, frame.best.canvas), key=lambda judged: judged.loss)
+        return min(last, self._evaluate(exact, frame.best.canvas), key=lambda finished: finished.loss)
 
     def loss(self, frame: Frame) -> float:
-        """A frame's loss, in the units of the request."""
-        return self._terms.stated(frame.loss.item())
+        """Returns a frame's loss, in the units of the request."""
+        return self._terms.in_request_units(frame.loss.item())
 
     def loss_terms(self, frame: Frame) -> tuple[LossTerm, ...]:
-        """The terms of a frame's loss, named."""
-        return _named(self._current, frame.terms)
+        """Returns the terms of a frame's loss, with their names and weights."""
+        return _reported_terms(self._current, frame.terms)
 
-    def _unmoved(self) -> np.ndarray:
-        """The picture of a job whose updates change nothing."""
-        canvas = self._start(self._spec.levels[0]).to(self._device)
+    def _initial_picture(self) -> np.ndarray:
+        """Returns the picture that results if no update changes the canvas."""
+        canvas = self._initial_canvas(self._spec.levels[0]).to(self._device)
         for number, level in list(enumerate(self._spec.levels))[1:]:
-            canvas = climbed(canvas, level.height, level.width, self._detail(level, number))
+            canvas = enlarged(canvas, level.height, level.width, self._detail(level, number))
         return self._picture(canvas)
 
     def _picture(self, canvas: Tensor) -> np.ndarray:
-        """The picture of a canvas of full size, as the result has it."""
+        """Returns the picture (H, W, 3) of a canvas of full size, with the bit depth of the result."""
         picture: np.ndarray = canvases.to_pictures(
-            self._painted(canvas), bit_depth=self._spec.options.result.bit_depth
+            self._recolored(canvas), bit_depth=self._spec.options.result.bit_depth
         )[0]
         return picture
 
-    def _judge(self, exact: Objective, canvas: Tensor) -> Judged:
+    def _evaluate(self, exact: Objective, canvas: Tensor) -> FinishedPicture:
         size = self._spec.height, self._spec.width
         if canvas.shape[2:] != size:
-            # The time was up at a coarse level.
+            # The time limit ended the job at a coarse level.
             canvas = canvases.resized(canvas, *size)
         picture = self._picture(canvas)
         with torch.no_grad():
             terms = exact.losses(canvases.from_pictures([picture]).to(canvas.device))
-        return Judged(picture, self._terms.stated(exact.total(terms).item()), _named(exact.terms, terms))
+        return FinishedPicture(
+            picture, self._terms.in_request_units(exact.total(terms).item()), _reported_terms(exact.terms, terms)
+        )
 
-    def _painted(self, canvas: Tensor) -> Tensor:
-        """The canvas with the colors it is to have."""
+    def _recolored(self, canvas: Tensor) -> Tensor:
+        """Returns the canvas with its final colors: those of the content for color mode "luminance"."""
         if self._content is None:
             return canvas
         content = self._content
@@ -190,13 +210,15 @@ class PreparedJob:
 
     def _open(self, level: LevelSpec) -> Objective:
         if level is not self._spec.levels[0]:
-            # What was kept for steps at one size leaves gaps at another.
+            # Return the heap's freed memory: blocks kept from steps at another size would leave gaps.
             release_free_memory()
         terms = self._terms.at(level)
-        self._current: tuple[Term, ...] = tuple(terms)
+        self._current: tuple[WeightedTerm, ...] = tuple(terms)
         return self._objective(self._network, terms, level, self._tile)
 
-    def _objective(self, network: TruncatedVGG, terms: list[Term], level: LevelSpec, tile: int | None) -> Objective:
+    def _objective(
+        self, network: TruncatedVGG, terms: list[WeightedTerm], level: LevelSpec, tile: int | None
+    ) -> Objective:
         tiles = None
         if tile is not None:
             tiles = cut(level.height, level.width, tile, stride=network.grid, radius=network.radius)
@@ -213,8 +235,8 @@ class PreparedJob:
             pool=spec.options.pooling, padding=spec.map_padding, dtype=dtype, device=self._device,
         )  # fmt: skip
 
-    def _start(self, level: LevelSpec) -> Tensor:
-        """The canvas of the first level; pictures are scaled down to it."""
+    def _initial_canvas(self, level: LevelSpec) -> Tensor:
+        """Returns the initial canvas (1, 3, H, W) of the first level; pictures are resized to its size."""
         spec, seeds, size = self._spec, [self._spec.options.seed], (level.height, level.width)
         noise = partial(canvases.noise, seeds, *size)
         blended = spec.content or (spec.styles[0].picture if spec.styles else None)
@@ -237,33 +259,33 @@ class PreparedJob:
 
 
 def precision_of(spec: JobSpec, device: torch.device) -> str:
-    """The precision that a job's convolutions run in on a device: "float32" or "bfloat16", where it has that."""
-    # Where it is not native it is no choice: torch's fallback takes a hundred times as long as float32.
+    """Returns the precision of a job's convolutions on a device: "float32" or "bfloat16"."""
+    # Use bfloat16 only where the device supports it: torch's fallback is 100 times slower than float32.
     return "bfloat16" if spec.options.precision != "float32" and has_native_bfloat16(device) else "float32"
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    """A state with its tensors on a device."""
+def _on_device(value: Any, device: torch.device) -> Any:
+    """Returns a state with its tensors moved to a device."""
     match value:
         case Tensor():
             return value.to(device)
         case dict():
-            return {key: _moved(item, device) for key, item in value.items()}
+            return {key: _on_device(item, device) for key, item in value.items()}
         case list() | tuple():
-            return type(value)(_moved(item, device) for item in value)
+            return type(value)(_on_device(item, device) for item in value)
         case _:
             return value
 
 
-def _named(terms: tuple[Term, ...], values: Tensor) -> tuple[LossTerm, ...]:
+def _reported_terms(terms: tuple[WeightedTerm, ...], values: Tensor) -> tuple[LossTerm, ...]:
     return tuple(
-        LossTerm(term.kind, term.layer, value, _stated(term), term.region)
+        LossTerm(term.kind, term.layer, value, _reported_weight(term), term.region)
         for term, value in zip(terms, values[0].tolist(), strict=True)
     )
 
 
-def _stated(term: Term) -> float:
-    weight: float = term.weight[0].item() if term.stated is None else term.stated
+def _reported_weight(term: WeightedTerm) -> float:
+    weight: float = term.weight[0].item() if term.reported_weight is None else term.reported_weight
     return weight
 
 

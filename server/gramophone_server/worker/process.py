@@ -1,4 +1,4 @@
-"""The worker process: takes jobs off the pipe, runs them one at a time, reports back."""
+"""The worker process: receives jobs over the pipe, runs them one at a time, and sends reports."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ from ..messages.pipe import (
 )
 from ..messages.spec import JobSpec
 from ..models.store import ModelStore
-from .device import open_named, trouble_of
+from .device import device_failure, select_device
 from .estimator import Estimator
 from .failures import failure_of
 from .outbox import Outbox
@@ -41,19 +41,23 @@ from .targets import Targets
 
 log = logging.getLogger(__name__)
 
-# The status of a process that has no device to work on.
+# Exit status of a worker whose device cannot be used.
 _NO_DEVICE = 3
-# Seconds between signs of life.
-_BEAT = 2.0
-# Seconds without a job until the memory of the last one is given back.
-_IDLE = 5.0
+# Seconds between heartbeats.
+_HEARTBEAT_EVERY = 2.0
+# Seconds without a job after which freed memory is returned to the system.
+_IDLE_TIMEOUT = 5.0
 
 
 class WorkerProcess:
-    """Owns one device until the pipe to the front closes.
+    """A worker: owns one device and executes jobs until the pipe to the front closes.
 
-    Three threads: this one optimizes, one receives (so that a cancel is seen while a job runs), one sends. Questions
-    about features and costs are answered on a fourth, beside the job.
+    The main thread optimizes. One thread receives messages, so that a cancellation arrives while a job runs; one thread
+    sends messages; one answers requests for features and estimates while a job runs; one sends heartbeats.
+
+    Args:
+        connection: the pipe to the front.
+        config: the configuration.
     """
 
     def __init__(self, connection: Connection, config: WorkerConfig) -> None:
@@ -67,13 +71,13 @@ class WorkerProcess:
         self._paused: set[str] = set()
 
     def run(self) -> None:
-        """Runs jobs for ever; the receiving thread ends the process when the front has gone."""
-        # A Ctrl-C is meant for the front, which decides what becomes of the jobs.
+        """Executes jobs forever; the receiving thread ends the process when the pipe closes."""
+        # The terminal sends Ctrl-C to all processes; only the front handles it and decides about the jobs.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         settings = self._config.workers
         set_up_cpu(settings.threads)
-        self._device = device = self._open()
+        self._device = device = self._open_device()
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), torch.get_num_threads())
         self._estimator = Estimator(self._store, device, settings.memory)
@@ -83,9 +87,9 @@ class WorkerProcess:
         )  # fmt: skip
         self._memory = Memory(device)
         self._check_limit()
-        threading.Thread(target=self._answer, name="answer", daemon=True).start()
+        threading.Thread(target=self._answer_requests, name="answer", daemon=True).start()
         self._outbox.send(Ready(str(device)))
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True).start()
         while True:
             job = self._next()
             self._busy = True
@@ -97,20 +101,20 @@ class WorkerProcess:
             self._cancelled.discard(job.job_id)
             self._paused.discard(job.job_id)
 
-    def _open(self) -> torch.device:
-        """The device; the process ends if it cannot be used."""
+    def _open_device(self) -> torch.device:
+        """Returns the device; ends the process if the device cannot be used."""
         try:
-            return open_named(self._config.device)
+            return select_device(self._config.device)
         except DeviceError as error:
-            self._leave(self._config.device, str(error))
+            self._exit(self._config.device, str(error))
 
     def _check_device(self, outcome: object) -> None:
-        """Ends the process if what went wrong is the device's fault: all that came later would go wrong, too."""
+        """Ends the process if a failure was caused by a broken device: all later jobs would fail too."""
         failed = isinstance(outcome, Failure) and outcome.code == "INTERNAL"
-        if failed and (reason := trouble_of(self._device)) is not None:
-            self._leave(str(self._device), reason)
+        if failed and (reason := device_failure(self._device)) is not None:
+            self._exit(str(self._device), reason)
 
-    def _leave(self, device: str, reason: str) -> NoReturn:
+    def _exit(self, device: str, reason: str) -> NoReturn:
         self._outbox.send(DeviceFailed(device, reason))
         self._outbox.flush(5.0)
         os._exit(_NO_DEVICE)
@@ -119,31 +123,31 @@ class WorkerProcess:
         limit, held = self._config.workers.memory, self._memory.resident()
         if limit is not None and limit <= held:
             log.warning(
-                "no job will fit into --memory %s, as the worker alone takes %s on %s; give it more",
+                "no job fits into --memory %s, because the worker alone needs %s on %s; increase --memory",
                 f"{limit:,}", f"{held:,}", self._device,
             )  # fmt: skip
 
     def _next(self) -> Run:
-        """The next job. What the last one has freed is kept for one that comes soon, and then given back."""
+        """Waits for the next job. If none arrives soon, returns the freed memory of the previous job to the system."""
         try:
-            return self._jobs.get(timeout=_IDLE)
+            return self._jobs.get(timeout=_IDLE_TIMEOUT)
         except queue.Empty:
             release_free_memory()
             return self._jobs.get()
 
-    def _beat(self) -> None:
-        """Tells the front that this process lives, for how long its job has stood still, and what it holds."""
+    def _send_heartbeats(self) -> None:
+        """Sends heartbeats: seconds since the last progress of the current job, and bytes that the worker holds."""
         while True:
-            stuck = time.monotonic() - self._runner.moved if self._busy else 0.0
+            stuck = time.monotonic() - self._runner.last_progress if self._busy else 0.0
             self._outbox.send(Heartbeat(stuck, self._memory.resident()))
-            time.sleep(_BEAT)
+            time.sleep(_HEARTBEAT_EVERY)
 
     def _receive(self) -> None:
         while True:
             try:
                 message: ToWorker = self._connection.recv()
             except (EOFError, OSError):
-                os._exit(0)  # The front is gone, so the results have no reader.
+                os._exit(0)  # The front has closed the pipe: results have no receiver.
             match message:
                 case Run():
                     self._jobs.put(message)
@@ -154,7 +158,7 @@ class WorkerProcess:
                 case FeaturesRequest() | EstimateRequest():
                     self._questions.put(message)
 
-    def _answer(self) -> None:
+    def _answer_requests(self) -> None:
         while True:
             match self._questions.get():
                 case FeaturesRequest() as question:

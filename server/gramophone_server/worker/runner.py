@@ -1,4 +1,4 @@
-"""Runs one job: prepare, optimize, report, finish."""
+"""Runs one job at a time: prepares it, optimizes, reports, and finishes it."""
 
 import itertools
 import logging
@@ -26,9 +26,9 @@ from .estimator import Estimator
 from .event_file import EventFile
 from .failures import DivergedError, LargerThanDeviceError, failure_of
 from .outbox import Outbox
-from .pace import Speedometer, pause
+from .pace import Speedometer, report_interval
 from .prepared import PreparedJob, precision_of
-from .remarks import remarks
+from .result_warnings import result_warnings
 from .targets import Targets
 
 log = logging.getLogger(__name__)
@@ -38,13 +38,18 @@ class JobRunner:
     """Runs jobs on one device.
 
     Args:
-        cancelled: ids of jobs that are to stop; filled by another thread.
-        paused: ids of jobs that are to be left at a checkpoint, likewise.
-        checkpoint_every: least seconds between checkpoints of a job.
-        tensorboard: folder for event files of jobs; None for none.
+        store: the models.
+        targets: extracts and caches the targets.
+        estimator: plans how each job runs.
+        device: the worker's device.
+        outbox: sends progress to the front.
+        cancelled: ids of jobs to cancel; another thread adds to it.
+        paused: ids of jobs to stop after a checkpoint; another thread adds to it.
+        checkpoint_every: minimum seconds between checkpoints of a job.
+        tensorboard: folder for event files of jobs; None for no event files.
 
     Attributes:
-        moved: when the job at hand was last seen to move, by the monotonic clock.
+        last_progress: time of the current job's last progress, in seconds of the monotonic clock.
     """
 
     def __init__(
@@ -68,17 +73,19 @@ class JobRunner:
         self._paused = paused
         self._checkpoint_every = checkpoint_every
         self._tensorboard = tensorboard
-        self.moved = time.monotonic()
+        self.last_progress = time.monotonic()
 
     def run(self, job: Run) -> Outcome:
-        """Runs a job to its end; raises nothing: what goes wrong is the job's failure."""
-        self.moved = time.monotonic()
+        """Runs a job and returns its outcome; an exception is returned as the job's failure."""
+        self.last_progress = time.monotonic()
         try:
             try:
                 with ExitStack() as stack:
                     return self._run(job, stack)
             except UnusableCheckpointError as error:
-                log.warning("the checkpoint of job %s is of another version (%s): it begins anew", job.job_id, error)
+                log.warning(
+                    "the checkpoint of job %s is from another version (%s): the job starts over", job.job_id, error
+                )
             job.checkpoint.unlink(missing_ok=True)
             with ExitStack() as stack:
                 return self._run(job, stack)
@@ -92,40 +99,43 @@ class JobRunner:
             return spec
         model = stack.enter_context(self._store.opened(spec.model, spec.layers))
         fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device))
-        before = load(job.checkpoint, fingerprint, patient=job.resumes)
+        before = load(job.checkpoint, fingerprint, retry=job.resumes)
         if before is not None:
             begun -= before.elapsed
-        # One that had room before runs in the same tiles again, whose rounding its bytes depend on.
+        # Reuse the tiles of the first attempt: rounding, and so the result's bytes, depend on them.
         again = before is not None and before.squeeze == job.squeeze
         planned = spec.with_options(tile_size=before.tile or 0) if again and before else spec
-        way = self._estimator.plan(planned, model.manifest, job.squeeze)
-        if not way.fits:
-            # By the figures it fitted once, and then it did not.
+        chosen_plan = self._estimator.plan(planned, model.manifest, job.squeeze)
+        if not chosen_plan.fits:
+            # After a first attempt that ran out of memory, the estimate is known to be wrong: do not report it.
             raise MemoryError if job.squeeze else LargerThanDeviceError(self._estimator.estimate(spec, timed=False))
-        prepared = PreparedJob(spec, model, self._targets, self._device, tile=way.tile, host_history=way.host_history)
+        prepared = PreparedJob(
+            spec, model, self._targets, self._device, tile=chosen_plan.tile, host_history=chosen_plan.host_history
+        )
         stack.callback(prepared.close)
         resumed = None
         if before is not None:
             resumed = _resume(prepared, before)
-            log.info("job %s goes on from iteration %d", job.job_id, resumed)
-            # Its canvases are the synthesis's now, to let go of one by one.
+            log.info("job %s resumes at iteration %d", job.job_id, resumed)
+            # Drop the checkpoint, so that the synthesis can free the tensors one by one.
             del before
         checkpoints = Checkpoints(job.checkpoint, fingerprint, self._checkpoint_every)
 
         def checkpoint() -> Checkpoint:
-            return Checkpoint(prepared.synthesis.state(), way.tile, job.squeeze, time.monotonic() - begun)
+            return Checkpoint(prepared.synthesis.state(), chosen_plan.tile, job.squeeze, time.monotonic() - begun)
 
         file = stack.enter_context(EventFile(self._tensorboard, job.job_id, resumed))
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, resumed or 0)
         reports, reported = itertools.count(1), -math.inf
         for frame in prepared.synthesis:
-            self.moved = time.monotonic()
+            self.last_progress = time.monotonic()
             if not frame.best.loss.isfinite().all():
                 raise DivergedError(frame.iteration, prepared.precision)
-            due = spec.options.report_every or self.moved - reported >= pause(self.moved - begun)
+            interval = report_interval(self.last_progress - begun)
+            due = spec.options.report_every or self.last_progress - reported >= interval
             if due or frame.iteration == spec.options.iterations:
-                reported = self.moved
+                reported = self.last_progress
                 progress = self._progress(spec, prepared, frame, begun, speed)
                 shown = spec.options.preview.every and next(reports) % spec.options.preview.every == 0
                 file.progress(progress)
@@ -137,25 +147,25 @@ class JobRunner:
                 checkpoints.finish(checkpoint())
                 return Paused()
             if checkpoints.due:
-                # Not kept beyond its writing: it holds what steps would have freed.
+                # Drop the snapshot as soon as it is written: it keeps tensors alive that the next steps need freed.
                 checkpoints.begin(checkpoint())
             if spec.options.time_limit is not None and time.monotonic() - begun >= spec.options.time_limit:
                 break
-            # Two canvases, which the steps to the next one have no use for.
+            # The frame keeps two canvases alive that the next steps do not need.
             del frame
         frame = prepared.synthesis.frame()
         optimized = time.monotonic()
         checkpoints.finish()
-        # What the optimizer has learned would be held while the picture is judged.
+        # Free the optimizer's state before the loss of the picture is computed.
         prepared.close()
-        judged = prepared.finish(frame)
-        recipe = self._recipe(spec, model, prepared, frame.iteration, way.tile)
-        if warnings := remarks(judged, frame.iteration):
+        finished = prepared.finish(frame)
+        recipe = self._recipe(spec, model, prepared, frame.iteration, chosen_plan.tile)
+        if warnings := result_warnings(finished, frame.iteration):
             recipe["warnings"] = [*recipe.get("warnings", []), *warnings]
             log.warning("job %s: %s", job.job_id, " ".join(warnings))
-        image, recipe_json = encode_result(judged.picture, spec.options.result, recipe)
+        image, recipe_json = encode_result(finished.picture, spec.options.result, recipe)
         result = Result(
-            image, judged.loss, judged.terms, frame.iteration, spec.model, recipe_json,
+            image, finished.loss, finished.terms, frame.iteration, spec.model, recipe_json,
             prepare=optimizing - begun, optimize=optimized - optimizing,
         )  # fmt: skip
         file.result(result)
@@ -164,7 +174,7 @@ class JobRunner:
     def _progress(
         self, spec: JobSpec, prepared: PreparedJob, frame: Frame, begun: float, speed: Speedometer
     ) -> Progress:
-        # The one place where the host waits for the device.
+        # Reading the losses makes the host wait for the device.
         terms, loss = prepared.loss_terms(frame), prepared.loss(frame)
         now = time.monotonic()
         rate = speed.at(frame.iteration, now)
@@ -187,7 +197,7 @@ class JobRunner:
         self, spec: JobSpec, model: Model, prepared: PreparedJob, iterations: int, tile: int | None
     ) -> dict[str, Any]:
         recipe = spec.recipe()
-        # What ran, where the clock or the device decided it.
+        # Record the values that the time limit or the device has determined.
         recipe["iterations"] = iterations
         recipe["precision"] = prepared.precision
         recipe["tile_size"] = tile or 0
@@ -202,10 +212,10 @@ class JobRunner:
 
 
 def _resume(prepared: PreparedJob, checkpoint: Checkpoint) -> int:
-    """Has a job go on from a checkpoint; the iteration at which it does.
+    """Resumes a job from a checkpoint and returns the iteration at which it resumes.
 
     Raises:
-        UnusableCheckpointError: its state has another form than this version's.
+        UnusableCheckpointError: the state has another form than that of this version.
     """
     try:
         prepared.resume(checkpoint.state)
@@ -215,13 +225,13 @@ def _resume(prepared: PreparedJob, checkpoint: Checkpoint) -> int:
 
 
 def _with_pixels(job: Run) -> JobSpec | StorageUnavailable | Failure:
-    """The job's spec with its pixels; or that they cannot be read for now, or are lost."""
+    """Returns the job's spec with its pixels, or why they cannot be read now, or a failure if they are lost."""
     try:
         return job.spec.with_pixels(BlobStore(job.blobs).get)
     except DamagedBlobError as error:
-        log.error("job %s cannot be read: %s", job.job_id, error)
+        log.error("the pictures of job %s are lost or damaged: %s", job.job_id, error)
         reason = f"The job's pictures were lost or damaged on the server's disk: {error}"
         return Failure("DATA_LOSS", f"{reason}; submit the job again.")
     except OSError as error:
-        log.warning("job %s cannot be read for now: %s", job.job_id, error)
+        log.warning("the pictures of job %s cannot be read now: %s", job.job_id, error)
         return StorageUnavailable(error.strerror or str(error))

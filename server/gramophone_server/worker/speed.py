@@ -1,4 +1,4 @@
-"""How fast this device is: measured once for a model, and remembered."""
+"""The speed of the device, measured once per model and cached in a file."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import torch
 
 from ..engine.canvas import noise
 from ..engine.device import device_name, release_free_memory
-from ..engine.objective import Objective, Term
+from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.synthesis import Level, Synthesis
 from ..engine.vgg import TruncatedVGG
@@ -19,13 +19,18 @@ from ..models.layers import STYLE_LAYERS
 from ..models.loading import load_network
 from ..models.model import Model
 
-# Large enough that the cost is the convolutions', small enough to be measured in some seconds on any device.
+# Side of the canvas and number of steps of a measurement: large enough that the convolutions dominate, small enough for
+# a few seconds on any device.
 _SIDE, _STEPS = 192, 3
 _MOST_BYTES = 1 << 20
 
 
 class Speeds:
-    """Operations per second of gradient steps, by model and precision, kept in a file of the user's cache."""
+    """Measures the speed of gradient steps per model and precision, and stores it in the user's cache folder.
+
+    Args:
+        device: the device to measure.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -33,7 +38,7 @@ class Speeds:
         self._path = cache / "gramophone" / "speeds.json"
 
     def flops_per_second(self, model: Model, precision: str) -> float:
-        """Operations of the convolutions per second; measured if it is not known yet."""
+        """Returns the operations of the convolutions per second; measures them if the cache has no value."""
         key = self._key(model, precision)
         known = self._read()
         if key not in known:
@@ -55,7 +60,9 @@ class Speeds:
         network = TruncatedVGG(parameters.weights, layers, heads=parameters.heads, dtype=dtype, device=self._device)
         one = torch.ones(1, device=self._device)
         channels = {layer.name: layer.channels for layer in model.manifest.layers}
-        terms = [Term("style", n, torch.zeros(1, channels[n], channels[n], device=self._device), one) for n in layers]
+        terms = [
+            WeightedTerm("style", n, torch.zeros(1, channels[n], channels[n], device=self._device), one) for n in layers
+        ]
         objective = Objective(network, terms)
         level = Level(_SIDE, _SIDE, 1 + _STEPS, lambda: objective)
         begun = 0.0
@@ -72,12 +79,12 @@ class Speeds:
             known = json.loads(read_file(self._path, _MOST_BYTES))
         except (OSError, ValueError, RecursionError):
             return {}
-        # Whatever else stands there is no speed.
+        # Ignore a cache file with any other content.
         entries = known.items() if isinstance(known, dict) else ()
         return {key: speed for key, speed in entries if isinstance(speed, float) and 0 < speed < float("inf")}
 
     def _write(self, known: dict[str, float]) -> None:
-        # A cache that cannot be written costs the next worker a second, no more.
+        # Ignore a failed write: the next worker then measures again.
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(self._path) as file:

@@ -1,4 +1,4 @@
-"""The constants of a job: Gram matrices and feature maps of its pictures, by ONNX Runtime, cached by picture."""
+"""The targets of a job: Gram matrices and feature maps of its pictures, extracted by ONNX Runtime and cached."""
 
 import threading
 from collections import OrderedDict
@@ -16,7 +16,13 @@ _Key = tuple[str | int | bool | None, ...]
 
 
 class Targets:
-    """Extracts targets and remembers the latest, up to `capacity` bytes."""
+    """Extracts targets, with a least-recently-used cache.
+
+    Args:
+        device: device of ONNX Runtime, such as "cpu" or "cuda:0".
+        threads: number of CPU threads.
+        capacity: maximum bytes of the cache.
+    """
 
     def __init__(self, device: str, threads: int, capacity: int = 256 << 20) -> None:
         self._device = device
@@ -24,13 +30,13 @@ class Targets:
         self._capacity = capacity
         self._cache: OrderedDict[_Key, np.ndarray] = OrderedDict()
         self._extractors: dict[str, FeatureExtractor] = {}
-        # Jobs and ExtractFeatures come from different threads.
+        # Jobs and ExtractFeatures requests use different threads.
         self._lock = threading.Lock()
 
     def maps(
         self, model: Model, picture: Picture, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
     ) -> dict[str, np.ndarray]:
-        """For each layer the feature map (C, H, W), float32.
+        """Returns the feature map (C, H, W), float32, of each layer.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
@@ -50,7 +56,9 @@ class Targets:
         padding: PaddingName,
         mask: Mask | None = None,
     ) -> dict[str, np.ndarray]:
-        """For each layer the Gram matrix (C, C) averaged over positions, float32; over those in `mask` if given.
+        """Returns the Gram matrix (C, C), float32, of each layer, averaged over the positions.
+
+        With a mask, the average covers only the positions inside it.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
@@ -81,7 +89,7 @@ class Targets:
         if sha256 not in self._extractors:
             self._extractors[sha256] = FeatureExtractor(model, device=self._device, threads=self._threads)
         extractor = self._extractors[sha256]
-        # The one that was here first may be closed by now.
+        # An earlier instance of the same model can be closed: use the current one.
         extractor.model = model
         return extractor
 

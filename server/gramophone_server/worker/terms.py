@@ -1,4 +1,4 @@
-"""The terms of a job's loss at one level of its pyramid."""
+"""Builds the weighted terms of a job's loss at one level of its pyramid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,37 +6,48 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..engine.objective import Term
+from ..engine.objective import WeightedTerm
 from ..messages.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import shares
 from ..models.layers import position
 from ..models.model import Model
-from .magnitude import NOTHING, Magnitude, shifted, unit_of
+from .magnitude import NEGLIGIBLE, Magnitude, times_power_of_two, unit_exponent
 from .pictures import in_content_colors, in_gray, region, scaled, scaled_style
 from .targets import Targets
 
-_UNWEIGHED = torch.ones(1)
-# What total variation is of a canvas of noise, roughly, in squared levels.
+_PLACEHOLDER_WEIGHT = torch.ones(1)
+# Approximate total variation of a canvas of noise, in squared 0–255 units.
 _ROUGHNESS = 4096.0
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A term that is not weighed yet: its weight in the units of the request, and its loss of a blank canvas."""
+    """A term before its final weight.
 
-    term: Term
+    Attributes:
+        term: the term, with a placeholder as its weight.
+        weight: its weight in the units of the request.
+        size: approximate size of the weighted term: its value for a blank canvas.
+    """
+
+    term: WeightedTerm
     weight: Magnitude
     size: Magnitude
 
 
-class Terms:
-    """Makes the terms of a job: extracts its targets and weighs them.
+class TermBuilder:
+    """Builds the weighted terms of a job: extracts its targets and computes the weights.
 
-    The weights are those of the request in another unit, see `magnitude`.
+    The weights are those of the request in another unit; `magnitude` explains it.
 
     Args:
-        spec: the job.
-        device: where the constants go.
+        spec: the job, with the pixels of its pictures.
+        model: the model that the job uses.
+        targets: extracts and caches the targets.
+        device: device of the targets.
+
+    Attributes:
+        styles: the styles of the job, in the colors of the content if the job asks for it.
     """
 
     def __init__(self, spec: JobSpec, model: Model, targets: Targets, device: torch.device) -> None:
@@ -53,28 +64,28 @@ class Terms:
             if spec.options.color == "luminance":
                 self._content = in_gray(spec.content)
 
-    def at(self, level: LevelSpec) -> list[Term]:
-        """The terms at a level.
+    def at(self, level: LevelSpec) -> list[WeightedTerm]:
+        """Returns the terms at a level of the pyramid.
 
         Raises:
             ValueError: a picture is too small for the deepest layer.
         """
         drafts, first = self._drafts(level), self._spec.levels[0]
         if self._unit is None:
-            # Of one level for all: what an optimizer has learned goes from one to the next.
+            # All levels use the unit of the first one, because the optimizer's state is carried from level to level.
             sizes = [draft.size for draft in (drafts if level == first else self._drafts(first))]
-            self._unit = unit_of(size.over(self._divisor) for size in sizes)
-        return [self._weighed(draft, self._unit) for draft in drafts]
+            self._unit = unit_exponent(size.divided_by(self._divisor) for size in sizes)
+        return [self._weighted(draft, self._unit) for draft in drafts]
 
-    def stated(self, loss: float) -> float:
-        """A loss that was optimized, in the units of the request."""
-        return shifted(loss * self._divisor.mantissa, self._divisor.exponent - (self._unit or 0))
+    def in_request_units(self, loss: float) -> float:
+        """Converts a loss from the unit of the optimization to the units of the request."""
+        return times_power_of_two(loss * self._divisor.mantissa, self._divisor.exponent - (self._unit or 0))
 
-    def _weighed(self, draft: _Draft, unit: int) -> Term:
-        counts = draft.size.over(self._divisor).exponent + unit > NOTHING
-        weight = draft.weight.over(self._divisor).times_two_to(unit) if counts else 0.0
+    def _weighted(self, draft: _Draft, unit: int) -> WeightedTerm:
+        counts = draft.size.divided_by(self._divisor).exponent + unit > NEGLIGIBLE
+        weight = draft.weight.divided_by(self._divisor).to_float(unit) if counts else 0.0
         tensor = torch.tensor([weight], device=self._device)
-        return replace(draft.term, weight=tensor, stated=draft.weight.times_two_to(0))
+        return replace(draft.term, weight=tensor, reported_weight=draft.weight.to_float(0))
 
     def _drafts(self, level: LevelSpec) -> list[_Draft]:
         drafts = []
@@ -87,11 +98,11 @@ class Terms:
                 Magnitude.of(self._spec.options.tv_weight),
                 Magnitude.of(self._spec.options.tv_weight, _ROUGHNESS),
             )
-            drafts.append(_Draft(Term("total_variation", "", None, _UNWEIGHED), weight, size))
+            drafts.append(_Draft(WeightedTerm("total_variation", "", None, _PLACEHOLDER_WEIGHT), weight, size))
         return drafts
 
     def _regions(self) -> dict[int | None, list[StylePicture]]:
-        """The styles of each region, by the number of its first source; None for those of the whole canvas."""
+        """Returns the styles of each region by the index of the region's first style; None is the whole canvas."""
         regions: dict[int | None, list[StylePicture]] = {}
         numbers: dict[str, int] = {}
         for i, style in enumerate(self.styles):
@@ -100,7 +111,7 @@ class Terms:
         return regions
 
     def _style(self, level: LevelSpec, styles: Sequence[StylePicture], number: int | None) -> list[_Draft]:
-        """The terms of a region, its styles' Gram matrices mixed by their shares."""
+        """Returns the terms of a region; their targets are its styles' Gram matrices, averaged by their shares."""
         spec = self._spec
         total = sum(style.share for style in styles)
         if not total:
@@ -119,10 +130,10 @@ class Terms:
         for w in spec.style_layers:
             share = _share(styles[0].mask, level, self._model.manifest.stride(w.layer))
             if share is not None and not share.any():
-                continue  # The region is smaller than a position of this layer.
+                continue  # The region is too small to cover a position of this layer.
             tensor = None if share is None else torch.from_numpy(share)[None].to(self._device)
             target = torch.from_numpy(mixed[w.layer])[None].to(self._device)
-            term = Term("style", w.layer, target, _UNWEIGHED, tensor, number)
+            term = WeightedTerm("style", w.layer, target, _PLACEHOLDER_WEIGHT, tensor, number)
             drafts.append(self._draft(term, mixed[w.layer], spec.style_weight, w.weight, total))
         return drafts
 
@@ -133,12 +144,17 @@ class Terms:
         maps = self._targets.maps(self._model, small, layers, spec.options.pooling, spec.map_padding)
         drafts = []
         for w in spec.content_layers:
-            term = Term("content", w.layer, torch.from_numpy(maps[w.layer])[None].to(self._device), _UNWEIGHED)
+            term = WeightedTerm(
+                "content", w.layer, torch.from_numpy(maps[w.layer])[None].to(self._device), _PLACEHOLDER_WEIGHT
+            )
             drafts.append(self._draft(term, maps[w.layer], spec.content_weight, w.weight))
         return drafts
 
-    def _draft(self, term: Term, target: np.ndarray, *weights: float) -> _Draft:
-        """A term whose loss of a blank canvas is its target's sum of squares over a divisor, or 1 if it is relative."""
+    def _draft(self, term: WeightedTerm, target: np.ndarray, *weights: float) -> _Draft:
+        """Returns the draft of a term with the product of `weights` as its weight.
+
+        The loss of a blank canvas is the sum of squares of the target over a divisor, or 1 if losses are relative.
+        """
         divisor = 4 * len(target) ** 2 if term.kind == "style" else 2
         if self._spec.options.loss_scale == "relative":
             squares = float(np.square(target, dtype=np.float64).sum()) or 1.0
@@ -148,18 +164,21 @@ class Terms:
 
 
 def _divisor(spec: JobSpec) -> Magnitude:
-    """What all weights are divided by: the content's, or else the styles', unless it is of the order of the default."""
+    """Returns the divisor of all weights: the content's weight, or the styles' if the content has none.
+
+    A weight that has about the size of its default is not divided out.
+    """
     content = next((w.weight for w in spec.content_layers if w.weight), 0.0)
     style = next((w.weight for w in spec.style_layers if w.weight), 0.0)
     if content and spec.content_weight:
-        return Magnitude.of(_unusual(spec.content_weight, 10), _unusual(content, 10))
+        return Magnitude.of(_one_if_usual(spec.content_weight, 10), _one_if_usual(content, 10))
     if style and spec.style_weight:
-        return Magnitude.of(_unusual(spec.style_weight, 1e4), _unusual(style, 10))
-    return Magnitude.of(_unusual(spec.options.tv_weight, 10) or 1.0)
+        return Magnitude.of(_one_if_usual(spec.style_weight, 1e4), _one_if_usual(style, 10))
+    return Magnitude.of(_one_if_usual(spec.options.tv_weight, 10) or 1.0)
 
 
-def _unusual(weight: float, most: float) -> float:
-    """The weight, or 1 for one between a tenth and `most`."""
+def _one_if_usual(weight: float, most: float) -> float:
+    """Returns the weight, or 1 if the weight is between 0.1 and `most`."""
     return 1.0 if 0.1 < weight < most else weight
 
 

@@ -1,1 +1,1 @@
-"""Fast forms of what the network and the losses compute; each is tested against the plain form in float64."""
+"""Fast implementations of the operations of the network and the losses; tested against plain ones in float64."""

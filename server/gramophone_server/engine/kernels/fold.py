@@ -1,4 +1,4 @@
-"""Pictures whose every 2x2 pixels are one position: a convolution of 6x6 and stride 2 is one of 3x3 over them."""
+"""Folds each 2x2 pixels into channels (space-to-depth): a 6x6 convolution of stride 2 becomes a 3x3 convolution."""
 
 from typing import Any, Literal
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# A kernel of 6x6 at every second pixel reaches two pixels further than those that its position stands for.
+# Padding in pixels: a 6x6 kernel of stride 2 extends two pixels beyond the 2x2 pixels of its position.
 _MARGIN = 2
 
 
 def folded_kernel(kernel: Tensor) -> Tensor:
-    """A kernel (C_out, C, 6, 6) as one of (C_out, 4·C, 3, 3)."""
+    """Returns a kernel (C_out, C, 6, 6) as the equivalent kernel (C_out, 4·C, 3, 3) for a folded canvas."""
     outputs, inputs = kernel.shape[:2]
     return kernel.reshape(outputs, inputs, 3, 2, 3, 2).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
@@ -19,10 +19,16 @@ def folded_kernel(kernel: Tensor) -> Tensor:
 def folded(
     canvas: Tensor, offset: Tensor, dtype: torch.dtype, *, padding: Literal["zeros", "replicate"] = "zeros"
 ) -> Tensor:
-    """A canvas (N, 3, H, W) plus an offset (3, 1, 1), padded, as (N, 12, …, …), channels last in memory.
+    """Returns a canvas plus an offset, padded and folded: (N, 12, H // 2 + 2, W // 2 + 2), channels last in memory.
 
-    A convolution of 3x3 over it, not padded, has H // 2 and W // 2 positions. If a side is odd, its last pixel is seen
-    by the position beside it.
+    An unpadded 3x3 convolution of the result has H // 2 x W // 2 positions. If a side is odd, the receptive field of
+    the last position covers the last pixel.
+
+    Args:
+        canvas: (N, 3, H, W).
+        offset: (3, 1, 1), added before padding.
+        dtype: type of the result.
+        padding: "zeros", or "replicate" for copies of the edge.
     """
     height, width = canvas.shape[2:]
     margins = (_MARGIN, _MARGIN - width % 2, _MARGIN, _MARGIN - height % 2)
@@ -33,7 +39,7 @@ def folded(
 
 
 class _Fold(torch.autograd.Function):
-    """The change of the order in as few passes through the memory as there are; torch's own takes three each way."""
+    """The folding with as few passes through memory as possible; torch's operations need three in each direction."""
 
     @staticmethod
     def forward(
@@ -49,16 +55,16 @@ class _Fold(torch.autograd.Function):
         return _pairs(last).permute(0, 1, 3, 2, 4).flatten(3).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
-        n, channels, rows, columns = slope.shape
-        last = slope.new_empty(n, 2 * rows, 2 * columns, channels // 4)
-        both = slope.permute(0, 2, 3, 1).reshape(n, rows, columns, 2, channels // 2)
+    def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+        n, channels, rows, columns = grad_output.shape
+        last = grad_output.new_empty(n, 2 * rows, 2 * columns, channels // 4)
+        both = grad_output.permute(0, 2, 3, 1).reshape(n, rows, columns, 2, channels // 2)
         _pairs(last).copy_(both.permute(0, 1, 3, 2, 4))
         inside = last[:, *context.inside].permute(0, 3, 1, 2)
         return inside.to(context.dtype, memory_format=torch.contiguous_format), None, None, None
 
 
 def _pairs(last: Tensor) -> Tensor:
-    """(N, H, W, C) as (N, H / 2, 2, W / 2, 2·C)."""
+    """Returns a view of (N, H, W, C) as (N, H / 2, 2, W / 2, 2·C)."""
     n, height, width, channels = last.shape
     return last.view(n, height // 2, 2, width // 2, 2 * channels)

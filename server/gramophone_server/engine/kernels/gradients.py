@@ -1,9 +1,8 @@
-"""Gradients of activations, changed in place.
+"""ReLU whose backward pass changes the gradient in place.
 
-Autograd asks functions to leave the gradients they are given alone, for two functions may have been given the same. The
-gradient of an activation here is made for it: it comes from the one function that takes the activation further, or
-from losses that each make their own. Not copying it saves memory, and its way through the memory, at the largest
-tensors there are.
+Autograd forbids functions to change the gradients that they receive, because two functions can receive the same tensor.
+In this engine each activation has a gradient tensor of its own: it comes from the only function that uses the
+activation, or from losses that each allocate their own. Changing it in place saves a copy of the largest tensors.
 """
 
 from typing import Any
@@ -13,20 +12,23 @@ from torch import Tensor
 
 
 def relu_(x: Tensor) -> Tensor:
-    """ReLU in place, both ways."""
+    """Applies ReLU in place, and its derivative in place in the backward pass."""
     y: Tensor = _ReLU.apply(x)
     return y
 
 
-def masked_(slope: Tensor, y: Tensor) -> Tensor:
-    """The slope (N, C, H, W) where y > 0, else 0; in the slope's place if it has channels last in memory."""
-    in_place = slope.is_contiguous(memory_format=torch.channels_last)
-    return masked(slope, y, out=slope if in_place else torch.empty_like(y))
+def masked_(grad_output: Tensor, y: Tensor) -> Tensor:
+    """Returns the gradient (N, C, H, W) where y > 0, else 0: the backward pass of ReLU.
+
+    The result overwrites `grad_output` if that has channels last in memory.
+    """
+    in_place = grad_output.is_contiguous(memory_format=torch.channels_last)
+    return masked(grad_output, y, out=grad_output if in_place else torch.empty_like(y))
 
 
-def masked(slope: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
-    """The same in `out`."""
-    result: Tensor = torch.ops.aten.threshold_backward.grad_input(slope, y, 0, grad_input=out)
+def masked(grad_output: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
+    """Writes the gradient where y > 0, else 0, into `out`, and returns it."""
+    result: Tensor = torch.ops.aten.threshold_backward.grad_input(grad_output, y, 0, grad_input=out)
     return result
 
 
@@ -39,6 +41,6 @@ class _ReLU(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(context: Any, slope: Tensor) -> Tensor:
+    def backward(context: Any, grad_output: Tensor) -> Tensor:
         (y,) = context.saved_tensors
-        return masked_(slope, y)
+        return masked_(grad_output, y)

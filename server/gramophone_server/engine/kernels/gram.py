@@ -1,6 +1,7 @@
-"""Gram matrices of feature maps, with a backward pass that adds to the gradient it meets.
+"""Gram matrices of feature maps, with a backward pass that adds its gradient to the features' gradient in place.
 
-They are averaged over the M_l positions here, so that a canvas and a style picture of different sizes can be compared.
+The matrices are averaged over the M_l positions, so that a canvas and a style picture of different sizes can be
+compared.
 """
 
 from typing import Any
@@ -15,12 +16,15 @@ Interior = tuple[slice, slice]
 
 
 def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor:
-    """Equation 3, averaged: G_ij = Σ_k ρ_k F_ik F_jk, with ρ_k = 1 / M unless a `share` is given.
+    """Returns the averaged Gram matrix: G_ij = Σ_k ρ_k F_ik F_jk, with ρ_k = 1 / M unless a `share` is given.
+
+    With ρ_k = 1 this is equation 3 of Gatys, Ecker & Bethge (CVPR 2016).
 
     Args:
         features: (N, C, H, W), any floating type.
-        share: ρ, a number for all positions, or (1 or N, H, W). Shares that follow a mask give the guided Gram matrix
-            of Gatys et al. 2017 ("Controlling Perceptual Factors in Neural Style Transfer", equation 4).
+        share: ρ, the weight of each position: one number for all positions, or (1 or N, H, W). Weights that follow a
+            mask give the guided Gram matrix of Gatys et al. 2017 ("Controlling Perceptual Factors in Neural Style
+            Transfer", equation 4).
 
     Returns:
         (N, C, C), at least float32.
@@ -31,13 +35,19 @@ def gram_matrix(features: Tensor, share: Tensor | float | None = None) -> Tensor
 def tap_gram_matrix(
     features: Tensor, share: Tensor | float | None = None, interior: Interior | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The features, and their `gram_matrix`, or that of an interior's.
+    """Returns the features and their `gram_matrix`, or the Gram matrix of an interior of the features.
 
-    For a network to go on with. Backwards, the gradient that comes from there is added to by the product that makes the
-    Gram matrix's: nothing of the features' size is made for it, and nothing waits for its turn.
+    The network must continue with the returned features. In the backward pass, the gradient of the Gram matrix is then
+    added to the gradient that the rest of the network returned, in place: no other tensor of the features' size is
+    allocated.
 
     Args:
-        interior: rows and columns of the positions that count; `share` is theirs, and by default 1 / their number.
+        features: (N, C, H, W), any floating type.
+        share: as for `gram_matrix`, but for the positions of the interior; None for 1 / (their number).
+        interior: rows and columns of the positions that the Gram matrix covers; None for all.
+
+    Returns:
+        The features, and (N, C, C), at least float32.
     """
     if share is None:
         inside = _inside(features, interior)
@@ -49,10 +59,11 @@ def tap_gram_matrix(
 
 
 class _Gram(torch.autograd.Function):
-    """V and G = VᵀρV, of V (N, M, C) in the layout of features (N, C, H, W); the product is summed in float32.
+    """V and G = VᵀρV, where V (N, M, C) are the features (N, C, H, W); G is summed in at least float32.
 
-    Autograd would go back through both factors; as G is symmetric, and so is the slope D of whatever treats G_ij and
-    G_ji alike, one product, in the features' own precision, does: ∂L/∂V = 2 ρ V D, on top of what comes back along V.
+    Autograd would differentiate both factors of the product. But G is symmetric, and so is the gradient D of a loss
+    that treats G_ij and G_ji alike. So one product, in the precision of the features, is enough: ∂L/∂V = 2 ρ V D plus
+    the gradient that arrives for V itself.
     """
 
     @staticmethod
@@ -66,58 +77,66 @@ class _Gram(torch.autograd.Function):
         if isinstance(share, float) and interior is None and v.dtype == _full_type(v):
             rows = v.flatten(1, 2)
             return features, torch.bmm(rows.transpose(1, 2), rows).mul_(share)
-        # Copies are made strip by strip: a strip's stay in the cache, the whole's would go to memory and come back.
+        # Copy strip by strip: the copy of a strip stays in the cache, a copy of everything does not.
         gram = v.new_zeros(len(v), v.shape[3], v.shape[3], dtype=_full_type(v))
         for strip in _strips(v):
             rows = v[:, strip].to(gram.dtype, memory_format=torch.contiguous_format).flatten(1, 2)
-            shared = _shared(rows, share, strip) if isinstance(share, Tensor) else rows
-            gram.baddbmm_(shared.transpose(1, 2), rows)
+            weighted = _weighted(rows, share, strip) if isinstance(share, Tensor) else rows
+            gram.baddbmm_(weighted.transpose(1, 2), rows)
         if isinstance(share, float):
             gram.mul_(share)
         return features, gram
 
     @staticmethod
-    def backward(context: Any, along: Tensor | None, slope: Tensor | None) -> tuple[Tensor | None, None, None]:
-        if slope is None:
-            return along, None, None
+    def backward(
+        context: Any, grad_features: Tensor | None, grad_gram: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
+        if grad_gram is None:
+            return grad_features, None, None
         (features,) = context.saved_tensors
         share, interior = context.share, context.interior
         v = _inside(features, interior)
-        if along is not None:
-            # Behind copied edges it has channels first; a product in bfloat16 then takes a hundred times as long.
-            along = along.contiguous(memory_format=torch.channels_last)
+        if grad_features is not None:
+            # With replicate padding the gradient has channels first: a bfloat16 product would take 100 times as long.
+            grad_features = grad_features.contiguous(memory_format=torch.channels_last)
         if isinstance(share, float) and interior is None:
-            rows, slope = v.flatten(1, 2), (slope * (2 * share)).to(v.dtype)
-            if along is None:
-                return torch.bmm(rows, slope).view(v.shape).permute(0, 3, 1, 2), None, None
-            # In place; see `gradients`.
-            _inside(along, None).flatten(1, 2).baddbmm_(rows, slope)
-            return along, None, None
-        if along is None:
-            along = torch.zeros_like(features)
-        onto = _inside(along, interior)
+            rows, grad_gram = v.flatten(1, 2), (grad_gram * (2 * share)).to(v.dtype)
+            if grad_features is None:
+                return torch.bmm(rows, grad_gram).view(v.shape).permute(0, 3, 1, 2), None, None
+            # Changes the gradient in place; the module `gradients` says why this is allowed.
+            _inside(grad_features, None).flatten(1, 2).baddbmm_(rows, grad_gram)
+            return grad_features, None, None
+        if grad_features is None:
+            grad_features = torch.zeros_like(features)
+        onto = _inside(grad_features, interior)
         for strip in _strips(v):
-            part = torch.bmm(v[:, strip].flatten(1, 2), (2 * slope).to(v.dtype))
-            onto[:, strip] += _shared(part, share, strip).view(onto[:, strip].shape)
-        return along, None, None
+            part = torch.bmm(v[:, strip].flatten(1, 2), (2 * grad_gram).to(v.dtype))
+            onto[:, strip] += _weighted(part, share, strip).view(onto[:, strip].shape)
+        return grad_features, None, None
 
 
 def _inside(features: Tensor, interior: Interior | None) -> Tensor:
-    """(N, h, w, C) of features (N, C, H, W): with channels last in memory a view, and nothing is copied."""
+    """Returns the interior of features (N, C, H, W) as a view (N, h, w, C)."""
     last = features.permute(0, 2, 3, 1)
     return last if interior is None else last[:, *interior]
 
 
 def _strips(v: Tensor) -> list[slice]:
-    """Rows of v (N, h, w, C) to be worked on at once."""
+    """Returns the rows of v (N, h, w, C) of each strip."""
     rows = v.shape[1]
     if v.device.type == "cpu":
         rows = max(1, GRAM_STRIP // max(1, 4 * v.shape[0] * v.shape[2] * v.shape[3]))
     return [slice(begin, begin + rows) for begin in range(0, v.shape[1], rows)]
 
 
-def _shared(rows: Tensor, share: Tensor | float, strip: slice) -> Tensor:
-    """A strip's rows (N, M, C) with each position's share of the interior's (1 or N, h, w), or with that of all."""
+def _weighted(rows: Tensor, share: Tensor | float, strip: slice) -> Tensor:
+    """Returns a strip's features (N, M, C) times the weight of each position.
+
+    Args:
+        rows: (N, M, C), the features of the strip's M positions.
+        share: (1 or N, h, w), the weights of the interior's positions, or one weight for all.
+        strip: the rows of the interior that the strip covers.
+    """
     return rows * (share[:, strip].flatten(1).unsqueeze(2) if isinstance(share, Tensor) else share)
 
 

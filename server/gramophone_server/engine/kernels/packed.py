@@ -1,8 +1,8 @@
-"""3x3 convolutions in bfloat16 by oneDNN whose kernels were packed beforehand, with ReLU in the same pass (CPU).
+"""3x3 convolutions in bfloat16 on a CPU with oneDNN, with kernels packed in advance and ReLU in the same pass.
 
-torch's own convolution packs the kernel anew at every call, forwards and backwards, and leaves ReLU to a second pass
-through the memory; where matrix units do the products, that is up to half of its time (in float32 nothing that can be
-measured). The numbers are the same. These are the operators that torch.compile puts into its graphs.
+torch's own convolution packs the kernel again at every call, forward and backward, and needs a second pass through
+memory for ReLU. On CPUs with matrix units that is up to half of its time; in float32 the difference is not measurable.
+The numbers are the same. torch.compile uses the same operators in its graphs.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ _OPERATORS = torch.ops.mkldnn
 
 
 def is_available(kernel: Tensor) -> bool:
-    """Whether kernels of this one's type and place can be packed."""
+    """Returns whether kernels of this type and on this device can be packed."""
     return (
         kernel.device.type == "cpu"
         and kernel.dtype == torch.bfloat16
@@ -28,38 +28,39 @@ def is_available(kernel: Tensor) -> bool:
 
 
 class PackedConvolution:
-    """A convolution (C_out, C_in, 3, 3) of x (N, C_in, H, W), channels last in memory; differentiable in x alone.
+    """A 3x3 convolution with a packed kernel; differentiable with respect to its input only.
 
     Args:
-        bias: (C_out,).
-        padding: zeros around x, 1 or 0.
+        kernel: (C_out, C_in, 3, 3), bfloat16.
+        bias: (C_out,), bfloat16.
+        padding: zero padding of the input, 1 or 0.
     """
 
     def __init__(self, kernel: Tensor, bias: Tensor, padding: int) -> None:
         self._bias = bias
         self._padding = padding
-        # What comes back to x is the convolution of the slope with the kernel turned round, over all it overlaps.
+        # The gradient of x is the convolution of the output's gradient with the rotated kernel, at full overlap.
         turned = kernel.flip(2, 3).transpose(0, 1)
         self._forwards, self._backwards = _packed(kernel, padding), _packed(turned, 2 - padding)
 
     @property
     def parameters(self) -> list[Tensor]:
-        """What it holds."""
+        """All tensors that the convolution holds."""
         return [self._forwards, self._backwards, self._bias]
 
     def __call__(self, x: Tensor, *, relu: bool = False) -> Tensor:
-        """The convolution, and its ReLU if asked for."""
+        """Returns the convolution of x (N, C_in, H, W), channels last in memory, with ReLU if `relu` is true."""
         y: Tensor = _Convolution.apply(x, self, relu)
         return y
 
     def forwards(self, x: Tensor, relu: bool) -> Tensor:
-        """The output for an input."""
+        """Returns the output for the input x, without recording for autograd."""
         return _convolved(x, self._forwards, self._bias, self._padding, "relu" if relu else "none")
 
-    def backwards(self, slope: Tensor) -> Tensor:
-        """The slope of the input for that of the output, before ReLU."""
-        slope = slope.contiguous(memory_format=torch.channels_last)
-        return _convolved(slope, self._backwards, None, 2 - self._padding, "none")
+    def backwards(self, grad_output: Tensor) -> Tensor:
+        """Returns the gradient of the input, given the gradient of the output before ReLU."""
+        grad_output = grad_output.contiguous(memory_format=torch.channels_last)
+        return _convolved(grad_output, self._backwards, None, 2 - self._padding, "none")
 
 
 class _Convolution(torch.autograd.Function):
@@ -73,11 +74,11 @@ class _Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(context: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+    def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         if context.relu:
             (y,) = context.saved_tensors
-            slope = masked_(slope, y)
-        return context.convolution.backwards(slope), None, None
+            grad_output = masked_(grad_output, y)
+        return context.convolution.backwards(grad_output), None, None
 
 
 def _packed(kernel: Tensor, padding: int) -> Tensor:

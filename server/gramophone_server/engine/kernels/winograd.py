@@ -1,9 +1,9 @@
-"""3x3 convolutions in a quarter of the multiplications: F(4x4, 3x3) of Winograd 1980, after Lavin & Gray 2015.
+"""3x3 convolutions with a quarter of the multiplications: F(4x4, 3x3) of Winograd 1980, as in Lavin & Gray 2015.
 
-An output of 4x4 positions is Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A of the 6x6 inputs d it depends on, where ⊙ is a matrix product
-over the channels at each of 36 points. In float32 on a CPU, and with the hundred channels or so that pay for the
-transforms, that is up to twice as fast as a direct convolution; the rounding is a few times larger, some 1e-5 of the
-largest output.
+An output tile of 4x4 positions is Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A, where w is the kernel, d are the 6x6 inputs of the tile,
+and ⊙ is a matrix product over the channels at each of the 36 points. In float32 on a CPU, with about a hundred or more
+channels, this is up to twice as fast as a direct convolution. The rounding error is a few times larger: about 1e-5 of
+the largest output.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..cost import WINOGRAD_STRIP
 from .gradients import masked, masked_
 
-# Of Lavin & Gray, equation 10 and after it; points 0, ±1, ±2 and infinity.
+# The transforms of Lavin & Gray (equation 10 and the following ones), for the points 0, ±1, ±2 and infinity.
 _BT = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -33,43 +33,47 @@ _G = (
 _AT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
-def _twice(rows: tuple[tuple[float, ...], ...]) -> Tensor:
-    """The transform along rows and columns at once, as one matrix."""
+def _both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Returns the transform along both axes as a single matrix, the Kronecker product with itself."""
     one = torch.tensor(rows, dtype=torch.float64)
     return torch.kron(one, one).float()
 
 
-_INPUT, _KERNEL, _OUTPUT = _twice(_BT), _twice(_G), _twice(_AT)
+_INPUT, _KERNEL, _OUTPUT = _both_axes(_BT), _both_axes(_G), _both_axes(_AT)
 
 
 def transformed(kernel: Tensor) -> Tensor:
-    """G w Gᵀ of a kernel (C_out, C_in, 3, 3), as (36, C_in, C_out) float32."""
+    """Returns the transform G w Gᵀ of a kernel w (C_out, C_in, 3, 3): (36, C_in, C_out), float32."""
     outputs, inputs = kernel.shape[:2]
     return (_KERNEL @ kernel.float().permute(2, 3, 1, 0).reshape(9, -1)).view(36, inputs, outputs)
 
 
 def convolve(x: Tensor, points: Tensor, bias: Tensor) -> Tensor:
-    """ReLU of the convolution, padded with zeros by 1, of x (N, C_in, H, W) float32; differentiable in x alone.
+    """Returns ReLU of the 3x3 convolution of x with zero padding of 1; differentiable with respect to x only.
 
     Args:
-        points: `transformed` of the kernel.
+        x: (N, C_in, H, W), float32.
+        points: (36, C_in, C_out), the `transformed` kernel.
         bias: (C_out,).
+
+    Returns:
+        (N, C_out, H, W), float32.
     """
     y: Tensor = _Convolution.apply(x, points, bias)
     return y
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution and its adjoint, which goes through the same transforms the other way round."""
+    """The convolution, and its adjoint as backward pass, which applies the transposed transforms in reverse order."""
 
     @staticmethod
     def forward(context: torch.autograd.function.FunctionCtx, x: Tensor, points: Tensor, bias: Tensor) -> Tensor:
         n, _, height, width = x.shape
         outputs = points.shape[2]
         rows, columns = -(-height // 4), -(-width // 4)
-        # What stays is allocated before what goes, which leaves no gap below it in the heap.
+        # Allocate the result before the temporary tensors, so that freeing those leaves no gap in the heap below it.
         y = x.new_empty(n, 4 * rows, 4 * columns, outputs)
-        # Channels last, with a margin of one and up to whole tiles.
+        # Channels last, padded by one position, and further to whole tiles.
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
         for image, first, count in _strips(n, rows, columns, points):
             patches = padded[image, 4 * first : 4 * (first + count) + 2].unfold(0, 6, 4).unfold(1, 6, 4)
@@ -84,22 +88,22 @@ class _Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(context: torch.autograd.function.FunctionCtx, slope: Tensor) -> tuple[Tensor, None, None]:
+    def backward(context: torch.autograd.function.FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None, None]:
         y, points = context.saved_tensors  # type: ignore[attr-defined]
         n, outputs, height, width = y.shape
         inputs = points.shape[1]
         rows, columns = -(-height // 4), -(-width // 4)
-        # Channels last, up to whole tiles.
+        # The gradient before ReLU, channels last, padded to whole tiles.
         if height % 4 == width % 4 == 0:
-            whole = masked_(slope, y).permute(0, 2, 3, 1).contiguous()
+            whole = masked_(grad_output, y).permute(0, 2, 3, 1).contiguous()
         else:
-            whole = slope.new_empty(n, 4 * rows, 4 * columns, outputs)
+            whole = grad_output.new_empty(n, 4 * rows, 4 * columns, outputs)
             whole[:, height:] = 0
             whole[:, :, width:] = 0
-            masked(slope, y, out=whole[:, :height, :width].permute(0, 3, 1, 2))
-        # Whole patches of 6x6 at every fourth position, overlapping by two. The 4x4 at the patches' upper left cover
-        # all but a margin and are written; the rest is added, also to the strip below, which is why that comes first.
-        x = slope.new_empty(n, 4 * rows + 4, 4 * columns + 4, inputs)
+            masked(grad_output, y, out=whole[:, :height, :width].permute(0, 3, 1, 2))
+        # Sum 6x6 patches at every fourth position, which overlap by two positions. The upper left 4x4 of each patch
+        # never overlap and are written. The rest is added, also to the strip below: so process the lowest strip first.
+        x = grad_output.new_empty(n, 4 * rows + 4, 4 * columns + 4, inputs)
         x[:, 4 * rows :] = 0
         x[:, :, 4 * columns :] = 0
         for image, first, count in reversed(_strips(n, rows, columns, points)):
@@ -121,7 +125,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def _strips(n: int, rows: int, columns: int, points: Tensor) -> list[tuple[int, int, int]]:
-    """Image, first row of tiles, and number of rows of each piece that is transformed at once."""
+    """Returns (image, first row of tiles, number of rows of tiles) of each strip."""
     a_row = 36 * 4 * columns * max(points.shape[1:])
     height = max(1, min(rows, WINOGRAD_STRIP // a_row))
     return [(image, first, min(height, rows - first)) for image in range(n) for first in range(0, rows, height)]

@@ -1,4 +1,4 @@
-"""Adam."""
+"""The Adam optimizer."""
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from .optimizer import State
 class Adam:
     """Adam (Kingma & Ba 2015) followed by projection onto the box.
 
-    A canvas whose loss or gradient is not finite goes back to where it was last finite, forgets its moments and goes on
-    with half the step size.
+    If the loss or gradient of a canvas is not finite, the canvas returns to its last finite iterate, its moments are
+    reset, and its step size is halved.
 
     Args:
-        learning_rate: step size in units of the 0–255 pixel range.
+        learning_rate: step size in 0–255 units.
+        betas: decay of the first and second moment.
+        eps: constant added to the root of the second moment.
     """
 
     def __init__(
@@ -24,12 +26,12 @@ class Adam:
     ) -> None:
         self._rate = learning_rate / 255
         self._betas = betas
-        # Far below any gradient: losses differ by ten orders of magnitude between options, and eps is absolute.
+        # eps is absolute, and losses differ by ten orders of magnitude between options: keep it far below any gradient.
         self._eps = eps
         self._state: State = {}
 
     def step(self, canvas: Tensor, at: Evaluation) -> Tensor:
-        """The next canvas (N, 3, H, W), given the loss and gradient at this one."""
+        """Returns the next canvas (N, 3, H, W), 0 to 1, given the loss and gradient at the current one."""
         first, second = self._betas
         if not self._state:
             self._state = {
@@ -41,7 +43,7 @@ class Adam:
             }
         state = self._state
         good = is_finite(at)
-        # In this order least is held at a time.
+        # This order of operations needs the least memory.
         state["finite"] = per_canvas(good, canvas, state["finite"])
         gradient = per_canvas(good, at.gradient, 0)
         state["mean"] = per_canvas(good, state["mean"], 0).lerp(gradient, 1 - first)
@@ -57,15 +59,15 @@ class Adam:
         return following
 
     def resize(self, height: int, width: int) -> None:
-        """Carries the moments over to canvases of another size."""
+        """Resizes the moments to canvases of height x width pixels."""
         for name in ("mean", "square", "finite"):
             if name in self._state:
                 self._state[name] = resized(self._state[name], height, width)
 
     def state(self) -> State:
-        """All that the next step depends on."""
+        """Returns everything that the next step depends on."""
         return dict(self._state)
 
     def load(self, state: State) -> None:
-        """Goes on from a state."""
+        """Resumes from a state."""
         self._state = dict(state)

@@ -1,4 +1,4 @@
-"""What is computed canvas by canvas of a batch."""
+"""Operations that treat each canvas of a batch separately."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,16 @@ from ..objective import Evaluation
 
 
 def per_canvas(chosen: Tensor, one: Tensor, other: Tensor | float, *, factor: Tensor | float = 1) -> Tensor:
-    """Canvas by canvas of a batch (N, C, H, W) `factor` times the one where it is `chosen` (N,), else the other.
+    """Returns, for each canvas of a batch, `factor * one` where `chosen` is true, else `other`.
 
-    On a CPU, where nobody waits for the answer, nothing is computed that is not chosen, and nothing copied if all is
-    the same: not to be written to unless both are the caller's.
+    On a CPU, where reading `chosen` needs no synchronization, the function returns `one` or `other` itself if it is
+    chosen for all canvases. So write to the result only if you may write to both.
+
+    Args:
+        chosen: (N,), bool.
+        one: (N, C, H, W).
+        other: (N, C, H, W) or a number.
+        factor: (N,) or a number.
     """
     if chosen.device.type == "cpu":
         if isinstance(other, Tensor) and not chosen.any():
@@ -22,11 +28,11 @@ def per_canvas(chosen: Tensor, one: Tensor, other: Tensor | float, *, factor: Te
 
 
 def per_pixel(values: Tensor) -> Tensor:
-    """Values of canvases (N,) in the shape (N, 1, 1, 1), to be multiplied with pixels."""
+    """Returns values (N,), one per canvas, in the shape (N, 1, 1, 1), which broadcasts over pixels."""
     return values.view(-1, 1, 1, 1)
 
 
 def is_finite(at: Evaluation) -> Tensor:
-    """Whether the loss and the gradient of each canvas are finite numbers, (N,)."""
-    # A sum is not finite if a part of it is not; to ask every pixel takes four times as long.
+    """Returns whether the loss and the gradient of each canvas are finite, (N,)."""
+    # A sum with a summand that is not finite is not finite; testing every pixel takes four times as long.
     return torch.isfinite(at.loss) & torch.isfinite(at.gradient.sum((1, 2, 3)))

@@ -1,4 +1,4 @@
-"""Limited-memory BFGS."""
+"""The limited-memory BFGS optimizer."""
 
 import torch
 from torch import Tensor
@@ -11,21 +11,23 @@ from .spectrum import SpectralScale
 
 
 class LBFGS:
-    """Limited-memory BFGS (Liu & Nocedal 1989) in the box.
+    """Limited-memory BFGS (Liu & Nocedal 1989) with pixels constrained to the box, 0 to 1.
 
-    One evaluation a step and no line search. A step is accepted while its loss is finite and no higher than the
-    higher of the latest two accepted ones (Grippo, Lampariello & Lucidi 1986; asking for less at every step stalls in
-    the rounding of bfloat16). Else it is taken back to a quarter of its length, and if that fails too, the curvature
-    is forgotten for a short step down the gradient. Pixels that rest on the box's edge with the gradient pointing
-    outwards are held out of the direction, so it is the clipped picture that converges. The initial inverse Hessian is
-    `SpectralScale` instead of a multiple of the identity, which takes about half the evaluations.
+    Each step uses one gradient evaluation, without a line search. A step is accepted if its loss is finite and not
+    higher than the maximum of the latest two accepted losses (Grippo, Lampariello & Lucidi 1986); demanding a decrease
+    at every step would stall in the rounding of bfloat16. A rejected step is retried with a quarter of its length. If
+    the retry is rejected too, all curvature pairs are dropped and a short gradient descent step follows.
+
+    Pixels on the boundary of the box whose descent direction points outward are excluded from the step, so that the
+    clipped picture converges. The initial inverse Hessian is `SpectralScale` instead of a multiple of the identity,
+    which halves the number of evaluations.
 
     Args:
-        learning_rate: factor on the quasi-Newton step.
-        history: number of curvature pairs kept, each as large as two canvases.
-        first_step: root-mean-square pixel change of the very first step, when no curvature is known, in 0–255 units.
-        memory: number of accepted losses with which a new one is compared.
-        host: keep the pairs in the host's memory rather than the device's; slower, the same result.
+        learning_rate: factor of the quasi-Newton step.
+        history: maximum number of curvature pairs, each as large as two canvases.
+        first_step: root-mean-square pixel change of the first step, when no curvature is known, in 0–255 units.
+        memory: number of accepted losses with which a new loss is compared.
+        host: keep the pairs in the host's memory rather than the device's; slower, with the same result.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class LBFGS:
         self._state: State = {}
 
     def step(self, canvas: Tensor, at: Evaluation) -> Tensor:
-        """The next canvas (N, 3, H, W), given the loss and gradient at this one."""
+        """Returns the next canvas (N, 3, H, W), 0 to 1, given the loss and gradient at the current one."""
         state = self._state
         if not state:
             return self._first(canvas, at)
@@ -56,27 +58,28 @@ class LBFGS:
         state["gradient"] = per_canvas(accepted, at.gradient, state["gradient"])
         state["losses"] = [*state["losses"], torch.where(accepted, at.loss, state["losses"][-1])][-self._memory :]
         state["rejections"] = torch.where(accepted, 0, state["rejections"] + 1)
-        # A direction that fails twice is not a direction of descent: what was learned of the curvature is wrong here.
+        # A direction that fails twice is not a descent direction: the curvature pairs do not apply at this canvas.
         lost = state["rejections"] >= 2
         self._pairs.forget(lost)
         state["latest"] = state["latest"].masked_fill(lost, 0)
-        blind = state["latest"] == 0
-        # Where no curvature is known (yet, or it is negative) strides grow while they pay and shrink when they do not.
-        change = self._change(blind, length * torch.where(accepted, 2, 0.25))
-        change = per_canvas(~accepted & ~blind, s, change, factor=0.25)
+        no_curvature = state["latest"] == 0
+        # Without known curvature (at the start, or where it is negative), double the step length after an accepted step
+        # and quarter it after a rejected one.
+        change = self._change(no_curvature, length * torch.where(accepted, 2, 0.25))
+        change = per_canvas(~accepted & ~no_curvature, s, change, factor=0.25)
         return change.add_(state["canvas"]).clamp_(0, 1)
 
     def resize(self, height: int, width: int) -> None:
-        """Begins anew at another size, but for what is known of the spectrum."""
+        """Drops all state except the spectral scale, which also applies to canvases of height x width pixels."""
         self._state = {}
         self._pairs.clear()
 
     def state(self) -> State:
-        """All that the next step depends on."""
+        """Returns everything that the next step depends on."""
         return {**self._state, "pairs": self._pairs.state(), "spectrum": self._spectrum.state()}
 
     def load(self, state: State) -> None:
-        """Goes on from a state."""
+        """Resumes from a state."""
         self._state = dict(state)
         self._pairs.load(self._state.pop("pairs"))
         self._spectrum.load(self._state.pop("spectrum"))
@@ -88,30 +91,36 @@ class LBFGS:
         change = self._change(zero == 0, torch.full_like(at.loss, self._rate * self._first_step))
         return change.add_(canvas).clamp_(0, 1)
 
-    def _change(self, blind: Tensor, length: Tensor) -> Tensor:
-        """The change of the canvas: −H·gradient, or of `length` (N,) down the gradient where `blind` (N,)."""
+    def _change(self, no_curvature: Tensor, length: Tensor) -> Tensor:
+        """Returns the change of the canvas: −H·gradient, or a gradient descent step where no curvature is known.
+
+        Args:
+            no_curvature: (N,), bool, whether no curvature is known.
+            length: (N,), root-mean-square length of the gradient descent step.
+        """
         state = self._state
-        outwards = _outwards(state["canvas"], state["gradient"])
-        # A canvas made of a picture may lie otherwise in memory than its gradient does.
-        q = torch.where(outwards, 0, state["gradient"]).contiguous()
+        blocked = _blocked(state["canvas"], state["gradient"])
+        # The canvas of a decoded picture can have another memory layout than its gradient.
+        q = torch.where(blocked, 0, state["gradient"]).contiguous()
 
         def first(q: Tensor) -> Tensor:
             scaled = q
             if len(self._pairs):
                 scale = self._rate * state["latest"] / self._spectrum.curvature().clamp_min(1e-38)
                 scaled = self._spectrum.apply(q, scale)
-            return per_canvas(blind, q, scaled, factor=length / _rms(q).clamp_min(1e-30))
+            return per_canvas(no_curvature, q, scaled, factor=length / _rms(q).clamp_min(1e-30))
 
-        # Held out on both sides of H, the rest still goes downhill (the two-metric projection of Bertsekas 1982).
-        change: Tensor = self._pairs.apply(q, first, self._rate).masked_fill_(outwards, 0).neg_()
+        # Exclude the pixels before and after the product with H, so that the rest remains a descent direction (the
+        # two-metric projection of Bertsekas 1982).
+        change: Tensor = self._pairs.apply(q, first, self._rate).masked_fill_(blocked, 0).neg_()
         return change
 
     def _remember(self, s: Tensor, y: Tensor, accepted: Tensor) -> Tensor:
-        """Keeps a curvature pair; returns the root-mean-square of the step s."""
+        """Adds a curvature pair and returns the root mean square (N,) of the step s."""
         state = self._state
         sy, yy, ss = _dot(s, y), _dot(y, y), _dot(s, s)
-        # The curvature condition, with room for rounding; a pair that fails it is kept with weight zero, because the
-        # other canvases of the batch may need theirs.
+        # The curvature condition sᵀy > 0, with tolerance for rounding. A pair that fails it is stored but ignored,
+        # because the pairs of the other canvases of the batch can be good.
         good = accepted & (sy > 1e-8 * (ss * yy).sqrt())
         self._spectrum.learn(s, y, good)
         state["latest"] = torch.where(good, sy, state["latest"])
@@ -124,12 +133,12 @@ def _rms(a: Tensor) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    # As a product of matrices: nothing of the canvas's size is made for it.
+    # A matrix product allocates no temporary tensor of the canvas's size.
     n = len(a)
     return torch.bmm(a.reshape(n, 1, -1), b.reshape(n, -1, 1)).view(n)
 
 
-def _outwards(canvas: Tensor, gradient: Tensor) -> Tensor:
-    """Pixels that no step down the gradient moves: it is 0, or the step would take them out of the box."""
-    # A step so long that it ends at an edge wherever it leads.
+def _blocked(canvas: Tensor, gradient: Tensor) -> Tensor:
+    """Returns the pixels that a gradient descent step cannot move: it would leave the box, or their gradient is 0."""
+    # The step is so long that every pixel with a gradient ends at the boundary of the box.
     return torch.sub(canvas, gradient, alpha=1e38).clamp_(0, 1).eq(canvas)

@@ -1,4 +1,4 @@
-"""What an optimizer is to the synthesis."""
+"""The interface between the synthesis and an optimizer."""
 
 from typing import Any, Protocol
 
@@ -7,24 +7,24 @@ from torch import Tensor
 from ..objective import Evaluation
 
 State = dict[str, Any]
-"""What an optimizer has learned: tensors, numbers, and lists and dicts of them."""
+"""The state of an optimizer: tensors, numbers, and lists and dicts of them."""
 
 
 class Optimizer(Protocol):
-    """Moves canvases downhill, a gradient evaluation at a time."""
+    """Minimizes the loss of a batch of canvases, with one gradient evaluation per step."""
 
     def step(self, canvas: Tensor, at: Evaluation) -> Tensor:
-        """The next canvas (N, 3, H, W), given the loss and gradient at this one."""
+        """Returns the next canvas (N, 3, H, W), 0 to 1, given the loss and gradient at the current one."""
         ...
 
     def resize(self, height: int, width: int) -> None:
-        """Carries what has been learned over to canvases of another size."""
+        """Adapts the state to canvases of height x width pixels, the next level of the pyramid."""
         ...
 
     def state(self) -> State:
-        """All that the next step depends on."""
+        """Returns everything that the next step depends on."""
         ...
 
     def load(self, state: State) -> None:
-        """Goes on from a state; its tensors are on the canvas's device."""
+        """Resumes from a state; its tensors must be on the canvas's device."""
         ...

@@ -1,9 +1,9 @@
-"""The initial inverse Hessian of L-BFGS, learned by spatial frequency and color.
+"""The initial inverse Hessian of L-BFGS, estimated per band of spatial frequency and per color axis.
 
-The loss of a picture is far stiffer in mid frequencies than in coarse ones, and than in fine color; a single number,
-the usual initial inverse Hessian, fits none of them. Bands of the Fourier plane are as good a coordinate system as
-there is for a loss that is almost the same wherever a picture is shifted, and what each needs can be read off the
-curvature pairs themselves.
+The curvature of the loss is far higher in middle frequencies than in low frequencies or in fine color detail. The usual
+initial inverse Hessian, a multiple of the identity, fits none of them. The loss is almost invariant to shifts of the
+picture, so bands of the Fourier plane are suitable coordinates, and the factor of each band can be estimated from the
+curvature pairs.
 """
 
 from typing import Any
@@ -12,24 +12,26 @@ import torch
 from torch import Tensor
 
 BANDS = 10
-# Pairs before the bands are trusted, and how fast old ones fade: about as fast as L-BFGS itself forgets.
+# Number of pairs before the estimates are used, and the decay of older pairs per new pair, which is about as fast as
+# L-BFGS itself drops pairs.
 _WARM_UP, _DECAY = 5, 0.9
-# Bands that move little are measured badly.
-_MOST = 30.0
-# Canvases of so many numbers and more are transformed axis by axis.
+# Maximum factor of a band, and the reciprocal of the minimum: the estimate is inaccurate in bands that change little.
+_MAX_FACTOR = 30.0
+# Canvases with at least this many numbers are transformed one color axis at a time.
 _LARGE = 1 << 21
-# Most frequencies that are summed at a time.
+# Maximum number of frequencies that are summed at a time.
 _STRIP = 1 << 16
 
-# Rows: brightness, then two opponent colors; orthonormal.
+# Orthonormal color axes as rows: brightness, then two opponent colors.
 _AXES = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, -(2**-0.5), 0.0), (6**-0.5, 6**-0.5, -2 * 6**-0.5))
 
 
 class SpectralScale:
-    """A positive definite matrix P for each canvas, diagonal in frequency bands of three color axes.
+    """A positive definite matrix P for each canvas, diagonal in the frequency bands of three color axes.
 
-    Each band's factor is the root of (mean square step / mean square change of the gradient) over the latest pairs,
-    the geometric mean of the two usual secant estimates, relative to the whole picture's.
+    The factor of each band is the square root of (mean square step / mean square change of the gradient) over the
+    latest pairs, divided by the same root over all bands. It is the geometric mean of the two usual secant estimates
+    (Barzilai & Borwein 1988).
     """
 
     def __init__(self) -> None:
@@ -38,14 +40,20 @@ class SpectralScale:
         self._scale: Tensor | None = None
 
     def learn(self, s: Tensor, y: Tensor, good: Tensor) -> None:
-        """Takes in steps and changes of the gradient (N, 3, H, W) of the canvases that are `good` (N,)."""
+        """Updates the estimates from a curvature pair.
+
+        Args:
+            s: (N, 3, H, W), the step.
+            y: (N, 3, H, W), the change of the gradient.
+            good: (N,), bool; for canvases where it is false, the pair is ignored.
+        """
         self._scale = None
         moved, changed = self._power(s), self._power(y)
         if "moved" not in self._state:
             zero = torch.zeros_like(moved)
             self._state = {"moved": zero, "changed": zero, "latest": zero, "pairs": torch.zeros_like(zero[:, 0, 0])}
         state, keep = self._state, good.view(-1, 1, 1)
-        # Later pairs are smaller by orders of magnitude; each counts the same.
+        # Later pairs are smaller by orders of magnitude: normalize them, so that all pairs have the same weight.
         unit = changed.sum((1, 2), keepdim=True).clamp_min(1e-38)
         state["moved"] = torch.where(keep, _DECAY * state["moved"] + moved / unit, state["moved"])
         state["changed"] = torch.where(keep, _DECAY * state["changed"] + changed / unit, state["changed"])
@@ -53,51 +61,51 @@ class SpectralScale:
         state["pairs"] = torch.where(good, state["pairs"] + 1, state["pairs"])
 
     def curvature(self) -> Tensor:
-        """yᵀPy (N,) of the latest good pair."""
+        """Returns yᵀPy (N,) of the latest good pair."""
         curvature: Tensor = (self._factors() * self._state["latest"]).sum((1, 2))
         return curvature
 
     def apply(self, q: Tensor, scale: Tensor) -> Tensor:
-        """`scale` (N,) times P·q, (N, 3, H, W); there must have been a pair."""
-        rings, some = self._rings(q), _at_once(q)
+        """Returns `scale` (N,) times P·q, (N, 3, H, W); requires at least one earlier call of `learn`."""
+        rings, some = self._rings(q), _axes_per_pass(q)
         scaled = self._factors() * scale.view(-1, 1, 1)
         applied: Tensor | None = None
         for axes, factors in zip(torch.split(_axes(q), some), torch.split(scaled, some, 1), strict=True):
-            spectrum = torch.fft.rfft2(_turned(q, axes))
+            spectrum = torch.fft.rfft2(_projected(q, axes))
             spectrum *= rings.spread(factors)
-            part = _turned(torch.fft.irfft2(spectrum, s=q.shape[2:]), axes.T)
+            part = _projected(torch.fft.irfft2(spectrum, s=q.shape[2:]), axes.T)
             applied = part if applied is None else applied.add_(part)
         assert applied is not None
         return applied
 
     def state(self) -> dict[str, Any]:
-        """All that has been learned."""
+        """Returns everything that the estimates depend on."""
         return dict(self._state)
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a state."""
+        """Resumes from a state."""
         self._state = dict(state)
         self._scale = None
 
     def _factors(self) -> Tensor:
-        """(N, 3, BANDS); 1 for bands of which nothing is known."""
+        """Returns the factors (N, 3, BANDS) of P; 1 for bands without an estimate."""
         if self._scale is None:
-            self._scale = self._found()
+            self._scale = self._estimated()
         return self._scale
 
-    def _found(self) -> Tensor:
+    def _estimated(self) -> Tensor:
         state = self._state
         moved, changed = state["moved"], state["changed"]
         whole = (moved.sum((1, 2)) / changed.sum((1, 2)).clamp_min(1e-38)).view(-1, 1, 1)
-        factors = (moved / changed.clamp_min(1e-38) / whole.clamp_min(1e-38)).sqrt().clamp(1 / _MOST, _MOST)
+        factors = (moved / changed.clamp_min(1e-38) / whole.clamp_min(1e-38)).sqrt().clamp(1 / _MAX_FACTOR, _MAX_FACTOR)
         known = (changed > 0) & (moved > 0) & (state["pairs"] >= _WARM_UP).view(-1, 1, 1)
         return torch.where(known, factors, 1.0)
 
     def _power(self, values: Tensor) -> Tensor:
-        """Sum of squares of values (N, 3, H, W) in each band, (N, 3, BANDS)."""
+        """Returns the sum of squares of values (N, 3, H, W) in each band, (N, 3, BANDS)."""
         rings = self._rings(values)
-        axes = torch.split(_axes(values), _at_once(values))
-        return torch.cat([rings.power(torch.fft.rfft2(_turned(values, some))) for some in axes], dim=1)
+        axes = torch.split(_axes(values), _axes_per_pass(values))
+        return torch.cat([rings.power(torch.fft.rfft2(_projected(values, some))) for some in axes], dim=1)
 
     def _rings(self, values: Tensor) -> "_Rings":
         height, width = values.shape[2:]
@@ -107,10 +115,10 @@ class SpectralScale:
 
 
 class _Rings:
-    """The bands of a picture's half plane of frequencies (H, W // 2 + 1): rings whose radii grow geometrically.
+    """The bands of the half plane of frequencies of a real picture, (H, W // 2 + 1): rings with geometric radii.
 
     Attributes:
-        shape: (H, W) of the picture.
+        shape: (H, W) of the picture in pixels.
     """
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
@@ -119,41 +127,42 @@ class _Rings:
         longest = max(height, width)
         octaves = torch.log2(longest * torch.hypot(rows, columns).clamp_min(1 / longest))
         highest = torch.log2(torch.tensor(longest * 0.5**0.5))
-        # A byte each: what the sums below are made with takes as much as two canvases, and is made strip by strip.
+        # Store the band of each frequency as one byte. The float masks for the sums below would take the memory of two
+        # canvases, so `power` creates them strip by strip.
         self._numbers = (BANDS * octaves / highest).clamp_(0, BANDS - 1).to(torch.uint8).to(device)
         self._bands = torch.arange(BANDS, dtype=torch.uint8, device=device).view(-1, 1)
-        # The half plane of a real transform stands for both halves, except where they meet.
+        # A frequency of the half plane also represents its mirror image, except on the axes that both halves share.
         twice = torch.full((width // 2 + 1,), 2.0)
         twice[0] = 1
         if width % 2 == 0:
             twice[-1] = 1
         self._counts = (twice / (height * width)).to(device)
-        # Of small pictures there is room for what each part of each frequency counts in each band.
+        # For small pictures, store the weight of the real and imaginary part of each frequency in each band.
         self._weights: Tensor | None = None
         if self._numbers.numel() <= _STRIP:
             members = self._numbers.unsqueeze(2) == self._bands.flatten()
             self._weights = (members * self._counts[:, None]).flatten(0, 1).repeat_interleave(2, 0)
 
     def power(self, spectrum: Tensor) -> Tensor:
-        """The sum of squares in each band, (N, K, BANDS), of what has a half plane (N, K, H, W // 2 + 1)."""
+        """Returns the sum of squares in each band, (N, K, BANDS), of a half-plane spectrum (N, K, H, W // 2 + 1)."""
         parts = torch.view_as_real(spectrum).square()
         if self._weights is not None:
             weights = self._weights.to(parts.dtype)
             return torch.bmm(parts.flatten(2), weights.expand(len(parts), *weights.shape))
-        # Not `sum`, which takes ten times as long over two numbers at a time.
+        # Add explicitly: `sum` over an axis of length 2 takes ten times as long.
         squares = (parts[..., 0] + parts[..., 1]).mul_(self._counts)
         rows = max(1, _STRIP // squares.shape[3])
         total = squares.new_zeros(*squares.shape[:2], BANDS)
         for strip, numbers in zip(torch.split(squares, rows, 2), torch.split(self._numbers, rows), strict=True):
             members = squares.new_empty(BANDS, numbers.numel())
             torch.eq(numbers.view(1, -1), self._bands, out=members)
-            # A product, because adding by index would not be the same twice on a GPU.
+            # Use a matrix product: index_add is not deterministic on a GPU.
             total += strip.flatten(2) @ members.T
         return total
 
     def spread(self, factors: Tensor) -> Tensor:
-        """Factors (N, K, BANDS) of the bands, to each its frequencies: (N, K, H, W // 2 + 1)."""
-        # Many times as fast as indexing, and half of it is not to have 8 bytes for each.
+        """Returns the factors (N, K, BANDS) of the bands at each frequency: (N, K, H, W // 2 + 1)."""
+        # Many times faster than indexing; int32 rather than int64 indices contribute half of the gain.
         chosen = factors.flatten(0, 1).index_select(1, self._numbers.flatten().int())
         return chosen.view(*factors.shape[:2], *self._numbers.shape)
 
@@ -162,13 +171,13 @@ def _axes(like: Tensor) -> Tensor:
     return torch.tensor(_AXES, device=like.device, dtype=like.dtype)
 
 
-def _at_once(values: Tensor) -> int:
-    """Of how many axes of color spectra are made at a time: of large canvases of one, which takes less memory."""
+def _axes_per_pass(values: Tensor) -> int:
+    """Returns how many color axes are transformed at a time: for large canvases only one, which needs less memory."""
     return 3 if values[0].numel() < _LARGE else 1
 
 
-def _turned(values: Tensor, axes: Tensor) -> Tensor:
-    """Values (N, C, H, W) in other coordinates of color, the rows of `axes` (K, C)."""
-    # A product for each canvas: one for all of them would round otherwise for a canvas alone than in a batch.
-    turned = torch.bmm(axes.expand(len(values), *axes.shape), values.flatten(2))
-    return turned.view(len(values), len(axes), *values.shape[2:])
+def _projected(values: Tensor, axes: Tensor) -> Tensor:
+    """Returns values (N, C, H, W) in the color coordinates of the rows of `axes` (K, C): (N, K, H, W)."""
+    # One product per canvas: a single product would round differently for a canvas alone than for one in a batch.
+    projected = torch.bmm(axes.expand(len(values), *axes.shape), values.flatten(2))
+    return projected.view(len(values), len(axes), *values.shape[2:])

@@ -1,4 +1,4 @@
-"""How well a student stands in for its teacher, on photographs that it was not trained with."""
+"""Evaluates how well a student approximates its teacher, on photographs that it was not trained with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import style_loss
-from gramophone_server.engine.objective import Objective, Term
+from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.models.layers import STYLE_LAYERS
 
@@ -22,16 +22,18 @@ SIDE, ITERATIONS = 128, 60
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Of each layer, over the pictures; of the style losses of pairs of them.
+class StudentEvaluation:
+    """The accuracy of a student, per layer. G_t is a Gram matrix of the teacher, P G Pᵀ the student's estimate of it.
 
     Attributes:
-        photos: median of ‖P G Pᵀ − G_t‖ / ‖G_t‖ on photographs.
-        iterates: the same on pictures optimized through the student from noise to each photograph's style, relative to
-            the photograph's matrix.
-        reached: median of ‖G_t − A_t‖ / ‖A_t‖ of those, A_t the photograph's: how near they are, says the teacher.
-        correlation: of √E_l over all pairs of photographs, student against teacher.
-        distance: the same of the root of the paper's loss, all style layers together.
+        photos: median of ‖P G Pᵀ − G_t‖ / ‖G_t‖ over photographs.
+        iterates: median of ‖P G Pᵀ − G_t‖ / ‖A_t‖ over pictures that were optimized from noise through the student to
+            the style of each photograph, where A_t is the teacher's Gram matrix of the photograph.
+        reached: median of ‖G_t − A_t‖ / ‖A_t‖ over the same pictures: their distance from the target according to the
+            teacher.
+        correlation: correlation between student and teacher of √E_l (the style loss of a layer) over all pairs of
+            photographs.
+        distance: correlation between student and teacher of the square root of the paper's loss, over all style layers.
     """
 
     photos: dict[str, float]
@@ -41,7 +43,7 @@ class Judgement:
     distance: float
 
     def table(self) -> str:
-        """A Markdown table."""
+        """Returns the numbers as a Markdown table."""
         rows = [
             "| layer | error on photographs | error on iterates | distance reached | correlation of distances |",
             "| --- | --- | --- | --- | --- |",
@@ -52,8 +54,17 @@ class Judgement:
         return "\n".join([*rows, f"| all style layers | | | | {self.distance:.3f} |"]) + "\n"
 
 
-def judge(student: Student, teacher: Teacher, paths: Sequence[Path], layers: Sequence[str] = STYLE_LAYERS) -> Judgement:
-    """Judges a student at photographs squeezed to squares."""
+def evaluate(
+    student: Student, teacher: Teacher, paths: Sequence[Path], layers: Sequence[str] = STYLE_LAYERS
+) -> StudentEvaluation:
+    """Evaluates a student on photographs, resized to squares of SIDE pixels.
+
+    Args:
+        student: the trained student.
+        teacher: its teacher.
+        paths: the photographs.
+        layers: the layers to evaluate.
+    """
     photos, iterates, reached = [], [], []
     grams: list[dict[str, Tensor]] = []
     ours: list[dict[str, Tensor]] = []
@@ -77,7 +88,7 @@ def judge(student: Student, teacher: Teacher, paths: Sequence[Path], layers: Seq
 
     each = {name: (distances(ours, name), distances(grams, name)) for name in layers}
     whole = [torch.stack([each[name][i] for name in STYLE_LAYERS]).mean(0) for i in (0, 1)]
-    return Judgement(
+    return StudentEvaluation(
         _median(photos, layers), _median(iterates, layers), _median(reached, layers),
         {name: _correlation(a.sqrt(), b.sqrt()) for name, (a, b) in each.items()},
         _correlation(whole[0].sqrt(), whole[1].sqrt()),
@@ -89,21 +100,21 @@ def _grams(features: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _mapped(student: Student, picture: Tensor) -> dict[str, Tensor]:
-    """P G Pᵀ of each layer."""
+    """Returns P G Pᵀ of each layer, (1, C_t, C_t)."""
     with torch.no_grad():
         found = _grams(student(picture))
         return {name: student.maps[name] @ found[name] @ student.maps[name].T for name in student.layers}
 
 
 def _optimized(student: Student, teacher: Teacher, picture: Tensor) -> Tensor:
-    """A picture made from noise to the style of `picture` through the student, with relative losses, its default."""
+    """Returns a style reconstruction of `picture` through the student, from noise, with relative losses."""
     network = student.network(STYLE_LAYERS, teacher.scales)
     with torch.no_grad():
         targets = _grams(network(picture))
     terms = []
     for name, target in targets.items():
         weight = 4 * target.shape[1] ** 2 / target.square().sum((1, 2))
-        terms.append(Term("style", name, target, weight / len(targets)))
+        terms.append(WeightedTerm("style", name, target, weight / len(targets)))
     objective, optimizer, canvas = Objective(network, terms), LBFGS(), noise([0], *picture.shape[2:])
     for _ in range(ITERATIONS):
         canvas = optimizer.step(canvas, objective.evaluate(canvas))

@@ -1,1 +1,1 @@
-"""`make bench`: what is promised in numbers, measured."""
+"""Benchmarks of the numbers that the project promises; `make bench` runs them."""

@@ -30,9 +30,10 @@ BENCHMARKS = {
 
 
 def main(names: list[str]) -> None:
+    """Runs the named benchmarks, or all, and updates the results after each one."""
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
-        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+        sys.exit(f"unknown benchmark {', '.join(sorted(unknown))}; the benchmarks are {', '.join(BENCHMARKS)}")
     path = FOLDER / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for name in names or BENCHMARKS:
@@ -40,7 +41,7 @@ def main(names: list[str]) -> None:
         try:
             results[name] = BENCHMARKS[name]()
         except UnavailableError as error:
-            print(f"left out: {error}", flush=True)
+            print(f"skipped: {error}", flush=True)
             continue
         results["machine"] = {
             "cores": torch.get_num_threads(),
@@ -53,7 +54,7 @@ def main(names: list[str]) -> None:
 
 
 def render(results: dict) -> str:
-    """The results as Markdown tables."""
+    """Returns the results as Markdown tables."""
     machine = results["machine"]
     lines = [
         "# Results",
@@ -72,7 +73,7 @@ def render(results: dict) -> str:
 
 if __name__ == "__main__":
     if not ENVIRONMENT.keys() <= os.environ.keys():
-        # As a worker has it; it is read before there is any Python.
+        # Restart with the environment of a worker: libraries read it when the process starts.
         command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
         os.execve(sys.executable, command, {**ENVIRONMENT, **os.environ})
     main(sys.argv[1:])

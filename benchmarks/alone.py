@@ -1,6 +1,6 @@
-"""The engine alone, in a process set up as a worker is: `python -m benchmarks.alone MODEL SIZE REPORT_EVERY`.
+"""The engine without the service, in a process like a worker: `python -m benchmarks.alone MODEL SIZE REPORT_EVERY`.
 
-Makes one endless style reconstruction of the PNG on its standard input, and writes the iteration of every report.
+It runs one endless style reconstruction of the PNG on its standard input, and prints the iteration of every report.
 """
 
 import os
@@ -15,12 +15,13 @@ from gramophone_server.scheduling.executor import ENVIRONMENT
 
 
 def start(model: str, size: int, report_every: int) -> subprocess.Popen[str]:
-    """The process; whoever starts it ends it."""
+    """Starts the process and returns it; the caller must end it."""
     from .inputs import picture
 
     command = [sys.executable, "-m", "benchmarks.alone", model, str(size), str(report_every)]
     with tempfile.TemporaryFile() as file:
-        # Drawn there, it would leave that process a heap which partly lies in huge pages (numpy asks for them).
+        # Draw the picture in this process: drawn in the new one, it would change that process's heap, because numpy
+        # requests huge pages.
         Image.fromarray(picture(size)).save(file, "PNG")
         file.seek(0)
         return subprocess.Popen(
@@ -29,6 +30,7 @@ def start(model: str, size: int, report_every: int) -> subprocess.Popen[str]:
 
 
 def paint(name: str, size: int, report_every: int) -> None:
+    """Runs the job with the model `name` until the process is killed."""
     from gramophone_server.engine.device import set_up_cpu
 
     from .inputs import models, prepare
@@ -37,11 +39,11 @@ def paint(name: str, size: int, report_every: int) -> None:
     (model,) = (model for model in models() if model.manifest.name == name)
     with Image.open(sys.stdin.buffer) as image:
         pixels = np.asarray(image)
-    # The very job that goes through the service: what a step takes depends on the canvas, too.
+    # Use exactly the job that the service runs: the time of a step also depends on the content of the canvas.
     job = prepare(model, pixels, size=size, iterations=1_000_000, scales=1, report_every=report_every)
     for frame in job.synthesis:
         print(frame.iteration, flush=True)
-        # As in the worker: what is held here, the next steps would have to do without.
+        # Drop the frame, as the worker does: it keeps tensors alive that the next steps need freed.
         del frame
 
 

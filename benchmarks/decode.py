@@ -1,4 +1,4 @@
-"""What it costs that pictures are decoded in processes of their own, beside decoding in the process that asks."""
+"""The cost of decoding pictures in separate processes, compared with decoding in the same process."""
 
 import asyncio
 import statistics
@@ -20,6 +20,7 @@ PIXELS = 1 << 26
 
 
 def measure() -> dict:
+    """Measures the time of decoding in a decoder process and in this process, and a decoder's memory."""
     return asyncio.run(_measure())
 
 
@@ -30,33 +31,37 @@ async def _measure() -> dict:
         seascape(640).resize((4000, 3000), Image.Resampling.BICUBIC).save(picture, quality=95)
         decoders = Decoders(PIXELS)
         begun = time.perf_counter()
-        await _apart(decoders, picture, folder)
+        await _in_decoder(decoders, picture, folder)
         first = time.perf_counter() - begun
-        ratios, apart = [], []
+        ratios, separate = [], []
         for _ in range(ROUNDS):
             here = time.perf_counter()
-            await asyncio.to_thread(_here, picture, folder)
+            await asyncio.to_thread(_in_process, picture, folder)
             there = time.perf_counter()
-            await _apart(decoders, picture, folder)
-            apart.append(time.perf_counter() - there)
-            ratios.append(apart[-1] / (there - here))
+            await _in_decoder(decoders, picture, folder)
+            separate.append(time.perf_counter() - there)
+            ratios.append(separate[-1] / (there - here))
         resident = max(child.memory_info().rss for child in psutil.Process().children()) / 2**20
         await decoders.close()
     low, middle, high = statistics.quantiles(ratios, n=4)
     rows = [
         {
-            "what": "through a decoder process, beside decoding in the same process",
+            "what": "time in a decoder process relative to decoding in the same process",
             "measured": f"{middle:.2f}x (quartiles {low:.2f}, {high:.2f})",
             "bar": "≤ 1.15x",
         },
-        {"what": "the first picture, which starts the process", "measured": f"+{first - min(apart):.2f} s", "bar": ""},
+        {
+            "what": "extra time of the first picture (process start)",
+            "measured": f"+{first - min(separate):.2f} s",
+            "bar": "",
+        },
         {"what": "resident memory of a decoder", "measured": f"{resident:.0f} MB", "bar": "≤ 60 MB"},
     ]
-    how = f"A JPEG of 12 million pixels to 512x384, {ROUNDS} times in turns; median."
+    how = f"A JPEG of 12 million pixels, resized to 512x384; median of {ROUNDS} rounds that alternate both ways."
     return {"title": "Decoding", "how": how, "rows": rows}
 
 
-def _here(picture: Path, folder: Path) -> None:
+def _in_process(picture: Path, folder: Path) -> None:
     with picture.open("rb") as file:
         read_header(file, PIXELS)
         file.seek(0)
@@ -64,7 +69,7 @@ def _here(picture: Path, folder: Path) -> None:
         write_pixels(image, 512, 384, "rgb", folder, durable=False)
 
 
-async def _apart(decoders: Decoders, picture: Path, folder: Path) -> None:
+async def _in_decoder(decoders: Decoders, picture: Path, folder: Path) -> None:
     (header,) = await decoders.headers([picture], "me")
     assert isinstance(header, Header)
     await decoders.decode(picture, header, PixelSpec(512, 384), folder, "me", durable=False)

@@ -1,4 +1,4 @@
-"""The engine beside other projects: the same weights, pictures, layers and sizes, in turn, on the same cores."""
+"""Comparison of the engine with other projects: same weights, pictures, layers, sizes and cores, alternating runs."""
 
 import json
 import os
@@ -32,11 +32,11 @@ KEPT = (10, 25, 50, 75, 100, 150, 200)
 PLOT = Path(__file__).parent / "loss.svg"
 
 Curve = list[tuple[float, int, float]]
-"""Seconds, closure calls, and the paper's loss of the 8-bit picture then."""
+"""Points (seconds, closure calls, the paper's loss of the 8-bit picture at that time)."""
 
 
 def measure_steps() -> dict[str, Any]:
-    """Seconds a step and peak memory."""
+    """Measures the seconds per step and the peak memory of each program."""
     folder = assets()
     set_up_cpu()
     rows = []
@@ -63,14 +63,15 @@ def measure_steps() -> dict[str, Any]:
                 }
             )
     how = (
-        "Style at 5 layers, L-BFGS, each program's defaults otherwise; medians of 3 rounds, the programs in turn. The "
-        "bar is 1.8 times for neural-style. Memory is that of the process that optimizes."
+        "Style at 5 layers with L-BFGS; all other options are each program's defaults. Medians of 3 rounds at 224x224 "
+        "and 2 at 512x512, in which the programs alternate. The bar is 1.8 times for neural-style. The memory is the "
+        "peak of the process that optimizes."
     )
-    return {"title": "Seconds a step beside other projects", "how": how, "rows": rows}
+    return {"title": "Seconds per step, compared with other projects", "how": how, "rows": rows}
 
 
 def measure_loss() -> dict[str, Any]:
-    """Seconds to the loss that neural-style reaches, and the losses after 50, 100 and 200 closure calls."""
+    """Measures the seconds to neural-style's final loss, and the losses after 50, 100 and 200 closure calls."""
     folder = assets()
     set_up_cpu()
     rows, curves = [], {}
@@ -96,18 +97,18 @@ def measure_loss() -> dict[str, Any]:
             )
     _plot(curves)
     how = (
-        "Style at 5 layers from noise, 224x224, 200 closure calls of L-BFGS. The paper's loss, in float32, of the "
-        "picture in 8 bits. Bars: 4 times fewer seconds; for starry_night at most 1.5e7 at 100 and 6e6 at 200. "
-        "![loss against seconds](loss.svg)"
+        "Style at 5 layers from noise, 224x224, 200 closure calls of L-BFGS. The loss is the paper's, computed in "
+        "float32 from the 8-bit picture. Bars: 4 times fewer seconds; for starry_night at most 1.5e7 at 100 calls and "
+        "6e6 at 200. ![loss against seconds](loss.svg)"
     )
-    return {"title": "Loss beside neural-style", "how": how, "rows": rows}
+    return {"title": "Loss, compared with neural-style", "how": how, "rows": rows}
 
 
 def _peers() -> list[str]:
     found = []
     for peer in PEERS:
         if why := problem(peer):
-            print(f"{peer} is left out, it does not install: {why}")
+            print(f"{peer} is skipped, because it cannot be installed: {why}")
         else:
             found.append(peer)
     return found
@@ -119,7 +120,7 @@ def _picture(folder: Path, name: str, size: int) -> np.ndarray:
 
 
 def _run_peer(peer: str, folder: Path, image: np.ndarray, calls: int) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
-    """A peer's record, and its picture at each of KEPT."""
+    """Runs a peer, and returns its record and its picture after each number of calls in KEPT."""
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
         Image.fromarray(image).save(work / "style.png")
@@ -130,7 +131,7 @@ def _run_peer(peer: str, folder: Path, image: np.ndarray, calls: int) -> tuple[d
             *("--output", str(work / "record.json"), "--picture-output", str(work / "out.png")),
             *("--pictures-at", ",".join(map(str, KEPT)), "--folder", str(work / "kept")),
         ]
-        # Without what a worker of ours has in its environment.
+        # Remove the variables that our workers set.
         environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
         if done.returncode:
@@ -142,13 +143,13 @@ def _run_peer(peer: str, folder: Path, image: np.ndarray, calls: int) -> tuple[d
 
 
 def _peer_curve(folder: Path, image: np.ndarray, exact: Objective) -> Curve:
-    # One call more, because a picture is that of the canvas on which the call was made.
+    # One additional call: the picture of a call shows the canvas before the update that follows the call.
     record, pictures = _run_peer("neural-style", folder, image, CALLS + 1)
     return [(sum(record["step_seconds"][:n]), n, _loss(exact, picture)) for n, picture in pictures.items()]
 
 
 def _our_curve(image: np.ndarray, exact: Objective, **options: Any) -> Curve:
-    """The engine as the worker runs it; the clock stands while a picture is judged."""
+    """Runs the engine like a worker and returns its curve; the time of evaluating pictures is not counted."""
     job = prepare(best_model(), image, size=224, iterations=CALLS, report_every=5, **options)
     curve, seconds, begun = [], 0.0, time.perf_counter()
     for frame in job.synthesis:

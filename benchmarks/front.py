@@ -1,4 +1,4 @@
-"""The front process: seconds until it serves, and its memory."""
+"""The front process: seconds from its start until it serves, and its memory."""
 
 import statistics
 import time
@@ -11,6 +11,7 @@ RUNS = 7
 
 
 def measure() -> dict:
+    """Measures the start time and the resident memory of the front process."""
     seconds, resident = [], []
     for _ in range(RUNS + 1):
         begun = time.perf_counter()
@@ -22,7 +23,7 @@ def measure() -> dict:
                     run(server, style_request(seed=seed))
                 after = psutil.Process(server.process.pid).memory_info().rss / 2**20
     rows = [
-        # The first start reads the disk.
+        # The first start is not counted, because it reads the files from disk.
         {
             "what": "process start to serving, median",
             "measured": f"{statistics.median(seconds[1:]):.2f} s",
@@ -32,4 +33,4 @@ def measure() -> dict:
         {"what": "resident memory, idle", "measured": f"{statistics.median(resident):.0f} MB", "bar": "< 120 MB"},
         {"what": "resident memory, after 20 jobs", "measured": f"{after:.0f} MB", "bar": "< 120 MB"},
     ]
-    return {"title": "Front process", "how": f"{RUNS} starts on a warm disk, in a process of its own.", "rows": rows}
+    return {"title": "Front process", "how": f"{RUNS} starts of a server process with a warm disk cache.", "rows": rows}

@@ -1,4 +1,4 @@
-"""What a crowd costs: the speed of a job while a thousand watch it, and how soon a full queue refuses."""
+"""The server under load: the speed of a job with a thousand watchers, and the time until a full queue refuses a job."""
 
 import asyncio
 import statistics
@@ -20,6 +20,7 @@ READING, NOT_READING, BOUND, OVER, AT_ONCE = 950, 50, 64, 500, 8
 
 
 def measure() -> dict:
+    """Measures the effect of the watchers, and the latency of refusals."""
     with ServerProcess("--log-level", "warning", "--max-queued", str(BOUND)) as server:
         ratios, growth, share = asyncio.run(watched(server))
     with ServerProcess("--log-level", "warning", "--max-queued", str(BOUND)) as server:
@@ -29,29 +30,34 @@ def measure() -> dict:
         found = flood(server.address, BOUND + OVER, AT_ONCE)
     rows = [
         {
-            "what": f"step rate while {READING + NOT_READING} watch, {NOT_READING} of them not reading",
+            "what": f"step rate with {READING + NOT_READING} watchers ({NOT_READING} do not read)",
             "measured": percent(ratios),
             "bar": "within 5 %",
         },
-        {"what": "front's CPU meanwhile", "measured": f"{100 * share:.0f} % of a core", "bar": ""},
-        {"what": "front's memory for them", "measured": f"+{growth / 2**20:.0f} MiB", "bar": "< 100 MB"},
+        {"what": "front's CPU time with watchers", "measured": f"{100 * share:.0f} % of a core", "bar": ""},
+        {"what": "front's memory for the watchers", "measured": f"+{growth / 2**20:.0f} MiB", "bar": "< 100 MB"},
         {
-            "what": f"refusal by a full queue, {OVER} over the bound, 99 %",
+            "what": f"latency of a refusal by a full queue, {OVER} jobs over the limit, 99th percentile",
             "measured": f"{1e3 * found.percentile(0.99):.0f} ms (median {1e3 * found.percentile(0.5):.0f})",
             "bar": "< 50 ms",
         },
-        {"what": "accepted, of a bound", "measured": f"{len(found.job_ids)} of {BOUND}", "bar": "exactly"},
+        {"what": "jobs accepted, of the limit", "measured": f"{len(found.job_ids)} of {BOUND}", "bar": "exactly"},
     ]
     how = (
-        f"A style job of 256x256 that reports with previews as by default; {ROUNDS} times {SECONDS:g} s with "
-        f"the watchers and {SECONDS:g} s without, in turn; the median of the ratios. The watchers are on the same "
-        f"cores, at the lowest priority. Refusals: {AT_ONCE} calls at once, as the client sees them."
+        f"A style job of 256x256 with default reports and previews; {ROUNDS} rounds of {SECONDS:g} s without and "
+        f"{SECONDS:g} s with the watchers; median of the ratios. The watchers run on the same cores, at the lowest "
+        f"priority. Refusals: {AT_ONCE} concurrent calls, measured by the client."
     )
     return {"title": "Load", "how": how, "rows": rows}
 
 
 async def watched(server: ServerProcess) -> tuple[list[float], int, float]:
-    """The step rate with a crowd over that without, of each round; what a crowd adds to the front's memory and CPU."""
+    """Runs a job with and without a crowd of watchers, in alternation.
+
+    Returns:
+        The ratio of the step rates with and without the crowd in each round; the bytes that the crowd adds to the
+        front's memory; and the front's CPU time with the crowd, as a fraction of a core.
+    """
     request = style_request(iterations=1_000_000, size=256)
     request.options.ClearField("report_every")
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
@@ -81,19 +87,19 @@ async def watched(server: ServerProcess) -> tuple[list[float], int, float]:
 
 
 def cpu(process: psutil.Process) -> float:
-    """Seconds of a core that a process has had."""
+    """Returns the CPU seconds that a process has used."""
     times = process.cpu_times()
     return times.user + times.system
 
 
 def rate(server: ServerProcess, job_id: str) -> tuple[float, int]:
-    """Iterations a second over some seconds, from report to report; and the sequence of the latest."""
+    """Returns the iterations per second over some seconds, and the sequence number of the latest event."""
     stream = server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))
     seen: list[tuple[float, int]] = []
     begun = time.time()
     for response in stream:
         event, moment = response.event, response.event.time.ToMicroseconds() / 1e6
-        if event.HasField("progress") and moment > begun:  # The history comes first.
+        if event.HasField("progress") and moment > begun:  # The stream starts with older events.
             seen.append((moment, event.progress.iteration))
             if moment - begun > SECONDS and len(seen) > 2:
                 break
@@ -103,7 +109,7 @@ def rate(server: ServerProcess, job_id: str) -> tuple[float, int]:
 
 
 async def be_a_crowd(address: str, job_id: str, latest: str) -> None:
-    """Watches until standard input closes."""
+    """Watches a job with many streams until standard input closes; prints "there" when all streams are open."""
     crowd = Crowd(address, job_id, int(latest), reading=READING, not_reading=NOT_READING)
     await crowd.gather()
     print("there", flush=True)

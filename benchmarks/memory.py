@@ -1,4 +1,4 @@
-"""Predicted against measured peak memory, each job on a server of its own."""
+"""Predicted and measured peak memory of jobs, each on a new server."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ Job = tuple[JobKind, dict[str, Any]]
 
 
 def jobs() -> Iterator[Job]:
-    """Kinds of job and their options, as varied as they come."""
+    """Yields kinds of jobs and options that cover the memory model."""
     yield "style", {"size": 224}
     yield "style", {"size": 512}
     yield "style", {"size": 512, "precision": "float32"}
@@ -34,22 +34,24 @@ def jobs() -> Iterator[Job]:
 
 
 def measure() -> dict[str, Any]:
+    """Measures the error of the predicted peak memory of each job."""
     rows = []
     for kind, options in jobs():
         rows.append(_row(kind, {"iterations": 6, "report_every": 3, **options}))
         print(rows[-1], flush=True)
-    how = "Six iterations each; resident memory of the worker at its highest (VmHWM). The bar is 15 %."
+    how = "Six iterations per job; peak resident memory of the worker (VmHWM). The bar is an error of 15 %."
     return {"title": "Predicted peak memory", "how": how, "rows": rows}
 
 
 def measure_large() -> dict[str, Any]:
+    """Measures the peak memory of a job of 4096x4096 pixels with a memory limit."""
     row = _row("style", {"iterations": 2, "report_every": 1, "size": 4096, "optimizer": "adam"}, "--memory", "3GB")
-    how = "Two iterations at 5 layers on a server that may hold 3 GB in its worker; the bar is 3 GB. Takes six minutes."
+    how = "Two iterations at 5 layers on a server with a worker limited to 3 GB, which is the bar. Takes six minutes."
     return {"title": "A canvas of 4096x4096", "how": how, "rows": [row]}
 
 
 def _row(kind: JobKind, options: dict[str, Any], *arguments: str) -> dict[str, str]:
-    """Predicts and runs a job on a server with these arguments."""
+    """Estimates and runs a job on a server with these arguments, and returns its row of the table."""
     options = {"model": best_model().manifest.name, **options}
     image = encode(Image.fromarray(picture(min(1024, max(512, options["size"])))))
     request = estimate_request(kind, [image] * (2 if kind == "transfer" else 1), **options)

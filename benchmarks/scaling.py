@@ -1,4 +1,4 @@
-"""How the cost of a step grows: with the batch, with the size, in tiles."""
+"""The time of a step as a function of the size, the batch and the tiles."""
 
 import statistics
 import time
@@ -20,6 +20,7 @@ ROUNDS = 3
 
 
 def measure() -> dict[str, Any]:
+    """Measures gradient evaluations for several sizes, batches and tiles."""
     set_up_cpu()
     model = best_model()
     dtype = fastest_dtype(torch.device("cpu"))
@@ -53,14 +54,14 @@ def measure() -> dict[str, Any]:
         note = "" if way == "whole" else f"{seconds / found['whole']:.2f} times whole"
         add(f"1024x1024, {way}", seconds, 2 * network.flops(1024, 1024), note)
     how = (
-        f"A loss and its gradient, style at 5 layers of {model.manifest.name}, {str(dtype)[6:]}. GFLOP/s counts what "
-        "the whole canvas needs, so that tiles' extra work shows as a lower speed."
+        f"One evaluation of the loss and its gradient, style at 5 layers of {model.manifest.name}, {str(dtype)[6:]}. "
+        "GFLOP/s counts the operations of the whole canvas, so the extra operations of tiles show as a lower speed."
     )
     return {"title": "Cost of a step", "how": how, "rows": rows}
 
 
 def _seconds(ways: dict[str, Objective], size: int, rounds: int, batch: int = 1) -> dict[str, float]:
-    """Medians, the ways in turn, after a round that is not counted."""
+    """Returns the median seconds of each objective, measured in alternation after a warm-up round."""
     canvas = noise(range(batch), size, size)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for counted in range(rounds + 1):

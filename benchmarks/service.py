@@ -1,4 +1,4 @@
-"""What the service costs over the engine alone: the same job, with previews, and its peak memory."""
+"""The overhead of the service: the time of a job with previews relative to the engine alone, and its peak memory."""
 
 import statistics
 import threading
@@ -17,18 +17,19 @@ from .alone import start
 from .inputs import models, picture
 from .turns import SLICE, Side, percent, ratios
 
-# The engine alone stops for a report as often as one inside the service does, whether it is sent or not.
+# The engine alone stops for reports as often as inside the service, where not every report is sent.
 SIZE, REPORT = 224, 10
-# Two processes that do the very same differ by up to two percent, by how their memory happens to lie: hence several.
+# The speed of identical processes differs by up to two percent, depending on their memory layout: measure several.
 PAIRS, WINDOWS, SECONDS = 3, 3, 8
 
 
 def measure() -> dict:
+    """Measures the overhead of the service and the worker's peak memory for each model."""
     rows = []
     for model in models():
         name = model.manifest.name
         rows.append({"what": f"service over engine alone, {name}", "measured": cost(name), "bar": "≤ 3 %"})
-    # Of a client that asks for more than two reports a second.
+    # A client that requests more than two reports per second.
     what = f"the same, {BUILTIN_MODEL}, a report with a preview every {REPORT} iterations"
     rows.append({"what": what, "measured": cost(BUILTIN_MODEL, report_every=REPORT), "bar": ""})
     with ServerProcess("--log-level", "warning") as server:
@@ -43,16 +44,16 @@ def measure() -> dict:
                 }
             )
     how = (
-        f"Style at 5 layers, {SIZE}x{SIZE}, one scale, previews as they come by default; "
-        f"seconds an iteration over those of the engine in a process set up like a worker, each for {SLICE} s in turn "
-        f"while the other is stopped, the front with the worker; the median of {PAIRS} pairs of processes, "
-        f"each the median of {WINDOWS} windows of {SECONDS} s a side."
+        f"Style at 5 layers, {SIZE}x{SIZE}, one scale, default previews. Seconds per iteration of the service (front "
+        f"and worker) relative to the engine in a process like a worker. Each side runs for {SLICE} s in turn while "
+        f"the other one is stopped. Median of {PAIRS} pairs of processes, each the median of {WINDOWS} windows of "
+        f"{SECONDS} s per side."
     )
     return {"title": "Service", "how": how, "rows": rows}
 
 
 def cost(name: str, **options: Any) -> str:
-    """What the service adds to a job of a model with these options, over fresh pairs of processes."""
+    """Returns the overhead of the service for a job with these options, over several new pairs of processes."""
     found = []
     for _ in range(PAIRS):
         with ServerProcess("--log-level", "warning") as server:
@@ -61,14 +62,14 @@ def cost(name: str, **options: Any) -> str:
 
 
 def surplus(server: ServerProcess, name: str, **options: Any) -> list[float]:
-    """Seconds an iteration of the service over those of the engine, in each window."""
+    """Returns the seconds per iteration of the service divided by those of the engine, for each window."""
     request = job(name, encode(Image.fromarray(picture(SIZE))), SIZE, 100_000, **options)
     stream = server.style.ReconstructStyle(request)
     served = Side([server.process.pid, *(worker.pid for worker in server.workers())])
     alone = start(name, SIZE, REPORT)
     engine = Side([alone.pid])
     try:
-        # Both are under way.
+        # Wait until both have reported progress.
         next(event for event in events(stream) if event.HasField("progress"))
         assert alone.stdout is not None
         alone.stdout.readline()
@@ -93,6 +94,7 @@ def surplus(server: ServerProcess, name: str, **options: Any) -> list[float]:
 
 
 def job(model: str, data: bytes, size: int, iterations: int, **options: Any) -> pb.ReconstructStyleRequest:
+    """Returns the request of a style reconstruction of an encoded picture."""
     source = options_pb2.StyleSource(image=options_pb2.InputImage(data=data))
     chosen = options_pb2.SynthesisOptions(size=size, iterations=iterations, model=model, scales=1, **options)
     return pb.ReconstructStyleRequest(styles=[source], options=chosen)

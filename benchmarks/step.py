@@ -1,4 +1,4 @@
-"""Seconds a step: models and precisions, in turn in one run."""
+"""Seconds per step of the models and precisions, measured in alternation."""
 
 import statistics
 import time
@@ -14,13 +14,13 @@ from gramophone_server.models.store import BUILTIN_MODEL
 
 from .inputs import REAL_MODEL, models, picture, style_objective
 
-# L-BFGS has its whole history by then.
+# After these steps, L-BFGS has all of its curvature pairs.
 WARM_UP = 22
 ROUNDS, STEPS = 8, 5
 
 
 class Job:
-    """A style reconstruction that is taken some steps further at a time."""
+    """A style reconstruction that can be continued by some steps at a time."""
 
     def __init__(self, model: Model, image: np.ndarray, precision: torch.dtype) -> None:
         self._objective = style_objective(model, image, 5, precision)
@@ -28,7 +28,7 @@ class Job:
         self._step(WARM_UP)
 
     def seconds(self) -> float:
-        """The median of some steps, after one for which the caches are another's."""
+        """Returns the median seconds of some steps, after one step that warms up the CPU caches."""
         self._step(1)
         return statistics.median(self._step(1) for _ in range(STEPS))
 
@@ -40,6 +40,7 @@ class Job:
 
 
 def measure() -> dict:
+    """Measures the seconds per step of each model in each precision."""
     set_up_cpu()
     precisions = [torch.float32, *([torch.bfloat16] if has_native_bfloat16(torch.device("cpu")) else [])]
     rows = []
@@ -60,11 +61,11 @@ def measure() -> dict:
                 }
             )
     how = (
-        f"Style at 5 layers, L-BFGS with each model's own history; medians of {ROUNDS} rounds of {STEPS} steps, models "
-        f"and precisions in turn, and of the ratios in each round, with their range. Bar: {BUILTIN_MODEL} 5 times as "
-        "fast."
+        f"Style at 5 layers, L-BFGS with each model's default history. Medians over {ROUNDS} rounds of {STEPS} steps, "
+        "in which models and precisions alternate; ratios are medians over the rounds, with their range. Bar: "
+        f"{BUILTIN_MODEL} is 5 times as fast."
     )
-    return {"title": "Seconds a step", "how": how, "rows": rows}
+    return {"title": "Seconds per step", "how": how, "rows": rows}
 
 
 def _spread(ratios: list[float]) -> str:

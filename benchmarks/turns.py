@@ -1,9 +1,9 @@
-"""Two programs on the same cores, each for some seconds in turn while the other is stopped.
+"""Compares two programs on the same cores: each runs for some seconds while the other is stopped.
 
-What slows a machine, other machines on it above all, comes and goes over seconds; in short slices it slows both alike,
-and what is left between the two is their own. But what a program does by the clock it does at the start of its next
-slice if the time for it comes while it is stopped: slices have to be as long as what it waits for, or it does in half
-of the time all that it would do in the whole.
+The speed of a machine varies over seconds, above all because of other virtual machines on the same host. Short time
+slices expose both programs to the same variation, so their ratio is accurate. But a timer of a program that expires
+while the program is stopped fires at the start of its next slice. So a slice must be at least as long as the program's
+timers; otherwise the program does all of its periodic work in half of the time.
 """
 
 import os
@@ -15,11 +15,18 @@ from collections.abc import Sequence
 SLICE = 2.0
 
 Mark = tuple[float, int]
-"""A side's clock, and the iteration that it reached then."""
+"""(clock in seconds, iteration reached)."""
 
 
 class Side:
-    """One of the two: processes, a clock that stands while they are stopped, and the iterations they have reached."""
+    """One of the two programs: its processes, and the iterations it reached.
+
+    Args:
+        pids: ids of the processes.
+
+    Attributes:
+        marks: the iterations reached, with the running time; the clock stops while the processes are stopped.
+    """
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = pids
@@ -28,13 +35,13 @@ class Side:
         self.marks: list[Mark] = []
 
     def reached(self, iteration: int) -> None:
-        """Notes an iteration, as soon as it is known."""
+        """Records that the program has just reached an iteration."""
         since = self._since
         running = 0.0 if since is None else time.perf_counter() - since
         self.marks.append((self._ran + running, iteration))
 
     def run(self, seconds: float) -> None:
-        """Lets the processes run for so long, and stops them."""
+        """Lets the processes run for the given seconds, then stops them."""
         self._signal(signal.SIGCONT)
         self._since = time.perf_counter()
         time.sleep(seconds)
@@ -42,7 +49,7 @@ class Side:
         self._ran, self._since = self._ran + time.perf_counter() - self._since, None
 
     def resume(self) -> None:
-        """Lets them go on for good."""
+        """Lets the processes continue without limit."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
@@ -51,7 +58,13 @@ class Side:
 
 
 def ratios(one: Side, other: Side, *, windows: int, seconds: float) -> list[float]:
-    """Seconds an iteration of the first over those of the second, window by window of so many seconds a side."""
+    """Returns the seconds per iteration of the first side divided by those of the second, for each window.
+
+    Args:
+        one, other: the two sides.
+        windows: number of windows, after one for warming up.
+        seconds: seconds that each side runs in a window.
+    """
     found = []
     try:
         for window in range(windows + 1):
@@ -59,7 +72,7 @@ def ratios(one: Side, other: Side, *, windows: int, seconds: float) -> list[floa
             for _ in range(round(seconds / SLICE)):
                 one.run(SLICE)
                 other.run(SLICE)
-            # In the first they warm up.
+            # The first window is for warming up.
             if window:
                 rates = [_seconds(side.marks[start:]) for side, start in zip((one, other), starts, strict=True)]
                 found.append(rates[0] / rates[1])
@@ -75,6 +88,6 @@ def _seconds(marks: Sequence[Mark]) -> float:
 
 
 def percent(found: Sequence[float]) -> str:
-    """The median of ratios as a surplus, with its quartiles."""
+    """Returns the median of ratios as a difference from 1 in percent, with the quartiles."""
     low, middle, high = (f"{100 * (ratio - 1):+.1f} %" for ratio in statistics.quantiles(found, n=4))
     return f"{middle} (quartiles {low} and {high})"

@@ -1,1 +1,1 @@
-"""Public implementations of the same algorithm, timed beside ours, in a virtual environment of their own."""
+"""Peers: other public implementations of the algorithm, timed for comparison in a separate virtual environment."""

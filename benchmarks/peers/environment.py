@@ -1,4 +1,4 @@
-"""The peers' virtual environment: their packages stay out of ours, the versions of torch and torchvision are ours."""
+"""The virtual environment of the peers: separate packages, but the same versions of torch and torchvision as ours."""
 
 import json
 import shutil
@@ -14,9 +14,12 @@ PEERS = ("neural-style", "pystiche")
 
 
 def peer_python() -> Path:
-    """Python of the peers' environment, which the first call makes; one unfinished or of another torch is made anew."""
+    """Returns the Python interpreter of the peers' environment.
+
+    The function creates the environment if it does not exist, is incomplete, or has other versions.
+    """
     python = DIRECTORY / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    # The public part of a version is enough for pip, and is found where a build such as +cpu is not.
+    # Use only the public part of a version: package indexes may not have local builds such as +cpu.
     versions = {name: version(name).partition("+")[0] for name in ("torch", "torchvision")}
     versions["python"] = ".".join(map(str, sys.version_info[:3]))
     if _state().get("versions") == versions and python.exists():
@@ -25,21 +28,21 @@ def peer_python() -> Path:
     venv.create(DIRECTORY, with_pip=True)
     pinned = [f"{name}=={versions[name]}" for name in ("torch", "torchvision")]
     if problem := _install(python, pinned):
-        raise RuntimeError(f"The peers' environment could not be made: {problem}")
+        raise RuntimeError(f"The environment of the peers could not be created: {problem}")
     problems = {peer: _install(python, [peer, *pinned]) for peer in PEERS}
     READY.write_text(json.dumps({"versions": versions, "problems": problems}, indent=2) + "\n")
     return python
 
 
 def available(name: str) -> bool:
-    """Whether a peer, by its package name, is installed; makes the environment if there is none yet."""
+    """Returns whether a peer, by its package name, is installed; creates the environment if necessary."""
     return problem(name) is None
 
 
 def problem(name: str) -> str | None:
-    """What pip said when a peer did not install; None if it did."""
+    """Returns pip's error message if a peer could not be installed; None if it is installed."""
     peer_python()
-    return _state()["problems"].get(name, f"{name} is none of {PEERS}")
+    return _state()["problems"].get(name, f"{name} is not one of {PEERS}")
 
 
 def _state() -> dict:
@@ -50,7 +53,7 @@ def _state() -> dict:
 
 
 def _install(python: Path, requirements: list[str]) -> str | None:
-    """None if pip installed the requirements, else the end of its complaint."""
+    """Installs requirements with pip; returns None on success, else the end of pip's error message."""
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     return done.stderr.strip()[-1000:] or f"exit status {done.returncode}" if done.returncode else None

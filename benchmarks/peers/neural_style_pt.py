@@ -1,9 +1,9 @@
-"""Style reconstruction by neural-style-pt: its program, run on the loss that the benchmarks compare on, and timed.
+"""Times style reconstruction by neural-style-pt, with the loss that the benchmarks compare.
 
-A script for the interpreter of the peers' environment, which has none of our packages. The peer's `main` runs whole:
-its loading, preprocessing, modules, start and L-BFGS are its own. Put in from here are three things: no content layer,
-each style layer's strength, and a clock around each closure call. The peer maps pixels to 0..256 rather than 0..255
-and truncates to 8 bits; both are left as they are.
+This script runs in the interpreter of the peers' environment, which has none of our packages. It calls the unchanged
+`main` of the peer, with the peer's own loading, preprocessing, modules, initial canvas and L-BFGS. The script changes
+three things: there is no content layer, it sets the strength of each style layer, and it times each closure call. The
+peer maps pixels to 0..256 rather than 0..255 and truncates to 8 bits; both are left unchanged.
 """
 
 import argparse
@@ -25,25 +25,27 @@ LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 def parse_arguments(description: str, optimizers: Sequence[str], *flags: str) -> argparse.Namespace:
-    """The command line that the peers share, with a peer's own on/off flags behind it."""
+    """Parses the command line that the peers share, plus the on/off flags of a single peer."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--weights", type=Path, required=True, help="state dict of VGG-19; vgg19 is in its name")
-    parser.add_argument("--picture", type=Path, required=True, help="the style, already at --size")
+    parser.add_argument("--weights", type=Path, required=True, help="state dict of VGG-19; the name must contain vgg19")
+    parser.add_argument("--picture", type=Path, required=True, help="the style picture, already resized to --size")
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--iterations", type=int, default=200, help="closure calls, 2 or more")
     parser.add_argument("--optimizer", choices=optimizers, default="lbfgs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="torch's own choice if left out")
-    parser.add_argument("--layers", type=int, choices=range(1, 6), default=5, help="the first so many style layers")
-    parser.add_argument("--output", type=Path, required=True, help="JSON")
-    parser.add_argument("--picture-output", type=Path, required=True, help="the picture that the peer delivers")
-    parser.add_argument("--pictures-at", type=counts, default=(), help="closure calls whose picture is kept: 10,25")
-    parser.add_argument("--folder", type=Path, default=Path(), help="where those pictures go, as COUNT.png")
+    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument(
+        "--layers", type=int, choices=range(1, 6), default=5, help="number of style layers, from the first"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="file of the record, JSON")
+    parser.add_argument("--picture-output", type=Path, required=True, help="file of the picture that the peer writes")
+    parser.add_argument("--pictures-at", type=counts, default=(), help="closure calls to save pictures of: 10,25")
+    parser.add_argument("--folder", type=Path, default=Path(), help="folder of these pictures, COUNT.png")
     for flag in flags:
         parser.add_argument(flag, action="store_true")
     arguments = parser.parse_args()
     if arguments.iterations < 2:
-        parser.error("--iterations is 2 or more")
+        parser.error("--iterations must be 2 or more")
     with Image.open(arguments.picture) as picture:
         if picture.size != (arguments.size, arguments.size):
             parser.error(f"{arguments.picture} is {picture.size}, not {arguments.size} x {arguments.size}")
@@ -53,13 +55,14 @@ def parse_arguments(description: str, optimizers: Sequence[str], *flags: str) ->
 
 
 def counts(text: str) -> tuple[int, ...]:
+    """Parses integers separated by commas."""
     return tuple(int(part) for part in text.split(","))
 
 
 class Recorder:
-    """Times an optimizer's closure calls, and keeps their losses and pictures.
+    """Times an optimizer's closure calls, and saves their losses and pictures.
 
-    A picture, as a loss, is that of the canvas on which the closure was called. Keeping it is not timed.
+    Loss and picture are those of the canvas with which the closure was called. The time of saving is not counted.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -71,7 +74,7 @@ class Recorder:
         self._step_seconds: list[float] = []
 
     def watch(self, optimizer: torch.optim.Optimizer, render: Callable[[], Image.Image]) -> None:
-        """Put the clock around every closure that `optimizer.step` is given; `render` draws the canvas."""
+        """Times every closure call of `optimizer.step`; `render` returns the canvas as an image."""
         step = optimizer.step
 
         def watched(closure: Callable[[], Any]) -> Any:
@@ -100,12 +103,12 @@ class Recorder:
         return loss
 
     def _add_update(self, now: float) -> None:
-        """Add the optimizer's own work since the last closure call to that call's step."""
+        """Adds the time of the optimizer since the last closure call to that call's step."""
         self._step_seconds[-1] += now - self._left
         self._left = now
 
     def write(self, peer: str, **more: Any) -> None:
-        """Write the record of the run."""
+        """Writes the record of the run."""
         arguments = self._arguments
         optimizing = peak_bytes()
         packages = (peer, "torch", "torchvision", "numpy", "pillow")
@@ -118,12 +121,12 @@ class Recorder:
             "optimizer": arguments.optimizer,
             "seed": arguments.seed,
             "layers": LAYERS[: arguments.layers],
-            "seconds": self._seconds,  # a closure call: forward and backward
-            "step_seconds": self._step_seconds,  # with the optimizer's update that follows it
+            "seconds": self._seconds,  # closure call: forward and backward
+            "step_seconds": self._step_seconds,  # closure call and the optimizer's update after it
             "losses": self._losses,
-            # Peaks of resident memory; that of loading holds the classifier, which a peer builds and drops.
+            # Peaks of resident memory; while loading, a peer also builds and drops the classifier.
             "loading_bytes": self._loading_bytes,
-            "optimizing_bytes": optimizing,  # the first closure call and after; of the whole run off Linux
+            "optimizing_bytes": optimizing,  # from the first closure call on; outside Linux, of the whole run
             "peak_bytes": max(self._loading_bytes, optimizing),
             **more,
         }
@@ -131,8 +134,8 @@ class Recorder:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process, since `reset_peak` if that was called."""
-    # ru_maxrss would count the memory of the process that started this one: Linux keeps it across exec.
+    """Returns the peak resident memory of this process, since the last `reset_peak`, if there was one."""
+    # ru_maxrss includes the memory of the parent process, because Linux keeps it across exec.
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -142,21 +145,23 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> None:
-    """Start the peak anew, where the system can (Linux)."""
+    """Resets the peak memory, where the system supports it (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 class _NoLayers(str):
-    """A list of layers that the peer splits into none; splitting "" gives one, which is never met, so that the peer
-    would build the network to its end."""
+    """A string of layer names that splits into no layers.
+
+    Splitting "" gives one empty name, which the peer never finds: it would build the network to its end.
+    """
 
     def split(self, *_: Any) -> list[str]:  # type: ignore[override]
         return []
 
 
 def main() -> None:
-    """Run the peer's `main` with its options set and three of its functions wrapped."""
+    """Runs the peer's `main` with its options set and three of its functions wrapped."""
     arguments = parse_arguments("Style reconstruction by neural-style-pt", ("lbfgs", "adam"))
     names = LAYERS[: arguments.layers]
     options = {
@@ -174,8 +179,8 @@ def main() -> None:
         "save_iter": 0,
         "gpu": "c",
     }
-    # The peer parses the command line when it is imported. Without -disable_check it wants the classifier's weights;
-    # with -normalize_weights it calls the function that sets the strengths here.
+    # The peer parses the command line when it is imported. Without -disable_check it requires the classifier's weights;
+    # with -normalize_weights it calls the function that this script replaces with `set_strengths`.
     words = [word for name, value in options.items() for word in (f"-{name}", str(value))]
     sys.argv = ["neural-style", *words, "-disable_check", "-normalize_weights"]
     from neural_style import neural_style as peer
@@ -185,7 +190,7 @@ def main() -> None:
     load, set_up = peer.loadCaffemodel, peer.setup_optimizer
 
     def load_checked(*parameters: Any) -> tuple[torch.nn.Sequential, dict]:
-        """-disable_check would also let pass a file whose keys are not the network's: random weights."""
+        """Loads the network and checks the keys of the file: -disable_check would silently leave random weights."""
         network, layers = load(*parameters)
         keys = torch.load(arguments.weights, map_location="cpu", mmap=True, weights_only=True).keys()
         if missing := {f"features.{key}" for key in network.state_dict()} - keys:
@@ -193,7 +198,7 @@ def main() -> None:
         return network, layers
 
     def set_strengths(_: Sequence[torch.nn.Module], style_losses: Sequence[torch.nn.Module]) -> None:
-        """Make the sum of the peer's layer losses that of Gatys et al., every layer weighing 1 / layers.
+        """Makes the sum of the peer's layer losses equal that of Gatys et al., with a weight of 1 / layers per layer.
 
         Gatys: sum (G − A)² / (4 N² M²). The peer: mean over N² of (G / (N M) − A / (N M))².
         """

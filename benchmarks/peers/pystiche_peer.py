@@ -1,8 +1,8 @@
-"""Style reconstruction by pystiche: its encoder, Gram loss, start and `image_optimization`, timed.
+"""Times style reconstruction by pystiche, with its own encoder, Gram loss, initial canvas and `image_optimization`.
 
-A script for the interpreter of the peers' environment, with the command line and the record of neural_style_pt.py,
-which lies beside it. pystiche leaves the network's weights trainable, so that every step also differentiates by them;
---freeze spares it that.
+This script runs in the interpreter of the peers' environment and shares the command line and the record with
+neural_style_pt.py in the same folder. pystiche leaves the network's weights trainable, so every step also computes
+their gradients; --freeze disables this.
 """
 
 import importlib
@@ -16,21 +16,21 @@ from PIL import Image
 
 
 def import_pystiche() -> None:
-    """Make pystiche 1.0 importable: it reads tables of download addresses that torchvision no longer has."""
+    """Imports pystiche 1.0, which needs tables of download addresses that current versions of torchvision lack."""
     for name in ("alexnet", "vgg"):
         module = importlib.import_module(f"torchvision.models.{name}")
         if not hasattr(module, "model_urls"):
-            # Only the names are used unless pystiche is asked to download weights.
+            # pystiche uses only the names of the models, unless it downloads weights.
             module.model_urls = {model: "" for model in module.__all__ if model.islower()}
-    # Imported, it makes a folder, in the user's cache unless told where.
+    # At its import, pystiche creates a folder, by default in the user's cache.
     os.environ.setdefault("PYSTICHE_HOME", tempfile.gettempdir())
     importlib.import_module("pystiche")
 
 
 def main() -> None:
-    """Run pystiche's image optimization, with the layer weights of Gatys et al."""
+    """Runs pystiche's image optimization, with the layer weights of Gatys et al."""
     arguments = parse_arguments("Style reconstruction by pystiche", ("lbfgs",), "--freeze")
-    warnings.filterwarnings("ignore", module="torchvision")  # it is called as older versions were
+    warnings.filterwarnings("ignore", module="torchvision")  # pystiche calls torchvision's old interface
     import_pystiche()
     from pystiche import enc, image, loss, misc, optim
 

@@ -14,6 +14,7 @@ from gramophone.v1 import job_pb2, job_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests import databases
 from tests.harness import ServerProcess, endless_request, events, run, style_request, wait_until
+from tests.marks import slow
 
 from .recovery import ONE_THREAD, picture, request, undisturbed
 
@@ -151,6 +152,6 @@ def test_a_copied_or_moved_folder_keeps_its_jobs(tmp_path, needs_sqlite):
             assert states(server) == [State.JOB_STATE_SUCCEEDED]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "foo://bar", "postgresql+nodriver://a/b", "mysql+none://a/b"])
+@pytest.mark.parametrize("url", ["nonsense", slow("foo://bar"), "postgresql+nodriver://a/b", slow("mysql+none://a/b")])
 def test_an_invalid_database_url_is_refused(tmp_path, url):
     check_refused("the database cannot be used", "--data", str(tmp_path), "--database", url)

@@ -90,7 +90,7 @@ def test_errors_of_the_proxy_are_retried(slow, tmp_path, connect, status):  # no
         (400, gramophone.ServerError, "HTTP 400"),
         (401, gramophone.UnauthenticatedError, "HTTP 401"),
         (403, gramophone.UnauthenticatedError, "HTTP 403"),
-        (404, gramophone.ServerError, "is this a Gramophone server's"),
+        (404, gramophone.ServerError, "is this the address of a Gramophone server"),
         (413, gramophone.InvalidRequestError, "client_max_body_size"),
         (502, gramophone.UnavailableError, "cannot reach the Gramophone server"),
         (429, gramophone.OverloadedError, "no more calls for now"),

@@ -288,4 +288,4 @@ def test_calls_after_a_fork_without_fork_support_are_errors_and_no_hang(server):
         """,
         **{_FORK_SUPPORT: "false"},
     )
-    assert out.count("unset that, start processes with the method 'spawn'") == 2
+    assert out.count("unset it, start processes with the method 'spawn'") == 2

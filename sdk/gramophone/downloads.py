@@ -1,4 +1,4 @@
-"""Results that come in pieces: what the synchronous and the asynchronous job share."""
+"""Downloads of results: the part that the synchronous and the asynchronous Job share."""
 
 from __future__ import annotations
 
@@ -16,55 +16,56 @@ from .v1 import job_service_pb2
 
 
 class Download:
-    """A file as it comes, over as many streams as it takes.
+    """The state of a download, which can continue over several streams.
 
     Args:
-        offset: where in the file to begin, in bytes.
+        job_id: id of the job.
+        offset: position in the file at which to start, in bytes.
     """
 
     def __init__(self, job_id: str, offset: int) -> None:
         if offset < 0:
             raise ValueError(f"offset must be at least 0, not {offset}")
         self._job_id = job_id
-        self._begin = self._offset = offset
+        self._start = self._offset = offset
         self._size: int | None = None
         self._sha256 = ""
         self._hash = hashlib.sha256()
 
     @property
     def complete(self) -> bool:
-        """Whether all of it has come."""
+        """Whether the whole file has been received."""
         return self._size is not None and self._offset >= self._size
 
     def request(self) -> job_service_pb2.DownloadResultRequest:
-        """The request for what is left."""
+        """Returns the request for the rest of the file."""
         return job_service_pb2.DownloadResultRequest(job_id=self._job_id, offset=self._offset)
 
     def take(self, response: job_service_pb2.DownloadResultResponse) -> bytes:
-        """Takes a piece in; returns its bytes.
+        """Processes a response; returns its bytes.
 
         Raises:
-            ServerError: it is of another file than the pieces before it.
+            ServerError: the response belongs to another file than the responses before.
         """
         if response.sha256:
             if self._size is not None and (response.size, response.sha256) != (self._size, self._sha256):
-                raise self._damaged("is another than the one whose download had begun")
+                raise self._damaged("has changed during the download")
             self._size, self._sha256 = response.size, response.sha256
         self._offset += len(response.data)
         self._hash.update(response.data)
         return response.data
 
     def check(self) -> None:
-        """Compares what came with what the server said would come.
+        """Checks that the received file has the size and the SHA-256 that the server has announced.
 
         Raises:
-            ServerError: it is something else.
+            ServerError: it has not.
         """
         if self._offset != self._size:
-            raise self._damaged(f"has {self._offset} bytes and not {self._size}")
-        # Of a file whose beginning is elsewhere only the size can be checked.
-        if self._begin == 0 and self._hash.hexdigest() != self._sha256:
-            raise self._damaged("has not the SHA-256 that the server gave")
+            raise self._damaged(f"has {self._offset} bytes instead of {self._size}")
+        # If the start of the file was not downloaded, only the size can be checked.
+        if self._start == 0 and self._hash.hexdigest() != self._sha256:
+            raise self._damaged("does not have the SHA-256 that the server has announced")
 
     def _damaged(self, what: str) -> ServerError:
         return ServerError(f"the result of job {self._job_id} {what}", "DATA_LOSS")
@@ -72,7 +73,7 @@ class Download:
 
 @contextlib.contextmanager
 def destination(path_or_file: str | os.PathLike[str] | BinaryIO | None) -> Iterator[BinaryIO]:
-    """The file to write to: one in memory for None, an open one as it is, a path whole or not at all."""
+    """Yields the file to write to: a file in memory for None, the open file itself, or for a path an atomic file."""
     if path_or_file is None:
         yield io.BytesIO()
     elif isinstance(path_or_file, str | os.PathLike):
@@ -83,5 +84,5 @@ def destination(path_or_file: str | os.PathLike[str] | BinaryIO | None) -> Itera
 
 
 def contents(path_or_file: object, file: BinaryIO) -> bytes | None:
-    """What was written to a `destination` in memory; None for others."""
+    """Returns the bytes written to a `destination` in memory; None for other destinations."""
     return cast(io.BytesIO, file).getvalue() if path_or_file is None else None

@@ -1,4 +1,4 @@
-"""Atomic writes: a temporary file beside the target replaces it in one step."""
+"""Atomic writes: a temporary file next to the target replaces it in one step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file that replaces `path` when the block ends without an error; makes missing folders.
+    """Opens a temporary file that replaces `path` when the block ends without an error; creates missing folders.
 
     After an error `path` is unchanged and the temporary file is removed. The file is not synced to the disk.
 
@@ -25,9 +25,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields an unused name beside `path`; the file that the block makes there replaces `path`.
+    """Yields an unused path next to `path`; the file that the block creates there replaces `path`.
 
-    After an error `path` is unchanged and the file is removed.
+    After an error `path` is unchanged and the new file is removed.
 
     Raises:
         OSError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Servers of this user on this machine: a private folder with a record of each that runs."""
+"""Running servers of this user on this machine: a private folder with a record of each."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ if os.name == "posix":
     import fcntl
 
 MACHINE = ("GRAMOPHONE_DEVICE", "GRAMOPHONE_THREADS", "GRAMOPHONE_MEMORY", "GRAMOPHONE_MODELS")
-"""Settings that describe the machine, which servers that are started for a program or a command take from variables."""
-# What decides where models are, and what a server that is started here runs on.
+"""Variables of settings that describe the machine; servers started for a program or a command use only these."""
+# Variables that determine the folder of models, and prefixes of variables for the devices and their libraries.
 _MODELS = ("GRAMOPHONE_MODELS", "XDG_DATA_HOME", "HOME")
 _DEVICES = ("CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYTORCH", "ORT_", "LD_", "PYTHONPATH", *MACHINE[:3])
 
 
 @dataclass(frozen=True, repr=False)
 class Record(Value):
-    """A server that runs.
+    """The record of a running server.
 
     Attributes:
-        address: where it serves.
-        pid: its process.
-        setting: `setting()` where it was started.
-        kept: `environment()` where it was started, of one that is kept for commands; empty for others.
+        address: address of the server.
+        pid: id of its process.
+        setting: value of `setting()` in its process.
+        kept: for a background server of commands, the value of `environment()` of the command that started it; else
+            empty.
     """
 
     address: str
@@ -45,28 +46,32 @@ class Record(Value):
 
 
 def setting() -> str:
-    """Stands for the version and the models of a server that is started here, 16 hexadecimal digits."""
+    """Returns a hash of the package's version and the folder of models; 16 hexadecimal digits.
+
+    A server with the same hash has the same models.
+    """
     return _digest([version("gramophone"), *(os.environ.get(name, "") for name in _MODELS)])
 
 
 def environment() -> str:
-    """The same for that, its code, its devices and their libraries."""
+    """Returns a hash of `setting()`, the code, the devices and their libraries; 16 hexadecimal digits."""
     devices = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(_DEVICES))
     return _digest([setting(), sys.prefix, str(Path(__file__).parent), *devices])
 
 
 def server_environment() -> dict[str, str]:
-    """The environment of a server that is started for a program: without what is set for other servers and for clients.
+    """Returns the environment for a server that is started for a program or a command.
 
-    A port, a certificate or tokens would make it one that the program cannot reach.
+    It contains no $GRAMOPHONE_* variables except those in MACHINE: with a port, a certificate or tokens that are set
+    for another server, the program could not connect to its own.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("GRAMOPHONE_") or name in MACHINE}
 
 
 def folder() -> Path | None:
-    """The folder of the records, which only this user can enter; None where there can be none.
+    """Returns the folder of the records, which only this user can enter; None if the system does not allow one.
 
-    It is gramophone in $XDG_RUNTIME_DIR, or else gramophone/run in $XDG_DATA_HOME or ~/.local/share.
+    The folder is gramophone in $XDG_RUNTIME_DIR, else gramophone/run in $XDG_DATA_HOME or ~/.local/share.
     """
     if os.name != "posix":
         return None
@@ -77,24 +82,24 @@ def folder() -> Path | None:
         found = path.lstat()
     except OSError:
         return None
-    # One that another user has made could lead anywhere.
+    # A folder or link of another user could point to a server of that user.
     is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
     return path.resolve() if is_ours else None
 
 
 def data_home() -> Path:
-    """gramophone in $XDG_DATA_HOME or ~/.local/share."""
+    """Returns the user's data folder of Gramophone: gramophone in $XDG_DATA_HOME or ~/.local/share."""
     home = os.environ.get("XDG_DATA_HOME")
     return (Path(home) if home else Path.home() / ".local" / "share") / "gramophone"
 
 
 def running() -> list[Record]:
-    """The servers of this user that run, the latest first; records of others are removed."""
+    """Returns the running servers of this user, the latest first; removes records of servers that have ended."""
     where = folder()
     found = []
     for path in sorted(where.glob("*.json"), key=_age) if where is not None else ():
         with suppress(OSError, ValueError, TypeError), path.open() as file:
-            if _is_free(file):
+            if _is_unlocked(file):
                 path.unlink()
             else:
                 found.append(Record(**json.load(file)))
@@ -103,9 +108,9 @@ def running() -> list[Record]:
 
 @contextmanager
 def registered(record: Record) -> Iterator[None]:
-    """Keeps a record of this process's server for the length of the block, if there is a folder for it.
+    """Writes a record of this process's server for the duration of the block, if there is a folder for it.
 
-    The record is locked, so that nobody takes a server that was killed for one that runs.
+    The record is locked during that time: an unlocked record means that its server was killed.
     """
     where = folder()
     if where is None:
@@ -113,7 +118,7 @@ def registered(record: Record) -> Iterator[None]:
         return
     path = where / f"{record.pid}.json"
     with ExitStack() as stack:
-        # Never there without its lock.
+        # Lock the file before it gets its name, so that no command sees it unlocked.
         with atomic_path(path) as fresh:
             file = stack.enter_context(fresh.open("x"))
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -123,7 +128,7 @@ def registered(record: Record) -> Iterator[None]:
         yield
 
 
-def _is_free(file: IO[str]) -> bool:
+def _is_unlocked(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -88,7 +88,7 @@ def fresh() -> Iterator[Home]:
 
 def test_the_second_command_uses_the_server_of_the_first(home: Home) -> None:
     first = home.paint("1.png")
-    assert "started a server for this and your next commands" in first.stderr
+    assert "started a background server for this and later commands" in first.stderr
     (server,) = home.servers()
     begun = time.monotonic()
     assert "started" not in home.paint("2.png").stderr
@@ -152,10 +152,10 @@ def test_variables_for_other_servers_are_ignored(fresh: Home) -> None:
         "GRAMOPHONE_CONFIG": "nowhere.toml", "GRAMOPHONE_PORT": "many", "GRAMOPHONE_TOKENS": "nowhere.json",
         "GRAMOPHONE_TLS_KEY": "nowhere.pem", "GRAMOPHONE_KEEP_BYTES": "0", "GRAMOPHONE_LEAVE_AFTER": "1",
     }  # fmt: skip
-    assert "started a server" in fresh.paint("1.png", **others).stderr
-    assert "started a server" not in fresh.paint("2.png").stderr
+    assert "started a background server" in fresh.paint("1.png", **others).stderr
+    assert "started a background server" not in fresh.paint("2.png").stderr
     # Variables that describe the machine are used, so another value needs another server.
-    assert "started a server" in fresh.paint("3.png", GRAMOPHONE_THREADS="1").stderr
+    assert "started a background server" in fresh.paint("3.png", GRAMOPHONE_THREADS="1").stderr
     assert len(fresh.servers()) == 2
 
 
@@ -216,7 +216,7 @@ def test_a_folder_that_is_not_private_is_not_used(spoil: str) -> None:
         folder.symlink_to(home.path / "data")
     else:
         folder.touch()
-    assert "started a server" not in home.paint("1.png").stderr
+    assert "started a background server" not in home.paint("1.png").stderr
     assert home.servers() == []
     shutil.rmtree(home.path)
 
@@ -238,7 +238,7 @@ def test_commands_use_a_server_that_the_user_started(fresh: Home) -> None:
             assert process.stdout is not None
             process.stdout.readline()
         assert fresh.servers() == [started[0].pid]
-        assert "started a server" not in fresh.paint("1.png").stderr
+        assert "started a background server" not in fresh.paint("1.png").stderr
         assert len(fresh.run("jobs", "list").stdout.splitlines()) == 1
         # `server stop` does not stop a server that the user started.
         fresh.run("server", "stop")
@@ -253,7 +253,7 @@ def test_commands_use_a_server_that_the_user_started(fresh: Home) -> None:
 
 @pytest.mark.slow
 def test_keep_0_starts_no_background_server(fresh: Home) -> None:
-    assert "started a server" not in fresh.paint("1.png", GRAMOPHONE_KEEP="0").stderr
+    assert "started a background server" not in fresh.paint("1.png", GRAMOPHONE_KEEP="0").stderr
     assert fresh.servers() == []
 
 

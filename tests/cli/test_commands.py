@@ -66,7 +66,7 @@ def test_previews_are_saved(server, picture, tmp_path):
         (["style", "PICTURE", "--layers", "conv1_1=x"], ["not a number"], 2),
         (["style", "PICTURE", *SMALL, "-o", "out.xyz"], [".xyz", "use .png"], 2),
         (["style", "PICTURE", "--optimizer", "sgd"], ["sgd"], 2),
-        (["jobs", "show", "nobody"], ["JOB_ID", "'nobody' is no job"], 2),
+        (["jobs", "show", "nobody"], ["JOB_ID", "no job with the id 'nobody'"], 2),
     ],
 )
 def test_invalid_arguments_are_reported_in_sentences(server, picture, args, words, status):

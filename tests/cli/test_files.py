@@ -269,7 +269,7 @@ class TestIds:
     def test_an_unknown_prefix_is_refused(self, given: str) -> None:
         done = gramophone("jobs", "show", given)
         assert done.returncode == 2
-        assert f"{given!r} is no job" in done.stderr
+        assert f"no job with the id {given!r}" in done.stderr
 
     def test_delete_by_prefix(self, flaky: FlakyServer) -> None:
         assert gramophone("jobs", "delete", "0653ab", "0653aa01", "0653aa01").returncode == 0

@@ -36,7 +36,7 @@ def test_delete_removes_jobs_and_refuses_unknown_ones(flaky):
     assert flaky.jobs() == []
     done = gramophone("jobs", "delete", "one", "--server", flaky.address)
     assert done.returncode == 2
-    assert "'one' is no job that is known here" in done.stderr
+    assert "there is no job with the id 'one'" in done.stderr
 
 
 def test_filters_of_jobs_list(flaky):

@@ -64,7 +64,7 @@ def test_ending_a_watch_command_does_not_cancel_the_job(slow: FlakyServer, act, 
         assert terminal.end() == status
         assert slow.calls("CancelJob") == []
         if not hung_up:
-            assert "job 0653aa goes on" in terminal.shown
+            assert "job 0653aa continues" in terminal.shown
             assert f"gramophone jobs watch 0653aa -o out.png --server {slow.address}" in terminal.shown
             assert f"gramophone jobs cancel 0653aa --server {slow.address}" in terminal.shown
 
@@ -107,7 +107,7 @@ def test_ctrl_c_cancels_the_job_and_says_so(server: ServerProcess, picture: Path
         job_id = id_in(shell.shown)
         shell.press("\x03")
         assert shell.end() == 130
-        assert f"cancelling job {job_id}; Ctrl-C again leaves at once" in shell.shown
+        assert f"canceling job {job_id}; press Ctrl-C again to exit at once" in shell.shown
         assert f"job {job_id} was canceled" in shell.shown
 
 
@@ -116,12 +116,12 @@ def test_a_second_ctrl_c_exits_at_once(slow: FlakyServer, picture: Path) -> None
     with Terminal("style", picture, "-o", picture.with_name("out.png"), "--server", slow.address) as shell:
         shell.wait_for("1/10")
         shell.press("\x03")
-        shell.wait_for("Ctrl-C again leaves at once")
+        shell.wait_for("press Ctrl-C again to exit at once")
         wait_until(lambda: len(slow.calls("CancelJob")) == 1, "the call that cancels")
         shell.press("\x03")
         assert shell.end() == 130
         assert "10/10" not in shell.shown
-        assert "left before the server has said" in shell.shown
+        assert "exited before the server confirmed" in shell.shown
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_a_large_result_that_is_damaged_is_an_error_and_is_fetched_again(flaky, 
     ("script", "reason"),
     [
         (["DownloadResult damage 0"], "SHA-256"),
-        (["DownloadResult end 3", "DownloadResult change 0"], "another"),
+        (["DownloadResult end 3", "DownloadResult change 0"], "has changed"),
     ],
 )
 def test_a_damaged_download_is_an_error_and_keeps_the_old_file(flaky, job, tmp_path, script, reason):

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from .. import Client, EmbeddedServer, GramophoneError
-from . import kept
+from . import background_server
 from .files import shown
 from .sentences import errors_as_sentences
 
@@ -198,10 +198,10 @@ def _own(server: Server, *, quiet: bool) -> str | None:
         return _found_or_started(quiet=quiet)
     if any(server.credentials.values()):
         return server.fallback
-    if (found := kept.find()) is not None and _responds(found):
+    if (found := background_server.find()) is not None and _responds(found):
         return found
     # A background server that has stopped has left jobs: start the next one, which has the same jobs.
-    if kept.has_jobs() and not _listens(server.fallback):
+    if background_server.has_jobs() and not _listens(server.fallback):
         return _found_or_started(quiet=quiet) or server.fallback
     return server.fallback
 
@@ -209,7 +209,7 @@ def _own(server: Server, *, quiet: bool) -> str | None:
 def _found_or_started(*, quiet: bool) -> str | None:
     # Try again if the server found is just stopping.
     for _ in range(3):
-        address = kept.find_or_start(quiet=quiet)
+        address = background_server.find_or_start(quiet=quiet)
         if address is None or _responds(address):
             return address
     return None

@@ -13,8 +13,8 @@ from .connect import Server, connect, quiet_option, running_server_option
 from .console import note, say
 from .encoding import check_encoding, quality_option
 from .files import check_output, save, shown
-from .leaving import Vigil
 from .options import given
+from .signals import SignalGuard
 from .top import top
 from .watching import farewell, find, line, summary, warn, watch
 
@@ -124,8 +124,8 @@ def watch_job(job_id: str, server: Server, quiet: bool, output: str | None, qual
         check_encoding(Path(output), quality)
     with connect(server) as client:
         job = find(client, job_id)
-        with Vigil(cancels=False, farewell=lambda job: farewell(server, job, output)) as vigil:
-            for _ in watch(job, vigil, quiet=quiet):
+        with SignalGuard(cancels=False, farewell=lambda job: farewell(server, job, output)) as guard:
+            for _ in watch(job, guard, quiet=quiet):
                 pass
             result = job.result()
             if output is not None:

@@ -12,16 +12,16 @@ import click
 
 from .. import Client, Job, JobCancelledError, JobFailedError, Style
 from ..grouped_help import GroupedCommand
-from . import kept
+from . import background_server
 from .connect import Server, quiet_option, reach, server_option
 from .console import StandardOutputError, note, say
 from .encoding import check_encoding, quality_option
 from .files import PICTURE, Picture, check_output, plan, save, shown
-from .leaving import Vigil
 from .options import LAYERS, PREVIEWS, flag, given, job_options, output_format
 from .sentences import name_pictures
+from .signals import SignalGuard
 from .styles import names_of, style_options, styles_of
-from .watching import farewell, greet, summary, warn, watch, way_back
+from .watching import farewell, print_watch_command, summary, warn, watch, watch_command
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _NO_LASTING_SERVER = "--detach needs a server that keeps running: give --server ADDRESS (`gramophone serve`)"
@@ -162,7 +162,7 @@ def _transfer(picture: Picture, sources: list[Style]) -> Callable[[Client, dict[
 def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
     server, quiet, detach = options.pop("server"), options.pop("quiet"), options.pop("detach")
     quality = options.pop("quality")
-    if detach and server.address is None and not kept.keep_seconds():
+    if detach and server.address is None and not background_server.keep_seconds():
         raise click.UsageError(_NO_LASTING_SERVER)
     _check(tasks, options, quality, detach=detach)
     with reach(server, quiet=quiet) as (client, lasting_server):
@@ -203,7 +203,7 @@ def _print_detached(job: Job, task: _Task, lasting_server: Server | None, *, qui
     # Only the id goes to standard output, so that a script can read it.
     say(job.id)
     if not quiet:
-        note(f"to save its result:  {way_back(lasting_server, job, str(task.output))}")
+        note(f"to save its result:  {watch_command(lasting_server, job, str(task.output))}")
 
 
 def _wait(
@@ -217,11 +217,11 @@ def _wait(
 ) -> None:
     output = str(task.output)
     suffix = chosen.get("preview_format", "jpeg").replace("jpeg", "jpg")
-    with Vigil(cancels=True, farewell=lambda job: farewell(lasting_server, job, output)) as vigil:
+    with SignalGuard(cancels=True, farewell=lambda job: farewell(lasting_server, job, output)) as guard:
         job = task.submit(client, chosen)
-        greet(lasting_server, job, output, quiet=quiet)
+        print_watch_command(lasting_server, job, output, quiet=quiet)
         with _noting_job(lasting_server, job, output):
-            for frame in watch(job, vigil, quiet=quiet):
+            for frame in watch(job, guard, quiet=quiet):
                 if task.previews and frame.preview_bytes:
                     task.previews.mkdir(parents=True, exist_ok=True)
                     (task.previews / f"{frame.iteration:06}.{suffix}").write_bytes(frame.preview_bytes)
@@ -240,5 +240,5 @@ def _noting_job(lasting_server: Server | None, job: Job, output: str) -> Iterato
         raise
     except Exception:
         if lasting_server is not None:
-            note(f"job {job.id} is still on the server; to watch it:  {way_back(lasting_server, job, output)}")
+            note(f"job {job.id} is still on the server; to watch it:  {watch_command(lasting_server, job, output)}")
         raise

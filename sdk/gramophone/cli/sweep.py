@@ -16,9 +16,9 @@ from ..saving import encode_image
 from .connect import Server, quiet_option, reach, server_option
 from .console import say
 from .files import PICTURE, Picture, check_output, save, shown
-from .leaving import Vigil
 from .options import PREVIEWS, IntegerType, given, with_options
 from .sentences import name_pictures
+from .signals import SignalGuard
 from .watching import farewell, watch
 
 _NUMBER = IntegerType()
@@ -84,7 +84,7 @@ def sweep(
     name_pictures({"styles[0]": shown(picture)})
     with (
         reach(server, quiet=quiet) as (client, lasting_server),
-        Vigil(cancels=True, farewell=lambda job: farewell(lasting_server, job)) as vigil,
+        SignalGuard(cancels=True, farewell=lambda job: farewell(lasting_server, job)) as guard,
     ):
         rows = []
         for size, seed in itertools.product(sizes, seeds):
@@ -92,7 +92,7 @@ def sweep(
             for count in layers:
                 caption = f"{count} layers, {size} px, seed {seed}"
                 job = client.style(picture, layers=count, size=size, seed=seed, preview_every=0, **chosen)
-                for _ in watch(job, vigil, quiet=quiet, description=caption):
+                for _ in watch(job, guard, quiet=quiet, description=caption):
                     pass
                 result = job.result()
                 save(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.data)

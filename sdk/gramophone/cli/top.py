@@ -1,4 +1,4 @@
-"""`gramophone jobs top`: a server's jobs as they go, in the terminal."""
+"""The command `gramophone jobs top`: a live table of a server's jobs in the terminal."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from .connect import Server, resolve, running_server_option
 from .console import say
 from .sentences import errors_as_sentences
 
-# Jobs of a kind shown at most, seconds that a call may take, and how wide the parts of the table are.
-_MOST, _ENDED, _PATIENCE, _BAR = 200, 8, 5.0, 16
-# Of an id, which begins with the microsecond of its job.
-_BEGINNING = 14
+# Maximum numbers of live and of ended jobs, timeout of a call in seconds, width of a progress bar in characters.
+_MAX_LIVE, _MAX_ENDED, _TIMEOUT, _BAR = 200, 8, 5.0, 16
+# Minimum number of characters of a shortened id; an id begins with the microsecond of its submission.
+_MIN_ID = 14
 _HEADINGS = ("ID", "KIND", "STATE", "PROGRESS", "IT/S", "LOSS", "TIME", "LEFT", "OWNER", "TRY", "")
 _RIGHT = {"IT/S", "LOSS", "TIME", "LEFT", "TRY"}
 
 
 @click.command()
 @running_server_option
-@click.option("--once", is_flag=True, help="Print the table once, as into a pipe.")
-@click.option("--every", default=1.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two looks.")
+@click.option("--once", is_flag=True, help="Print the table once and exit.")
+@click.option("--every", default=1.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between updates.")
 def top(server: Server, once: bool, every: float) -> None:
-    """Show a server's jobs as they go; q leaves."""
+    """Show a live table of a server's jobs; q quits."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with errors_as_sentences():
         address = resolve(server)
-        # A server that is away shows as such; waiting for it in silence would look like a standstill.
-        with Client(address, **server.credentials, retry_for=0, timeout=_PATIENCE) as client:
+        # No retries: show at once that the server cannot be reached, instead of a table that does not change.
+        with Client(address, **server.credentials, retry_for=0, timeout=_TIMEOUT) as client:
             snapshot = Snapshot.of(client)
             if once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
                 say("\n".join(table(snapshot, None)))
@@ -49,7 +49,14 @@ def top(server: Server, once: bool, every: float) -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A server's jobs at a moment: all that run, those that wait in the order in which they came, the latest ended."""
+    """A server's jobs at one time.
+
+    Attributes:
+        running: the running jobs, the oldest first.
+        waiting: the queued jobs, the oldest first.
+        ended: the jobs that ended last, the latest first.
+        time: when the jobs were listed.
+    """
 
     running: list[JobInfo]
     waiting: list[JobInfo]
@@ -58,15 +65,15 @@ class Snapshot:
 
     @classmethod
     def of(cls, client: Client) -> Snapshot:
-        """The jobs as they stand.
+        """Lists the server's jobs.
 
         Raises:
-            GramophoneError: the server does not say.
+            GramophoneError: a call failed.
         """
-        # Those that are on their way first: one that ends meanwhile is then shown twice rather than not at all.
-        running = list(client.jobs(limit=_MOST, states=["running"], order="oldest_first"))
-        waiting = list(client.jobs(limit=_MOST, states=["queued"], order="oldest_first"))
-        ended = list(client.jobs(limit=_ENDED, states=["succeeded", "failed", "cancelled"]))
+        # List ended jobs last, so that a job that ends between the calls is listed twice rather than not at all.
+        running = list(client.jobs(limit=_MAX_LIVE, states=["running"], order="oldest_first"))
+        waiting = list(client.jobs(limit=_MAX_LIVE, states=["queued"], order="oldest_first"))
+        ended = list(client.jobs(limit=_MAX_ENDED, states=["succeeded", "failed", "cancelled"]))
         over = {job.id for job in ended}
         return cls(
             [job for job in running if job.id not in over],
@@ -75,20 +82,20 @@ class Snapshot:
         )
 
     def counts(self) -> str:
-        """How many run and wait, in words."""
-        more = "+" if len(self.waiting) == _MOST else ""
+        """Returns the numbers of running and waiting jobs as text."""
+        more = "+" if len(self.waiting) == _MAX_LIVE else ""
         return f"{len(self.running)} running, {len(self.waiting)}{more} waiting"
 
 
 def table(snapshot: Snapshot, width: int | None) -> list[str]:
-    """The lines of a table of the jobs, cut off at `width` columns if that is not None."""
+    """Returns the lines of a table of the jobs, truncated to `width` columns; None for no limit."""
     jobs = [*snapshot.running, *snapshot.waiting, *snapshot.ended]
     rows = [_HEADINGS, *(_cells(job, snapshot.time) for job in jobs)]
     if width is not None and width < 132:
-        # As much of the ids as tells these jobs apart, and, being the time when they came, all others of their server.
-        length = max(_BEGINNING, _telling([job.id for job in jobs]))
+        # Shorten the ids to a length at which they are unique: in this table, and, with _MIN_ID, on the server.
+        length = max(_MIN_ID, _unique_length([job.id for job in jobs]))
         rows = [_HEADINGS, *((job_id[:length], *rest) for job_id, *rest in rows[1:])]
-    # What no job has takes no room; the last column is as wide as it is.
+    # Leave out columns that are empty for all jobs; do not pad the last column.
     kept = [i for i in range(len(_HEADINGS)) if i < 4 or any(cells[i] for cells in rows[1:])]
     widths = {i: max(len(cells[i]) for cells in rows) for i in kept}
     lines = []
@@ -102,16 +109,16 @@ def table(snapshot: Snapshot, width: int | None) -> list[str]:
     return lines
 
 
-def _telling(ids: list[str]) -> int:
-    """How much of ids tells them apart."""
+def _unique_length(ids: list[str]) -> int:
+    """Returns the number of characters after which all ids differ."""
     pairs = itertools.pairwise(sorted(set(ids)))
     return 1 + max((len(os.path.commonprefix(pair)) for pair in pairs), default=0)
 
 
 def _cells(job: JobInfo, now: datetime) -> tuple[str, ...]:
     frame, running = job.frame, job.state == "running"
-    begun = job.started or job.created
-    passed = (job.ended or now) - (job.created if job.state == "queued" else begun)
+    start = job.created if job.state == "queued" else job.started or job.created
+    elapsed = (job.ended or now) - start
     return (
         job.id,
         job.kind,
@@ -119,7 +126,7 @@ def _cells(job: JobInfo, now: datetime) -> tuple[str, ...]:
         _bar(frame.iteration, frame.iterations) if frame else "",
         f"{frame.iterations_per_second:.3g}" if frame and running else "",
         f"{frame.loss:.4g}" if frame else "",
-        _duration(passed.total_seconds()),
+        _duration(elapsed.total_seconds()),
         _duration(frame.remaining) if frame and running else "",
         _printable(job.owner),
         str(job.attempts) if job.attempts > 1 else "",
@@ -143,7 +150,7 @@ def _duration(seconds: float) -> str:
 
 
 def _printable(text: str) -> str:
-    # What others have written must not steer this terminal.
+    # Names and messages from the server must not contain control sequences for this terminal.
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -162,7 +169,7 @@ def _live(client: Client, snapshot: Snapshot, address: str, every: float) -> Non
 
 def _draw(snapshot: Snapshot, address: str, trouble: str) -> None:
     width, height = shutil.get_terminal_size()
-    heading = f"gramophone {address}  {snapshot.counts()}  {snapshot.time.astimezone():%H:%M:%S}  (q leaves)"
+    heading = f"gramophone {address}  {snapshot.counts()}  {snapshot.time.astimezone():%H:%M:%S}  (q quits)"
     lines = table(snapshot, width)
     styled = [f"\x1b[1m{heading[:width]}\x1b[0m", (trouble or "")[:width], f"\x1b[7m{lines[0].ljust(width)}\x1b[0m"]
     ended = len(lines) - len(snapshot.ended)
@@ -171,14 +178,14 @@ def _draw(snapshot: Snapshot, address: str, trouble: str) -> None:
         styled.append("no jobs yet")
     if len(styled) > height:
         styled = [*styled[: height - 1], f"… {len(styled) - height + 1} more"]
-    # From the top, each line cleared behind its end: nothing flickers.
+    # Overwrite from the top and clear only the rest of each line, which does not flicker.
     sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in styled) + "\x1b[J")
     sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def _screen() -> Iterator[None]:
-    """A screen of its own without a cursor, for the length of the block; then what was there before."""
+    """Switches to the terminal's alternate screen without a cursor during the block, and restores it afterwards."""
     sys.stdout.write("\x1b[?1049h\x1b[?25l")
     try:
         yield
@@ -189,9 +196,9 @@ def _screen() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """A function that says whether there was a Ctrl-C.
+    """Yields a function that tells whether Ctrl-C was pressed.
 
-    It raises KeyboardInterrupt as ever, but where a library calls back from C that may end there, unseen.
+    Ctrl-C still raises KeyboardInterrupt, but C code that calls Python may swallow that exception.
     """
     seen = False
 
@@ -209,12 +216,12 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """A function that waits for so many seconds, and returns the key that was pressed meanwhile, or nothing."""
+    """Yields a function that waits up to a number of seconds and returns the pressed key, or an empty string."""
     try:
         import select
         import termios
         import tty
-    except ImportError:  # Windows: Ctrl-C leaves.
+    except ImportError:  # Windows: only Ctrl-C quits.
         yield _sleep
         return
     if not sys.stdin.isatty():
@@ -225,7 +232,7 @@ def _keys() -> Iterator[Callable[[float], str]]:
 
     def pressed(seconds: float) -> str:
         ready, _, _ = select.select([descriptor], [], [], seconds)
-        # Nothing to read where there is something: the terminal has gone.
+        # If input is ready but empty, the terminal is closed.
         return (os.read(descriptor, 1).decode(errors="replace") or "\x04") if ready else ""
 
     try:

@@ -1,4 +1,4 @@
-"""Jobs that a command waits for: their progress, their results, and finding them again."""
+"""Progress, results and lookup of the jobs that a command waits for."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from .. import Client, Job, JobInfo, NotFoundError
 from ..values import Frame, Result
 from .connect import Server
 from .console import note
-from .leaving import Vigil
 from .sentences import option_of
+from .signals import SignalGuard
 
-# Candidates that are shown for the beginning of an id that several have.
+# Maximum number of jobs to list if several ids have the same beginning.
 _SHOWN = 5
 
 
-def watch(job: Job, vigil: Vigil, *, quiet: bool, description: str = "") -> Iterator[Frame]:
-    """The frames of a job, drawn as a progress bar while they pass."""
+def watch(job: Job, guard: SignalGuard, *, quiet: bool, description: str = "") -> Iterator[Frame]:
+    """Yields the frames of a job and shows a progress bar."""
     from tqdm import tqdm
 
     with (
-        vigil.over(job),
+        guard.waiting_for(job),
         tqdm(desc=description or None, unit="it", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True) as bar,
     ):
         for frame in job:
-            vigil.check()
+            guard.check()
             bar.total = frame.iterations
             bar.set_postfix(loss=f"{frame.loss:.4g}", refresh=False)
             bar.update(frame.iteration - bar.n)
@@ -35,8 +35,8 @@ def watch(job: Job, vigil: Vigil, *, quiet: bool, description: str = "") -> Iter
 
 
 def summary(result: Result, path: str) -> str:
-    """One line on what a job made."""
-    # Not of the picture, if the recipe has it: Pillow does not decode a TIFF of 16 bits a channel.
+    """Returns one line about the result of a job."""
+    # Prefer the recipe's width and height: Pillow cannot decode a TIFF with 16 bits per channel.
     width, height = (result.recipe.get(side) or getattr(result.image, side) for side in ("width", "height"))
     return (
         f"{path}: {width}x{height}, loss {result.loss:.4g} after {result.iterations} iterations, "
@@ -45,39 +45,44 @@ def summary(result: Result, path: str) -> str:
 
 
 def warn(result: Result) -> None:
-    """Says what the recipe warns of, on standard error, with the names of the files that the command was given."""
+    """Prints the warnings in the recipe to standard error, with the command's file names instead of field names."""
     for warning in result.recipe.get("warnings", []):
         field, space, rest = str(warning).partition(" ")
         note(f"warning: {option_of(field) if '.' in field else field}{space}{rest}")
 
 
-def way_back(server: Server, job: Job, output: str | None = None) -> str:
-    """The command that comes back to a job."""
+def watch_command(server: Server, job: Job, output: str | None = None) -> str:
+    """Returns the command that watches a job again."""
     return server.command("jobs", "watch", job.id, *(["-o", output] if output else []))
 
 
 def farewell(server: Server | None, job: Job, output: str | None = None) -> str:
-    """What becomes of a job that is left, for a person."""
+    """Returns the message about a job that continues after the command ends.
+
+    Args:
+        server: the server for later commands; None if the server ends with the command.
+        output: path for the result.
+    """
     if server is None:
-        return f"job {job.id} ends with this command, whose server it was on"
+        return f"job {job.id} ends, because its server ends with this command"
     return (
-        f"job {job.id} goes on\n"
-        f"  to come back to it:  {way_back(server, job, output)}\n"
-        f"  to stop it:          {server.command('jobs', 'cancel', job.id)}"
+        f"job {job.id} continues\n"
+        f"  to watch it again:  {watch_command(server, job, output)}\n"
+        f"  to cancel it:       {server.command('jobs', 'cancel', job.id)}"
     )
 
 
-def greet(server: Server | None, job: Job, output: str | None, *, quiet: bool) -> None:
-    """Says how to come back to a job, on standard error."""
+def print_watch_command(server: Server | None, job: Job, output: str | None, *, quiet: bool) -> None:
+    """Prints the command that watches a job again to standard error."""
     if server is not None and not quiet:
-        note(f"job {job.id}: {way_back(server, job, output)}")
+        note(f"job {job.id}: {watch_command(server, job, output)}")
 
 
 def find(client: Client, beginning: str) -> Job:
-    """The job of that id, or the only one whose id begins so.
+    """Returns the job with this id, or the only job whose id has this beginning.
 
     Raises:
-        click.BadParameter: there is none, or there are several.
+        click.BadParameter: there is no such job, or there are several.
     """
     if beginning.strip():
         try:
@@ -89,19 +94,19 @@ def find(client: Client, beginning: str) -> Job:
         return client.job(known[0].id)
     if not known:
         raise click.BadParameter(
-            f"{beginning!r} is no job that is known here, nor the beginning of one's id; "
-            "`gramophone jobs list` shows them",
+            f"there is no job with the id {beginning!r}, nor with an id that begins so; "
+            "`gramophone jobs list` lists the jobs",
             param_hint="'JOB_ID'",
         )
     more = [f"  ... and {len(known) - _SHOWN} more"] if len(known) > _SHOWN else []
     lines = [*(f"  {line(job)}" for job in known[:_SHOWN]), *more]
     raise click.BadParameter(
-        f"{len(known)} jobs have ids that begin with {beginning}; give more of it:\n" + "\n".join(lines),
+        f"{len(known)} jobs have ids that begin with {beginning}; give more characters:\n" + "\n".join(lines),
         param_hint="'JOB_ID'",
     )
 
 
 def line(job: JobInfo) -> str:
-    """One line on a job."""
+    """Returns one line about a job."""
     progress = f"{job.frame.iteration}/{job.frame.iterations}" if job.frame else ""
     return f"{job.id}  {job.kind:8}  {job.state:9}  {progress:>13}  {job.model}"

@@ -1,7 +1,7 @@
-"""The server that is kept for this user's commands: found where one runs, or else started in the background.
+"""The background server for this user's commands: found if one is running, else started.
 
-It serves on a socket in a folder that only this user can enter, keeps its jobs on the disk, and leaves when it has had
-nothing to do for some minutes. The next command then starts another, which has the same jobs.
+It serves on a socket in a folder that only this user can enter, stores its jobs on disk, and exits after some minutes
+without work. The next command then starts another server, which has the same jobs.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from .. import runtime
 from ..embedded import GREETING, NEEDED
 from .console import note
 
-# Seconds without work after which it leaves.
+# Default seconds without work after which the background server exits.
 _DEFAULT_KEEP = 300.0
-# What is kept of its jobs: results are saved by the commands, and fetched late only where a terminal was lost.
+# Limits of its stored jobs: commands save results themselves, so jobs are needed later only after a lost terminal.
 _RETENTION = ("--keep-days", "7", "--keep", "4GiB")
-# Bytes that the path of a socket may have.
-_LONGEST = 100
-# Seconds for which a server that is about to leave is waited for.
-_LEAVING = 20.0
-# Seconds after which the jobs of an environment are forgotten whose server was not started meanwhile.
-_OLD = 30 * 24 * 3600
+# Maximum length of a socket's path in bytes.
+_MAX_SOCKET_PATH = 100
+# Maximum seconds to wait for a server that is exiting.
+_EXIT_TIMEOUT = 20.0
+# Delete the data of an environment if its server was not started for this many seconds.
+_MAX_AGE = 30 * 24 * 3600
 
 
 def keep_seconds() -> float:
-    """$GRAMOPHONE_KEEP: seconds without work after which the server leaves; 0 for none at all.
+    """Returns $GRAMOPHONE_KEEP: seconds without work after which the background server exits; 0 for no such server.
 
     Raises:
-        click.UsageError: it is something else.
+        click.UsageError: the value is not a number of seconds from 0 to 30 days.
     """
     text = os.environ.get("GRAMOPHONE_KEEP") or str(_DEFAULT_KEEP)
     try:
@@ -47,13 +47,13 @@ def keep_seconds() -> float:
         seconds = -1.0
     if not 0 <= seconds <= 30 * 24 * 3600:
         raise click.UsageError(
-            f"$GRAMOPHONE_KEEP is {text!r}, but must be seconds, such as 300, or 0 to keep no server"
+            f"$GRAMOPHONE_KEEP is {text!r}, but must be seconds, such as 300, or 0 for no background server"
         )
     return seconds
 
 
 def find() -> str | None:
-    """The address of a server of this user that runs here: one that he started, or the one kept for commands."""
+    """Returns the address of a running server of this user: one started by hand, else the background server."""
     if not keep_seconds():
         return None
     environment, setting = runtime.environment(), runtime.setting()
@@ -63,22 +63,22 @@ def find() -> str | None:
 
 
 def has_jobs() -> bool:
-    """Whether a kept server has been here, whose jobs the next one has."""
+    """Whether an earlier background server has left jobs for the next one."""
     return bool(keep_seconds()) and (_data() / "jobs.sqlite").exists()
 
 
 def find_or_start(*, quiet: bool = False) -> str | None:
-    """The same as `find`, of one that is started if none runs; None where none can be kept."""
+    """Returns the address of a running server like `find`, else starts one; None if that is not possible."""
     if (address := find()) is not None or not keep_seconds():
         return address
     folder = runtime.folder()
     if folder is None or not all(importlib.util.find_spec(name) for name in NEEDED):
         return None
     socket = folder / f"{runtime.environment()[:8]}-{os.getpid()}.sock"
-    if len(os.fsencode(socket)) > _LONGEST:
+    if len(os.fsencode(socket)) > _MAX_SOCKET_PATH:
         return None
-    with _alone(folder):
-        # Another command may have started one meanwhile.
+    with _start_lock(folder):
+        # Another command may have started a server in the meantime.
         return find() or _start(socket, quiet=quiet)
 
 
@@ -87,8 +87,8 @@ def _data() -> Path:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The block in which no other command starts a server."""
+def _start_lock(folder: Path) -> Iterator[None]:
+    """Locks the block so that no other command starts a server at the same time."""
     import fcntl
 
     with (folder / "starting.lock").open("w") as lock:
@@ -99,23 +99,23 @@ def _alone(folder: Path) -> Iterator[None]:
 def _start(socket: Path, *, quiet: bool) -> str | None:
     _remove_sockets(socket.parent)
     _remove_old_data()
-    deadline = time.monotonic() + _LEAVING
-    while (line := _launched(socket)) is None and time.monotonic() < deadline and _is_taken():
-        # The one before is about to leave, and has the folder of the jobs until then.
+    deadline = time.monotonic() + _EXIT_TIMEOUT
+    while (address := _launch(socket)) is None and time.monotonic() < deadline and _is_folder_in_use():
+        # The previous server is exiting and still uses the folder of the jobs.
         time.sleep(0.3)
-    if line is None:
+    if address is None:
         return None
     if not quiet:
         seconds = keep_seconds()
         note(
-            f"started a server for this and your next commands; it leaves after {seconds:g} s without work "
-            "(`gramophone server stop` ends it, GRAMOPHONE_KEEP=0 keeps none)"
+            f"started a background server for this and later commands; it exits after {seconds:g} s without work "
+            "(`gramophone server stop` stops it, GRAMOPHONE_KEEP=0 disables it)"
         )
-    return line
+    return address
 
 
-def _launched(socket: Path) -> str | None:
-    """The address of a server that has been started; None if it could not be."""
+def _launch(socket: Path) -> str | None:
+    """Starts a server and waits until it serves; returns its address, or None if it could not start."""
     data = _data()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [
@@ -124,7 +124,7 @@ def _launched(socket: Path) -> str | None:
         "--log-level", "warning", *_RETENTION,
     ]  # fmt: skip
     with (data / "server.log").open("w") as log:
-        # In a session of its own, neither Ctrl-C nor a lost terminal is for it.
+        # In its own session, it does not get Ctrl-C or the hangup of the terminal.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, cwd=socket.parent,
             env=_environment(), start_new_session=True,
@@ -133,21 +133,21 @@ def _launched(socket: Path) -> str | None:
     try:
         line = process.stdout.readline()
     except BaseException:
-        # Nobody waits for it any more.
+        # This command is being interrupted: do not leave a server behind that is still starting.
         process.kill()
         process.wait()
         raise
     finally:
         process.stdout.close()
     if line.startswith(GREETING):
-        # It is not ours to wait for.
+        # The server outlives this command: pretend that it was waited for, so that Popen gives no warning.
         process.returncode = 0
         return line.removeprefix(GREETING).strip()
     process.wait()
     return None
 
 
-def _is_taken() -> bool:
+def _is_folder_in_use() -> bool:
     return "is another server's" in (_data() / "server.log").read_text(errors="replace")
 
 
@@ -168,10 +168,10 @@ def _remove_sockets(folder: Path) -> None:
 
 
 def _remove_old_data() -> None:
-    """Removes what servers of other environments have left that have not been started for long."""
+    """Removes the data of environments whose servers have not been started for a long time."""
     for log in _data().parent.glob("*/server.log"):
         with contextlib.suppress(OSError):
-            if time.time() - log.stat().st_mtime > _OLD and not _is_locked(log.with_name("lock")):
+            if time.time() - log.stat().st_mtime > _MAX_AGE and not _is_locked(log.with_name("lock")):
                 shutil.rmtree(log.parent)
 
 

@@ -66,7 +66,7 @@ class Options(TypedDict, total=False):
     """The options that all three kinds of job share. Missing options get the server's defaults."""
 
     size: int
-    """Size of the canvas; `fit` says which side. 16 to 8,192 pixels. Default 512."""
+    """Size of the canvas. `fit` determines which side has this size. 16 to 8,192 pixels. Default 512."""
     fit: Fit
     """How pictures are resized to `size`. Default square for style, longest_side for content and transfer."""
     iterations: int
@@ -95,9 +95,10 @@ class Options(TypedDict, total=False):
     and transfer with relative losses.
     """
     report_every: int
-    """Iterations per progress event. Canceling and the time limit take effect only at these iterations. 0 is for
-    display to a person: a job may send an event every 10 iterations, but at most two per second at its start
-    and, later, when less changes, at most one in two seconds. 0 to 1,000,000 iterations. Default 0.
+    """Iterations per progress event; 0 for a rate that a person can follow. Canceling and the time limit take
+    effect only at these iterations. With 0, a job may send an event every 10 iterations, but at most two per
+    second at its start and, later, when less changes, at most one in two seconds. 0 to 1,000,000 iterations.
+    Default 0.
     """
     preview_every: int
     """Number of progress events per preview: 1 sends a preview with every event, 0 sends none. 0 to 1,000,000
@@ -114,27 +115,27 @@ class Options(TypedDict, total=False):
     seconds. Default none.
     """
     model: str
-    """Name of the model; ListModels lists the names. Default the server's default model, normally the built-in
+    """Name of the model. ListModels lists the names. Default the server's default model, normally the built-in
     one.
     """
     scales: int
-    """Maximum number of levels of the image pyramid, coarse to fine; each level has half the size of the next.
-    Each level except the last gets an eighth of the iterations. Levels whose shorter side is too small for the
-    deepest layer are left out. 0 chooses the number: with L-BFGS, as many levels as keep the longer side of the
-    coarsest level at least 56 pixels for style reconstruction and 128 pixels for transfer; one level for
-    content reconstruction and with Adam. 0 to 8 levels. Default 0.
+    """Maximum number of levels of the image pyramid, coarse to fine, each with half the size of the next; 0
+    chooses the number. Each level except the last gets an eighth of the iterations. Levels whose shorter side
+    is too small for the deepest layer are left out. With 0 and L-BFGS, there are as many levels as keep the
+    longer side of the coarsest level at least 56 pixels for style reconstruction and 128 pixels for transfer;
+    with 0, content reconstruction and Adam use one level. 0 to 8 levels. Default 0.
     """
     padding: Padding
     """Padding of the picture and of its feature maps. Default zeros for style, margin for content and transfer."""
     init_noise: float
     """Share of noise in the initial canvas when init is `blend`. 0 to 1. Default 0.5."""
     averaging: float
-    """Decay of an exponential average of the iterates. Above 0, the result is this average instead of the last
-    iterate. 0 to 0.9999. Default 0.
+    """Decay of an exponential average of the iterates, which then is the result; 0 for the last iterate. 0 to
+    0.9999. Default 0.
     """
     plateau: float
-    """Early stopping: the job ends successfully when its loss fell by less than this fraction over 50 iterations.
-    With a pyramid, this applies to each level. 0 disables it. 0 to 1. Default 0.
+    """Early stopping: the job ends successfully when its loss fell by less than this fraction over 50 iterations;
+    0 disables it. With a pyramid, this applies to each level. 0 to 1. Default 0.
     """
     color: ColorMode
     """Source of the result's colors; only for style transfer. Default style."""
@@ -151,16 +152,16 @@ class Options(TypedDict, total=False):
     bit_depth: int
     """Bits per channel of the result. 8 or 16 bits. Default 8."""
     tile_size: int
-    """Side of the tiles in which the gradient is computed. The gradient is the same as that of the whole picture,
-    memory is that of one tile, and a step takes up to about twice as long. 0 computes the whole picture at once
-    if it fits into memory, else the largest tiles that fit. 0, or 64 to 8,192 pixels. Default 0.
+    """Side of the tiles in which the gradient is computed; 0 for the whole picture at once if it fits into memory,
+    else the largest tiles that fit. The gradient is the same as that of the whole picture, memory is that of
+    one tile, and a step takes up to about twice as long. 0, or 64 to 8,192 pixels. Default 0.
     """
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
     usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
     """
     request_id: str
-    """Name of this submission, which makes retries safe: a second request with the same name streams the events of
+    """Name of this submission, which makes retries safe. A second request with the same name streams the events of
     the first job instead of creating another (https://google.aip.dev/155). For example a UUID; 1 to 128
     printable ASCII characters without spaces. Default each submission creates a job.
     """
@@ -176,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.size",
         type="integer",
         group="Canvas",
-        help="Size of the canvas; `fit` says which side.",
+        help="Size of the canvas. `fit` determines which side has this size.",
         default="512",
         range="16 to 8,192 pixels",
         example="512",
@@ -289,10 +290,10 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Job",
         help=(
-            "Iterations per progress event. Canceling and the time limit take effect only at these "
-            "iterations. 0 is for display to a person: a job may send an event every 10 iterations, but"
-            " at most two per second at its start and, later, when less changes, at most one in two "
-            "seconds."
+            "Iterations per progress event; 0 for a rate that a person can follow. Canceling and the "
+            "time limit take effect only at these iterations. With 0, a job may send an event every 10 "
+            "iterations, but at most two per second at its start and, later, when less changes, at most"
+            " one in two seconds."
         ),
         default="0",
         range="0 to 1,000,000 iterations",
@@ -353,7 +354,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.model",
         type="text",
         group="Network",
-        help="Name of the model; ListModels lists the names.",
+        help="Name of the model. ListModels lists the names.",
         default="the server's default model, normally the built-in one",
         example="1",
     ),
@@ -363,12 +364,12 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Canvas",
         help=(
-            "Maximum number of levels of the image pyramid, coarse to fine; each level has half the "
-            "size of the next. Each level except the last gets an eighth of the iterations. Levels "
-            "whose shorter side is too small for the deepest layer are left out. 0 chooses the number: "
-            "with L-BFGS, as many levels as keep the longer side of the coarsest level at least 56 "
-            "pixels for style reconstruction and 128 pixels for transfer; one level for content "
-            "reconstruction and with Adam."
+            "Maximum number of levels of the image pyramid, coarse to fine, each with half the size of "
+            "the next; 0 chooses the number. Each level except the last gets an eighth of the "
+            "iterations. Levels whose shorter side is too small for the deepest layer are left out. "
+            "With 0 and L-BFGS, there are as many levels as keep the longer side of the coarsest level "
+            "at least 56 pixels for style reconstruction and 128 pixels for transfer; with 0, content "
+            "reconstruction and Adam use one level."
         ),
         default="0",
         range="0 to 8 levels",
@@ -401,10 +402,7 @@ OPTIONS: tuple[Option, ...] = (
         path="options.averaging",
         type="number",
         group="Optimization",
-        help=(
-            "Decay of an exponential average of the iterates. Above 0, the result is this average "
-            "instead of the last iterate."
-        ),
+        help=("Decay of an exponential average of the iterates, which then is the result; 0 for the last iterate."),
         default="0",
         range="0 to 0.9999",
         example="0.99",
@@ -416,7 +414,7 @@ OPTIONS: tuple[Option, ...] = (
         group="Optimization",
         help=(
             "Early stopping: the job ends successfully when its loss fell by less than this fraction "
-            "over 50 iterations. With a pyramid, this applies to each level. 0 disables it."
+            "over 50 iterations; 0 disables it. With a pyramid, this applies to each level."
         ),
         default="0",
         range="0 to 1",
@@ -483,10 +481,9 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Job",
         help=(
-            "Side of the tiles in which the gradient is computed. The gradient is the same as that of "
+            "Side of the tiles in which the gradient is computed; 0 for the whole picture at once if it"
+            " fits into memory, else the largest tiles that fit. The gradient is the same as that of "
             "the whole picture, memory is that of one tile, and a step takes up to about twice as long."
-            " 0 computes the whole picture at once if it fits into memory, else the largest tiles that "
-            "fit."
         ),
         default="0",
         range="0, or 64 to 8,192 pixels",
@@ -515,7 +512,7 @@ OPTIONS: tuple[Option, ...] = (
         type="text",
         group="Job",
         help=(
-            "Name of this submission, which makes retries safe: a second request with the same name "
+            "Name of this submission, which makes retries safe. A second request with the same name "
             "streams the events of the first job instead of creating another "
             "(https://google.aip.dev/155). For example a UUID; 1 to 128 printable ASCII characters "
             "without spaces."

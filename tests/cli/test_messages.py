@@ -126,7 +126,7 @@ def refused(done: Result, words: str) -> None:
 
 
 def test_an_unreachable_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "_IMPATIENT", 0.3)
+    monkeypatch.setattr(connect, "_SHORT_RETRY", 0.3)
     for args in (["jobs", "list"], ["jobs", "top"], ["style", "a.png"]):
         done = run(*args, "--server", "127.0.0.1:9")
         assert done.exit_code == 1
@@ -144,7 +144,7 @@ def test_a_server_that_requires_a_token(tmp_path: Path) -> None:
             assert "metadata" not in done.stderr
         done = run("jobs", "list", "--server", server.address, "--token", "gramophone_wrong")
         assert done.exit_code == 1
-        assert "Give another token (--token or $GRAMOPHONE_TOKEN)" in done.stderr
+        assert "Give another token with --token or $GRAMOPHONE_TOKEN" in done.stderr
         assert run("jobs", "list", "--server", server.address, GRAMOPHONE_TOKEN=token).exit_code == 0
 
 

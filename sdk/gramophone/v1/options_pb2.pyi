@@ -321,10 +321,10 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """What the server does with a job when the client that submitted it closes or loses its stream. The server cannot tell a
-    client that leaves from a proxy that restarts, so it waits for the client to reconnect: 10 seconds by default. A client reconnects by
-    submitting again with the same request_id, or by calling WatchJob, if both calls carry the same metadata value
-    "gramophone-client": a name that the client chooses and no other client has. Streams of other clients that watch the job
-    do not count. To stop a job at once, call CancelJob.
+    client that leaves from a proxy that restarts, so it waits for the client to reconnect: 10 seconds by default. A client
+    reconnects by submitting again with the same request_id, or by calling WatchJob, if both calls carry the same metadata
+    value "gramophone-client": a name that the client chooses and no other client has. Streams of other clients that watch
+    the job do not count. To stop a job at once, call CancelJob.
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
@@ -467,7 +467,7 @@ class Submission(_message.Message):
     usual for a gRPC call. Client libraries send ON_DISCONNECT_CONTINUE, because they reconnect.
     """
     request_id: _builtins.str
-    """Name of this submission, which makes retries safe: a second request with the same name streams the events of the first
+    """Name of this submission, which makes retries safe. A second request with the same name streams the events of the first
     job instead of creating another (https://google.aip.dev/155). For example a UUID; 1 to 128 printable ASCII characters
     without spaces.
     """
@@ -605,7 +605,7 @@ class SynthesisOptions(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     TILE_SIZE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """Size of the canvas; `fit` says which side."""
+    """Size of the canvas. `fit` determines which side has this size."""
     fit: Global___Fit.ValueType
     """How pictures are resized to `size`."""
     iterations: _builtins.int
@@ -627,27 +627,28 @@ class SynthesisOptions(_message.Message):
     weight makes the picture smoother.
     """
     report_every: _builtins.int
-    """Iterations per progress event. Canceling and the time limit take effect only at these iterations. 0 is for display to
-    a person: a job may send an event every 10 iterations, but at most two per second at its start and, later, when less
-    changes, at most one in two seconds.
+    """Iterations per progress event; 0 for a rate that a person can follow. Canceling and the time limit take effect only at
+    these iterations. With 0, a job may send an event every 10 iterations, but at most two per second at its start and,
+    later, when less changes, at most one in two seconds.
     """
     model: _builtins.str
-    """Name of the model; ListModels lists the names."""
+    """Name of the model. ListModels lists the names."""
     scales: _builtins.int
-    """Maximum number of levels of the image pyramid, coarse to fine; each level has half the size of the next. Each level
-    except the last gets an eighth of the iterations. Levels whose shorter side is too small for the deepest layer are
-    left out. 0 chooses the number: with L-BFGS, as many levels as keep the longer side of the coarsest level at least 56
-    pixels for style reconstruction and 128 pixels for transfer; one level for content reconstruction and with Adam.
+    """Maximum number of levels of the image pyramid, coarse to fine, each with half the size of the next; 0 chooses the
+    number. Each level except the last gets an eighth of the iterations. Levels whose shorter side is too small for the
+    deepest layer are left out. With 0 and L-BFGS, there are as many levels as keep the longer side of the coarsest level
+    at least 56 pixels for style reconstruction and 128 pixels for transfer; with 0, content reconstruction and Adam use
+    one level.
     """
     padding: Global___Padding.ValueType
     """Padding of the picture and of its feature maps."""
     init_noise: _builtins.float
     """Share of noise in the initial canvas when init is INIT_BLEND."""
     averaging: _builtins.float
-    """Decay of an exponential average of the iterates. Above 0, the result is this average instead of the last iterate."""
+    """Decay of an exponential average of the iterates, which then is the result; 0 for the last iterate."""
     plateau: _builtins.float
-    """Early stopping: the job ends successfully when its loss fell by less than this fraction over 50 iterations. With a
-    pyramid, this applies to each level. 0 disables it.
+    """Early stopping: the job ends successfully when its loss fell by less than this fraction over 50 iterations; 0 disables
+    it. With a pyramid, this applies to each level.
     """
     color: Global___ColorMode.ValueType
     """Source of the result's colors; only for style transfer."""
@@ -656,9 +657,9 @@ class SynthesisOptions(_message.Message):
     lbfgs_history: _builtins.int
     """Number of curvature pairs that L-BFGS keeps. Each needs the memory of two float32 canvases."""
     tile_size: _builtins.int
-    """Side of the tiles in which the gradient is computed. The gradient is the same as that of the whole picture, memory is
-    that of one tile, and a step takes up to about twice as long. 0 computes the whole picture at once if it fits into
-    memory, else the largest tiles that fit.
+    """Side of the tiles in which the gradient is computed; 0 for the whole picture at once if it fits into memory, else the
+    largest tiles that fit. The gradient is the same as that of the whole picture, memory is that of one tile, and a step
+    takes up to about twice as long.
     """
     @_builtins.property
     def init_image(self) -> Global___InputImage:

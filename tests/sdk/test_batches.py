@@ -31,7 +31,7 @@ def small() -> Iterator[ServerProcess]:
         yield server
 
 
-def test_results_come_in_order_and_more_than_a_queue_takes(small, connect, monkeypatch):
+def test_results_come_in_order_also_with_more_jobs_than_the_queue_takes(small, connect, monkeypatch):
     """Of twelve jobs, nine are submitted at once, and the server refuses some of them at first."""
     refused: list[grpc.RpcError] = []
 

@@ -1,4 +1,4 @@
-"""Logs as text for a person or as JSON for a machine, in the front and in the workers alike."""
+"""Configures logs, as text or as JSON, for the front and the workers."""
 
 import json
 import logging
@@ -12,19 +12,19 @@ from typing import Literal
 Format = Literal["text", "json"]
 
 _NO_MARKS: Mapping[str, str] = MappingProxyType({})
-# What every line says that is written while a call or a job is being handled.
+# Fields of every log line of the current call or job.
 _marks: ContextVar[Mapping[str, str]] = ContextVar("marks", default=_NO_MARKS)
 _FIELDS = ("job_id", "trace_id", "span_id")
 
 
 def mark(**marks: str) -> None:
-    """Adds marks (`job_id`, `trace_id`, `span_id`) to the lines of the call or task at hand, from now on."""
+    """Adds marks (`job_id`, `trace_id`, `span_id`) to all further log lines of the current call or task."""
     _marks.set({**_marks.get(), **marks})
 
 
 @contextmanager
 def marked(marks: Mapping[str, str]) -> Iterator[None]:
-    """Has the lines that are written in the block carry those marks and no others."""
+    """Sets the marks of log lines in the block; they replace all earlier marks."""
     token = _marks.set(marks)
     try:
         yield
@@ -33,24 +33,24 @@ def marked(marks: Mapping[str, str]) -> Iterator[None]:
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line: time (ISO 8601, UTC), level, logger, message; job_id, trace_id, span_id and exception where
-    there are such.
+    """Formats a record as one line of JSON.
 
-    A mark comes from the record's `extra`, or else from the call or task in which it was written.
+    Fields: time (ISO 8601, UTC), level, logger, message; and if known job_id, trace_id, span_id and exception. The ids
+    come from the record's `extra` if it has a job_id, else from the marks of the current call or task.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end; line breaks within it are escaped."""
+        """Returns the line without a line break at its end; line breaks inside are escaped."""
         line: dict[str, str] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        around = _marks.get()
+        marks = _marks.get()
         for field in _FIELDS:
-            # Marks of a job go together: its trace is not that of the call in which it is spoken of.
-            value = getattr(record, field, "") if hasattr(record, "job_id") else around.get(field, "")
+            # Do not mix ids: a job's trace differs from that of the call that logs about the job.
+            value = getattr(record, field, "") if hasattr(record, "job_id") else marks.get(field, "")
             if value:
                 line[field] = str(value)
         if record.exc_info:
@@ -59,15 +59,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def _without_ended_calls(record: logging.LogRecord) -> bool:
-    """False for what gRPC writes, with a traceback, of an answer that comes after the end of its call.
+    """Returns False for gRPC's tracebacks about a response that is sent after the end of its call.
 
-    Its client left, or gRPC refused a message that is too long. Neither is a fault of the server.
+    The client left, or gRPC refused a message that is too long. Neither is an error of the server.
     """
     return not (record.exc_info and type(record.exc_info[1]).__name__ == "ExecuteBatchError")
 
 
 def configure(format: Format, level: str) -> None:
-    """Has this process log to standard error, from `level` ("debug", …, "error") on."""
+    """Sends the log of this process to standard error, from `level` ("debug", …, "error") up."""
     handler = logging.StreamHandler()
     if format == "json":
         handler.setFormatter(JsonFormatter())

@@ -1,7 +1,7 @@
-"""Traces: whose call a call is part of (W3C Trace Context), and OpenTelemetry spans of calls and jobs.
+"""Tracing: the caller's trace (W3C Trace Context), and OpenTelemetry spans of calls and jobs.
 
-The trace of a call stands in the logs in any case. Spans are made if OpenTelemetry is installed, and if its own
-environment variables say where they go; it is not imported otherwise.
+Log lines always have the trace of their call. Spans are exported only if OpenTelemetry is installed and its environment
+variables name an endpoint; otherwise it is not imported.
 """
 
 import importlib.util
@@ -27,7 +27,13 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 
 @dataclass(frozen=True)
 class Trace:
-    """A place in a trace: 32 and 16 hexadecimal digits, and whether the caller records it."""
+    """A span of a trace.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits.
+        span_id: 16 hexadecimal digits.
+        sampled: whether the caller records the trace.
+    """
 
     trace_id: str
     span_id: str
@@ -38,7 +44,7 @@ _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 def read_traceparent(metadata: Any) -> Trace | None:
-    """The trace that a call's metadata say it is part of; None for none, or for what is no `traceparent`.
+    """Returns the caller's span from the metadata of a call; None if there is no valid `traceparent`.
 
     https://www.w3.org/TR/trace-context/#traceparent-header
     """
@@ -46,7 +52,7 @@ def read_traceparent(metadata: Any) -> Trace | None:
     if len(values) != 1 or not isinstance(values[0], str):
         return None
     match = _TRACEPARENT.fullmatch(values[0])
-    # Versions to come may go on after the flags; this one may not.
+    # Later versions may append fields after the flags; version 00 may not.
     if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None
     if match[2] == "0" * 32 or match[3] == "0" * 16:
@@ -55,10 +61,10 @@ def read_traceparent(metadata: Any) -> Trace | None:
 
 
 def open_provider(environment: Mapping[str, str] = os.environ) -> Any:
-    """What sends spans off by OTLP, set up by OpenTelemetry's own variables; None if nothing says where to.
+    """Returns a tracer provider that exports spans by OTLP; None if tracing is off or OpenTelemetry is not installed.
 
-    OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT) turns it on, OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none
-    off.
+    OTEL_EXPORTER_OTLP_ENDPOINT (or …_TRACES_ENDPOINT) turns tracing on; OTEL_SDK_DISABLED=true or
+    OTEL_TRACES_EXPORTER=none turns it off.
     """
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     wanted = any(environment.get(name) for name in endpoints)
@@ -76,7 +82,7 @@ def open_provider(environment: Mapping[str, str] = os.environ) -> Any:
     except ImportError as error:
         log.warning("no spans are sent: %s is not installed; pip install 'gramophone[tracing]'", error.name)
         return None
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before this name.
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override this name.
     named = {} if environment.get("OTEL_SERVICE_NAME") else {"service.name": "gramophone"}
     provider = TracerProvider(resource=Resource.create(named))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -84,10 +90,10 @@ def open_provider(environment: Mapping[str, str] = os.environ) -> Any:
 
 
 class Tracing(Observer):
-    """Makes a span of each call, and for each job one from its submission to its end with one for each of its phases.
+    """Makes a span of each call, and of each job from submission to end, with a child span of each phase.
 
     Args:
-        provider: OpenTelemetry's; None to make no spans and only mark the logs with the traces of callers.
+        provider: OpenTelemetry's tracer provider; None to make no spans and only add the callers' traces to the logs.
     """
 
     def __init__(self, provider: Any = None) -> None:
@@ -99,11 +105,11 @@ class Tracing(Observer):
 
     @contextmanager
     def call(self, method: str, metadata: Any) -> Iterator[dict[str, str]]:
-        """A call of `/service/method`; the block puts its `code` (a gRPC status) into what it is given."""
+        """Makes a span of a call of `/service/method`; the block sets `code` of the yielded dict to the gRPC status."""
         outcome: dict[str, str] = {}
         trace = read_traceparent(metadata)
         if self._tracer is None:
-            self._enter(trace)
+            self._set_current(trace)
             yield outcome
             return
         from opentelemetry.trace import SpanKind
@@ -113,18 +119,18 @@ class Tracing(Observer):
         span = self._tracer.start_span(
             f"{service}/{name}", _context_of(trace), kind=SpanKind.SERVER, attributes=attributes
         )
-        self._enter(_trace_of(span))
+        self._set_current(_trace_of(span))
         try:
             yield outcome
         finally:
             code = outcome.get("code", "UNKNOWN")
             span.set_attribute("rpc.grpc.status", code)
             if code in ("UNKNOWN", "INTERNAL", "DATA_LOSS", "UNIMPLEMENTED", "UNAVAILABLE"):
-                _fail(span, code)
+                _set_error(span, code)
             span.end()
 
     def queued(self, job: Job) -> None:
-        """The job's span begins, unless it has, and its waiting."""
+        """Starts the job's span, if it has none yet, and its phase "queued"."""
         if self._tracer is None:
             if (trace := _current.get()) is not None and "trace_id" not in job.marks:
                 job.marks.update(trace_id=trace.trace_id, span_id=trace.span_id)
@@ -143,49 +149,49 @@ class Tracing(Observer):
             self._jobs[job.id] = span
             trace = _trace_of(span)
             job.marks.update(trace_id=trace.trace_id, span_id=trace.span_id)
-        self._phase(job, "queued")
+        self._start_phase(job, "queued")
 
     def started(self, job: Job) -> None:
-        """Its waiting ends, and its running begins."""
+        """Starts the job's phase "running"."""
         if self._tracer is not None:
             self._starts[job.id] = time.time_ns()
-            self._phase(job, "running")
+            self._start_phase(job, "running")
 
     def ended(self, job: Job) -> None:
-        """All its spans end."""
+        """Ends all spans of the job."""
         span = self._jobs.pop(job.id, None)
         if self._tracer is None or span is None:
             return
         phase, outcome, start = self._phases.pop(job.id, None), job.outcome, self._starts.pop(job.id, None)
         if isinstance(outcome, Result):
             span.set_attribute("gramophone.job.iterations_done", outcome.iterations)
-            # Of a job that was interrupted the worker's figures are not of one stretch of time.
+            # After an interruption, the worker's times are sums over several attempts and make no contiguous spans.
             if start is not None and job.attempts == 1:
                 middle = start + round(outcome.prepare * 1e9)
-                self._past(phase, "prepare", start, middle)
-                self._past(phase, "optimize", middle, middle + round(outcome.optimize * 1e9))
+                self._add_past_span(phase, "prepare", start, middle)
+                self._add_past_span(phase, "optimize", middle, middle + round(outcome.optimize * 1e9))
         span.set_attribute("gramophone.job.outcome", job.state.value)
         span.set_attribute("gramophone.job.attempts", job.attempts)
         if isinstance(outcome, Failure):
-            _fail(span, outcome.message)
+            _set_error(span, outcome.message)
         if phase is not None:
             phase.end()
         span.end()
 
     def close(self) -> None:
-        """Ends what is open and sends off what waits, for some seconds at most. Blocks."""
+        """Ends all open spans and exports the remaining ones. Blocks for a few seconds at most."""
         if self._provider is not None:
             for span in (*self._phases.values(), *self._jobs.values()):
                 span.end()
             self._provider.force_flush(3000)
             self._provider.shutdown()
 
-    def _enter(self, trace: Trace | None) -> None:
+    def _set_current(self, trace: Trace | None) -> None:
         _current.set(trace)
         if trace is not None:
             mark(trace_id=trace.trace_id, span_id=trace.span_id)
 
-    def _phase(self, job: Job, name: str) -> None:
+    def _start_phase(self, job: Job, name: str) -> None:
         if (before := self._phases.pop(job.id, None)) is not None:
             before.end()
         if self._tracer is not None and job.id in self._jobs:
@@ -193,7 +199,7 @@ class Tracing(Observer):
             context = _context_of(_trace_of(self._jobs[job.id]))
             self._phases[job.id] = self._tracer.start_span(name, context, attributes=attributes)
 
-    def _past(self, parent: Any, name: str, start: int, end: int) -> None:
+    def _add_past_span(self, parent: Any, name: str, start: int, end: int) -> None:
         if self._tracer is not None and parent is not None:
             self._tracer.start_span(name, _context_of(_trace_of(parent)), start_time=start).end(end)
 
@@ -204,19 +210,19 @@ def _trace_of(span: Any) -> Trace:
 
 
 def _context_of(trace: Trace | None) -> Any:
-    """OpenTelemetry's context below that place; an empty one for None."""
+    """Returns an OpenTelemetry context with the span as parent; an empty one for None."""
     from opentelemetry.context import Context
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
     if trace is None:
         return Context()
-    place = SpanContext(
+    parent = SpanContext(
         int(trace.trace_id, 16), int(trace.span_id, 16), is_remote=True, trace_flags=TraceFlags(int(trace.sampled))
     )
-    return set_span_in_context(NonRecordingSpan(place), Context())
+    return set_span_in_context(NonRecordingSpan(parent), Context())
 
 
-def _fail(span: Any, why: str) -> None:
+def _set_error(span: Any, why: str) -> None:
     from opentelemetry.trace import Status, StatusCode
 
     span.set_status(Status(StatusCode.ERROR, why))

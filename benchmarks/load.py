@@ -13,7 +13,7 @@ from tests.faults.crowd import Crowd
 from tests.faults.flood import flood
 from tests.harness import ServerProcess, endless_request, events, style_request
 
-from .turns import percent
+from .time_slices import percent
 
 ROUNDS, SECONDS = 12, 4.0
 READING, NOT_READING, BOUND, OVER, AT_ONCE = 950, 50, 64, 500, 8

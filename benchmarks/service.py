@@ -15,7 +15,7 @@ from tests.harness import ServerProcess, encode, events, peak_memory
 
 from .alone import start
 from .inputs import models, picture
-from .turns import SLICE, Side, percent, ratios
+from .time_slices import SLICE, Side, percent, ratios
 
 # The engine alone stops for reports as often as inside the service, where not every report is sent.
 SIZE, REPORT = 224, 10
@@ -28,10 +28,10 @@ def measure() -> dict:
     rows = []
     for model in models():
         name = model.manifest.name
-        rows.append({"what": f"service over engine alone, {name}", "measured": cost(name), "bar": "≤ 3 %"})
+        rows.append({"what": f"service over engine alone, {name}", "measured": overhead(name), "bar": "≤ 3 %"})
     # A client that requests more than two reports per second.
     what = f"the same, {BUILTIN_MODEL}, a report with a preview every {REPORT} iterations"
-    rows.append({"what": what, "measured": cost(BUILTIN_MODEL, report_every=REPORT), "bar": ""})
+    rows.append({"what": what, "measured": overhead(BUILTIN_MODEL, report_every=REPORT), "bar": ""})
     with ServerProcess("--log-level", "warning") as server:
         for model in models():
             request = job(model.manifest.name, encode(Image.fromarray(picture(512))), 512, 3)
@@ -52,16 +52,16 @@ def measure() -> dict:
     return {"title": "Service", "how": how, "rows": rows}
 
 
-def cost(name: str, **options: Any) -> str:
+def overhead(name: str, **options: Any) -> str:
     """Returns the overhead of the service for a job with these options, over several new pairs of processes."""
     found = []
     for _ in range(PAIRS):
         with ServerProcess("--log-level", "warning") as server:
-            found.append(statistics.median(surplus(server, name, **options)))
+            found.append(statistics.median(overheads(server, name, **options)))
     return percent(found)
 
 
-def surplus(server: ServerProcess, name: str, **options: Any) -> list[float]:
+def overheads(server: ServerProcess, name: str, **options: Any) -> list[float]:
     """Returns the seconds per iteration of the service divided by those of the engine, for each window."""
     request = job(name, encode(Image.fromarray(picture(SIZE))), SIZE, 100_000, **options)
     stream = server.style.ReconstructStyle(request)

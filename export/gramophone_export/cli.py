@@ -109,7 +109,7 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None,
     """Creates a model from a file; `checked` means that the file is known to contain the weights of that name."""
     from .catalogue import CATALOGUE, PREPROCESSING
     from .convert import ParityError, convert
-    from .origin import catalogued
+    from .origin import has_published_weights
     from .weights import WeightsError, read_weights
 
     known = CATALOGUE.get(name)
@@ -124,7 +124,7 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None,
         kernel, _ = weights["conv1_1"]
         if not checked:
             _check_origin(file, kernel, wanted, name)
-        if known is not None and not checked and not catalogued(name, kernel):
+        if known is not None and not checked and not has_published_weights(name, kernel):
             click.echo(f"note: these are not the published weights of {name}; the manifest records this", err=True)
             known = None
         model = convert(
@@ -168,7 +168,7 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
                     bar.update(have - bar.pos)
 
                 # A mirror must serve the same file: torchvision's file name contains the checksum.
-                download(url, file, sha256=hash_prefix(official), progress=progress, most=_most(weights.meta))
+                download(url, file, sha256=hash_prefix(official), progress=progress, most=_max_bytes(weights.meta))
         except DownloadError as error:
             raise click.ClickException(str(error)) from error
     _import(file, name, None, root, checked=True)
@@ -179,35 +179,35 @@ def _verify_origin(model: Model) -> None:
     """Raises ValueError if a model has the weights of a published network but another preprocessing."""
     from gramophone_server.models.graph import load_weights
 
-    from .origin import objection
+    from .origin import mismatch
 
     manifest = model.manifest
     kernel, _ = load_weights(model.path)[manifest.layers[0].name]
-    if reason := objection(kernel, manifest.preprocessing, manifest.name):
+    if reason := mismatch(kernel, manifest.preprocessing, manifest.name):
         raise ValueError(f"its weights {reason}, and import it again")
 
 
 def _check_origin(file: Path, kernel: np.ndarray, wanted: Preprocessing, name: str) -> None:
     """Checks that the weights match the preprocessing and the name, given their kernel of conv1_1.
 
-    For a name that is not in the catalogue, a doubt only prints a note.
+    For a name that is not in the catalogue, a likely_mismatch only prints a note.
 
     Raises:
         WeightsError: the weights need another preprocessing or another name.
     """
     from .catalogue import CATALOGUE
-    from .origin import doubt, objection
+    from .origin import likely_mismatch, mismatch
     from .weights import WeightsError
 
-    if reason := objection(kernel, wanted, name):
+    if reason := mismatch(kernel, wanted, name):
         raise WeightsError(f"{file}: the weights {reason}")
-    if reason := doubt(kernel, wanted, name):
+    if reason := likely_mismatch(kernel, wanted, name):
         if name in CATALOGUE:
             raise WeightsError(f"{file}: the weights {reason}")
         click.echo(f"note: the weights {reason}", err=True)
 
 
-def _most(meta: Mapping[str, Any]) -> int:
+def _max_bytes(meta: Mapping[str, Any]) -> int:
     """Returns the maximum size in bytes of a file, from the size in MiB that torchvision states."""
     return int(1.1 * 2**20 * meta["_file_size"])
 

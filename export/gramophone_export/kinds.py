@@ -10,21 +10,21 @@ from pathlib import Path
 WANTED = "a PyTorch state dict (.pth or .pt) or a safetensors file with VGG-19's convolutions is needed"
 _HEAD = 4096
 _PRINTABLE = frozenset(string.printable.encode()) - {0x0B, 0x0C}
-_UNZIPPED = "unpack it and use the file of weights in it"
+_UNPACK = "unpack it and use the file of weights in it"
 
 # Signatures: an offset in the file, the bytes there, and the kind of file.
-_SIGNS: tuple[tuple[int, bytes, str], ...] = (
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a pointer of Git LFS in place of the file: run `git lfs pull`"),
     (0, b"MATLAB 5.0 MAT-file", "a MATLAB file (.mat), such as those of MatConvNet"),
     (0, b"MATLAB 7.3 MAT-file", "a MATLAB file (.mat), such as those of MatConvNet"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (.h5), such as those of Keras"),
     (0, b"\x93NUMPY", "a NumPy array (.npy)"),
-    (0, b"\x1f\x8b", f"compressed with gzip: {_UNZIPPED}"),
-    (0, b"BZh", f"compressed with bzip2: {_UNZIPPED}"),
-    (0, b"\xfd7zXZ\x00", f"compressed with xz: {_UNZIPPED}"),
-    (0, b"\x28\xb5\x2f\xfd", f"compressed with Zstandard: {_UNZIPPED}"),
-    (0, b"7z\xbc\xaf\x27\x1c", f"a 7-Zip archive: {_UNZIPPED}"),
-    (0, b"Rar!", f"a RAR archive: {_UNZIPPED}"),
+    (0, b"\x1f\x8b", f"compressed with gzip: {_UNPACK}"),
+    (0, b"BZh", f"compressed with bzip2: {_UNPACK}"),
+    (0, b"\xfd7zXZ\x00", f"compressed with xz: {_UNPACK}"),
+    (0, b"\x28\xb5\x2f\xfd", f"compressed with Zstandard: {_UNPACK}"),
+    (0, b"7z\xbc\xaf\x27\x1c", f"a 7-Zip archive: {_UNPACK}"),
+    (0, b"Rar!", f"a RAR archive: {_UNPACK}"),
     (4, b"TFL3", "a TensorFlow Lite model"),
     (0, b"GGUF", "a GGUF file"),
     (0, b"\x89PNG", "a picture"),
@@ -33,7 +33,7 @@ _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "a PDF document"),
     (0, b"\x7fELF", "a program"),
     (0, b"\x04\x00\x00\x00\x01\x00\x00\x00", "a file of Lua Torch (.t7)"),
-    (257, b"ustar", f"a tar archive: {_UNZIPPED}"),
+    (257, b"ustar", f"a tar archive: {_UNPACK}"),
 )
 _TENSORFLOW = struct.pack("<Q", 0xDB4775248B80FB57)
 """The last bytes of the table of a TensorFlow checkpoint."""
@@ -55,8 +55,8 @@ def kind_of(path: Path) -> str | None:
         return _archive(path)
     if head.startswith(b"PK\x03\x04"):
         return "cut off, because its end is missing: download it again"
-    for offset, sign, kind in _SIGNS:
-        if head[offset : offset + len(sign)] == sign:
+    for offset, signature, kind in _SIGNATURES:
+        if head[offset : offset + len(signature)] == signature:
             return _legacy(path) or kind
     if tail == _TENSORFLOW or ".ckpt.data-" in path.name or ".data-0000" in path.name:
         return "a part of a TensorFlow checkpoint"
@@ -88,7 +88,7 @@ def _archive(path: Path) -> str | None:
         return "a Keras model (.keras)"
     if any(name.startswith("archive/") or name.endswith("saved_model.pb") for name in names):
         return "an archive of another program"
-    return f"a ZIP archive: {_UNZIPPED}"
+    return f"a ZIP archive: {_UNPACK}"
 
 
 def _legacy(path: Path) -> str | None:

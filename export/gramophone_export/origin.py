@@ -27,11 +27,11 @@ _TORCHVISION_RED = (
 )  # fmt: skip
 # Relative tolerance of these numbers: rounding to bfloat16, and an input deviation folded into the weights, change them
 # by less.
-_CLOSE = 1e-2
+_TOLERANCE = 1e-2
 # A factor beyond this means another input range: the two known ranges differ by a factor of 50.
-_OFF = 4.0
+_RANGE_FACTOR = 4.0
 # Responses of a first layer (standard deviation over positions) outside of which the input range must be wrong.
-_WEAKEST, _STRONGEST = 0.05, 1500.0
+_MIN_RESPONSE, _MAX_RESPONSE = 0.05, 1500.0
 
 _WORDS = {"vgg19": "torchvision's VGG-19", "vgg19-caffe": "the paper's VGG-19, trained in Caffe,"}
 _OPTIONS = {"vgg19": "torchvision", "vgg19-caffe": "caffe"}
@@ -55,7 +55,7 @@ class Origin:
         """Returns whether the weights match the preprocessing."""
         native = CATALOGUE[self.name].preprocessing
         off = self.factor * _gain(preprocessing) / _gain(native)
-        return preprocessing.order == self.order and 1 / _OFF < off < _OFF
+        return preprocessing.order == self.order and 1 / _RANGE_FACTOR < off < _RANGE_FACTOR
 
     @property
     def is_published(self) -> bool:
@@ -70,7 +70,7 @@ def origin_of(kernel: np.ndarray) -> Origin | None:
     if kernel.shape != (64, 3, 3, 3) or not norm:
         return None
     spectrum = np.linalg.svd(kernel.reshape(64, 27), compute_uv=False)[: len(_CAFFE_SPECTRUM)] / norm
-    if np.abs(spectrum - _CAFFE_SPECTRUM).max() < _CLOSE:
+    if np.abs(spectrum - _CAFFE_SPECTRUM).max() < _TOLERANCE:
         channels = np.sqrt(np.square(kernel).sum((0, 2, 3))) / norm
         backwards = np.abs(channels - _CAFFE_CHANNELS[::-1]).max() < np.abs(channels - _CAFFE_CHANNELS).max()
         return Origin("vgg19-caffe", "RGB" if backwards else "BGR", norm / _CAFFE_NORM)
@@ -78,12 +78,12 @@ def origin_of(kernel: np.ndarray) -> Origin | None:
     for order, channel in (("RGB", 0), ("BGR", 2)):
         found = kernel[0, channel].flatten()
         factor = float(found @ red / (red @ red))
-        if factor > 0 and np.abs(found - factor * red).max() < _CLOSE * factor * np.abs(red).max():
+        if factor > 0 and np.abs(found - factor * red).max() < _TOLERANCE * factor * np.abs(red).max():
             return Origin("vgg19", order, factor)
     return None
 
 
-def objection(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str | None:
+def mismatch(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str | None:
     """Returns why published weights do not match the preprocessing or the name; None if they match or are unknown.
 
     Args:
@@ -98,28 +98,28 @@ def objection(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> st
     if origin is None:
         return None
     named = name == origin.name or name not in CATALOGUE
-    return None if named and origin.fits(preprocessing) else _of_another(origin, name)
+    return None if named and origin.fits(preprocessing) else _mismatch_message(origin, name)
 
 
-def doubt(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str | None:
-    """Returns why unknown weights seem to need another preprocessing; None if they do not. Arguments as `objection`."""
+def likely_mismatch(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str | None:
+    """Returns why unknown weights seem to need another preprocessing; None if they do not. Arguments as `mismatch`."""
     if origin_of(kernel) is not None:
         return None
-    answer = _answer(kernel, preprocessing)
-    if answer < _WEAKEST and _gain(preprocessing) < _gain(CAFFE):
-        reason = f"the first layer's response to a picture of 0 to 1 is only {answer:.1g}"
-        return f"look like Caffe's, for an input of 0 to 255, because {reason}; {_instead('vgg19-caffe', name)}"
-    if answer > _STRONGEST and _gain(preprocessing) > _gain(TORCHVISION):
-        reason = f"the first layer's response to a picture of 0 to 255 is {answer:.0f}"
-        return f"look like torchvision's, for an input of 0 to 1, because {reason}; {_instead('vgg19', name)}"
+    response = _response(kernel, preprocessing)
+    if response < _MIN_RESPONSE and _gain(preprocessing) < _gain(CAFFE):
+        reason = f"the first layer's response to a picture of 0 to 1 is only {response:.1g}"
+        return f"look like Caffe's, for an input of 0 to 255, because {reason}; {_advice('vgg19-caffe', name)}"
+    if response > _MAX_RESPONSE and _gain(preprocessing) > _gain(TORCHVISION):
+        reason = f"the first layer's response to a picture of 0 to 255 is {response:.0f}"
+        return f"look like torchvision's, for an input of 0 to 1, because {reason}; {_advice('vgg19', name)}"
     return None
 
 
-def _of_another(origin: Origin, name: str) -> str:
+def _mismatch_message(origin: Origin, name: str) -> str:
     words = f"are those of {_WORDS[origin.name]}"
     if origin.is_published:
         native = CATALOGUE[origin.name].preprocessing
-        return f"{words} which expects {native.order} of 0 to {native.range:g}; {_instead(origin.name, name)}"
+        return f"{words} which expects {native.order} of 0 to {native.range:g}; {_advice(origin.name, name)}"
     others = [known for known in _OPTIONS if origin.fits(CATALOGUE[known].preprocessing)]
     if others:
         return (
@@ -134,7 +134,7 @@ def _of_another(origin: Origin, name: str) -> str:
     return f"{words} but the first layer is {origin.factor:.3g} times the published one; use the published weights"
 
 
-def _instead(known: str, name: str) -> str:
+def _advice(known: str, name: str) -> str:
     own = f"--preprocessing {_OPTIONS[known]}"
     if name not in _OPTIONS:
         return f"use {own}"
@@ -147,17 +147,17 @@ def _gain(preprocessing: Preprocessing) -> float:
     return float(np.mean(scale))
 
 
-def _answer(kernel: np.ndarray, preprocessing: Preprocessing) -> float:
+def _response(kernel: np.ndarray, preprocessing: Preprocessing) -> float:
     """Returns the standard deviation over positions of the first layer's response to a drawn picture, before ReLU."""
     indices, scale, _ = preprocessing.affine
     picture = dead_leaves(np.random.default_rng(0), 64).astype(np.float64) / 255
     x = picture[:, :, list(indices)] * np.array(scale)
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
-    answers = np.einsum("hwcij,ocij->ohw", windows, kernel.astype(np.float64))
-    return float(np.sqrt(answers.var(axis=(1, 2)).mean()))
+    responses = np.einsum("hwcij,ocij->ohw", windows, kernel.astype(np.float64))
+    return float(np.sqrt(responses.var(axis=(1, 2)).mean()))
 
 
-def catalogued(name: str, kernel: np.ndarray) -> bool:
+def has_published_weights(name: str, kernel: np.ndarray) -> bool:
     """Returns whether a kernel of conv1_1 is that of the published network with the given name."""
     origin = origin_of(kernel)
     return origin is not None and origin.name == name

@@ -48,7 +48,7 @@ def read_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     state, pattern = _layout(path, contents)
     keys = [f"{_fill(pattern, name)}.{part}" for name in VGG19_LAYERS for part in ("weight", "bias")]
     if not all(key in state for key in keys):
-        raise WeightsError(_lacking(path, state, pattern))
+        raise WeightsError(_incomplete_message(path, state, pattern))
     return {name: _layer(path, state, name, pattern) for name in VGG19_LAYERS}
 
 
@@ -72,7 +72,7 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        raise WeightsError(_unloadable(path, error)) from error
+        raise WeightsError(_unloadable_message(path, error)) from error
 
 
 def _safetensors(path: Path) -> State:
@@ -84,7 +84,7 @@ def _safetensors(path: Path) -> State:
     return state
 
 
-def _unloadable(path: Path, error: Exception) -> str:
+def _unloadable_message(path: Path, error: Exception) -> str:
     """Returns the message for a file that looks like weights but cannot be loaded."""
     text = str(error)
     named = re.search(r"(?:GLOBAL|Unsupported global:?|Unsupported class)\s+(?:GLOBAL\s+)?([\w.]+)", text)
@@ -108,7 +108,7 @@ def _layout(path: Path, contents: State) -> tuple[State, str]:
         for pattern in _patterns(state):
             found.append((sum(f"{_fill(pattern, name)}.weight" in state for name in VGG19_LAYERS), state, pattern))
     if not found:
-        raise WeightsError(_unknown(path, contents))
+        raise WeightsError(_unknown_message(path, contents))
     _, state, pattern = max(found, key=lambda entry: entry[0])
     return state, pattern
 
@@ -138,7 +138,7 @@ def _split(key: Any, suffix: str) -> tuple[str, str, bool]:
     return prefix[:-1], prefix[-1:], True
 
 
-def _unknown(path: Path, contents: State) -> str:
+def _unknown_message(path: Path, contents: State) -> str:
     """Returns the message for contents without a conv1_1."""
     for state in _states(contents):
         firsts = [value for key, value in state.items() if _split(key, "0.weight")[2]]
@@ -152,7 +152,7 @@ def _unknown(path: Path, contents: State) -> str:
     )
 
 
-def _lacking(path: Path, state: State, pattern: str) -> str:
+def _incomplete_message(path: Path, state: State, pattern: str) -> str:
     """Returns the message for a state dict that has a conv1_1 but is not VGG-19's."""
     if normalized := [key for key in state if isinstance(key, str) and key.endswith("running_mean")]:
         return (

@@ -10,7 +10,14 @@ from click.testing import CliRunner, Result
 
 from gramophone.cli import main
 from gramophone_export.catalogue import CAFFE, TORCHVISION
-from gramophone_export.origin import _CAFFE_CHANNELS, _CAFFE_NORM, _CAFFE_SPECTRUM, _TORCHVISION_RED, doubt, objection
+from gramophone_export.origin import (
+    _CAFFE_CHANNELS,
+    _CAFFE_NORM,
+    _CAFFE_SPECTRUM,
+    _TORCHVISION_RED,
+    likely_mismatch,
+    mismatch,
+)
 
 DEVIATION = np.array(TORCHVISION.std).reshape(1, 3, 1, 1)
 
@@ -60,42 +67,48 @@ def rounded(kernel: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_published_weights_are_recognized(dtype):
     ours, theirs = rounded(caffe(), dtype), rounded(torchvisions(), dtype)
-    assert objection(ours, CAFFE, "vgg19-caffe") is None
-    assert objection(ours, CAFFE, "mine") is None
-    assert objection(theirs, TORCHVISION, "vgg19") is None
-    assert objection(theirs, TORCHVISION, "mine") is None
-    assert "use --name vgg19-caffe" in str(objection(ours, TORCHVISION, "vgg19"))
-    assert "use --name vgg19-caffe" in str(objection(ours, CAFFE, "vgg19"))
-    assert "use --name vgg19, " in str(objection(theirs, CAFFE, "vgg19-caffe"))
-    assert str(objection(ours, TORCHVISION, "mine")).endswith("; use --preprocessing caffe")
-    assert str(objection(theirs, CAFFE, "mine")).endswith("; use --preprocessing torchvision")
+    assert mismatch(ours, CAFFE, "vgg19-caffe") is None
+    assert mismatch(ours, CAFFE, "mine") is None
+    assert mismatch(theirs, TORCHVISION, "vgg19") is None
+    assert mismatch(theirs, TORCHVISION, "mine") is None
+    assert "use --name vgg19-caffe" in str(mismatch(ours, TORCHVISION, "vgg19"))
+    assert "use --name vgg19-caffe" in str(mismatch(ours, CAFFE, "vgg19"))
+    assert "use --name vgg19, " in str(mismatch(theirs, CAFFE, "vgg19-caffe"))
+    assert str(mismatch(ours, TORCHVISION, "mine")).endswith("; use --preprocessing caffe")
+    assert str(mismatch(theirs, CAFFE, "mine")).endswith("; use --preprocessing torchvision")
 
 
 @pytest.mark.parametrize(("kernel", "own"), [(caffe, CAFFE), (torchvisions, TORCHVISION)])
 def test_channels_in_the_wrong_order_are_noticed(kernel, own):
     name = "vgg19-caffe" if own is CAFFE else "vgg19"
     for preprocessing in (CAFFE, TORCHVISION):
-        reason = objection(kernel()[:, ::-1], preprocessing, name)
+        reason = mismatch(kernel()[:, ::-1], preprocessing, name)
         assert f"in the order {'RGB' if own is CAFFE else 'BGR'}" in str(reason)
         assert "weight.flip(1)" in str(reason)
 
 
 def test_weights_converted_to_other_preprocessing_are_not_the_published_ones():
     converted = caffe()[:, ::-1] * 255 * DEVIATION
-    assert "--preprocessing torchvision" in str(objection(converted, TORCHVISION, "vgg19"))
-    assert "--preprocessing torchvision" in str(objection(converted, CAFFE, "vgg19-caffe"))
-    assert objection(converted, TORCHVISION, "mine") is None
-    assert "255 times" in str(objection(255 * caffe(), CAFFE, "vgg19-caffe"))
+    assert "--preprocessing torchvision" in str(mismatch(converted, TORCHVISION, "vgg19"))
+    assert "--preprocessing torchvision" in str(mismatch(converted, CAFFE, "vgg19-caffe"))
+    assert mismatch(converted, TORCHVISION, "mine") is None
+    assert "255 times" in str(mismatch(255 * caffe(), CAFFE, "vgg19-caffe"))
 
 
 def test_unknown_weights_are_judged_only_by_their_scale():
     kernel = np.random.default_rng(3).normal(0, 1, (64, 3, 3, 3)).astype(np.float32)
     for scale in (0.03, 0.06, 0.25, 1.0):  # From the scale of an untrained network to large weights.
-        assert objection(scale * kernel, TORCHVISION, "vgg19") is doubt(scale * kernel, TORCHVISION, "vgg19") is None
-        assert objection(scale * kernel, CAFFE, "mine") is doubt(scale * kernel, CAFFE, "mine") is None
-    assert "vgg19-caffe" in str(doubt(0.25 / 57 * kernel, TORCHVISION, "vgg19"))
-    assert "use --name vgg19, " in str(doubt(15 * kernel, CAFFE, "vgg19-caffe"))
-    assert doubt(0.25 / 57 * kernel, CAFFE, "mine") is doubt(15 * kernel, TORCHVISION, "mine") is None
+        assert (
+            mismatch(scale * kernel, TORCHVISION, "vgg19")
+            is likely_mismatch(scale * kernel, TORCHVISION, "vgg19")
+            is None
+        )
+        assert mismatch(scale * kernel, CAFFE, "mine") is likely_mismatch(scale * kernel, CAFFE, "mine") is None
+    assert "vgg19-caffe" in str(likely_mismatch(0.25 / 57 * kernel, TORCHVISION, "vgg19"))
+    assert "use --name vgg19, " in str(likely_mismatch(15 * kernel, CAFFE, "vgg19-caffe"))
+    assert (
+        likely_mismatch(0.25 / 57 * kernel, CAFFE, "mine") is likely_mismatch(15 * kernel, TORCHVISION, "mine") is None
+    )
 
 
 def gramophone(*arguments: object) -> Result:
@@ -149,7 +162,7 @@ def test_the_weights_of_the_paper(assets, tmp_path):
     from gramophone_export.weights import read_weights
 
     kernel, _ = read_weights(assets / "weights/vgg19-caffe-conv.pth")["conv1_1"]
-    assert objection(kernel, CAFFE, "vgg19-caffe") is None
-    assert "use --name vgg19-caffe" in str(objection(kernel, TORCHVISION, "vgg19"))
-    assert "in the order RGB" in str(objection(kernel[:, ::-1], CAFFE, "vgg19-caffe"))
-    assert objection(kernel[:, ::-1] * 255 * DEVIATION, TORCHVISION, "mine") is None
+    assert mismatch(kernel, CAFFE, "vgg19-caffe") is None
+    assert "use --name vgg19-caffe" in str(mismatch(kernel, TORCHVISION, "vgg19"))
+    assert "in the order RGB" in str(mismatch(kernel[:, ::-1], CAFFE, "vgg19-caffe"))
+    assert mismatch(kernel[:, ::-1] * 255 * DEVIATION, TORCHVISION, "mine") is None

@@ -140,7 +140,7 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
     saved = pixels * 3 * (4 + size) + (pixels * 3 * 4 * 6 if work.variation else 0)
     peak = saved
     backwards: list[int] = []
-    for c, pooled in _in_order(work.convolutions):
+    for c, pooled in _with_pooling(work.convolutions):
         rows, columns = height // c.stride, width // c.stride
         positions = rows * columns * work.batch
         into, out = work.block(c.inputs * positions * size), work.block(c.outputs * positions * size)
@@ -185,7 +185,7 @@ def extraction_bytes(work: Workload, height: int, width: int) -> int:
     """
     pixels = height * width * work.batch
     kept = peak = 0
-    for c, _ in _in_order(work.convolutions):
+    for c, _ in _with_pooling(work.convolutions):
         positions = pixels // c.stride**2
         peak = max(peak, kept + 4 * positions * (c.inputs + c.outputs * (2 if c.head else 1)))
         if c.style or c.content:
@@ -197,7 +197,7 @@ def evaluation_bytes(work: Workload, height: int, width: int) -> int:
     """Returns the peak memory in bytes of a float32 forward pass without gradients over height x width pixels."""
     work = replace(work, itemsize=4)
     peak = 0
-    for c, _ in _in_order(work.convolutions):
+    for c, _ in _with_pooling(work.convolutions):
         rows, columns = height // c.stride, width // c.stride
         positions = rows * columns * work.batch
         into, out = 4 * c.inputs * positions, 4 * c.outputs * positions
@@ -259,7 +259,7 @@ def forward_flops(convolutions: Sequence[Convolution], height: int, width: int) 
     return float(sum(2 * size * (height // stride) * (width // stride) for stride, size in sizes))
 
 
-def _in_order(convolutions: Sequence[Convolution]) -> Iterator[tuple[Convolution, bool]]:
+def _with_pooling(convolutions: Sequence[Convolution]) -> Iterator[tuple[Convolution, bool]]:
     """Yields each convolution, and whether a pooling precedes it."""
     stride = convolutions[0].stride if convolutions else 1
     for c in convolutions:

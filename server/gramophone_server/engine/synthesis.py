@@ -137,7 +137,7 @@ class Synthesis:
             while self._done < level.iterations and not self._stopped.all():
                 self._update(objective)
                 if self._iteration % self._report_every == 0 or self._done == level.iterations:
-                    self._look_for_plateau()
+                    self._check_plateau()
                     yield self.frame()
             self._number += 1
             if self._number < len(self._levels):
@@ -206,7 +206,7 @@ class Synthesis:
             self._averaged += 1
         self._terms, self._loss = at.terms, at.loss
 
-    def _look_for_plateau(self) -> None:
+    def _check_plateau(self) -> None:
         if self._plateau is None:
             return
         self._history.append((self._done, self._best.loss))

@@ -71,7 +71,7 @@ class TruncatedVGG:
         if missing:
             raise KeyError(f"the model has no layer {', '.join(missing)}")
         self.layers = tuple(layers)
-        self._wanted = frozenset(layers)
+        self._requested = frozenset(layers)
         self._pool = pool
         self.dtype = dtype
         # Permute the input channels of the first kernel to RGB instead of permuting every canvas.
@@ -99,7 +99,7 @@ class TruncatedVGG:
         self.heads = {
             name: torch.tensor(head, device=device, dtype=exact)
             for name, head in (heads or {}).items()
-            if name in self._wanted
+            if name in self._requested
         }
 
     @property
@@ -173,12 +173,12 @@ class TruncatedVGG:
             assert convolution is not None
             pooled = following is not None and self.stride(following.name) != self.stride(convolution.name)
             name = convolution.name
-            if pooled and self._pool == "max" and convolution.is_direct and name not in self._wanted:
+            if pooled and self._pool == "max" and convolution.is_direct and name not in self._requested:
                 # Max pooling and ReLU commute. ReLU after pooling has a quarter of the work, forward and backward.
                 x = F.max_pool2d(convolution.linear(x), 2).relu_()
                 continue
             x = convolution(x)
-            if name in self._wanted:
+            if name in self._requested:
                 x = take(name, x)
             if pooled:
                 x = self._pooled(x)

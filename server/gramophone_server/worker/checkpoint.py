@@ -58,7 +58,7 @@ def save(path: Path, checkpoint: Checkpoint, fingerprint: str) -> None:
         OSError: the disk is full or cannot be written.
     """
     with atomic_file(path) as file:
-        hashing = _Hashing(file)
+        hashing = _HashingFile(file)
         try:
             torch.save({"format": _FORMAT, "fingerprint": fingerprint, **vars(checkpoint)}, cast(IO[bytes], hashing))
         except RuntimeError:
@@ -116,7 +116,7 @@ def _read(path: Path, timeout: float) -> bytes | None:
             time.sleep(0.2)
 
 
-class _Hashing:
+class _HashingFile:
     """A file that hashes the data while it is written: a checkpoint is too large to be serialized in memory first.
 
     Attributes:

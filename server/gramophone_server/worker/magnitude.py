@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_LEAST, _MOST, _MIDDLE = -10, 50, 30
+_MIN_EXPONENT, _MAX_EXPONENT, _TARGET_EXPONENT = -10, 50, 30
 """Exponents of two: the range of losses that are optimized unscaled, and the target size of all other losses."""
 NEGLIGIBLE = -100
 """Exponent of a term's size below which the term cannot affect the result, but slows down a CPU."""
@@ -63,5 +63,5 @@ def unit_exponent(sizes: Iterable[Magnitude]) -> int:
     The exponent is 0 for losses from 1e-3 to 1e15. The sizes may be approximate.
     """
     exponents = [size.exponent for size in sizes if size.mantissa]
-    largest = max(exponents, default=_MIDDLE)
-    return 0 if _LEAST <= largest <= _MOST else _MIDDLE - largest
+    largest = max(exponents, default=_TARGET_EXPONENT)
+    return 0 if _MIN_EXPONENT <= largest <= _MAX_EXPONENT else _TARGET_EXPONENT - largest

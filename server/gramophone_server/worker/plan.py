@@ -55,16 +55,16 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
     spec = with_margin(spec)
     work = workload(spec, manifest, device)
     sides = [spec.options.tile_size] if spec.options.tile_size else [None, *_SIDES]
-    can_lend = device.type != "cpu" and work.pairs is not None
-    ways = []
-    for host, side in product((False, True) if can_lend else (False,), sides):
+    has_host_memory = device.type != "cpu" and work.pairs is not None
+    candidates = []
+    for host, side in product((False, True) if has_host_memory else (False,), sides):
         needed = _bytes(replace(work, pairs=0) if host else work, spec, manifest, side)
-        ways.append((needed, side, host))
+        candidates.append((needed, side, host))
         if fits := needed * (1 + _MARGIN) <= available:
             break
     else:
         # The smallest tiles do not always need the least memory: on a small canvas, their halos cover nearly all of it.
-        needed, side, host = min(ways, key=lambda way: way[0])
+        needed, side, host = min(candidates, key=lambda candidate: candidate[0])
         # The reserve only serves to choose between plans; the last one may use it.
         fits = needed <= available
     flops = sum(level.iterations * _step_flops(work, level, side) for level in spec.levels)

@@ -66,7 +66,7 @@ class WorkerProcess:
         self._config = config
         self._outbox = Outbox(connection)
         self._jobs: queue.Queue[Run] = queue.Queue()
-        self._questions: queue.Queue[FeaturesRequest | EstimateRequest] = queue.Queue()
+        self._requests: queue.Queue[FeaturesRequest | EstimateRequest] = queue.Queue()
         self._cancelled: set[str] = set()
         self._paused: set[str] = set()
 
@@ -91,7 +91,7 @@ class WorkerProcess:
         self._outbox.send(Ready(str(device)))
         threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True).start()
         while True:
-            job = self._next()
+            job = self._next_job()
             self._busy = True
             with marked(job.marks):
                 outcome = self._runner.run(job)
@@ -127,7 +127,7 @@ class WorkerProcess:
                 f"{limit:,}", f"{held:,}", self._device,
             )  # fmt: skip
 
-    def _next(self) -> Run:
+    def _next_job(self) -> Run:
         """Waits for the next job. If none arrives soon, returns the freed memory of the previous job to the system."""
         try:
             return self._jobs.get(timeout=_IDLE_TIMEOUT)
@@ -156,26 +156,26 @@ class WorkerProcess:
                 case Pause(job_id):
                     self._paused.add(job_id)
                 case FeaturesRequest() | EstimateRequest():
-                    self._questions.put(message)
+                    self._requests.put(message)
 
     def _answer_requests(self) -> None:
         while True:
-            match self._questions.get():
-                case FeaturesRequest() as question:
-                    features = self._features(question)
+            match self._requests.get():
+                case FeaturesRequest() as request:
+                    features = self._features(request)
                     self._check_device(features)
-                    self._outbox.send(FeaturesResponse(question.request_id, features))
+                    self._outbox.send(FeaturesResponse(request.request_id, features))
                 case EstimateRequest(request_id, spec, timed):
                     estimate = self._estimate(spec, timed=timed)
                     self._check_device(estimate)
                     self._outbox.send(EstimateResponse(request_id, estimate))
 
-    def _features(self, question: FeaturesRequest) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
+    def _features(self, request: FeaturesRequest) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
         try:
-            extract = self._targets.grams if question.gram else self._targets.maps
-            picture = question.picture.with_pixels(lambda name: (question.pixels / name).read_bytes())
-            with self._store.opened(question.model, question.layers) as model:
-                features = extract(model, picture, question.layers, question.pooling, "zeros")
+            extract = self._targets.grams if request.gram else self._targets.maps
+            picture = request.picture.with_pixels(lambda name: (request.pixels / name).read_bytes())
+            with self._store.opened(request.model, request.layers) as model:
+                features = extract(model, picture, request.layers, request.pooling, "zeros")
             return tuple((name, f.shape, f.astype("<f4").tobytes()) for name, f in features.items())
         except Exception as error:
             return failure_of(error)

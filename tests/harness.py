@@ -151,7 +151,7 @@ def style_request(seed_of_picture: int = 0, **fields: Any) -> pb.ReconstructStyl
 
 
 def endless_request() -> pb.ReconstructStyleRequest:
-    """Returns the request of a job that runs until it is cancelled."""
+    """Returns the request of a job that runs until it is canceled."""
     return style_request(iterations=1_000_000, report_every=2)
 
 

@@ -202,7 +202,7 @@ def test_a_lost_connection_cancels_the_job(server):
     with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         stub = type(server.style)(channel)
         job_id = next(events(stub.ReconstructStyle(endless_request()))).job_id
-    wait_until(lambda: get(server, job_id).state == job_pb2.JOB_STATE_CANCELLED, "the cancelled state")
+    wait_until(lambda: get(server, job_id).state == job_pb2.JOB_STATE_CANCELLED, "the canceled state")
 
 
 def test_on_disconnect_continue_keeps_the_job_running_and_watchable(server):

@@ -1,4 +1,4 @@
-"""Jobs that are cancelled when their client disconnects: which stream ends count as a disconnect, and which do not."""
+"""Jobs that are canceled when their client disconnects: which stream ends count as a disconnect, and which do not."""
 
 import asyncio
 from typing import Any

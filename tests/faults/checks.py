@@ -71,7 +71,7 @@ def exists(path: str, descriptor: Descriptor) -> bool:
 
 
 def check_end(event: job_pb2.JobEvent) -> None:
-    """Checks that a job succeeded, was cancelled, or failed with a code in OF_A_JOB and a message."""
+    """Checks that a job succeeded, was canceled, or failed with a code in OF_A_JOB and a message."""
     if event.state == job_pb2.JOB_STATE_FAILED:
         assert event.error.code in OF_A_JOB, event
         assert event.error.message

@@ -60,8 +60,8 @@ def test_a_job_waits_for_disk_space_to_store_its_result(small_disk):
         with pytest.raises(grpc.RpcError) as caught:
             server.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(job_id=first.job_id))
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
-        cancelled = server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=first.job_id)).job
-        assert cancelled.state == job_pb2.JOB_STATE_RUNNING
+        canceled = server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=first.job_id)).job
+        assert canceled.state == job_pb2.JOB_STATE_RUNNING
         time.sleep(1.0)
         assert not is_healthy(server)
         filler.unlink()

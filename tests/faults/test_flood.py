@@ -29,7 +29,7 @@ def test_a_flood_is_accepted_up_to_the_limit_of_the_queue(at_once: int, long: bo
             job_service_pb2.ListJobsRequest(page_size=1000, states=[job_pb2.JOB_STATE_QUEUED])
         ).jobs
         assert {job.id for job in waiting} == set(found.job_ids)
-        # The queue accepts jobs again as soon as some are cancelled.
+        # The queue accepts jobs again as soon as some are canceled.
         for job_id in found.job_ids:
             server.jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
         again = events(server.style.ReconstructStyle(endless_request()))

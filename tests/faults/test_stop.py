@@ -70,7 +70,7 @@ def serving(folder: Path, *args: str, **options: float) -> Iterator[tuple[Server
 
 
 def begin(calls: Calls) -> str:
-    """Starts a job that runs until it is cancelled, and returns its id."""
+    """Starts a job that runs until it is canceled, and returns its id."""
     request = endless_request()
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return next(e.job_id for e in events(calls.style.ReconstructStyle(request)) if e.HasField("progress"))

@@ -132,7 +132,7 @@ def test_clients_see_no_errors_during_outages_of_every_kind(postgres, long, tmp_
 def check_outage(
     args: list[str], outage: Outage, expected: list[bytes], *, seconds: float = 5, brief: bool = False
 ) -> grpc.StatusCode | None:
-    """Checks that jobs which wait, run, end, are submitted or are cancelled during an outage end as they should.
+    """Checks that jobs which wait, run, end, are submitted or are canceled during an outage end as they should.
 
     Returns:
         The status code of a submission during the outage; None if it was accepted.
@@ -147,8 +147,8 @@ def check_outage(
         with outage():
             begun = time.monotonic()
             serving = is_serving(server)
-            cancelled = timed(server.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=ids[2])).job
-            assert cancelled.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_CANCELLED)
+            canceled = timed(server.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=ids[2])).job
+            assert canceled.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_CANCELLED)
             refused = submission_refusal(server)
             through_sdk = pool.submit(paint_through_sdk, server, request(3, iterations=ITERATIONS))
             while time.monotonic() - begun < seconds:

@@ -54,7 +54,7 @@ class IdleMonitor(grpc.aio.ServerInterceptor):
     def _streaming(self, behavior: Behavior) -> Behavior:
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             with self._call():
-                # A cancelled call closes this generator, which must then close the wrapped generator.
+                # A canceled call closes this generator, which must then close the wrapped generator.
                 async with aclosing(behavior(request, context)) as responses:
                     async for response in responses:
                         yield response

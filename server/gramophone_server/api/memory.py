@@ -24,7 +24,7 @@ def set_up_allocator() -> None:
 
 
 async def trim_memory_regularly() -> None:
-    """Trims memory whenever the process has grown by more than `_GROWTH` bytes. Runs until it is cancelled."""
+    """Trims memory whenever the process has grown by more than `_GROWTH` bytes. Runs until it is canceled."""
     if (library := _glibc()) is None:
         return
     # Objects that exist now live as long as the process: exclude them from garbage collection.

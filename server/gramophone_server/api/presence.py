@@ -25,7 +25,7 @@ class _Presence:
     Attributes:
         clients: their names.
         streams: number of streams of the job that they have open.
-        ends: whether the job is cancelled when they disconnect.
+        ends: whether the job is canceled when they disconnect.
         due: the timer of the cancellation, if it is due.
     """
 

@@ -207,9 +207,9 @@ class GramophoneServer:
             log.info("models read again: %s", ", ".join(models))
 
     def _cancel_without_client(self, job: Job) -> None:
-        # During a shutdown the server itself closes the streams: the job must not be cancelled for that.
+        # During a shutdown the server itself closes the streams: the job must not be canceled for that.
         if self._scheduler.admission.open:
-            log.info("job %s is cancelled: its client has disconnected", job.id, extra=job.marks)
+            log.info("job %s is canceled: its client has disconnected", job.id, extra=job.marks)
             self._scheduler.cancel_soon(job)
 
     def _workers_changed(self) -> None:

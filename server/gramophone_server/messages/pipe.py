@@ -122,7 +122,7 @@ class Progressed:
 
 
 Outcome = Result | Failure | Paused | StorageUnavailable | None
-"""Outcome of a run; None means cancelled."""
+"""Outcome of a run; None means canceled."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class CallWatcher(grpc.aio.ServerInterceptor):
         def streaming(behavior: Behavior) -> Behavior:
             async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
                 with self._watched(method, metadata, context, streaming=True):
-                    # A cancelled call closes this generator, which must then close the wrapped generator.
+                    # A canceled call closes this generator, which must then close the wrapped generator.
                     async with aclosing(behavior(request, context)) as responses:
                         async for response in responses:
                             yield response

@@ -131,7 +131,7 @@ class ByteBudget:
             await waiter.turn
         except asyncio.CancelledError:
             if waiter.turn.done() and not waiter.turn.cancelled():
-                self.shrink(reservation, 0)  # Admitted and cancelled in the same cycle of the event loop.
+                self.shrink(reservation, 0)  # Admitted and canceled in the same cycle of the event loop.
             raise
         finally:
             self._dequeue(waiter)

@@ -104,7 +104,7 @@ def _server_streaming(handler: Handler, budget: ByteBudget, max_bytes: int) -> H
             if inspect.isawaitable(answer):
                 await answer  # The handler writes its responses itself, as the health service does.
                 return
-            # When a call is cancelled, gRPC closes this generator, which must close the inner one.
+            # When a call is canceled, gRPC closes this generator, which must close the inner one.
             async with aclosing(answer) as responses:
                 async for response in responses:
                     yield response

@@ -313,7 +313,7 @@ class ProcessExecutor:
         )
 
     async def _send(self, message: ToWorker) -> None:
-        # A cancelled caller must not leave half a message in the pipe, nor release the lock before the rest is sent.
+        # A canceled caller must not leave half a message in the pipe, nor release the lock before the rest is sent.
         await asyncio.shield(asyncio.create_task(self._send_whole(message)))
 
     async def _send_whole(self, message: ToWorker) -> None:

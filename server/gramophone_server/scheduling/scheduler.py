@@ -233,7 +233,7 @@ class Scheduler:
             if not executor.ready:
                 self._work.release()
                 continue
-            # No job is popped if the permit's job was cancelled or skipped, or if the server is shutting down.
+            # No job is popped if the permit's job was canceled or skipped, or if the server is shutting down.
             job = self._queue.pop() if self.admission.open else None
             if job is None:
                 continue

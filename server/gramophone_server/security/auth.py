@@ -118,7 +118,7 @@ class Authenticator(grpc.aio.ServerInterceptor):
         def streaming(behavior: Behavior) -> Behavior:
             async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
                 await identify(context)
-                # When a call is cancelled, gRPC closes this generator, which must close the inner one.
+                # When a call is canceled, gRPC closes this generator, which must close the inner one.
                 async with aclosing(behavior(request, context)) as responses:
                     async for response in responses:
                         yield response

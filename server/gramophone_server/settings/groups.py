@@ -34,7 +34,7 @@ class ConnectionSettings:
     disconnect_grace: float = setting(
         10.0,
         "Seconds a client has to reconnect after it has lost its stream, before a job submitted with "
-        "on_disconnect=cancel is cancelled.",
+        "on_disconnect=cancel is canceled.",
         minimum=0,
         maximum=86400,
         unit="seconds",

@@ -138,7 +138,7 @@ class Access:
 
         begun = pool.submit(run)
         waiting = asyncio.wrap_future(begun)
-        # Retrieve the exception in any case: the caller may have been cancelled, and asyncio would log it.
+        # Retrieve the exception in any case: the caller may have been canceled, and asyncio would log it.
         waiting.add_done_callback(lambda future: future.cancelled() or future.exception())
         while not (await asyncio.wait([waiting], timeout=_PING_AFTER))[0]:
             if not await self._answers() and not waiting.done():

@@ -92,7 +92,7 @@ class EventBuffer:
         return max(0.0, PATIENCE - (time.monotonic() - begun))
 
     async def flush_regularly(self) -> None:
-        """Writes state changes at once and progress every `_FLUSH_EVERY` seconds, until it is cancelled."""
+        """Writes state changes at once and progress every `_FLUSH_EVERY` seconds, until it is canceled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_EVERY):

@@ -75,7 +75,7 @@ class Job:
 
     @property
     def outcome(self) -> Result | Failure | None:
-        """The result or the failure; None if the job has not ended or was cancelled."""
+        """The result or the failure; None if the job has not ended or was canceled."""
         detail = self._states[-1].detail if self._states else None
         return None if isinstance(detail, Progress) else detail
 
@@ -94,7 +94,7 @@ class Job:
         return None if self.state.final else self._append(State.RUNNING, progress)
 
     def ending(self, outcome: Result | Failure | None) -> Event:
-        """Returns the event that would end the job, for `end`; an outcome of None means cancelled."""
+        """Returns the event that would end the job, for `end`; an outcome of None means canceled."""
         now = time.time()
         match outcome:
             case Result():

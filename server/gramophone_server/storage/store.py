@@ -178,7 +178,7 @@ class JobStore:
             self._buffer.record(job, event)
 
     async def end(self, job: Job, outcome: Result | Failure | None) -> None:
-        """Ends a job: stores the end, waits until that succeeds, then tells the watchers. None means cancelled."""
+        """Ends a job: stores the end, waits until that succeeds, then tells the watchers. None means canceled."""
         ending = _Ending(job, job.ending(outcome), asyncio.get_running_loop().create_future())
         self._endings[job.id] = ending
         await self.flush()

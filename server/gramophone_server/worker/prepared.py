@@ -147,12 +147,14 @@ class PreparedJob:
         if frame.average is not None:
             return self._evaluate(exact, frame.average)
         last = self._evaluate(exact, frame.canvas)
-        # If the last loss is NaN, the comparison is false. Losses of coarser levels are not comparable.
+        # If the last loss is NaN, both comparisons are false and the best canvas wins. Losses of coarser levels are not
+        # comparable.
         if frame.level == len(self._spec.levels) - 1 and last.loss <= self._terms.in_request_units(
             frame.best.loss.item()
         ):
             return last
-        return min(last, self._evaluate(exact, frame.best.canvas), key=lambda finished: finished.loss)
+        best = self._evaluate(exact, frame.best.canvas)
+        return last if last.loss <= best.loss else best
 
     def loss(self, frame: Frame) -> float:
         """Returns a frame's loss, in the units of the request."""

@@ -64,7 +64,7 @@ lint: setup ## Check style, types and the contract
 	$(PY) -m mypy --strict examples/pictures.py examples/demo.py
 	$(VENV)/bin/lint-imports --no-logo
 	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; $(BUF) format --diff --exit-code proto; \
-	  $(if $(wildcard $(BASELINE)),$(BUF) breaking proto --against $(BASELINE);) \
+	  $(BUF) breaking proto --against $(BASELINE); \
 	  npx --yes pyright@1 --pythonpath $(PY); \
 	else echo "skipping buf and pyright: npx is not installed (it is part of Node.js)"; fi
 

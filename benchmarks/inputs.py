@@ -12,9 +12,11 @@ from PIL import Image
 from examples.gallery.seascape import seascape
 from gramophone.requests import estimate_request
 from gramophone_server.engine.device import available_threads, has_native_bfloat16
+from gramophone_server.engine.losses import GRAM
+from gramophone_server.engine.losses.gram import averaged_gram
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.features import FeatureExtractor, gram
+from gramophone_server.models.features import FeatureExtractor
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.model import Model
@@ -81,7 +83,7 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
     )
     weight = torch.full((1,), 1 / layers)
     return Objective(
-        network, [WeightedTerm("style", n, torch.from_numpy(gram(features[n]))[None], weight) for n in names]
+        network, [WeightedTerm(GRAM, n, torch.from_numpy(averaged_gram(features[n]))[None], weight) for n in names]
     )
 
 

@@ -33,6 +33,8 @@ ColorMode = Literal["style", "luminance", "match", "histogram"]
 """Source of the colors of a style transfer."""
 LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
+StyleLoss = Literal["gram", "mean_covariance"]
+"""What the style losses compare."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 """File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
@@ -156,6 +158,8 @@ class Options(TypedDict, total=False):
     else the largest tiles that fit. The gradient is the same as that of the whole picture, memory is that of
     one tile, and a step takes up to about twice as long. 0, or 64 to 8,192 pixels. Default 0.
     """
+    style_loss: StyleLoss
+    """What the style losses compare. Default gram."""
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
     usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
@@ -490,6 +494,16 @@ OPTIONS: tuple[Option, ...] = (
         example="512",
         unit="pixels",
         bounds=(-2147483648, 2147483647),
+    ),
+    Option(
+        name="style_loss",
+        path="options.style_loss",
+        type="choice",
+        group="Loss and color",
+        help="What the style losses compare.",
+        default="gram",
+        example="gram",
+        choices={"gram": 1, "mean_covariance": 2},
     ),
     Option(
         name="on_disconnect",

@@ -11,6 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from gramophone_server.engine import losses
 from gramophone_server.engine.cost import (
     Convolution,
     Workload,
@@ -24,7 +25,7 @@ from gramophone_server.engine.cost import (
     step_flops,
 )
 from gramophone_server.engine.device import has_native_bfloat16
-from gramophone_server.engine.kernels.gram import gram_matrix
+from gramophone_server.engine.losses import GRAM, TOTAL_VARIATION
 from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.tiling import cut, whole
@@ -50,13 +51,18 @@ def work(
 
 
 def terms(
-    network: TruncatedVGG, canvas: torch.Tensor, style: tuple[str, ...], content: tuple[str, ...]
+    network: TruncatedVGG,
+    canvas: torch.Tensor,
+    style: tuple[str, ...],
+    content: tuple[str, ...],
+    loss: losses.Loss = GRAM,
 ) -> list[WeightedTerm]:
     features = network(0.5 * canvas)
     one = torch.ones(1)
+    targets = {name: loss.target(features[name][0].float().numpy(), 1e-3) for name in style}
     return [
-        *(WeightedTerm("style", name, gram_matrix(features[name]), one) for name in style),
-        *(WeightedTerm("content", name, features[name].float(), one) for name in content),
+        *(WeightedTerm(loss, name, torch.from_numpy(target)[None], one) for name, target in targets.items()),
+        *(WeightedTerm(losses.CONTENT, name, features[name].float(), one) for name in content),
     ]
 
 
@@ -143,6 +149,8 @@ def peak_bytes(recorded: profile) -> int:
         (STYLE, CONTENT, {"batch": 2}),
         ((), CONTENT, {"variation": True}),
         (("conv1_1",), (), {"masked": True}),
+        (("conv1_1",), (), {"loss": "mean_covariance"}),
+        (STYLE, CONTENT, {"loss": "mean_covariance"}),
         (STYLE, CONTENT, {"headed": STYLE + CONTENT}),
         (STYLE, CONTENT, {"cropped": True}),
         (STYLE, (), {"folding": True}),
@@ -154,7 +162,7 @@ def peak_bytes(recorded: profile) -> int:
 def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
     options = dict(options)
     cropped, headed = bool(options.pop("cropped", False)), options.pop("headed", ())
-    folding = bool(options.pop("folding", False))
+    folding, loss = bool(options.pop("folding", False)), losses.style_loss(options.pop("loss", "gram"))
     rng = np.random.default_rng(0)
     weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
     if folding:
@@ -163,6 +171,7 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
     if options.get("itemsize") == 2 and not has_native_bfloat16(torch.device("cpu")):
         pytest.skip("this CPU has no native bfloat16, and torch's fallback allocates additional memory")
     job = work(style, content, headed=headed, channels=WIDE, winograd=not options.get("replicate"), cpu=True, **options)
+    job = replace(job, convolutions=tuple(replace(c, copies=loss.copies * c.style) for c in job.convolutions))
     if folding:
         first, *others = job.convolutions
         others = [replace(c, stride=max(2, c.stride)) for c in others]
@@ -177,12 +186,12 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
         tiles = cut(height, width, 128, stride=network.grid, radius=network.radius)
         size = max(t.rows.seen_pixels for t in tiles), max(t.columns.seen_pixels for t in tiles)
     canvas = torch.rand(job.batch, 3, height, width)
-    made = terms(network, canvas, style, content)
+    made = terms(network, canvas, style, content, loss)
     if job.masked:
         shares = torch.rand(1, height, width) / (height * width)
         made = [replace(term, share=shares) for term in made]
     if job.variation:
-        made.append(WeightedTerm("total_variation", "", None, torch.ones(1)))
+        made.append(WeightedTerm(TOTAL_VARIATION, "", None, torch.ones(1)))
     held = held_bytes(Objective(network, made, tiles=tiles), canvas)
     predicted = gradient_bytes(job, *size, cropped=cropped)
     # For a tile, the cost model counts the interior as large as the tile with its halo.

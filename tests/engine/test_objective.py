@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from gramophone_server.engine.kernels.gram import gram_matrix
-from gramophone_server.engine.losses import content_loss, style_loss
+from gramophone_server.engine.losses import CONTENT, GRAM, TOTAL_VARIATION
+from gramophone_server.engine.losses.content import content_loss
+from gramophone_server.engine.losses.gram import style_loss
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.vgg import TruncatedVGG
 
@@ -25,18 +27,17 @@ def build(network: TruncatedVGG, n: int) -> Objective:
     features = network(canvas(n, seed=9))
     weight = torch.arange(1, n + 1, dtype=torch.float64)
     terms = [
-        WeightedTerm("style", name, gram_matrix(features[name]), weight / 3)
-        for name in ("conv1_1", "conv2_1", "conv3_1")
+        WeightedTerm(GRAM, name, gram_matrix(features[name]), weight / 3) for name in ("conv1_1", "conv2_1", "conv3_1")
     ]
     # A layer may have several terms: style of two regions, and style and content.
     halves = torch.zeros(2, 1, 6, 7, dtype=torch.float64)
     halves[0, ..., :3], halves[1, ..., 3:] = 1 / 18, 1 / 24
     for region, share in enumerate(halves):
         target = gram_matrix(features["conv2_2"], share).detach()
-        terms.append(WeightedTerm("style", "conv2_2", target, weight, share, region))
+        terms.append(WeightedTerm(GRAM, "conv2_2", target, weight, share, region))
     for name in ("conv1_1", "conv2_2", "conv3_1"):
-        terms.append(WeightedTerm("content", name, features[name].detach(), 0.1 * weight))
-    terms.append(WeightedTerm("total_variation", "", None, 1e-6 * weight))
+        terms.append(WeightedTerm(CONTENT, name, features[name].detach(), 0.1 * weight))
+    terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * weight))
     return Objective(network, terms)
 
 
@@ -66,7 +67,7 @@ def test_losses_are_those_of_the_features_after_the_head(weights, heads):
     for term, got in zip(objective.terms, objective.losses(canvas(2)).T, strict=True):
         if term.target is None:
             continue
-        match term.kind:
+        match term.loss.kind:
             case "style":
                 expected = style_loss(gram_matrix(features[term.layer], term.share), term.target)
             case "content":
@@ -89,6 +90,6 @@ def test_canvases_of_a_batch_are_independent(network, objective):
 def test_loss_and_gradient_are_zero_at_the_target(network):
     picture = canvas(1)
     target = gram_matrix(network(picture)["conv3_1"])
-    at = Objective(network, [WeightedTerm("style", "conv3_1", target, torch.ones(1))]).evaluate(picture)
+    at = Objective(network, [WeightedTerm(GRAM, "conv3_1", target, torch.ones(1))]).evaluate(picture)
     assert at.loss.item() == 0
     assert at.gradient.abs().max().item() == 0

@@ -7,6 +7,7 @@ import torch
 
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.kernels.gram import gram_matrix
+from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.adam import Adam
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
@@ -25,7 +26,7 @@ def objective(network: TruncatedVGG, n: int = 2) -> Objective:
     picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     grams = {name: gram_matrix(f) for name, f in network(picture).items()}
     return Objective(
-        network, [WeightedTerm("style", name, g.expand(n, -1, -1), torch.ones(n)) for name, g in grams.items()]
+        network, [WeightedTerm(GRAM, name, g.expand(n, -1, -1), torch.ones(n)) for name, g in grams.items()]
     )
 
 

@@ -6,12 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gramophone_server.engine.kernels.gram import gram_matrix
+from gramophone_server.engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss, style_losses
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.tiling import cut, whole
 from gramophone_server.engine.vgg import TruncatedVGG
 
 from .conftest import CHANNELS
+
+TILED_LOSSES = sorted(name for name, loss in style_losses().items() if loss.tiling == "statistic")
 
 
 @settings(deadline=None)
@@ -48,6 +50,7 @@ def jobs(draw):
         "width": draw(st.integers(9, 70)),
         "side": draw(st.integers(4, 40)),
         "style": draw(layers.filter(len)),
+        "loss": draw(st.sampled_from(TILED_LOSSES)),
         "content": draw(layers),
         "masked": draw(st.booleans()),
         "variation": draw(st.booleans()),
@@ -65,6 +68,12 @@ def networks(weights, folding_weights) -> tuple[dict, dict]:
     return weights, folding_weights
 
 
+def target(loss: Loss, features: torch.Tensor, share: torch.Tensor | None) -> torch.Tensor:
+    """Returns the loss's targets for features (N, C, H, W)."""
+    weights = 1 / features[0, 0].numel() if share is None else share[0].numpy()
+    return torch.stack([torch.from_numpy(loss.target(f.numpy(), weights)) for f in features]).to(features.dtype)
+
+
 def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
     """Returns (the objective of the whole picture, the same in tiles, a canvas)."""
     generator = torch.Generator().manual_seed(job["seed"])
@@ -75,7 +84,7 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
     network = TruncatedVGG(
         networks[job["folding"]], job["style"] + job["content"], pool=job["pool"], padding=job["padding"], dtype=dtype
     )
-    n, height, width = job["batch"], job["height"], job["width"]
+    n, height, width, loss = job["batch"], job["height"], job["width"], style_loss(job["loss"])
     # The target is half as bright as the canvas: the loss must not be a small difference of large numbers.
     features = network(rand(n, 3, height, width) / 2)
     terms = []
@@ -84,13 +93,13 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
         if job["masked"]:
             share = rand(1, *features[name].shape[2:])
             share = share / share.sum()
-        terms.append(WeightedTerm("style", name, gram_matrix(features[name], share), rand(n) + 0.5, share))
+        terms.append(WeightedTerm(loss, name, target(loss, features[name], share), rand(n) + 0.5, share))
     terms += [
-        WeightedTerm("content", name, features[name], (rand(n) + 0.5) / features[name][0].numel())
+        WeightedTerm(CONTENT, name, features[name], (rand(n) + 0.5) / features[name][0].numel())
         for name in job["content"]
     ]
     if job["variation"]:
-        terms.append(WeightedTerm("total_variation", "", None, 1e-6 * (rand(n) + 0.5)))
+        terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * (rand(n) + 0.5)))
     tiles = cut(height, width, job["side"], stride=network.grid, radius=network.radius)
     return Objective(network, terms), Objective(network, terms, tiles=tiles), rand(n, 3, height, width)
 
@@ -119,7 +128,7 @@ def test_tiled_gradient_equals_the_whole_gradient_in_float64(networks, job):
 
 def test_half_a_halo_changes_the_gradient(networks):
     """The tests above can fail: with half the halo the gradients differ."""
-    job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "content": [], "masked": False}
+    job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "loss": "gram", "content": [], "masked": False}
     job |= {"variation": False, "pool": "max", "padding": "zeros", "batch": 1, "seed": 0, "folding": False}
     by_whole, _, canvas = build(job, networks, torch.float64)
     tiles = cut(64, 64, 16, stride=4, radius=4)

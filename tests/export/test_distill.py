@@ -17,7 +17,7 @@ from gramophone_export.distill.recipe import Recipe
 from gramophone_export.distill.train import CHECKPOINT, LOG, Training
 from gramophone_export.random_vgg import dead_leaves
 from gramophone_server.engine.kernels.gram import gram_matrix
-from gramophone_server.engine.losses import style_loss
+from gramophone_server.engine.losses.gram import style_loss
 from gramophone_server.models.layers import STYLE_LAYERS, VGG19_LAYERS
 from gramophone_server.models.store import ModelStore
 

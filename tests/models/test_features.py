@@ -9,9 +9,11 @@ from PIL import Image
 
 from gramophone_server.engine.canvas import from_pictures
 from gramophone_server.engine.kernels.gram import gram_matrix
+from gramophone_server.engine.losses import GRAM
+from gramophone_server.engine.losses.gram import averaged_gram
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models import features
-from gramophone_server.models.features import FeatureExtractor, gram, shares
+from gramophone_server.models.features import FeatureExtractor, shares
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
@@ -72,7 +74,7 @@ def test_a_picture_too_small_for_a_layer_is_refused(extractor):
 def test_gram_equals_the_engines_gram_matrix():
     features = np.random.default_rng(0).normal(size=(5, 7, 9)).astype(np.float32)
     expected = gram_matrix(torch.from_numpy(features)[None])[0].numpy()
-    np.testing.assert_allclose(gram(features), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(averaged_gram(features), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_all_style_layers_of_the_random_model_contribute_to_the_loss(tmp_path):
@@ -80,7 +82,7 @@ def test_all_style_layers_of_the_random_model_contribute_to_the_loss(tmp_path):
     extractor = FeatureExtractor(ModelStore(tmp_path).get("vgg19-random"), threads=2)
     a, b = (np.asarray(Image.open(io.BytesIO(png(96, 96, seed)))) for seed in (1, 2))
     first, second = (extractor.extract(p, STYLE_LAYERS) for p in (a, b))
-    losses = [((gram(first[n]) - gram(second[n])) ** 2).mean() / 4 for n in STYLE_LAYERS]
+    losses = [((averaged_gram(first[n]) - averaged_gram(second[n])) ** 2).mean() / 4 for n in STYLE_LAYERS]
     assert min(losses) > 0.01 * sum(losses)
     assert max(losses) < 0.7 * sum(losses)
 
@@ -141,7 +143,7 @@ def test_shares_of_an_empty_mask_are_zero():
 
 def test_guided_grams_equal_the_loop_over_positions(extractor):
     layers = ("conv1_1", "conv2_1", "conv3_1")
-    got = extractor.grams(picture(32, 24), layers, mask=mask(32, 24))
+    got = extractor.targets(GRAM, picture(32, 24), layers, mask=mask(32, 24))
     maps = extractor.extract(picture(32, 24), layers)
     for layer, k in zip(layers, (2, 2, 4), strict=True):
         squares = boxes(mask(32, 24), k) ** 2
@@ -159,12 +161,14 @@ def test_a_mask_of_half_the_picture_uses_only_that_half(extractor):
     # The receptive field of conv2_1 reaches 4 pixels to each side.
     other[:, 36:] = 255 - other[:, 36:]
     for region, same in ((left, True), (None, False)):
-        first, second = (extractor.grams(p, ["conv2_1"], mask=region)["conv2_1"] for p in (picture(64, 64), other))
+        first, second = (
+            extractor.targets(GRAM, p, ["conv2_1"], mask=region)["conv2_1"] for p in (picture(64, 64), other)
+        )
         assert (np.linalg.norm(first - second) <= 1e-6 * np.linalg.norm(first)) == same
 
 
 def test_grams_without_a_mask_average_over_all_positions(extractor):
-    got = extractor.grams(picture(40, 56), ["conv2_1"])["conv2_1"]
+    got = extractor.targets(GRAM, picture(40, 56), ["conv2_1"])["conv2_1"]
     f = extractor.extract(picture(40, 56), ["conv2_1"])["conv2_1"].astype(np.float64).reshape(len(got), -1)
     expected = f @ f.T / (20 * 28)
     assert np.linalg.norm(got - expected) <= 1e-6 * np.linalg.norm(expected)
@@ -178,8 +182,8 @@ def test_features_in_tiles_equal_those_of_the_whole_picture(extractor, monkeypat
     def found() -> list[dict[str, np.ndarray]]:
         return [
             extractor.extract(picture(*size), layers, padding=padding),
-            extractor.grams(picture(*size), layers, padding=padding),
-            extractor.grams(picture(*size), layers, mask=mask(*size), padding=padding),
+            extractor.targets(GRAM, picture(*size), layers, padding=padding),
+            extractor.targets(GRAM, picture(*size), layers, mask=mask(*size), padding=padding),
         ]
 
     expected = found()

@@ -76,14 +76,14 @@ def test_usual_weights_are_used_unchanged_up_to_a_power_of_two(weights, loss_sca
     job = prepare(content_weight=weights[0], style_weight=weights[1], loss_scale=loss_scale)
     spec = job._spec
     for term in job._terms.at(spec.levels[-1]):
-        if term.kind != "total_variation":
-            outer = spec.style_weight * (1 / 5) if term.kind == "style" else spec.content_weight
+        if term.loss.kind != "total_variation":
+            outer = spec.style_weight * (1 / 5) if term.loss.kind == "style" else spec.content_weight
             target = term.target.numpy()[0]
-            divisor = 4 * len(target) ** 2 if term.kind == "style" else 2
+            divisor = 4 * len(target) ** 2 if term.loss.kind == "style" else 2
             scale = divisor / float(np.square(target, dtype=np.float64).sum()) if loss_scale == "relative" else 1.0
             mantissa, _ = np.frexp(term.weight.item())
             assert mantissa == np.frexp(np.float32(outer * scale))[0]
-            assert term.reported_weight == outer * scale
+            assert term.reported_weight == pytest.approx(outer * scale, rel=1e-15)
 
 
 def test_losses_and_weights_are_reported_in_the_units_of_the_request():

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.kernels.gram import gram_matrix
-from gramophone_server.engine.losses import style_loss
+from gramophone_server.engine.losses import GRAM
+from gramophone_server.engine.losses.gram import style_loss
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.models.layers import STYLE_LAYERS
@@ -114,7 +115,7 @@ def _optimized(student: Student, teacher: Teacher, picture: Tensor) -> Tensor:
     terms = []
     for name, target in targets.items():
         weight = 4 * target.shape[1] ** 2 / target.square().sum((1, 2))
-        terms.append(WeightedTerm("style", name, target, weight / len(targets)))
+        terms.append(WeightedTerm(GRAM, name, target, weight / len(targets)))
     objective, optimizer, canvas = Objective(network, terms), LBFGS(), noise([0], *picture.shape[2:])
     for _ in range(ITERATIONS):
         canvas = optimizer.step(canvas, objective.evaluate(canvas))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gramophone_server.engine.canvas import fine_detail, noise, resized
 from gramophone_server.engine.kernels.gram import gram_matrix
+from gramophone_server.engine.losses import CONTENT, GRAM
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.vgg import TruncatedVGG
@@ -119,15 +120,13 @@ class Walks:
             features = network(resized(styles, *canvas.shape[2:]) if styles.shape != canvas.shape else styles)
         # A quarter of the canvases are content reconstructions.
         of_content = torch.arange(len(canvas)) % 4 == 1
-        terms = [
-            WeightedTerm("content", layer, features[layer].float(), of_content.float()) for layer in CONTENT_LAYERS
-        ]
+        terms = [WeightedTerm(CONTENT, layer, features[layer].float(), of_content.float()) for layer in CONTENT_LAYERS]
         for layer in STYLE_LAYERS:
             target = gram_matrix(features[layer])
             weight = torch.where(of_content, 0.0, 0.2)
             if equal:
                 weight = weight * 4 * target.shape[1] ** 2 / target.square().sum((1, 2)).clamp_min(1e-12)
-            terms.append(WeightedTerm("style", layer, target, weight))
+            terms.append(WeightedTerm(GRAM, layer, target, weight))
         # L-BFGS starts each stretch without curvature pairs. A long first step would move an almost converged canvas
         # away from its path.
         objective, optimizer = Objective(network, terms), LBFGS(first_step=2.0)

@@ -97,7 +97,7 @@ class _LossKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossKind.Val
     LOSS_KIND_UNSPECIFIED: _LossKind.ValueType  # 0
     """Never sent."""
     LOSS_KIND_STYLE: _LossKind.ValueType  # 1
-    """E_l, equation 4: 1 / (4 N_l^2 M_l^2) * sum (G - A)^2."""
+    """A style loss; with STYLE_LOSS_GRAM E_l of equation 4: 1 / (4 N_l^2 M_l^2) * sum (G - A)^2."""
     LOSS_KIND_CONTENT: _LossKind.ValueType  # 2
     """Equation 1: 1/2 * sum (F - P)^2."""
     LOSS_KIND_TOTAL_VARIATION: _LossKind.ValueType  # 3
@@ -109,7 +109,7 @@ class LossKind(_LossKind, metaclass=_LossKindEnumTypeWrapper):
 LOSS_KIND_UNSPECIFIED: LossKind.ValueType  # 0
 """Never sent."""
 LOSS_KIND_STYLE: LossKind.ValueType  # 1
-"""E_l, equation 4: 1 / (4 N_l^2 M_l^2) * sum (G - A)^2."""
+"""A style loss; with STYLE_LOSS_GRAM E_l of equation 4: 1 / (4 N_l^2 M_l^2) * sum (G - A)^2."""
 LOSS_KIND_CONTENT: LossKind.ValueType  # 2
 """Equation 1: 1/2 * sum (F - P)^2."""
 LOSS_KIND_TOTAL_VARIATION: LossKind.ValueType  # 3

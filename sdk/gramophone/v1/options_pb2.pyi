@@ -274,6 +274,30 @@ LOSS_SCALE_RELATIVE: LossScale.ValueType  # 2
 """Divides each loss by the sum of squares of its target, so that every layer matters."""
 Global___LossScale: _TypeAlias = LossScale  # noqa: Y015
 
+class _StyleLoss:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StyleLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StyleLoss.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STYLE_LOSS_UNSPECIFIED: _StyleLoss.ValueType  # 0
+    """The default: STYLE_LOSS_GRAM."""
+    STYLE_LOSS_GRAM: _StyleLoss.ValueType  # 1
+    """Gram matrices of the features, as in the paper (equation 4)."""
+    STYLE_LOSS_MEAN_COVARIANCE: _StyleLoss.ValueType  # 2
+    """Mean and covariance of the features. Unlike Gram matrices they distinguish a large mean from a large variance."""
+
+class StyleLoss(_StyleLoss, metaclass=_StyleLossEnumTypeWrapper):
+    """What the style losses compare."""
+
+STYLE_LOSS_UNSPECIFIED: StyleLoss.ValueType  # 0
+"""The default: STYLE_LOSS_GRAM."""
+STYLE_LOSS_GRAM: StyleLoss.ValueType  # 1
+"""Gram matrices of the features, as in the paper (equation 4)."""
+STYLE_LOSS_MEAN_COVARIANCE: StyleLoss.ValueType  # 2
+"""Mean and covariance of the features. Unlike Gram matrices they distinguish a large mean from a large variance."""
+Global___StyleLoss: _TypeAlias = StyleLoss  # noqa: Y015
+
 class _ImageFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -604,6 +628,7 @@ class SynthesisOptions(_message.Message):
     LBFGS_HISTORY_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     TILE_SIZE_FIELD_NUMBER: _builtins.int
+    STYLE_LOSS_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the canvas. `fit` determines which side has this size."""
     fit: Global___Fit.ValueType
@@ -661,6 +686,8 @@ class SynthesisOptions(_message.Message):
     largest tiles that fit. The gradient is the same as that of the whole picture, memory is that of one tile, and a step
     takes up to about twice as long.
     """
+    style_loss: Global___StyleLoss.ValueType
+    """What the style losses compare."""
     @_builtins.property
     def init_image(self) -> Global___InputImage:
         """The picture to start from when init is INIT_IMAGE, resized to the canvas, ignoring its aspect ratio. Setting it
@@ -707,10 +734,11 @@ class SynthesisOptions(_message.Message):
         lbfgs_history: _builtins.int | None = ...,
         result: Global___ResultOptions | None = ...,
         tile_size: _builtins.int | None = ...,
+        style_loss: Global___StyleLoss.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
     _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015
@@ -750,6 +778,8 @@ class SynthesisOptions(_message.Message):
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    _WhichOneofReturnType__style_loss: _TypeAlias = _typing.Literal["style_loss"]  # noqa: Y015
+    _WhichOneofArgType__style_loss: _TypeAlias = _typing.Literal["_style_loss", b"_style_loss"]  # noqa: Y015
     _WhichOneofReturnType__tile_size: _TypeAlias = _typing.Literal["tile_size"]  # noqa: Y015
     _WhichOneofArgType__tile_size: _TypeAlias = _typing.Literal["_tile_size", b"_tile_size"]  # noqa: Y015
     _WhichOneofReturnType__tv_weight: _TypeAlias = _typing.Literal["tv_weight"]  # noqa: Y015
@@ -792,6 +822,8 @@ class SynthesisOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__style_loss) -> _WhichOneofReturnType__style_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tile_size) -> _WhichOneofReturnType__tile_size | None: ...
     @_typing.overload

@@ -28,6 +28,7 @@ class Convolution:
         content: whether a content loss uses this layer.
         head: whether the features are the product of a matrix and the activation at each position. Style multiplies the
             Gram matrix with the head instead, so only content and extraction pay for the product at each position.
+        copies: number of float32 feature maps that the style loss allocates in the backward pass beyond a Gram loss.
     """
 
     inputs: int
@@ -36,6 +37,7 @@ class Convolution:
     style: bool = False
     content: bool = False
     head: bool = False
+    copies: int = 0
 
     @property
     def product(self) -> bool:
@@ -171,7 +173,7 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
         # The gradients of the output and of the input. The gradient of an interior or a masked copy exists beside the
         # gradient of the output, which the deepest layer does not have.
         slopes = out + (2 * into if work.replicate else into) + extra
-        style = 2 * part if c.style and (cropped or work.masked) else 0
+        style = (2 * part if c.style and (cropped or work.masked) else 0) + c.copies * full
         content = 2 * full if c.content else 0
         deepest = c is work.convolutions[-1]
         backwards += [saved + slopes, saved + max(out + style, content if deepest else out + content)]

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .device import release_free_memory
-from .kernels.gram import gram_matrix, tap_gram_matrix
-from .losses import content_loss, squared_differences, style_loss
+from .losses import Layer, LayerView, Loss
 from .tiling import Tile, whole
 from .vgg import TruncatedVGG
-
-TermKind = Literal["style", "content", "total_variation"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +17,10 @@ class WeightedTerm:
     """One term of the total loss, with its target and its weight, for every canvas of the batch.
 
     Attributes:
-        kind: the loss of this term.
-        layer: the layer whose features the loss compares; empty for total variation.
-        target: constant target: (N, C, C) Gram matrices averaged over positions for style, (N, C, H, W) features for
-            content. A first dimension of 1 means the same target for all canvases.
+        loss: the loss of this term.
+        layer: the layer whose features the loss compares; empty for the canvas itself.
+        target: constant target, as `loss.target` returns it, with a first dimension of N, or of 1 for the same target
+            for all canvases; None for a loss without a target.
         weight: (N,) factor of the term in the total loss, >= 0.
         share: for style, the weight of each position of the layer in the Gram matrix, (1 or N, H, W), summing to 1;
             None for equal weights.
@@ -32,7 +28,7 @@ class WeightedTerm:
         reported_weight: the weight to show in reports, if the loss is optimized in another unit; None to show `weight`.
     """
 
-    kind: TermKind
+    loss: Loss
     layer: str
     target: Tensor | None
     weight: Tensor
@@ -59,8 +55,8 @@ class Evaluation:
 class Objective:
     """The total loss Σ weight · term of a batch of canvases, and its gradient.
 
-    Every term is a function of a statistic that is a sum over the tiles of the canvas: the Gram matrix for style, the
-    loss itself for the other kinds. With several tiles, the first pass sums the statistics. The second pass
+    Every term is a function of a statistic that is a sum over the tiles of the canvas, such as a Gram matrix; for some
+    losses it is the loss itself. With several tiles, the first pass sums the statistics. The second pass
     differentiates each tile alone, with the gradient of the loss with respect to the statistics held fixed. The result
     is the gradient of the whole canvas; the memory needed is that of one tile.
 
@@ -112,7 +108,7 @@ class Objective:
         return Evaluation(terms.detach(), loss.detach(), gradient.contiguous())
 
     def _evaluate_tiles(self, canvas: Tensor, tiles: Sequence[Tile]) -> Evaluation:
-        local = all(term.kind != "style" for term in self.terms)
+        local = all(term.loss.tiling == "value" for term in self.terms)
         if not local:
             with torch.no_grad():
                 statistics = self._statistics(canvas)
@@ -136,7 +132,7 @@ class Objective:
         return Evaluation(terms.detach(), self.total(terms).detach(), gradient)
 
     def _statistics(self, canvas: Tensor) -> list[Tensor]:
-        """Returns the statistic of each term, summed over the tiles: (N, C, C) for style, (N,) for other kinds."""
+        """Returns the statistic of each term, summed over the tiles."""
         total: list[Tensor] = []
         for tile in self._tiles or whole(*canvas.shape[2:]):
             self._release_stale_memory(tile)
@@ -157,24 +153,23 @@ class Objective:
 
     def _losses(self, statistics: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
         """Returns the unweighted terms (N, T), given their statistics."""
-        values = []
-        for term, statistic in zip(self.terms, statistics, strict=True):
-            if term.kind == "style":
-                assert term.target is not None
-                head = None if self._head_per_position(term.layer, shape) else self.network.heads.get(term.layer)
-                statistic = style_loss(statistic, term.target, head)
-            values.append(statistic)
+        values = [
+            term.loss.value(statistic, term.target, self._layer(term.layer, shape))
+            for term, statistic in zip(self.terms, statistics, strict=True)
+        ]
         return torch.stack(values, dim=1)
 
     def _tile_statistics(self, crop: Tensor, tile: Tile, shape: Sequence[int]) -> list[Tensor]:
         """Returns a tile's contribution to the statistic of each term."""
-        parts = [_variation(crop, tile, shape) if term.kind == "total_variation" else None for term in self.terms]
+        parts: list[Tensor | None] = [
+            None if term.layer else self._statistic(term, crop, tile, shape)[1] for term in self.terms
+        ]
 
-        def take(layer: str, features: Tensor) -> Tensor:
+        def take(layer: str, activation: Tensor) -> Tensor:
             for number, term in enumerate(self.terms):
                 if term.layer == layer:
-                    features, parts[number] = self._statistic(term, features, tile, shape)
-            return features
+                    activation, parts[number] = self._statistic(term, activation, tile, shape)
+            return activation
 
         # Compute each statistic when its layer is ready: the backward pass then creates the layers' gradients one after
         # the other instead of all at once.
@@ -182,38 +177,20 @@ class Objective:
         return [part for part in parts if part is not None]
 
     def _statistic(
-        self, term: WeightedTerm, features: Tensor, tile: Tile, shape: Sequence[int]
+        self, term: WeightedTerm, activation: Tensor, tile: Tile, shape: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Returns the activation that the network continues with, and the tile's contribution to a term's statistic."""
-        assert term.target is not None
-        stride = self.network.stride(term.layer)
+        stride, layer = self._stride(term.layer), self._layer(term.layer, shape)
         rows, columns = tile.positions(stride)
-        share: Tensor | float = 1 / ((shape[2] // stride) * (shape[3] // stride))
-        if term.share is not None:
-            share = term.share[:, rows, columns]
-        if term.kind == "content":
-            # Do not slice the whole feature map: even a full slice copies the gradient.
-            own = features if tile.is_whole else features[:, :, *tile.seen(stride)]
-            own = self.network.features(term.layer, own)
-            return features, content_loss(own, term.target[:, :, rows, columns])
-        if self._head_per_position(term.layer, shape):
-            return features, gram_matrix(self.network.features(term.layer, features), share)
-        return tap_gram_matrix(features, share, None if tile.is_whole else tile.seen(stride))
+        share = 1 / layer.positions if term.share is None else term.share[:, rows, columns]
+        interior = None if tile.is_whole else tile.seen(stride)
+        return term.loss.statistic(LayerView(layer, activation, interior, rows, columns, share), term.target)
 
-    def _head_per_position(self, layer: str, shape: Sequence[int]) -> bool:
-        """Returns whether to apply a layer's head to each position rather than to both sides of the Gram matrix.
+    def _layer(self, name: str, shape: Sequence[int]) -> Layer:
+        """Returns a layer of a canvas (N, 3, H, W) of that shape; without a name, the canvas itself."""
+        stride = self._stride(name)
+        tiled = self._tiles is not None and len(self._tiles) > 1
+        return Layer(shape[2] // stride, shape[3] // stride, tiled, self.network.heads.get(name))
 
-        The products with a large head dominate the time, so this is faster when a small picture has few positions.
-        """
-        head, stride = self.network.heads.get(layer), self.network.stride(layer)
-        one = self._tiles is None or len(self._tiles) == 1
-        return one and head is not None and (shape[2] // stride) * (shape[3] // stride) < 2 * len(head)
-
-
-def _variation(crop: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:
-    """Returns a tile's contribution (N,) to `total_variation`: the pixel pairs whose first pixel is in its interior."""
-    _, channels, height, width = shape
-    down, right = squared_differences(crop)
-    rows, columns = tile.seen(1)
-    pairs = channels * (height - 1) * width, channels * height * (width - 1)
-    return down[:, :, rows, columns].sum((1, 2, 3)) / pairs[0] + right[:, :, rows, columns].sum((1, 2, 3)) / pairs[1]
+    def _stride(self, layer: str) -> int:
+        return self.network.stride(layer) if layer else 1

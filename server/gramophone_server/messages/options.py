@@ -21,6 +21,8 @@ ColorMode = Literal["style", "luminance", "match", "histogram"]
 """Source of the colors of a style transfer."""
 LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
+StyleLoss = Literal["gram", "mean_covariance"]
+"""What the style losses compare."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 """File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
@@ -93,3 +95,4 @@ class SynthesisOptions:
     lbfgs_history: int
     result: ResultOptions = field(default_factory=ResultOptions)
     tile_size: int = 0
+    style_loss: StyleLoss = "gram"

@@ -1,4 +1,4 @@
-"""Extracts feature maps and Gram matrices of pictures with ONNX Runtime."""
+"""Extracts feature maps, and the targets of losses, from pictures with ONNX Runtime."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -9,6 +9,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from PIL import Image
 
 from ..engine.device import release_free_memory
+from ..engine.losses import Loss
 from ..engine.tiling import Tile, cut
 from .graph import INPUT, truncate
 from .layers import PaddingName, PoolingName, position
@@ -60,8 +61,9 @@ class FeatureExtractor:
             del part
         return maps
 
-    def grams(
+    def targets(
         self,
+        loss: Loss,
         picture: np.ndarray,
         layers: Sequence[str],
         *,
@@ -69,7 +71,7 @@ class FeatureExtractor:
         pooling: PoolingName = "max",
         padding: PaddingName = "zeros",
     ) -> dict[str, np.ndarray]:
-        """Returns Gram matrices (C_l, C_l) averaged over positions, float32, of a uint8 RGB picture (H, W, 3).
+        """Returns a loss's target, float32, of each layer of a uint8 RGB picture (H, W, 3).
 
         Args:
             mask: (H, W) of 0 to 1, the weights of positions; see `shares`.
@@ -80,13 +82,21 @@ class FeatureExtractor:
         """
         stride, (height, width) = self.model.manifest.stride, picture.shape[:2]
         weights = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
-        matrices: dict[str, np.ndarray] = {}
-        for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
+
+        def share(layer: str) -> np.ndarray | float:
             k = stride(layer)
-            share = weights[k][tile.positions(k)] if weights else 1 / ((height // k) * (width // k))
-            matrices[layer] = matrices.get(layer, 0) + gram(part, share)
+            return weights[k] if weights else 1 / ((height // k) * (width // k))
+
+        if loss.tiling != "statistic":
+            maps = self.extract(picture, layers, pooling=pooling, padding=padding)
+            return {layer: loss.target(maps.pop(layer), share(layer)) for layer in layers}
+        targets: dict[str, np.ndarray] = {}
+        for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
+            own = share(layer)
+            own = own[tile.positions(stride(layer))] if isinstance(own, np.ndarray) else own
+            targets[layer] = targets.get(layer, 0) + loss.target(part, own)
             del part
-        return matrices
+        return targets
 
     def _tile_features(
         self, picture: np.ndarray, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
@@ -141,22 +151,6 @@ class FeatureExtractor:
                 raise  # Out of memory: not the fault of the file.
             reason = f"its file model.onnx cannot be run: {str(error).splitlines()[0][:200]}"
             raise ModelError(self.model.manifest.name, reason) from error
-
-
-def gram(features: np.ndarray, share: np.ndarray | float | None = None) -> np.ndarray:
-    """Returns the weighted Gram matrix Σ_k ρ_k F_ik F_jk (C, C), float32, of a feature map (C, H, W).
-
-    This is the paper's equation 3 as an average over positions.
-
-    Args:
-        share: ρ, a number or (H, W); 1 / M by default.
-    """
-    v = features.reshape(len(features), -1)
-    if isinstance(share, np.ndarray):
-        matrix: np.ndarray = (v * share.reshape(1, -1).astype(np.float32)) @ v.T
-        return matrix
-    scaled: np.ndarray = (v @ v.T) * np.float32(1 / v.shape[1] if share is None else share)
-    return scaled
 
 
 def shares(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from itertools import product
 import torch
 
 from ..engine import cost
+from ..engine.losses import style_loss
 from ..engine.tiling import Tile, cut, whole
 from ..messages.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
@@ -78,8 +79,15 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
     deepest = max(style | content, key=position)
     needed = [c for c, layer in _convolutions(manifest) if position(layer) <= position(deepest)]
     names = [layer.name for layer in manifest.layers]
+    copies = style_loss(options.style_loss).copies
     taken = [
-        replace(c, style=name in style, content=name in content, head=c.head and name in style | content)
+        replace(
+            c,
+            style=name in style,
+            content=name in content,
+            head=c.head and name in style | content,
+            copies=copies if name in style else 0,
+        )
         for c, name in zip(needed, names, strict=False)
     ]
     return cost.Workload(

@@ -281,7 +281,7 @@ def _on_device(value: Any, device: torch.device) -> Any:
 
 def _reported_terms(terms: tuple[WeightedTerm, ...], values: Tensor) -> tuple[LossTerm, ...]:
     return tuple(
-        LossTerm(term.kind, term.layer, value, _reported_weight(term), term.region)
+        LossTerm(term.loss.kind, term.layer, value, _reported_weight(term), term.region)
         for term, value in zip(terms, values[0].tolist(), strict=True)
     )
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 import torch
 
 from ..engine.device import DeviceError, Memory, release_free_memory, set_up_cpu
+from ..engine.losses import CONTENT, GRAM
 from ..logs import marked
 from ..messages.estimate import Estimate
 from ..messages.events import Failure
@@ -172,10 +173,10 @@ class WorkerProcess:
 
     def _features(self, request: FeaturesRequest) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
         try:
-            extract = self._targets.grams if request.gram else self._targets.maps
+            loss = GRAM if request.gram else CONTENT
             picture = request.picture.with_pixels(lambda name: (request.pixels / name).read_bytes())
             with self._store.opened(request.model, request.layers) as model:
-                features = extract(model, picture, request.layers, request.pooling, "zeros")
+                features = self._targets.of(loss, model, picture, request.layers, request.pooling, "zeros")
             return tuple((name, f.shape, f.astype("<f4").tobytes()) for name, f in features.items())
         except Exception as error:
             return failure_of(error)

@@ -10,6 +10,7 @@ import torch
 
 from ..engine.canvas import noise
 from ..engine.device import device_name, release_free_memory
+from ..engine.losses import GRAM
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.synthesis import Level, Synthesis
@@ -61,7 +62,7 @@ class Speeds:
         one = torch.ones(1, device=self._device)
         channels = {layer.name: layer.channels for layer in model.manifest.layers}
         terms = [
-            WeightedTerm("style", n, torch.zeros(1, channels[n], channels[n], device=self._device), one) for n in layers
+            WeightedTerm(GRAM, n, torch.zeros(1, channels[n], channels[n], device=self._device), one) for n in layers
         ]
         objective = Objective(network, terms)
         level = Level(_SIDE, _SIDE, 1 + _STEPS, lambda: objective)

@@ -1,4 +1,4 @@
-"""The targets of a job: Gram matrices and feature maps of its pictures, extracted by ONNX Runtime and cached."""
+"""The targets of a job's losses, extracted from its pictures by ONNX Runtime and cached."""
 
 import threading
 from collections import OrderedDict
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..engine.losses import Loss
 from ..messages.spec import Mask, Picture
 from ..models.features import FeatureExtractor
 from ..models.layers import PaddingName, PoolingName
@@ -33,22 +34,9 @@ class Targets:
         # Jobs and ExtractFeatures requests use different threads.
         self._lock = threading.Lock()
 
-    def maps(
-        self, model: Model, picture: Picture, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
-    ) -> dict[str, np.ndarray]:
-        """Returns the feature map (C, H, W), float32, of each layer.
-
-        Raises:
-            ValueError: the picture is too small for the deepest layer.
-        """
-
-        def extract(missing: list[str]) -> dict[str, np.ndarray]:
-            return self._extractor(model).extract(pixels(picture), missing, pooling=pooling, padding=padding)
-
-        return self._cached(("map", *_key(model, picture, pooling, padding)), layers, extract)
-
-    def grams(
+    def of(
         self,
+        loss: Loss,
         model: Model,
         picture: Picture,
         layers: Sequence[str],
@@ -56,9 +44,10 @@ class Targets:
         padding: PaddingName,
         mask: Mask | None = None,
     ) -> dict[str, np.ndarray]:
-        """Returns the Gram matrix (C, C), float32, of each layer, averaged over the positions.
+        """Returns a loss's target, float32, of each layer: for "content" the feature map (C, H, W).
 
-        With a mask, the average covers only the positions inside it.
+        Args:
+            mask: the region of the picture to take the target from; None for all of it.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
@@ -66,9 +55,11 @@ class Targets:
 
         def extract(missing: list[str]) -> dict[str, np.ndarray]:
             inside = region(mask) if mask else None
-            return self._extractor(model).grams(pixels(picture), missing, mask=inside, pooling=pooling, padding=padding)
+            return self._extractor(model).targets(
+                loss, pixels(picture), missing, mask=inside, pooling=pooling, padding=padding
+            )
 
-        key = ("gram", mask.sha256 if mask else None, *_key(model, picture, pooling, padding))
+        key = (loss.name, mask.sha256 if mask else None, *_key(model, picture, pooling, padding))
         return self._cached(key, layers, extract)
 
     def _cached(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..engine.losses import CONTENT, TOTAL_VARIATION, style_loss
 from ..engine.objective import WeightedTerm
 from ..messages.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import shares
@@ -15,9 +16,8 @@ from .magnitude import NEGLIGIBLE, Magnitude, times_power_of_two, unit_exponent
 from .pictures import in_content_colors, in_gray, region, scaled, scaled_style
 from .targets import Targets
 
+_NO_TARGET = np.empty(0, np.float32)
 _PLACEHOLDER_WEIGHT = torch.ones(1)
-# Approximate total variation of a canvas of noise, in squared 0–255 units.
-_ROUGHNESS = 4096.0
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,9 @@ class TermBuilder:
         if self._content is not None and self._spec.content_layers:
             drafts += self._content_terms(level, self._content)
         if self._spec.options.tv_weight:
-            weight, size = (
-                Magnitude.of(self._spec.options.tv_weight),
-                Magnitude.of(self._spec.options.tv_weight, _ROUGHNESS),
-            )
-            drafts.append(_Draft(WeightedTerm("total_variation", "", None, _PLACEHOLDER_WEIGHT), weight, size))
+            weight, loss = self._spec.options.tv_weight, TOTAL_VARIATION
+            term = WeightedTerm(loss, "", None, _PLACEHOLDER_WEIGHT)
+            drafts.append(_Draft(term, Magnitude.of(weight), Magnitude.of(weight, loss.blank(_NO_TARGET))))
         return drafts
 
     def _regions(self) -> dict[int | None, list[StylePicture]]:
@@ -111,8 +109,8 @@ class TermBuilder:
         return regions
 
     def _style(self, level: LevelSpec, styles: Sequence[StylePicture], number: int | None) -> list[_Draft]:
-        """Returns the terms of a region; their targets are its styles' Gram matrices, averaged by their shares."""
-        spec = self._spec
+        """Returns the terms of a region; their targets are those of its styles, averaged by their shares."""
+        spec, loss = self._spec, style_loss(self._spec.options.style_loss)
         total = sum(style.share for style in styles)
         if not total:
             return []
@@ -121,19 +119,18 @@ class TermBuilder:
         mixed: dict[str, np.ndarray] = {}
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
-            matrices = self._targets.grams(
-                self._model, small.picture, layers, spec.options.pooling, spec.map_padding, small.source_mask
+            targets = self._targets.of(
+                loss, self._model, small.picture, layers, spec.options.pooling, spec.map_padding, small.source_mask
             )
-            for layer, matrix in matrices.items():
-                mixed[layer] = mixed.get(layer, 0) + np.float32(style.share / total) * matrix
+            for layer, target in targets.items():
+                mixed[layer] = mixed.get(layer, 0) + np.float32(style.share / total) * target
         drafts = []
         for w in spec.style_layers:
             share = _share(styles[0].mask, level, self._model.manifest.stride(w.layer))
             if share is not None and not share.any():
                 continue  # The region is too small to cover a position of this layer.
             tensor = None if share is None else torch.from_numpy(share)[None].to(self._device)
-            target = torch.from_numpy(mixed[w.layer])[None].to(self._device)
-            term = WeightedTerm("style", w.layer, target, _PLACEHOLDER_WEIGHT, tensor, number)
+            term = WeightedTerm(loss, w.layer, self._constant(mixed[w.layer]), _PLACEHOLDER_WEIGHT, tensor, number)
             drafts.append(self._draft(term, mixed[w.layer], spec.style_weight, w.weight, total))
         return drafts
 
@@ -141,26 +138,25 @@ class TermBuilder:
         spec = self._spec
         small = scaled(content, level.width, level.height)
         layers = [w.layer for w in spec.content_layers]
-        maps = self._targets.maps(self._model, small, layers, spec.options.pooling, spec.map_padding)
+        maps = self._targets.of(CONTENT, self._model, small, layers, spec.options.pooling, spec.map_padding)
         drafts = []
         for w in spec.content_layers:
-            term = WeightedTerm(
-                "content", w.layer, torch.from_numpy(maps[w.layer])[None].to(self._device), _PLACEHOLDER_WEIGHT
-            )
+            term = WeightedTerm(CONTENT, w.layer, self._constant(maps[w.layer]), _PLACEHOLDER_WEIGHT)
             drafts.append(self._draft(term, maps[w.layer], spec.content_weight, w.weight))
         return drafts
 
     def _draft(self, term: WeightedTerm, target: np.ndarray, *weights: float) -> _Draft:
         """Returns the draft of a term with the product of `weights` as its weight.
 
-        The loss of a blank canvas is the sum of squares of the target over a divisor, or 1 if losses are relative.
+        If losses are relative, the loss of a blank canvas is 1.
         """
-        divisor = 4 * len(target) ** 2 if term.kind == "style" else 2
+        blank = term.loss.blank(target)
         if self._spec.options.loss_scale == "relative":
-            squares = float(np.square(target, dtype=np.float64).sum()) or 1.0
-            return _Draft(term, Magnitude.of(*weights, divisor / squares), Magnitude.of(*weights))
-        squares = float(np.vdot(target, target)) or 1.0
-        return _Draft(term, Magnitude.of(*weights), Magnitude.of(*weights, squares / divisor))
+            return _Draft(term, Magnitude.of(*weights, 1 / blank), Magnitude.of(*weights))
+        return _Draft(term, Magnitude.of(*weights), Magnitude.of(*weights, blank))
+
+    def _constant(self, target: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(target)[None].to(self._device)
 
 
 def _divisor(spec: JobSpec) -> Magnitude:

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from gramophone_server.engine.kernels.gradients import masked_, relu_
 from gramophone_server.engine.kernels.gram import gram_matrix, tap_gram_matrix
-from gramophone_server.engine.losses import style_loss
+from gramophone_server.engine.losses.gram import style_loss
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:

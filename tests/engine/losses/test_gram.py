@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from gramophone_server.engine.kernels.gram import gram_matrix, tap_gram_matrix
-from gramophone_server.engine.losses import content_loss, style_loss, total_variation
+from gramophone_server.engine.losses.content import content_loss
+from gramophone_server.engine.losses.gram import style_loss
+from gramophone_server.engine.losses.total_variation import total_variation
 
 SHAPE = (2, 3, 4, 5)
 

@@ -113,8 +113,8 @@ class Options(TypedDict, total=False):
     preview_format: PreviewFormat
     """File format of previews. Default jpeg."""
     time_limit: float
-    """Maximum running time; after it the job ends successfully with the best picture so far. Greater than 0
-    seconds. Default none.
+    """Maximum running time; after it the job ends successfully with the best picture so far. With a pyramid, each
+    level except the last takes at most an eighth of it. Greater than 0 seconds. Default none.
     """
     model: str
     """Name of the model. ListModels lists the names. Default the server's default model, normally the built-in
@@ -347,7 +347,10 @@ OPTIONS: tuple[Option, ...] = (
         path="options.time_limit",
         type="duration",
         group="Job",
-        help="Maximum running time; after it the job ends successfully with the best picture so far.",
+        help=(
+            "Maximum running time; after it the job ends successfully with the best picture so far. "
+            "With a pyramid, each level except the last takes at most an eighth of it."
+        ),
         default="none",
         range="greater than 0 seconds",
         example="60",

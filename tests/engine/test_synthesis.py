@@ -80,6 +80,16 @@ def test_closing_the_iterator_ends_the_optimization(network):
     assert list(running) == []
 
 
+def test_a_level_but_the_last_can_be_ended_early(network):
+    running = synthesis(network, LBFGS, iterations=20, sizes=(16, 32), report_every=2)
+    seen = []
+    for frame in running:
+        seen.append((frame.level, frame.iteration, frame.canvas.shape[2]))
+        running.end_level()
+    assert seen[0] == (0, 2, 16)
+    assert [entry[1:] for entry in seen[1:]] == [(iteration, 32) for iteration in range(4, 23, 2)]
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_resuming_at_any_report_gives_the_same_bytes(network, make, tmp_path):
     """The state is saved to a file and loaded with `weights_only=True`."""

@@ -700,7 +700,9 @@ class SynthesisOptions(_message.Message):
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
-        """Maximum running time; after it the job ends successfully with the best picture so far."""
+        """Maximum running time; after it the job ends successfully with the best picture so far. With a pyramid, each level except
+        the last takes at most an eighth of it.
+        """
 
     @_builtins.property
     def result(self) -> Global___ResultOptions:

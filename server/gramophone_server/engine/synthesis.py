@@ -134,7 +134,7 @@ class Synthesis:
         while self._number < len(self._levels):
             level = self._levels[self._number]
             objective = level.open()
-            while self._done < level.iterations and not self._stopped.all():
+            while self._done < level.iterations and not self._stopped.all() and not self._ended:
                 self._update(objective)
                 if self._iteration % self._report_every == 0 or self._done == level.iterations:
                     self._check_plateau()
@@ -142,6 +142,10 @@ class Synthesis:
             self._number += 1
             if self._number < len(self._levels):
                 self._climb(self._levels[self._number])
+
+    def end_level(self) -> None:
+        """Ends the current level before its iterations are done; the last level continues. Call this at a frame."""
+        self._ended = self._number < len(self._levels) - 1
 
     def frame(self) -> Frame:
         """Returns the frame of the latest update; requires at least one update, here or in the loaded state."""
@@ -179,6 +183,7 @@ class Synthesis:
         """Begins a level with the given canvas."""
         self._canvas = canvas
         self._done = 0
+        self._ended = False
         self._best = Best(canvas, torch.full((len(canvas),), torch.inf, device=canvas.device))
         self._average = torch.zeros_like(canvas) if self._decay else torch.zeros(0)
         self._averaged = 0

@@ -8,6 +8,8 @@ from .spec import LevelSpec
 
 MAX_LEVELS = 8
 """Maximum number of levels of a pyramid."""
+COARSE_SHARE = 1 / 8
+"""Share of a job's iterations, and of its time limit, that each level but the last gets."""
 # Minimum longer side of the coarsest level in pixels, unless a request sets the number of levels. Textures converge
 # faster from coarse to fine, and content better at one level. Adam uses one level: its steps are so short that it needs
 # all of them at full size (starry_night, 1 to 5 layers, 100 iterations: 3 to 20 times the loss with three levels).
@@ -21,13 +23,13 @@ def levels_of(
 
     Args:
         size: width and height of the canvas in pixels.
-        iterations: iterations of all levels together; each level but the last gets an eighth of them.
+        iterations: iterations of all levels together; each level but the last gets `COARSE_SHARE` of them.
         number: maximum number of levels; 0 to choose by the kind of job and the optimizer.
         min_side: minimum shorter side of a level in pixels: the stride of the deepest layer.
     """
     coarsest = 1 if number else COARSEST[kind] if optimizer == "lbfgs" else math.inf
     width, height = size
-    early = iterations // 8
+    early = int(iterations * COARSE_SHARE)
     levels = [LevelSpec(width, height, iterations)]
     while early and len(levels) < (number or MAX_LEVELS):
         factor = 2 ** len(levels)

@@ -17,6 +17,7 @@ from ..blobs import BlobStore, DamagedBlobError
 from ..engine.synthesis import Frame
 from ..messages.events import Failure, Progress, Result
 from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageUnavailable
+from ..messages.pyramid import COARSE_SHARE
 from ..messages.spec import JobSpec
 from ..models.model import Model
 from ..models.store import ModelStore
@@ -149,8 +150,12 @@ class JobRunner:
             if checkpoints.due:
                 # Drop the snapshot as soon as it is written: it keeps tensors alive that the next steps need freed.
                 checkpoints.begin(checkpoint())
-            if spec.options.time_limit is not None and time.monotonic() - begun >= spec.options.time_limit:
-                break
+            if spec.options.time_limit is not None:
+                elapsed = time.monotonic() - begun
+                if elapsed >= spec.options.time_limit:
+                    break
+                if elapsed >= spec.options.time_limit * COARSE_SHARE * (frame.level + 1):
+                    prepared.synthesis.end_level()
             # The frame keeps two canvases alive that the next steps do not need.
             del frame
         frame = prepared.synthesis.frame()

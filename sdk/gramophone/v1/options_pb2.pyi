@@ -231,7 +231,7 @@ class _ColorModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorMode.V
     """Before painting, each color channel of the styles gets the histogram of the content's channel."""
 
 class ColorMode(_ColorMode, metaclass=_ColorModeEnumTypeWrapper):
-    """Source of the colors of a style transfer."""
+    """Source of the colors of a style transfer. If all pictures of a job are gray, its result is gray, too."""
 
 COLOR_MODE_UNSPECIFIED: ColorMode.ValueType  # 0
 """The default: COLOR_MODE_STYLE."""

@@ -18,7 +18,7 @@ Pooling = Literal["max", "average", "average_rescaled"]
 Padding = Literal["zeros", "replicate", "margin"]
 """Padding of the picture and of its feature maps before each convolution."""
 ColorMode = Literal["style", "luminance", "match", "histogram"]
-"""Source of the colors of a style transfer."""
+"""Source of the colors of a style transfer. If all pictures of a job are gray, its result is gray, too."""
 LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
 StyleLoss = Literal["gram", "mean_covariance"]

@@ -13,6 +13,8 @@ from ..engine import color
 from ..messages.options import ColorMode
 from ..messages.spec import Mask, Picture, StylePicture
 
+# Maximum difference of the channels of a gray picture, in levels.
+_GRAY = 2
 _MATCH: dict[ColorMode, Callable[[Tensor, Tensor], Tensor]] = {
     "luminance": color.match_luminance,
     "match": color.match_covariance,
@@ -78,8 +80,17 @@ def in_content_colors(style: StylePicture, content: Picture, how: ColorMode) -> 
     """Returns a style recolored with the content's colors by the method `how`; "style" leaves it unchanged."""
     if how == "style":
         return style
+    if is_gray(content):
+        # A colored style would stay colored where its channels differ, even if each has the histogram of gray.
+        style = replace(style, picture=in_gray(style.picture))
     matched = _MATCH[how](canvas_of(style.picture), canvas_of(content))
     return replace(style, picture=picture_of(matched))
+
+
+def is_gray(picture: Picture) -> bool:
+    """Returns whether a picture has no color: its channels differ by at most 2 levels, as in a JPEG of gray."""
+    rgb = pixels(picture)
+    return int(np.ptp(rgb, axis=2).max(initial=0)) <= _GRAY
 
 
 def in_gray(picture: Picture) -> Picture:

@@ -25,7 +25,7 @@ from ..models.loading import load_network
 from ..models.model import Model
 from .margin import with_margin, without_margin
 from .pace import PACED_EVERY
-from .pictures import canvas_of
+from .pictures import canvas_of, is_gray
 from .targets import Targets
 from .terms import TermBuilder
 
@@ -97,6 +97,7 @@ class PreparedJob:
         self._content = (
             canvas_of(spec.content).to(device) if spec.content and spec.options.color == "luminance" else None
         )
+        self._gray = self._has_no_color()
         self.precision = precision_of(spec, device)
         self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
@@ -190,10 +191,15 @@ class PreparedJob:
             picture, self._terms.in_request_units(exact.total(terms).item()), _reported_terms(exact.terms, terms)
         )
 
+    def _has_no_color(self) -> bool:
+        """Returns whether all pictures of the job are gray: then so is its result."""
+        styles = [style.picture for style in self._terms.styles]
+        return all(is_gray(picture) for picture in (*styles, self._spec.content, self._spec.init_image) if picture)
+
     def _recolored(self, canvas: Tensor) -> Tensor:
-        """Returns the canvas with its final colors: those of the content for color mode "luminance"."""
+        """Returns the canvas with its final colors: those of the content for color mode "luminance", or gray."""
         if self._content is None:
-            return canvas
+            return color.gray(canvas) if self._gray else canvas
         content = self._content
         if content.shape[2:] != canvas.shape[2:]:
             content = canvases.resized(content, canvas.shape[2], canvas.shape[3])
@@ -224,7 +230,7 @@ class PreparedJob:
         tiles = None
         if tile is not None:
             tiles = cut(level.height, level.width, tile, stride=network.grid, radius=network.radius)
-        view = color.gray if self._spec.options.color == "luminance" else None
+        view = color.gray if self._gray or self._spec.options.color == "luminance" else None
         return Objective(network, terms, tiles=tiles, view=view)
 
     def _network_in(self, dtype: torch.dtype) -> TruncatedVGG:

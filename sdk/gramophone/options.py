@@ -35,6 +35,8 @@ LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
 StyleLoss = Literal["gram", "mean_covariance"]
 """What the style losses compare."""
+Outside = Literal["paint", "keep"]
+"""What happens to the canvas outside all masks of a style transfer."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 """File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
@@ -160,6 +162,8 @@ class Options(TypedDict, total=False):
     """
     style_loss: StyleLoss
     """What the style losses compare. Default gram."""
+    outside: Outside
+    """What happens to the canvas outside all masks of a style transfer. Default paint."""
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
     usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
@@ -507,6 +511,16 @@ OPTIONS: tuple[Option, ...] = (
         default="gram",
         example="gram",
         choices={"gram": 1, "mean_covariance": 2},
+    ),
+    Option(
+        name="outside",
+        path="options.outside",
+        type="choice",
+        group="Canvas",
+        help="What happens to the canvas outside all masks of a style transfer.",
+        default="paint",
+        example="paint",
+        choices={"paint": 1, "keep": 2},
     ),
     Option(
         name="on_disconnect",

@@ -149,6 +149,15 @@ CASES = {
         "options.color",
         "style transfer",
     ),
+    "outside of a texture": (style(outside=o.OUTSIDE_KEEP), INVALID, "options.outside", "style transfer"),
+    "outside without masks": (
+        pb.TransferStyleRequest(
+            content=content(png()).content, styles=style().styles, options=options(outside=o.OUTSIDE_KEEP)
+        ),
+        INVALID,
+        "styles[0].mask",
+        "needs a mask for each style",
+    ),
     "wrong color": (style(color=5), INVALID, "options.color", "COLOR_MODE_HISTOGRAM"),
     "wrong loss scale": (style(loss_scale=3), INVALID, "options.loss_scale", "LOSS_SCALE_RELATIVE"),
     "no curvature pair": (style(lbfgs_history=0), INVALID, "options.lbfgs_history", "1 to 200"),

@@ -54,6 +54,14 @@ def test_gradient_equals_finite_differences(objective):
         torch.testing.assert_close(slope, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-7)
 
 
+def test_fixed_pixels_have_no_gradient_and_the_others_keep_theirs(objective):
+    fixed = torch.zeros(1, 1, 12, 14, dtype=torch.bool)
+    fixed[..., 3:7, :5] = True
+    free = objective.evaluate(canvas(2)).gradient
+    got = Objective(objective.network, objective.terms, fixed=fixed).evaluate(canvas(2)).gradient
+    assert torch.equal(got, torch.where(fixed, 0, free))
+
+
 def test_loss_is_the_weighted_sum_of_its_terms(objective):
     at = objective.evaluate(canvas(2))
     for n in range(2):

@@ -298,6 +298,34 @@ STYLE_LOSS_MEAN_COVARIANCE: StyleLoss.ValueType  # 2
 """Mean and covariance of the features. Unlike Gram matrices they distinguish a large mean from a large variance."""
 Global___StyleLoss: _TypeAlias = StyleLoss  # noqa: Y015
 
+class _Outside:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutsideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outside.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTSIDE_UNSPECIFIED: _Outside.ValueType  # 0
+    """The default: OUTSIDE_PAINT."""
+    OUTSIDE_PAINT: _Outside.ValueType  # 1
+    """It is painted without a style: from the content losses alone."""
+    OUTSIDE_KEEP: _Outside.ValueType  # 2
+    """It keeps the content's pixels exactly; at the soft edges of masks the picture is blended with the content. Every style
+    must have a mask.
+    """
+
+class Outside(_Outside, metaclass=_OutsideEnumTypeWrapper):
+    """What happens to the canvas outside all masks of a style transfer."""
+
+OUTSIDE_UNSPECIFIED: Outside.ValueType  # 0
+"""The default: OUTSIDE_PAINT."""
+OUTSIDE_PAINT: Outside.ValueType  # 1
+"""It is painted without a style: from the content losses alone."""
+OUTSIDE_KEEP: Outside.ValueType  # 2
+"""It keeps the content's pixels exactly; at the soft edges of masks the picture is blended with the content. Every style
+must have a mask.
+"""
+Global___Outside: _TypeAlias = Outside  # noqa: Y015
+
 class _ImageFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -629,6 +657,7 @@ class SynthesisOptions(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     TILE_SIZE_FIELD_NUMBER: _builtins.int
     STYLE_LOSS_FIELD_NUMBER: _builtins.int
+    OUTSIDE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the canvas. `fit` determines which side has this size."""
     fit: Global___Fit.ValueType
@@ -688,6 +717,8 @@ class SynthesisOptions(_message.Message):
     """
     style_loss: Global___StyleLoss.ValueType
     """What the style losses compare."""
+    outside: Global___Outside.ValueType
+    """What happens to the canvas outside all masks of a style transfer."""
     @_builtins.property
     def init_image(self) -> Global___InputImage:
         """The picture to start from when init is INIT_IMAGE, resized to the canvas, ignoring its aspect ratio. Setting it
@@ -737,10 +768,11 @@ class SynthesisOptions(_message.Message):
         result: Global___ResultOptions | None = ...,
         tile_size: _builtins.int | None = ...,
         style_loss: Global___StyleLoss.ValueType | None = ...,
+        outside: Global___Outside.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
     _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015
@@ -764,6 +796,8 @@ class SynthesisOptions(_message.Message):
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
     _WhichOneofArgType__optimizer: _TypeAlias = _typing.Literal["_optimizer", b"_optimizer"]  # noqa: Y015
+    _WhichOneofReturnType__outside: _TypeAlias = _typing.Literal["outside"]  # noqa: Y015
+    _WhichOneofArgType__outside: _TypeAlias = _typing.Literal["_outside", b"_outside"]  # noqa: Y015
     _WhichOneofReturnType__padding: _TypeAlias = _typing.Literal["padding"]  # noqa: Y015
     _WhichOneofArgType__padding: _TypeAlias = _typing.Literal["_padding", b"_padding"]  # noqa: Y015
     _WhichOneofReturnType__plateau: _TypeAlias = _typing.Literal["plateau"]  # noqa: Y015
@@ -808,6 +842,8 @@ class SynthesisOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outside) -> _WhichOneofReturnType__outside | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__padding) -> _WhichOneofReturnType__padding | None: ...
     @_typing.overload

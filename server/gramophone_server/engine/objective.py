@@ -1,7 +1,7 @@
 """The objective of the optimization: a weighted sum of losses against constant targets, and its gradient."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,7 @@ class Objective:
         tiles: the tiles of the canvas, from `tiling.cut`; None to process the whole canvas at once.
         view: function applied to each pixel of the canvas before the network sees it, such as a conversion to gray;
             None for the canvas itself.
+        fixed: (1, 1, H, W), bool, pixels that the optimization must not change: their gradient is 0. None for none.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Objective:
         *,
         tiles: Sequence[Tile] | None = None,
         view: Callable[[Tensor], Tensor] | None = None,
+        fixed: Tensor | None = None,
     ) -> None:
         self.network = network
         self.terms = tuple(terms)
         self._tiles = tiles
         self._view = view
+        self._fixed = fixed
         self._shape: tuple[int, int] | None = None
         self._weights = torch.stack([term.weight for term in terms], dim=1)
 
@@ -94,9 +97,9 @@ class Objective:
     def evaluate(self, canvas: Tensor) -> Evaluation:
         """Returns the loss and gradient at a canvas (N, 3, H, W), without synchronizing with the device."""
         canvas = canvas.detach()
-        if self._tiles is None or len(self._tiles) == 1:
-            return self._evaluate_whole(canvas)
-        return self._evaluate_tiles(canvas, self._tiles)
+        tiles = self._tiles
+        at = self._evaluate_whole(canvas) if tiles is None or len(tiles) == 1 else self._evaluate_tiles(canvas, tiles)
+        return at if self._fixed is None else replace(at, gradient=at.gradient.masked_fill(self._fixed, 0))
 
     def _evaluate_whole(self, canvas: Tensor) -> Evaluation:
         canvas = canvas.requires_grad_()

@@ -23,6 +23,8 @@ class Level:
         open: returns the level's objective; called when the level begins.
         detail: (N, 3, height, width) noise added to the canvas that was enlarged from the coarser level: the enlarged
             canvas has no fine detail that the optimizer could work on. None to add nothing.
+        project: function applied to the canvas when the level begins and after each update, such as one that restores
+            fixed pixels; None to leave it unchanged.
     """
 
     height: int
@@ -30,6 +32,11 @@ class Level:
     iterations: int
     open: Callable[[], Objective]
     detail: Tensor | None = None
+    project: Callable[[Tensor], Tensor] | None = None
+
+    def projected(self, canvas: Tensor) -> Tensor:
+        """Returns the canvas after `project`."""
+        return canvas if self.project is None else self.project(canvas)
 
 
 @dataclass(frozen=True)
@@ -192,14 +199,14 @@ class Synthesis:
 
     def _climb(self, level: Level) -> None:
         """Begins the next, finer level with the best canvas of the previous level."""
-        self._begin(enlarged(self._best.canvas, level.height, level.width, level.detail))
+        self._begin(level.projected(enlarged(self._best.canvas, level.height, level.width, level.detail)))
         self._optimizer.resize(level.height, level.width)
 
     def _update(self, objective: Objective) -> None:
         """Evaluates the gradient and updates the canvas."""
         at = objective.evaluate(self._canvas)
         self._best = self._best.or_better(self._canvas, at)
-        canvas = self._optimizer.step(self._canvas, at)
+        canvas = self._levels[self._number].projected(self._optimizer.step(self._canvas, at))
         if self._plateau is not None:
             # Keep a canvas that has stopped unchanged, so that its result does not depend on the rest of the batch.
             canvas = per_canvas(self._stopped, self._best.canvas, canvas)

@@ -23,6 +23,8 @@ LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
 StyleLoss = Literal["gram", "mean_covariance"]
 """What the style losses compare."""
+Outside = Literal["paint", "keep"]
+"""What happens to the canvas outside all masks of a style transfer."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 """File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
@@ -96,3 +98,4 @@ class SynthesisOptions:
     result: ResultOptions = field(default_factory=ResultOptions)
     tile_size: int = 0
     style_loss: StyleLoss = "gram"
+    outside: Outside = "paint"

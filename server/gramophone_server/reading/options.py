@@ -33,6 +33,8 @@ def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, c
         read["init"] = "image"
     _check_init(options, read["init"], kind, check)
     _check_color(read["color"], kind, check)
+    if read["outside"] == "keep" and kind != "transfer":
+        check.add(PREFIX + "outside", "is OUTSIDE_KEEP, but only a style transfer has a content picture to keep")
     return SynthesisOptions(**{name: _built(name, value) for name, value in read.items()})
 
 

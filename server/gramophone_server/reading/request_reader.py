@@ -133,6 +133,8 @@ class RequestReader:
         if kind != "content":
             read_style_layers = _read_layers(style_layers, "style_layers", STYLE_LAYERS, None, manifest, check)
             _check_styles(styles, check)
+            if read.outside == "keep":
+                _check_masks(styles, check)
         if not options.HasField("tv_weight"):
             tv_weight = _default_tv_weight(
                 read.tv_weight, content_weight, read_content_layers, style_weight, STYLE_WEIGHT[read.loss_scale]
@@ -315,6 +317,13 @@ def _read_layers(
     if not any(w.weight for w in read):
         check.add(field, "have weights that are all 0, which leaves nothing to optimize")
     return tuple(read)
+
+
+def _check_masks(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:
+    for i, style in enumerate(styles):
+        if not style.HasField("mask"):
+            reason = "is missing, but options.outside is OUTSIDE_KEEP, which needs a mask for each style"
+            check.add(f"styles[{i}].mask", reason)
 
 
 def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:

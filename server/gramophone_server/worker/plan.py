@@ -126,10 +126,12 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     exact = 0 if work.itemsize == 4 else replace(work, itemsize=4).network_bytes
     loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)]) if exact else 0
     content_targets = cost.content_bytes(work, full.height, full.width)
-    canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets
+    # The content and the union of the masks, to restore what is outside.
+    outside = 16 * full.height * full.width if spec.options.outside == "keep" else 0
+    canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets + outside
     # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width
-    stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets
+    stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets + outside
     return int(
         _LIBRARIES
         + pictures

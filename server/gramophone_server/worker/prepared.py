@@ -24,6 +24,7 @@ from ..messages.spec import JobSpec, LevelSpec
 from ..models.loading import load_network
 from ..models.model import Model
 from .margin import with_margin, without_margin
+from .outside import Outside
 from .pace import PACED_EVERY
 from .pictures import canvas_of, is_gray
 from .targets import Targets
@@ -98,12 +99,13 @@ class PreparedJob:
             canvas_of(spec.content).to(device) if spec.content and spec.options.color == "luminance" else None
         )
         self._gray = self._has_no_color()
+        self._outside = Outside(spec, device) if spec.options.outside == "keep" else None
         self.precision = precision_of(spec, device)
         self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
         self.synthesis = Synthesis(
             levels,
-            self._initial_canvas(spec.levels[0]).to(device),
+            self._restored(self._initial_canvas(spec.levels[0]).to(device)),
             _optimizer(spec, host_history=host_history),
             report_every=spec.options.report_every or PACED_EVERY,
             averaging=spec.options.averaging,
@@ -167,9 +169,9 @@ class PreparedJob:
 
     def _initial_picture(self) -> np.ndarray:
         """Returns the picture that results if no update changes the canvas."""
-        canvas = self._initial_canvas(self._spec.levels[0]).to(self._device)
+        canvas = self._restored(self._initial_canvas(self._spec.levels[0]).to(self._device))
         for number, level in list(enumerate(self._spec.levels))[1:]:
-            canvas = enlarged(canvas, level.height, level.width, self._detail(level, number))
+            canvas = self._restored(enlarged(canvas, level.height, level.width, self._detail(level, number)))
         return self._picture(canvas)
 
     def _picture(self, canvas: Tensor) -> np.ndarray:
@@ -197,17 +199,24 @@ class PreparedJob:
         return all(is_gray(picture) for picture in (*styles, self._spec.content, self._spec.init_image) if picture)
 
     def _recolored(self, canvas: Tensor) -> Tensor:
-        """Returns the canvas with its final colors: those of the content for color mode "luminance", or gray."""
-        if self._content is None:
-            return color.gray(canvas) if self._gray else canvas
-        content = self._content
-        if content.shape[2:] != canvas.shape[2:]:
-            content = canvases.resized(content, canvas.shape[2], canvas.shape[3])
-        return color.with_luminance(content, color.luminance(canvas))
+        """Returns the canvas with its final colors."""
+        if self._content is not None:
+            content = self._content
+            if content.shape[2:] != canvas.shape[2:]:
+                content = canvases.resized(content, canvas.shape[2], canvas.shape[3])
+            canvas = color.with_luminance(content, color.luminance(canvas))
+        elif self._gray:
+            canvas = color.gray(canvas)
+        return canvas if self._outside is None else self._outside.blended(canvas)
+
+    def _restored(self, canvas: Tensor) -> Tensor:
+        """Returns the canvas with the content's pixels where the job keeps them."""
+        return canvas if self._outside is None else self._outside.restored(canvas)
 
     def _level(self, level: LevelSpec, number: int) -> Level:
         detail = self._detail(level, number)
-        return Level(level.height, level.width, level.iterations, partial(self._open, level), detail)
+        project = None if self._outside is None else self._outside.restored
+        return Level(level.height, level.width, level.iterations, partial(self._open, level), detail, project)
 
     def _detail(self, level: LevelSpec, number: int) -> Tensor | None:
         deviation = _DETAIL[self._spec.kind] if number and self._spec.options.init == "noise" else 0.0
@@ -231,7 +240,8 @@ class PreparedJob:
         if tile is not None:
             tiles = cut(level.height, level.width, tile, stride=network.grid, radius=network.radius)
         view = color.gray if self._gray or self._spec.options.color == "luminance" else None
-        return Objective(network, terms, tiles=tiles, view=view)
+        fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
+        return Objective(network, terms, tiles=tiles, view=view, fixed=fixed)
 
     def _network_in(self, dtype: torch.dtype) -> TruncatedVGG:
         spec = self._spec

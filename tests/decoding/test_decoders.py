@@ -20,8 +20,14 @@ from tests.harness import encode, png
 PIXELS = 1 << 26
 
 
+_earlier: set[int] = set()
+"""Process ids of decoders that tests of other modules have left idle."""
+
+
 @pytest.fixture
 async def decoders() -> AsyncIterator[Decoders]:
+    _earlier.clear()
+    _earlier.update(child.pid for child in children())
     made = Decoders(PIXELS, slots=2)
     yield made
     await made.close()
@@ -35,11 +41,11 @@ def picture(tmp_path: Path) -> Path:
 
 
 def children() -> list[psutil.Process]:
-    """The decoder processes that this process has started."""
+    """Returns the decoder processes that the test has started."""
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "gramophone_server.decoding" in " ".join(child.cmdline()):
+            if child.pid not in _earlier and "gramophone_server.decoding" in " ".join(child.cmdline()):
                 found.append(child)
     return found
 

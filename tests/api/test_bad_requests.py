@@ -149,6 +149,12 @@ CASES = {
         "options.color",
         "style transfer",
     ),
+    "tiles of sorted projections": (
+        style(style_loss=o.STYLE_LOSS_SLICED_WASSERSTEIN, tile_size=64),
+        INVALID,
+        "options.tile_size",
+        "needs the whole canvas",
+    ),
     "outside of a texture": (style(outside=o.OUTSIDE_KEEP), INVALID, "options.outside", "style transfer"),
     "outside without masks": (
         pb.TransferStyleRequest(

@@ -150,6 +150,8 @@ def peak_bytes(recorded: profile) -> int:
         ((), CONTENT, {"variation": True}),
         (("conv1_1",), (), {"masked": True}),
         (("conv1_1",), (), {"loss": "mean_covariance"}),
+        (("conv1_1",), (), {"loss": "sliced_wasserstein"}),
+        (STYLE, CONTENT, {"loss": "sliced_wasserstein"}),
         (STYLE, CONTENT, {"loss": "mean_covariance"}),
         (STYLE, CONTENT, {"headed": STYLE + CONTENT}),
         (STYLE, CONTENT, {"cropped": True}),
@@ -171,7 +173,7 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
     if options.get("itemsize") == 2 and not has_native_bfloat16(torch.device("cpu")):
         pytest.skip("this CPU has no native bfloat16, and torch's fallback allocates additional memory")
     job = work(style, content, headed=headed, channels=WIDE, winograd=not options.get("replicate"), cpu=True, **options)
-    job = replace(job, convolutions=tuple(replace(c, copies=loss.copies * c.style) for c in job.convolutions))
+    job = replace(job, convolutions=tuple(replace(c, copies=loss.copies) if c.style else c for c in job.convolutions))
     if folding:
         first, *others = job.convolutions
         others = [replace(c, stride=max(2, c.stride)) for c in others]

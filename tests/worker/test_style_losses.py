@@ -1,15 +1,44 @@
 """Jobs with each style loss: the loss falls, and a job in tiles paints the picture of the whole job."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 
+from gramophone import Style
+from gramophone.options import StyleLoss
 from gramophone_server.engine.losses import style_losses
+from gramophone_server.models.store import ModelStore
+from gramophone_server.reading.options import WHOLE_CANVAS_LOSSES
+from gramophone_server.worker.plan import plan
+from tests.harness import png
+from tests.messages.specs import make_spec
 
 from .painting import finished, paint, prepare
 
 NAMES = sorted(style_losses())
+
+
+def test_the_contract_has_every_loss():
+    assert set(NAMES) == set(get_args(StyleLoss))
+
+
+def test_the_front_knows_which_losses_need_the_whole_canvas():
+    assert {name for name, loss in style_losses().items() if loss.tiling is None} == WHOLE_CANVAS_LOSSES
+
+
+def test_several_styles_of_several_sizes_are_mixed():
+    styles = [Style(png(40, 64, seed=2), weight=2), Style(png(64, 48, seed=3), scale=0.5)]
+    for name in NAMES:
+        assert paint("transfer", styles=styles, style_loss=name, size=64, iterations=2, scales=1).loss > 0
+
+
+def test_a_loss_without_tiles_is_planned_whole_however_little_memory_there_is():
+    spec = make_spec(1024, style_loss="sliced_wasserstein")
+    manifest = ModelStore().get("vgg19-slim").manifest
+    assert plan(spec, manifest, torch.device("cpu"), 1).tile is None
+    assert plan(spec.with_options(style_loss="gram"), manifest, torch.device("cpu"), 1).tile
 
 
 @pytest.mark.parametrize("kind", ["style", "transfer"])

@@ -286,6 +286,10 @@ class _StyleLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StyleLoss.V
     """Gram matrices of the features, as in the paper (equation 4)."""
     STYLE_LOSS_MEAN_COVARIANCE: _StyleLoss.ValueType  # 2
     """Mean and covariance of the features. Unlike Gram matrices they distinguish a large mean from a large variance."""
+    STYLE_LOSS_SLICED_WASSERSTEIN: _StyleLoss.ValueType  # 3
+    """Sliced Wasserstein distance of the features (Heitz et al. 2021): compares whole distributions instead of their moments.
+    The canvas cannot be computed in tiles, and a step takes longer.
+    """
 
 class StyleLoss(_StyleLoss, metaclass=_StyleLossEnumTypeWrapper):
     """What the style losses compare."""
@@ -296,6 +300,10 @@ STYLE_LOSS_GRAM: StyleLoss.ValueType  # 1
 """Gram matrices of the features, as in the paper (equation 4)."""
 STYLE_LOSS_MEAN_COVARIANCE: StyleLoss.ValueType  # 2
 """Mean and covariance of the features. Unlike Gram matrices they distinguish a large mean from a large variance."""
+STYLE_LOSS_SLICED_WASSERSTEIN: StyleLoss.ValueType  # 3
+"""Sliced Wasserstein distance of the features (Heitz et al. 2021): compares whole distributions instead of their moments.
+The canvas cannot be computed in tiles, and a step takes longer.
+"""
 Global___StyleLoss: _TypeAlias = StyleLoss  # noqa: Y015
 
 class _Outside:

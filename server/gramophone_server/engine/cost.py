@@ -16,6 +16,20 @@ KEPT_BLOCK = 64 << 20
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Memory of a loss beyond that of a Gram matrix, in float32 feature maps of its layer.
+
+    Attributes:
+        saved: allocated in the forward pass and freed after the layer's backward pass.
+        forward, backward: allocated during the layer's forward or backward pass only.
+    """
+
+    saved: int = 0
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass(frozen=True)
 class Convolution:
     """A 3x3 convolution of the network.
 
@@ -28,7 +42,7 @@ class Convolution:
         content: whether a content loss uses this layer.
         head: whether the features are the product of a matrix and the activation at each position. Style multiplies the
             Gram matrix with the head instead, so only content and extraction pay for the product at each position.
-        copies: number of float32 feature maps that the style loss allocates in the backward pass beyond a Gram loss.
+        copies: memory of the style loss beyond that of a Gram matrix.
     """
 
     inputs: int
@@ -37,7 +51,7 @@ class Convolution:
     style: bool = False
     content: bool = False
     head: bool = False
-    copies: int = 0
+    copies: Copies = Copies()
 
     @property
     def product(self) -> bool:
@@ -160,12 +174,12 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
             saved += into
         extra = work.block(_winograd_bytes(c, rows, columns, work.batch)) if work.transforms(c) else 0
         peak = max(peak, saved + out + (into + extra if extra else 0))
-        saved += out
+        saved += out + c.copies.saved * full
         losing = 0
         if c.style:
             # Interiors of tiles and features below float32 are copied; a mask needs one more copy. On a CPU the copies
             # are made strip by strip.
-            losing += part * (work.masked + (cropped or size < 4))
+            losing += part * (work.masked + (cropped or size < 4)) + c.copies.forward * full
         if c.content:
             saved += full
             losing = max(losing, full + (out if c.product else 0))
@@ -173,7 +187,7 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
         # The gradients of the output and of the input. The gradient of an interior or a masked copy exists beside the
         # gradient of the output, which the deepest layer does not have.
         slopes = out + (2 * into if work.replicate else into) + extra
-        style = (2 * part if c.style and (cropped or work.masked) else 0) + c.copies * full
+        style = (2 * part if c.style and (cropped or work.masked) else 0) + c.copies.backward * full
         content = 2 * full if c.content else 0
         deepest = c is work.convolutions[-1]
         backwards += [saved + slopes, saved + max(out + style, content if deepest else out + content)]
@@ -206,6 +220,7 @@ def evaluation_bytes(work: Workload, height: int, width: int) -> int:
         extra = into + _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
         # The difference of the features and its square, and the features themselves if the layer has a head.
         beside = out * (2 + c.product if c.content else int(c.style and work.masked))
+        beside += out * (c.copies.saved + c.copies.forward)
         peak = max(peak, into + out + extra, out + beside)
     return peak
 

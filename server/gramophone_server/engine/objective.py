@@ -67,6 +67,9 @@ class Objective:
         view: function applied to each pixel of the canvas before the network sees it, such as a conversion to gray;
             None for the canvas itself.
         fixed: (1, 1, H, W), bool, pixels that the optimization must not change: their gradient is 0. None for none.
+
+    Raises:
+        ValueError: there are several tiles, but a loss needs the whole canvas at once.
     """
 
     def __init__(
@@ -84,6 +87,9 @@ class Objective:
         self._view = view
         self._fixed = fixed
         self._shape: tuple[int, int] | None = None
+        whole_only = [term.loss.name for term in terms if term.loss.tiling is None]
+        if whole_only and self._is_tiled:
+            raise ValueError(f"{whole_only[0]} needs the whole canvas at once, but there are several tiles")
         self._weights = torch.stack([term.weight for term in terms], dim=1)
 
     def losses(self, canvas: Tensor) -> Tensor:
@@ -97,9 +103,12 @@ class Objective:
     def evaluate(self, canvas: Tensor) -> Evaluation:
         """Returns the loss and gradient at a canvas (N, 3, H, W), without synchronizing with the device."""
         canvas = canvas.detach()
-        tiles = self._tiles
-        at = self._evaluate_whole(canvas) if tiles is None or len(tiles) == 1 else self._evaluate_tiles(canvas, tiles)
+        at = self._evaluate_tiles(canvas) if self._is_tiled else self._evaluate_whole(canvas)
         return at if self._fixed is None else replace(at, gradient=at.gradient.masked_fill(self._fixed, 0))
+
+    @property
+    def _is_tiled(self) -> bool:
+        return self._tiles is not None and len(self._tiles) > 1
 
     def _evaluate_whole(self, canvas: Tensor) -> Evaluation:
         canvas = canvas.requires_grad_()
@@ -110,7 +119,7 @@ class Objective:
         # Use the canvas's memory layout: with channels last, all sums of the optimizer would be slow.
         return Evaluation(terms.detach(), loss.detach(), gradient.contiguous())
 
-    def _evaluate_tiles(self, canvas: Tensor, tiles: Sequence[Tile]) -> Evaluation:
+    def _evaluate_tiles(self, canvas: Tensor) -> Evaluation:
         local = all(term.loss.tiling == "value" for term in self.terms)
         if not local:
             with torch.no_grad():
@@ -123,7 +132,7 @@ class Objective:
             statistic_gradients = self._weights.unbind(1)
             terms = torch.zeros_like(self._weights)
         gradient = torch.zeros_like(canvas)
-        for tile in tiles:
+        for tile in self._tiles or ():
             self._release_stale_memory(tile)
             crop = canvas[:, :, *tile.crop].requires_grad_()
             parts = self._tile_statistics(crop, tile, canvas.shape)
@@ -192,8 +201,7 @@ class Objective:
     def _layer(self, name: str, shape: Sequence[int]) -> Layer:
         """Returns a layer of a canvas (N, 3, H, W) of that shape; without a name, the canvas itself."""
         stride = self._stride(name)
-        tiled = self._tiles is not None and len(self._tiles) > 1
-        return Layer(shape[2] // stride, shape[3] // stride, tiled, self.network.heads.get(name))
+        return Layer(shape[2] // stride, shape[3] // stride, self._is_tiled, self.network.heads.get(name))
 
     def _stride(self, layer: str) -> int:
         return self.network.stride(layer) if layer else 1

@@ -13,6 +13,8 @@ from .rules import read_fields
 
 # Default learning rates by optimizer.
 LEARNING_RATE = {"lbfgs": 1.0, "adam": 10.0}
+WHOLE_CANVAS_LOSSES = frozenset({"sliced_wasserstein"})
+"""Style losses that cannot be computed in tiles; the front process, which has no torch, cannot ask the losses."""
 PREFIX = "options."
 """Path of the options in a request."""
 
@@ -33,6 +35,10 @@ def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, c
         read["init"] = "image"
     _check_init(options, read["init"], kind, check)
     _check_color(read["color"], kind, check)
+    if read["style_loss"] in WHOLE_CANVAS_LOSSES and read["tile_size"]:
+        loss = f"STYLE_LOSS_{read['style_loss'].upper()}"
+        reason = f"is {read['tile_size']}, but {loss} needs the whole canvas at once; leave it out"
+        check.add(PREFIX + "tile_size", reason)
     if read["outside"] == "keep" and kind != "transfer":
         check.add(PREFIX + "outside", "is OUTSIDE_KEEP, but only a style transfer has a content picture to keep")
     return SynthesisOptions(**{name: _built(name, value) for name, value in read.items()})

@@ -13,7 +13,7 @@ from ..models.features import TILE as EXTRACTION_TILE
 from ..models.layers import position
 from ..models.manifest import Manifest
 from .margin import with_margin
-from .prepared import EVALUATION_TILE, precision_of
+from .prepared import evaluation_tile, precision_of
 
 # Candidate sides of tiles, and the fraction of memory to keep free: the estimate is accurate to a few percent.
 _SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
@@ -55,7 +55,9 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
     """
     spec = with_margin(spec)
     work = workload(spec, manifest, device)
-    sides = [spec.options.tile_size] if spec.options.tile_size else [None, *_SIDES]
+    sides: list[int | None] = [spec.options.tile_size] if spec.options.tile_size else [None, *_SIDES]
+    if style_loss(spec.options.style_loss).tiling is None:
+        sides = [None]
     has_host_memory = device.type != "cpu" and work.pairs is not None
     candidates = []
     for host, side in product((False, True) if has_host_memory else (False,), sides):
@@ -79,14 +81,14 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
     deepest = max(style | content, key=position)
     needed = [c for c, layer in _convolutions(manifest) if position(layer) <= position(deepest)]
     names = [layer.name for layer in manifest.layers]
-    copies = style_loss(options.style_loss).copies
+    loss = style_loss(options.style_loss)
     taken = [
         replace(
             c,
             style=name in style,
             content=name in content,
             head=c.head and name in style | content,
-            copies=copies if name in style else 0,
+            copies=loss.copies if name in style else c.copies,
         )
         for c, name in zip(needed, names, strict=False)
     ]
@@ -110,7 +112,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     full = spec.levels[-1]
     tiles = _tiles(work, full, side)
     crop = _largest(tiles)
-    evaluated = _largest(_tiles(work, full, min(side or EVALUATION_TILE, EVALUATION_TILE)))
+    evaluated = _largest(_tiles(work, full, evaluation_tile(spec, side)))
     content = [spec.content] if spec.content and spec.content_layers else []
     extracted = [
         _largest(cut(p.height, p.width, EXTRACTION_TILE, **_reach(spec, manifest)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..engine import canvas as canvases
 from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
+from ..engine.losses import style_loss
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.adam import Adam
 from ..engine.optimizers.lbfgs import LBFGS
@@ -39,7 +40,7 @@ _NOISE: dict[JobKind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15
 _DETAIL: dict[JobKind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
 # Side of the tiles in which the loss of the finished picture is computed. Without a gradient, they can be larger than
 # the tiles of the job.
-EVALUATION_TILE = 512
+_EVALUATION_TILE = 512
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,7 @@ class PreparedJob:
     def _finish(self, frame: Frame) -> FinishedPicture:
         terms = self._terms.at(self._spec.levels[-1])
         network = self._network if self.precision == "float32" else self._network_in(torch.float32)
-        exact = self._objective(
-            network, terms, self._spec.levels[-1], min(self._tile or EVALUATION_TILE, EVALUATION_TILE)
-        )
+        exact = self._objective(network, terms, self._spec.levels[-1], evaluation_tile(self._spec, self._tile))
         if frame.average is not None:
             return self._evaluate(exact, frame.average)
         last = self._evaluate(exact, frame.canvas)
@@ -274,6 +273,17 @@ class PreparedJob:
                 return canvases.colored_noise(seeds, *size, mean, covariance)
             case _:
                 return noise(deviation=_NOISE[spec.kind])
+
+
+def evaluation_tile(spec: JobSpec, tile: int | None) -> int | None:
+    """Returns the side of the tiles in which the loss of the finished picture is computed; None for the whole canvas.
+
+    Args:
+        tile: side of the tiles of the job.
+    """
+    if style_loss(spec.options.style_loss).tiling is None:
+        return None
+    return min(tile or _EVALUATION_TILE, _EVALUATION_TILE)
 
 
 def precision_of(spec: JobSpec, device: torch.device) -> str:

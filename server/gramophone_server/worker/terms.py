@@ -116,14 +116,16 @@ class TermBuilder:
             return []
         layers = [w.layer for w in spec.style_layers]
         least = self._model.manifest.stride(max(layers, key=position))
-        mixed: dict[str, np.ndarray] = {}
+        found: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
             targets = self._targets.of(
                 loss, self._model, small.picture, layers, spec.options.pooling, spec.map_padding, small.source_mask
             )
             for layer, target in targets.items():
-                mixed[layer] = mixed.get(layer, 0) + np.float32(style.share / total) * target
+                found[layer].append(target)
+        parts = [style.share / total for style in styles]
+        mixed = {layer: loss.mixed(targets, parts) for layer, targets in found.items()}
         drafts = []
         for w in spec.style_layers:
             share = _share(styles[0].mask, level, self._model.manifest.stride(w.layer))

@@ -1,6 +1,7 @@
 """The interface of losses, and what a loss sees of a layer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..cost import Copies
 
 LossKind = Literal["style", "content", "total_variation"]
 Tiling = Literal["statistic", "value"]
@@ -73,14 +76,13 @@ class Loss(ABC):
         kind: the kind of its terms in reports.
         tiling: what is summed over the tiles of a canvas. "statistic": the loss is a function of a statistic that is a
             sum over positions. "value": the loss itself is such a sum. None: the loss needs the whole canvas at once.
-        copies: number of float32 feature maps of its layer that the loss allocates at once in the backward pass, beyond
-            those of a Gram matrix.
+        copies: memory that the loss needs.
     """
 
     name: ClassVar[str]
     kind: ClassVar[LossKind]
     tiling: ClassVar[Tiling | None]
-    copies: ClassVar[int] = 0
+    copies: ClassVar[Copies] = Copies()
 
     @abstractmethod
     def target(self, features: np.ndarray, share: np.ndarray | float) -> np.ndarray:
@@ -89,6 +91,13 @@ class Loss(ABC):
         Args:
             share: weight of each position, (H, W) or one number for all. The weights of the whole picture sum to 1.
         """
+
+    def mixed(self, targets: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
+        """Returns the target for a mixture of pictures with the given targets, whose shares sum to 1."""
+        total: np.ndarray = np.float32(shares[0]) * targets[0]
+        for target, share in zip(targets[1:], shares[1:], strict=True):
+            total = total + np.float32(share) * target
+        return total
 
     @abstractmethod
     def statistic(self, view: LayerView, target: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -117,9 +126,9 @@ class StyleLoss(Loss):
     """
 
     kind = "style"
-    tiling = "statistic"
+    tiling: ClassVar[Tiling | None] = "statistic"
     # The gradient of `describe` is a tensor of its own, which autograd adds to that of the next layer.
-    copies = 1
+    copies = Copies(backward=1)
 
     @abstractmethod
     def describe(self, features: Tensor, share: Share) -> Tensor:

@@ -145,7 +145,7 @@ class Options(TypedDict, total=False):
     """Source of the result's colors; only for style transfer. Default style."""
     loss_scale: LossScale
     """Scaling of the layers' losses. Default the model's own, which is paper for VGG-19 and relative for
-    vgg19-slim.
+    vgg19-slim; relative if style_loss is not gram.
     """
     lbfgs_history: int
     """Number of curvature pairs that L-BFGS keeps. Each needs the memory of two float32 canvases. 1 to 200 pairs.
@@ -447,7 +447,9 @@ OPTIONS: tuple[Option, ...] = (
         type="choice",
         group="Loss and color",
         help="Scaling of the layers' losses.",
-        default="the model's own, which is paper for VGG-19 and relative for vgg19-slim",
+        default=(
+            "the model's own, which is paper for VGG-19 and relative for vgg19-slim; relative if style_loss is not gram"
+        ),
         example="paper",
         choices={"paper": 1, "relative": 2},
     ),

@@ -28,6 +28,13 @@ def test_the_front_knows_which_losses_need_the_whole_canvas():
     assert {name for name, loss in style_losses().items() if loss.tiling is None} == WHOLE_CANVAS_LOSSES
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_only_gram_matrices_have_the_scale_of_the_paper_by_default(name):
+    job = prepare("transfer", style_loss=name, model="vgg19-random")
+    assert job._spec.options.loss_scale == ("paper" if name == "gram" else "relative")
+    assert prepare("transfer", style_loss=name, loss_scale="paper")._spec.options.loss_scale == "paper"
+
+
 def test_several_styles_of_several_sizes_are_mixed():
     styles = [Style(png(40, 64, seed=2), weight=2), Style(png(64, 48, seed=3), scale=0.5)]
     for name in NAMES:

@@ -257,7 +257,9 @@ class _LossScale:
 class _LossScaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossScale.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LOSS_SCALE_UNSPECIFIED: _LossScale.ValueType  # 0
-    """The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim."""
+    """The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim; with another
+    style loss than STYLE_LOSS_GRAM, LOSS_SCALE_RELATIVE.
+    """
     LOSS_SCALE_PAPER: _LossScale.ValueType  # 1
     """The losses as the paper defines them; one layer can be much larger than all others."""
     LOSS_SCALE_RELATIVE: _LossScale.ValueType  # 2
@@ -267,7 +269,9 @@ class LossScale(_LossScale, metaclass=_LossScaleEnumTypeWrapper):
     """Scaling of the layers' losses before they are added."""
 
 LOSS_SCALE_UNSPECIFIED: LossScale.ValueType  # 0
-"""The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim."""
+"""The default: the model's own, which is LOSS_SCALE_PAPER for VGG-19 and LOSS_SCALE_RELATIVE for vgg19-slim; with another
+style loss than STYLE_LOSS_GRAM, LOSS_SCALE_RELATIVE.
+"""
 LOSS_SCALE_PAPER: LossScale.ValueType  # 1
 """The losses as the paper defines them; one layer can be much larger than all others."""
 LOSS_SCALE_RELATIVE: LossScale.ValueType  # 2

@@ -21,9 +21,13 @@ PREFIX = "options."
 
 def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, check: Checker) -> SynthesisOptions:
     """Reads the options of a job, and adds violations to `check`. Some defaults come from the model's manifest."""
+    # The scale of the paper is that of Gram matrices; losses of other kinds have other sizes.
+    is_gram = options.style_loss in (pb.STYLE_LOSS_UNSPECIFIED, pb.STYLE_LOSS_GRAM)
     unset: dict[str, Any] = {
-        "pooling": model.pooling, "loss_scale": model.loss_scale, "lbfgs_history": model.lbfgs_history,
-    }  # fmt: skip
+        "pooling": model.pooling,
+        "loss_scale": model.loss_scale if is_gram else "relative",
+        "lbfgs_history": model.lbfgs_history,
+    }
     read = read_fields(options, check, kind=kind, unset=unset, prefix=PREFIX)
     read["model"] = model.name
     if read["learning_rate"] is None:

@@ -46,6 +46,8 @@ def test_every_option_reaches_its_field():
         "result_format": "tiff",
         "bit_depth": 16,
         "tile_size": 128,
+        "style_loss": "mean_covariance",
+        "outside": "keep",
         "request_id": "mine",
         "priority": -3,
     }
@@ -63,6 +65,7 @@ def test_every_option_reaches_its_field():
     assert (sent.loss_scale, sent.lbfgs_history) == (options_pb2.LOSS_SCALE_RELATIVE, 9)
     assert (sent.result.format, sent.result.bit_depth) == (options_pb2.IMAGE_FORMAT_TIFF, 16)
     assert sent.tile_size == 128
+    assert (sent.style_loss, sent.outside) == (options_pb2.STYLE_LOSS_MEAN_COVARIANCE, options_pb2.OUTSIDE_KEEP)
     assert sent.time_limit.ToTimedelta().total_seconds() == 1.5
     assert request.submission.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL
     assert (request.submission.request_id, request.submission.priority) == ("mine", -3)

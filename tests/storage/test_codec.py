@@ -54,8 +54,7 @@ def changed(spec: JobSpec, **values: Any) -> str:
 def encode_version_2(spec: JobSpec, **values: Any) -> str:
     """Encodes the spec in version 2: options are fields of the spec, and `paced` stands for report_every = 0."""
     kept = json.loads(changed(spec, version=2)) | {"paced": False}
-    options = kept.pop("options")
-    del options["scales"]
+    options = {name: value for name, value in kept.pop("options").items() if name in codec._OPTIONS_OF_2}
     return json.dumps(kept | options | {"tile_size": None} | values)
 
 

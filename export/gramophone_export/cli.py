@@ -107,12 +107,12 @@ def verify_models(names: tuple[str, ...], root: Path | None) -> None:
 
 def _import(file: Path, name: str, preprocessing: str | None, root: Path | None, *, checked: bool = False) -> None:
     """Creates a model from a file; `checked` means that the file is known to contain the weights of that name."""
-    from .catalogue import CATALOGUE, PREPROCESSING
+    from .catalog import CATALOG, PREPROCESSING
     from .convert import ParityError, convert
     from .origin import has_published_weights
     from .weights import WeightsError, read_weights
 
-    known = CATALOGUE.get(name)
+    known = CATALOG.get(name)
     wanted = PREPROCESSING[preprocessing] if preprocessing else known.preprocessing if known else None
     if wanted is None:
         raise click.ClickException(
@@ -142,10 +142,10 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None,
 
 
 def _pull(name: str, url: str | None, root: Path | None) -> None:
-    from .catalogue import CATALOGUE
+    from .catalog import CATALOG
     from .download import DownloadError, download, hash_prefix
 
-    known = CATALOGUE.get(name)
+    known = CATALOG.get(name)
     if known is None or known.torchvision is None:
         raise click.ClickException(
             f"no download address is known for {name}; if you have its weights, "
@@ -190,19 +190,19 @@ def _verify_origin(model: Model) -> None:
 def _check_origin(file: Path, kernel: np.ndarray, wanted: Preprocessing, name: str) -> None:
     """Checks that the weights match the preprocessing and the name, given their kernel of conv1_1.
 
-    For a name that is not in the catalogue, a likely_mismatch only prints a note.
+    For a name that is not in the catalog, a likely_mismatch only prints a note.
 
     Raises:
         WeightsError: the weights need another preprocessing or another name.
     """
-    from .catalogue import CATALOGUE
+    from .catalog import CATALOG
     from .origin import likely_mismatch, mismatch
     from .weights import WeightsError
 
     if reason := mismatch(kernel, wanted, name):
         raise WeightsError(f"{file}: the weights {reason}")
     if reason := likely_mismatch(kernel, wanted, name):
-        if name in CATALOGUE:
+        if name in CATALOG:
             raise WeightsError(f"{file}: the weights {reason}")
         click.echo(f"note: the weights {reason}", err=True)
 

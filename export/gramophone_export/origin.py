@@ -13,7 +13,7 @@ import numpy as np
 
 from gramophone_server.models.manifest import Preprocessing
 
-from .catalogue import CAFFE, CATALOGUE, TORCHVISION
+from .catalog import CAFFE, CATALOG, TORCHVISION
 from .random_vgg import dead_leaves
 
 # Caffe's weights: the largest singular values divided by the norm, the norms of the blue, green and red channels
@@ -42,7 +42,7 @@ class Origin:
     """The published network that given weights come from.
 
     Attributes:
-        name: name of the network in the catalogue.
+        name: name of the network in the catalog.
         order: order of the input channels that the weights expect, "RGB" or "BGR".
         factor: scale of the weights relative to the published ones.
     """
@@ -53,14 +53,14 @@ class Origin:
 
     def fits(self, preprocessing: Preprocessing) -> bool:
         """Returns whether the weights match the preprocessing."""
-        native = CATALOGUE[self.name].preprocessing
+        native = CATALOG[self.name].preprocessing
         off = self.factor * _gain(preprocessing) / _gain(native)
         return preprocessing.order == self.order and 1 / _RANGE_FACTOR < off < _RANGE_FACTOR
 
     @property
     def is_published(self) -> bool:
         """Whether the weights have the published channel order and scale."""
-        return self.fits(CATALOGUE[self.name].preprocessing)
+        return self.fits(CATALOG[self.name].preprocessing)
 
 
 def origin_of(kernel: np.ndarray) -> Origin | None:
@@ -97,7 +97,7 @@ def mismatch(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str
     origin = origin_of(kernel)
     if origin is None:
         return None
-    named = name == origin.name or name not in CATALOGUE
+    named = name == origin.name or name not in CATALOG
     return None if named and origin.fits(preprocessing) else _mismatch_message(origin, name)
 
 
@@ -118,15 +118,15 @@ def likely_mismatch(kernel: np.ndarray, preprocessing: Preprocessing, name: str)
 def _mismatch_message(origin: Origin, name: str) -> str:
     words = f"are those of {_WORDS[origin.name]}"
     if origin.is_published:
-        native = CATALOGUE[origin.name].preprocessing
+        native = CATALOG[origin.name].preprocessing
         return f"{words} which expects {native.order} of 0 to {native.range:g}; {_advice(origin.name, name)}"
-    others = [known for known in _OPTIONS if origin.fits(CATALOGUE[known].preprocessing)]
+    others = [known for known in _OPTIONS if origin.fits(CATALOG[known].preprocessing)]
     if others:
         return (
             f"{words} converted to {_OPTIONS[others[0]]}'s preprocessing; use a name of your own and "
             f"--preprocessing {_OPTIONS[others[0]]}"
         )
-    if origin.order != CATALOGUE[origin.name].preprocessing.order:
+    if origin.order != CATALOG[origin.name].preprocessing.order:
         return (
             f"{words} with the channels of the first layer in the order {origin.order}; reverse them, for example with "
             f"weight.flip(1), and use --name {origin.name}"

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from gramophone_server.models.layers import VGG19_LAYERS, position
 from gramophone_server.models.store import BUILTIN_ROOT
 
-from .catalogue import TORCHVISION
+from .catalog import TORCHVISION
 from .convert import convert
 
 NAME = "vgg19-random"

@@ -186,7 +186,7 @@ def test_a_queued_job_can_be_cancelled(server):
     assert list(waiting)[-1].state == job_pb2.JOB_STATE_CANCELLED
     cancel(server, running_id)
     assert list(running)[-1].state == job_pb2.JOB_STATE_CANCELLED
-    # Cancelling a job that has ended changes nothing.
+    # Canceling a job that has ended changes nothing.
     assert cancel(server, running_id).state == job_pb2.JOB_STATE_CANCELLED
 
 

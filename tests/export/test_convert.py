@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gramophone_export import random_vgg
-from gramophone_export.catalogue import CAFFE, TORCHVISION
+from gramophone_export.catalog import CAFFE, TORCHVISION
 from gramophone_export.convert import ParityError, convert, measure_parity
 from gramophone_export.weights import read_weights
 from gramophone_server.models.graph import build_vgg, load_weights

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from gramophone.cli import main
-from gramophone_export.catalogue import CAFFE, TORCHVISION
+from gramophone_export.catalog import CAFFE, TORCHVISION
 from gramophone_export.origin import (
     _CAFFE_CHANNELS,
     _CAFFE_NORM,

@@ -14,7 +14,7 @@ from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS, position, stride
 
-from ..catalogue import CAFFE, TORCHVISION
+from ..catalog import CAFFE, TORCHVISION
 
 STUDENT_INPUT = TORCHVISION
 GRAM_LAYERS = (*STYLE_LAYERS, *CONTENT_LAYERS)

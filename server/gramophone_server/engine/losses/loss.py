@@ -76,7 +76,7 @@ class Loss(ABC):
         kind: the kind of its terms in reports.
         tiling: what is summed over the tiles of a canvas. "statistic": the loss is a function of a statistic that is a
             sum over positions. "value": the loss itself is such a sum. None: the loss needs the whole canvas at once.
-        copies: memory that the loss needs.
+        copies: memory that the loss needs beyond that of a Gram matrix.
     """
 
     name: ClassVar[str]
@@ -122,7 +122,7 @@ class Loss(ABC):
 class StyleLoss(Loss):
     """A loss that compares a statistic of the canvas's features with that of a style's features.
 
-    A subclass has to say which statistic, and how to compare; the rest follows.
+    A subclass defines the statistic (`describe`) and the difference of two statistics (`compare`).
     """
 
     kind = "style"

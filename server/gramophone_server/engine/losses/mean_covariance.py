@@ -1,4 +1,4 @@
-"""The mean and the covariance of the features, compared as Gaussian distributions would be by their moments."""
+"""The loss that compares the mean and the covariance of the features."""
 
 import torch
 from torch import Tensor

@@ -1,6 +1,7 @@
 """The sliced Wasserstein loss of Heitz, Vanhoey, Chambon & Belcour (CVPR 2021): sorted projections of the features."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ class SlicedWasserstein(StyleLoss):
         return super().mixed(grown, shares)
 
 
+@cache
 def _directions(channels: int) -> Tensor:
     """Returns random unit vectors (D, C), the same for each number of channels."""
     generator = torch.Generator().manual_seed(channels)

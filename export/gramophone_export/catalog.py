@@ -31,7 +31,7 @@ class KnownModel:
     torchvision: str | None = None
 
 
-CATALOGUE = {
+CATALOG = {
     model.name: model
     for model in (
         KnownModel(

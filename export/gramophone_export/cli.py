@@ -190,7 +190,7 @@ def _verify_origin(model: Model) -> None:
 def _check_origin(file: Path, kernel: np.ndarray, wanted: Preprocessing, name: str) -> None:
     """Checks that the weights match the preprocessing and the name, given their kernel of conv1_1.
 
-    For a name that is not in the catalog, a likely_mismatch only prints a note.
+    If the name is not in the catalog, a likely mismatch only prints a note.
 
     Raises:
         WeightsError: the weights need another preprocessing or another name.

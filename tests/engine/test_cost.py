@@ -25,6 +25,7 @@ from gramophone_server.engine.cost import (
     step_flops,
 )
 from gramophone_server.engine.device import has_native_bfloat16
+from gramophone_server.engine.kernels.padding import REPLICATE, ZEROS
 from gramophone_server.engine.losses import GRAM, TOTAL_VARIATION
 from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
@@ -180,7 +181,7 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
         job = replace(job, convolutions=(replace(first, inputs=12, stride=2), *others))
     network = TruncatedVGG(
         weights, style + content, heads=heads, pool="max" if job.max_pooling else "average",
-        padding="replicate" if job.replicate else "zeros", dtype=torch.bfloat16 if job.itemsize == 2 else torch.float32,
+        paddings=REPLICATE if job.replicate else ZEROS, dtype=torch.bfloat16 if job.itemsize == 2 else torch.float32,
     )  # fmt: skip
     height, width = size
     tiles = None

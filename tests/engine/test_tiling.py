@@ -82,7 +82,11 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
         return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     network = TruncatedVGG(
-        networks[job["folding"]], job["style"] + job["content"], pool=job["pool"], padding=job["padding"], dtype=dtype
+        networks[job["folding"]],
+        job["style"] + job["content"],
+        pool=job["pool"],
+        paddings=(job["padding"],) * 2,
+        dtype=dtype,
     )
     n, height, width, loss = job["batch"], job["height"], job["width"], style_loss(job["loss"])
     # The target is half as bright as the canvas: the loss must not be a small difference of large numbers.

@@ -56,6 +56,38 @@ def test_a_first_layer_with_a_stride_equals_plain_torch(folding_weights, size):
     assert (network.grid, network.radius) == (4, 12)
 
 
+@pytest.mark.parametrize("paddings", [("circular", "circular"), ("zeros", "circular"), ("circular", "replicate")])
+@pytest.mark.parametrize("folding", [False, True])
+def test_features_of_a_rolled_torus_are_the_rolled_features(weights, folding_weights, folding, paddings):
+    """Rolling by a multiple of the stride along a circular axis moves features and gradients, and changes none."""
+    network = TruncatedVGG(
+        folding_weights if folding else weights, list(weights), paddings=paddings, dtype=torch.float64
+    )
+    canvas = torch.rand(1, 3, 24, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    shifts = [8 if padding == "circular" else 0 for padding in paddings]
+    for name, (features, gradient) in _with_gradients(network, canvas).items():
+        moved, moved_gradient = _with_gradients(network, canvas.roll(shifts, (2, 3)))[name]
+        steps = [shift // network.stride(name) for shift in shifts]
+        torch.testing.assert_close(moved, features.roll(steps, (2, 3)))
+        torch.testing.assert_close(moved_gradient, gradient.roll(shifts, (2, 3)))
+    still = [0 if padding == "circular" else 8 for padding in paddings]
+    if any(still):
+        assert not torch.allclose(
+            network(canvas.roll(still, (2, 3)))["conv1_1"],
+            network(canvas)["conv1_1"].roll([s // network.stride("conv1_1") for s in still], (2, 3)),
+        )
+
+
+def _with_gradients(network, canvas):
+    """Returns the features of each layer, and the gradient of the sum of their squares."""
+    canvas = canvas.clone().requires_grad_()
+    features = network(canvas)
+    return {
+        name: (f.detach(), torch.autograd.grad(f.square().sum(), canvas, retain_graph=True)[0])
+        for name, f in features.items()
+    }
+
+
 def test_the_network_ends_at_the_deepest_layer(weights):
     for depth, layer in enumerate(["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"], start=1):
         assert TruncatedVGG(weights, [layer]).depth == depth

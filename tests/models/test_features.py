@@ -99,7 +99,7 @@ def test_the_extractor_uses_pooling_and_padding(model, extractor, pooling):
         scale=scale,
         shift=shift,
         pool=pooling,
-        padding="replicate",
+        paddings=("replicate", "replicate"),
     )
     with torch.no_grad():
         expected = network(from_pictures([picture(65, 50)]))

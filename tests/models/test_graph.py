@@ -81,7 +81,7 @@ def test_pooling_and_padding_equal_the_engines(weights, size, pooling, padding):
     canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     got = dict(zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True))
     with torch.no_grad():
-        expected = TruncatedVGG(weights, layers, pool=pooling, padding=padding)(canvas)
+        expected = TruncatedVGG(weights, layers, pool=pooling, paddings=(padding, padding))(canvas)
     for layer in layers:
         theirs = expected[layer].numpy()
         assert got[layer].shape == theirs.shape
@@ -106,7 +106,7 @@ def test_a_first_layer_with_a_stride_equals_the_engines(folding_weights, size, p
     session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
     canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = TruncatedVGG(folding_weights, layers, padding=padding)(canvas)
+        expected = TruncatedVGG(folding_weights, layers, paddings=(padding, padding))(canvas)
     for layer, got in zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True):
         theirs = expected[layer].numpy()
         assert got.shape == theirs.shape
@@ -140,8 +140,8 @@ def test_heads_equal_the_engines(weights, heads, padding):
     canvas = torch.rand(2, 3, 37, 51, generator=torch.Generator().manual_seed(0))
     got = dict(zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True))
     with torch.no_grad():
-        expected = TruncatedVGG(weights, layers, heads=heads, padding=padding)(canvas)
-        bare = TruncatedVGG(weights, layers, padding=padding)(canvas)
+        expected = TruncatedVGG(weights, layers, heads=heads, paddings=(padding, padding))(canvas)
+        bare = TruncatedVGG(weights, layers, paddings=(padding, padding))(canvas)
     for layer in layers:
         theirs = expected[layer].numpy()
         assert np.linalg.norm(got[layer] - theirs) <= 1e-5 * np.linalg.norm(theirs), layer

@@ -14,9 +14,9 @@ from .cost import winograd_pays
 from .kernels import packed, winograd
 from .kernels.fold import folded, folded_kernel
 from .kernels.gradients import relu_
+from .kernels.padding import REPLICATE, ZEROS, Paddings, padded
 
 Pool = Literal["max", "average", "average_rescaled"]
-Padding = Literal["zeros", "replicate"]
 
 # The average of 2x2 activations is smaller than their maximum; twice the average is about as large as the maximum.
 AVERAGE_SCALE = 2.0
@@ -39,13 +39,15 @@ class TruncatedVGG:
         shift: offset added to each input channel after `scale`.
         pool: "max"; "average", which Gatys et al. preferred; or "average_rescaled", twice the average, so that deep
             activations stay as large as the filters expect.
-        padding: padding of each feature map: "zeros", or "replicate" for copies of its edge, which causes no visible
-            frame around the picture.
+        paddings: padding of the canvas and each feature map along the vertical and along the horizontal axis: "zeros";
+            "replicate" for copies of the edge; or "circular" for the opposite edge. If the size along a circular axis
+            is not a multiple of the deepest stride, pooling drops positions there.
         dtype: arithmetic of the convolutions: bfloat16 or float32.
         device: device of the parameters.
 
     Attributes:
         layers: names of the requested layers.
+        paddings: padding along the vertical and along the horizontal axis.
         dtype: arithmetic of the convolutions.
         heads: the heads of `layers`, at least float32.
 
@@ -63,7 +65,7 @@ class TruncatedVGG:
         scale: Sequence[float] = (1.0, 1.0, 1.0),
         shift: Sequence[float] = (0.0, 0.0, 0.0),
         pool: Pool = "max",
-        padding: Padding = "zeros",
+        paddings: Paddings = ZEROS,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -80,14 +82,14 @@ class TruncatedVGG:
         # The first kernel includes `scale`. The offset is added to the canvas, so that zero padding means 0 after
         # preprocessing.
         self._offset = (offset / factor).to(device, torch.float32)
-        self._padding: Padding = padding
+        self.paddings = paddings
         names = sorted(weights, key=_position)
         deepest = max(map(names.index, layers))
         self._folds = weights[names[0]][0].shape[2] == 6
         self._convolutions: list[_Convolution] = []
         for name in names[: deepest + 1]:
             kernel, bias = (torch.tensor(part, dtype=torch.float64) for part in weights[name])
-            around: Padding | None = padding
+            around: Paddings | None = paddings
             if name == names[0]:
                 kernel = kernel[:, place] * factor
                 if self._folds:
@@ -166,7 +168,7 @@ class TruncatedVGG:
             take: function of a layer's name and its activation (N, C_l, H_l, W_l).
         """
         if self._folds:
-            x = folded(canvas, self._offset, self.dtype, padding=self._padding)
+            x = folded(canvas, self._offset, self.dtype, paddings=self.paddings)
         else:
             x = (canvas + self._offset).to(self.dtype, memory_format=torch.channels_last)
         for convolution, following in pairwise([*self._convolutions, None]):
@@ -208,18 +210,20 @@ class _Convolution:
         name: name of the layer.
         kernel: (C_out, C_in, 3, 3).
         bias: (C_out,).
-        padding: padding of the input by one position; None for no padding.
+        paddings: padding of the input by one position along the vertical and along the horizontal axis; None for no
+            padding.
     """
 
-    def __init__(self, name: str, kernel: Tensor, bias: Tensor, padding: Padding | None) -> None:
+    def __init__(self, name: str, kernel: Tensor, bias: Tensor, paddings: Paddings | None) -> None:
         self.name = name
         self.outputs, self.inputs = kernel.shape[:2]
-        self._replicate = padding == "replicate"
-        self._zeros = 1 if padding == "zeros" else 0
+        self._paddings = ZEROS if paddings is None else paddings
+        self._zeros = 1 if paddings == ZEROS else 0
+        self._margin = 0 if paddings in (None, ZEROS) else 1
         self._bias = bias
         self._kernel: Tensor | None = None
         self._packed: packed.PackedConvolution | None = None
-        exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and padding == "zeros"
+        exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and paddings != REPLICATE
         if exact_on_cpu and winograd_pays(self.inputs, self.outputs):
             self._points = winograd.transformed(kernel)
             self.parameters = [self._points, bias]
@@ -237,7 +241,7 @@ class _Convolution:
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self.is_direct:
-            return winograd.convolve(x, self._points, self._bias)
+            return winograd.convolve(x, self._points, self._bias, self._paddings)
         if self._packed is not None:
             return self._packed(self._padded(x), relu=True)
         # Apply ReLU in place: this halves the memory, and the backward pass does not need the convolution's output.
@@ -252,7 +256,7 @@ class _Convolution:
         return F.conv2d(x, self._kernel, self._bias, padding=self._zeros)
 
     def _padded(self, x: Tensor) -> Tensor:
-        return F.pad(x, (1, 1, 1, 1), mode="replicate") if self._replicate else x
+        return padded(x, (self._margin,) * 4, self._paddings)
 
 
 def _position(layer: str) -> tuple[int, int]:

@@ -249,7 +249,7 @@ class PreparedJob:
         parameters = load_network(self._model)
         return TruncatedVGG(
             parameters.weights, layers, heads=parameters.heads, order=order, scale=scale, shift=shift,
-            pool=spec.options.pooling, padding=spec.map_padding, dtype=dtype, device=self._device,
+            pool=spec.options.pooling, paddings=(spec.map_padding, spec.map_padding), dtype=dtype, device=self._device,
         )  # fmt: skip
 
     def _initial_canvas(self, level: LevelSpec) -> Tensor:

@@ -6,18 +6,20 @@ from torch.nn import functional as F
 
 from gramophone_server.engine.kernels.fold import folded, folded_kernel
 
+from .test_padding import ALL, looped
 
-@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+
+@pytest.mark.parametrize("paddings", ALL)
 @pytest.mark.parametrize("size", [(16, 12), (15, 12), (12, 17), (7, 9), (2, 2)])
-def test_a_3x3_convolution_of_the_folded_picture_equals_the_6x6_convolution(size, padding):
+def test_a_3x3_convolution_of_the_folded_picture_equals_the_6x6_convolution(size, paddings):
     generator = torch.Generator().manual_seed(0)
     canvas, kernel, offset, grad_output = (
         torch.randn(shape, generator=generator, dtype=torch.float64)
         for shape in ((2, 3, *size), (5, 3, 6, 6), (3, 1, 1), (2, 5, size[0] // 2, size[1] // 2))
     )
     canvas.requires_grad_()
-    got = F.conv2d(folded(canvas, offset, torch.float64, padding=padding), folded_kernel(kernel))
-    around = F.pad(canvas + offset, (2, 2, 2, 2), mode="replicate" if padding == "replicate" else "constant")
+    got = F.conv2d(folded(canvas, offset, torch.float64, paddings=paddings), folded_kernel(kernel))
+    around = looped(canvas + offset, (2, 2 - size[0] % 2, 2, 2 - size[1] % 2), paddings)
     expected = F.conv2d(around, kernel, stride=2)
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close(*(torch.autograd.grad(y, canvas, grad_output)[0] for y in (got, expected)))

@@ -11,6 +11,8 @@ from gramophone_server.engine.cost import winograd_pays
 from gramophone_server.engine.kernels.winograd import convolve, transformed
 from gramophone_server.engine.vgg import TruncatedVGG
 
+from .test_padding import ALL, looped
+
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -23,16 +25,17 @@ def error(got: torch.Tensor, exact: torch.Tensor) -> float:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9)
-)
-def test_convolution_and_gradient_equal_the_direct_ones(n, inputs, outputs, height, width, seed):
+    st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9),
+    st.sampled_from(ALL),
+)  # fmt: skip
+def test_convolution_and_gradient_equal_the_direct_ones(n, inputs, outputs, height, width, seed, paddings):
     x = rand(n, inputs, height, width, seed=seed).requires_grad_()
     kernel, bias = rand(outputs, inputs, 3, 3, seed=seed + 1), rand(outputs, seed=seed + 2)
     grad_output = rand(n, outputs, height, width, seed=seed + 3)
-    y = convolve(x, transformed(kernel), bias)
+    y = convolve(x, transformed(kernel), bias, paddings)
     (gradient,) = torch.autograd.grad(y, x, grad_output)
     exact_x = x.detach().double().requires_grad_()
-    exact = F.conv2d(exact_x, kernel.double(), bias.double(), padding=1).relu()
+    exact = F.conv2d(looped(exact_x, (1, 1, 1, 1), paddings), kernel.double(), bias.double()).relu()
     # Rounding may change whether an activation near 0 is 0: use a gradient of 0 there.
     grad_output = torch.where((y > 0) == (exact > 0), grad_output, 0).double()
     (exact_gradient,) = torch.autograd.grad(exact, exact_x, grad_output)

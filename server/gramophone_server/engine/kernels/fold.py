@@ -1,10 +1,11 @@
 """Folds each 2x2 pixels into channels (space-to-depth): a 6x6 convolution of stride 2 becomes a 3x3 convolution."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from .padding import ZEROS, Paddings, Widths, padded
 
 # Padding in pixels: a 6x6 kernel of stride 2 extends two pixels beyond the 2x2 pixels of its position.
 _MARGIN = 2
@@ -16,9 +17,7 @@ def folded_kernel(kernel: Tensor) -> Tensor:
     return kernel.reshape(outputs, inputs, 3, 2, 3, 2).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
 
-def folded(
-    canvas: Tensor, offset: Tensor, dtype: torch.dtype, *, padding: Literal["zeros", "replicate"] = "zeros"
-) -> Tensor:
+def folded(canvas: Tensor, offset: Tensor, dtype: torch.dtype, *, paddings: Paddings = ZEROS) -> Tensor:
     """Returns a canvas plus an offset, padded and folded: (N, 12, H // 2 + 2, W // 2 + 2), channels last in memory.
 
     An unpadded 3x3 convolution of the result has H // 2 x W // 2 positions. If a side is odd, the receptive field of
@@ -28,13 +27,15 @@ def folded(
         canvas: (N, 3, H, W).
         offset: (3, 1, 1), added before padding.
         dtype: type of the result.
-        padding: "zeros", or "replicate" for copies of the edge.
+        paddings: padding along the vertical and along the horizontal axis.
     """
     height, width = canvas.shape[2:]
-    margins = (_MARGIN, _MARGIN - width % 2, _MARGIN, _MARGIN - height % 2)
-    if padding == "replicate":
-        canvas, margins = F.pad(canvas, margins, mode="replicate"), (0, 0, 0, 0)
-    folded: Tensor = _Fold.apply(canvas, offset, margins, dtype)
+    top, bottom, left, right = _MARGIN, _MARGIN - height % 2, _MARGIN, _MARGIN - width % 2
+    # Copies are made before the offset is added. Zeros mean 0 after the offset, so `_Fold` adds them.
+    rows, columns = (padding != "zeros" for padding in paddings)
+    copies = (top * rows, bottom * rows, left * columns, right * columns)
+    zeros = (top - copies[0], bottom - copies[1], left - copies[2], right - copies[3])
+    folded: Tensor = _Fold.apply(padded(canvas, copies, paddings), offset, zeros, dtype)
     return folded
 
 
@@ -42,11 +43,9 @@ class _Fold(torch.autograd.Function):
     """The folding with as few passes through memory as possible; torch's operations need three in each direction."""
 
     @staticmethod
-    def forward(
-        context: Any, canvas: Tensor, offset: Tensor, margins: tuple[int, int, int, int], dtype: torch.dtype
-    ) -> Tensor:
+    def forward(context: Any, canvas: Tensor, offset: Tensor, margins: Widths, dtype: torch.dtype) -> Tensor:
         n, channels, height, width = canvas.shape
-        left, right, top, bottom = margins
+        top, bottom, left, right = margins
         context.dtype = canvas.dtype
         context.inside = slice(top, top + height), slice(left, left + width)
         padded = canvas.new_zeros(n, channels, height + top + bottom, width + left + right)

@@ -6,12 +6,15 @@ channels, this is up to twice as fast as a direct convolution. The rounding erro
 the largest output.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..cost import WINOGRAD_STRIP
 from .gradients import masked, masked_
+from .padding import ZEROS, Paddings, Widths, add_edges_, fill_edges_
 
 # The transforms of Lavin & Gray (equation 10 and the following ones), for the points 0, ±1, ±2 and infinity.
 _BT = (
@@ -40,6 +43,7 @@ def _both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
 
 
 _INPUT, _KERNEL, _OUTPUT = _both_axes(_BT), _both_axes(_G), _both_axes(_AT)
+_ONE: Widths = (1, 1, 1, 1)
 
 
 def transformed(kernel: Tensor) -> Tensor:
@@ -48,18 +52,19 @@ def transformed(kernel: Tensor) -> Tensor:
     return (_KERNEL @ kernel.float().permute(2, 3, 1, 0).reshape(9, -1)).view(36, inputs, outputs)
 
 
-def convolve(x: Tensor, points: Tensor, bias: Tensor) -> Tensor:
-    """Returns ReLU of the 3x3 convolution of x with zero padding of 1; differentiable with respect to x only.
+def convolve(x: Tensor, points: Tensor, bias: Tensor, paddings: Paddings = ZEROS) -> Tensor:
+    """Returns ReLU of the 3x3 convolution of x padded by one position; differentiable with respect to x only.
 
     Args:
         x: (N, C_in, H, W), float32.
         points: (36, C_in, C_out), the `transformed` kernel.
         bias: (C_out,).
+        paddings: padding along the vertical and along the horizontal axis.
 
     Returns:
         (N, C_out, H, W), float32.
     """
-    y: Tensor = _Convolution.apply(x, points, bias)
+    y: Tensor = _Convolution.apply(x, points, bias, paddings)
     return y
 
 
@@ -67,7 +72,7 @@ class _Convolution(torch.autograd.Function):
     """The convolution, and its adjoint as backward pass, which applies the transposed transforms in reverse order."""
 
     @staticmethod
-    def forward(context: torch.autograd.function.FunctionCtx, x: Tensor, points: Tensor, bias: Tensor) -> Tensor:
+    def forward(context: Any, x: Tensor, points: Tensor, bias: Tensor, paddings: Paddings) -> Tensor:
         n, _, height, width = x.shape
         outputs = points.shape[2]
         rows, columns = -(-height // 4), -(-width // 4)
@@ -75,6 +80,8 @@ class _Convolution(torch.autograd.Function):
         y = x.new_empty(n, 4 * rows, 4 * columns, outputs)
         # Channels last, padded by one position, and further to whole tiles.
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
+        if paddings != ZEROS:
+            fill_edges_(_around(padded, height, width), _ONE, paddings)
         for image, first, count in _strips(n, rows, columns, points):
             patches = padded[image, 4 * first : 4 * (first + count) + 2].unfold(0, 6, 4).unfold(1, 6, 4)
             d = _INPUT @ patches.permute(3, 4, 0, 1, 2).reshape(36, -1)
@@ -84,12 +91,13 @@ class _Convolution(torch.autograd.Function):
             torch.add(tiles.permute(2, 0, 3, 1, 4), bias, out=strip.view(count, 4, columns, 4, outputs))
             strip.relu_()
         y = y[:, :height, :width].permute(0, 3, 1, 2)
+        context.paddings = paddings
         context.save_for_backward(y, points)
         return y
 
     @staticmethod
-    def backward(context: torch.autograd.function.FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        y, points = context.saved_tensors  # type: ignore[attr-defined]
+    def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+        y, points = context.saved_tensors
         n, outputs, height, width = y.shape
         inputs = points.shape[1]
         rows, columns = -(-height // 4), -(-width // 4)
@@ -121,7 +129,14 @@ class _Convolution(torch.autograd.Function):
                         onto.copy_(part)
                     else:
                         onto += part
-        return x[:, 1 : height + 1, 1 : width + 1].permute(0, 3, 1, 2), None, None
+        if context.paddings != ZEROS:
+            add_edges_(_around(x, height, width), _ONE, context.paddings)
+        return x[:, 1 : height + 1, 1 : width + 1].permute(0, 3, 1, 2), None, None, None
+
+
+def _around(last: Tensor, height: int, width: int) -> Tensor:
+    """Returns (N, C, height + 2, width + 2), the feature map and one position around it, of (N, H', W', C)."""
+    return last[:, : height + 2, : width + 2].permute(0, 3, 1, 2)
 
 
 def _strips(n: int, rows: int, columns: int, points: Tensor) -> list[tuple[int, int, int]]:

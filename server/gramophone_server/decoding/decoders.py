@@ -96,7 +96,8 @@ class Decoders:
                 "scale it first, or crop it to the shape of the canvas"
             )
         values = await self._request(request, client, seconds, memory)
-        return Pixels(str(values["blob"]), bool(values["black"]), bool(values["source_black"]), str(values["warning"]))
+        black, source_black, alpha = (bool(values[name]) for name in ("black", "source_black", "alpha"))
+        return Pixels(str(values["blob"]), black, source_black, str(values["warning"]), alpha)
 
     async def close(self) -> None:
         """Kills all decoder processes."""

@@ -144,6 +144,8 @@ def _memory(image: Image.Image, *, turned: bool) -> int:
     elif image.format == "TIFF":
         extra = held  # A TIFF may store the picture as one strip, which is read at once.
     later = max(held if turned else 0, 4)
+    # Colors are weighted by alpha in a copy before they are scaled.
+    weighted = 8 if image.has_transparency_data else 0
     width, height = image.size
     # Pillow also allocates row pointers.
-    return width * height * (held + max(extra, later)) + 32 * height + _SLACK
+    return width * height * max(held + max(extra, later), weighted) + 32 * height + _SLACK

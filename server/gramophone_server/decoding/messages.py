@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-PixelKind = Literal["rgb", "mask"]
-"""sRGB of 3 bytes per pixel, or brightness of 1 byte per pixel."""
+PixelKind = Literal["rgb", "rgba", "mask"]
+"""sRGB of 3 bytes per pixel, with transparent pixels over white; sRGB with straight alpha of 4 bytes per pixel, or of 3
+if all pixels are opaque; or brightness of 1 byte per pixel.
+"""
 
 
 class PictureError(ValueError):
@@ -38,7 +40,7 @@ class Header:
 
 @dataclass(frozen=True)
 class PixelSpec:
-    """The pixels to decode: sRGB, or brightness for a mask, scaled to width x height."""
+    """The pixels to decode, scaled to width x height."""
 
     width: int
     height: int
@@ -51,12 +53,14 @@ class Pixels:
 
     Attributes:
         blob: SHA-256 of the pixels, which is the name of their file.
-        black: whether all values are 0.
-        source_black: whether all values were 0 before scaling.
+        black: whether all values are 0; with alpha, whether all pixels are fully transparent.
+        source_black: the same before scaling.
         warning: a defect of the picture file, as a sentence that begins with a verb; empty if there is none.
+        alpha: whether the pixels have alpha, and so 4 bytes each.
     """
 
     blob: str
     black: bool
     source_black: bool
     warning: str = ""
+    alpha: bool = False

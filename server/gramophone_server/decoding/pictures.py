@@ -17,10 +17,17 @@ from .messages import PictureError, PixelKind, Pixels
 
 # Pixels that are converted at once, which bounds the memory of conversion.
 _STRIP = 1 << 20
+# Offset of a PNG's bit depth, and the factor by which gray of that depth is converted to 8 bits.
+_PNG_DEPTH_AT = 24
+_GRAY_FACTORS = {2: 85, 4: 17, 16: 1 / 257}
 
 
-def decode(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
-    """Decodes a picture file of any mode to 8-bit sRGB, with the EXIF orientation applied and alpha over white.
+def decode(file: BufferedReader, max_pixels: int, *, alpha: bool = False) -> tuple[Image.Image, str]:
+    """Decodes a picture file of any mode to 8-bit sRGB, with the EXIF orientation applied.
+
+    Args:
+        alpha: whether a picture with transparent pixels becomes RGBA, with straight alpha; else they are composited
+            over white.
 
     Returns:
         the picture, and a defect of the file as a sentence, see `salvage`; empty if there is none.
@@ -33,7 +40,7 @@ def decode(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
         try:
             image, warning = _load(file, max_pixels)
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_srgb(image), warning
+            return (_with_alpha(image) if alpha and image.has_transparency_data else _to_srgb(image)), warning
         except (PictureError, MemoryError):
             raise
         except Exception as error:
@@ -56,16 +63,32 @@ def _load(file: BufferedReader, max_pixels: int) -> tuple[Image.Image, str]:
         file.seek(0)
         opened = open_image(file, max_pixels, damaged=True)
     orientation(opened.image, file)
-    return opened.image, salvage.load(opened, reason)
+    warning = salvage.load(opened, reason)
+    _scale_transparency(opened.image, file)
+    return opened.image, warning
 
 
 def _load_intact(image: Image.Image, file: BufferedReader) -> Image.Image:
     size = image.size
     orientation(image, file)  # Read the EXIF data now: in a PNG it may follow the pixels.
     image.load()
+    _scale_transparency(image, file)
     if image.format == "HEIF" and image.size != size:
         raise PictureError("has a different size than its header says; save it again")
     return image
+
+
+def _scale_transparency(image: Image.Image, file: BufferedReader) -> None:
+    """Scales the transparent color of a PNG to 8 bits per channel; Pillow keeps the file's number of bits."""
+    transparent = image.info.get("transparency")
+    if image.format != "PNG" or isinstance(transparent, bytes | None):
+        return
+    file.seek(_PNG_DEPTH_AT)
+    depth = file.read(1)[0]
+    if isinstance(transparent, tuple):
+        image.info["transparency"] = tuple(level >> 8 for level in transparent) if depth == 16 else transparent
+    elif depth in _GRAY_FACTORS:
+        image.info["transparency"] = int(transparent * _GRAY_FACTORS[depth])
 
 
 def write_pixels(
@@ -73,7 +96,8 @@ def write_pixels(
 ) -> Pixels:
     """Scales a picture to width x height and writes its pixels to a file in a folder, named by their SHA-256.
 
-    Scaling is bilinear, with a support that covers all source pixels when it shrinks. A mask is the brightness.
+    Scaling is bilinear, with a support that covers all source pixels when it shrinks. A mask is the brightness. Colors
+    are weighted by alpha when they are scaled, so that the colors of transparent pixels do not bleed into others.
 
     Args:
         durable: whether to sync the file to the disk.
@@ -82,13 +106,18 @@ def write_pixels(
     Raises:
         OSError: the disk is full, or cannot be written.
     """
-    source_black = image.getbbox() is None
+    alpha = image.mode == "RGBA"
+    source_black = _is_black(image)
     if kind == "mask":
         image = image.convert("L")
+    if alpha and image.size != (width, height):
+        image = image.convert("RGBa")
     # Resize one axis at a time, as Pillow does internally: this frees the original before the second pass.
     for size in ((width, image.height), (width, height)):
         if image.size != size:
             image = image.resize(size, Image.Resampling.BILINEAR)
+    if alpha:
+        image = image.convert("RGBA")
     part = folder / ".part"
     hashing = hashlib.sha256()
     with part.open("wb") as file:
@@ -100,7 +129,12 @@ def write_pixels(
             sync_file(file)
     blob = hashing.hexdigest()
     part.replace(folder / blob)
-    return Pixels(blob, image.getbbox() is None, source_black, warning)
+    return Pixels(blob, _is_black(image), source_black, warning, alpha)
+
+
+def _is_black(image: Image.Image) -> bool:
+    """Returns whether all values are 0; for RGBA, whether all pixels are fully transparent."""
+    return (image.getchannel("A") if image.mode == "RGBA" else image).getbbox() is None
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -116,6 +150,33 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         converted.paste(convert(strip), (0, top))
         top += strip.height
     return converted
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    """Converts a picture to 8-bit sRGB with straight alpha, or without alpha if all pixels are opaque."""
+    convert = _converter(image)
+    converted = Image.new("RGBA", image.size)
+    top = 0
+    for strip in _strips(image):
+        color, alpha = _split(strip)
+        color = convert(color)
+        color.putalpha(alpha)
+        converted.paste(color, (0, top))
+        top += strip.height
+    is_opaque = converted.getchannel("A").getextrema() == (255, 255)
+    return converted.convert("RGB") if is_opaque else converted
+
+
+def _split(strip: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Returns a strip's colors without transparency, and its straight alpha."""
+    strip = _to_8_bits(strip)
+    if strip.mode in ("LA", "La"):
+        strip = strip.convert("LA")
+        return strip.getchannel("L"), strip.getchannel("A")
+    with_alpha = strip.convert("RGBA")
+    color = strip if strip.mode in ("1", "L", "RGB") else with_alpha.convert("RGB")
+    color.info.pop("transparency", None)
+    return color, with_alpha.getchannel("A")
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
@@ -141,15 +202,20 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 
 def _to_profile_mode(image: Image.Image) -> Image.Image:
     """Converts a strip to a mode that color profiles apply to: RGB, L or CMYK."""
-    if image.mode.startswith("I"):
-        # 16-bit gray: Pillow's own conversion clips at 255 instead of scaling.
-        image = image.convert("I").point(lambda level: level * (1 / 257)).convert("L")
+    image = _to_8_bits(image)
     if image.mode in ("PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if image.mode in ("1", "P", "HSV", "YCbCr", "LAB"):
         image = image.convert("RGB")
+    return image
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Converts 16-bit gray to 8-bit gray; Pillow's own conversion clips at 255 instead of scaling."""
+    if image.mode.startswith("I"):
+        return image.convert("I").point(lambda level: level * (1 / 257)).convert("L")
     return image
 
 

@@ -76,10 +76,11 @@ def _headers(files: Sequence[str], max_pixels: int) -> list[dict[str, Any]]:
 
 def _decode(request: dict[str, Any]) -> dict[str, Any]:
     with open(request["file"], "rb") as file:
-        image, warning = decode(file, request["max_pixels"])
+        images = [decode(file, request["max_pixels"], alpha=request["kind"] == "rgba")]
     size, durable = (request["width"], request["height"]), request["durable"]
-    folder = Path(request["folder"])
-    return asdict(write_pixels(image, *size, request["kind"], folder, durable=durable, warning=warning))
+    folder, warning = Path(request["folder"]), images[0][1]
+    # Keep no reference to the picture, so that it is freed when it has been scaled.
+    return asdict(write_pixels(images.pop()[0], *size, request["kind"], folder, durable=durable, warning=warning))
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .images import on_white
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -32,7 +34,7 @@ def contact_sheet(rows: Sequence[Row], *, cell: int = 256, margin: int = 12) -> 
         for j, (picture, caption) in enumerate(row):
             x, y = margin + j * (cell + margin), margin + i * (cell + line + margin)
             if picture is not None:
-                fitted = ImageOps.contain(picture.convert("RGB"), (cell, cell))
+                fitted = ImageOps.contain(on_white(picture).convert("RGB"), (cell, cell))
                 sheet.paste(fitted, (x + (cell - fitted.width) // 2, y + (cell - fitted.height) // 2))
             draw.text((x + cell / 2, y + cell + line / 2), caption, fill="black", font=font, anchor="mm")
     return sheet

@@ -61,6 +61,17 @@ def encode(image: ImageLike) -> bytes:
     )
 
 
+def on_white(image: Image.Image) -> Image.Image:
+    """Returns an image composited over white, without alpha; an image without alpha is returned unchanged."""
+    if image.mode != "RGBA":
+        return image
+    from PIL import Image
+
+    whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    whole.info = image.info
+    return whole
+
+
 def decode(data: bytes) -> Image.Image:
     """Decodes the bytes of a picture file to a PIL image."""
     from PIL import Image

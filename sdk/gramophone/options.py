@@ -37,6 +37,8 @@ StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein"]
 """What the style losses compare."""
 Outside = Literal["paint", "keep"]
 """What happens to the canvas outside all masks of a style transfer."""
+Transparency = Literal["keep", "white"]
+"""What happens to the transparent parts of contents and styles."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 """File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
@@ -164,6 +166,8 @@ class Options(TypedDict, total=False):
     """What the style losses compare. Default gram."""
     outside: Outside
     """What happens to the canvas outside all masks of a style transfer. Default paint."""
+    transparency: Transparency
+    """What happens to the transparent parts of contents and styles. Default keep."""
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
     usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
@@ -523,6 +527,16 @@ OPTIONS: tuple[Option, ...] = (
         default="paint",
         example="paint",
         choices={"paint": 1, "keep": 2},
+    ),
+    Option(
+        name="transparency",
+        path="options.transparency",
+        type="choice",
+        group="Canvas",
+        help="What happens to the transparent parts of contents and styles.",
+        default="keep",
+        example="keep",
+        choices={"keep": 1, "white": 2},
     ),
     Option(
         name="on_disconnect",

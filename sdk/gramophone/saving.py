@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import atomic_file
-from .images import encode
+from .images import encode, on_white
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +27,7 @@ _FORMATS = {
     ".webp": "WEBP", ".avif": "AVIF", ".bmp": "BMP",
 }  # fmt: skip
 _LOSSY = ("JPEG", "WEBP", "AVIF")
+_OPAQUE = ("JPEG", "BMP")
 _SIGNATURES = {"PNG": (b"\x89PNG",), "TIFF": (b"II*\0", b"MM\0*")}
 _DESCRIPTION = 0x010E
 _KEY = "gramophone"
@@ -36,6 +37,8 @@ _DEPTH_AT = 24
 
 def save(path: str | os.PathLike[str], data: bytes, quality: int | None = None) -> None:
     """Writes a result atomically, in the format of the path's suffix.
+
+    JPEG and BMP have no transparency: transparent pixels are composited over white.
 
     Args:
         path: the file to write.
@@ -74,6 +77,8 @@ def encode_image(image: Image.Image, path: Path, quality: int | None = None, tex
     from PIL import Image, PngImagePlugin
 
     format = _format_of(path)
+    if format in _OPAQUE:
+        image = on_white(image)
     options: dict[str, Any] = {}
     if format in (*_LOSSY, "PNG", "TIFF"):
         options["icc_profile"] = image.info.get("icc_profile")
@@ -136,7 +141,8 @@ def _lossy(format: str, quality: int | None) -> dict[str, Any]:
         raise ValueError(f"quality must be 1 to 100, not {quality}")
     if format == "WEBP":
         # Lossy WebP always stores color at half the resolution.
-        return {"lossless": True} if quality in (None, 100) else {"quality": quality, "method": 6}
+        # Exact: keeps the colors of fully transparent pixels.
+        return {"lossless": True, "exact": True} if quality in (None, 100) else {"quality": quality, "method": 6}
     chosen = {"quality": QUALITY if quality is None else quality}
     return chosen | ({"subsampling": "4:4:4"} if format == "AVIF" else {"subsampling": 0, "optimize": True})
 

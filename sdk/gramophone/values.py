@@ -127,7 +127,7 @@ class Result(Value):
 
     @cached_property
     def image(self) -> Image.Image:
-        """The picture as a PIL image in RGB, decoded at the first access."""
+        """The picture as a PIL image in RGB, or RGBA if the content has alpha, decoded at the first access."""
         return decode(self.data)
 
     def save(self, path: str | os.PathLike[str], quality: int | None = None) -> None:

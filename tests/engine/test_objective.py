@@ -37,6 +37,8 @@ def build(network: TruncatedVGG, n: int) -> Objective:
         terms.append(WeightedTerm(GRAM, "conv2_2", target, weight, share, region))
     for name in ("conv1_1", "conv2_2", "conv3_1"):
         terms.append(WeightedTerm(CONTENT, name, features[name].detach(), 0.1 * weight))
+    visible = torch.linspace(0, 1, 42, dtype=torch.float64).view(1, 6, 7)
+    terms.append(WeightedTerm(CONTENT, "conv2_1", features["conv2_1"].detach(), weight, visible))
     terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * weight))
     return Objective(network, terms)
 
@@ -79,7 +81,7 @@ def test_losses_are_those_of_the_features_after_the_head(weights, heads):
             case "style":
                 expected = style_loss(gram_matrix(features[term.layer], term.share), term.target)
             case "content":
-                expected = content_loss(features[term.layer], term.target)
+                expected = content_loss(features[term.layer], term.target, term.share)
             case _:
                 continue
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)

@@ -48,6 +48,7 @@ def test_every_option_reaches_its_field():
         "tile_size": 128,
         "style_loss": "mean_covariance",
         "outside": "keep",
+        "transparency": "white",
         "request_id": "mine",
         "priority": -3,
     }
@@ -65,6 +66,7 @@ def test_every_option_reaches_its_field():
     assert (sent.loss_scale, sent.lbfgs_history) == (options_pb2.LOSS_SCALE_RELATIVE, 9)
     assert (sent.result.format, sent.result.bit_depth) == (options_pb2.IMAGE_FORMAT_TIFF, 16)
     assert sent.tile_size == 128
+    assert sent.transparency == options_pb2.TRANSPARENCY_WHITE
     assert (sent.style_loss, sent.outside) == (options_pb2.STYLE_LOSS_MEAN_COVARIANCE, options_pb2.OUTSIDE_KEEP)
     assert sent.time_limit.ToTimedelta().total_seconds() == 1.5
     assert request.submission.on_disconnect == options_pb2.ON_DISCONNECT_CANCEL

@@ -155,3 +155,20 @@ def test_a_picture_without_a_recipe_is_an_error():
     Image.new("RGB", (4, 4)).save(buffer, "TIFF", description="a sunset")
     with pytest.raises(ValueError, match="no recipe of gramophone"):
         gramophone.read_recipe(buffer)
+
+
+RGBA = np.dstack([PHOTO, np.random.default_rng(1).integers(0, 256, PHOTO.shape[:2], np.uint8)])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_lossless_formats_keep_alpha_and_the_colors_under_it(tmp_path, suffix):
+    assert np.array_equal(np.asarray(saved(tmp_path / f"out{suffix}", RGBA)), RGBA)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_formats_without_alpha_are_composited_over_white(tmp_path, suffix):
+    alpha = RGBA[..., 3:] / 255
+    expected = RGBA[..., :3] * alpha + 255 * (1 - alpha)
+    got = saved(tmp_path / f"out{suffix}", RGBA)
+    assert got.mode == "RGB"
+    assert np.abs(np.asarray(got) - expected).mean() < (5 if suffix == ".jpg" else 1)

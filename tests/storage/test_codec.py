@@ -36,6 +36,15 @@ def test_a_spec_has_the_hashes_of_its_pixels_instead_of_pixels(spec):
     assert codec.decode_spec(json.dumps(values)).with_pixels(pixels.__getitem__) == spec
 
 
+def test_a_spec_keeps_which_pictures_have_alpha():
+    spec = make_spec()
+    assert '"alpha"' not in codec.encode_spec(spec)
+    transparent = spec.with_each(lambda part: replace(part, alpha=True))
+    decoded = codec.decode_spec(codec.encode_spec(transparent))
+    assert decoded == transparent.without_pixels()
+    assert decoded.styles[0].picture.size == 4 * 64 * 64
+
+
 def test_a_spec_keeps_the_warnings_of_its_pictures():
     spec = make_spec()
     assert spec.warnings == [] and "warning" not in codec.encode_spec(spec)

@@ -144,3 +144,20 @@ def test_a_preview_fits_into_an_event(format):
     with Image.open(io.BytesIO(preview.data)) as image:
         assert image.size == (preview.width, preview.height)
     assert preview.width / preview.height == pytest.approx(1400 / 2048, rel=0.01)
+
+
+@pytest.mark.parametrize(("format", "bit_depth"), KINDS)
+def test_a_result_with_alpha_has_the_same_colors_and_straight_alpha(format, bit_depth):
+    highest = (1 << bit_depth) - 1
+    pixels = np.dstack([picture(bit_depth), np.random.default_rng(1).integers(0, highest, (13, 21))])
+    pixels = pixels.astype(picture(bit_depth).dtype)
+    data = encode_result(pixels, ResultOptions(format=format, bit_depth=bit_depth), RECIPE)[0].data
+    if format == "tiff":
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            got = file.pages[0].asarray()
+            assert file.pages[0].tags["ExtraSamples"].value == (2,), "2 is unassociated alpha"
+    else:
+        width, height, rows, info = png.Reader(bytes=data).read()
+        assert info["alpha"]
+        got = np.vstack([np.asarray(row) for row in rows]).reshape(height, width, 4)
+    assert np.array_equal(got, pixels)

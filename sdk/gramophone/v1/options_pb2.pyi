@@ -338,6 +338,34 @@ must have a mask.
 """
 Global___Outside: _TypeAlias = Outside  # noqa: Y015
 
+class _Transparency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TransparencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transparency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRANSPARENCY_UNSPECIFIED: _Transparency.ValueType  # 0
+    """The default: TRANSPARENCY_KEEP."""
+    TRANSPARENCY_KEEP: _Transparency.ValueType  # 1
+    """A content with alpha gives a result with the same alpha. Transparent pixels of the content are not painted, and the
+    transparent parts of a picture do not count: in no loss, and in no color mode.
+    """
+    TRANSPARENCY_WHITE: _Transparency.ValueType  # 2
+    """Transparent pixels are composited over white, and the result has no alpha."""
+
+class Transparency(_Transparency, metaclass=_TransparencyEnumTypeWrapper):
+    """What happens to the transparent parts of contents and styles."""
+
+TRANSPARENCY_UNSPECIFIED: Transparency.ValueType  # 0
+"""The default: TRANSPARENCY_KEEP."""
+TRANSPARENCY_KEEP: Transparency.ValueType  # 1
+"""A content with alpha gives a result with the same alpha. Transparent pixels of the content are not painted, and the
+transparent parts of a picture do not count: in no loss, and in no color mode.
+"""
+TRANSPARENCY_WHITE: Transparency.ValueType  # 2
+"""Transparent pixels are composited over white, and the result has no alpha."""
+Global___Transparency: _TypeAlias = Transparency  # noqa: Y015
+
 class _ImageFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -409,10 +437,11 @@ class InputImage(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The bytes of a picture file: PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF, and HEIC if the server has the `heic` extra. The
-    server reads only the first frame. It applies the EXIF orientation, composites alpha over white, and converts every
-    mode (gray, palette, CMYK, 16-bit) and embedded ICC profile to 8-bit sRGB. It limits the number of pixels and checks
-    them in the header, before decoding. A request has at most 4 MiB in total, gRPC's default limit: send larger pictures
-    with UploadImage and refer to them by `sha256`.
+    server reads only the first frame. It applies the EXIF orientation and converts every mode (gray, palette, CMYK,
+    16-bit) and embedded ICC profile to 8-bit sRGB. It composites alpha over white, except for contents and styles; see
+    `SynthesisOptions.transparency`. It limits the number of pixels and checks them in the header, before decoding. A
+    request has at most 4 MiB in total, gRPC's default limit: send larger pictures with UploadImage and refer to them by
+    `sha256`.
     """
     sha256: _builtins.str
     """SHA-256 of a picture file that the same client sent with UploadImage; 64 lower-case hexadecimal digits."""
@@ -670,6 +699,7 @@ class SynthesisOptions(_message.Message):
     TILE_SIZE_FIELD_NUMBER: _builtins.int
     STYLE_LOSS_FIELD_NUMBER: _builtins.int
     OUTSIDE_FIELD_NUMBER: _builtins.int
+    TRANSPARENCY_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the canvas. `fit` determines which side has this size."""
     fit: Global___Fit.ValueType
@@ -731,6 +761,8 @@ class SynthesisOptions(_message.Message):
     """What the style losses compare."""
     outside: Global___Outside.ValueType
     """What happens to the canvas outside all masks of a style transfer."""
+    transparency: Global___Transparency.ValueType
+    """What happens to the transparent parts of contents and styles."""
     @_builtins.property
     def init_image(self) -> Global___InputImage:
         """The picture to start from when init is INIT_IMAGE, resized to the canvas, ignoring its aspect ratio. Setting it
@@ -781,10 +813,11 @@ class SynthesisOptions(_message.Message):
         tile_size: _builtins.int | None = ...,
         style_loss: Global___StyleLoss.ValueType | None = ...,
         outside: Global___Outside.ValueType | None = ...,
+        transparency: Global___Transparency.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
     _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015
@@ -830,6 +863,8 @@ class SynthesisOptions(_message.Message):
     _WhichOneofArgType__style_loss: _TypeAlias = _typing.Literal["_style_loss", b"_style_loss"]  # noqa: Y015
     _WhichOneofReturnType__tile_size: _TypeAlias = _typing.Literal["tile_size"]  # noqa: Y015
     _WhichOneofArgType__tile_size: _TypeAlias = _typing.Literal["_tile_size", b"_tile_size"]  # noqa: Y015
+    _WhichOneofReturnType__transparency: _TypeAlias = _typing.Literal["transparency"]  # noqa: Y015
+    _WhichOneofArgType__transparency: _TypeAlias = _typing.Literal["_transparency", b"_transparency"]  # noqa: Y015
     _WhichOneofReturnType__tv_weight: _TypeAlias = _typing.Literal["tv_weight"]  # noqa: Y015
     _WhichOneofArgType__tv_weight: _TypeAlias = _typing.Literal["_tv_weight", b"_tv_weight"]  # noqa: Y015
     @_typing.overload
@@ -876,6 +911,8 @@ class SynthesisOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__style_loss) -> _WhichOneofReturnType__style_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tile_size) -> _WhichOneofReturnType__tile_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transparency) -> _WhichOneofReturnType__transparency | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tv_weight) -> _WhichOneofReturnType__tv_weight | None: ...
 

@@ -25,6 +25,8 @@ StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein"]
 """What the style losses compare."""
 Outside = Literal["paint", "keep"]
 """What happens to the canvas outside all masks of a style transfer."""
+Transparency = Literal["keep", "white"]
+"""What happens to the transparent parts of contents and styles."""
 ImageFormat = Literal["png", "jpeg", "webp", "tiff"]
 """File format of an encoded picture."""
 OnDisconnect = Literal["cancel", "continue"]
@@ -99,3 +101,4 @@ class SynthesisOptions:
     tile_size: int = 0
     style_loss: StyleLoss = "gram"
     outside: Outside = "paint"
+    transparency: Transparency = "keep"

@@ -14,10 +14,12 @@ class Picture:
 
     Attributes:
         width, height: size in pixels.
-        rgb: height · width · 3 bytes, sRGB, row by row; empty if the pixels have not been read.
+        rgb: sRGB, row by row: height · width · 3 bytes, or 4 bytes per pixel with alpha; empty if the pixels have not
+            been read.
         sha256: SHA-256 of the picture file, hexadecimal.
         blob: SHA-256 of `rgb`, which names the stored file of the pixels; empty if they are not stored.
         warning: a defect of the picture file, as a sentence; empty if there is none.
+        alpha: whether the pixels have straight alpha, so that parts of the picture are transparent.
     """
 
     width: int
@@ -26,6 +28,12 @@ class Picture:
     sha256: str
     blob: str = ""
     warning: str = ""
+    alpha: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Number of bytes of a pixel."""
+        return 4 if self.alpha else 3
 
     @property
     def pixels(self) -> bytes:
@@ -35,7 +43,7 @@ class Picture:
     @property
     def size(self) -> int:
         """Number of bytes of the pixels, even if they have not been read."""
-        return 3 * self.width * self.height
+        return self.channels * self.width * self.height
 
     def with_pixels(self, read: Callable[[str], bytes]) -> "Picture":
         """Returns the picture with its pixels, which `read` loads by blob name."""

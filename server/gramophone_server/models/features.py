@@ -153,14 +153,18 @@ class FeatureExtractor:
             raise ModelError(self.model.manifest.name, reason) from error
 
 
+def coverage(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns the mean of a mask (H, W) of 0 to 1 over the pixels of each of height x width positions, float32."""
+    return np.array(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
+
+
 def shares(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """Returns the weight of each of height x width positions in a guided Gram matrix, float32, for a mask of 0 to 1.
 
     The weights are the squares of the mask (H, W), scaled down, divided by their sum (Gatys et al. 2017, "Controlling
     Perceptual Factors in Neural Style Transfer", section 4.1); all 0 if nothing is left of the mask at this size.
     """
-    small = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
-    squares = small.astype(np.float64) ** 2
+    squares = coverage(mask, height, width).astype(np.float64) ** 2
     total = squares.sum()
     share: np.ndarray = (squares / total if total else squares).astype(np.float32)
     return share

@@ -24,6 +24,9 @@ from ..storage.errors import storage_error
 
 log = logging.getLogger(__name__)
 
+# Maps 0 to 0 and all other bytes to 1.
+_NOT_ZERO = bytes([0, *[1] * 255])
+
 FindUpload = Callable[[str, str], Awaitable[Path | None]]
 """Finds an uploaded file by (name of the client, SHA-256 of the file); None if there is none."""
 
@@ -109,10 +112,22 @@ class RequestImages:
         for (image, _), header in zip(found, headers, strict=True):
             await self._check_header(image, header, check)
 
-    async def picture(self, image: RequestImage, width: int, height: int, check: Checker) -> Picture:
-        """Returns an image scaled to width x height; adds a violation to `check` if it cannot be decoded."""
-        pixels = await self._decode(image, PixelSpec(width, height), check)
-        return Picture(width, height, b"", image.header.sha256 if image.header else "", pixels.blob, pixels.warning)
+    async def picture(
+        self, image: RequestImage, width: int, height: int, check: Checker, *, alpha: bool = False
+    ) -> Picture:
+        """Returns an image scaled to width x height; adds a violation to `check` if it cannot be decoded.
+
+        Args:
+            alpha: whether to keep the image's alpha, and to add a violation if all of the image is transparent; else
+                transparent pixels become white.
+        """
+        pixels = await self._decode(image, PixelSpec(width, height, "rgba" if alpha else "rgb"), check)
+        if pixels.alpha and pixels.black:
+            at = "" if pixels.source_black else f" at {width}x{height}"
+            reason = f"is transparent all over{at}, so it has no visible pixel; set options.transparency to"
+            check.add(image.field, f"{reason} TRANSPARENCY_WHITE to see white instead")
+        sha256 = image.header.sha256 if image.header else ""
+        return Picture(width, height, b"", sha256, pixels.blob, pixels.warning, pixels.alpha)
 
     async def mask(self, image: RequestImage, width: int, height: int, check: Checker) -> Mask:
         """Returns an image's brightness scaled to width x height; adds a violation also if the image is all black."""
@@ -123,6 +138,20 @@ class RequestImages:
             reason = f"is black all over at {width}x{height}, so it selects nothing; make the white region larger"
             check.add(image.field, reason)
         return Mask(width, height, b"", image.header.sha256 if image.header else "", pixels.blob, pixels.warning)
+
+    async def has_visible(self, picture: Picture, mask: Mask) -> bool:
+        """Returns whether a mask selects any visible pixel of a picture of the same size."""
+        if not (picture.alpha and picture.blob and mask.blob):
+            return True
+
+        def meet() -> bool:
+            alpha = (self.staging.path / picture.blob).read_bytes()[3::4]
+            levels = (self.staging.path / mask.blob).read_bytes()
+            first, second = (int.from_bytes(values.translate(_NOT_ZERO)) for values in (alpha, levels))
+            return first & second != 0
+
+        with on_disk():
+            return await asyncio.to_thread(meet)
 
     async def _decode(self, image: RequestImage, spec: PixelSpec, check: Checker) -> Pixels:
         """Decodes an image; a warning about its file becomes a sentence that names the field."""

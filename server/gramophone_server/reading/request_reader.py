@@ -159,15 +159,16 @@ class RequestReader:
             _check_size(*size, [w.layer for w in read_style_layers], manifest, f"styles[{i}].image", check)
         check.stop_if_wrong()
 
-        async def picture(image: RequestImage | None) -> Picture | None:
-            return None if image is None else await images.picture(image, width, height, check)
+        async def picture(image: RequestImage | None, *, alpha: bool = False) -> Picture | None:
+            return None if image is None else await images.picture(image, width, height, check, alpha=alpha)
 
+        alpha = read.transparency == "keep"
         spec = JobSpec(
             kind=kind,
             width=width,
             height=height,
-            content=await picture(job_images.content),
-            styles=await self._styles(styles, job_images, sizes, (width, height), images, check),
+            content=await picture(job_images.content, alpha=alpha),
+            styles=await self._styles(styles, job_images, sizes, (width, height), images, check, alpha=alpha),
             content_layers=read_content_layers,
             style_layers=read_style_layers,
             content_weight=content_weight,
@@ -184,6 +185,8 @@ class RequestReader:
             options=read,
         )
         check.stop_if_wrong()
+        await _check_visible(spec, images, check)
+        check.stop_if_wrong()
         return spec
 
     async def _styles(
@@ -194,6 +197,8 @@ class RequestReader:
         canvas: tuple[int, int],
         images: RequestImages,
         check: Checker,
+        *,
+        alpha: bool,
     ) -> tuple[StylePicture, ...]:
         async def mask(image: RequestImage | None, size: tuple[int, int]) -> Mask | None:
             return None if image is None else await images.mask(image, *size, check)
@@ -203,7 +208,7 @@ class RequestReader:
         for i, (size, share) in enumerate(zip(sizes, shares, strict=True)):
             pictures.append(
                 StylePicture(
-                    await images.picture(job_images.styles[i], *size, check),
+                    await images.picture(job_images.styles[i], *size, check, alpha=alpha),
                     share,
                     await mask(job_images.masks[i], canvas),
                     await mask(job_images.source_masks[i], size),
@@ -317,6 +322,18 @@ def _read_layers(
     if not any(w.weight for w in read):
         check.add(field, "have weights that are all 0, which leaves nothing to optimize")
     return tuple(read)
+
+
+async def _check_visible(spec: JobSpec, images: RequestImages, check: Checker) -> None:
+    """Checks that each mask selects visible pixels."""
+    for i, style in enumerate(spec.styles):
+        for name, mask, picture in (
+            ("mask", style.mask, spec.content),
+            ("source_mask", style.source_mask, style.picture),
+        ):
+            if mask is not None and picture is not None and not await images.has_visible(picture, mask):
+                reason = f"selects only transparent pixels of {'the content' if name == 'mask' else 'its picture'}"
+                check.add(f"styles[{i}].{name}", f"{reason}; paint a visible region white")
 
 
 def _check_masks(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:

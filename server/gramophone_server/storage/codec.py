@@ -218,12 +218,14 @@ def _make_converter(*, strict: bool) -> Converter:
 
 def _unstructured(pixels: str, part: Picture | Mask) -> dict[str, Any]:
     values = {"width": part.width, "height": part.height, pixels: part.blob, "sha256": part.sha256}
-    return {**values, "warning": part.warning} if part.warning else values
+    optional = {name: value for name in ("warning", "alpha") if (value := getattr(part, name, None))}
+    return values | optional
 
 
 def _structured(pixels: str, values: dict[str, Any], kind: type[Picture | Mask]) -> Picture | Mask:
     size, warning = (int(values["width"]), int(values["height"])), str(values.get("warning", ""))
-    return kind(*size, b"", str(values["sha256"]), str(values[pixels]), warning)
+    optional = {"alpha": True} if values.get("alpha") and kind is Picture else {}
+    return kind(*size, b"", str(values["sha256"]), str(values[pixels]), warning, **optional)
 
 
 _converter = _make_converter(strict=False)

@@ -26,11 +26,13 @@ def encode_preview(pixels: np.ndarray, size: int, format: ImageFormat) -> Encode
     """Returns a picture as an image file, scaled down so that no side exceeds `size` and the file fits into an event.
 
     Args:
-        pixels: (H, W, 3), uint8 RGB.
+        pixels: (H, W, 3), uint8 RGB, or (H, W, 4) RGBA; a JPEG shows transparent pixels over white.
         size: maximum side in pixels; the picture is made smaller still if the file exceeds `INLINE_BYTES`.
         format: format of the file.
     """
     whole = Image.fromarray(pixels)
+    if format == "jpeg" and whole.mode == "RGBA":
+        whole = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
     while True:
         image = whole.copy()
         image.thumbnail((size, size), Image.Resampling.BILINEAR)
@@ -50,7 +52,7 @@ def encode_result(pixels: np.ndarray, result: ResultOptions, recipe: dict[str, A
     ImageDescription of a TIFF.
 
     Args:
-        pixels: (H, W, 3), uint8 or uint16 RGB.
+        pixels: (H, W, 3), uint8 or uint16 RGB, or (H, W, 4) RGBA with straight alpha.
         result: format of the file.
         recipe: the settings that produced the picture.
     """
@@ -58,9 +60,10 @@ def encode_result(pixels: np.ndarray, result: ResultOptions, recipe: dict[str, A
     buffer = io.BytesIO()
     if result.format == "tiff":
         # tifffile does not compress by default; all common readers support deflate with a predictor.
+        extra = ["unassalpha"] if pixels.shape[2] == 4 else None
         tifffile.imwrite(
             buffer, pixels, photometric="rgb", compression="zlib", predictor=True, metadata=None,
-            description=text, iccprofile=srgb_profile(), software=False,
+            description=text, iccprofile=srgb_profile(), software=False, extrasamples=extra,
         )  # fmt: skip
     else:
         info = PngImagePlugin.PngInfo()
@@ -89,7 +92,8 @@ def _write_png16(buffer: io.BytesIO, pixels: np.ndarray, info: PngImagePlugin.Pn
     """Writes a PNG with 16 bits per channel, which Pillow cannot write."""
     height, width, channels = pixels.shape
     plain = io.BytesIO()
-    png.Writer(width, height, bitdepth=16, greyscale=False).write(plain, pixels.reshape(height, width * channels))
+    writer = png.Writer(width, height, bitdepth=16, greyscale=False, alpha=channels == 4)
+    writer.write(plain, pixels.reshape(height, width * channels))
     plain.seek(0)
     header, *rest = png.Reader(file=plain).chunks()
     extra = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..messages.spec import JobSpec, LevelSpec, Mask, Picture
-from .pictures import levels_of, pixels
+from .pictures import levels_of, raster
 
 # Width of the margin on each side. Measured with vgg19-slim and vgg19-caffe: the effect of zeros fades within 6 pixels.
 PIXELS = 8
@@ -71,7 +71,7 @@ def _mirrored(part: Any) -> Any:
     around = [(PIXELS, PIXELS), (PIXELS, PIXELS)]
     match part:
         case Picture() if part.rgb:
-            return replace(grown, rgb=np.pad(pixels(part), [*around, (0, 0)], mode="reflect").tobytes())
+            return replace(grown, rgb=np.pad(raster(part), [*around, (0, 0)], mode="reflect").tobytes())
         case Mask() if part.levels:
             return replace(grown, levels=np.pad(levels_of(part), around, mode="reflect").tobytes())
     return grown

@@ -22,9 +22,14 @@ _MATCH: dict[ColorMode, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def raster(picture: Picture) -> np.ndarray:
+    """Returns a picture as uint8 RGB (H, W, 3), or RGBA (H, W, 4) if it has alpha."""
+    return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, picture.channels)
+
+
 def pixels(picture: Picture) -> np.ndarray:
-    """Returns a picture as uint8 RGB (H, W, 3)."""
-    return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3)
+    """Returns the colors of a picture as uint8 RGB (H, W, 3)."""
+    return np.ascontiguousarray(raster(picture)[..., :3])
 
 
 def levels_of(mask: Mask) -> np.ndarray:
@@ -42,11 +47,10 @@ def canvas_of(picture: Picture) -> Tensor:
     return canvases.from_pictures([pixels(picture)])
 
 
-def picture_of(canvas: Tensor) -> Picture:
-    """Returns a canvas (1, 3, H, W) as a picture; its hash is that of its pixels."""
-    array = canvases.to_pictures(canvas)[0]
-    rgb = array.tobytes()
-    return Picture(array.shape[1], array.shape[0], rgb, hashlib.sha256(rgb).hexdigest())
+def with_colors(picture: Picture, colors: np.ndarray) -> Picture:
+    """Returns a picture with other colors, uint8 RGB (H, W, 3), and the same alpha; its hash is that of its pixels."""
+    rgb = np.dstack([colors, raster(picture)[..., 3:]]).tobytes()
+    return replace(picture, rgb=rgb, sha256=hashlib.sha256(rgb).hexdigest())
 
 
 def scaled(picture: Picture, width: int, height: int) -> Picture:
@@ -54,6 +58,8 @@ def scaled(picture: Picture, width: int, height: int) -> Picture:
     if (picture.width, picture.height) == (width, height):
         return picture
     image = Image.fromarray(pixels(picture)).resize((width, height), Image.Resampling.BILINEAR)
+    if picture.alpha:
+        image.putalpha(Image.fromarray(raster(picture)[..., 3]).resize((width, height), Image.Resampling.BILINEAR))
     return replace(picture, width=width, height=height, rgb=image.tobytes())
 
 
@@ -83,8 +89,24 @@ def in_content_colors(style: StylePicture, content: Picture, how: ColorMode) -> 
     if is_gray(content):
         # A colored style would stay colored where its channels differ, even if each has the histogram of gray.
         style = replace(style, picture=in_gray(style.picture))
-    matched = _MATCH[how](canvas_of(style.picture), canvas_of(content))
-    return replace(style, picture=picture_of(matched))
+    matched = _MATCH[how](_visible_colors(style.picture), _visible_colors(content))
+    return replace(style, picture=_with_visible_colors(style.picture, canvases.to_pictures(matched)[0]))
+
+
+def _visible_colors(picture: Picture) -> Tensor:
+    """Returns the colors of a picture as a canvas; those that are not fully transparent in one row if it has alpha."""
+    if not picture.alpha:
+        return canvas_of(picture)
+    return canvases.from_pictures([pixels(picture)[raster(picture)[..., 3] > 0][None]])
+
+
+def _with_visible_colors(picture: Picture, colors: np.ndarray) -> Picture:
+    """Returns a picture with new colors in the order of `_visible_colors`; the others become their mean."""
+    if not picture.alpha:
+        return with_colors(picture, colors)
+    changed = np.full_like(pixels(picture), colors.mean((0, 1)).round())
+    changed[raster(picture)[..., 3] > 0] = colors[0]
+    return with_colors(picture, changed)
 
 
 def is_gray(picture: Picture) -> bool:
@@ -95,4 +117,4 @@ def is_gray(picture: Picture) -> bool:
 
 def in_gray(picture: Picture) -> Picture:
     """Returns a picture in gray."""
-    return picture_of(color.gray(canvas_of(picture)))
+    return with_colors(picture, canvases.to_pictures(color.gray(canvas_of(picture)))[0])

@@ -97,7 +97,7 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
         itemsize=2 if precision_of(spec, device) == "bfloat16" else 4,
         max_pooling=options.pooling == "max",
         replicate=options.padding == "replicate",
-        masked=any(style.mask for style in spec.styles),
+        masked=any(style.mask for style in spec.styles) or (spec.content is not None and spec.content.alpha),
         variation=bool(options.tv_weight),
         # The second iteration creates the first pair.
         pairs=min(options.lbfgs_history, spec.levels[-1].iterations - 1) if options.optimizer == "lbfgs" else None,
@@ -119,7 +119,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
         for p in (*content, *(style.picture for style in spec.styles))
     ]
     # Each picture exists twice: as received in the spec, and as an array for the computation.
-    pictures = 2 * sum(3 * p.height * p.width for p in (*content, *(style.picture for style in spec.styles)))
+    pictures = 2 * sum(p.size for p in (*content, *(style.picture for style in spec.styles)))
     # One ONNX Runtime session for the style layers, and one for the content layers.
     sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
     network = work.network_bytes
@@ -128,8 +128,10 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     exact = 0 if work.itemsize == 4 else replace(work, itemsize=4).network_bytes
     loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)]) if exact else 0
     content_targets = cost.content_bytes(work, full.height, full.width)
-    # The content and the union of the masks, to restore what is outside.
-    outside = 16 * full.height * full.width if spec.options.outside == "keep" else 0
+    # The content, also with its own transparent pixels if it has any, and the painted part of each pixel.
+    transparent = spec.content is not None and spec.content.alpha
+    kept = 32 if transparent else 16 if spec.options.outside == "keep" else 0
+    outside = kept * full.height * full.width
     canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets + outside
     # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width

@@ -27,9 +27,10 @@ from ..models.model import Model
 from .margin import with_margin, without_margin
 from .outside import Outside
 from .pace import PACED_EVERY
-from .pictures import canvas_of, is_gray
+from .pictures import canvas_of, is_gray, levels_of, scaled_mask
 from .targets import Targets
 from .terms import TermBuilder
+from .transparency import visible_part, with_filled_pictures
 
 # Standard deviation of the initial noise. For style, strong noise makes all colors of a texture reachable from the
 # start. For content it would remain visible where a layer is insensitive, above all in fine color detail: a
@@ -48,7 +49,7 @@ class FinishedPicture:
     """A finished picture and its loss.
 
     Attributes:
-        picture: (H, W, 3), uint8 or uint16 RGB.
+        picture: (H, W, 3), uint8 or uint16 RGB, or (H, W, 4) RGBA if the content has alpha.
         loss: total loss, computed in float32 from the rounded picture with its margin, in the units of the request.
         terms: the terms of the loss.
         changed: whether the picture differs from the job's initial picture.
@@ -91,7 +92,10 @@ class PreparedJob:
         host_history: bool = False,
     ) -> None:
         self._asked = spec
-        spec = self._spec = with_margin(spec)
+        self._visible = visible_part(spec.content)
+        spec = with_margin(spec)
+        own, spec = spec.content, with_filled_pictures(spec)
+        self._spec = spec
         self._model = model
         self._device = device
         self._tile = tile
@@ -100,7 +104,8 @@ class PreparedJob:
             canvas_of(spec.content).to(device) if spec.content and spec.options.color == "luminance" else None
         )
         self._gray = self._has_no_color()
-        self._outside = Outside(spec, device) if spec.options.outside == "keep" else None
+        keeps = own is not None and (own.alpha or spec.options.outside == "keep")
+        self._outside = Outside(spec, own, device) if own is not None and keeps else None
         self.precision = precision_of(spec, device)
         self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
@@ -127,8 +132,8 @@ class PreparedJob:
             del self.synthesis
 
     def preview(self, frame: Frame) -> np.ndarray:
-        """Returns the uint8 picture (H, W, 3) of a frame."""
-        return without_margin(canvases.to_pictures(self._recolored(frame.canvas))[0], self._asked)
+        """Returns the uint8 picture of a frame, (H, W, 3), or (H, W, 4) if the content has alpha."""
+        return self._cropped(canvases.to_pictures(self._recolored(frame.canvas))[0])
 
     def finish(self, frame: Frame) -> FinishedPicture:
         """Returns the finished picture of the last frame, at full size; works also after `close`.
@@ -140,7 +145,7 @@ class PreparedJob:
         with lean_memory():
             finished = self._finish(frame)
             changed = not np.array_equal(finished.picture, self._initial_picture())
-            return replace(finished, picture=without_margin(finished.picture, self._asked), changed=changed)
+            return replace(finished, picture=self._cropped(finished.picture), changed=changed)
 
     def _finish(self, frame: Frame) -> FinishedPicture:
         terms = self._terms.at(self._spec.levels[-1])
@@ -186,11 +191,22 @@ class PreparedJob:
             # The time limit ended the job at a coarse level.
             canvas = canvases.resized(canvas, *size)
         picture = self._picture(canvas)
+        rounded = canvases.from_pictures([picture]).to(canvas.device)
+        if self._outside is not None:
+            rounded = self._outside.with_unseen(rounded, canvas)
         with torch.no_grad():
-            terms = exact.losses(canvases.from_pictures([picture]).to(canvas.device))
+            terms = exact.losses(rounded)
         return FinishedPicture(
             picture, self._terms.in_request_units(exact.total(terms).item()), _reported_terms(exact.terms, terms)
         )
+
+    def _cropped(self, picture: np.ndarray) -> np.ndarray:
+        """Returns a picture (H, W, 3) without its margin, and with the content's alpha if it has any."""
+        picture = without_margin(picture, self._asked)
+        if self._visible is None:
+            return picture
+        alpha = levels_of(scaled_mask(self._visible, picture.shape[1], picture.shape[0])).astype(picture.dtype)
+        return np.dstack([picture, alpha * (np.iinfo(picture.dtype).max // 255)])
 
     def _has_no_color(self) -> bool:
         """Returns whether all pictures of the job are gray: then so is its result."""

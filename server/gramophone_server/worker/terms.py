@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..engine.losses import CONTENT, TOTAL_VARIATION, style_loss
+from ..engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss
 from ..engine.objective import WeightedTerm
 from ..messages.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
-from ..models.features import shares
+from ..models.features import coverage, shares
 from ..models.layers import position
 from ..models.model import Model
 from .magnitude import NEGLIGIBLE, Magnitude, times_power_of_two, unit_exponent
 from .pictures import in_content_colors, in_gray, region, scaled, scaled_style
 from .targets import Targets
+from .transparency import both, filled, visible_part, visible_source
 
 _NO_TARGET = np.empty(0, np.float32)
 _PLACEHOLDER_WEIGHT = torch.ones(1)
@@ -41,7 +42,7 @@ class TermBuilder:
     The weights are those of the request in another unit; `magnitude` explains it.
 
     Args:
-        spec: the job, with the pixels of its pictures.
+        spec: the job, with the pixels of its pictures, whose transparent pixels are filled.
         model: the model that the job uses.
         targets: extracts and caches the targets.
         device: device of the targets.
@@ -59,8 +60,10 @@ class TermBuilder:
         self._unit: int | None = None
         self.styles = spec.styles
         self._content = spec.content
+        self._visible = visible_part(spec.content)
         if spec.content is not None and spec.options.color != "style":
-            self.styles = tuple(in_content_colors(style, spec.content, spec.options.color) for style in spec.styles)
+            styles = [in_content_colors(style, spec.content, spec.options.color) for style in spec.styles]
+            self.styles = tuple(replace(style, picture=filled(style.picture)) for style in styles)
             if spec.options.color == "luminance":
                 self._content = in_gray(spec.content)
 
@@ -120,7 +123,7 @@ class TermBuilder:
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
             targets = self._targets.of(
-                loss, self._model, small.picture, layers, spec.options.pooling, spec.map_padding, small.source_mask
+                loss, self._model, small.picture, layers, spec.options.pooling, spec.map_padding, visible_source(small)
             )
             for layer, target in targets.items():
                 found[layer].append(target)
@@ -128,11 +131,10 @@ class TermBuilder:
         mixed = {layer: loss.mixed(targets, parts) for layer, targets in found.items()}
         drafts = []
         for w in spec.style_layers:
-            share = _share(styles[0].mask, level, self._model.manifest.stride(w.layer))
+            share = _share(both(styles[0].mask, self._visible), level, self._model.manifest.stride(w.layer))
             if share is not None and not share.any():
                 continue  # The region is too small to cover a position of this layer.
-            tensor = None if share is None else torch.from_numpy(share)[None].to(self._device)
-            term = WeightedTerm(loss, w.layer, self._constant(mixed[w.layer]), _PLACEHOLDER_WEIGHT, tensor, number)
+            term = self._term(loss, w.layer, mixed[w.layer], share, number)
             drafts.append(self._draft(term, mixed[w.layer], spec.style_weight, w.weight, total))
         return drafts
 
@@ -143,9 +145,20 @@ class TermBuilder:
         maps = self._targets.of(CONTENT, self._model, small, layers, spec.options.pooling, spec.map_padding)
         drafts = []
         for w in spec.content_layers:
-            term = WeightedTerm(CONTENT, w.layer, self._constant(maps[w.layer]), _PLACEHOLDER_WEIGHT)
-            drafts.append(self._draft(term, maps[w.layer], spec.content_weight, w.weight))
+            target, share = maps[w.layer], None
+            if self._visible is not None:
+                share = coverage(region(self._visible), *target.shape[1:])
+            term = self._term(CONTENT, w.layer, target, share)
+            # Only what is visible counts in the size of the loss, too.
+            counted = target if share is None else target * np.sqrt(share)
+            drafts.append(self._draft(term, counted, spec.content_weight, w.weight))
         return drafts
+
+    def _term(
+        self, loss: Loss, layer: str, target: np.ndarray, share: np.ndarray | None, region: int | None = None
+    ) -> WeightedTerm:
+        weights = None if share is None else torch.from_numpy(share)[None].to(self._device)
+        return WeightedTerm(loss, layer, self._constant(target), _PLACEHOLDER_WEIGHT, weights, region)
 
     def _draft(self, term: WeightedTerm, target: np.ndarray, *weights: float) -> _Draft:
         """Returns the draft of a term with the product of `weights` as its weight.

@@ -74,6 +74,16 @@ def test_style_loss_with_a_head_is_the_loss_of_head_times_features(features, oth
     torch.testing.assert_close(got, style_loss(gram_matrix(headed), gram_matrix(others)))
 
 
+def test_content_loss_of_visible_positions_equals_the_loop(features, others):
+    got = content_loss(features, others, share())
+    for n in range(SHAPE[0]):
+        expected = sum(
+            share()[n, y, x].item() * (features[n, c, y, x].item() - others[n, c, y, x].item()) ** 2 / 2
+            for c, y, x in itertools.product(*(range(side) for side in SHAPE[1:]))
+        )
+        assert got[n].item() == pytest.approx(expected, rel=1e-12)
+
+
 def test_content_loss_equals_equation_1(features, others):
     got = content_loss(features, others)
     for n in range(SHAPE[0]):

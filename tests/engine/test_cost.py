@@ -154,6 +154,8 @@ def peak_bytes(recorded: profile) -> int:
         (("conv1_1",), (), {"loss": "sliced_wasserstein"}),
         (STYLE, CONTENT, {"loss": "sliced_wasserstein"}),
         (STYLE, CONTENT, {"loss": "mean_covariance"}),
+        (("conv1_1",), (), {"loss": "nearest_neighbor"}),
+        (STYLE, CONTENT, {"loss": "nearest_neighbor"}),
         (STYLE, CONTENT, {"headed": STYLE + CONTENT}),
         (STYLE, CONTENT, {"cropped": True}),
         (STYLE, (), {"folding": True}),

@@ -294,6 +294,10 @@ class _StyleLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StyleLoss.V
     """Sliced Wasserstein distance of the features (Heitz et al. 2021): compares whole distributions instead of their moments.
     The canvas cannot be computed in tiles, and a step takes longer.
     """
+    STYLE_LOSS_NEAREST_NEIGHBOR: _StyleLoss.ValueType  # 4
+    """Cosine distance of the features at each position from the nearest of the style (Kolkin et al. 2022, Li & Wand 2016):
+    keeps structures whole. Its time grows with the square of the number of pixels.
+    """
 
 class StyleLoss(_StyleLoss, metaclass=_StyleLossEnumTypeWrapper):
     """What the style losses compare."""
@@ -307,6 +311,10 @@ STYLE_LOSS_MEAN_COVARIANCE: StyleLoss.ValueType  # 2
 STYLE_LOSS_SLICED_WASSERSTEIN: StyleLoss.ValueType  # 3
 """Sliced Wasserstein distance of the features (Heitz et al. 2021): compares whole distributions instead of their moments.
 The canvas cannot be computed in tiles, and a step takes longer.
+"""
+STYLE_LOSS_NEAREST_NEIGHBOR: StyleLoss.ValueType  # 4
+"""Cosine distance of the features at each position from the nearest of the style (Kolkin et al. 2022, Li & Wand 2016):
+keeps structures whole. Its time grows with the square of the number of pixels.
 """
 Global___StyleLoss: _TypeAlias = StyleLoss  # noqa: Y015
 

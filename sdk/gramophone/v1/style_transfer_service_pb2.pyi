@@ -62,8 +62,8 @@ class ReconstructStyleRequest(_message.Message):
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose Gram matrices are matched, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
-        conv5_1.
+        """Layers that the style losses compare, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
+        conv5_1; conv3_1 and conv4_1 with STYLE_LOSS_NEAREST_NEIGHBOR.
         """
 
     @_builtins.property
@@ -212,8 +212,8 @@ class TransferStyleRequest(_message.Message):
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose Gram matrices are matched, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
-        conv5_1.
+        """Layers that the style losses compare, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
+        conv5_1; conv3_1 and conv4_1 with STYLE_LOSS_NEAREST_NEIGHBOR.
         """
 
     @_builtins.property

@@ -22,11 +22,13 @@ class Copies:
     Attributes:
         saved: allocated in the forward pass and freed after the layer's backward pass.
         forward, backward: allocated during the layer's forward or backward pass only.
+        target: the target of a style picture of the canvas's size, held for the whole job.
     """
 
     saved: int = 0
     forward: int = 0
     backward: int = 0
+    target: int = 0
 
 
 @dataclass(frozen=True)
@@ -254,9 +256,10 @@ def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = Fa
 
 
 def content_bytes(work: Workload, height: int, width: int) -> int:
-    """Returns the bytes of the content targets, float32."""
+    """Returns the bytes of the targets that are about as large as feature maps, float32."""
     return sum(
-        4 * c.outputs * (height // c.stride) * (width // c.stride) * work.batch for c in work.convolutions if c.content
+        4 * c.outputs * (height // c.stride) * (width // c.stride) * work.batch * (c.content + c.copies.target)
+        for c in work.convolutions
     )
 
 

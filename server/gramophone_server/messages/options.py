@@ -21,7 +21,7 @@ ColorMode = Literal["style", "luminance", "match", "histogram"]
 """Source of the colors of a style transfer. If all pictures of a job are gray, its result is gray, too."""
 LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
-StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein"]
+StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein", "nearest_neighbor"]
 """What the style losses compare."""
 Outside = Literal["paint", "keep"]
 """What happens to the canvas outside all masks of a style transfer."""

@@ -10,11 +10,10 @@ from ..messages.options import JobKind, SynthesisOptions
 from ..models.manifest import Manifest
 from ..rpc.violations import Checker
 from .rules import read_fields
+from .style_losses import WHOLE_CANVAS_LOSSES
 
 # Default learning rates by optimizer.
 LEARNING_RATE = {"lbfgs": 1.0, "adam": 10.0}
-WHOLE_CANVAS_LOSSES = frozenset({"sliced_wasserstein"})
-"""Style losses that cannot be computed in tiles; the front process, which has no torch, cannot ask the losses."""
 PREFIX = "options."
 """Path of the options in a request."""
 

@@ -20,6 +20,7 @@ from ..settings import Limits
 from .options import PREFIX, read_options
 from .request_images import RequestImage, RequestImages
 from .rules import read_field
+from .style_losses import default_layers
 
 MAX_STYLES = 16
 # Default beta of equation 7 for alpha = 1: the paper's ratio of 1e-3 in its units; all relative losses are about 1.
@@ -131,7 +132,8 @@ class RequestReader:
         if kind != "style":
             read_content_layers = _read_layers(content_layers, "content_layers", CONTENT_LAYERS, 1.0, manifest, check)
         if kind != "content":
-            read_style_layers = _read_layers(style_layers, "style_layers", STYLE_LAYERS, None, manifest, check)
+            default = default_layers(read.style_loss, STYLE_LAYERS)
+            read_style_layers = _read_layers(style_layers, "style_layers", default, None, manifest, check)
             _check_styles(styles, check)
             if read.outside == "keep":
                 _check_masks(styles, check)

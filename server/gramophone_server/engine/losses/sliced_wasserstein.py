@@ -28,7 +28,7 @@ class SlicedWasserstein(StyleLoss):
     # The order of the projections depends on all positions.
     tiling = None
     # Saved: sorted projections, their order as int64, and the difference from the target.
-    copies = Copies(saved=4 * _DIRECTIONS, forward=_DIRECTIONS, backward=2 * _DIRECTIONS + 1)
+    copies = Copies(saved=4 * _DIRECTIONS, forward=_DIRECTIONS, backward=2 * _DIRECTIONS + 1, target=_DIRECTIONS)
 
     def describe(self, features: Tensor, share: Share) -> Tensor:
         """Returns the quantiles (N, D, M) of the projections at (k + ½) / M: without weights, sorted projections."""

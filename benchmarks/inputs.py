@@ -14,8 +14,8 @@ from gramophone.requests import estimate_request
 from gramophone_server.engine.device import available_threads, has_native_bfloat16
 from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.losses.gram import averaged_gram
+from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
-from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.features import FeatureExtractor
 from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
@@ -78,8 +78,15 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
     features = FeatureExtractor(model, device="cpu", threads=torch.get_num_threads()).extract(image, names)
     order, scale, shift = model.manifest.preprocessing.affine
     parameters = load_parameters(model.path)
-    network = TruncatedVGG(
-        parameters.weights, names, heads=parameters.heads, order=order, scale=scale, shift=shift, dtype=dtype
+    network = Network(
+        parameters.architecture,
+        parameters.weights,
+        names,
+        heads=parameters.heads,
+        order=order,
+        scale=scale,
+        shift=shift,
+        dtype=dtype,
     )
     weight = torch.full((1,), 1 / layers)
     return Objective(

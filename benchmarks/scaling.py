@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from gramophone_server.engine.canvas import noise
+from gramophone_server.engine.cost import Workload, forward_flops
 from gramophone_server.engine.device import fastest_dtype, set_up_cpu
 from gramophone_server.engine.objective import Objective
 from gramophone_server.engine.tiling import cut
@@ -25,7 +26,8 @@ def measure() -> dict[str, Any]:
     model = best_model()
     dtype = fastest_dtype(torch.device("cpu"))
     objective = style_objective(model, picture(256), 5, dtype)
-    network = objective.network
+    network, used = objective.network, objective.network.architecture
+    work = Workload(used)
     rows = []
 
     def add(what: str, seconds: float, flops: float, note: str = "") -> None:
@@ -33,26 +35,26 @@ def measure() -> dict[str, Any]:
         rows.append({"what": what, "seconds": f"{seconds:.3f}", "GFLOP/s": speed, "beside": note})
 
     for size in SIZES:
-        tiles = cut(size, size, 512, stride=network.grid, radius=network.radius) if size > 1024 else None
+        tiles = cut(size, size, 512, stride=used.grid, radius=used.radius) if size > 1024 else None
         seconds = _seconds({"": Objective(network, objective.terms, tiles=tiles)}, size, 2 if size > 512 else ROUNDS)[
             ""
         ]
-        add(f"{size}x{size}" + (", tiles of 512" if tiles else ""), seconds, 2 * network.flops(size, size))
+        add(f"{size}x{size}" + (", tiles of 512" if tiles else ""), seconds, 2 * forward_flops(work, size, size))
     alone = 0.0
     for batch in BATCHES:
         seconds = _seconds({"": objective}, 224, ROUNDS, batch)[""]
         alone = alone or seconds
-        flops = 2 * batch * network.flops(224, 224)
+        flops = 2 * batch * forward_flops(work, 224, 224)
         add(
             f"batch of {batch} at 224x224", seconds, flops, f"{batch * alone / seconds:.2f} times as fast as one by one"
         )
     ways: dict[str, Objective] = {"whole": objective}
     for side in TILES:
-        tiles = cut(1024, 1024, side, stride=network.grid, radius=network.radius)
+        tiles = cut(1024, 1024, side, stride=used.grid, radius=used.radius)
         ways[f"tiles of {side}"] = Objective(network, objective.terms, tiles=tiles)
     for way, seconds in (found := _seconds(ways, 1024, ROUNDS)).items():
         note = "" if way == "whole" else f"{seconds / found['whole']:.2f} times whole"
-        add(f"1024x1024, {way}", seconds, 2 * network.flops(1024, 1024), note)
+        add(f"1024x1024, {way}", seconds, 2 * forward_flops(work, 1024, 1024), note)
     how = (
         f"One evaluation of the loss and its gradient, style at 5 layers of {model.manifest.name}, {str(dtype)[6:]}. "
         "GFLOP/s counts the operations of the whole canvas, so the extra operations of tiles show as a lower speed."

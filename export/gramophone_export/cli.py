@@ -107,6 +107,8 @@ def verify_models(names: tuple[str, ...], root: Path | None) -> None:
 
 def _import(file: Path, name: str, preprocessing: str | None, root: Path | None, *, checked: bool = False) -> None:
     """Creates a model from a file; `checked` means that the file is known to contain the weights of that name."""
+    from gramophone_server.models.graph import Parameters
+
     from .catalog import CATALOG, PREPROCESSING
     from .convert import ParityError, convert
     from .origin import has_published_weights
@@ -129,7 +131,7 @@ def _import(file: Path, name: str, preprocessing: str | None, root: Path | None,
             known = None
         model = convert(
             ModelStore(root).root,
-            weights,
+            Parameters.of_vgg(weights),
             name=name,
             preprocessing=wanted,
             description=known.description if known else "VGG-19 with weights imported from a file.",
@@ -177,12 +179,12 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
 
 def _verify_origin(model: Model) -> None:
     """Raises ValueError if a model has the weights of a published network but another preprocessing."""
-    from gramophone_server.models.graph import load_weights
+    from gramophone_server.models.graph import load_parameters
 
     from .origin import mismatch
 
     manifest = model.manifest
-    kernel, _ = load_weights(model.path)[manifest.layers[0].name]
+    kernel, _ = load_parameters(model.path).weights[manifest.layers[0].name]
     if reason := mismatch(kernel, manifest.preprocessing, manifest.name):
         raise ValueError(f"its weights {reason}, and import it again")
 

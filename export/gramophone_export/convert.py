@@ -1,6 +1,6 @@
 """Converts weights to a model in a store, with a check that ONNX Runtime and torch compute the same features."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,9 @@ import onnxruntime
 import torch
 from torch import nn
 
-from gramophone_server.models.graph import INPUT, build_vgg, kernel_stride
-from gramophone_server.models.layers import LossScaleName, PoolingName, position, stride
+from gramophone_server.engine.architecture import INPUT, Architecture, Convolution, Pooling, Sum
+from gramophone_server.models.graph import Parameters, build_graph
+from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS, LossScaleName, PoolingName
 from gramophone_server.models.manifest import LBFGS_HISTORY, Layer, Manifest, Preprocessing
 from gramophone_server.models.model import Model
 from gramophone_server.models.store import write_model
@@ -20,9 +21,6 @@ TOLERANCE = 1e-4
 SIZES = ((64, 64), (97, 131), (48, 112))
 """Heights and widths of the comparison; some are odd, because pooling drops the odd row."""
 
-Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
-Heads = Mapping[str, np.ndarray]
-
 
 class ParityError(Exception):
     """ONNX Runtime and torch disagree on a model."""
@@ -30,7 +28,7 @@ class ParityError(Exception):
 
 def convert(
     root: Path,
-    weights: Weights,
+    network: Parameters,
     *,
     name: str,
     preprocessing: Preprocessing,
@@ -39,16 +37,17 @@ def convert(
     license: str,
     pooling: PoolingName = "max",
     half: bool = False,
-    heads: Heads | None = None,
     loss_scale: LossScaleName = "paper",
     lbfgs_history: int = LBFGS_HISTORY,
     tv_weight: float = 0.0,
+    style_layers: Sequence[str] = (),
+    content_layers: Sequence[str] = (),
 ) -> Model:
     """Writes a model into a folder of models and returns it.
 
     Args:
         root: the folder of models.
-        weights: kernel and bias of each layer, as from `read_weights`.
+        network: the network with its weights.
         name: name of the model.
         preprocessing: the preprocessing that the network expects.
         description: one sentence for users.
@@ -56,54 +55,71 @@ def convert(
         license: license of the weights.
         pooling: default pooling of the model.
         half: store the weights as float16.
-        heads: head (C_l, C_l) of each layer that has one; `build_vgg` explains heads.
         loss_scale: default loss scale of the model.
         lbfgs_history: default number of curvature pairs of the model.
         tv_weight: default weight of the total variation for jobs with content.
+        style_layers, content_layers: default layers of the model; empty for `default_layers`.
 
     Raises:
         ParityError: ONNX Runtime and torch differ by more than TOLERANCE at a layer.
         ValueError: the name cannot be used.
     """
-    heads = heads or {}
     if half:
         # Round first: the comparison must use the stored weights.
-        weights = {n: (k.astype(np.float16), b.astype(np.float16)) for n, (k, b) in weights.items()}
-        heads = {name: head.astype(np.float16) for name, head in heads.items()}
-    graph = build_vgg(weights, heads, half=half)
-    parity = measure_parity(graph, weights, preprocessing, heads=heads)
+        network = _rounded(network)
+    graph = build_graph(network, half=half)
+    parity = measure_parity(graph, network, preprocessing)
     worst = max(parity, key=lambda layer: parity[layer])
     if not parity[worst] <= TOLERANCE:
         raise ParityError(
             f"ONNX Runtime and torch differ by {parity[worst]:.1e} at {worst}, which is more than {TOLERANCE:g}; "
             "the model was not written"
         )
-    names = sorted(weights, key=position)
-    first = kernel_stride(weights[names[0]][0])
-    layers = tuple(Layer(layer, weights[layer][0].shape[0], stride(layer, first), layer in heads) for layer in names)
+    usual = default_layers(network.architecture)
+    layers = tuple(_layer(network, layer) for layer in network.architecture.layers)
     manifest = Manifest(
-        name, layers, preprocessing, "", description, source, license, pooling, loss_scale, parity, lbfgs_history,
-        tv_weight,
+        name, layers, preprocessing, "", description, source,
+        license, pooling, loss_scale, parity, lbfgs_history, tv_weight, tuple(style_layers) or usual[0],
+        tuple(content_layers) or usual[1],
     )  # fmt: skip
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))
 
 
+def default_layers(architecture: Architecture) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the style layers and the content layers that suit a network: those of the paper if it has them.
+
+    Otherwise the style layers are the first layer of each size of feature maps, as in the paper. The content layer is
+    the second layer of the last size but one, or the first if there is no second.
+    """
+    if set(STYLE_LAYERS + CONTENT_LAYERS) <= set(architecture.layers):
+        return STYLE_LAYERS, CONTENT_LAYERS
+    sizes: dict[int, list[str]] = {}
+    for layer in architecture.layers:
+        sizes.setdefault(architecture.stride(layer), []).append(layer)
+    inner = list(sizes.values())[-2:][0]
+    return tuple(layers[0] for layers in sizes.values()), (inner[min(1, len(inner) - 1)],)
+
+
 def measure_parity(
     graph: onnx.ModelProto,
-    weights: Weights,
+    network: Parameters,
     preprocessing: Preprocessing,
     sizes: tuple[tuple[int, int], ...] = SIZES,
-    heads: Heads | None = None,
 ) -> dict[str, float]:
-    """Returns the relative error ‖ONNX − torch‖ / ‖torch‖ of each layer, the maximum over `sizes`; batches of two."""
+    """Returns the relative error ‖ONNX − torch‖ / ‖torch‖ of each layer, the maximum over `sizes`; batches of two.
+
+    Sizes that are too small for the network are enlarged.
+    """
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = sorted(weights, key=position)
+    names = network.architecture.layers
+    least = max(map(network.architecture.min_side, names))
     indices, scale, shift = preprocessing.affine
     worst = dict.fromkeys(names, 0.0)
     for height, width in sizes:
-        rgb = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+        side = (height + least, width + least) if min(height, width) < 2 * least else (height, width)
+        rgb = torch.rand(2, 3, *side, generator=torch.Generator().manual_seed(0))
         x = rgb[:, list(indices)] * torch.tensor(scale).view(1, 3, 1, 1) + torch.tensor(shift).view(1, 3, 1, 1)
-        expected = torch_activations(weights, x, heads)
+        expected = torch_activations(network, x)
         for name, ours in zip(names, session.run(names, {INPUT: x.numpy()}), strict=True):
             theirs = expected[name].numpy()
             error = float(np.linalg.norm(ours - theirs) / max(float(np.linalg.norm(theirs)), 1e-30))
@@ -111,31 +127,58 @@ def measure_parity(
     return worst
 
 
-def torch_activations(weights: Weights, x: torch.Tensor, heads: Heads | None = None) -> dict[str, torch.Tensor]:
+def torch_activations(network: Parameters, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """Returns every layer's activation after ReLU, times its head if it has one, computed by plain torch modules.
 
     Args:
-        weights: kernel and bias of each layer.
         x: preprocessed input (N, 3, H, W).
-        heads: head (C_l, C_l) of each layer that has one.
 
     Returns:
         (N, C_l, H_l, W_l) of each layer, float32.
     """
-    heads = heads or {}
-    activations: dict[str, torch.Tensor] = {}
-    reached = 1
+    maps, features = {INPUT: x}, {}
     with torch.no_grad():
-        for name in sorted(weights, key=position):
-            kernel, bias = (torch.tensor(part, dtype=torch.float32) for part in weights[name])
-            step = kernel_stride(weights[name][0])
-            if stride(name) > step * reached:
-                x = nn.MaxPool2d(2, 2)(x)
-            reached = max(step * reached, stride(name))
-            convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[2], step, padding=step)
-            convolution.load_state_dict({"weight": kernel, "bias": bias})
-            x = activations[name] = nn.ReLU()(convolution(x))
-            if name in heads:
-                head = torch.tensor(heads[name], dtype=torch.float32)
-                activations[name] = torch.einsum("oc,nchw->nohw", head, x)
-    return activations
+        for operation in network.architecture.operations:
+            name = operation.name
+            match operation:
+                case Convolution():
+                    y = _convolution(operation, *network.weights[name])(maps[operation.source])
+                case Pooling():
+                    window = operation.window
+                    assert window.before == window.after
+                    y = nn.MaxPool2d(window.side, window.stride, window.before, ceil_mode=window.ceil)(
+                        maps[operation.source]
+                    )
+                case Sum():
+                    y = maps[operation.sources[0]] + maps[operation.sources[1]]
+            maps[name] = y if isinstance(operation, Pooling) or not operation.relu else nn.ReLU()(y)
+            head = network.heads.get(name)
+            features[name] = (
+                maps[name] if head is None else torch.einsum("oc,nchw->nohw", torch.tensor(head).float(), maps[name])
+            )
+    return {layer: features[layer] for layer in network.architecture.layers}
+
+
+def _convolution(operation: Convolution, kernel: np.ndarray, bias: np.ndarray) -> nn.Module:
+    window = operation.window
+    pads = nn.ZeroPad2d((window.before, window.after, window.before, window.after))
+    convolution = nn.Conv2d(
+        operation.inputs, operation.outputs, window.side, window.stride, 0, window.dilation, operation.groups
+    )
+    parts = {"weight": torch.tensor(kernel).float(), "bias": torch.tensor(bias).float()}
+    convolution.load_state_dict(parts)
+    return nn.Sequential(pads, convolution)
+
+
+def _layer(network: Parameters, name: str) -> Layer:
+    architecture = network.architecture
+    stride, least = architecture.stride(name), architecture.min_side(name)
+    return Layer(name, architecture[name].outputs, stride, name in network.heads, 0 if least == stride else least)
+
+
+def _rounded(network: Parameters) -> Parameters:
+    """Returns a network with its parameters rounded to float16."""
+    weights = {name: (k.astype(np.float16), b.astype(np.float16)) for name, (k, b) in network.weights.items()}
+    return Parameters(
+        network.architecture, weights, {name: head.astype(np.float16) for name, head in network.heads.items()}
+    )

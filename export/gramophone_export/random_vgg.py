@@ -11,8 +11,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
-from gramophone_server.models.layers import VGG19_LAYERS, position
+from gramophone_server.models.graph import Parameters
 from gramophone_server.models.store import BUILTIN_ROOT
+from gramophone_server.models.vgg import VGG19_LAYERS, position
 
 from .catalog import TORCHVISION
 from .convert import convert
@@ -88,7 +89,7 @@ def main() -> None:
     """Writes the model into the package."""
     model = convert(
         BUILTIN_ROOT,
-        random_weights(),
+        Parameters.of_vgg(random_weights()),
         name=NAME,
         preprocessing=TORCHVISION,
         description=DESCRIPTION,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gramophone_server.files import open_file
-from gramophone_server.models.layers import BLOCKS, VGG19_LAYERS
+from gramophone_server.models.vgg import VGG19_BLOCKS, VGG19_LAYERS
 
 from .kinds import WANTED, is_safetensors, kind_of
 
@@ -210,5 +210,5 @@ def _shape(name: str) -> tuple[int, int, int, int]:
     block, index = map(int, re.findall(r"\d", name))
     width = _CHANNELS[block - 1]
     before = width if index > 1 else (3, *_CHANNELS)[block - 1]
-    assert 1 <= index <= BLOCKS[block - 1]
+    assert 1 <= index <= VGG19_BLOCKS[block - 1]
     return width, before, 3, 3

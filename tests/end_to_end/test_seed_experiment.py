@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 import gramophone
-from gramophone_server.models.layers import STYLE_LAYERS, VGG19_LAYERS
+from gramophone_server.models.layers import STYLE_LAYERS
+from gramophone_server.models.vgg import VGG19_LAYERS
 from tests.harness import ServerProcess
 from tests.marks import slow
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.engine.network import Network
+from gramophone_server.models.vgg import vgg
 
 CHANNELS = {"conv1_1": (3, 4), "conv1_2": (4, 4), "conv2_1": (4, 6), "conv2_2": (6, 6), "conv3_1": (6, 8)}
 
@@ -33,5 +34,5 @@ def heads() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def network(weights) -> TruncatedVGG:
-    return TruncatedVGG(weights, list(CHANNELS), dtype=torch.float64)
+def network(weights) -> Network:
+    return Network(vgg(weights), weights, list(CHANNELS), dtype=torch.float64)

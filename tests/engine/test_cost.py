@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gramophone_server.engine import losses
 from gramophone_server.engine.cost import (
-    Convolution,
+    Copies,
+    Use,
     Workload,
     canvas_bytes,
     content_bytes,
@@ -27,10 +28,11 @@ from gramophone_server.engine.cost import (
 from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.engine.kernels.padding import REPLICATE, ZEROS
 from gramophone_server.engine.losses import GRAM, TOTAL_VARIATION
+from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.tiling import cut, whole
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.models.vgg import vgg
 
 from .conftest import CHANNELS
 
@@ -42,17 +44,25 @@ def work(
     content: tuple[str, ...] = CONTENT,
     *,
     headed: Collection[str] = (),
+    folding: bool = False,
+    copies: Copies = Copies(),  # noqa: B008
     channels: dict[str, tuple[int, int]] = CHANNELS,
     **fields: Any,
 ) -> Workload:
     """Returns the workload of the test network, truncated at the deepest layer used."""
-    names = list(channels)[: 1 + max(map(list(channels).index, style + content))]
-    taken = [Convolution(*channels[n], 1 << (int(n[4]) - 1), n in style, n in content, n in headed) for n in names]
-    return Workload(tuple(taken), **fields)  # type: ignore[arg-type]
+    kernels = {
+        name: (np.zeros((outputs, inputs, 3, 3)), np.zeros(outputs)) for name, (inputs, outputs) in channels.items()
+    }
+    if folding:
+        kernels["conv1_1"] = np.zeros((channels["conv1_1"][1], 3, 6, 6)), kernels["conv1_1"][1]
+    uses = {
+        name: Use(name in style, name in content, copies if name in style else Copies()) for name in style + content
+    }
+    return Workload(vgg(kernels, headed).upto(style + content), uses, **fields)
 
 
 def terms(
-    network: TruncatedVGG,
+    network: Network,
     canvas: torch.Tensor,
     style: tuple[str, ...],
     content: tuple[str, ...],
@@ -70,16 +80,20 @@ def terms(
 @pytest.mark.parametrize("size", [(64, 64), (37, 51)])
 def test_forward_flops_are_what_torch_counts(weights, size):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        TruncatedVGG(weights, list(CHANNELS))(torch.rand(1, 3, *size))
-    assert forward_flops(work().convolutions, *size) == counter.get_total_flops()
+        Network(vgg(weights), weights, list(CHANNELS))(torch.rand(1, 3, *size))
+    assert forward_flops(work(), *size) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize(("style", "content"), [(STYLE, ()), ((), CONTENT), (STYLE, CONTENT)])
 @pytest.mark.parametrize("side", [None, 40])
 def test_step_flops_are_what_torch_counts_of_convolutions(weights, style, content, side):
-    network = TruncatedVGG(weights, style + content)
+    network = Network(vgg(weights), weights, style + content)
     canvas = torch.rand(1, 3, 50, 70)
-    tiles = cut(50, 70, side, stride=network.grid, radius=network.radius) if side else whole(50, 70)
+    tiles = (
+        cut(50, 70, side, stride=network.architecture.grid, radius=network.architecture.radius)
+        if side
+        else whole(50, 70)
+    )
     objective = Objective(network, terms(network, canvas, style, content), tiles=tiles)
     with FlopCounterMode(display=False) as counter:
         objective.evaluate(canvas)
@@ -89,7 +103,7 @@ def test_step_flops_are_what_torch_counts_of_convolutions(weights, style, conten
 
 def test_step_flops_with_heads_are_what_torch_counts_of_convolutions(weights, heads):
     headed = [name for name in STYLE + CONTENT if name in heads]
-    network = TruncatedVGG(weights, STYLE + CONTENT, heads=heads)
+    network = Network(vgg(weights), weights, STYLE + CONTENT, heads=heads)
     canvas = torch.rand(1, 3, 37, 51)
     objective = Objective(network, terms(network, canvas, STYLE, CONTENT))
     with FlopCounterMode(display=False) as counter:
@@ -113,14 +127,14 @@ def test_step_flops_are_proportional_to_the_batch():
 
 def test_parameter_bytes_are_the_weights(weights):
     stored = sum(4 * (kernel.size + bias.size) for kernel, bias in weights.values())
-    assert parameter_bytes(work().convolutions) == work().weights_bytes == stored
+    assert parameter_bytes(work().architecture) == work().weights_bytes == stored
     needed = sum(4 * (weights[n][0].size + weights[n][1].size) for n in ("conv1_1", "conv1_2", "conv2_1", "conv2_2"))
     assert work().content_weights_bytes == needed
     assert work(content=()).content_weights_bytes == 0
 
 
 def test_content_bytes_are_the_feature_maps(weights):
-    maps = TruncatedVGG(weights, CONTENT)(torch.rand(2, 3, 37, 51))
+    maps = Network(vgg(weights), weights, CONTENT)(torch.rand(2, 3, 37, 51))
     assert content_bytes(work(batch=2), 37, 51) == sum(f.nbytes for f in maps.values())
 
 
@@ -175,20 +189,18 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
     heads = {name: rng.normal(0, 0.1, (WIDE[name][1],) * 2) for name in headed}
     if options.get("itemsize") == 2 and not has_native_bfloat16(torch.device("cpu")):
         pytest.skip("this CPU has no native bfloat16, and torch's fallback allocates additional memory")
-    job = work(style, content, headed=headed, channels=WIDE, winograd=not options.get("replicate"), cpu=True, **options)
-    job = replace(job, convolutions=tuple(replace(c, copies=loss.copies) if c.style else c for c in job.convolutions))
-    if folding:
-        first, *others = job.convolutions
-        others = [replace(c, stride=max(2, c.stride)) for c in others]
-        job = replace(job, convolutions=(replace(first, inputs=12, stride=2), *others))
-    network = TruncatedVGG(
-        weights, style + content, heads=heads, pool="max" if job.max_pooling else "average",
+    job = work(
+        style, content, headed=headed, folding=folding, copies=loss.copies, channels=WIDE,
+        winograd=not options.get("replicate"), cpu=True, **options,
+    )  # fmt: skip
+    network = Network(
+        vgg(weights), weights, style + content, heads=heads, pool="max" if job.max_pooling else "average",
         paddings=REPLICATE if job.replicate else ZEROS, dtype=torch.bfloat16 if job.itemsize == 2 else torch.float32,
     )  # fmt: skip
     height, width = size
     tiles = None
     if cropped:
-        tiles = cut(height, width, 128, stride=network.grid, radius=network.radius)
+        tiles = cut(height, width, 128, stride=network.architecture.grid, radius=network.architecture.radius)
         size = max(t.rows.seen_pixels for t in tiles), max(t.columns.seen_pixels for t in tiles)
     canvas = torch.rand(job.batch, 3, height, width)
     made = terms(network, canvas, style, content, loss)
@@ -210,7 +222,7 @@ def test_network_bytes_are_the_bytes_of_the_parameters(dtype):
         pytest.skip("this CPU has no native bfloat16, so that kernels are not packed")
     rng = np.random.default_rng(0)
     weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
-    network = TruncatedVGG(weights, ("conv3_1",), dtype=dtype)
+    network = Network(vgg(weights), weights, ("conv3_1",), dtype=dtype)
     job = work(("conv3_1",), (), channels=WIDE, itemsize=dtype.itemsize, winograd=True, cpu=True)
     held = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters)
     assert job.network_bytes == pytest.approx(held, rel=0.02)

@@ -7,8 +7,9 @@ from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import CONTENT, GRAM, TOTAL_VARIATION
 from gramophone_server.engine.losses.content import content_loss
 from gramophone_server.engine.losses.gram import style_loss
+from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.models.vgg import vgg
 
 
 def canvas(n: int, seed: int = 0) -> torch.Tensor:
@@ -18,11 +19,11 @@ def canvas(n: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture(params=["bare", "headed"])
 def objective(request, weights, heads, network) -> Objective:
     if request.param == "headed":
-        network = TruncatedVGG(weights, list(weights), heads=heads, dtype=torch.float64)
+        network = Network(vgg(weights), weights, list(weights), heads=heads, dtype=torch.float64)
     return build(network, 2)
 
 
-def build(network: TruncatedVGG, n: int) -> Objective:
+def build(network: Network, n: int) -> Objective:
     """Style at four layers, content at three, and total variation; each canvas has its own targets and weights."""
     features = network(canvas(n, seed=9))
     weight = torch.arange(1, n + 1, dtype=torch.float64)
@@ -72,7 +73,7 @@ def test_loss_is_the_weighted_sum_of_its_terms(objective):
 
 
 def test_losses_are_those_of_the_features_after_the_head(weights, heads):
-    network = TruncatedVGG(weights, list(weights), heads=heads, dtype=torch.float64)
+    network = Network(vgg(weights), weights, list(weights), heads=heads, dtype=torch.float64)
     objective, features = build(network, 2), network(canvas(2))
     for term, got in zip(objective.terms, objective.losses(canvas(2)).T, strict=True):
         if term.target is None:

@@ -8,21 +8,22 @@ import torch
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import GRAM
+from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.adam import Adam
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.synthesis import Level, Plateau, Synthesis
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.models.vgg import vgg
 
 MAKERS = [Adam, LBFGS]
 
 
 @pytest.fixture
 def network(weights):
-    return TruncatedVGG(weights, ["conv1_1", "conv2_1", "conv3_1"])
+    return Network(vgg(weights), weights, ["conv1_1", "conv2_1", "conv3_1"])
 
 
-def objective(network: TruncatedVGG, n: int = 2) -> Objective:
+def objective(network: Network, n: int = 2) -> Objective:
     picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     grams = {name: gram_matrix(f) for name, f in network(picture).items()}
     return Objective(

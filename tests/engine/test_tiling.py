@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gramophone_server.engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss, style_losses
+from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.tiling import cut, whole
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.models.vgg import vgg
 
 from .conftest import CHANNELS
 
@@ -81,7 +82,8 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
     def rand(*shape: int) -> torch.Tensor:
         return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
 
-    network = TruncatedVGG(
+    network = Network(
+        vgg(networks[job["folding"]]),
         networks[job["folding"]],
         job["style"] + job["content"],
         pool=job["pool"],
@@ -104,7 +106,7 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
     ]
     if job["variation"]:
         terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * (rand(n) + 0.5)))
-    tiles = cut(height, width, job["side"], stride=network.grid, radius=network.radius)
+    tiles = cut(height, width, job["side"], stride=network.architecture.grid, radius=network.architecture.radius)
     return Objective(network, terms), Objective(network, terms, tiles=tiles), rand(n, 3, height, width)
 
 
@@ -144,13 +146,13 @@ def test_half_a_halo_changes_the_gradient(networks):
 @pytest.mark.parametrize("layer", ["conv1_1", "conv2_2", "conv3_1"])
 @pytest.mark.parametrize("folding", [False, True])
 def test_radius_bounds_the_receptive_field(networks, layer, folding):
-    network = TruncatedVGG(networks[folding], [layer], dtype=torch.float64, pool="average")
+    network = Network(vgg(networks[folding]), networks[folding], [layer], dtype=torch.float64, pool="average")
     generator = torch.Generator().manual_seed(1)
     canvas = torch.rand(1, 3, 64, 64, dtype=torch.float64, generator=generator).requires_grad_()
-    stride = network.stride(layer)
+    stride = network.architecture.stride(layer)
     at = 32 // stride
     # A sum over channels: with random weights the gradients of the channels do not cancel exactly.
     network(canvas)[layer][0, :, at, at].sum().backward()
     rows = canvas.grad.abs().sum((0, 1, 3)).nonzero().flatten()
-    assert rows.min() >= 32 - network.radius
-    assert rows.max() <= 32 + stride - 1 + network.radius
+    assert rows.min() >= 32 - network.architecture.radius
+    assert rows.max() <= 32 + stride - 1 + network.architecture.radius

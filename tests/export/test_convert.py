@@ -9,9 +9,9 @@ from gramophone_export import random_vgg
 from gramophone_export.catalog import CAFFE, TORCHVISION
 from gramophone_export.convert import ParityError, convert, measure_parity
 from gramophone_export.weights import read_weights
-from gramophone_server.models.graph import build_vgg, load_weights
-from gramophone_server.models.layers import VGG19_LAYERS
+from gramophone_server.models.graph import Parameters, build_graph, load_parameters
 from gramophone_server.models.store import ModelStore
+from gramophone_server.models.vgg import VGG19_LAYERS
 
 POSITIONS = dict(zip(VGG19_LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
 
@@ -22,7 +22,9 @@ def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def make(folder, weights, name="mine"):
-    return convert(folder, weights, name=name, preprocessing=CAFFE, description="d", source="s", license="l")
+    return convert(
+        folder, Parameters.of_vgg(weights), name=name, preprocessing=CAFFE, description="d", source="s", license="l"
+    )
 
 
 def test_convert_writes_a_model_and_its_manifest(tmp_path, weights):
@@ -32,21 +34,22 @@ def test_convert_writes_a_model_and_its_manifest(tmp_path, weights):
     assert list(model.manifest.parity) == [layer.name for layer in model.manifest.layers] == list(weights)
     assert max(model.manifest.parity.values()) < 1e-4
     assert model.manifest.preprocessing == CAFFE
-    for name, (kernel, bias) in load_weights(model.path).items():
+    for name, (kernel, bias) in load_parameters(model.path).weights.items():
         assert np.array_equal(kernel, weights[name][0])
         assert np.array_equal(bias, weights[name][1])
 
 
 def test_a_model_that_differs_from_torch_is_not_written(tmp_path, weights, monkeypatch):
     other = random_vgg.random_weights(seed=4)
-    monkeypatch.setattr("gramophone_export.convert.build_vgg", lambda w, heads, half: build_vgg(other, half=half))
+    graph = build_graph(Parameters.of_vgg(other))
+    monkeypatch.setattr("gramophone_export.convert.build_graph", lambda network, half: graph)
     with pytest.raises(ParityError, match="not written"):
         make(tmp_path, weights)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_random_model_equals_the_weights_of_its_script(tmp_path):
-    shipped = load_weights(ModelStore(tmp_path).get(random_vgg.NAME).path)
+    shipped = load_parameters(ModelStore(tmp_path).get(random_vgg.NAME).path).weights
     for name, (kernel, _) in random_vgg.random_weights().items():
         np.testing.assert_allclose(shipped[name][0], kernel.astype(np.float16), rtol=2e-2, atol=1e-4)
 
@@ -63,7 +66,8 @@ def test_real_weights_equal_torchvisions_network(assets):
     for module in network:
         if isinstance(module, torch.nn.ReLU):
             module.inplace = False
-    session = onnxruntime.InferenceSession(build_vgg(weights).SerializeToString(), providers=["CPUExecutionProvider"])
+    graph = build_graph(Parameters.of_vgg(weights)).SerializeToString()
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for height, width in ((224, 224), (97, 131), (512, 300)):
         x = 255 * torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) - 110
         ours = dict(zip(VGG19_LAYERS, session.run(list(VGG19_LAYERS), {"input": x.numpy()}), strict=True))
@@ -76,6 +80,7 @@ def test_real_weights_equal_torchvisions_network(assets):
 
 
 def test_parity_is_measured_at_all_layers(weights):
-    parity = measure_parity(build_vgg(weights), weights, TORCHVISION, sizes=((33, 47),))
+    made = Parameters.of_vgg(weights)
+    parity = measure_parity(build_graph(made), made, TORCHVISION, sizes=((33, 47),))
     assert list(parity) == list(weights)
     assert 0 < max(parity.values()) < 1e-4

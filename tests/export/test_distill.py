@@ -18,8 +18,9 @@ from gramophone_export.distill.train import CHECKPOINT, LOG, Training
 from gramophone_export.random_vgg import dead_leaves
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses.gram import style_loss
-from gramophone_server.models.layers import STYLE_LAYERS, VGG19_LAYERS
+from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import ModelStore
+from gramophone_server.models.vgg import VGG19_LAYERS
 
 RECIPE = Recipe(
     side=32, pairs=2, steps=6, walkers=2, refresh=2, fresh=2, begin=2, stretch=(1, 2), ages=2, capacity=12,
@@ -183,7 +184,7 @@ def test_the_student_equals_its_network_in_the_engine(weights):
     activations: dict[str, torch.Tensor] = {}
     network.visit(canvas, lambda name, x: activations.setdefault(name, x))
     for name, expected in student(canvas).items():
-        assert network.stride(name) == student.stride(name)
+        assert network.architecture.stride(name) == student.stride(name)
         torch.testing.assert_close(activations[name], expected, rtol=1e-4, atol=1e-5)
 
 

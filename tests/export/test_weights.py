@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gramophone_export.weights import WeightsError, read_weights
-from gramophone_server.models.layers import VGG19_LAYERS
+from gramophone_server.models.vgg import VGG19_LAYERS
 
 
 @pytest.fixture(scope="module")

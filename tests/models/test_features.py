@@ -11,7 +11,7 @@ from gramophone_server.engine.canvas import from_pictures
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.losses.gram import averaged_gram
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.engine.network import Network
 from gramophone_server.models import features
 from gramophone_server.models.features import FeatureExtractor, shares
 from gramophone_server.models.graph import load_parameters
@@ -40,8 +40,15 @@ def test_all_layers_equal_the_torch_network(model, extractor, size, pooling):
     layers = [layer.name for layer in model.manifest.layers]
     indices, scale, shift = model.manifest.preprocessing.affine
     parameters = load_parameters(model.path)
-    network = TruncatedVGG(
-        parameters.weights, layers, heads=parameters.heads, order=indices, scale=scale, shift=shift, pool=pooling
+    network = Network(
+        parameters.architecture,
+        parameters.weights,
+        layers,
+        heads=parameters.heads,
+        order=indices,
+        scale=scale,
+        shift=shift,
+        pool=pooling,
     )
     with torch.no_grad():
         expected = network(from_pictures([picture(*size)]))
@@ -91,7 +98,8 @@ def test_all_style_layers_of_the_random_model_contribute_to_the_loss(tmp_path):
 def test_the_extractor_uses_pooling_and_padding(model, extractor, pooling):
     indices, scale, shift = model.manifest.preprocessing.affine
     parameters = load_parameters(model.path)
-    network = TruncatedVGG(
+    network = Network(
+        parameters.architecture,
         parameters.weights,
         STYLE_LAYERS,
         heads=parameters.heads,

@@ -6,9 +6,11 @@ import onnxruntime
 import pytest
 import torch
 
-from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.graph import INPUT, build_vgg, load_parameters, load_weights, truncate
-from gramophone_server.models.layers import VGG19_LAYERS, PaddingName, position
+from gramophone_server.engine.architecture import INPUT
+from gramophone_server.engine.network import Network
+from gramophone_server.models.graph import Parameters, build_graph, load_parameters, truncate
+from gramophone_server.models.layers import PaddingName
+from gramophone_server.models.vgg import VGG19_LAYERS, position, vgg
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,8 @@ def weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("half", [False, True])
 def test_weights_are_loaded_as_saved(weights, tmp_path, half):
     path = tmp_path / "model.onnx"
-    onnx.save(build_vgg(weights, half=half), path)
-    loaded = load_weights(path)
+    onnx.save(build_graph(Parameters.of_vgg(weights), half=half), path)
+    loaded = load_parameters(path).weights
     assert list(loaded) == list(VGG19_LAYERS)
     for name, (kernel, bias) in loaded.items():
         stored = [part.astype(np.float16) if half else part for part in weights[name]]
@@ -38,12 +40,13 @@ def test_weights_are_loaded_as_saved(weights, tmp_path, half):
 
 
 def test_same_weights_same_bytes(weights):
-    first, second = (build_vgg(weights).SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (build_graph(Parameters.of_vgg(weights)).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
 
 
 def test_batch_height_and_width_are_dynamic(weights):
-    session = onnxruntime.InferenceSession(build_vgg(weights).SerializeToString(), providers=["CPUExecutionProvider"])
+    model = build_graph(Parameters.of_vgg(weights)).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     for shape in ((1, 3, 16, 16), (3, 3, 37, 51)):
         (got,) = session.run(["conv5_1"], {INPUT: np.zeros(shape, np.float32)})
         assert got.shape == (shape[0], 4, shape[2] // 16, shape[3] // 16)
@@ -51,7 +54,7 @@ def test_batch_height_and_width_are_dynamic(weights):
 
 @pytest.mark.parametrize("layer", ["conv1_1", "conv3_1", "conv5_4"])
 def test_truncate_keeps_only_the_layers_that_the_outputs_need(weights, layer):
-    cut = truncate(build_vgg(weights), [layer])
+    cut = truncate(build_graph(Parameters.of_vgg(weights)), [layer])
     convolutions = [node.name for node in cut.graph.node if node.op_type == "Conv"]
     assert convolutions == [name for name in VGG19_LAYERS if position(name) <= position(layer)]
     assert len(cut.graph.initializer) == 2 * len(convolutions)
@@ -59,7 +62,7 @@ def test_truncate_keeps_only_the_layers_that_the_outputs_need(weights, layer):
 
 
 def test_average_pooling_replaces_max_pooling(weights):
-    model = build_vgg(weights)
+    model = build_graph(Parameters.of_vgg(weights))
     assert {n.op_type for n in truncate(model, ["conv2_1"]).graph.node} == {"Conv", "Relu", "MaxPool"}
     assert {n.op_type for n in truncate(model, ["conv2_1"], pooling="average").graph.node} == {
         "Conv",
@@ -76,12 +79,12 @@ def test_average_pooling_replaces_max_pooling(weights):
 def test_pooling_and_padding_equal_the_engines(weights, size, pooling, padding):
     # No deeper layers: there the four channels nearly cancel, and float32 differs from float64 by 1e-5.
     layers = ["conv1_1", "conv2_1", "conv3_4", "conv4_1"]
-    cut = truncate(build_vgg(weights), layers, pooling=pooling, padding=padding)
+    cut = truncate(build_graph(Parameters.of_vgg(weights)), layers, pooling=pooling, padding=padding)
     session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
     canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     got = dict(zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True))
     with torch.no_grad():
-        expected = TruncatedVGG(weights, layers, pool=pooling, paddings=(padding, padding))(canvas)
+        expected = Network(vgg(weights), weights, layers, pool=pooling, paddings=(padding, padding))(canvas)
     for layer in layers:
         theirs = expected[layer].numpy()
         assert got[layer].shape == theirs.shape
@@ -100,13 +103,13 @@ def folding_weights(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("size", [(64, 48), (37, 51)])
 def test_a_first_layer_with_a_stride_equals_the_engines(folding_weights, size, padding, tmp_path):
     layers, path = ["conv1_1", "conv2_1", "conv3_4"], tmp_path / "model.onnx"
-    onnx.save(build_vgg(folding_weights), path)
-    assert np.array_equal(load_weights(path)["conv1_1"][0], folding_weights["conv1_1"][0])
+    onnx.save(build_graph(Parameters.of_vgg(folding_weights)), path)
+    assert np.array_equal(load_parameters(path).weights["conv1_1"][0], folding_weights["conv1_1"][0])
     cut = truncate(onnx.load(path), layers, padding=padding)
     session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
     canvas = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = TruncatedVGG(folding_weights, layers, paddings=(padding, padding))(canvas)
+        expected = Network(vgg(folding_weights), folding_weights, layers, paddings=(padding, padding))(canvas)
     for layer, got in zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True):
         theirs = expected[layer].numpy()
         assert got.shape == theirs.shape
@@ -122,26 +125,26 @@ def heads() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("half", [False, True])
 def test_heads_are_loaded_as_saved(weights, heads, tmp_path, half):
     path = tmp_path / "model.onnx"
-    onnx.save(build_vgg(weights, heads, half=half), path)
+    onnx.save(build_graph(Parameters.of_vgg(weights, heads), half=half), path)
     loaded = load_parameters(path)
     assert list(loaded.heads) == list(heads)
     for name, head in heads.items():
         assert loaded.heads[name].dtype == np.float32
         assert np.array_equal(loaded.heads[name], (head.astype(np.float16) if half else head).astype(np.float32))
     assert list(loaded.weights) == list(VGG19_LAYERS)
-    assert np.array_equal(load_weights(path)["conv3_1"][0], loaded.weights["conv3_1"][0])
+    assert np.array_equal(load_parameters(path).weights["conv3_1"][0], loaded.weights["conv3_1"][0])
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
 def test_heads_equal_the_engines(weights, heads, padding):
     layers = ["conv1_1", "conv2_1", "conv2_2", "conv4_1"]
-    cut = truncate(build_vgg(weights, heads), layers, padding=padding)
+    cut = truncate(build_graph(Parameters.of_vgg(weights, heads)), layers, padding=padding)
     session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
     canvas = torch.rand(2, 3, 37, 51, generator=torch.Generator().manual_seed(0))
     got = dict(zip(layers, session.run(layers, {INPUT: canvas.numpy()}), strict=True))
     with torch.no_grad():
-        expected = TruncatedVGG(weights, layers, heads=heads, paddings=(padding, padding))(canvas)
-        bare = TruncatedVGG(weights, layers, paddings=(padding, padding))(canvas)
+        expected = Network(vgg(weights), weights, layers, heads=heads, paddings=(padding, padding))(canvas)
+        bare = Network(vgg(weights), weights, layers, paddings=(padding, padding))(canvas)
     for layer in layers:
         theirs = expected[layer].numpy()
         assert np.linalg.norm(got[layer] - theirs) <= 1e-5 * np.linalg.norm(theirs), layer
@@ -149,15 +152,16 @@ def test_heads_equal_the_engines(weights, heads, padding):
 
 
 def test_heads_of_unused_layers_are_removed(weights, heads):
-    cut = truncate(build_vgg(weights, heads), ["conv2_1"])
+    cut = truncate(build_graph(Parameters.of_vgg(weights, heads)), ["conv2_1"])
     assert [n.name for n in cut.graph.node if n.op_type == "Conv"] == [
         "conv1_1", "conv1_2", "conv2_1", "conv2_1.head"
     ]  # fmt: skip
 
 
 def test_an_empty_dictionary_of_heads_adds_no_nodes(weights):
-    assert build_vgg(weights, {}).SerializeToString() == build_vgg(weights).SerializeToString()
-    assert {node.name for node in build_vgg(weights).graph.node if node.op_type == "Conv"} == set(VGG19_LAYERS)
+    model = build_graph(Parameters.of_vgg(weights))
+    assert build_graph(Parameters.of_vgg(weights, {})).SerializeToString() == model.SerializeToString()
+    assert {node.name for node in model.graph.node if node.op_type == "Conv"} == set(VGG19_LAYERS)
 
 
 def test_replicated_padding_leaves_no_frame_around_one_color(weights):
@@ -165,16 +169,16 @@ def test_replicated_padding_leaves_no_frame_around_one_color(weights):
     flat = np.full((1, 3, 32, 32), 0.5, np.float32)
     paddings: dict[PaddingName, bool] = {"zeros": True, "replicate": False}
     for padding, has_frame in paddings.items():
-        cut = truncate(build_vgg(weights), ["conv3_1"], padding=padding)
+        cut = truncate(build_graph(Parameters.of_vgg(weights)), ["conv3_1"], padding=padding)
         session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
         (got,) = session.run(["conv3_1"], {INPUT: flat})
         assert (np.ptp(got, axis=(2, 3)).max() > 1e-3 * got.max()) == has_frame
 
 
-def test_a_graph_that_is_not_a_vgg_is_refused(tmp_path):
+def test_a_graph_that_is_no_network_is_refused(tmp_path):
     node = onnx.helper.make_node("Conv", ["x", "w"], ["y"])
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph([node], "g", [value("x", 1, None), value("w", 1, None)], [value("y", 1, None)])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
-    with pytest.raises(ValueError, match="not a VGG"):
-        load_weights(tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="not a network that gramophone can use"):
+        load_parameters(tmp_path / "other.onnx")

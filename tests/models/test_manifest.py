@@ -66,15 +66,16 @@ def changed(**values: Any) -> str:
         (changed(sha256="AB" * 32), "64 hexadecimal digits"),
         (changed(description="\ud800"), "description of the manifest is not a string"),
         (changed(description=None), "the manifest has no description"),
-        (changed(layers=[]), "not a list of 1 to 64 layers"),
-        (changed(layers={}), "not a list of 1 to 64 layers"),
+        (changed(layers=[]), "not a list of 1 to 256 layers"),
+        (changed(layers={}), "not a list of 1 to 256 layers"),
         (changed(layers=["conv1_1"]), "a layer is not an object"),
         (changed(layers=[{"name": "conv1_1", "channels": 64, "stride": 1}] * 2), "contain a duplicate"),
         (changed(layers=[{"name": "conv1_1", "channels": 0, "stride": 1}]), "channels of a layer is not"),
         (changed(layers=[{"name": "conv1_1", "channels": 1.5, "stride": 1}]), "channels of a layer is not"),
         (changed(layers=[{"name": "conv1_1", "channels": 64, "stride": 0}]), "stride of a layer is not"),
-        (changed(layers=[{"name": "conv1_1", "channels": 64, "stride": 3}]), "cannot have a stride of 3"),
-        (changed(layers=[{"name": "fc6", "channels": 64, "stride": 1}]), "'fc6' is not the name of a layer"),
+        (changed(layers=[{"name": "a,b", "channels": 64, "stride": 1}]), "'a,b' is not the name of a layer"),
+        (changed(style_layers=["conv9_1"]), "style_layers is not a list of layers of the model"),
+        (changed(content_layers=[]), "content_layers is not a list of layers of the model"),
         (changed(layers=[{"name": "conv1_1", "channels": 64, "stride": 1, "more": 1}]), "unknown 'more'"),
         (changed(preprocessing=[]), "preprocessing is not an object"),
         (changed(layers=[{"name": "conv1_1"}]), "not a model's manifest"),
@@ -89,11 +90,13 @@ def test_invalid_manifests_are_refused(text, reason):
         Manifest.from_json(text)
 
 
-def test_stride_and_radius_of_layers():
-    layers = (Layer("conv1_1", 4, 2), Layer("conv2_1", 4, 2), Layer("conv3_1", 4, 4))
-    manifest = replace(MANIFEST, layers=layers)
-    assert [manifest.stride(layer.name) for layer in layers] == [2, 2, 4]
-    assert [manifest.radius(layer.name) for layer in layers] == [2, 4, 8]
+def test_the_smallest_side_of_a_layer_is_its_stride_if_nothing_else_is_given():
+    layers = (Layer("a", 4, 2), Layer("b", 4, 4, least=11))
+    manifest = replace(MANIFEST, layers=layers, style_layers=("a",), content_layers=("b",), parity={})
+    assert [manifest.min_side([layer.name]) for layer in layers] == [2, 11]
+    assert manifest.min_side(["a", "b"]) == 11
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert manifest.to_json().count('"least"') == 1
 
 
 def test_usual_defaults_are_not_written():

@@ -9,6 +9,7 @@ import torch
 from gramophone import Style
 from gramophone.options import StyleLoss
 from gramophone_server.engine.losses import style_losses
+from gramophone_server.models.loading import load_architecture
 from gramophone_server.models.store import ModelStore
 from gramophone_server.reading.style_losses import WHOLE_CANVAS_LOSSES
 from gramophone_server.worker.plan import plan
@@ -50,9 +51,9 @@ def test_several_styles_of_several_sizes_are_mixed():
 
 def test_a_loss_without_tiles_is_planned_whole_however_little_memory_there_is():
     spec = make_spec(1024, style_loss="sliced_wasserstein")
-    manifest = ModelStore().get("vgg19-slim").manifest
-    assert plan(spec, manifest, torch.device("cpu"), 1).tile is None
-    assert plan(spec.with_options(style_loss="gram"), manifest, torch.device("cpu"), 1).tile
+    architecture = load_architecture(ModelStore().get("vgg19-slim"))
+    assert plan(spec, architecture, torch.device("cpu"), 1).tile is None
+    assert plan(spec.with_options(style_loss="gram"), architecture, torch.device("cpu"), 1).tile
 
 
 @pytest.mark.parametrize("kind", ["style", "transfer"])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from gramophone_server.models.graph import Parameters
 from gramophone_server.models.model import Model
 
 from ..convert import convert
@@ -30,14 +31,13 @@ def write_student(
     """
     return convert(
         root,
-        student.weights(),
+        Parameters.of_vgg(student.weights(), student.heads(scales)),
         name=name,
         preprocessing=STUDENT_INPUT,
         description=DESCRIPTION,
         source=f"gramophone_export.distill, seed {recipe.seed}, {step} steps; teacher vgg19-caffe",
         license="MIT",
         half=True,
-        heads=student.heads(scales),
         # In the paper's units conv4_1 dominates the loss, and the student is inaccurate at this layer. With relative
         # losses, the pictures are twice as close to the target according to the teacher.
         loss_scale="relative",

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.engine.kernels.gram import gram_matrix
-from gramophone_server.engine.vgg import TruncatedVGG
-from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS, position, stride
+from gramophone_server.engine.network import Network
+from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
+from gramophone_server.models.vgg import position, vgg
 
 from ..catalog import CAFFE, TORCHVISION
 
@@ -83,7 +84,7 @@ class Student(nn.Module):
     @staticmethod
     def stride(layer: str) -> int:
         """Returns the stride of a layer's feature map: canvas pixels per position, along each axis."""
-        return stride(layer, first=2)
+        return max(2, 1 << (position(layer)[0] - 1))
 
     def forward(self, canvas: Tensor, silence: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Returns the activations after ReLU, before the maps, of a canvas.
@@ -129,14 +130,12 @@ class Student(nn.Module):
             heads[name] = (root * (p.shape[1] / p.shape[0]) ** 0.5).float().numpy()
         return heads
 
-    def network(
-        self, layers: Sequence[str], scales: Mapping[str, float], dtype: torch.dtype | None = None
-    ) -> TruncatedVGG:
+    def network(self, layers: Sequence[str], scales: Mapping[str, float], dtype: torch.dtype | None = None) -> Network:
         """Returns the student as a network of the engine, in `fast_dtype` by default."""
         order, scale, shift = STUDENT_INPUT.affine
-        return TruncatedVGG(
-            self.weights(), layers, heads=self.heads(scales), order=order, scale=scale, shift=shift,
-            dtype=dtype or fast_dtype(),
+        return Network(
+            vgg(self.weights()), self.weights(), layers, heads=self.heads(scales), order=order, scale=scale,
+            shift=shift, dtype=dtype or fast_dtype(),
         )  # fmt: skip
 
 
@@ -157,7 +156,7 @@ class Teacher:
         self, weights: Mapping[str, tuple[np.ndarray, np.ndarray]], layers: Sequence[str], pictures: Sequence[Tensor]
     ) -> None:
         order, scale, shift = CAFFE.affine
-        self.network = TruncatedVGG(weights, layers, order=order, scale=scale, shift=shift, dtype=fast_dtype())
+        self.network = Network(vgg(weights), weights, layers, order=order, scale=scale, shift=shift, dtype=fast_dtype())
         squares = dict.fromkeys(layers, 0.0)
         with torch.no_grad():
             for picture in pictures:
@@ -175,7 +174,9 @@ class Teacher:
         targets = {}
         for name, value in self.features(picture[None]).items():
             gram = gram_matrix(value)[0].to(torch.bfloat16) if name in GRAM_LAYERS else None
-            targets[name] = LayerTargets(positions(value, self.network.stride(name), name)[0].to(torch.bfloat16), gram)
+            targets[name] = LayerTargets(
+                positions(value, self.network.architecture.stride(name), name)[0].to(torch.bfloat16), gram
+            )
         return targets
 
     def gradient(self, picture: Tensor, style: Mapping[str, "LayerTargets"]) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor
 from gramophone_server.engine.canvas import fine_detail, noise, resized
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import CONTENT, GRAM
+from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
-from gramophone_server.engine.vgg import TruncatedVGG
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 
 from .networks import Student, Teacher
@@ -114,7 +114,7 @@ class Walks:
         other = self._photos.crop(self._recipe.side, generator)
         return Pair(Entry.of(perturbed(style.picture.float(), other, generator)), style)
 
-    def _optimized(self, canvas: Tensor, walk: Walk, network: TruncatedVGG, equal: bool, steps: int) -> Tensor:
+    def _optimized(self, canvas: Tensor, walk: Walk, network: Network, equal: bool, steps: int) -> Tensor:
         styles = torch.stack([style.picture.float() for style in walk.styles])
         with torch.no_grad():
             features = network(resized(styles, *canvas.shape[2:]) if styles.shape != canvas.shape else styles)

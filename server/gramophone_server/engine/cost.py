@@ -1,8 +1,9 @@
 """Predicts the memory (bytes) and the operations of an optimization before anything is allocated. No torch import."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from .architecture import Architecture, Convolution, Operation, Pooling, Sum
 from .tiling import Tile
 
 # Bytes of one strip of Winograd tiles (36 points each): strips of this size stay in a core's share of the cache.
@@ -32,33 +33,21 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Convolution:
-    """A 3x3 convolution of the network.
-
-    A first convolution of 6x6 and stride 2 counts as one of 3x3 with four times as many inputs.
+class Use:
+    """What the losses of a job read of a layer.
 
     Attributes:
-        inputs, outputs: numbers of channels.
-        stride: stride of the feature map in canvas pixels.
-        style: whether a style loss uses this layer.
-        content: whether a content loss uses this layer.
-        head: whether the features are the product of a matrix and the activation at each position. Style multiplies the
-            Gram matrix with the head instead, so only content and extraction pay for the product at each position.
+        style: whether a style loss uses the layer.
+        content: whether a content loss uses the layer.
         copies: memory of the style loss beyond that of a Gram matrix.
     """
 
-    inputs: int
-    outputs: int
-    stride: int
     style: bool = False
     content: bool = False
-    head: bool = False
     copies: Copies = Copies()
 
-    @property
-    def product(self) -> bool:
-        """Whether a step multiplies the activation at each position with the head."""
-        return self.head and self.content
+
+_UNUSED = Use()
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,9 @@ class Workload:
     """A batch of canvases and the settings of its optimization that determine its cost.
 
     Attributes:
-        convolutions: the convolutions up to the deepest layer needed.
+        architecture: the network up to the deepest layer needed.
+        uses: what the losses read, by layer. Of a layer with a head, style multiplies the Gram matrix with the head;
+            only content and extraction pay for the product at each position.
         batch: number of canvases N.
         itemsize: bytes per number in the network's precision.
         max_pooling: whether the network uses max pooling, which stores the index of each maximum.
@@ -81,7 +72,8 @@ class Workload:
         gaps: memory per byte of blocks that the C library keeps, including the gaps between them; >= 1.
     """
 
-    convolutions: tuple[Convolution, ...]
+    architecture: Architecture
+    uses: Mapping[str, Use] = field(default_factory=dict)
     batch: int = 1
     itemsize: int = 4
     max_pooling: bool = True
@@ -98,9 +90,34 @@ class Workload:
         """Returns the memory in bytes that a block of `size` bytes occupies, gaps included."""
         return size if size >= KEPT_BLOCK else int(size * self.gaps)
 
-    def transforms(self, c: Convolution) -> bool:
-        """Returns whether a convolution uses the Winograd algorithm with a transformed kernel."""
-        return self.winograd and self.itemsize == 4 and winograd_pays(c.inputs, c.outputs)
+    def use(self, layer: str) -> Use:
+        """Returns what the losses read of a layer."""
+        return self.uses.get(layer, _UNUSED)
+
+    @property
+    def has_style(self) -> bool:
+        """Whether a style loss uses a layer."""
+        return any(use.style for use in self.uses.values())
+
+    def has_head(self, operation: Operation) -> bool:
+        """Returns whether an operation has a head that the losses need."""
+        use = self.use(operation.name)
+        return isinstance(operation, Convolution) and operation.head and (use.style or use.content)
+
+    def has_product(self, operation: Operation) -> bool:
+        """Returns whether a step multiplies the activation at each position with a head."""
+        return self.has_head(operation) and self.use(operation.name).content
+
+    def transforms(self, operation: Operation) -> bool:
+        """Returns whether an operation uses the Winograd algorithm with a transformed kernel."""
+        return (
+            self.winograd
+            and self.itemsize == 4
+            and isinstance(operation, Convolution)
+            and operation.is_plain
+            and operation.relu
+            and winograd_pays(operation.inputs, operation.outputs)
+        )
 
     @property
     def network_bytes(self) -> int:
@@ -110,19 +127,23 @@ class Workload:
         """
         if self.cpu and self.itemsize < 4:
             return self.weights_bytes * self.itemsize // 2
-        transformed = list(filter(self.transforms, self.convolutions))
-        return (self.weights_bytes + 3 * parameter_bytes(transformed)) * self.itemsize // 4
+        transformed = sum(map(self._parameters, filter(self.transforms, self.architecture.convolutions)))
+        return (self.weights_bytes + 3 * 4 * transformed) * self.itemsize // 4
 
     @property
     def weights_bytes(self) -> int:
         """Bytes of the network's parameters in float32."""
-        return parameter_bytes(self.convolutions)
+        return 4 * sum(map(self._parameters, self.architecture.convolutions))
 
     @property
     def content_weights_bytes(self) -> int:
         """Bytes of the float32 parameters up to the deepest content layer."""
-        last = max((i for i, c in enumerate(self.convolutions, 1) if c.content), default=0)
-        return parameter_bytes(self.convolutions[:last])
+        content = [layer for layer, use in self.uses.items() if use.content]
+        return 4 * sum(map(self._parameters, self.architecture.upto(content).convolutions))
+
+    def _parameters(self, convolution: Convolution) -> int:
+        head = convolution.outputs if self.has_head(convolution) else 0
+        return (convolution.taps + 1 + head) * convolution.outputs
 
 
 def pairs_at_once(size: int) -> int:
@@ -138,62 +159,126 @@ def winograd_pays(inputs: int, outputs: int) -> bool:
     return min(inputs, outputs) >= 48 and max(inputs, outputs) >= 96
 
 
-def parameter_bytes(convolutions: Sequence[Convolution]) -> int:
-    """Returns the bytes of the kernels, biases and heads in float32."""
-    return sum(4 * (9 * c.inputs + 1 + (c.outputs if c.head else 0)) * c.outputs for c in convolutions)
+def parameter_bytes(architecture: Architecture) -> int:
+    """Returns the bytes of all kernels, biases and heads in float32."""
+    return sum(4 * (c.taps + 1 + (c.outputs if c.head else 0)) * c.outputs for c in architecture.convolutions)
 
 
 def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = False) -> int:
     """Returns the peak memory in bytes of a forward and backward pass, without the canvas and the parameters.
 
-    The function adds up the tensors that torch holds at each layer: in the forward pass the saved tensors accumulate;
-    in the backward pass each layer's saved tensors are freed after the layer.
+    The function adds up the tensors that torch holds at each operation: in the forward pass the saved tensors
+    accumulate; in the backward pass each operation's saved tensors are freed after the operation.
 
     Args:
         height, width: size in pixels of what the network sees, the picture or a tile with its halo.
         cropped: whether the network sees a tile rather than the whole picture.
     """
-    size, pixels = work.itemsize, height * width * work.batch
+    pixels = height * width * work.batch
     # The network's input, and the differences of neighboring pixels.
-    saved = pixels * 3 * (4 + size) + (pixels * 3 * 4 * 6 if work.variation else 0)
-    peak = saved
-    backwards: list[int] = []
-    for c, pooled in _with_pooling(work.convolutions):
-        rows, columns = height // c.stride, width // c.stride
-        positions = rows * columns * work.batch
-        into, out = work.block(c.inputs * positions * size), work.block(c.outputs * positions * size)
-        # The losses are computed in float32.
-        full = work.block(c.outputs * positions * 4)
-        part = min(full, GRAM_STRIP) if work.cpu else full
-        if pooled:
-            # The gradient of the pooling's input is four times as large as that of its output. Max pooling stores an
-            # index of 8 bytes per output.
-            index = work.block(8 * c.inputs * positions) if work.max_pooling else 0
-            peak = max(peak, saved + into + (index or into))
-            saved += into + index
-            backwards.append(saved + work.block(4 * c.inputs * positions * size))
-        if work.replicate:
-            saved += into
-        extra = work.block(_winograd_bytes(c, rows, columns, work.batch)) if work.transforms(c) else 0
-        peak = max(peak, saved + out + (into + extra if extra else 0))
-        saved += out + c.copies.saved * full
-        losing = 0
-        if c.style:
-            # Interiors of tiles and features below float32 are copied; a mask needs one more copy. On a CPU the copies
-            # are made strip by strip.
-            losing += part * (work.masked + (cropped or size < 4)) + c.copies.forward * full
-        if c.content:
-            saved += full
-            losing = max(losing, full + (out if c.product else 0))
-        peak = max(peak, saved + losing)
-        # The gradients of the output and of the input. The gradient of an interior or a masked copy exists beside the
-        # gradient of the output, which the deepest layer does not have.
-        slopes = out + (2 * into if work.replicate else into) + extra
-        style = (2 * part if c.style and (cropped or work.masked) else 0) + c.copies.backward * full
-        content = 2 * full if c.content else 0
-        deepest = c is work.convolutions[-1]
-        backwards += [saved + slopes, saved + max(out + style, content if deepest else out + content)]
-    return max(peak, *backwards)
+    start = pixels * 3 * (4 + work.itemsize) + (pixels * 3 * 4 * 6 if work.variation else 0)
+    tally = _Tally(saved=start, peak=start)
+    sizes = work.architecture.sizes(height, width)
+    last = work.architecture.operations[-1] if work.architecture.operations else None
+    for operation, before, after in work.architecture.walk(height, width):
+        before, after = before * work.batch, after * work.batch
+        match operation:
+            case Pooling():
+                slopes = _add_pooling(tally, work, operation, before, after)
+            case Convolution():
+                transforms = work.transforms(operation)
+                extra = _winograd_bytes(operation, *sizes[operation.name], work.batch) if transforms else 0
+                slopes = _add_convolution(tally, work, operation, before, after, work.block(extra))
+            case Sum():
+                slopes = _add_sum(tally, work, operation, after)
+        _add_losses(tally, work, operation, after, cropped=cropped, deepest=operation is last)
+        tally.backwards.append(tally.saved + slopes)
+    return max(tally.peak, *tally.backwards)
+
+
+@dataclass
+class _Tally:
+    """The memory of a forward and backward pass so far, in bytes.
+
+    Attributes:
+        saved: tensors that the backward pass needs.
+        peak: peak of the forward pass.
+        backwards: memory during the backward pass of each operation.
+    """
+
+    saved: int
+    peak: int
+    backwards: list[int] = field(default_factory=list)
+
+    def hold(self, size: int) -> None:
+        """Raises the peak to the saved tensors plus `size` bytes."""
+        self.peak = max(self.peak, self.saved + size)
+
+
+def _add_pooling(tally: _Tally, work: Workload, pooling: Pooling, before: int, after: int) -> int:
+    """Adds a pooling from `before` to `after` positions; returns the bytes of its gradients."""
+    into, out = (work.block(pooling.outputs * positions * work.itemsize) for positions in (before, after))
+    # Max pooling stores an index of 8 bytes per output.
+    index = work.block(8 * pooling.outputs * after) if work.max_pooling else 0
+    margins = into if work.replicate and (pooling.window.before or pooling.window.after) else 0
+    tally.hold(margins + out + (index or out))
+    tally.saved += margins + out + index
+    return into
+
+
+def _add_convolution(
+    tally: _Tally, work: Workload, convolution: Convolution, before: int, after: int, extra: int
+) -> int:
+    """Adds a convolution from `before` to `after` positions; returns the bytes of its gradients.
+
+    Args:
+        extra: bytes of its temporary tensors.
+    """
+    into = work.block(convolution.inputs * before * work.itemsize)
+    out = work.block(convolution.outputs * after * work.itemsize)
+    if work.replicate:
+        tally.saved += into
+    tally.hold(out + (into + extra if extra else 0))
+    tally.saved += out
+    # The gradients of the output and of the input.
+    return out + (2 * into if work.replicate else into) + extra
+
+
+def _add_sum(tally: _Tally, work: Workload, operation: Sum, after: int) -> int:
+    """Adds a sum of `after` positions; returns the bytes of its gradients."""
+    out = work.block(operation.outputs * after * work.itemsize)
+    tally.hold(out)
+    tally.saved += out
+    # The gradient of each input is a tensor of its own.
+    return 2 * out
+
+
+def _add_losses(
+    tally: _Tally, work: Workload, operation: Operation, after: int, *, cropped: bool, deepest: bool
+) -> None:
+    """Adds the losses of a layer with `after` positions."""
+    use = work.use(operation.name)
+    out = work.block(operation.outputs * after * work.itemsize)
+    # The losses are computed in float32.
+    full = work.block(operation.outputs * after * 4)
+    part = min(full, GRAM_STRIP) if work.cpu else full
+    tally.saved += use.copies.saved * full
+    losing = 0
+    if use.style:
+        # Interiors of tiles and features below float32 are copied; a mask needs one more copy. On a CPU the copies
+        # are made strip by strip.
+        losing += part * (work.masked + (cropped or work.itemsize < 4)) + use.copies.forward * full
+    if use.content:
+        tally.saved += full
+        losing = max(losing, full + (out if work.has_product(operation) else 0))
+    tally.hold(losing)
+    # The gradient of an interior or a masked copy exists beside the gradient of the output, which the deepest layer
+    # does not have.
+    if not (use.style or use.content):
+        return
+    style = (2 * part if use.style and (cropped or work.masked) else 0) + use.copies.backward * full
+    content = 2 * full if use.content else 0
+    tally.backwards.append(tally.saved + max(out + style, content if deepest else out + content))
 
 
 def extraction_bytes(work: Workload, height: int, width: int) -> int:
@@ -201,34 +286,38 @@ def extraction_bytes(work: Workload, height: int, width: int) -> int:
 
     The measured peak is 1.45 times the size of the tensors.
     """
-    pixels = height * width * work.batch
     kept = peak = 0
-    for c, _ in _with_pooling(work.convolutions):
-        positions = pixels // c.stride**2
-        peak = max(peak, kept + 4 * positions * (c.inputs + c.outputs * (2 if c.head else 1)))
-        if c.style or c.content:
-            kept += 4 * positions * c.outputs
+    for operation, before, after in work.architecture.walk(height, width):
+        inputs = operation.inputs if isinstance(operation, Convolution) else operation.outputs
+        size = operation.outputs * (2 if work.has_head(operation) else 1)
+        peak = max(peak, kept + 4 * work.batch * (before * inputs + after * size))
+        use = work.use(operation.name)
+        if use.style or use.content:
+            kept += 4 * after * work.batch * operation.outputs
     return int(1.45 * peak)
 
 
 def evaluation_bytes(work: Workload, height: int, width: int) -> int:
     """Returns the peak memory in bytes of a float32 forward pass without gradients over height x width pixels."""
     work = replace(work, itemsize=4)
+    sizes = work.architecture.sizes(height, width)
     peak = 0
-    for c, _ in _with_pooling(work.convolutions):
-        rows, columns = height // c.stride, width // c.stride
-        positions = rows * columns * work.batch
-        into, out = 4 * c.inputs * positions, 4 * c.outputs * positions
-        extra = into + _winograd_bytes(c, rows, columns, work.batch) if work.transforms(c) else 0
+    for operation, before, after in work.architecture.walk(height, width):
+        inputs = operation.inputs if isinstance(operation, Convolution) else operation.outputs
+        into, out = 4 * inputs * before * work.batch, 4 * operation.outputs * after * work.batch
+        use, extra = work.use(operation.name), 0
+        if work.transforms(operation):
+            extra = into + _winograd_bytes(operation, *sizes[operation.name], work.batch)
         # The difference of the features and its square, and the features themselves if the layer has a head.
-        beside = out * (2 + c.product if c.content else int(c.style and work.masked))
-        beside += out * (c.copies.saved + c.copies.forward)
+        beside = out * (2 + work.has_product(operation) if use.content else int(use.style and work.masked))
+        beside += out * (use.copies.saved + use.copies.forward)
         peak = max(peak, into + out + extra, out + beside)
     return peak
 
 
-def _winograd_bytes(c: Convolution, rows: int, columns: int, batch: int) -> int:
+def _winograd_bytes(c: Operation, rows: int, columns: int, batch: int) -> int:
     """Returns the bytes of the temporary tensors of a Winograd convolution."""
+    assert isinstance(c, Convolution)
     across = -(-columns // 4)
     a_row = 4 * 36 * across * max(c.inputs, c.outputs)
     strip = min(max(a_row, WINOGRAD_STRIP), a_row * -(-rows // 4))
@@ -257,31 +346,27 @@ def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = Fa
 
 def content_bytes(work: Workload, height: int, width: int) -> int:
     """Returns the bytes of the targets that are about as large as feature maps, float32."""
-    return sum(
-        4 * c.outputs * (height // c.stride) * (width // c.stride) * work.batch * (c.content + c.copies.target)
-        for c in work.convolutions
-    )
+    total = 0
+    for operation, _, after in work.architecture.walk(height, width):
+        use = work.use(operation.name)
+        total += 4 * work.batch * operation.outputs * after * (use.content + use.copies.target)
+    return total
 
 
 def step_flops(work: Workload, tiles: Sequence[Tile]) -> float:
     """Returns the operations of the convolutions of one gradient evaluation (a multiply-add counts as two)."""
     # One forward pass, one backward pass to the canvas (not to the parameters), and with tiles and style one more
     # forward pass for the statistics.
-    has_style = any(c.style for c in work.convolutions)
-    passes = 3 if len(tiles) > 1 and has_style else 2
-    once = sum(forward_flops(work.convolutions, t.rows.seen_pixels, t.columns.seen_pixels) for t in tiles)
+    passes = 3 if len(tiles) > 1 and work.has_style else 2
+    once = sum(forward_flops(work, t.rows.seen_pixels, t.columns.seen_pixels) for t in tiles)
     return passes * work.batch * once
 
 
-def forward_flops(convolutions: Sequence[Convolution], height: int, width: int) -> float:
+def forward_flops(work: Workload, height: int, width: int) -> float:
     """Returns the operations of the convolutions of one forward pass over height x width pixels."""
-    sizes = [(c.stride, (9 * c.inputs + (c.outputs if c.product else 0)) * c.outputs) for c in convolutions]
-    return float(sum(2 * size * (height // stride) * (width // stride) for stride, size in sizes))
-
-
-def _with_pooling(convolutions: Sequence[Convolution]) -> Iterator[tuple[Convolution, bool]]:
-    """Yields each convolution, and whether a pooling precedes it."""
-    stride = convolutions[0].stride if convolutions else 1
-    for c in convolutions:
-        yield c, c.stride != stride
-        stride = c.stride
+    total = 0
+    for operation, _, after in work.architecture.walk(height, width):
+        if isinstance(operation, Convolution):
+            head = operation.outputs if work.has_product(operation) else 0
+            total += 2 * (operation.taps + head) * operation.outputs * after
+    return float(total)

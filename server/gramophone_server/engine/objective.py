@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .device import release_free_memory
 from .losses import Layer, LayerView, Loss
+from .network import Network
 from .tiling import Tile, whole
-from .vgg import TruncatedVGG
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Objective:
 
     def __init__(
         self,
-        network: TruncatedVGG,
+        network: Network,
         terms: Sequence[WeightedTerm],
         *,
         tiles: Sequence[Tile] | None = None,
@@ -200,8 +200,11 @@ class Objective:
 
     def _layer(self, name: str, shape: Sequence[int]) -> Layer:
         """Returns a layer of a canvas (N, 3, H, W) of that shape; without a name, the canvas itself."""
-        stride = self._stride(name)
-        return Layer(shape[2] // stride, shape[3] // stride, self._is_tiled, self.network.heads.get(name))
+        height, width = self._size(name, shape[2], shape[3])
+        return Layer(height, width, self._is_tiled, self.network.heads.get(name))
+
+    def _size(self, layer: str, height: int, width: int) -> tuple[int, int]:
+        return self.network.architecture.size(layer, height, width) if layer else (height, width)
 
     def _stride(self, layer: str) -> int:
-        return self.network.stride(layer) if layer else 1
+        return self.network.architecture.stride(layer) if layer else 1

@@ -8,12 +8,13 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 from PIL import Image
 
+from ..engine.architecture import INPUT
 from ..engine.device import release_free_memory
 from ..engine.losses import Loss
 from ..engine.tiling import Tile, cut
-from .graph import INPUT, truncate
-from .layers import PaddingName, PoolingName, position
-from .loading import load_graph
+from .graph import truncate
+from .layers import PaddingName, PoolingName
+from .loading import load_architecture, load_graph
 from .model import Model, ModelError
 
 TILE = 512
@@ -51,13 +52,13 @@ class FeatureExtractor:
             ValueError: the picture is too small for the deepest layer.
             ModelError: the model's file does not match its manifest.
         """
-        stride = self.model.manifest.stride
+        architecture = load_architecture(self.model)
+        sizes = architecture.sizes(*picture.shape[:2])
         maps: dict[str, np.ndarray] = {}
         for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
             if layer not in maps:
-                size = (side // stride(layer) for side in picture.shape[:2])
-                maps[layer] = np.empty((len(part), *size), np.float32)
-            maps[layer][:, *tile.positions(stride(layer))] = part
+                maps[layer] = np.empty((len(part), *sizes[layer]), np.float32)
+            maps[layer][:, *tile.positions(architecture.stride(layer))] = part
             del part
         return maps
 
@@ -80,12 +81,13 @@ class FeatureExtractor:
             ValueError: the picture is too small for the deepest layer.
             ModelError: the model's file does not match its manifest.
         """
-        stride, (height, width) = self.model.manifest.stride, picture.shape[:2]
-        weights = {} if mask is None else {k: shares(mask, height // k, width // k) for k in map(stride, layers)}
+        architecture = load_architecture(self.model)
+        sizes = architecture.sizes(*picture.shape[:2])
+        weights = {} if mask is None else {size: shares(mask, *size) for size in map(sizes.__getitem__, layers)}
 
         def share(layer: str) -> np.ndarray | float:
-            k = stride(layer)
-            return weights[k] if weights else 1 / ((height // k) * (width // k))
+            rows, columns = sizes[layer]
+            return weights[rows, columns] if weights else 1 / (rows * columns)
 
         if loss.tiling != "statistic":
             maps = self.extract(picture, layers, pooling=pooling, padding=padding)
@@ -93,7 +95,7 @@ class FeatureExtractor:
         targets: dict[str, np.ndarray] = {}
         for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
             own = share(layer)
-            own = own[tile.positions(stride(layer))] if isinstance(own, np.ndarray) else own
+            own = own[tile.positions(architecture.stride(layer))] if isinstance(own, np.ndarray) else own
             targets[layer] = targets.get(layer, 0) + loss.target(part, own)
             del part
         return targets
@@ -105,12 +107,12 @@ class FeatureExtractor:
 
         Frees the features of a tile before the next tile runs; callers must drop their references as well.
         """
-        deepest, manifest = max(layers, key=position), self.model.manifest
+        manifest, needed = self.model.manifest, load_architecture(self.model).upto(layers)
         height, width, _ = picture.shape
-        min_side = manifest.stride(deepest)
+        min_side, deepest = max((manifest.layer(layer).min_side, layer) for layer in layers)
         if min(height, width) < min_side:
             raise ValueError(f"a picture of {width}x{height} is too small for {deepest}: it needs {min_side} a side")
-        tiles = cut(height, width, TILE, stride=min_side, radius=manifest.radius(deepest))
+        tiles = cut(height, width, TILE, stride=needed.grid, radius=needed.radius)
         indices, scale, shift = manifest.preprocessing.affine
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
         session = self.session(layers, pooling, padding)
@@ -118,14 +120,17 @@ class FeatureExtractor:
             rgb = picture[tile.crop].transpose(2, 0, 1)[None].astype(np.float32) / 255
             found = session.run(list(layers), {INPUT: rgb[:, indices] * factor + offset})
             for layer in reversed(layers):
-                yield tile, layer, found.pop()[0][:, *tile.seen(manifest.stride(layer))]
+                yield tile, layer, found.pop()[0][:, *tile.seen(needed.stride(layer))]
             release_free_memory()
 
     def session(
         self, layers: Sequence[str], pooling: PoolingName = "max", padding: PaddingName = "zeros"
     ) -> onnxruntime.InferenceSession:
         """Returns a session for the part of the graph that `layers` need; caches two sessions."""
-        return self._session(tuple(sorted(layers, key=position)), pooling, padding)
+        return self._session(tuple(sorted(layers, key=self._order().index)), pooling, padding)
+
+    def _order(self) -> list[str]:
+        return [layer.name for layer in self.model.manifest.layers]
 
     def _open(
         self, layers: tuple[str, ...], pooling: PoolingName, padding: PaddingName

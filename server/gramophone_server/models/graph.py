@@ -1,24 +1,23 @@
-"""Builds the ONNX graph of a VGG from weights, reads its weights, and truncates it to the needed layers."""
+"""Writes convolutional networks as ONNX graphs, reads their parameters, and truncates them to the needed layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from .layers import PaddingName, PoolingName, position, stride
+from ..engine.architecture import INPUT, Architecture, Convolution, Pooling, Sum, Window
+from .layers import PaddingName, PoolingName
+from .nodes import ACTIVATION, LINEAR, OPERATORS, UnsupportedGraphError, is_head, read_graph, window_of
+from .vgg import vgg
 
-INPUT = "input"
-"""Name of the graph's input."""
-# Suffix of the activation's name in layers with a head, whose output has the layer's own name.
-_ACTIVATION = ".activation"
 # Old enough for all supported versions of ONNX Runtime.
 OPSET = 17
 IR_VERSION = 8
-_OPERATORS = ("Cast", "Conv", "MaxPool", "Relu")
 
 Weights = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Heads = Mapping[str, np.ndarray]
@@ -26,96 +25,126 @@ Heads = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters of a graph, float32.
+    """A network with its parameters, float32.
 
     Attributes:
-        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer.
+        weights: kernel (C_out, C_in / groups, k, k) and bias (C_out,) of each convolution.
         heads: matrix (C_l, C_l) of each layer with a head.
     """
 
+    architecture: Architecture
     weights: dict[str, tuple[np.ndarray, np.ndarray]]
-    heads: dict[str, np.ndarray]
+    heads: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of_vgg(cls, weights: Weights, heads: Heads | None = None) -> "Parameters":
+        """Returns a VGG with the given weights and heads; see `vgg`."""
+        return cls(vgg(weights, heads or {}), dict(weights), dict(heads or {}))
 
 
-@dataclass(frozen=True)
-class Shapes:
-    """The shapes of a graph's parameters: kernel and bias of each layer, and the heads of layers with a head."""
+def build_graph(network: Parameters, *, half: bool = False) -> onnx.ModelProto:
+    """Builds a network with the dynamic input (batch, 3, height, width) and all layers as outputs.
 
-    weights: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    heads: dict[str, tuple[int, ...]]
-
-
-def build_vgg(weights: Weights, heads: Heads | None = None, *, half: bool = False) -> onnx.ModelProto:
-    """Builds a VGG with the dynamic input (batch, 3, height, width) and all layers after ReLU as outputs.
+    The output of a layer with a head is the head times the activation after ReLU, at each position; the next operations
+    read the activation itself.
 
     Args:
-        weights: kernel (C_out, C_in, 3, 3) and bias (C_out,) of each layer; each block but the first begins with 2x2
-            pooling. If the first kernel is (C_out, 3, 6, 6), it has a stride of 2 and block 2 has no pooling.
-        heads: for some layers a matrix (C_l, C_l). The layer's output is the matrix times the activation after ReLU,
-            at each position; the next convolution gets the activation itself.
         half: whether to store the weights in float16. Computations use float32 in any case.
     """
-    heads = heads or {}
-    nodes: list[onnx.NodeProto] = []
-    initializers: list[onnx.TensorProto] = []
-    outputs: list[onnx.ValueInfoProto] = []
-    x, reached = INPUT, 1
-    for name in sorted(weights, key=position):
-        side, step = weights[name][0].shape[2], kernel_stride(weights[name][0])
-        if stride(name) > step * reached:
-            nodes.append(_pool(x, f"pool{position(name)[0] - 1}"))
-            x = nodes[-1].output[0]
-        reached = max(step * reached, stride(name))
-        arrays = dict(zip(("weight", "bias"), weights[name], strict=True))
-        if name in heads:
-            arrays["head"] = heads[name][:, :, None, None]
-        parameters = []
-        for part, array in arrays.items():
-            parameter = f"{name}.{part}"
-            stored = array.astype(np.float16 if half else np.float32)
-            initializers.append(numpy_helper.from_array(stored, parameter))
-            if half:
-                nodes.append(helper.make_node("Cast", [parameter], [f"{parameter}.float32"], to=TensorProto.FLOAT))
-                parameter += ".float32"
-            parameters.append(parameter)
-        head = [parameters.pop()] if name in heads else []
-        convolution = helper.make_node(
-            "Conv", [x, *parameters], [f"{name}.linear"], name=name, kernel_shape=[side] * 2, pads=[step] * 4
+    architecture = network.architecture
+    writer = _Writer(network.weights, network.heads, half)
+    for operation in architecture.operations:
+        writer.add(operation)
+    outputs = [
+        helper.make_tensor_value_info(
+            layer, TensorProto.FLOAT, ["batch", architecture[layer].outputs, f"height_{layer}", f"width_{layer}"]
         )
-        if step > 1:
-            convolution.attribute.append(helper.make_attribute("strides", [step] * 2))
-        nodes.append(convolution)
-        activation = f"{name}{_ACTIVATION}" if head else name
-        nodes.append(helper.make_node("Relu", [f"{name}.linear"], [activation]))
-        if head:
-            product = helper.make_node("Conv", [activation, *head], [name], name=f"{name}.head", kernel_shape=[1, 1])
-            nodes.append(product)
-        block = position(name)[0]
-        dimensions = ["batch", weights[name][0].shape[0], f"height{block}", f"width{block}"]
-        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dimensions))
-        x = activation
+        for layer in architecture.layers
+    ]
     picture = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, "height", "width"])
-    graph = helper.make_graph(nodes, "vgg", [picture], outputs, initializers)
+    graph = helper.make_graph(writer.nodes, "network", [picture], outputs, writer.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     return model
 
 
-def kernel_stride(kernel: np.ndarray) -> int:
-    """Returns the stride of a convolution with a kernel (C_out, C_in, k, k): 1 for 3x3, 2 for 6x6."""
-    return int(kernel.shape[2]) // 3
+class _Writer:
+    """Writes the nodes and initializers of operations."""
+
+    def __init__(self, weights: Weights, heads: Heads, half: bool) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._weights = weights
+        self._heads = heads
+        self._half = half
+        # Name of the tensor that later operations read, by operation.
+        self._tensors = {INPUT: INPUT}
+
+    def add(self, operation: Convolution | Pooling | Sum) -> None:
+        """Adds an operation."""
+        name = operation.name
+        match operation:
+            case Pooling():
+                window = _window_attributes(operation.window)
+                node = helper.make_node("MaxPool", [self._tensors[operation.source]], [name], **window)
+                if operation.window.ceil:
+                    node.attribute.append(helper.make_attribute("ceil_mode", 1))
+                self.nodes.append(node)
+                self._tensors[name] = name
+            case Convolution():
+                kernel, bias = self._weights[name]
+                parameters = [self._stored(name, "weight", kernel), self._stored(name, "bias", bias)]
+                window = _window_attributes(operation.window)
+                if operation.window.dilation > 1:
+                    window["dilations"] = [operation.window.dilation] * 2
+                if operation.groups > 1:
+                    window["group"] = operation.groups
+                self._finish("Conv", [self._tensors[operation.source], *parameters], operation, window)
+            case Sum():
+                self._finish("Add", [self._tensors[source] for source in operation.sources], operation, {})
+
+    def _finish(
+        self, kind: str, inputs: list[str], operation: Convolution | Sum, attributes: Mapping[str, Any]
+    ) -> None:
+        """Adds the node of a layer, its ReLU, and its head."""
+        name = operation.name
+        activation = f"{name}{ACTIVATION}" if name in self._heads else name
+        output = f"{name}{LINEAR}" if operation.relu else activation
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
+        if operation.relu:
+            self.nodes.append(helper.make_node("Relu", [output], [activation]))
+        self._tensors[name] = activation
+        if name in self._heads:
+            head = self._stored(name, "head", self._heads[name][:, :, None, None])
+            self.nodes.append(
+                helper.make_node("Conv", [activation, head], [name], name=f"{name}.head", kernel_shape=[1, 1])
+            )
+
+    def _stored(self, name: str, part: str, array: np.ndarray) -> str:
+        """Stores a parameter, and returns the name of its float32 tensor."""
+        parameter = f"{name}.{part}"
+        stored = array.astype(np.float16 if self._half else np.float32)
+        self.initializers.append(numpy_helper.from_array(stored, parameter))
+        if not self._half:
+            return parameter
+        self.nodes.append(helper.make_node("Cast", [parameter], [f"{parameter}.float32"], to=TensorProto.FLOAT))
+        return f"{parameter}.float32"
 
 
-def load_weights(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns kernels and biases of an ONNX file; see `load_parameters`."""
-    return load_parameters(path).weights
+def _window_attributes(window: Window) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"kernel_shape": [window.side] * 2}
+    if window.before or window.after:
+        attributes["pads"] = [window.before] * 2 + [window.after] * 2
+    if window.stride > 1:
+        attributes["strides"] = [window.stride] * 2
+    return attributes
 
 
 def load_parameters(path: Path) -> Parameters:
-    """Returns the parameters of an ONNX file, from its initializers.
+    """Returns the network of an ONNX file.
 
     Raises:
-        ValueError: the graph does not have the form that `build_vgg` makes.
+        ValueError: the file is not ONNX, or not a network that Gramophone can use.
     """
     try:
         return parameters_of(parse(path.read_bytes()))
@@ -127,7 +156,8 @@ def parse(data: bytes) -> onnx.ModelProto:
     """Parses an ONNX file.
 
     Raises:
-        ValueError: the bytes are not ONNX, or the graph has other operators than `build_vgg` uses, or external weights.
+        ValueError: the bytes are not ONNX, or the graph has other operators than `build_graph` uses, or external
+            weights.
     """
     try:
         model = onnx.load_model_from_string(data)
@@ -135,63 +165,39 @@ def parse(data: bytes) -> onnx.ModelProto:
         raise ValueError("not an ONNX file") from None
     graph = model.graph
     if len(model.functions) or len(graph.sparse_initializer) or any(i.data_location for i in graph.initializer):
-        raise ValueError("not a VGG as `gramophone export` writes it: it has functions, or weights in other files")
-    if other := [node.op_type for node in graph.node if node.op_type not in _OPERATORS or node.domain]:
-        raise ValueError(f"not a VGG as `gramophone export` writes it: it has the operator {other[0][:50]!r}")
+        raise UnsupportedGraphError("it has functions, or weights in other files")
+    if other := [node.op_type for node in graph.node if node.op_type not in OPERATORS or node.domain]:
+        raise UnsupportedGraphError(f"it has the operator {other[0][:50]!r}")
     return model
+
+
+def architecture_of(model: onnx.ModelProto) -> Architecture:
+    """Returns the architecture of a graph.
+
+    Raises:
+        UnsupportedGraphError: the graph is not a network that Gramophone can use.
+    """
+    return read_graph(model.graph).architecture
 
 
 def parameters_of(model: onnx.ModelProto) -> Parameters:
     """Returns the parameters of a graph, from its initializers.
 
     Raises:
-        ValueError: the graph does not have the form that `build_vgg` makes.
+        UnsupportedGraphError: the graph is not a network that Gramophone can use.
     """
-    weights, heads = _initializers(model)
+    found = read_graph(model.graph)
     try:
         values = {t.name: numpy_helper.to_array(t).astype(np.float32, copy=False) for t in model.graph.initializer}
+        weights = {
+            layer: (values[kernel], values[bias] if bias else np.zeros(len(values[kernel]), np.float32))
+            for layer, (kernel, bias) in found.weights.items()
+        }
         return Parameters(
-            weights={layer: (values[kernel], values[bias]) for layer, (kernel, bias) in weights.items()},
-            heads={layer: values[head][:, :, 0, 0] for layer, head in heads.items()},
+            found.architecture, weights, {layer: values[head][:, :, 0, 0] for layer, head in found.heads.items()}
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"not a VGG as `gramophone export` writes it: {error}") from error
-
-
-def shapes_of(model: onnx.ModelProto) -> Shapes:
-    """Returns the shapes of a graph's parameters.
-
-    Raises:
-        ValueError: the graph does not have the form that `build_vgg` makes.
-    """
-    weights, heads = _initializers(model)
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    try:
-        return Shapes(
-            weights={layer: (shapes[kernel], shapes[bias]) for layer, (kernel, bias) in weights.items()},
-            heads={layer: shapes[head] for layer, head in heads.items()},
-        )
-    except KeyError as error:
-        raise ValueError(f"not a VGG as `gramophone export` writes it: {error}") from error
-
-
-def _initializers(model: onnx.ModelProto) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
-    """Returns (names of kernel and bias by layer, name of the head by layer)."""
-    nodes = model.graph.node
-    try:
-        stored = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Cast"}
-        layers = {node.input[0]: node.output[0].removesuffix(_ACTIVATION) for node in nodes if node.op_type == "Relu"}
-        convolutions = [node for node in nodes if node.op_type == "Conv"]
-        names = [[stored.get(name, name) for name in node.input[1:]] for node in convolutions]
-        weights = {
-            layers[node.output[0]]: (parts[0], parts[1])
-            for node, parts in zip(convolutions, names, strict=True)
-            if not _is_head(node)
-        }
-        heads = {node.output[0]: parts[0] for node, parts in zip(convolutions, names, strict=True) if _is_head(node)}
-    except (KeyError, IndexError) as error:
-        raise ValueError(f"not a VGG as `gramophone export` writes it: {error}") from error
-    return weights, heads
+        raise UnsupportedGraphError(str(error)) from error
 
 
 def truncate(
@@ -207,31 +213,28 @@ def truncate(
     cut.graph.node.extend(nodes)
     if pooling == "average_rescaled":
         cut.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
-    if padding == "replicate":
-        for width in (1, 2):
-            edges = np.array([0, 0, width, width] * 2, np.int64)
-            cut.graph.initializer.append(numpy_helper.from_array(edges, f"edges{width}"))
+    margins = {node.input[1] for node in nodes if node.op_type == "Pad"}
+    for name in sorted(margins):
+        before, after = map(int, name.split("_")[1:])
+        values = np.array([0, 0, before, before, 0, 0, after, after], np.int64)
+        cut.graph.initializer.append(numpy_helper.from_array(values, name))
     return cut
 
 
 def _replacement(node: onnx.NodeProto, pooling: PoolingName, padding: PaddingName) -> list[onnx.NodeProto]:
     """Returns the nodes that replace a node for a pooling and padding."""
+    nodes = [node]
+    if node.op_type in ("MaxPool", "Conv") and not is_head(node) and padding == "replicate":
+        window = window_of(node)
+        if window.before or window.after:
+            (pads,) = (attribute for attribute in node.attribute if attribute.name == "pads")
+            pads.ints[:] = [0] * 4
+            source, node.input[0] = node.input[0], f"{node.output[0]}.padded"
+            margins = f"margins_{window.before}_{window.after}"
+            nodes.insert(0, helper.make_node("Pad", [source, margins], [node.input[0]], mode="edge"))
     if node.op_type == "MaxPool" and pooling != "max":
         node.op_type = "AveragePool"
         if pooling == "average_rescaled":
             target, node.output[0] = node.output[0], f"{node.output[0]}.average"
-            return [node, helper.make_node("Mul", [node.output[0], "two"], [target])]
-    if node.op_type == "Conv" and padding == "replicate" and not _is_head(node):
-        source, node.input[0] = node.input[0], f"{node.output[0]}.padded"
-        (pads,) = (attribute for attribute in node.attribute if attribute.name == "pads")
-        edges, pads.ints[:] = f"edges{pads.ints[0]}", [0] * 4
-        return [helper.make_node("Pad", [source, edges], [node.input[0]], mode="edge"), node]
-    return [node]
-
-
-def _is_head(node: onnx.NodeProto) -> bool:
-    return any(a.name == "kernel_shape" and list(a.ints) == [1, 1] for a in node.attribute)
-
-
-def _pool(source: str, target: str) -> onnx.NodeProto:
-    return helper.make_node("MaxPool", [source], [target], kernel_shape=[2, 2], strides=[2, 2])
+            nodes.append(helper.make_node("Mul", [node.output[0], "two"], [target]))
+    return nodes

@@ -2,35 +2,35 @@
 
 import onnx
 
-from .graph import Parameters, Shapes, parameters_of, parse, shapes_of
-from .manifest import Layer
+from ..engine.architecture import Architecture, Convolution
+from .graph import Parameters, architecture_of, parameters_of, parse
+from .manifest import Manifest
 from .model import Model, ModelError
+
+# Architectures by the SHA-256 of their files, and how many are kept.
+_architectures: dict[str, Architecture] = {}
+_KEPT = 16
 
 
 def load_graph(model: Model) -> onnx.ModelProto:
     """Returns the model's graph; the file is checked against the manifest's SHA-256 and layers.
 
     Raises:
-        ModelError: the file cannot be read, has another SHA-256, or is not a VGG with the manifest's layers.
+        ModelError: the file cannot be read, has another SHA-256, or is not a network with the manifest's layers.
     """
     try:
         graph = parse(model.read())
-        shapes = shapes_of(graph)
+        architecture = architecture_of(graph)
     except ModelError:
         raise
     except ValueError as error:
         raise ModelError(model.manifest.name, f"its file model.onnx is {error}") from error
-    channels = 3
-    for layer in model.manifest.layers:
-        if not _matches(layer, channels, shapes):
-            reason = f"its file model.onnx has no layer {layer.name} as its manifest describes it"
-            raise ModelError(model.manifest.name, reason)
-        channels = layer.channels
+    _check_layers(model.manifest, architecture)
     return graph
 
 
 def load_network(model: Model) -> Parameters:
-    """Returns the model's parameters; the file is checked as in `load_graph`.
+    """Returns the model's architecture and parameters; the file is checked as in `load_graph`.
 
     Raises:
         ModelError: as `load_graph`.
@@ -42,10 +42,35 @@ def load_network(model: Model) -> Parameters:
         raise ModelError(model.manifest.name, f"its file model.onnx is {error}") from error
 
 
-def _matches(layer: Layer, channels: int, shapes: Shapes) -> bool:
-    """Returns whether the graph has a layer with the manifest's shapes and `channels` input channels."""
-    n = layer.channels
-    kernel, bias = shapes.weights.get(layer.name, ((), ()))
-    head = shapes.heads.get(layer.name)
-    square = (n, n, 1, 1) if layer.head else None
-    return kernel in ((n, channels, 3, 3), (n, channels, 6, 6)) and bias == (n,) and head == square
+def load_architecture(model: Model) -> Architecture:
+    """Returns the model's architecture; the architectures of the last models are kept.
+
+    Raises:
+        ModelError: as `load_graph`.
+    """
+    sha256 = model.manifest.sha256
+    if sha256 not in _architectures:
+        while len(_architectures) >= _KEPT:
+            _architectures.pop(next(iter(_architectures)))
+        _architectures[sha256] = architecture_of(load_graph(model))
+    _check_layers(model.manifest, _architectures[sha256])
+    return _architectures[sha256]
+
+
+def _check_layers(manifest: Manifest, architecture: Architecture) -> None:
+    """Raises ModelError if the network does not have the manifest's layers, in this order."""
+    order = architecture.layers
+    places = [order.index(layer.name) if layer.name in order else -1 for layer in manifest.layers]
+    for place, layer in zip(places, manifest.layers, strict=True):
+        operation = None if place < 0 else architecture[layer.name]
+        if (
+            operation is None
+            or operation.outputs != layer.channels
+            or architecture.stride(layer.name) != layer.stride
+            or architecture.min_side(layer.name) != layer.min_side
+            or (isinstance(operation, Convolution) and operation.head) != layer.head
+        ):
+            reason = f"its file model.onnx has no layer {layer.name} as its manifest describes it"
+            raise ModelError(manifest.name, reason)
+    if places != sorted(places):
+        raise ModelError(manifest.name, "the layers of its manifest are not in the order of its file model.onnx")

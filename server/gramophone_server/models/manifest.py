@@ -5,11 +5,11 @@ Standard library only: the front process reads manifests.
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from typing import Any, Literal, get_args
 
-from .layers import LossScaleName, PoolingName, position, stride
+from .layers import CONTENT_LAYERS, STYLE_LAYERS, LossScaleName, PoolingName
 from .values import Fields, ManifestError, parse
 
 __all__ = ["FORMAT", "LBFGS_HISTORY", "Layer", "Manifest", "ManifestError", "Preprocessing"]
@@ -17,7 +17,9 @@ __all__ = ["FORMAT", "LBFGS_HISTORY", "Layer", "Manifest", "ManifestError", "Pre
 FORMAT = 1
 LBFGS_HISTORY = 20
 """Default curvature pairs of L-BFGS; right for networks that cost far more per step than the pairs do."""
-_MAX_LAYERS = 64
+_MAX_LAYERS = 256
+# Names without the characters that separate layers and weights on the command line.
+_LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,20 @@ class Layer:
     Attributes:
         channels: channels of the feature map, N_l.
         stride: pixels of the picture per position of the feature map, along each axis.
-        head: whether the layer has a head: its output is a matrix times the activation; see `build_vgg`.
+        head: whether the layer has a head: its output is a matrix times the activation; see `build_graph`.
+        least: smallest side of a picture in pixels for which the layer has a position; 0 for the stride.
     """
 
     name: str
     channels: int
     stride: int
     head: bool = False
+    least: int = 0
+
+    @property
+    def min_side(self) -> int:
+        """Smallest side of a picture, in pixels, for which the layer has a position."""
+        return self.least or self.stride
 
 
 @dataclass(frozen=True)
@@ -59,13 +68,15 @@ class Manifest:
     """The properties of a model. Its defaults apply to requests that do not set the option.
 
     Attributes:
-        layers: layers from shallow to deep.
+        layers: the layers that requests can name, from shallow to deep.
         sha256: SHA-256 of the ONNX file, hexadecimal.
         parity: relative error of each layer, ONNX Runtime against torch, measured when the model was made.
         pooling: default pooling.
         loss_scale: default unit of layer losses.
         lbfgs_history: default number of curvature pairs of L-BFGS.
         tv_weight: default weight of the total variation for relative losses and jobs with a content picture.
+        style_layers: default style layers.
+        content_layers: default content layers.
     """
 
     name: str
@@ -80,16 +91,24 @@ class Manifest:
     parity: dict[str, float] = field(default_factory=dict)
     lbfgs_history: int = LBFGS_HISTORY
     tv_weight: float = 0.0
+    style_layers: tuple[str, ...] = STYLE_LAYERS
+    content_layers: tuple[str, ...] = CONTENT_LAYERS
 
-    def stride(self, layer: str) -> int:
-        """Returns pixels of the picture per position of a layer's feature map, along each axis."""
-        return next(known.stride for known in self.layers if known.name == layer)
+    def layer(self, name: str) -> Layer:
+        """Returns the layer with that name; raises KeyError if there is none."""
+        found = next((layer for layer in self.layers if layer.name == name), None)
+        if found is None:
+            raise KeyError(name)
+        return found
 
-    def radius(self, layer: str) -> int:
-        """Returns the radius of a layer's receptive field: pixels beyond a position's own, to each side."""
-        names = [known.name for known in self.layers]
-        # Each kernel adds one position of its layer; pooling reads only pixels of the position itself.
-        return sum(known.stride for known in self.layers[: names.index(layer) + 1])
+    def deepest(self, names: Iterable[str]) -> str:
+        """Returns the last of some layers."""
+        taken = set(names)
+        return next(layer.name for layer in reversed(self.layers) if layer.name in taken)
+
+    def min_side(self, names: Iterable[str]) -> int:
+        """Returns the smallest side of a picture, in pixels, for which all of some layers have a position."""
+        return max(self.layer(name).min_side for name in names)
 
     def to_json(self) -> str:
         """Returns the text of a manifest.json."""
@@ -101,9 +120,13 @@ class Manifest:
             del values["lbfgs_history"]
         if not self.tv_weight:
             del values["tv_weight"]
+        for key, usual in (("style_layers", STYLE_LAYERS), ("content_layers", CONTENT_LAYERS)):
+            if values[key] == usual:
+                del values[key]
         for layer in values["layers"]:
-            if not layer["head"]:
-                del layer["head"]
+            for key in ("head", "least"):
+                if not layer[key]:
+                    del layer[key]
         return json.dumps(values, indent=1) + "\n"
 
     @classmethod
@@ -131,6 +154,8 @@ class Manifest:
             parity=fields.named_numbers("parity", [layer.name for layer in layers]),
             lbfgs_history=fields.whole("lbfgs_history", 1, 200, LBFGS_HISTORY),
             tv_weight=fields.number("tv_weight", 0.0, 1e6, 0.0),
+            style_layers=_defaults(fields, "style_layers", STYLE_LAYERS, layers),
+            content_layers=_defaults(fields, "content_layers", CONTENT_LAYERS, layers),
         )
         fields.end()
         return manifest
@@ -140,9 +165,9 @@ def _layers(values: Any) -> tuple[Layer, ...]:
     if not isinstance(values, list) or not 1 <= len(values) <= _MAX_LAYERS:
         raise ManifestError(f"is not a model's manifest: layers is not a list of 1 to {_MAX_LAYERS} layers")
     layers = tuple(_layer(value) for value in values)
-    positions = [position(layer.name) for layer in layers]
-    if any(before >= after for before, after in pairwise(positions)):
-        raise ManifestError("is not a model's manifest: its layers are out of order or contain a duplicate")
+    names = [layer.name for layer in layers]
+    if len(set(names)) < len(names):
+        raise ManifestError("is not a model's manifest: its layers contain a duplicate")
     return layers
 
 
@@ -153,15 +178,26 @@ def _layer(value: Any) -> Layer:
         fields.whole("channels", 1, 1 << 16),
         fields.whole("stride", 1, 512),
         fields.flag("head"),
+        fields.whole("least", 0, 1 << 16, 0),
     )
     fields.end()
-    try:
-        position(layer.name)
-    except ValueError as error:
-        raise ManifestError(f"is not a model's manifest: {error}") from None
-    if layer.stride not in (stride(layer.name), stride(layer.name, 2)):
-        raise ManifestError(f"is not a model's manifest: {layer.name} cannot have a stride of {layer.stride}")
+    if not _LAYER_NAME.fullmatch(layer.name):
+        allowed = "letters, digits, '_', '.' and '-'"
+        raise ManifestError(
+            f"is not a model's manifest: {layer.name!r} is not the name of a layer; it may have {allowed}"
+        )
     return layer
+
+
+def _defaults(fields: Fields, key: str, usual: tuple[str, ...], layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    """Returns the names of default layers; those of the paper that the model has, if the manifest gives none."""
+    known = [layer.name for layer in layers]
+    if not fields.has(key):
+        return usual
+    names = fields.take(key)
+    if not isinstance(names, list) or not names or not all(name in known for name in names):
+        raise ManifestError(f"is not a model's manifest: {key} is not a list of layers of the model")
+    return tuple(dict.fromkeys(names))
 
 
 def _preprocessing(value: Any) -> Preprocessing:

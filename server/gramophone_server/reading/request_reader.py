@@ -12,7 +12,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from ..messages.options import JobKind, SynthesisOptions
 from ..messages.pyramid import levels_of
 from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StylePicture
-from ..models.layers import CONTENT_LAYERS, STYLE_LAYERS, LossScaleName, PoolingName, canonical_layer
+from ..models.layers import LossScaleName, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from ..rpc.violations import Checker, InvalidRequestError, NotFoundError
@@ -92,7 +92,7 @@ class RequestReader:
         check = Checker()
         manifest = self._manifest(request, "model")
         layers = [options_pb2.LayerWeight(layer=name) for name in request.layers]
-        read = _read_layers(layers, "layers", STYLE_LAYERS, 1.0, manifest, check, name_field="")
+        read = _read_layers(layers, "layers", manifest.style_layers, 1.0, manifest, check, name_field="")
         names = tuple(w.layer for w in read)
         size = read_field(request, "size", check)
         kind = read_field(request, "kind", check)
@@ -130,10 +130,11 @@ class RequestReader:
         read_content_layers: tuple[LayerWeight, ...] = ()
         read_style_layers: tuple[LayerWeight, ...] = ()
         if kind != "style":
-            read_content_layers = _read_layers(content_layers, "content_layers", CONTENT_LAYERS, 1.0, manifest, check)
+            usual = manifest.content_layers
+            read_content_layers = _read_layers(content_layers, "content_layers", usual, 1.0, manifest, check)
         if kind != "content":
-            default = default_layers(read.style_loss, STYLE_LAYERS)
-            read_style_layers = _read_layers(style_layers, "style_layers", default, None, manifest, check)
+            usual = default_layers(read.style_loss, manifest.style_layers)
+            read_style_layers = _read_layers(style_layers, "style_layers", usual, None, manifest, check)
             _check_styles(styles, check)
             if read.outside == "keep":
                 _check_masks(styles, check)
@@ -182,7 +183,7 @@ class RequestReader:
                 (width, height),
                 read.iterations,
                 number=read.scales,
-                min_side=_deepest_stride((*read_content_layers, *read_style_layers), manifest),
+                min_side=_min_side((*read_content_layers, *read_style_layers), manifest),
             ),
             options=read,
         )
@@ -244,9 +245,8 @@ class RequestReader:
         self, width: int, height: int, layers: Sequence[str], manifest: Manifest, kind: str, check: Checker
     ) -> None:
         """Checks the size of the requested features: the front process holds the whole response in memory."""
-        positions = {layer.stride: (width // layer.stride) * (height // layer.stride) for layer in manifest.layers}
         size = sum(
-            4 * layer.channels * (layer.channels if kind == "gram" else positions[layer.stride])
+            4 * layer.channels * (layer.channels if kind == "gram" else _max_positions(width, height, layer.stride))
             for layer in manifest.layers
             if layer.name in layers
         )
@@ -312,7 +312,7 @@ def _read_layers(
     known = [layer.name for layer in manifest.layers]
     read: list[LayerWeight] = []
     for i, layer in enumerate(layers):
-        name = canonical_layer(layer.layer)
+        name = layer.layer if layer.layer in known else canonical_layer(layer.layer)
         if name not in known:
             reason = f"is {layer.layer!r}, but the model {manifest.name} has the layers {', '.join(known)}"
             check.add(f"{field}[{i}]{name_field}", reason)
@@ -384,9 +384,15 @@ def _scaled_size(style: options_pb2.StyleSource, image: RequestImage, options: S
     return image.fitted(max(1, round(options.size * scale)), options.fit)
 
 
-def _deepest_stride(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
-    names = [layer.layer for layer in layers]
-    return max(layer.stride for layer in manifest.layers if layer.name in names)
+def _min_side(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
+    """Returns the smallest side of a picture, in pixels, for which all layers of the model have a position."""
+    known = [layer.name for layer in manifest.layers]
+    return manifest.min_side(layer.layer for layer in layers if layer.layer in known)
+
+
+def _max_positions(width: int, height: int, stride: int) -> int:
+    """Returns the most positions that a layer with that stride has; without padding it has fewer."""
+    return (width // stride + 1) * (height // stride + 1)
 
 
 def _check_size(
@@ -399,6 +405,6 @@ def _check_size(
     *,
     what: str = "it",
 ) -> None:
-    stride, deepest = max((layer.stride, layer.name) for layer in manifest.layers if layer.name in layers)
-    if min(width, height) < stride:
-        check.add(field, f"{what} would be {width}x{height}, but {deepest} needs {stride} pixels a side")
+    least, deepest = max((layer.min_side, layer.name) for layer in manifest.layers if layer.name in layers)
+    if min(width, height) < least:
+        check.add(field, f"{what} would be {width}x{height}, but {deepest} needs {least} pixels a side")

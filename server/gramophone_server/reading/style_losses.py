@@ -1,14 +1,12 @@
 """What the front process, which has no torch and cannot ask the losses themselves, must know of the style losses."""
 
-from collections.abc import Sequence
-
 from ..messages.options import StyleLoss
 
 WHOLE_CANVAS_LOSSES: frozenset[StyleLoss] = frozenset({"sliced_wasserstein"})
 """Style losses that cannot be computed in tiles."""
 
 
-def default_layers(loss: StyleLoss, layers: Sequence[str]) -> Sequence[str]:
+def default_layers(loss: StyleLoss, layers: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the layers that a style loss compares by default.
 
     Args:

@@ -5,7 +5,8 @@ import torch
 from ..engine.device import Memory
 from ..messages.estimate import Estimate
 from ..messages.spec import JobSpec
-from ..models.manifest import Manifest
+from ..models.loading import load_architecture
+from ..models.model import Model
 from ..models.store import ModelStore
 from .plan import Plan, plan
 from .prepared import precision_of
@@ -29,16 +30,19 @@ class Estimator:
         self._idle = self._memory.resident()
         self._speeds = Speeds(device)
 
-    def plan(self, spec: JobSpec, manifest: Manifest, squeeze: int = 0) -> Plan:
+    def plan(self, spec: JobSpec, model: Model, squeeze: int = 0) -> Plan:
         """Returns how to run the job.
 
         Args:
             spec: the job.
-            manifest: the manifest of its model.
+            model: its model.
             squeeze: how often the job has run out of memory; the plan uses 1 / 2^squeeze of the available memory.
+
+        Raises:
+            ModelError: the model's file does not match its manifest.
         """
         available = (self._available() - self._idle) >> squeeze
-        return plan(spec, manifest, self._device, available)
+        return plan(spec, load_architecture(model), self._device, available)
 
     def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
         """Returns the memory, operations and, if `timed`, the time that the job needs.
@@ -49,7 +53,7 @@ class Estimator:
             UnknownModelError, ModelError: the job's model cannot be used.
         """
         with self._store.opened(spec.model, spec.layers) as model:
-            chosen_plan = self.plan(spec, model.manifest)
+            chosen_plan = self.plan(spec, model)
             speed = self._speeds.flops_per_second(model, precision_of(spec, self._device)) if timed else 0.0
         return Estimate(
             tile=chosen_plan.tile,

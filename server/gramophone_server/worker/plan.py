@@ -6,12 +6,11 @@ from itertools import product
 import torch
 
 from ..engine import cost
+from ..engine.architecture import Architecture
 from ..engine.losses import style_loss
 from ..engine.tiling import Tile, cut, whole
 from ..messages.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
-from ..models.layers import position
-from ..models.manifest import Manifest
 from .margin import with_margin
 from .prepared import evaluation_tile, precision_of
 
@@ -47,21 +46,21 @@ class Plan:
     fits: bool
 
 
-def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int) -> Plan:
+def plan(spec: JobSpec, architecture: Architecture, device: torch.device, available: int) -> Plan:
     """Returns how to run a job within `available` bytes: whole if it fits, else in the largest tiles that fit.
 
     If no tiles fit, the plan is the one with the smallest memory. A tile size in the spec is never changed. On a GPU,
     keeping the curvature pairs of L-BFGS in the host's memory is the last resort, because it is slower.
     """
     spec = with_margin(spec)
-    work = workload(spec, manifest, device)
+    work = workload(spec, architecture, device)
     sides: list[int | None] = [spec.options.tile_size] if spec.options.tile_size else [None, *_SIDES]
     if style_loss(spec.options.style_loss).tiling is None:
         sides = [None]
     has_host_memory = device.type != "cpu" and work.pairs is not None
     candidates = []
     for host, side in product((False, True) if has_host_memory else (False,), sides):
-        needed = _bytes(replace(work, pairs=0) if host else work, spec, manifest, side)
+        needed = _bytes(replace(work, pairs=0) if host else work, spec, architecture, side)
         candidates.append((needed, side, host))
         if fits := needed * (1 + _MARGIN) <= available:
             break
@@ -74,26 +73,18 @@ def plan(spec: JobSpec, manifest: Manifest, device: torch.device, available: int
     return Plan(side, host, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
 
 
-def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Workload:
+def workload(spec: JobSpec, architecture: Architecture, device: torch.device) -> cost.Workload:
     """Returns the job as a workload for the cost model."""
     options = spec.options
     style, content = ({w.layer for w in layers} for layers in (spec.style_layers, spec.content_layers))
-    deepest = max(style | content, key=position)
-    needed = [c for c, layer in _convolutions(manifest) if position(layer) <= position(deepest)]
-    names = [layer.name for layer in manifest.layers]
     loss = style_loss(options.style_loss)
-    taken = [
-        replace(
-            c,
-            style=name in style,
-            content=name in content,
-            head=c.head and name in style | content,
-            copies=loss.copies if name in style else c.copies,
-        )
-        for c, name in zip(needed, names, strict=False)
-    ]
+    uses = {
+        layer: cost.Use(layer in style, layer in content, loss.copies if layer in style else cost.Copies())
+        for layer in style | content
+    }
     return cost.Workload(
-        tuple(taken),
+        architecture.upto(style | content),
+        uses,
         itemsize=2 if precision_of(spec, device) == "bfloat16" else 4,
         max_pooling=options.pooling == "max",
         replicate=options.padding == "replicate",
@@ -108,14 +99,14 @@ def workload(spec: JobSpec, manifest: Manifest, device: torch.device) -> cost.Wo
     )
 
 
-def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | None) -> int:
+def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None) -> int:
     full = spec.levels[-1]
     tiles = _tiles(work, full, side)
     crop = _largest(tiles)
     evaluated = _largest(_tiles(work, full, evaluation_tile(spec, side)))
     content = [spec.content] if spec.content and spec.content_layers else []
     extracted = [
-        _largest(cut(p.height, p.width, EXTRACTION_TILE, **_reach(spec, manifest)))
+        _largest(_cut(work, p.height, p.width, EXTRACTION_TILE))
         for p in (*content, *(style.picture for style in spec.styles))
     ]
     # Each picture exists twice: as received in the spec, and as an array for the computation.
@@ -126,7 +117,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     # The loss of the finished picture is computed in float32, with a second network if the job used a lower precision.
     # Creating that network reads the whole file of the model and temporarily holds two copies of it.
     exact = 0 if work.itemsize == 4 else replace(work, itemsize=4).network_bytes
-    loading = 2 * cost.parameter_bytes([convolution for convolution, _ in _convolutions(manifest)]) if exact else 0
+    loading = 2 * cost.parameter_bytes(architecture) if exact else 0
     content_targets = cost.content_bytes(work, full.height, full.width)
     # The content, also with its own transparent pixels if it has any, and the painted part of each pixel.
     transparent = spec.content is not None and spec.content.alpha
@@ -151,26 +142,14 @@ def _bytes(work: cost.Workload, spec: JobSpec, manifest: Manifest, side: int | N
     )
 
 
-def _convolutions(manifest: Manifest) -> list[tuple[cost.Convolution, str]]:
-    """Returns a model's convolutions and the names of their layers."""
-    # A first convolution with a stride has all pixels of a position as its inputs.
-    inputs = [3 * manifest.layers[0].stride ** 2, *(layer.channels for layer in manifest.layers)]
-    return [
-        (cost.Convolution(i, layer.channels, layer.stride, head=layer.head), layer.name)
-        for i, layer in zip(inputs, manifest.layers, strict=False)
-    ]
-
-
-def _reach(spec: JobSpec, manifest: Manifest) -> dict[str, int]:
-    deepest = max((w.layer for w in (*spec.style_layers, *spec.content_layers)), key=position)
-    return {"stride": manifest.stride(deepest), "radius": manifest.radius(deepest)}
-
-
 def _tiles(work: cost.Workload, level: LevelSpec, side: int | None) -> list[Tile]:
     if side is None:
         return whole(level.height, level.width)
-    reach = sum(c.stride for c in work.convolutions)
-    return cut(level.height, level.width, side, stride=work.convolutions[-1].stride, radius=reach)
+    return _cut(work, level.height, level.width, side)
+
+
+def _cut(work: cost.Workload, height: int, width: int, side: int) -> list[Tile]:
+    return cut(height, width, side, stride=work.architecture.grid, radius=work.architecture.radius)
 
 
 def _largest(tiles: list[Tile]) -> tuple[int, int]:

@@ -12,13 +12,13 @@ from ..engine import canvas as canvases
 from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
 from ..engine.losses import style_loss
+from ..engine.network import Network
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.adam import Adam
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.optimizers.optimizer import Optimizer
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis, enlarged
 from ..engine.tiling import cut
-from ..engine.vgg import TruncatedVGG
 from ..messages.events import LossTerm
 from ..messages.options import JobKind
 from ..messages.spec import JobSpec, LevelSpec
@@ -248,24 +248,25 @@ class PreparedJob:
         self._current: tuple[WeightedTerm, ...] = tuple(terms)
         return self._objective(self._network, terms, level, self._tile)
 
-    def _objective(
-        self, network: TruncatedVGG, terms: list[WeightedTerm], level: LevelSpec, tile: int | None
-    ) -> Objective:
+    def _objective(self, network: Network, terms: list[WeightedTerm], level: LevelSpec, tile: int | None) -> Objective:
         tiles = None
         if tile is not None:
-            tiles = cut(level.height, level.width, tile, stride=network.grid, radius=network.radius)
+            tiles = cut(
+                level.height, level.width, tile, stride=network.architecture.grid, radius=network.architecture.radius
+            )
         view = color.gray if self._gray or self._spec.options.color == "luminance" else None
         fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
         return Objective(network, terms, tiles=tiles, view=view, fixed=fixed)
 
-    def _network_in(self, dtype: torch.dtype) -> TruncatedVGG:
+    def _network_in(self, dtype: torch.dtype) -> Network:
         spec = self._spec
         order, scale, shift = self._model.manifest.preprocessing.affine
         layers = [layer.layer for layer in (*spec.style_layers, *spec.content_layers)]
         parameters = load_network(self._model)
-        return TruncatedVGG(
-            parameters.weights, layers, heads=parameters.heads, order=order, scale=scale, shift=shift,
-            pool=spec.options.pooling, paddings=(spec.map_padding, spec.map_padding), dtype=dtype, device=self._device,
+        return Network(
+            parameters.architecture, parameters.weights, layers, heads=parameters.heads, order=order, scale=scale,
+            shift=shift, pool=spec.options.pooling, paddings=(spec.map_padding, spec.map_padding), dtype=dtype,
+            device=self._device,
         )  # fmt: skip
 
     def _initial_canvas(self, level: LevelSpec) -> Tensor:

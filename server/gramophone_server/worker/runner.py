@@ -106,7 +106,7 @@ class JobRunner:
         # Reuse the tiles of the first attempt: rounding, and so the result's bytes, depend on them.
         again = before is not None and before.squeeze == job.squeeze
         planned = spec.with_options(tile_size=before.tile or 0) if again and before else spec
-        chosen_plan = self._estimator.plan(planned, model.manifest, job.squeeze)
+        chosen_plan = self._estimator.plan(planned, model, job.squeeze)
         if not chosen_plan.fits:
             # After a first attempt that ran out of memory, the estimate is known to be wrong: do not report it.
             raise MemoryError if job.squeeze else LargerThanDeviceError(self._estimator.estimate(spec, timed=False))

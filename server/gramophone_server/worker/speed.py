@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from ..engine.canvas import noise
+from ..engine.cost import Workload, forward_flops
 from ..engine.device import device_name, release_free_memory
 from ..engine.losses import GRAM
+from ..engine.network import Network
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.synthesis import Level, Synthesis
-from ..engine.vgg import TruncatedVGG
 from ..files import atomic_file, read_file
-from ..models.layers import STYLE_LAYERS
 from ..models.loading import load_network
 from ..models.model import Model
 
@@ -56,9 +56,12 @@ class Speeds:
     def _measure(self, model: Model, precision: str) -> float:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         known = {layer.name for layer in model.manifest.layers}
-        layers = [layer for layer in STYLE_LAYERS if layer in known]
+        layers = [layer for layer in model.manifest.style_layers if layer in known]
         parameters = load_network(model)
-        network = TruncatedVGG(parameters.weights, layers, heads=parameters.heads, dtype=dtype, device=self._device)
+        network = Network(
+            parameters.architecture, parameters.weights, layers, heads=parameters.heads, dtype=dtype,
+            device=self._device,
+        )  # fmt: skip
         one = torch.ones(1, device=self._device)
         channels = {layer.name: layer.channels for layer in model.manifest.layers}
         terms = [
@@ -73,7 +76,7 @@ class Speeds:
             frame.loss.item()  # waits for the device
             begun = begun or time.perf_counter()
         seconds = (time.perf_counter() - begun) / _STEPS
-        return 2 * network.flops(_SIDE, _SIDE) / seconds
+        return 2 * forward_flops(Workload(network.architecture), _SIDE, _SIDE) / seconds
 
     def _read(self) -> dict[str, float]:
         try:

@@ -10,7 +10,7 @@ from ..engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss
 from ..engine.objective import WeightedTerm
 from ..messages.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import coverage, shares
-from ..models.layers import position
+from ..models.loading import load_architecture
 from ..models.model import Model
 from .magnitude import NEGLIGIBLE, Magnitude, times_power_of_two, unit_exponent
 from .pictures import in_content_colors, in_gray, region, scaled, scaled_style
@@ -118,7 +118,7 @@ class TermBuilder:
         if not total:
             return []
         layers = [w.layer for w in spec.style_layers]
-        least = self._model.manifest.stride(max(layers, key=position))
+        least = self._model.manifest.min_side(layers)
         found: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
@@ -131,7 +131,7 @@ class TermBuilder:
         mixed = {layer: loss.mixed(targets, parts) for layer, targets in found.items()}
         drafts = []
         for w in spec.style_layers:
-            share = _share(both(styles[0].mask, self._visible), level, self._model.manifest.stride(w.layer))
+            share = self._share(both(styles[0].mask, self._visible), level, w.layer)
             if share is not None and not share.any():
                 continue  # The region is too small to cover a position of this layer.
             term = self._term(loss, w.layer, mixed[w.layer], share, number)
@@ -170,6 +170,11 @@ class TermBuilder:
             return _Draft(term, Magnitude.of(*weights, 1 / blank), Magnitude.of(*weights))
         return _Draft(term, Magnitude.of(*weights), Magnitude.of(*weights, blank))
 
+    def _share(self, mask: Mask | None, level: LevelSpec, layer: str) -> np.ndarray | None:
+        if mask is None:
+            return None
+        return shares(region(mask), *load_architecture(self._model).size(layer, level.height, level.width))
+
     def _constant(self, target: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(target)[None].to(self._device)
 
@@ -191,7 +196,3 @@ def _divisor(spec: JobSpec) -> Magnitude:
 def _one_if_usual(weight: float, most: float) -> float:
     """Returns the weight, or 1 if the weight is between 0.1 and `most`."""
     return 1.0 if 0.1 < weight < most else weight
-
-
-def _share(mask: Mask | None, level: LevelSpec, stride: int) -> np.ndarray | None:
-    return None if mask is None else shares(region(mask), level.height // stride, level.width // stride)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from gramophone_server.engine.cost import winograd_pays
 from gramophone_server.engine.kernels.winograd import convolve, transformed
-from gramophone_server.engine.vgg import TruncatedVGG
+from gramophone_server.engine.network import Network
+from gramophone_server.models.vgg import vgg
 
 from .test_padding import ALL, looped
 
@@ -74,9 +75,9 @@ def wide() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def test_a_wide_network_uses_winograd_and_stays_accurate(wide):
     canvas = torch.rand(1, 3, 37, 50, generator=torch.Generator().manual_seed(1))
-    fast = TruncatedVGG(wide, ["conv2_2"])
+    fast = Network(vgg(wide), wide, ["conv2_2"])
     assert [kernel.shape[0] for kernel in fast.parameters[::2]] == [128, 36, 36]
-    exact = TruncatedVGG(wide, ["conv2_2"], dtype=torch.float64)(canvas.double())["conv2_2"]
+    exact = Network(vgg(wide), wide, ["conv2_2"], dtype=torch.float64)(canvas.double())["conv2_2"]
     assert error(fast(canvas)["conv2_2"], exact) < 1e-5
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from gramophone_server.engine import losses
+from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.engine.tiling import cut
-from gramophone_server.engine.vgg import TruncatedVGG
 
 OWN = '''
 """The mean of each channel."""
@@ -36,7 +36,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> losses.Loss:
     return losses.style_loss("own_mean")
 
 
-def test_a_loss_in_a_file_of_its_own_runs_whole_and_in_tiles(own: losses.Loss, network: TruncatedVGG) -> None:
+def test_a_loss_in_a_file_of_its_own_runs_whole_and_in_tiles(own: losses.Loss, network: Network) -> None:
     generator = torch.Generator().manual_seed(0)
     canvas, style = torch.rand(2, 1, 3, 40, 36, dtype=torch.float64, generator=generator)
     features = network(style)
@@ -45,7 +45,7 @@ def test_a_loss_in_a_file_of_its_own_runs_whole_and_in_tiles(own: losses.Loss, n
         values = features[name][0].numpy()
         target = torch.from_numpy(own.target(values, 1 / values[0].size))[None]
         terms.append(WeightedTerm(own, name, target, torch.ones(1, dtype=torch.float64)))
-    tiles = cut(40, 36, 16, stride=network.grid, radius=network.radius)
+    tiles = cut(40, 36, 16, stride=network.architecture.grid, radius=network.architecture.radius)
     whole, tiled = Objective(network, terms).evaluate(canvas), Objective(network, terms, tiles=tiles).evaluate(canvas)
     by_hand = [
         ((network(canvas)[name].mean((2, 3)) - features[name].mean((2, 3))) ** 2).sum()

@@ -1,0 +1,298 @@
+"""The architecture of a convolutional network as data, and the sizes and receptive fields that follow from it.
+
+A network is a sequence of convolutions, poolings and sums. Standard library only.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+INPUT = "input"
+"""Name of the network's input, a picture of three channels."""
+# Sizes of pictures for which an architecture keeps the sizes of its feature maps.
+_KEPT_SIZES = 64
+
+
+@dataclass(frozen=True)
+class Window:
+    """The square window that a convolution or a pooling moves over a feature map.
+
+    Attributes:
+        side: positions along each axis.
+        stride: step of the window.
+        before, after: padding in positions, at the top and left, and at the bottom and right.
+        dilation: distance of neighboring positions of the window.
+        ceil: whether a last window that is only partly on the padded map counts.
+    """
+
+    side: int
+    stride: int = 1
+    before: int = 0
+    after: int = 0
+    dilation: int = 1
+    ceil: bool = False
+
+    @property
+    def extent(self) -> int:
+        """Positions from the first to the last that the window covers, along each axis."""
+        return self.dilation * (self.side - 1) + 1
+
+    def count(self, length: int) -> int:
+        """Returns the number of places of the window along an axis of `length` positions."""
+        slack = length + self.before + self.after - self.extent
+        if not self.ceil:
+            return max(0, slack // self.stride + 1)
+        places = -(-slack // self.stride) + 1
+        # A window that begins behind the map, in the padding, does not count.
+        return max(0, places - ((places - 1) * self.stride >= length + self.before))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, followed by ReLU if `relu` is true.
+
+    Attributes:
+        name: name of its output, which is a layer of the network.
+        source: name of its input.
+        inputs, outputs: numbers of channels.
+        groups: number of groups of channels; each group has its own kernel.
+        head: whether the layer's features are a matrix times the output at each position; later operations read the
+            output without it.
+    """
+
+    name: str
+    source: str
+    inputs: int
+    outputs: int
+    window: Window
+    groups: int = 1
+    relu: bool = True
+    head: bool = False
+
+    @property
+    def taps(self) -> int:
+        """Multiplications for one number of the output."""
+        return self.window.side**2 * self.inputs // self.groups
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a 3x3 convolution of stride 1 that keeps the size of the map, the only kind of VGG-19."""
+        return self.window == Window(3, 1, 1, 1) and self.groups == 1
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A pooling: the maximum or the average of each window.
+
+    Attributes:
+        name: name of its output.
+        source: name of its input.
+        outputs: number of channels.
+        counts_padding: whether averages include the zeros of the padding.
+    """
+
+    name: str
+    source: str
+    outputs: int
+    window: Window
+    counts_padding: bool = False
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of two feature maps, as in a residual network (He et al. 2016), followed by ReLU if `relu` is true.
+
+    Attributes:
+        name: name of its output, which is a layer of the network.
+        sources: names of its inputs.
+        outputs: number of channels.
+    """
+
+    name: str
+    sources: tuple[str, str]
+    outputs: int
+    relu: bool = True
+
+
+Operation = Convolution | Pooling | Sum
+
+
+def sources(operation: Operation) -> tuple[str, ...]:
+    """Returns the names of an operation's inputs."""
+    return operation.sources if isinstance(operation, Sum) else (operation.source,)
+
+
+@dataclass(frozen=True)
+class Field:
+    """The receptive field of the positions of a feature map, along each axis.
+
+    Position p depends on the pixels from p · stride − before up to and including (p + 1) · stride − 1 + after.
+    """
+
+    stride: int = 1
+    before: int = 0
+    after: int = 0
+
+    @property
+    def radius(self) -> int:
+        """How far the receptive field extends beyond the position's own pixels, in pixels."""
+        return max(self.before, self.after, 0)
+
+    def through(self, window: Window) -> "Field":
+        """Returns the receptive field after a window."""
+        after = self.after + (window.extent - window.before - window.stride) * self.stride
+        return Field(self.stride * window.stride, self.before + window.before * self.stride, after)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A convolutional network: operations in an order in which each follows its inputs.
+
+    Raises:
+        ValueError: an operation has an unknown or repeated name, channels that do not fit, or sums maps of different
+            strides; or an operation other than a convolution reads the input.
+    """
+
+    operations: tuple[Operation, ...]
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+    _sizes: dict[tuple[int, int], dict[str, tuple[int, int]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        index = {operation.name: number for number, operation in enumerate(self.operations)}
+        object.__setattr__(self, "_index", index)
+        channels = {INPUT: 3}
+        for operation in self.operations:
+            _check(operation, channels)
+            channels[operation.name] = operation.outputs
+        for operation in self.operations:
+            if isinstance(operation, Sum):
+                first, second = (self._fields[name].stride for name in operation.sources)
+                if first != second:
+                    raise ValueError(f"{operation.name} adds feature maps of strides {first} and {second}")
+
+    def __getitem__(self, name: str) -> Operation:
+        """Returns the operation with that name; raises KeyError if there is none."""
+        return self.operations[self._index[name]]
+
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """The convolutions, in order."""
+        return [operation for operation in self.operations if isinstance(operation, Convolution)]
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of all layers (convolutions and sums), in order."""
+        return [operation.name for operation in self.operations if not isinstance(operation, Pooling)]
+
+    def upto(self, layers: Iterable[str]) -> "Architecture":
+        """Returns the part of the network that some layers need.
+
+        Raises:
+            KeyError: the network has no such layer.
+        """
+        needed = set(layers)
+        if missing := sorted(needed - set(self.layers)):
+            raise KeyError(f"the model has no layer {', '.join(missing)}")
+        for operation in reversed(self.operations):
+            if operation.name in needed:
+                needed.update(sources(operation))
+        return Architecture(tuple(operation for operation in self.operations if operation.name in needed))
+
+    def without_heads(self, layers: Iterable[str]) -> "Architecture":
+        """Returns the network without the heads of some layers."""
+        bare = set(layers)
+        return Architecture(
+            tuple(
+                replace(operation, head=False)
+                if isinstance(operation, Convolution) and operation.name in bare
+                else operation
+                for operation in self.operations
+            )
+        )
+
+    def consumers(self, name: str) -> list[Operation]:
+        """Returns the operations that read an output."""
+        return [operation for operation in self.operations if name in sources(operation)]
+
+    def deepest(self, layers: Iterable[str]) -> str:
+        """Returns the last of some layers."""
+        return max(layers, key=self._index.__getitem__)
+
+    def stride(self, layer: str) -> int:
+        """Returns the stride of a layer's feature map: pixels per position, along each axis."""
+        return self._fields[layer].stride
+
+    @property
+    def grid(self) -> int:
+        """The largest stride of a feature map, in pixels."""
+        return max(field.stride for field in self._fields.values())
+
+    @property
+    def radius(self) -> int:
+        """How far any receptive field extends beyond the position's own pixels, in pixels, in each direction."""
+        return max(field.radius for field in self._fields.values())
+
+    def size(self, layer: str, height: int, width: int) -> tuple[int, int]:
+        """Returns height and width of a layer's feature map of a picture of height x width pixels."""
+        return self.sizes(height, width)[layer]
+
+    def sizes(self, height: int, width: int) -> Mapping[str, tuple[int, int]]:
+        """Returns height and width of each feature map and of the input."""
+        if (height, width) not in self._sizes:
+            # Every step of an optimization asks for the same size.
+            if len(self._sizes) >= _KEPT_SIZES:
+                self._sizes.clear()
+            self._sizes[height, width] = self._find_sizes(height, width)
+        return self._sizes[height, width]
+
+    def _find_sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
+        found = {INPUT: (height, width)}
+        for operation in self.operations:
+            if isinstance(operation, Sum):
+                found[operation.name] = found[operation.sources[0]]
+            else:
+                rows, columns = found[operation.source]
+                found[operation.name] = operation.window.count(rows), operation.window.count(columns)
+        return found
+
+    def min_side(self, layer: str) -> int:
+        """Returns the smallest side in pixels of a square picture for which a layer has at least one position."""
+        needed = self.upto([layer])
+        return next(n for n in range(1, 1 << 16) if all(min(size) > 0 for size in needed._find_sizes(n, n).values()))
+
+    def walk(self, height: int, width: int) -> Iterator[tuple[Operation, int, int]]:
+        """Yields each operation with the numbers of positions of its (first) input and of its output."""
+        sizes = self.sizes(height, width)
+        for operation in self.operations:
+            (rows, columns), (into_rows, into_columns) = sizes[operation.name], sizes[sources(operation)[0]]
+            yield operation, into_rows * into_columns, rows * columns
+
+    @cached_property
+    def _fields(self) -> dict[str, Field]:
+        fields = {INPUT: Field()}
+        for operation in self.operations:
+            if isinstance(operation, Sum):
+                first, second = (fields[name] for name in operation.sources)
+                fields[operation.name] = Field(
+                    first.stride, max(first.before, second.before), max(first.after, second.after)
+                )
+            else:
+                fields[operation.name] = fields[operation.source].through(operation.window)
+        return fields
+
+
+def _check(operation: Operation, channels: dict[str, int]) -> None:
+    """Raises ValueError if an operation does not fit those before it, which have the given numbers of channels."""
+    name = operation.name
+    if name in channels:
+        raise ValueError(f"two operations have the name {name!r}")
+    for source in sources(operation):
+        if source not in channels:
+            raise ValueError(f"{name} reads {source!r}, which is not computed before it")
+        if source == INPUT and not isinstance(operation, Convolution):
+            raise ValueError(f"{name} reads the picture, but only convolutions may")
+        expected = operation.inputs if isinstance(operation, Convolution) else operation.outputs
+        if channels[source] != expected:
+            raise ValueError(f"{name} expects {expected} channels, but {source} has {channels[source]}")

@@ -166,6 +166,14 @@ class Options(TypedDict, total=False):
     """What the style losses compare. Default gram."""
     outside: Outside
     """What happens to the canvas outside all masks of a style transfer. Default paint."""
+    canvas_map: ImageLike
+    """Color-coded map of the regions of the canvas, each in one flat color, at most 16 colors; every style needs a
+    map of its own picture in the same colors. In the same shape as the content. For style reconstruction it
+    determines the aspect ratio of the canvas (then `longest_side` is the default). Colors that differ slightly
+    are the same color, and pixels at antialiased edges belong to one of the regions beside them. A color must
+    be in the map of a style, unless `outside` is `keep`; in the maps of several styles, it mixes them by their
+    weights. Each region counts by its area. Default none.
+    """
     transparency: Transparency
     """What happens to the transparent parts of contents and styles. Default keep."""
     on_disconnect: OnDisconnect
@@ -527,6 +535,23 @@ OPTIONS: tuple[Option, ...] = (
         default="paint",
         example="paint",
         choices={"paint": 1, "keep": 2},
+    ),
+    Option(
+        name="canvas_map",
+        path="options.canvas_map",
+        type="image",
+        group="Canvas",
+        help=(
+            "Color-coded map of the regions of the canvas, each in one flat color, at most 16 colors; "
+            "every style needs a map of its own picture in the same colors. In the same shape as the "
+            "content. For style reconstruction it determines the aspect ratio of the canvas (then "
+            "`longest_side` is the default). Colors that differ slightly are the same color, and pixels"
+            " at antialiased edges belong to one of the regions beside them. A color must be in the map"
+            " of a style, unless `outside` is `keep`; in the maps of several styles, it mixes them by "
+            "their weights. Each region counts by its area."
+        ),
+        default="none",
+        example="1",
     ),
     Option(
         name="transparency",

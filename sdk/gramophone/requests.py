@@ -41,6 +41,7 @@ class Style(Value):
         scale: size of this picture relative to the canvas, 0.1 to 8. Default 1.
         mask: a picture that is white where this style is painted on the canvas. Default: everywhere.
         source_mask: a picture that is white where the style is taken from this picture. Default: everywhere.
+        map: the regions of this picture, each in one color, as a picture; see the option `canvas_map`. Default: none.
     """
 
     image: ImageLike
@@ -48,6 +49,7 @@ class Style(Value):
     scale: float | None = None
     mask: ImageLike | None = None
     source_mask: ImageLike | None = None
+    map: ImageLike | None = None
 
 
 def style_request(
@@ -206,7 +208,7 @@ def _styles(styles: ImageLike | Style | Sequence[ImageLike | Style]) -> list[opt
             style = Style(cast("ImageLike", style))
         masks = {
             name: _image(mask)
-            for name, mask in (("mask", style.mask), ("source_mask", style.source_mask))
+            for name, mask in (("mask", style.mask), ("source_mask", style.source_mask), ("map", style.map))
             if mask is not None
         }
         image = _image(style.image)

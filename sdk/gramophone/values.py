@@ -31,7 +31,7 @@ class LayerLoss(Value):
         layer: name of the layer; empty for total variation.
         loss: value before it is weighted.
         weight: weight of the term in the total loss.
-        region: for a style with a mask, the index of the style; else None.
+        region: for a style with a mask, the index of the style; with a map, the number of the region; else None.
     """
 
     kind: str

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -119,6 +120,29 @@ async def test_a_picture_whose_scaling_needs_more_than_all_decoder_memory_is_ref
     with pytest.raises(PictureError, match="to scale from 10x60000 to 8000x8000"):
         await decoders.decode(tmp_path / "narrow.png", header, PixelSpec(8000, 8000), tmp_path, "me")
     assert (await decoders.decode(tmp_path / "narrow.png", header, PixelSpec(100, 100), tmp_path, "me")).blob
+
+
+async def test_a_large_transparent_picture_is_decoded_within_the_memory_of_its_header(decoders, tmp_path):
+    image = Image.new("P", (8000, 7000), 1)
+    image.putpalette([1, 2, 3] * 256)
+    image.putpixel((0, 0), 0)
+    file = tmp_path / "large.png"
+    file.write_bytes(encode(image, transparency=bytes([0, *[255] * 255])))
+    made = await decoders.decode(file, await header_of(decoders, file), PixelSpec(4000, 7000, "rgba"), tmp_path, "me")
+    assert made.alpha
+
+
+async def test_the_regions_of_a_map_are_found_in_a_decoder_process(decoders, tmp_path):
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    pixels[:, 3000:] = (255, 0, 0)
+    file = tmp_path / "map.png"
+    file.write_bytes(encode(Image.fromarray(pixels)))
+    found = await decoders.regions(file, await header_of(decoders, file), 400, 300, tmp_path, "me")
+    assert [(region.color, region.area) for region in found.regions] == [("#000000", 0.75), ("#ff0000", 0.25)]
+    assert (tmp_path / found.blob).read_bytes() == (b"\0" * 300 + b"\1" * 100) * 300
+    file.write_bytes(encode(Image.effect_noise((300, 200), 100)))
+    with pytest.raises(PictureError, match="not a map"):
+        await decoders.regions(file, await header_of(decoders, file), 300, 200, tmp_path, "me")
 
 
 async def test_a_killed_decoder_is_replaced_without_an_error(decoders, picture, tmp_path):

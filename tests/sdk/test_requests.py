@@ -49,6 +49,7 @@ def test_every_option_reaches_its_field():
         "style_loss": "mean_covariance",
         "outside": "keep",
         "transparency": "white",
+        "canvas_map": b"map",
         "request_id": "mine",
         "priority": -3,
     }
@@ -66,6 +67,7 @@ def test_every_option_reaches_its_field():
     assert (sent.loss_scale, sent.lbfgs_history) == (options_pb2.LOSS_SCALE_RELATIVE, 9)
     assert (sent.result.format, sent.result.bit_depth) == (options_pb2.IMAGE_FORMAT_TIFF, 16)
     assert sent.tile_size == 128
+    assert sent.canvas_map.data == b"map"
     assert sent.transparency == options_pb2.TRANSPARENCY_WHITE
     assert (sent.style_loss, sent.outside) == (options_pb2.STYLE_LOSS_MEAN_COVARIANCE, options_pb2.OUTSIDE_KEEP)
     assert sent.time_limit.ToTimedelta().total_seconds() == 1.5

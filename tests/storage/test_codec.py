@@ -45,6 +45,16 @@ def test_a_spec_keeps_which_pictures_have_alpha():
     assert decoded.styles[0].picture.size == 4 * 64 * 64
 
 
+def test_a_region_of_a_map_keeps_its_color_and_its_index():
+    mask = Mask(2, 2, b"", "0" * 64, "a" * 64, color="#ff0000", index=1)
+    spec = make_spec(styles=(StylePicture(Picture(1, 1, b"", "1" * 64, "b" * 64), 1.0, mask),))
+    decoded = codec.decode_spec(codec.encode_spec(spec))
+    assert decoded == spec
+    (style,) = decoded.with_pixels(lambda blob: b"\0\1\2\1").styles
+    assert style.mask is not None and style.mask.levels == b"\0\xff\0\xff"
+    assert style.mask.recipe() == {"sha256": "0" * 64, "color": "#ff0000"}
+
+
 def test_a_spec_keeps_the_warnings_of_its_pictures():
     spec = make_spec()
     assert spec.warnings == [] and "warning" not in codec.encode_spec(spec)

@@ -185,6 +185,27 @@ def test_at_most_as_many_curvature_pairs_as_iterations_make_are_counted(architec
     assert workload(job(), architecture, CPU).pairs is None
 
 
+def test_masks_and_the_weights_of_their_regions_are_counted(architecture):
+    side, count = 1024, 8
+    regions = tuple(
+        StylePicture(PICTURE, 1.0, Mask(side, side, b"", "1" * 64, color=f"#00000{n}")) for n in range(count)
+    )
+    few, many = (plan(job(side, styles=styles), architecture, CPU, PLENTY).bytes for styles in (regions[:1], regions))
+    # A byte per pixel of each mask, and at least the weights of the first layer, whose stride is 2.
+    assert many - few > (count - 1) * (side**2 + 4 * (side // 2) ** 2)
+
+
+def test_alpha_is_counted(architecture):
+    content: dict[str, Any] = {
+        "content": PICTURE,
+        "content_layers": (LayerWeight("conv4_2", 1.0),),
+        "content_weight": 1.0,
+    }
+    opaque = plan(job(**content), architecture, CPU, PLENTY).bytes
+    content["content"] = replace(PICTURE, alpha=True)
+    assert plan(job(**content), architecture, CPU, PLENTY).bytes - opaque >= 28 * 1024 * 1024
+
+
 def test_a_style_with_a_mask_makes_the_workload_masked(architecture):
     masked = StylePicture(PICTURE, 1.0, mask=Mask(1, 1, b"\xff", "1" * 64))
     assert workload(job(styles=(StylePicture(PICTURE, 1.0), masked)), architecture, CPU).masked

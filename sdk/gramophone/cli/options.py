@@ -12,7 +12,7 @@ import click
 from ..grouped_help import GroupedOption
 from ..option import Option
 from ..options import OPTIONS
-from .files import PictureOrWordType
+from .files import PICTURE, PictureOrWordType
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -148,6 +148,8 @@ def _type(option: Option) -> dict[str, Any]:
             return {"default": None}
         case "choice":
             return {"type": click.Choice(list(option.choices))}
+        case "image":
+            return {"type": PICTURE}
         case "duration":
             return {"type": SecondsType(), "metavar": "SECONDS"}
         case _:

@@ -191,7 +191,11 @@ def _check(tasks: Sequence[_Task], options: dict[str, Any], quality: int | None,
         raise click.UsageError(f"--request-id names one job, but there are {len(tasks)}; paint them one by one")
     if unused := [flag(name) for name in sorted(PREVIEWS) if options.get(name) is not None and not tasks[0].previews]:
         raise click.UsageError(f"{unused[0]} has no effect without --previews FOLDER; give both")
-    inputs = [picture for task in tasks for picture in (*task.pictures.values(), options.get("init"))]
+    inputs = [
+        picture
+        for task in tasks
+        for picture in (*task.pictures.values(), options.get("init"), options.get("canvas_map"))
+    ]
     for task in tasks:
         check_output(task.output, [picture for picture in inputs if picture is not None])
     # All outputs have the same suffix.

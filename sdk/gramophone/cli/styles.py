@@ -10,13 +10,19 @@ import click
 
 from .. import Style
 from ..grouped_help import GroupedOption
-from .files import MASK, Picture
+from .files import MASK, PICTURE, Picture
 from .options import flag
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _GROUP = "Styles"
 # Names of the options, and the field of Style that each sets.
-FIELDS = {"style_share": "weight", "style_scale": "scale", "mask": "mask", "source_mask": "source_mask"}
+FIELDS = {
+    "style_share": "weight",
+    "style_scale": "scale",
+    "mask": "mask",
+    "source_mask": "source_mask",
+    "style_map": "map",
+}
 _SHARE = "Share of a style among several; repeat it for each style.  [at least 0; default: 1]"
 _SCALE = "Size of a style relative to the canvas; repeat it for each style.  [0.1 to 8; default: 1]"
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -26,6 +32,10 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "source_mask": {
         "type": MASK,
         "help": 'White where a style is taken from; repeat it for each style, "-" for the whole picture.',
+    },
+    "style_map": {
+        "type": PICTURE,
+        "help": "Regions of a style in the colors of --canvas-map; repeat it for each style.",
     },
 }
 
@@ -60,7 +70,7 @@ def names_of(styles: Sequence[Style]) -> dict[str, Picture]:
     return {
         f"styles[{i}].{part}": picture
         for i, style in enumerate(styles)
-        for part in ("mask", "source_mask", "image")
+        for part in ("mask", "source_mask", "map", "image")
         if isinstance(picture := getattr(style, part), str | bytes)
     }
 

@@ -41,7 +41,7 @@ class _Numbers(click.ParamType[list[int]]):
 
 
 # Options that a sweep sets itself, or that have no effect on it.
-_WITHOUT = PREVIEWS | {"size", "seed", "result_format", "on_disconnect", "request_id"}
+_WITHOUT = PREVIEWS | {"canvas_map", "size", "seed", "result_format", "on_disconnect", "request_id"}
 
 
 def _options(command: _Command) -> _Command:

@@ -136,8 +136,8 @@ class LayerLoss(_message.Message):
     weight: _builtins.float
     """Weight of the term in the total loss: the product of all weights that apply to it; unitless."""
     region: _builtins.int
-    """For styles with masks: index of the source whose region this term covers. Unset for sources without a mask, which share
-    one term.
+    """For styles with masks: index of the source whose region this term covers. For styles with maps: a number of the region;
+    regions are in the order of their area, the largest first. Unset for sources without a mask, which share one term.
     """
     def __init__(
         self,

@@ -330,7 +330,7 @@ class _OutsideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outside.Value
     """It is painted without a style: from the content losses alone."""
     OUTSIDE_KEEP: _Outside.ValueType  # 2
     """It keeps the content's pixels exactly; at the soft edges of masks the picture is blended with the content. Every style
-    must have a mask.
+    must have a mask, or a map: then the colors of `canvas_map` that are in no style's map are outside.
     """
 
 class Outside(_Outside, metaclass=_OutsideEnumTypeWrapper):
@@ -342,7 +342,7 @@ OUTSIDE_PAINT: Outside.ValueType  # 1
 """It is painted without a style: from the content losses alone."""
 OUTSIDE_KEEP: Outside.ValueType  # 2
 """It keeps the content's pixels exactly; at the soft edges of masks the picture is blended with the content. Every style
-must have a mask.
+must have a mask, or a map: then the colors of `canvas_map` that are in no style's map are outside.
 """
 Global___Outside: _TypeAlias = Outside  # noqa: Y015
 
@@ -480,6 +480,7 @@ class StyleSource(_message.Message):
     SCALE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     SOURCE_MASK_FIELD_NUMBER: _builtins.int
+    MAP_FIELD_NUMBER: _builtins.int
     weight: _builtins.float
     """Share of this picture in the style, relative to the other sources. At least one source needs a weight above 0."""
     scale: _builtins.float
@@ -500,6 +501,13 @@ class StyleSource(_message.Message):
     def source_mask(self) -> Global___InputImage:
         """Region of this picture that the style is taken from, in the same format as `mask`."""
 
+    @_builtins.property
+    def map(self) -> Global___InputImage:
+        """Color-coded map of the regions of this picture, in place of masks: each color of `canvas_map` that is in this map, too,
+        is a region of the canvas that is painted in the style of this region of the picture. In the same shape as the
+        picture. Required for every source if `canvas_map` is set, else not allowed.
+        """
+
     def __init__(
         self,
         *,
@@ -508,10 +516,11 @@ class StyleSource(_message.Message):
         scale: _builtins.float | None = ...,
         mask: Global___InputImage | None = ...,
         source_mask: Global___InputImage | None = ...,
+        map: Global___InputImage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "map", b"map", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "map", b"map", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
     _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
@@ -707,6 +716,7 @@ class SynthesisOptions(_message.Message):
     TILE_SIZE_FIELD_NUMBER: _builtins.int
     STYLE_LOSS_FIELD_NUMBER: _builtins.int
     OUTSIDE_FIELD_NUMBER: _builtins.int
+    CANVAS_MAP_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the canvas. `fit` determines which side has this size."""
@@ -791,6 +801,15 @@ class SynthesisOptions(_message.Message):
     def result(self) -> Global___ResultOptions:
         """File of the result."""
 
+    @_builtins.property
+    def canvas_map(self) -> Global___InputImage:
+        """Color-coded map of the regions of the canvas, each in one flat color, at most 16 colors; every style needs a map of its
+        own picture in the same colors. In the same shape as the content. For style reconstruction it determines the aspect
+        ratio of the canvas (then FIT_LONGEST_SIDE is the default). Colors that differ slightly are the same color, and pixels
+        at antialiased edges belong to one of the regions beside them. A color must be in the map of a style, unless `outside`
+        is OUTSIDE_KEEP; in the maps of several styles, it mixes them by their weights. Each region counts by its area.
+        """
+
     def __init__(
         self,
         *,
@@ -821,11 +840,12 @@ class SynthesisOptions(_message.Message):
         tile_size: _builtins.int | None = ...,
         style_loss: Global___StyleLoss.ValueType | None = ...,
         outside: Global___Outside.ValueType | None = ...,
+        canvas_map: Global___InputImage | None = ...,
         transparency: Global___Transparency.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
     _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Limits
-from .messages import Header, PictureError, Pixels, PixelSpec
+from .messages import Header, PictureError, Pixels, PixelSpec, Region, Regions
 from .slots import SMALL, DecodeSlots
 
 log = logging.getLogger(__name__)
 
 # CPU seconds per file and per million pixels, and the limit of wall-clock time as a multiple of them.
 _SECONDS, _SECONDS_PER_MILLION, _WALL_CLOCK_FACTOR = 1.0, 0.25, 10.0
+# CPU seconds and bytes for the regions of a map, which is read at 1024 pixels a side, and bytes per scaled pixel.
+_MAP_SECONDS, _MAP_MEMORY, _MAP_BYTES_PER_PIXEL = 5.0, 160 << 20, 8
 # Seconds after which an idle decoder process ends.
 _IDLE_SECONDS = 20.0
 # Bytes of a line of JSON that a decoder process may send.
@@ -98,6 +100,24 @@ class Decoders:
         values = await self._request(request, client, seconds, memory)
         black, source_black, alpha = (bool(values[name]) for name in ("black", "source_black", "alpha"))
         return Pixels(str(values["blob"]), black, source_black, str(values["warning"]), alpha)
+
+    async def regions(
+        self, file: Path, header: Header, width: int, height: int, folder: Path, client: str, *, durable: bool = True
+    ) -> Regions:
+        """Finds the regions of a color-coded map, and writes the region of each of width x height pixels into a folder.
+
+        Raises as `decode`, and PictureError if the picture is no map of regions in flat colors.
+        """
+        request = {
+            "method": "regions", "file": str(file), "folder": str(folder), "max_pixels": self._max_pixels,
+            "width": width, "height": height, "durable": durable,
+        }  # fmt: skip
+        scaled = width * height
+        seconds = _SECONDS + _MAP_SECONDS + _SECONDS_PER_MILLION * (header.pixels + 4 * scaled) / 1e6
+        memory = header.memory + _MAP_MEMORY + _MAP_BYTES_PER_PIXEL * scaled
+        values = await self._request(request, client, seconds, min(memory, self._memory))
+        found = tuple(Region(str(region["color"]), float(region["area"])) for region in values["regions"])
+        return Regions(str(values["blob"]), found, str(values["warning"]))
 
     async def close(self) -> None:
         """Kills all decoder processes."""

@@ -64,3 +64,26 @@ class Pixels:
     source_black: bool
     warning: str = ""
     alpha: bool = False
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of a map: its color as "#rrggbb", and the part of the map's pixels that it has, 0 to 1."""
+
+    color: str
+    area: float
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a color-coded map, in a file with one byte per pixel: the index of the pixel's region.
+
+    Attributes:
+        blob: SHA-256 of the file's content, which is the name of the file.
+        regions: the regions by descending area.
+        warning: a defect of the map's file, as a sentence that begins with a verb; empty if there is none.
+    """
+
+    blob: str
+    regions: tuple[Region, ...]
+    warning: str = ""

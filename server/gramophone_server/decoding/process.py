@@ -50,10 +50,12 @@ def respond(request: dict[str, Any]) -> dict[str, Any]:
     try:
         # Load libraries before the limits are set: the file's limits do not cover them.
         heif.prepare_for([request["file"]] if "file" in request else request["files"])
+        if request["method"] == "regions":
+            from . import regions  # noqa: F401 - loads numpy
         with _bounded(request["seconds"], request["memory"]):
             if request["method"] == "headers":
                 return {"headers": _headers(request["files"], request["max_pixels"])}
-            return _decode(request)
+            return _regions(request) if request["method"] == "regions" else _decode(request)
     except PictureError as error:
         return {"refused": str(error)}
     except MemoryError:
@@ -77,10 +79,19 @@ def _headers(files: Sequence[str], max_pixels: int) -> list[dict[str, Any]]:
 def _decode(request: dict[str, Any]) -> dict[str, Any]:
     with open(request["file"], "rb") as file:
         images = [decode(file, request["max_pixels"], alpha=request["kind"] == "rgba")]
-    size, durable = (request["width"], request["height"]), request["durable"]
-    folder, warning = Path(request["folder"]), images[0][1]
-    # Keep no reference to the picture, so that it is freed when it has been scaled.
-    return asdict(write_pixels(images.pop()[0], *size, request["kind"], folder, durable=durable, warning=warning))
+    width, height, kind, folder = request["width"], request["height"], request["kind"], Path(request["folder"])
+    durable, warning = request["durable"], images[0][1]
+    # Keep no reference to the picture, also none in a tuple of arguments, so that it is freed when it has been scaled.
+    return asdict(write_pixels(images.pop()[0], width, height, kind, folder, durable=durable, warning=warning))
+
+
+def _regions(request: dict[str, Any]) -> dict[str, Any]:
+    from .regions import write_regions
+
+    with open(request["file"], "rb") as file:
+        image, warning = decode(file, request["max_pixels"])
+    width, height, folder = request["width"], request["height"], Path(request["folder"])
+    return asdict(write_regions(image, width, height, folder, durable=request["durable"], warning=warning))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 from ..models.layers import PaddingName
@@ -66,8 +67,11 @@ class Mask:
         width, height: size in pixels.
         levels: height · width bytes, 0 outside to 255 inside; empty if they have not been read.
         sha256: SHA-256 of the picture file, hexadecimal.
-        blob: SHA-256 of `levels`, which names their stored file; empty if they are not stored.
+        blob: SHA-256 of `levels`, which names their stored file; empty if they are not stored. For a region of a map,
+            that of the indices of all its regions.
         warning: a defect of the picture file, as a sentence; empty if there is none.
+        color: for a region of a map, its color, "#rrggbb"; empty for a mask.
+        index: for a region of a map, its index in the stored file.
     """
 
     width: int
@@ -76,6 +80,13 @@ class Mask:
     sha256: str
     blob: str = ""
     warning: str = ""
+    color: str = ""
+    index: int = 0
+
+    @property
+    def key(self) -> str:
+        """A name that differs for masks with different levels of the same size."""
+        return self.sha256 + self.color
 
     @property
     def pixels(self) -> bytes:
@@ -89,7 +100,10 @@ class Mask:
 
     def with_pixels(self, read: Callable[[str], bytes]) -> "Mask":
         """Returns the mask with its levels, which `read` loads by blob name."""
-        return replace(self, levels=read(self.blob)) if self.blob else self
+        if not self.blob:
+            return self
+        levels = read(self.blob)
+        return replace(self, levels=levels.translate(_inside(self.index)) if self.color else levels)
 
     def without_pixels(self) -> "Mask":
         """Returns the mask without its levels; it keeps the blob's name."""
@@ -102,15 +116,20 @@ class Mask:
 
     def recipe(self) -> dict[str, Any]:
         """Returns the entry in a recipe, as JSON types and without pixels."""
-        return {"sha256": self.sha256}
+        return {"sha256": self.sha256, "color": self.color} if self.color else {"sha256": self.sha256}
+
+
+def _inside(index: int) -> bytes:
+    """Returns the table of `bytes.translate` that maps an index to 255 and all others to 0."""
+    return bytes(255 if value == index else 0 for value in range(256))
 
 
 @dataclass(frozen=True)
 class StylePicture:
-    """A style picture of a job.
+    """A style picture of a job; a picture with a map counts as one for each of its regions.
 
     Attributes:
-        share: weight of the style; the shares of all styles of a job sum to 1.
+        share: weight of the style; the shares of all styles of a job sum to 1, or to the area of the regions of maps.
         mask: region of the canvas that gets the style; None for the whole canvas.
         source_mask: region of the picture that the style is taken from; None for the whole picture.
     """
@@ -199,8 +218,9 @@ class JobSpec:
         return self.with_each(lambda part: part.without_pixels())
 
     def with_pixels(self, read: Callable[[str], bytes]) -> "JobSpec":
-        """Returns the job with all pixels, which `read` loads by blob name."""
-        return self.with_each(lambda part: part.with_pixels(read))
+        """Returns the job with all pixels, which `read` loads by blob name; equal pixels are loaded once."""
+        once = cache(read)
+        return self.with_each(lambda part: part.with_pixels(once))
 
     def pictures(self) -> Iterator[Picture | Mask]:
         """Yields all pictures and masks of the job."""

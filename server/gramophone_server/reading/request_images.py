@@ -13,7 +13,7 @@ from typing import Protocol
 from gramophone.v1 import options_pb2
 
 from ..decoding.decoders import Decoders
-from ..decoding.messages import Header, PictureError, Pixels, PixelSpec
+from ..decoding.messages import Header, PictureError, Pixels, PixelSpec, Regions
 from ..decoding.staging import Staging
 from ..messages.options import Fit
 from ..messages.spec import Mask, Picture
@@ -139,6 +139,19 @@ class RequestImages:
             check.add(image.field, reason)
         return Mask(width, height, b"", image.header.sha256 if image.header else "", pixels.blob, pixels.warning)
 
+    async def regions(self, image: RequestImage, width: int, height: int, check: Checker) -> Regions:
+        """Returns the regions of a map scaled to width x height; adds a violation to `check` if it is none."""
+        assert image.file is not None and image.header is not None
+        try:
+            with on_disk():
+                found = await self._decoders.regions(
+                    image.file, image.header, width, height, self.staging.path, self._client, durable=self._durable
+                )
+        except PictureError as error:
+            check.add(image.data_field, str(error))
+            return Regions("", ())
+        return replace(found, warning=f"{image.data_field} {found.warning}.") if found.warning else found
+
     async def has_visible(self, picture: Picture, mask: Mask) -> bool:
         """Returns whether a mask selects any visible pixel of a picture of the same size."""
         if not (picture.alpha and picture.blob and mask.blob):
@@ -146,7 +159,7 @@ class RequestImages:
 
         def meet() -> bool:
             alpha = (self.staging.path / picture.blob).read_bytes()[3::4]
-            levels = (self.staging.path / mask.blob).read_bytes()
+            levels = mask.with_pixels(lambda blob: (self.staging.path / blob).read_bytes()).levels
             first, second = (int.from_bytes(values.translate(_NOT_ZERO)) for values in (alpha, levels))
             return first & second != 0
 

@@ -9,6 +9,7 @@ from typing import Literal
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
+from ..decoding.messages import Regions
 from ..messages.options import JobKind, SynthesisOptions
 from ..messages.pyramid import levels_of
 from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StylePicture
@@ -18,11 +19,14 @@ from ..models.store import ModelStore, UnknownModelError
 from ..rpc.violations import Checker, InvalidRequestError, NotFoundError
 from ..settings import Limits
 from .options import PREFIX, read_options
+from .region_maps import CANVAS_MAP, match_regions
 from .request_images import RequestImage, RequestImages
 from .rules import read_field
 from .style_losses import default_layers
 
 MAX_STYLES = 16
+# Maximum difference of the aspect ratios of a map and its picture, which may be rounded to a few pixels.
+_SHAPE_TOLERANCE = 0.03
 # Default beta of equation 7 for alpha = 1: the paper's ratio of 1e-3 in its units; all relative losses are about 1.
 STYLE_WEIGHT: dict[LossScaleName, float] = {"paper": 1e3, "relative": 10.0}
 
@@ -136,8 +140,11 @@ class RequestReader:
             usual = default_layers(read.style_loss, manifest.style_layers)
             read_style_layers = _read_layers(style_layers, "style_layers", usual, None, manifest, check)
             _check_styles(styles, check)
-            if read.outside == "keep":
+            if read.outside == "keep" and not options.HasField("canvas_map"):
                 _check_masks(styles, check)
+        _check_maps(options, styles, kind, check)
+        if kind == "style" and options.HasField("canvas_map") and not options.fit:
+            read = replace(read, fit="longest_side")
         if not options.HasField("tv_weight"):
             tv_weight = _default_tv_weight(
                 read.tv_weight, content_weight, read_content_layers, style_weight, STYLE_WEIGHT[read.loss_scale]
@@ -145,10 +152,13 @@ class RequestReader:
             read = replace(read, tv_weight=tv_weight)
         check.stop_if_wrong()
 
-        job_images = _JobImages(content, styles, options.init_image if read.init == "image" else None)
+        canvas_map = options.canvas_map if options.HasField("canvas_map") else None
+        job_images = _JobImages(content, styles, options.init_image if read.init == "image" else None, canvas_map)
         await images.open(job_images.all(), check)
         check.stop_if_wrong()
 
+        job_images.check_maps(check)
+        check.stop_if_wrong()
         width, height = job_images.aspect.fitted(read.size, read.fit)
         if width * height > self._limits.max_pixels:
             limit = f"{self._limits.max_pixels:,}"
@@ -171,7 +181,7 @@ class RequestReader:
             width=width,
             height=height,
             content=await picture(job_images.content, alpha=alpha),
-            styles=await self._styles(styles, job_images, sizes, (width, height), images, check, alpha=alpha),
+            styles=await self._styles(styles, job_images, sizes, (width, height), images, check, read),
             content_layers=read_content_layers,
             style_layers=read_style_layers,
             content_weight=content_weight,
@@ -200,12 +210,12 @@ class RequestReader:
         canvas: tuple[int, int],
         images: RequestImages,
         check: Checker,
-        *,
-        alpha: bool,
+        options: SynthesisOptions,
     ) -> tuple[StylePicture, ...]:
         async def mask(image: RequestImage | None, size: tuple[int, int]) -> Mask | None:
             return None if image is None else await images.mask(image, *size, check)
 
+        alpha = options.transparency == "keep"
         shares = _shares([s.weight if s.HasField("weight") else 1.0 for s in styles])
         pictures = []
         for i, (size, share) in enumerate(zip(sizes, shares, strict=True)):
@@ -217,7 +227,9 @@ class RequestReader:
                     await mask(job_images.source_masks[i], size),
                 )
             )
-        return tuple(pictures)
+        if job_images.canvas_map is None:
+            return tuple(pictures)
+        return await _with_regions(pictures, job_images, canvas, images, check, keep=options.outside == "keep")
 
     def _manifest(
         self, message: options_pb2.SynthesisOptions | model_service_pb2.ExtractFeaturesRequest, field: str
@@ -258,17 +270,52 @@ class RequestReader:
             )
 
 
+async def _with_regions(
+    pictures: Sequence[StylePicture],
+    job_images: "_JobImages",
+    canvas: tuple[int, int],
+    images: RequestImages,
+    check: Checker,
+    *,
+    keep: bool,
+) -> tuple[StylePicture, ...]:
+    """Returns a style for each pair of regions in one color: one of the canvas's map, and one of a style's map."""
+
+    async def regions(image: RequestImage | None, size: tuple[int, int]) -> Regions:
+        assert image is not None
+        return await images.regions(image, *size, check)
+
+    def mask(image: RequestImage | None, size: tuple[int, int], found: Regions, number: int) -> Mask:
+        sha256 = image.header.sha256 if image is not None and image.header is not None else ""
+        return Mask(*size, b"", sha256, found.blob, found.warning, found.regions[number].color, number)
+
+    whole = await regions(job_images.canvas_map, canvas)
+    sizes = [(style.picture.width, style.picture.height) for style in pictures]
+    maps = [await regions(image, size) for image, size in zip(job_images.maps, sizes, strict=True)]
+    check.stop_if_wrong()
+    return tuple(
+        replace(
+            pictures[pair.style],
+            share=pair.share,
+            mask=mask(job_images.canvas_map, canvas, whole, pair.region),
+            source_mask=mask(job_images.maps[pair.style], sizes[pair.style], maps[pair.style], pair.source),
+        )
+        for pair in match_regions(whole, maps, [style.share for style in pictures], check, keep=keep)
+    )
+
+
 class _JobImages:
-    """The images of a job: content, styles, their masks, and the initial image."""
+    """The images of a job: content, styles, their masks and maps, the map of the canvas, and the initial image."""
 
     def __init__(
         self,
         content: options_pb2.InputImage | None,
         styles: Sequence[options_pb2.StyleSource],
         start: options_pb2.InputImage | None,
+        canvas_map: options_pb2.InputImage | None,
     ) -> None:
         def mask(
-            number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask"]
+            number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask", "map"]
         ) -> RequestImage | None:
             return RequestImage(getattr(style, name), f"styles[{number}].{name}") if style.HasField(name) else None
 
@@ -276,17 +323,31 @@ class _JobImages:
         self.styles = [RequestImage(style.image, f"styles[{i}].image") for i, style in enumerate(styles)]
         self.masks = [mask(i, style, "mask") for i, style in enumerate(styles)]
         self.source_masks = [mask(i, style, "source_mask") for i, style in enumerate(styles)]
+        self.maps = [mask(i, style, "map") for i, style in enumerate(styles)]
+        self.canvas_map = None if canvas_map is None else RequestImage(canvas_map, CANVAS_MAP)
         self.start = None if start is None else RequestImage(start, "options.init_image")
 
     @property
     def aspect(self) -> RequestImage:
         """The image that determines the canvas's aspect ratio."""
-        return self.content or self.styles[0]
+        return self.content or self.canvas_map or self.styles[0]
 
     def all(self) -> list[RequestImage]:
         """Returns all images of the job."""
-        found = (self.content, *self.styles, *self.masks, *self.source_masks, self.start)
+        own = (*self.styles, *self.masks, *self.source_masks, *self.maps)
+        found = (self.content, *own, self.canvas_map, self.start)
         return [image for image in found if image is not None]
+
+    def check_maps(self, check: Checker) -> None:
+        """Checks that each map has the shape of its picture."""
+        pairs = [*zip(self.maps, self.styles, strict=True), (self.canvas_map, self.content)]
+        for own, picture in pairs:
+            if own is None or picture is None or own.header is None or picture.header is None:
+                continue
+            first, second = own.header, picture.header
+            if abs(math.log(first.width * second.height / (first.height * second.width))) > _SHAPE_TOLERANCE:
+                reason = f"is {first.width}x{first.height}, but {picture.field} is {second.width}x{second.height}"
+                check.add(own.field, f"{reason}; a map has the shape of its picture")
 
 
 def _read_layers(
@@ -343,6 +404,24 @@ def _check_masks(styles: Sequence[options_pb2.StyleSource], check: Checker) -> N
         if not style.HasField("mask"):
             reason = "is missing, but options.outside is OUTSIDE_KEEP, which needs a mask for each style"
             check.add(f"styles[{i}].mask", reason)
+
+
+def _check_maps(
+    options: options_pb2.SynthesisOptions, styles: Sequence[options_pb2.StyleSource], kind: JobKind, check: Checker
+) -> None:
+    has_map = options.HasField("canvas_map")
+    if has_map and kind == "content":
+        check.add(CANVAS_MAP, "is set, but a content reconstruction has no styles to paint regions in")
+    for i, style in enumerate(styles):
+        if has_map and not style.HasField("map"):
+            check.add(f"styles[{i}].map", f"is missing, but {CANVAS_MAP} is set, which needs a map for each style")
+        if style.HasField("map") and not has_map:
+            check.add(
+                f"styles[{i}].map", f"is set, but {CANVAS_MAP}, which says where to paint its regions, is missing"
+            )
+        for name in ("mask", "source_mask"):
+            if style.HasField("map") and style.HasField(name):
+                check.add(f"styles[{i}].{name}", "is set, and so is its map; leave out one of the two")
 
 
 def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:

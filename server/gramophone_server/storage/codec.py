@@ -8,7 +8,7 @@ defaults, and unknown fields are ignored.
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, TypeVar, get_args
 
@@ -31,6 +31,10 @@ _OPTIONS_OF_2 = (
     "report_every", "preview", "time_limit", "model", "padding", "init_noise", "averaging", "plateau", "color",
     "loss_scale", "lbfgs_history", "result", "tile_size",
 )  # fmt: skip
+
+
+# Fields of pictures and masks that are stored only if they are set, and their types.
+_OPTIONAL: dict[str, Callable[[Any], Any]] = {"warning": str, "alpha": bool, "color": str, "index": int}
 
 
 class UnreadableError(Exception):
@@ -218,14 +222,15 @@ def _make_converter(*, strict: bool) -> Converter:
 
 def _unstructured(pixels: str, part: Picture | Mask) -> dict[str, Any]:
     values = {"width": part.width, "height": part.height, pixels: part.blob, "sha256": part.sha256}
-    optional = {name: value for name in ("warning", "alpha") if (value := getattr(part, name, None))}
-    return values | optional
+    return values | {name: value for name in _OPTIONAL if (value := getattr(part, name, None))}
 
 
 def _structured(pixels: str, values: dict[str, Any], kind: type[Picture | Mask]) -> Picture | Mask:
-    size, warning = (int(values["width"]), int(values["height"])), str(values.get("warning", ""))
-    optional = {"alpha": True} if values.get("alpha") and kind is Picture else {}
-    return kind(*size, b"", str(values["sha256"]), str(values[pixels]), warning, **optional)
+    known = {field.name for field in fields(kind)}
+    optional = {name: make(values[name]) for name, make in _OPTIONAL.items() if name in values and name in known}
+    return kind(
+        int(values["width"]), int(values["height"]), b"", str(values["sha256"]), str(values[pixels]), **optional
+    )
 
 
 _converter = _make_converter(strict=False)

@@ -110,7 +110,8 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
         for p in (*content, *(style.picture for style in spec.styles))
     ]
     # Each picture exists twice: as received in the spec, and as an array for the computation.
-    pictures = 2 * sum(p.size for p in (*content, *(style.picture for style in spec.styles)))
+    own = {(p.sha256, p.width, p.height): p.size for p in (*content, *(style.picture for style in spec.styles))}
+    pictures = 2 * sum(own.values()) + _mask_bytes(spec, architecture)
     # One ONNX Runtime session for the style layers, and one for the content layers.
     sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
     network = work.network_bytes
@@ -140,6 +141,15 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
             canvas + exact + picture + cost.evaluation_bytes(work, *evaluated),
         )
     )
+
+
+def _mask_bytes(spec: JobSpec, architecture: Architecture) -> int:
+    """Returns the bytes of all masks, and of the weights of the positions of all style layers for each region."""
+    masks = [mask for style in spec.styles for mask in (style.mask, style.source_mask) if mask is not None]
+    regions = {style.mask.key for style in spec.styles if style.mask is not None}
+    strides = [architecture.stride(layer.layer) for layer in spec.style_layers]
+    weights = sum(4 * (spec.height // stride) * (spec.width // stride) for stride in strides)
+    return sum(mask.size for mask in masks) + len(regions) * weights
 
 
 def _tiles(work: cost.Workload, level: LevelSpec, side: int | None) -> list[Tile]:

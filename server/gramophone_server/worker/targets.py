@@ -59,7 +59,7 @@ class Targets:
                 loss, pixels(picture), missing, mask=inside, pooling=pooling, padding=padding
             )
 
-        key = (loss.name, mask.sha256 if mask else None, *_key(model, picture, pooling, padding))
+        key = (loss.name, mask.key if mask else None, *_key(model, picture, pooling, padding))
         return self._cached(key, layers, extract)
 
     def _cached(

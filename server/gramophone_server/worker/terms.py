@@ -107,7 +107,7 @@ class TermBuilder:
         regions: dict[int | None, list[StylePicture]] = {}
         numbers: dict[str, int] = {}
         for i, style in enumerate(self.styles):
-            number = None if style.mask is None else numbers.setdefault(style.mask.sha256, i)
+            number = None if style.mask is None else numbers.setdefault(style.mask.key, i)
             regions.setdefault(number, []).append(style)
         return regions
 

@@ -54,7 +54,7 @@ def both(mask: Mask | None, other: Mask | None) -> Mask | None:
     if mask is None or other is None:
         return mask or other
     levels = (levels_of(mask).astype(np.uint16) * levels_of(other) + 127) // 255
-    return replace(mask, levels=levels.astype(np.uint8).tobytes(), sha256=f"{mask.sha256} and {other.sha256}")
+    return replace(mask, levels=levels.astype(np.uint8).tobytes(), sha256=f"{mask.key} and {other.key}", color="")
 
 
 def _spread(colors: Tensor, weight: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from gramophone_server.reading.rules import read_field, rules_of, word_of
 from gramophone_server.rpc.violations import Checker
 
 KINDS: tuple[JobKind, ...] = ("style", "content", "transfer")
-JOB_OPTIONS = [option for option in OPTIONS if option.path.startswith("options.")]
+# Pictures are read elsewhere.
+JOB_OPTIONS = [option for option in OPTIONS if option.path.startswith("options.") and option.type != "image"]
 NUMBERS = [option for option in JOB_OPTIONS if option.type in ("integer", "number") and not option.values]
 
 

@@ -228,7 +228,7 @@ class Estimate(Value):
         tile_size: side in pixels of the tiles in which the gradient would be computed; 0 for the whole canvas at once.
         peak_memory, available_memory: predicted peak memory of the worker, and memory that it can use, in bytes.
         fits: whether the job fits into memory.
-        flops: floating-point operations of the network's convolutions over the whole job.
+        flops: floating-point operations of the network's convolutions and of the style losses over the whole job.
         seconds, seconds_per_iteration: running time of the job, and of one iteration at full size.
         device: the device, such as "cpu" or "cuda:0".
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gramophone_server.engine.losses import style_losses
 from gramophone_server.models.model import Model
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.speed import Speeds
@@ -41,6 +42,16 @@ def test_a_cached_speed_is_not_measured_again(model, file):
     # A speed that no measurement gives.
     file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text()), 12.5)))
     assert speed(model) == 12.5
+
+
+@pytest.mark.parametrize("name", sorted(style_losses()))
+def test_the_speed_of_each_style_loss_is_measured_and_cached(name, file):
+    speeds = Speeds(torch.device("cpu"))
+    got = speeds.loss_operations_per_second(name)
+    assert 1e8 < got < 1e15
+    assert list(json.loads(file.read_text()).values()) == [got]
+    file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text()), 12.5)))
+    assert speeds.loss_operations_per_second(name) == 12.5
 
 
 @pytest.mark.slow

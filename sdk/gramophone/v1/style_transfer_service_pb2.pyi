@@ -345,7 +345,7 @@ class EstimateJobResponse(_message.Message):
     fits: _builtins.bool
     """Whether the job fits into memory."""
     flops: _builtins.float
-    """Floating-point operations of the network's convolutions over the whole job."""
+    """Floating-point operations of the network's convolutions and of the style losses over the whole job."""
     device: _builtins.str
     """The device, such as "cpu" or "cuda:0"."""
     @_builtins.property

@@ -11,7 +11,7 @@ class Estimate:
         tile: side of the tiles in pixels; None if the whole canvas runs at once.
         peak: peak memory of the worker in bytes.
         available: memory that the worker can use in bytes, including the memory that it already holds.
-        flops: floating-point operations of the network's convolutions over the whole job.
+        flops: floating-point operations of the network's convolutions and of the style losses over the whole job.
         seconds: duration of the job; 0 if the request did not ask for times.
         seconds_per_iteration: duration of an iteration at full size; 0 if the request did not ask for times.
         device: name of the device.

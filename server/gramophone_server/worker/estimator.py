@@ -3,11 +3,14 @@
 import torch
 
 from ..engine.device import Memory
+from ..engine.losses import GRAM
 from ..messages.estimate import Estimate
 from ..messages.spec import JobSpec
 from ..models.loading import load_architecture
 from ..models.model import Model
 from ..models.store import ModelStore
+from .loss_cost import iteration_operations, job_operations
+from .margin import with_margin
 from .plan import Plan, plan
 from .prepared import precision_of
 from .speed import Speeds
@@ -55,15 +58,23 @@ class Estimator:
         with self._store.opened(spec.model, spec.layers) as model:
             chosen_plan = self.plan(spec, model)
             speed = self._speeds.flops_per_second(model, precision_of(spec, self._device)) if timed else 0.0
+            losses = job_operations(spec, model.manifest)
+            iteration = iteration_operations(spec, model.manifest, with_margin(spec).levels[-1])
         return Estimate(
             tile=chosen_plan.tile,
             peak=self._idle + chosen_plan.bytes,
             available=self._available(),
-            flops=chosen_plan.flops,
-            seconds=chosen_plan.flops / speed if speed else 0.0,
-            seconds_per_iteration=chosen_plan.iteration_flops / speed if speed else 0.0,
+            flops=chosen_plan.flops + sum(losses.values()),
+            seconds=chosen_plan.flops / speed + self._loss_seconds(losses) if speed else 0.0,
+            seconds_per_iteration=chosen_plan.iteration_flops / speed + self._loss_seconds(iteration) if speed else 0.0,
             device=str(self._device),
         )
+
+    def _loss_seconds(self, operations: dict[str, float]) -> float:
+        """Returns the time of the style losses, given the operations of each."""
+        # The speed of the convolutions is measured with Gram matrices, whose time it contains.
+        others = {name: count for name, count in operations.items() if name != GRAM.name and count}
+        return sum(count / self._speeds.loss_operations_per_second(name) for name, count in others.items())
 
     def _available(self) -> int:
         return self._memory.available()

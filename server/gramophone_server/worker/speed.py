@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from ..engine.canvas import noise
 from ..engine.cost import Workload, forward_flops
 from ..engine.device import device_name, release_free_memory
-from ..engine.losses import GRAM
+from ..engine.losses import GRAM, Layer, LayerView, style_loss
 from ..engine.network import Network
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.lbfgs import LBFGS
@@ -23,6 +24,8 @@ from ..models.model import Model
 # Side of the canvas and number of steps of a measurement: large enough that the convolutions dominate, small enough for
 # a few seconds on any device.
 _SIDE, _STEPS = 192, 3
+# Channels and side of the feature maps on which a loss is measured, and the number of evaluations.
+_CHANNELS, _LOSS_SIDE, _EVALUATIONS = 128, 64, 3
 _MOST_BYTES = 1 << 20
 
 
@@ -40,18 +43,42 @@ class Speeds:
 
     def flops_per_second(self, model: Model, precision: str) -> float:
         """Returns the operations of the convolutions per second; measures them if the cache has no value."""
-        key = self._key(model, precision)
+        return self._known(self._key(model, precision), lambda: self._measure(model, precision))
+
+    def loss_operations_per_second(self, name: str) -> float:
+        """Returns the operations per second of a style loss, as it counts them; measures them if the cache has none."""
+        return self._known(f"{self._machine()}, loss {name}", lambda: self._measure_loss(name))
+
+    def _known(self, key: str, measure: Callable[[], float]) -> float:
         known = self._read()
         if key not in known:
-            known[key] = self._measure(model, precision)
+            known[key] = measure()
             release_free_memory()
             self._write(known)
         return known[key]
 
     def _key(self, model: Model, precision: str) -> str:
-        name, threads, sha256 = device_name(self._device), torch.get_num_threads(), model.manifest.sha256
-        versions = f"gramophone {version('gramophone')}, torch {torch.__version__}"
-        return f"{name}, {threads} threads, {versions}, {precision}, {sha256}"
+        return f"{self._machine()}, {precision}, {model.manifest.sha256}"
+
+    def _machine(self) -> str:
+        name, threads = device_name(self._device), torch.get_num_threads()
+        return f"{name}, {threads} threads, gramophone {version('gramophone')}, torch {torch.__version__}"
+
+    def _measure_loss(self, name: str) -> float:
+        loss, layer = style_loss(name), Layer(_LOSS_SIDE, _LOSS_SIDE)
+        canvas, style = torch.rand(2, 1, _CHANNELS, _LOSS_SIDE, _LOSS_SIDE, generator=torch.Generator().manual_seed(0))
+        share = 1 / layer.positions
+        target = torch.from_numpy(loss.target(style[0].numpy(), share))[None].to(self._device)
+        features = canvas.to(self._device, memory_format=torch.channels_last).requires_grad_()
+        view = LayerView(layer, features, None, slice(None), slice(None), share)
+        seconds = []
+        for _ in range(1 + _EVALUATIONS):
+            begun = time.perf_counter()
+            value = loss.value(loss.statistic(view, target)[1], target, layer)
+            torch.autograd.grad(value.sum(), features)[0].sum().item()  # waits for the device
+            seconds.append(time.perf_counter() - begun)
+        # The first evaluation prepares the device.
+        return loss.operations(_CHANNELS, layer.positions, layer.positions) / min(seconds[1:])
 
     def _measure(self, model: Model, precision: str) -> float:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32

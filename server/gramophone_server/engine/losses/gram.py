@@ -40,6 +40,10 @@ class Gram(Loss):
         assert target is not None
         return style_loss(statistic, target, None if _head_per_position(layer) else layer.head)
 
+    def operations(self, channels: int, positions: int, style_positions: int) -> float:
+        """Returns those of the product for the Gram matrix, and of that for the gradient."""
+        return 4.0 * channels**2 * positions
+
     def blank(self, target: np.ndarray) -> float:
         """Returns 1 / (4 N_l²) · Σ A²."""
         return squares(target) / (4 * len(target) ** 2)

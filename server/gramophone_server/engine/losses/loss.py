@@ -118,6 +118,17 @@ class Loss(ABC):
     def blank(self, target: np.ndarray) -> float:
         """Returns about the loss of a canvas whose features are all 0; > 0."""
 
+    def operations(self, channels: int, positions: int, style_positions: int) -> float:
+        """Returns the operations of the loss of one layer and its gradient, per canvas; a multiply-add counts as two.
+
+        Element-wise operations do not count: the default, 0, is right for a loss that has no others.
+
+        Args:
+            channels, positions: channels and positions of the canvas's feature map.
+            style_positions: positions of the feature maps of all styles together.
+        """
+        return 0.0
+
 
 class StyleLoss(Loss):
     """A loss that compares a statistic of the canvas's features with that of a style's features.

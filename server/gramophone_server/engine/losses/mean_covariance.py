@@ -25,6 +25,10 @@ class MeanCovariance(StyleLoss):
             mean = features.sum((2, 3)) * share
         return torch.cat([gram_matrix(features, share), mean.unsqueeze(2)], dim=2)
 
+    def operations(self, channels: int, positions: int, style_positions: int) -> float:
+        """Returns those of the product for the covariance, and of that for the gradient."""
+        return 4.0 * channels**2 * positions
+
     def compare(self, statistic: Tensor, target: Tensor) -> Tensor:
         """Returns the loss (N,)."""
         (covariance, mean), (covariance_s, mean_s) = _central(statistic), _central(target)

@@ -45,6 +45,10 @@ class NearestNeighbor(Loss):
         """Returns the sum of the parts (N,), which is the loss."""
         return statistic
 
+    def operations(self, channels: int, positions: int, style_positions: int) -> float:
+        """Returns those of the product of all pairs of positions; the gradient takes the neighbors as constant."""
+        return 2.0 * channels * positions * style_positions
+
     def blank(self, target: np.ndarray) -> float:
         """Returns 1, the distance of unrelated features."""
         return 1.0

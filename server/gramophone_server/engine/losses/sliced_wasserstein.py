@@ -1,5 +1,6 @@
 """The sliced Wasserstein loss of Heitz, Vanhoey, Chambon & Belcour (CVPR 2021): sorted projections of the features."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -9,10 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cost import Copies
+from ..kernels.sorting import sort_rows
 from .loss import Share, StyleLoss
 
 # Directions per channel. With as many directions as channels, projections on other directions would stay free.
 _DIRECTIONS = 2
+
+# Operations in whose time one element is sorted, per level of the sort (measured on a CPU).
+_SORT = 100.0
 
 
 class SlicedWasserstein(StyleLoss):
@@ -34,12 +39,17 @@ class SlicedWasserstein(StyleLoss):
         """Returns the quantiles (N, D, M) of the projections at (k + ½) / M: without weights, sorted projections."""
         directions = _directions(features.shape[1]).to(features)
         if not isinstance(share, Tensor):
-            return (directions @ features.flatten(2)).sort(dim=2).values
+            return sort_rows(directions @ features.flatten(2))[0]
         inside = share[0].flatten() > 0
-        values, order = (directions @ features.flatten(2)[:, :, inside]).sort(dim=2)
+        values, order = sort_rows(directions @ features.flatten(2)[:, :, inside])
         weights = share.flatten(1)[:, inside].to(features.dtype)
-        weights = (weights / weights.sum(1, keepdim=True)).unsqueeze(1).expand_as(values).gather(2, order)
+        weights = (weights / weights.sum(1, keepdim=True)).unsqueeze(1).expand_as(values).gather(2, order.long())
         return _quantiles(values, weights)
+
+    def operations(self, channels: int, positions: int, style_positions: int) -> float:
+        """Returns those of the projections, of their gradient, and of sorting."""
+        directions = _DIRECTIONS * channels
+        return directions * positions * (4.0 * channels + _SORT * math.log2(positions + 1))
 
     def compare(self, statistic: Tensor, target: Tensor) -> Tensor:
         """Returns the loss (N,)."""

@@ -3,12 +3,16 @@
 A network is a sequence of convolutions, poolings and sums. Standard library only.
 """
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 INPUT = "input"
 """Name of the network's input, a picture of three channels."""
+MAX_SIDE = 1 << 16
+"""Largest side of a picture in pixels that an architecture is asked about."""
 # Sizes of pictures for which an architecture keeps the sizes of its feature maps.
 _KEPT_SIZES = 64
 
@@ -36,6 +40,11 @@ class Window:
     def extent(self) -> int:
         """Positions from the first to the last that the window covers, along each axis."""
         return self.dilation * (self.side - 1) + 1
+
+    @property
+    def has_empty_places(self) -> bool:
+        """Whether, with `ceil`, a last window can begin in the padding after the map; there libraries differ."""
+        return self.ceil and self.after > max(0, self.extent - self.stride)
 
     def count(self, length: int) -> int:
         """Returns the number of places of the window along an axis of `length` positions."""
@@ -82,20 +91,18 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Pooling:
-    """A pooling: the maximum or the average of each window.
+    """A pooling: the maximum or the average of each window, without its padding.
 
     Attributes:
         name: name of its output.
         source: name of its input.
         outputs: number of channels.
-        counts_padding: whether averages include the zeros of the padding.
     """
 
     name: str
     source: str
     outputs: int
     window: Window
-    counts_padding: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,8 +233,8 @@ class Architecture:
 
     @property
     def grid(self) -> int:
-        """The largest stride of a feature map, in pixels."""
-        return max(field.stride for field in self._fields.values())
+        """The least common multiple of the strides of all feature maps, in pixels; in a chain the largest stride."""
+        return math.lcm(*(field.stride for field in self._fields.values()))
 
     @property
     def radius(self) -> int:
@@ -258,9 +265,54 @@ class Architecture:
         return found
 
     def min_side(self, layer: str) -> int:
-        """Returns the smallest side in pixels of a square picture for which a layer has at least one position."""
-        needed = self.upto([layer])
-        return next(n for n in range(1, 1 << 16) if all(min(size) > 0 for size in needed._find_sizes(n, n).values()))
+        """Returns the smallest side in pixels of a square picture for which a layer has at least one position.
+
+        Raises:
+            ValueError: the side is larger than MAX_SIDE.
+        """
+        return self.upto([layer]).least
+
+    @cached_property
+    def least(self) -> int:
+        """The smallest side in pixels of a square picture for which each feature map has at least one position.
+
+        Raises:
+            ValueError: the side is larger than MAX_SIDE.
+        """
+        side = 1 + bisect_left(range(1, MAX_SIDE + 1), True, key=self._has_positions)
+        if side > MAX_SIDE:
+            last = self.operations[-1].name
+            raise ValueError(f"{last} needs pictures of more than {MAX_SIDE:,} pixels a side")
+        return side
+
+    def _has_positions(self, side: int) -> bool:
+        """Returns whether each feature map of a square picture has a position; monotonic in the side."""
+        return all(rows > 0 for rows, _ in self._find_sizes(side, side).values())
+
+    def check_sums(self) -> None:
+        """Checks that the inputs of each sum have equal sizes for pictures of all sizes.
+
+        Raises:
+            ValueError: they differ at some size.
+        """
+        for operation in self.operations:
+            if not isinstance(operation, Sum):
+                continue
+            first, second = operation.sources
+            least = self.min_side(operation.name)
+            # Each size grows by a constant when the picture grows by a cell of the grid.
+            for side in range(least, least + self.grid):
+                sizes = self._find_sizes(side, side)
+                if sizes[first] != sizes[second]:
+                    raise ValueError(
+                        f"{operation.name} adds feature maps of different sizes, {sizes[first][0]} and "
+                        f"{sizes[second][0]} positions a side, for a picture of {side} pixels a side"
+                    )
+
+    def is_rectified(self, name: str) -> bool:
+        """Returns whether no value of an output is negative, because it follows a ReLU."""
+        operation = self[name]
+        return self.is_rectified(operation.source) if isinstance(operation, Pooling) else operation.relu
 
     def walk(self, height: int, width: int) -> Iterator[tuple[Operation, int, int]]:
         """Yields each operation with the numbers of positions of its (first) input and of its output."""

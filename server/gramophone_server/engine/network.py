@@ -1,5 +1,6 @@
 """A convolutional network, truncated at the deepest layers in use, as a differentiable torch function of the canvas."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -141,7 +142,9 @@ class Network:
         del canvas
         for operation, finished in self._steps:
             # The call holds the only references to maps that no later operation reads, so that they can be freed.
-            inputs = [maps.pop(name) if name in finished else maps[name] for name in sources(operation)]
+            inputs = [maps[name] for name in sources(operation)]
+            for name in finished:
+                del maps[name]
             x = self._computed(operation, inputs)
             if operation.name in self._requested:
                 x = take(operation.name, x)
@@ -180,13 +183,14 @@ class Network:
     def _pooled(self, x: Tensor, pooling: Pooling) -> Tensor:
         window = pooling.window
         if self.paddings != ZEROS or window.before != window.after:
+            widths = _widths(window)
+            if self._pool == "max" and not self.architecture.is_rectified(pooling.source):
+                x, widths = _surrounded(x, widths, self.paddings)
             # The maximum of activations after ReLU does not change with zeros around them.
-            x, window = padded(x, _widths(window), self.paddings), replace(window, before=0, after=0)
+            x, window = padded(x, widths, self.paddings), replace(window, before=0, after=0)
         if self._pool == "max":
             return F.max_pool2d(x, window.side, window.stride, window.before, ceil_mode=window.ceil)
-        x = F.avg_pool2d(
-            x, window.side, window.stride, window.before, window.ceil, count_include_pad=pooling.counts_padding
-        )
+        x = F.avg_pool2d(x, window.side, window.stride, window.before, window.ceil, count_include_pad=False)
         return x * AVERAGE_SCALE if self._pool == "average_rescaled" else x
 
     def _has_late_relu(self, name: str) -> bool:
@@ -290,6 +294,15 @@ class _Add(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
         return grad_output, grad_output.clone()
+
+
+def _surrounded(x: Tensor, widths: Widths, paddings: Paddings) -> tuple[Tensor, Widths]:
+    """Pads x (N, C, H, W) by -inf along the axes with zero padding; returns it with the widths that are left."""
+    top, bottom, left, right = (
+        width if padding == "zeros" else 0 for width, padding in zip(widths, np.repeat(paddings, 2), strict=True)
+    )
+    x = F.pad(x, (left, right, top, bottom), value=-math.inf)
+    return x, (widths[0] - top, widths[1] - bottom, widths[2] - left, widths[3] - right)
 
 
 def _widths(window: Window) -> Widths:

@@ -77,7 +77,7 @@ def whole(height: int, width: int) -> list[Tile]:
     return [Tile(Span(0, height, 0, height, height), Span(0, width, 0, width, width))]
 
 
-def cut(height: int, width: int, side: int, *, stride: int, radius: int) -> list[Tile]:
+def cut(height: int, width: int, side: int, *, stride: int, radius: int, least: int = 1) -> list[Tile]:
     """Returns the tiles of a picture, whose interiors have about equal sizes of at most `side` pixels.
 
     Args:
@@ -85,12 +85,13 @@ def cut(height: int, width: int, side: int, *, stride: int, radius: int) -> list
         side: maximum side of an interior in pixels; rounded down to a multiple of `stride`, but at least `stride`.
         stride: stride of the deepest feature map, in pixels of the picture.
         radius: receptive radius of the deepest layer, in pixels.
+        least: pixels along an axis that the network needs to see.
     """
-    rows, columns = (_spans(length, side, stride, radius) for length in (height, width))
+    rows, columns = (_spans(length, side, stride, radius, least) for length in (height, width))
     return [Tile(row, column) for row, column in product(rows, columns)]
 
 
-def _spans(length: int, side: int, stride: int, radius: int) -> list[Span]:
+def _spans(length: int, side: int, stride: int, radius: int, least: int) -> list[Span]:
     # Only the last span can be shorter than the stride. It then contains no position of the deepest layer: harmless.
     cells = max(1, side // stride)
     total = -(-length // stride)
@@ -99,5 +100,9 @@ def _spans(length: int, side: int, stride: int, radius: int) -> list[Span]:
     halo = -(-radius // stride) * stride
     spans = []
     for start, end in pairwise(bounds):
-        spans.append(Span(start, end, max(0, start - halo), min(length, end + halo), length))
+        first, last = max(0, start - halo), min(length, end + halo)
+        if last - first < least:
+            first = max(0, (last - least) // stride * stride)
+            last = max(last, min(length, first + least))
+        spans.append(Span(start, end, first, last, length))
     return spans

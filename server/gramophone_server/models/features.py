@@ -112,7 +112,7 @@ class FeatureExtractor:
         min_side, deepest = max((manifest.layer(layer).min_side, layer) for layer in layers)
         if min(height, width) < min_side:
             raise ValueError(f"a picture of {width}x{height} is too small for {deepest}: it needs {min_side} a side")
-        tiles = cut(height, width, TILE, stride=needed.grid, radius=needed.radius)
+        tiles = cut(height, width, TILE, stride=needed.grid, radius=needed.radius, least=needed.least)
         indices, scale, shift = manifest.preprocessing.affine
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
         session = self.session(layers, pooling, padding)

@@ -99,7 +99,9 @@ class _Reader:
         self._readers = Counter(name for node in nodes for name in node.input)
         for node in nodes:
             self._read(node)
-        return Graph(Architecture(tuple(self.operations.values())), self.weights, self.heads)
+        architecture = Architecture(tuple(self.operations.values()))
+        architecture.check_sums()
+        return Graph(architecture, self.weights, self.heads)
 
     def _read(self, node: onnx.NodeProto) -> None:
         match node.op_type:
@@ -134,6 +136,8 @@ class _Reader:
         name, source, window = node.output[0], self._names[node.input[0]], window_of(node)
         if max(window.before, window.after) > window.side // 2 or window.dilation != 1:
             raise UnsupportedGraphError(f"{name} pools with a padding of more than half its window, or with a dilation")
+        if window.has_empty_places:
+            raise UnsupportedGraphError(f"{name} pools windows that are wholly in its padding")
         self._add(Pooling(name, source, self.operations[source].outputs, window), name)
 
     def _read_head(self, node: onnx.NodeProto) -> None:

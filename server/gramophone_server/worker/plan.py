@@ -159,7 +159,8 @@ def _tiles(work: cost.Workload, level: LevelSpec, side: int | None) -> list[Tile
 
 
 def _cut(work: cost.Workload, height: int, width: int, side: int) -> list[Tile]:
-    return cut(height, width, side, stride=work.architecture.grid, radius=work.architecture.radius)
+    network = work.architecture
+    return cut(height, width, side, stride=network.grid, radius=network.radius, least=network.least)
 
 
 def _largest(tiles: list[Tile]) -> tuple[int, int]:

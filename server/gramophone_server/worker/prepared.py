@@ -251,9 +251,11 @@ class PreparedJob:
     def _objective(self, network: Network, terms: list[WeightedTerm], level: LevelSpec, tile: int | None) -> Objective:
         tiles = None
         if tile is not None:
+            needed = network.architecture
             tiles = cut(
-                level.height, level.width, tile, stride=network.architecture.grid, radius=network.architecture.radius
-            )
+                level.height, level.width, tile, stride=needed.grid, radius=needed.radius,
+                least=needed.least,
+            )  # fmt: skip
         view = color.gray if self._gray or self._spec.options.color == "luminance" else None
         fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
         return Objective(network, terms, tiles=tiles, view=view, fixed=fixed)

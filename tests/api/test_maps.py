@@ -145,3 +145,25 @@ def test_a_content_reconstruction_takes_no_map(client):
 def test_an_estimate_takes_maps(client):
     found = client.estimate("style", Style(STYLE, map=STYLE_MAP), canvas_map=CANVAS_MAP, size=300)
     assert (found.width, found.height) == (300, 200) and found.fits
+
+
+def transparent(left: int, right: int) -> Image.Image:
+    """The style with one alpha on the left and another on the right."""
+    image = STYLE.copy()
+    image.putalpha(Image.fromarray(np.where(LEFT, left, right).astype(np.uint8)[None].repeat(HEIGHT, 0)))
+    return image
+
+
+def test_a_region_that_is_transparent_in_its_style_is_refused(client):
+    with pytest.raises(gramophone.InvalidRequestError) as caught:
+        client.style(Style(transparent(0, 255), map=STYLE_MAP), canvas_map=CANVAS_MAP, size=WIDTH)
+    assert "styles[0].map: has the color #ff0000 only where its picture is transparent" in str(caught.value)
+
+
+def test_a_region_that_is_transparent_in_the_content_is_not_painted(client):
+    content = transparent(255, 0)
+    styles = Style(STYLE, map=STYLE_MAP)
+    result = client.transfer(content, styles, canvas_map=CANVAS_MAP, size=WIDTH, iterations=2).result()
+    painted, own = np.asarray(result.image), np.asarray(content)
+    assert np.array_equal(painted[:, WIDTH // 2 :], own[:, WIDTH // 2 :])
+    assert {term.region for term in result.layer_losses if term.kind == "style"} == {0}

@@ -41,6 +41,8 @@ def build(network: Network, n: int) -> Objective:
     visible = torch.linspace(0, 1, 42, dtype=torch.float64).view(1, 6, 7)
     terms.append(WeightedTerm(CONTENT, "conv2_1", features["conv2_1"].detach(), weight, visible))
     terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * weight))
+    pixels = torch.rand(1, 12, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * weight, pixels / pixels.sum()))
     return Objective(network, terms)
 
 

@@ -100,12 +100,13 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
             share = rand(1, *features[name].shape[2:])
             share = share / share.sum()
         terms.append(WeightedTerm(loss, name, target(loss, features[name], share), rand(n) + 0.5, share))
-    terms += [
-        WeightedTerm(CONTENT, name, features[name], (rand(n) + 0.5) / features[name][0].numel())
-        for name in job["content"]
-    ]
+    for name in job["content"]:
+        visible = rand(1, *features[name].shape[2:]) if job["masked"] else None
+        weight = (rand(n) + 0.5) / features[name][0].numel()
+        terms.append(WeightedTerm(CONTENT, name, features[name], weight, visible))
     if job["variation"]:
-        terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * (rand(n) + 0.5)))
+        pixels = rand(1, height, width) / (height * width) if job["masked"] else None
+        terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * (rand(n) + 0.5), pixels))
     tiles = cut(height, width, job["side"], stride=network.architecture.grid, radius=network.architecture.radius)
     return Objective(network, terms), Objective(network, terms, tiles=tiles), rand(n, 3, height, width)
 

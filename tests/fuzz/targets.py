@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
+from PIL import Image
 
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
@@ -21,9 +22,11 @@ from gramophone_server.reading.wire import WireError, check_wire
 from gramophone_server.rpc.violations import InvalidRequestError
 from gramophone_server.settings import Limits
 from tests.faults.mutations import originals
-from tests.harness import options, png
+from tests.harness import encode, options, png
 
 PIXELS = 1 << 18
+# Bytes for the regions of a small map.
+_MAP_MEMORY = 160 << 20
 CORPUS = Path(__file__).parent / "corpus"
 _Request = pb.EstimateJobRequest | model_service_pb2.ExtractFeaturesRequest
 _LIMITS = Limits(max_pixels=PIXELS)
@@ -41,9 +44,13 @@ def pictures(data: bytes) -> None:
             return
         size = {"width": header["width"], "height": header["height"]}
         assert 0 < header["width"] * header["height"] <= PIXELS
-        request = {"method": "decode", "file": str(path), "folder": name, "kind": "rgb", "durable": False, **size}
-        made = respond({**request, "memory": header["memory"], **bounds})
-        assert "refused" in made or (Path(name) / made["blob"]).stat().st_size == 3 * size["width"] * size["height"]
+        request = {"file": str(path), "folder": name, "durable": False, "memory": header["memory"], **size, **bounds}
+        pixels = size["width"] * size["height"]
+        made = respond({**request, "method": "decode", "kind": "rgba"})
+        if "refused" not in made:
+            assert (Path(name) / made["blob"]).stat().st_size == (4 if made["alpha"] else 3) * pixels
+        found = respond({**request, "method": "regions", "memory": header["memory"] + _MAP_MEMORY})
+        assert "refused" in found or (Path(name) / found["blob"]).stat().st_size == pixels
 
 
 def requests(data: bytes) -> None:
@@ -107,13 +114,16 @@ def close() -> None:
 
 def _valid_requests() -> Iterator[bytes]:
     image = options_pb2.InputImage(data=png(16, 16))
+    flat = options_pb2.InputImage(data=encode(Image.new("RGBA", (16, 16), (1, 2, 3, 99))))
     style = options_pb2.StyleSource(image=image, weight=2, scale=1.5, mask=image, source_mask=image)
+    mapped = options_pb2.StyleSource(image=flat, map=flat)
     layers = [options_pb2.LayerWeight(layer="conv1_1", weight=0.5)]
     wanted = options(size=16, optimizer=2, init_image=image, time_limit={"seconds": 1}, tv_weight=0.1, scales=2)
     for job in (
         {"style": pb.ReconstructStyleRequest(styles=[style], style_layers=layers, options=wanted)},
         {"content": pb.ReconstructContentRequest(content=image, content_layers=layers, options=wanted)},
         {"transfer": pb.TransferStyleRequest(content=image, styles=[style, style], options=wanted, style_weight=2)},
+        {"transfer": pb.TransferStyleRequest(content=flat, styles=[mapped], options=options(size=16, canvas_map=flat))},
     ):
         yield pb.EstimateJobRequest(**job).SerializeToString()  # type: ignore[arg-type]
     yield (

@@ -164,7 +164,7 @@ def test_a_job_resumes_with_the_same_bytes():
 
 
 def test_only_visible_positions_count_in_the_losses():
-    """A transparent area beside the picture adds to no loss."""
+    """A transparent area beside the picture changes no loss."""
     wide = np.pad(OWN, [(0, 0), (0, SIDE), (0, 0)])
     start = np.asarray(picture(3))
     losses = []
@@ -172,7 +172,7 @@ def test_only_visible_positions_count_in_the_losses():
         job = prepare(
             "transfer", content=Image.fromarray(content), init=Image.fromarray(canvas), size=content.shape[1],
             styles=Style(picture(2), scale=SIDE / content.shape[1]), style_layers=["conv1_1"], content_layers="conv2_1",
-            iterations=1, scales=1, loss_scale="paper", report_every=1, padding="zeros",
+            iterations=1, scales=1, loss_scale="paper", report_every=1, padding="zeros", tv_weight=1.0,
         )  # fmt: skip
         with one_thread():
             losses.append({term.kind: term.loss for term in job.loss_terms(next(iter(job.synthesis)))})

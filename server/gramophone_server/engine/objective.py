@@ -23,7 +23,8 @@ class WeightedTerm:
             for all canvases; None for a loss without a target.
         weight: (N,) factor of the term in the total loss, >= 0.
         share: for style, the weight of each position of the layer in the Gram matrix, (1 or N, H, W), summing to 1;
-            None for equal weights. For content, the visible part of each position, 0 to 1; None for 1.
+            None for equal weights; the same for total variation. For content, the visible part of each position, 0 to
+            1; None for 1.
         region: for style, the number of the masked region that the term belongs to; None for the whole canvas.
         reported_weight: the weight to show in reports, if the loss is optimized in another unit; None to show `weight`.
     """

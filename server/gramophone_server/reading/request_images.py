@@ -152,9 +152,9 @@ class RequestImages:
             return Regions("", ())
         return replace(found, warning=f"{image.data_field} {found.warning}.") if found.warning else found
 
-    async def has_visible(self, picture: Picture, mask: Mask) -> bool:
-        """Returns whether a mask selects any visible pixel of a picture of the same size."""
-        if not (picture.alpha and picture.blob and mask.blob):
+    async def has_visible(self, picture: Picture | None, mask: Mask) -> bool:
+        """Returns whether a mask selects any visible pixel of a picture of the same size; True without a picture."""
+        if picture is None or not (picture.alpha and picture.blob and mask.blob):
             return True
 
         def meet() -> bool:

@@ -198,7 +198,7 @@ class RequestReader:
             options=read,
         )
         check.stop_if_wrong()
-        await _check_visible(spec, images, check)
+        await _check_visible(spec, job_images, images, check)
         check.stop_if_wrong()
         return spec
 
@@ -338,6 +338,11 @@ class _JobImages:
         found = (self.content, *own, self.canvas_map, self.start)
         return [image for image in found if image is not None]
 
+    def map_field(self, sha256: str) -> str:
+        """Returns the path of the first style's map with this SHA-256 in the request."""
+        maps = [own for own in self.maps if own is not None and own.header is not None and own.header.sha256 == sha256]
+        return maps[0].field
+
     def check_maps(self, check: Checker) -> None:
         """Checks that each map has the shape of its picture."""
         pairs = [*zip(self.maps, self.styles, strict=True), (self.canvas_map, self.content)]
@@ -387,16 +392,21 @@ def _read_layers(
     return tuple(read)
 
 
-async def _check_visible(spec: JobSpec, images: RequestImages, check: Checker) -> None:
-    """Checks that each mask selects visible pixels."""
+async def _check_visible(spec: JobSpec, job_images: "_JobImages", images: RequestImages, check: Checker) -> None:
+    """Checks that each mask, and each region of a style's map, selects visible pixels."""
     for i, style in enumerate(spec.styles):
-        for name, mask, picture in (
-            ("mask", style.mask, spec.content),
-            ("source_mask", style.source_mask, style.picture),
-        ):
-            if mask is not None and picture is not None and not await images.has_visible(picture, mask):
-                reason = f"selects only transparent pixels of {'the content' if name == 'mask' else 'its picture'}"
-                check.add(f"styles[{i}].{name}", f"{reason}; paint a visible region white")
+        mask, source = style.mask, style.source_mask
+        if mask is not None and not mask.color and not await images.has_visible(spec.content, mask):
+            reason = "selects only transparent pixels of the content; paint a visible region white"
+            check.add(f"styles[{i}].mask", reason)
+        if source is None or await images.has_visible(style.picture, source):
+            continue
+        if source.color:
+            reason = f"has the color {source.color} only where its picture is transparent; draw it on visible pixels"
+            check.add(job_images.map_field(source.sha256), reason)
+        else:
+            reason = "selects only transparent pixels of its picture; paint a visible region white"
+            check.add(f"styles[{i}].source_mask", reason)
 
 
 def _check_masks(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:

@@ -122,7 +122,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
     content_targets = cost.content_bytes(work, full.height, full.width)
     # The content, also with its own transparent pixels if it has any, and the painted part of each pixel.
     transparent = spec.content is not None and spec.content.alpha
-    kept = 32 if transparent else 16 if spec.options.outside == "keep" else 0
+    kept = 36 if transparent else 16 if spec.options.outside == "keep" else 0
     outside = kept * full.height * full.width
     canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets + outside
     # The picture is converted back to a canvas for its loss.

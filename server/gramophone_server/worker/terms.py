@@ -98,7 +98,7 @@ class TermBuilder:
             drafts += self._content_terms(level, self._content)
         if self._spec.options.tv_weight:
             weight, loss = self._spec.options.tv_weight, TOTAL_VARIATION
-            term = WeightedTerm(loss, "", None, _PLACEHOLDER_WEIGHT)
+            term = WeightedTerm(loss, "", None, _PLACEHOLDER_WEIGHT, self._visible_pixels(level))
             drafts.append(_Draft(term, Magnitude.of(weight), Magnitude.of(weight, loss.blank(_NO_TARGET))))
         return drafts
 
@@ -153,6 +153,13 @@ class TermBuilder:
             counted = target if share is None else target * np.sqrt(share)
             drafts.append(self._draft(term, counted, spec.content_weight, w.weight))
         return drafts
+
+    def _visible_pixels(self, level: LevelSpec) -> torch.Tensor | None:
+        """Returns the visible part of each pixel of a level, (1, H, W), summing to 1; None for an opaque content."""
+        if self._visible is None:
+            return None
+        visible = torch.from_numpy(coverage(region(self._visible), level.height, level.width))[None]
+        return (visible / visible.sum()).to(self._device)
 
     def _term(
         self, loss: Loss, layer: str, target: np.ndarray, share: np.ndarray | None, region: int | None = None

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gramophone_server.engine.kernels.gram import gram_matrix, tap_gram_matrix
+from gramophone_server.engine.losses import TOTAL_VARIATION, Layer, LayerView
 from gramophone_server.engine.losses.content import content_loss
 from gramophone_server.engine.losses.gram import style_loss
 from gramophone_server.engine.losses.total_variation import total_variation
@@ -95,6 +96,20 @@ def test_total_variation_of_a_ramp_and_of_one_color():
     ramp = torch.arange(5).float().expand(1, 3, 4, 5) / 255
     assert total_variation(ramp).item() == pytest.approx(1, rel=1e-5)
     assert total_variation(torch.full((1, 3, 4, 5), 0.3)).item() == 0
+
+
+def test_total_variation_of_visible_pixels_equals_the_loop(features):
+    pixels = share()[:1]
+    whole = LayerView(Layer(*SHAPE[2:]), features, None, slice(None), slice(None), pixels)
+    _, got = TOTAL_VARIATION.statistic(whole, None)
+    for n in range(SHAPE[0]):
+        expected = 0.0
+        for c, y, x in itertools.product(*(range(side) for side in SHAPE[1:])):
+            for other in ((y + 1, x), (y, x + 1)):
+                if other[0] < SHAPE[2] and other[1] < SHAPE[3]:
+                    difference = 255 * (features[n, c, y, x] - features[n, c, *other]).item()
+                    expected += pixels[0, y, x].item() * difference**2 / SHAPE[1]
+        assert got[n].item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_total_variation_does_not_grow_with_the_picture():

@@ -3,14 +3,17 @@
 import numpy as np
 from torch import Tensor
 
-from .loss import Layer, LayerView, Loss
+from .loss import Layer, LayerView, Loss, Share
 
 # Roughly the total variation of a canvas of noise, in squared levels.
 _NOISE = 4096.0
 
 
 class TotalVariation(Loss):
-    """The mean squared difference of neighboring pixels; see `total_variation`. Its layer is the canvas itself."""
+    """The mean squared difference of neighboring pixels; see `total_variation`. Its layer is the canvas itself.
+
+    If the content has transparent parts, each difference counts by the visible part of its upper or left pixel.
+    """
 
     name = "total_variation"
     kind = "total_variation"
@@ -26,7 +29,7 @@ class TotalVariation(Loss):
         down, right = squared_differences(canvas)
         pairs = canvas.shape[1] * (height - 1) * width, canvas.shape[1] * height * (width - 1)
         rows, columns = view.interior or (slice(None), slice(None))
-        parts = [d[:, :, rows, columns].sum((1, 2, 3)) / n for d, n in zip((down, right), pairs, strict=True)]
+        parts = [_mean(d[:, :, rows, columns], n, view.share) for d, n in zip((down, right), pairs, strict=True)]
         return canvas, parts[0] + parts[1]
 
     def value(self, statistic: Tensor, target: Tensor | None, layer: Layer) -> Tensor:
@@ -36,6 +39,20 @@ class TotalVariation(Loss):
     def blank(self, target: np.ndarray) -> float:
         """Returns about the total variation of noise, because that of a blank canvas is 0."""
         return _NOISE
+
+
+def _mean(differences: Tensor, pairs: int, share: Share) -> Tensor:
+    """Returns a tile's part (N,) of the mean of all squared differences of one axis.
+
+    Args:
+        differences: (N, C, h, w), those of the tile.
+        pairs: number of all differences.
+        share: (1, H, W), weights of the first pixels of the differences; a number for equal weights.
+    """
+    if not isinstance(share, Tensor):
+        return differences.sum((1, 2, 3)) / pairs
+    # The last row or column of a canvas has no neighbor.
+    return (differences.mean(1) * share[:, : differences.shape[2], : differences.shape[3]]).sum((1, 2))
 
 
 def squared_differences(canvas: Tensor) -> tuple[Tensor, Tensor]:

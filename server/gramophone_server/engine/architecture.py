@@ -6,7 +6,7 @@ A network is a sequence of convolutions, poolings and sums. Standard library onl
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 INPUT = "input"
@@ -207,25 +207,9 @@ class Architecture:
                 needed.update(sources(operation))
         return Architecture(tuple(operation for operation in self.operations if operation.name in needed))
 
-    def without_heads(self, layers: Iterable[str]) -> "Architecture":
-        """Returns the network without the heads of some layers."""
-        bare = set(layers)
-        return Architecture(
-            tuple(
-                replace(operation, head=False)
-                if isinstance(operation, Convolution) and operation.name in bare
-                else operation
-                for operation in self.operations
-            )
-        )
-
     def consumers(self, name: str) -> list[Operation]:
         """Returns the operations that read an output."""
         return [operation for operation in self.operations if name in sources(operation)]
-
-    def deepest(self, layers: Iterable[str]) -> str:
-        """Returns the last of some layers."""
-        return max(layers, key=self._index.__getitem__)
 
     def stride(self, layer: str) -> int:
         """Returns the stride of a layer's feature map: pixels per position, along each axis."""

@@ -101,11 +101,6 @@ class Manifest:
             raise KeyError(name)
         return found
 
-    def deepest(self, names: Iterable[str]) -> str:
-        """Returns the last of some layers."""
-        taken = set(names)
-        return next(layer.name for layer in reversed(self.layers) if layer.name in taken)
-
     def min_side(self, names: Iterable[str]) -> int:
         """Returns the smallest side of a picture, in pixels, for which all of some layers have a position."""
         return max(self.layer(name).min_side for name in names)

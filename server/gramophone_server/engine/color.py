@@ -7,13 +7,15 @@ Transfer".
 import torch
 from torch import Tensor
 
+from .constants import constant
+
 # Weights of R, G and B in the luminance Y of YIQ, the color space of the paper (Rec. 601).
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def luminance(picture: Tensor) -> Tensor:
     """Returns the luminance Y of a picture, (N, 1, H, W), 0 to 1."""
-    return (picture * torch.tensor(_LUMA, device=picture.device, dtype=picture.dtype).view(1, 3, 1, 1)).sum(1, True)
+    return (picture * constant(_LUMA, like=picture).view(1, 3, 1, 1)).sum(1, True)
 
 
 def gray(picture: Tensor) -> Tensor:

@@ -160,7 +160,7 @@ class Objective:
         shape.
         """
         shape = tile.rows.seen_pixels, tile.columns.seen_pixels
-        if self._shape not in (None, shape):
+        if self._shape not in (None, shape) and not self._weights.is_cuda:
             release_free_memory()
         self._shape = shape
 

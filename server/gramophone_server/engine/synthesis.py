@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -92,6 +93,30 @@ class Frame:
     best: Best
     average: Tensor | None
 
+    @cached_property
+    def numbers(self) -> "Numbers":
+        """The losses as numbers on the host, read once: each read makes the host wait for a GPU."""
+        n = len(self.loss)
+        values = torch.cat([self.loss, self.best.loss, self.terms.flatten()]).tolist()
+        rows = self.terms.shape[1]
+        terms = tuple(tuple(values[2 * n + i * rows : 2 * n + (i + 1) * rows]) for i in range(n))
+        return Numbers(tuple(values[:n]), tuple(values[n : 2 * n]), terms)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The losses of a frame.
+
+    Attributes:
+        loss: loss of each of the N canvases.
+        best: lowest loss so far of each canvas.
+        terms: T unweighted terms of each canvas.
+    """
+
+    loss: tuple[float, ...]
+    best: tuple[float, ...]
+    terms: tuple[tuple[float, ...], ...]
+
 
 def enlarged(canvas: Tensor, height: int, width: int, detail: Tensor | None) -> Tensor:
     """Returns a canvas (N, 3, H, W) resized to (N, 3, height, width), with the finer level's `detail` added."""
@@ -141,7 +166,7 @@ class Synthesis:
         while self._number < len(self._levels):
             level = self._levels[self._number]
             objective = level.open()
-            while self._done < level.iterations and not self._stopped.all() and not self._ended:
+            while self._done < level.iterations and not self._all_stopped and not self._ended:
                 self._update(objective)
                 if self._iteration % self._report_every == 0 or self._done == level.iterations:
                     self._check_plateau()
@@ -183,6 +208,7 @@ class Synthesis:
         self._terms, self._loss = state["terms"], state["loss"]
         self._average, self._averaged = state["average"], state["averaged"]
         self._stopped = state["stopped"]
+        self._all_stopped = bool(self._stopped.all())
         self._history = [(iteration, loss) for iteration, loss in state["course"]]
         self._optimizer.load(state["optimizer"])
 
@@ -195,6 +221,8 @@ class Synthesis:
         self._average = torch.zeros_like(canvas) if self._decay else torch.zeros(0)
         self._averaged = 0
         self._stopped = torch.zeros(len(canvas), dtype=torch.bool, device=canvas.device)
+        # Known on the host: reading `_stopped` before each update would make the host wait for a GPU.
+        self._all_stopped = False
         self._history = []
 
     def _climb(self, level: Level) -> None:
@@ -226,5 +254,6 @@ class Synthesis:
         if before:
             gained = before[-1] - self._best.loss
             self._stopped = self._stopped | (gained < self._plateau.tolerance * before[-1])
+            self._all_stopped = bool(self._stopped.all())
             # Drop entries that are no longer needed: keep the newest one that is older than the window.
             self._history = self._history[len(before) - 1 :]

@@ -1,5 +1,6 @@
 """Extracts feature maps, and the targets of losses, from pictures with ONNX Runtime."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -17,6 +18,9 @@ from .layers import PaddingName, PoolingName
 from .loading import load_architecture, load_graph
 from .model import Model, ModelError
 
+log = logging.getLogger(__name__)
+
+_CUDA = "CUDAExecutionProvider"
 TILE = 512
 """Side of a tile in pixels. Larger pictures run in tiles, which bounds the memory."""
 
@@ -142,20 +146,38 @@ class FeatureExtractor:
         options.enable_cpu_mem_arena = False
         # Spinning threads would take the cores from torch, which needs them as soon as the targets are done.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
-        if self._device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            number = self._device.partition(":")[2] or "0"
-            # TF32 would cost three decimal digits of the targets' precision.
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}))
+        providers = self._providers()
         graph = load_graph(self.model)
         try:
             graph = truncate(graph, layers, pooling=pooling, padding=padding)
-            return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
+            session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
         except (KeyError, ValueError, Fail, InvalidArgument, InvalidGraph, InvalidProtobuf) as error:
             if "alloc" in str(error):
                 raise  # Out of memory: not the fault of the file.
             reason = f"its file model.onnx cannot be run: {str(error).splitlines()[0][:200]}"
             raise ModelError(self.model.manifest.name, reason) from error
+        if len(providers) > 1 and session.get_providers()[0] != _CUDA:
+            log.warning("ONNX Runtime cannot use %s, so it extracts features on the CPU", self._device)
+        # Without this, a failure at the first run would be hidden by a run on the CPU.
+        session.disable_fallback()
+        return session
+
+    def _providers(self) -> list[str | tuple[str, dict[str, str]]]:
+        """Returns the execution providers of ONNX Runtime, the preferred one first."""
+        if not self._device.startswith("cuda"):
+            return ["CPUExecutionProvider"]
+        if _CUDA not in onnxruntime.get_available_providers():
+            log.warning("ONNX Runtime has no CUDA provider, so it extracts features on the CPU")
+            return ["CPUExecutionProvider"]
+        settings = {
+            "device_id": self._device.partition(":")[2] or "0",
+            # TF32 would cost three decimal digits of the targets' precision.
+            "use_tf32": "0",
+            # A search of all algorithms would take seconds and gigabytes for each size of picture.
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "arena_extend_strategy": "kSameAsRequested",
+        }
+        return [(_CUDA, settings), "CPUExecutionProvider"]
 
 
 def coverage(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -143,9 +143,14 @@ class _HashingFile:
         self._file.flush()
 
 
-def fingerprint_of(spec: JobSpec, model_sha256: str, precision: str) -> str:
-    """Returns a hash that is equal for two runs if one can resume from a checkpoint of the other."""
-    text = json.dumps([spec.recipe(), model_sha256, precision, torch.__version__], sort_keys=True)
+def fingerprint_of(spec: JobSpec, model_sha256: str, precision: str, device: str) -> str:
+    """Returns a hash that is equal for two runs if one can resume from a checkpoint of the other.
+
+    Args:
+        device: model name of a GPU, because other devices round differently; empty for the CPU.
+    """
+    parts = [spec.recipe(), model_sha256, precision, torch.__version__, *([device] if device else [])]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -11,8 +11,18 @@ from ..models.store import UnknownModelError
 
 log = logging.getLogger(__name__)
 
-# Parts of out-of-memory messages: of the RuntimeError from torch's CPU allocator, and of ONNX Runtime's error.
-_NO_MEMORY = ("can't allocate memory", "bad_alloc")
+# Parts of out-of-memory messages: of torch's CPU allocator, ONNX Runtime, CUDA, cuBLAS, cuDNN and cuFFT.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "bad_alloc",
+    "Failed to allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUFFT_ALLOC_FAILED",
+)
 # The complete messages of oneDNN if it cannot allocate memory. Its messages for other errors are longer.
 _ONEDNN = (
     "could not create a primitive",

@@ -1,5 +1,6 @@
 """Creates the network, levels, canvas and optimizer from a job's spec, and a picture from its final canvas."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -156,20 +157,19 @@ class PreparedJob:
         last = self._evaluate(exact, frame.canvas)
         # If the last loss is NaN, both comparisons are false and the best canvas wins. Losses of coarser levels are not
         # comparable.
-        if frame.level == len(self._spec.levels) - 1 and last.loss <= self._terms.in_request_units(
-            frame.best.loss.item()
-        ):
+        best_loss = self._terms.in_request_units(frame.numbers.best[0])
+        if frame.level == len(self._spec.levels) - 1 and last.loss <= best_loss:
             return last
         best = self._evaluate(exact, frame.best.canvas)
         return last if last.loss <= best.loss else best
 
     def loss(self, frame: Frame) -> float:
         """Returns a frame's loss, in the units of the request."""
-        return self._terms.in_request_units(frame.loss.item())
+        return self._terms.in_request_units(frame.numbers.loss[0])
 
     def loss_terms(self, frame: Frame) -> tuple[LossTerm, ...]:
         """Returns the terms of a frame's loss, with their names and weights."""
-        return _reported_terms(self._current, frame.terms)
+        return _reported_terms(self._current, frame.numbers.terms[0])
 
     def _initial_picture(self) -> np.ndarray:
         """Returns the picture that results if no update changes the canvas."""
@@ -197,7 +197,9 @@ class PreparedJob:
         with torch.no_grad():
             terms = exact.losses(rounded)
         return FinishedPicture(
-            picture, self._terms.in_request_units(exact.total(terms).item()), _reported_terms(exact.terms, terms)
+            picture,
+            self._terms.in_request_units(exact.total(terms).item()),
+            _reported_terms(exact.terms, terms[0].tolist()),
         )
 
     def _cropped(self, picture: np.ndarray) -> np.ndarray:
@@ -312,22 +314,22 @@ def precision_of(spec: JobSpec, device: torch.device) -> str:
 
 
 def _on_device(value: Any, device: torch.device) -> Any:
-    """Returns a state with its tensors moved to a device."""
+    """Returns a state with its tensors moved to a device, except curvature pairs, which the optimizer places."""
     match value:
         case Tensor():
             return value.to(device)
         case dict():
-            return {key: _on_device(item, device) for key, item in value.items()}
+            return {key: item if key == "blocks" else _on_device(item, device) for key, item in value.items()}
         case list() | tuple():
             return type(value)(_on_device(item, device) for item in value)
         case _:
             return value
 
 
-def _reported_terms(terms: tuple[WeightedTerm, ...], values: Tensor) -> tuple[LossTerm, ...]:
+def _reported_terms(terms: tuple[WeightedTerm, ...], values: Sequence[float]) -> tuple[LossTerm, ...]:
     return tuple(
         LossTerm(term.loss.kind, term.layer, value, _reported_weight(term), term.region)
-        for term, value in zip(terms, values[0].tolist(), strict=True)
+        for term, value in zip(terms, values, strict=True)
     )
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import torch
 
-from ..engine.device import DeviceError, Memory, release_free_memory, set_up_cpu
+from ..engine.device import DeviceError, Memory, release_free_memory, set_up_cpu, set_up_cuda
 from ..engine.losses import CONTENT, GRAM
 from ..logs import marked
 from ..messages.estimate import Estimate
@@ -79,6 +79,8 @@ class WorkerProcess:
         settings = self._config.workers
         set_up_cpu(settings.threads)
         self._device = device = self._open_device()
+        if device.type == "cuda":
+            set_up_cuda(device, settings.memory)
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), torch.get_num_threads())
         self._estimator = Estimator(self._store, device, settings.memory)

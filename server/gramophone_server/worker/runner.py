@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..blobs import BlobStore, DamagedBlobError
+from ..engine.device import device_name
 from ..engine.synthesis import Frame
 from ..messages.events import Failure, Progress, Result
 from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageUnavailable
@@ -99,7 +100,8 @@ class JobRunner:
         if isinstance(spec, StorageUnavailable | Failure):
             return spec
         model = stack.enter_context(self._store.opened(spec.model, spec.layers))
-        fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device))
+        gpu = device_name(self._device) if self._device.type == "cuda" else ""
+        fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device), gpu)
         before = load(job.checkpoint, fingerprint, retry=job.resumes)
         if before is not None:
             begun -= before.elapsed
@@ -131,7 +133,7 @@ class JobRunner:
         reports, reported = itertools.count(1), -math.inf
         for frame in prepared.synthesis:
             self.last_progress = time.monotonic()
-            if not frame.best.loss.isfinite().all():
+            if not all(map(math.isfinite, frame.numbers.best)):
                 raise DivergedError(frame.iteration, prepared.precision)
             interval = report_interval(self.last_progress - begun)
             due = spec.options.report_every or self.last_progress - reported >= interval

@@ -19,7 +19,7 @@ def features(seed: int, height: int = 4, width: int = 5) -> torch.Tensor:
 def test_the_loss_equals_the_loops():
     canvas, style = features(1), features(2)
     got = LOSS.compare(LOSS.describe(canvas, 1 / 20), LOSS.describe(style, 1 / 20))
-    directions = sliced_wasserstein._directions(CHANNELS).numpy()
+    directions = sliced_wasserstein._directions(CHANNELS, torch.device("cpu"), torch.float64).numpy()
     for n in range(2):
         total = 0.0
         for v in directions:

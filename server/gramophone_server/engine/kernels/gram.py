@@ -74,9 +74,14 @@ class _Gram(torch.autograd.Function):
         context.save_for_backward(features)
         context.share, context.interior = share, interior
         v = _inside(features, interior)
-        if isinstance(share, float) and interior is None and v.dtype == _full_type(v):
+        if isinstance(share, float) and interior is None and (v.is_cuda or v.dtype == _full_type(v)):
             rows = v.flatten(1, 2)
-            return features, torch.bmm(rows.transpose(1, 2), rows).mul_(share)
+            if v.dtype == _full_type(v):
+                gram = torch.bmm(rows.transpose(1, 2), rows)
+            else:
+                # A GPU sums products of bfloat16 in float32 without a copy of the features.
+                gram = torch.bmm(rows.transpose(1, 2), rows, out_dtype=_full_type(v))
+            return features, gram.mul_(share)
         # Copy strip by strip: the copy of a strip stays in the cache, a copy of everything does not.
         gram = v.new_zeros(len(v), v.shape[3], v.shape[3], dtype=_full_type(v))
         for strip in _strips(v):

@@ -24,7 +24,8 @@ def padded(x: Tensor, widths: Widths, paddings: Paddings) -> Tensor:
     """Returns x (N, C, H, W) with `widths` positions added around it: (N, C, top + H + bottom, left + W + right)."""
     if not any(widths):
         return x
-    if paddings == REPLICATE:
+    # On a GPU the backward pass of torch's replicate padding adds in no fixed order.
+    if paddings == REPLICATE and not x.is_cuda:
         top, bottom, left, right = widths
         return F.pad(x, (left, right, top, bottom), mode="replicate")
     y: Tensor = _Pad.apply(x, widths, paddings)

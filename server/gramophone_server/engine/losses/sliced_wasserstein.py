@@ -37,7 +37,7 @@ class SlicedWasserstein(StyleLoss):
 
     def describe(self, features: Tensor, share: Share) -> Tensor:
         """Returns the quantiles (N, D, M) of the projections at (k + ½) / M: without weights, sorted projections."""
-        directions = _directions(features.shape[1]).to(features)
+        directions = _directions(features.shape[1], features.device, features.dtype)
         if not isinstance(share, Tensor):
             return sort_rows(directions @ features.flatten(2))[0]
         inside = share[0].flatten() > 0
@@ -66,11 +66,11 @@ class SlicedWasserstein(StyleLoss):
 
 
 @cache
-def _directions(channels: int) -> Tensor:
+def _directions(channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Returns random unit vectors (D, C), the same for each number of channels."""
     generator = torch.Generator().manual_seed(channels)
     directions = torch.randn(_DIRECTIONS * channels, channels, dtype=torch.float64, generator=generator)
-    return F.normalize(directions, dim=1)
+    return F.normalize(directions, dim=1).to(device, dtype)
 
 
 def _quantiles(values: Tensor, weights: Tensor) -> Tensor:

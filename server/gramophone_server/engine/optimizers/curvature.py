@@ -1,6 +1,6 @@
 """The curvature pairs of L-BFGS, and their inverse Hessian approximation applied to a gradient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class CurvaturePairs:
         elif sum(block.filled for block in self._blocks[1:]) >= kept:
             del self._blocks[0]
         if not self._blocks or self._blocks[-1].filled == self._blocks[-1].s.shape[1]:
-            self._blocks.append(self._new_block(s.flatten(1)))
+            self._blocks.append(self._new_block(s.flatten(1), s.device))
         block, first = self._blocks[-1], len(self) - kept
         block.s[:, block.filled], block.y[:, block.filled] = s.flatten(1), y.flatten(1)
         block.filled += 1
@@ -117,11 +117,11 @@ class CurvaturePairs:
         return {"blocks": blocks, "products": self._products, "good": self._good}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Resumes from a state."""
+        """Resumes from a state. The blocks may be on another device than the products, which are on the device."""
         self._products, self._good = state["products"], state["good"]
         self._blocks = []
         for s, y in state["blocks"]:
-            block, filled = self._new_block(s[:, 0]), s.shape[1]
+            block, filled = self._new_block(s[:, 0], self._products.device), s.shape[1]
             if filled == block.s.shape[1]:
                 # Use the loaded tensors without a copy: for large canvases, memory does not suffice for both.
                 block = _Block(s.to(block.s.device), y.to(block.y.device), filled)
@@ -129,24 +129,26 @@ class CurvaturePairs:
                 block.s[:, :filled], block.y[:, :filled], block.filled = s, y, filled
             self._blocks.append(block)
 
-    def _new_block(self, like: Tensor) -> _Block:
-        """Returns an empty block for canvases like `like` (N, 3·H·W).
+    def _new_block(self, like: Tensor, device: torch.device) -> _Block:
+        """Returns an empty block for canvases like `like` (N, 3·H·W), on the device or in the host's memory.
 
         On a CPU, the system allocates the memory only when it is written.
         """
         shape = len(like), min(self._most, pairs_at_once(like.shape[1])), like.shape[1]
-        device = "cpu" if self._host else like.device
+        if self._host:
+            device = torch.device("cpu")
         return _Block(like.new_empty(shape, device=device), like.new_empty(shape, device=device))
 
-    def _rows(self, name: str, device: torch.device) -> list[Tensor]:
-        """Returns the s or y (`name`) of the pairs in use, one tensor (N, pairs, 3·H·W) per block."""
+    def _rows(self, name: str, device: torch.device) -> Iterator[Tensor]:
+        """Yields the s or y (`name`) of the pairs in use, one tensor (N, pairs, 3·H·W) per block.
+
+        Pairs in the host's memory are copied block by block: the device never holds more than one block of them.
+        """
         skipped = sum(block.filled for block in self._blocks) - len(self)
-        rows = []
         for block in self._blocks:
             some: Tensor = getattr(block, name)[:, skipped : block.filled]
-            rows.append(some.to(device))
+            yield some.to(device)
             skipped = 0
-        return rows
 
     def _dots(self, name: str, *vectors: Tensor) -> list[Tensor]:
         """Returns the dot products (N, k), float64, of all s or y (`name`) with each of the vectors (N, 3·H·W)."""
@@ -155,13 +157,15 @@ class CurvaturePairs:
             stacked = [torch.stack(vectors, 1)]
         else:
             stacked = [vector[:, None] for vector in vectors]
-        dots: list[Tensor] = []
-        for several in stacked:
-            blocks = self._rows(name, several.device)
-            # Multiply canvas by canvas: a batched product would round differently than the product for one canvas.
-            of_each = [torch.cat([_dot_products(v, rows[i]) for rows in blocks], 1) for i, v in enumerate(several)]
-            dots += torch.stack(of_each, 1).unbind()
-        return dots
+        parts: list[list[list[Tensor]]] = [[[] for _ in several] for several in stacked]
+        for rows in self._rows(name, vectors[0].device):
+            for several, of_each in zip(stacked, parts, strict=True):
+                # Multiply canvas by canvas: a batched product would round differently than the product for one canvas.
+                for i, v in enumerate(several):
+                    of_each[i].append(_dot_products(v, rows[i]))
+        return [
+            dots for of_each in parts for dots in torch.stack([torch.cat(found, 1) for found in of_each], 1).unbind()
+        ]
 
     def _combine(self, onto: Tensor, name: str, weights: Tensor) -> None:
         """Adds to `onto` (N, 3, H, W) the sum of all s or y (`name`), weighted by `weights` (N, k)."""

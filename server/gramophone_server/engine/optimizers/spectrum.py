@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..constants import constant
+
 BANDS = 10
 # Number of pairs before the estimates are used, and the decay of older pairs per new pair, which is about as fast as
 # L-BFGS itself drops pairs.
@@ -168,7 +170,7 @@ class _Rings:
 
 
 def _axes(like: Tensor) -> Tensor:
-    return torch.tensor(_AXES, device=like.device, dtype=like.dtype)
+    return constant(_AXES, like=like)
 
 
 def _axes_per_pass(values: Tensor) -> int:
@@ -178,6 +180,9 @@ def _axes_per_pass(values: Tensor) -> int:
 
 def _projected(values: Tensor, axes: Tensor) -> Tensor:
     """Returns values (N, C, H, W) in the color coordinates of the rows of `axes` (K, C): (N, K, H, W)."""
+    if axes.shape[1] == 1:
+        # torch compiles products of one column with Triton on a GPU, which needs a C compiler there.
+        return values * axes.view(1, -1, 1, 1)
     # One product per canvas: a single product would round differently for a canvas alone than for one in a batch.
     projected = torch.bmm(axes.expand(len(values), *axes.shape), values.flatten(2))
     return projected.view(len(values), len(axes), *values.shape[2:])

@@ -60,7 +60,7 @@ lint: setup ## Check style, types and the contract
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
-	MYPYPATH=sdk:server:export:. $(PY) -m mypy --explicit-package-bases --exclude '(fixtures/make|peers/)' tests benchmarks
+	MYPYPATH=sdk:server:export:. $(PY) -m mypy --explicit-package-bases --exclude '(fixtures/make|peers/|fake_cuda/selftest)' tests benchmarks
 	$(PY) -m mypy --strict examples/pictures.py examples/demo.py
 	$(VENV)/bin/lint-imports --no-logo
 	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; $(BUF) format --diff --exit-code proto; \

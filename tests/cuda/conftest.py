@@ -37,7 +37,7 @@ def built(tmp_path_factory) -> dict[str, str]:
 
 def run_script(built: dict[str, str], name: str, *args: object, **environment: str) -> Any:
     """Runs a script with arguments and the fake device, and returns the JSON of its last line."""
-    command = [_RUN, sys.executable, _SCRIPTS / f"{name}.py", *map(str, args)]
+    command: list[str | Path] = [_RUN, sys.executable, _SCRIPTS / f"{name}.py", *map(str, args)]
     done = subprocess.run(command, env={**built, **environment}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

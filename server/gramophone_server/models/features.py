@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 from PIL import Image
 
 from ..engine.architecture import INPUT
@@ -119,13 +119,30 @@ class FeatureExtractor:
         tiles = cut(height, width, TILE, stride=needed.grid, radius=needed.radius, least=needed.least)
         indices, scale, shift = manifest.preprocessing.affine
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
-        session = self.session(layers, pooling, padding)
         for tile in tiles:
             rgb = picture[tile.crop].transpose(2, 0, 1)[None].astype(np.float32) / 255
-            found = session.run(list(layers), {INPUT: rgb[:, indices] * factor + offset})
+            found = self._run(layers, pooling, padding, rgb[:, indices] * factor + offset)
             for layer in reversed(layers):
                 yield tile, layer, found.pop()[0][:, *tile.seen(needed.stride(layer))]
             release_free_memory()
+
+    def _run(
+        self, layers: Sequence[str], pooling: PoolingName, padding: PaddingName, inputs: np.ndarray
+    ) -> list[np.ndarray]:
+        """Returns the features of preprocessed pictures (N, 3, H, W), of each layer."""
+        session = self.session(layers, pooling, padding)
+        try:
+            found: list[np.ndarray] = session.run(list(layers), {INPUT: inputs})
+        except EPFail as error:
+            if "alloc" in str(error) or not self._device.startswith("cuda"):
+                raise
+            log.warning(
+                "ONNX Runtime fails on %s, so it extracts features on the CPU: %s", self._device, str(error)[:300]
+            )
+            self._device = "cpu"
+            self._session.cache_clear()
+            return self._run(layers, pooling, padding, inputs)
+        return found
 
     def session(
         self, layers: Sequence[str], pooling: PoolingName = "max", padding: PaddingName = "zeros"

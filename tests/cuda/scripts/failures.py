@@ -3,12 +3,12 @@
 import json
 import logging
 
-import fakecuda
 import torch
-from jobs import DEVICE, prepared, spec, warmed
 
 from gramophone_server.engine.device import Memory, release_free_memory
 from gramophone_server.worker.failures import failure_of
+from tests.cuda.scripts.jobs import DEVICE, prepared, spec, warmed
+from tests.fake_cuda import fakecuda
 
 logging.disable(logging.CRITICAL)
 NO_MEMORY = ("out_of_memory", "launch_out_of_memory", "cublas_alloc", "cudnn_alloc", "cufft_alloc")

@@ -3,7 +3,6 @@
 import hashlib
 from typing import Any
 
-import fakecuda
 import numpy as np
 import torch
 
@@ -12,6 +11,7 @@ from gramophone_server.messages.spec import JobSpec, LayerWeight, LevelSpec, Mas
 from gramophone_server.models.store import ModelStore
 from gramophone_server.worker.prepared import PreparedJob
 from gramophone_server.worker.targets import Targets
+from tests.fake_cuda import fakecuda
 from tests.messages.specs import make_spec
 
 DEVICE = torch.device("cuda:0")

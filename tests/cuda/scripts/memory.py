@@ -3,13 +3,13 @@
 import io
 import json
 
-import fakecuda
 import torch
-from jobs import DEVICE, prepared, spec, warmed
 
 from gramophone_server.models.loading import load_architecture
 from gramophone_server.models.store import ModelStore
 from gramophone_server.worker.plan import plan
+from tests.cuda.scripts.jobs import DEVICE, prepared, spec, warmed
+from tests.fake_cuda import fakecuda
 
 SIDE, PAIRS = 1024, 12
 

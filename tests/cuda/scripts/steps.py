@@ -4,8 +4,8 @@ import itertools
 import json
 from typing import Any
 
-import fakecuda
-from jobs import prepared, spec, warmed
+from tests.cuda.scripts.jobs import prepared, spec, warmed
+from tests.fake_cuda import fakecuda
 
 UPDATES = 4
 

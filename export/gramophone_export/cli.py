@@ -11,10 +11,28 @@ import click
 from gramophone_server.models.store import ModelStore, UnknownModelError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from gramophone_server.models.manifest import Preprocessing
     from gramophone_server.models.model import Model
+
+
+def _numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Parses three numbers with commas between them; those of --std are greater than 0."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    low = 1e-6 if option.name == "std" else -1e6
+    if len(numbers) != 3 or not all(low <= number <= 1e6 for number in numbers):
+        what = "three numbers greater than 0" if low > 0 else "three numbers"
+        raise click.BadParameter(f"{value!r} is not {what} with commas between them, such as 0.5,0.5,0.5")
+    return numbers
+
+
+def _names(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Parses names with commas between them."""
+    return tuple(filter(None, map(str.strip, (value or "").split(","))))
+
 
 _folder = click.option(
     "--models",
@@ -26,7 +44,7 @@ _url = click.option("--url", envvar="GRAMOPHONE_WEIGHTS_URL", help="Address of a
 _preprocessing = click.option(
     "--preprocessing",
     type=click.Choice(["torchvision", "caffe"]),
-    help="Preprocessing that the network expects; not needed for vgg19 and vgg19-caffe.",
+    help="Preprocessing of the network: RGB of 0 to 1 with ImageNet's statistics, or BGR of 0 to 255 minus the mean.",
 )
 
 
@@ -44,7 +62,7 @@ def export(name: str, weights: Path | None, preprocessing: str | None, url: str 
     if weights is None:
         _pull(name, url, root)
     else:
-        _import(weights, name, preprocessing, root)
+        _import(weights, root, name=name, preprocessing=preprocessing)
 
 
 @click.group()
@@ -64,14 +82,76 @@ def list_models(root: Path | None) -> None:
     click.echo(f"models that you add are stored in {store.root}", err=True)
 
 
+@models.command("show")
+@click.argument("name")
+@_folder
+def show_model(name: str, root: Path | None) -> None:
+    """Show the layers of the model NAME and its defaults."""
+    try:
+        manifest = ModelStore(root).get(name).manifest
+    except UnknownModelError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{manifest.name}: {manifest.description}")
+    click.echo(f"source: {manifest.source}; license: {manifest.license}")
+    given = manifest.preprocessing
+    mean, std = (", ".join(f"{number:g}" for number in values) for values in (given.mean, given.std))
+    click.echo(f"input: {given.order}, 0 to {given.range:g}, mean {mean}, standard deviation {std}")
+    click.echo(f"pooling: {manifest.pooling}")
+    click.echo(f"{'layer':24} channels  stride  smallest picture")
+    for layer in manifest.layers:
+        uses = [use for use in ("style", "content") if layer.name in getattr(manifest, f"{use}_layers")]
+        text = f"{layer.name:24} {layer.channels:8} {layer.stride:7} {layer.min_side:17}  {', '.join(uses)}"
+        click.echo(text.rstrip())
+
+
 @models.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", required=True, help="vgg19, vgg19-caffe, or a name of your own.")
 @_preprocessing
+@click.option(
+    "--mean",
+    metavar="A,B,C",
+    callback=_numbers,
+    help="Mean of the channels, in the network's order and range.  [default: 0,0,0]",
+)
+@click.option(
+    "--std", metavar="A,B,C", callback=_numbers, help="Standard deviation of the channels, likewise.  [default: 1,1,1]"
+)
+@click.option("--order", type=click.Choice(["RGB", "BGR"]), help="Order of the channels.  [default: RGB]")
+@click.option("--range", type=click.Choice(["1", "255"]), help="Largest value of a pixel.  [default: 1]")
+@click.option(
+    "--layers", metavar="A,B,C", callback=_names, help="Layers to offer; the network ends at the last.  [default: all]"
+)
+@click.option(
+    "--style-layers", metavar="A,B,C", callback=_names, help="Default style layers.  [default: the first of each size]"
+)
+@click.option(
+    "--content-layers",
+    metavar="A,B,C",
+    callback=_names,
+    help="Default content layers.  [default: one in the deeper half]",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(["max", "average", "average_rescaled"]),
+    help="Default pooling.  [default: the network's own]",
+)
 @_folder
-def import_model(file: Path, name: str, preprocessing: str | None, root: Path | None) -> None:
-    """Create a model from FILE: VGG-19's weights in the layout of torchvision, Gatys or neural-style-pt."""
-    _import(file, name, preprocessing, root)
+def import_model(file: Path, name: str, root: Path | None, **choices: Any) -> None:
+    """Create a model from FILE.
+
+    FILE is a PyTorch state dict or a safetensors file of VGG-11 to VGG-19 (with or without batch normalization), NIN or
+    AlexNet, in the layout of torchvision, Gatys or neural-style-pt; or an ONNX file (.onnx) of any network of
+    convolutions, ReLU, pooling, batch normalization and sums. What follows the last convolution is cut off.
+
+    The preprocessing must be stated, except for vgg19 and vgg19-caffe.
+
+    \b
+    gramophone models import vgg_conv.pth --name vgg19-caffe
+    gramophone models import nin_imagenet.pth --name nin --preprocessing caffe
+    gramophone models import net.onnx --name mine --range 255 --mean 104,117,124 --order BGR
+    """
+    _import(file, root, name=name, **choices)
 
 
 @models.command()
@@ -105,42 +185,19 @@ def verify_models(names: tuple[str, ...], root: Path | None) -> None:
         raise SystemExit(1)
 
 
-def _import(file: Path, name: str, preprocessing: str | None, root: Path | None, *, checked: bool = False) -> None:
-    """Creates a model from a file; `checked` means that the file is known to contain the weights of that name."""
-    from gramophone_server.models.graph import Parameters
+def _import(file: Path, root: Path | None, **choices: Any) -> None:
+    """Creates a model from a file; `choices` are fields of `Choices`."""
+    from .convert import ParityError
+    from .importing.command import Choices, import_model, summary
 
-    from .catalog import CATALOG, PREPROCESSING
-    from .convert import ParityError, convert
-    from .origin import has_published_weights
-    from .weights import WeightsError, read_weights
-
-    known = CATALOG.get(name)
-    wanted = PREPROCESSING[preprocessing] if preprocessing else known.preprocessing if known else None
-    if wanted is None:
-        raise click.ClickException(
-            f"the preprocessing of the network {name} is not known: add --preprocessing torchvision (RGB, 0 to 1, "
-            "ImageNet's mean and deviation) or --preprocessing caffe (BGR, 0 to 255, mean subtracted)"
-        )
+    if choices.get("range") is not None:
+        choices["range"] = float(choices["range"])
+    made = Choices(**{key: value for key, value in choices.items() if value is not None})
     try:
-        weights = read_weights(file)
-        kernel, _ = weights["conv1_1"]
-        if not checked:
-            _check_origin(file, kernel, wanted, name)
-        if known is not None and not checked and not has_published_weights(name, kernel):
-            click.echo(f"note: these are not the published weights of {name}; the manifest records this", err=True)
-            known = None
-        model = convert(
-            ModelStore(root).root,
-            Parameters.of_vgg(weights),
-            name=name,
-            preprocessing=wanted,
-            description=known.description if known else "VGG-19 with weights imported from a file.",
-            source=known.source if known else f"imported from {file.name}",
-            license=known.license if known else "not known",
-        )
-    except (WeightsError, ParityError, ValueError, OSError) as error:
+        model = import_model(ModelStore(root).root, file, made, lambda text: click.echo(f"note: {text}", err=True))
+    except (ParityError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    _report(model)
+    click.echo(summary(model))
 
 
 def _pull(name: str, url: str | None, root: Path | None) -> None:
@@ -173,49 +230,22 @@ def _pull(name: str, url: str | None, root: Path | None) -> None:
                 download(url, file, sha256=hash_prefix(official), progress=progress, most=_max_bytes(weights.meta))
         except DownloadError as error:
             raise click.ClickException(str(error)) from error
-    _import(file, name, None, root, checked=True)
+    _import(file, root, name=name, checked=True)
     file.unlink()
 
 
 def _verify_origin(model: Model) -> None:
     """Raises ValueError if a model has the weights of a published network but another preprocessing."""
-    from gramophone_server.models.graph import load_parameters
+    from gramophone_server.models.loading import load_network
 
+    from .importing.command import first_kernel
     from .origin import mismatch
 
     manifest = model.manifest
-    kernel, _ = load_parameters(model.path).weights[manifest.layers[0].name]
-    if reason := mismatch(kernel, manifest.preprocessing, manifest.name):
+    if reason := mismatch(first_kernel(load_network(model)), manifest.preprocessing, manifest.name):
         raise ValueError(f"its weights {reason}, and import it again")
-
-
-def _check_origin(file: Path, kernel: np.ndarray, wanted: Preprocessing, name: str) -> None:
-    """Checks that the weights match the preprocessing and the name, given their kernel of conv1_1.
-
-    If the name is not in the catalog, a likely mismatch only prints a note.
-
-    Raises:
-        WeightsError: the weights need another preprocessing or another name.
-    """
-    from .catalog import CATALOG
-    from .origin import likely_mismatch, mismatch
-    from .weights import WeightsError
-
-    if reason := mismatch(kernel, wanted, name):
-        raise WeightsError(f"{file}: the weights {reason}")
-    if reason := likely_mismatch(kernel, wanted, name):
-        if name in CATALOG:
-            raise WeightsError(f"{file}: the weights {reason}")
-        click.echo(f"note: the weights {reason}", err=True)
 
 
 def _max_bytes(meta: Mapping[str, Any]) -> int:
     """Returns the maximum size in bytes of a file, from the size in MiB that torchvision states."""
     return int(1.1 * 2**20 * meta["_file_size"])
-
-
-def _report(model: Model) -> None:
-    manifest = model.manifest
-    worst = max(manifest.parity.values())
-    size = model.path.stat().st_size / 1e6
-    click.echo(f"{manifest.name}: {size:.0f} MB at {model.path}; ONNX Runtime agrees with torch to {worst:.0e}")

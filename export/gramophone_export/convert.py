@@ -1,5 +1,6 @@
 """Converts weights to a model in a store, with a check that ONNX Runtime and torch compute the same features."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def convert(
     description: str,
     source: str,
     license: str,
+    layers: Sequence[str] = (),
     pooling: PoolingName = "max",
     half: bool = False,
     loss_scale: LossScaleName = "paper",
@@ -53,6 +55,7 @@ def convert(
         description: one sentence for users.
         source: origin of the weights.
         license: license of the weights.
+        layers: names of the layers that requests can use; empty for all.
         pooling: default pooling of the model.
         half: store the weights as float16.
         loss_scale: default loss scale of the model.
@@ -75,29 +78,36 @@ def convert(
             f"ONNX Runtime and torch differ by {parity[worst]:.1e} at {worst}, which is more than {TOLERANCE:g}; "
             "the model was not written"
         )
-    usual = default_layers(network.architecture)
-    layers = tuple(_layer(network, layer) for layer in network.architecture.layers)
+    offered = tuple(layers) or tuple(network.architecture.layers)
+    usual = default_layers(network.architecture, offered)
     manifest = Manifest(
-        name, layers, preprocessing, "", description, source,
-        license, pooling, loss_scale, parity, lbfgs_history, tv_weight, tuple(style_layers) or usual[0],
-        tuple(content_layers) or usual[1],
+        name, tuple(_layer(network, layer) for layer in offered), preprocessing, "", description, source,
+        license, pooling, loss_scale, {layer: parity[layer] for layer in offered}, lbfgs_history, tv_weight,
+        tuple(style_layers) or usual[0], tuple(content_layers) or usual[1],
     )  # fmt: skip
     return write_model(root, manifest, graph.SerializeToString(deterministic=True))
 
 
-def default_layers(architecture: Architecture) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the style layers and the content layers that suit a network: those of the paper if it has them.
+def default_layers(architecture: Architecture, layers: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the style layers and the content layers that suit a network, among `layers`.
 
-    Otherwise the style layers are the first layer of each size of feature maps, as in the paper. The content layer is
-    the second layer of the last size but one, or the first if there is no second.
+    These are the paper's if the network has them.
+    Otherwise the style layers are the first layer of each size of feature maps, as in the paper, or up to five of all
+    layers if there are less than three sizes. The content layer is the second layer of the last size but one, or the
+    first if there is no second. Layers without ReLU are avoided.
     """
-    if set(STYLE_LAYERS + CONTENT_LAYERS) <= set(architecture.layers):
+    if set(STYLE_LAYERS + CONTENT_LAYERS) <= set(layers):
         return STYLE_LAYERS, CONTENT_LAYERS
+    suitable = [layer for layer in layers if architecture.is_rectified(layer)] or list(layers)
     sizes: dict[int, list[str]] = {}
-    for layer in architecture.layers:
+    for layer in suitable:
         sizes.setdefault(architecture.stride(layer), []).append(layer)
     inner = list(sizes.values())[-2:][0]
-    return tuple(layers[0] for layers in sizes.values()), (inner[min(1, len(inner) - 1)],)
+    style = [first for first, *_ in sizes.values()]
+    if len(sizes) < 3:
+        count = min(5, len(suitable))
+        style = [suitable[len(suitable) * number // count] for number in range(count)]
+    return tuple(style), (inner[min(1, len(inner) - 1)],)
 
 
 def measure_parity(
@@ -112,7 +122,7 @@ def measure_parity(
     """
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     names = network.architecture.layers
-    least = max(map(network.architecture.min_side, names))
+    least = network.architecture.least
     indices, scale, shift = preprocessing.affine
     worst = dict.fromkeys(names, 0.0)
     for height, width in sizes:
@@ -145,10 +155,10 @@ def torch_activations(network: Parameters, x: torch.Tensor) -> dict[str, torch.T
                     y = _convolution(operation, *network.weights[name])(maps[operation.source])
                 case Pooling():
                     window = operation.window
-                    assert window.before == window.after
-                    y = nn.MaxPool2d(window.side, window.stride, window.before, ceil_mode=window.ceil)(
-                        maps[operation.source]
-                    )
+                    # The maximum does not change with -inf around the map.
+                    sides = (window.before, window.after, window.before, window.after)
+                    padded = nn.ConstantPad2d(sides, -math.inf)(maps[operation.source])
+                    y = nn.MaxPool2d(window.side, window.stride, ceil_mode=window.ceil)(padded)
                 case Sum():
                     y = maps[operation.sources[0]] + maps[operation.sources[1]]
             maps[name] = y if isinstance(operation, Pooling) or not operation.relu else nn.ReLU()(y)

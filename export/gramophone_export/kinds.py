@@ -7,7 +7,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-WANTED = "a PyTorch state dict (.pth or .pt) or a safetensors file with VGG-19's convolutions is needed"
+WANTED = "a PyTorch state dict (.pth or .pt), a safetensors file or an ONNX file (.onnx) of the network is needed"
+ONNX = "an ONNX model"
 _HEAD = 4096
 _PRINTABLE = frozenset(string.printable.encode()) - {0x0B, 0x0C}
 _UNPACK = "unpack it and use the file of weights in it"
@@ -137,7 +138,7 @@ def _message(head: bytes, path: Path) -> str | None:
     if suffix == ".onnx" or (head[0] == 0x08 and head[1] < 0x20 and head[2:3] in (b"\x12", b"\x1a", b"\x3a")):
         if suffix in (".pb", ".pbtxt") or (head[2:3] == b"\x12" and suffix != ".onnx" and b"tensorflow" in head):
             return "a TensorFlow model (.pb)"
-        return "an ONNX model: the PyTorch weights that it was made from are needed"
+        return ONNX
     if suffix == ".pb":
         return "a TensorFlow model (.pb)"
     named = head[0] == 0x0A and 0 < head[1] < 0x80 and all(byte in _PRINTABLE for byte in head[2 : 2 + head[1]])

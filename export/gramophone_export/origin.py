@@ -14,7 +14,7 @@ import numpy as np
 from gramophone_server.models.manifest import Preprocessing
 
 from .catalog import CAFFE, CATALOG, TORCHVISION
-from .random_vgg import dead_leaves
+from .random_weights import dead_leaves
 
 # Caffe's weights: the largest singular values divided by the norm, the norms of the blue, green and red channels
 # divided by the norm, and the norm.
@@ -87,7 +87,7 @@ def mismatch(kernel: np.ndarray, preprocessing: Preprocessing, name: str) -> str
     """Returns why published weights do not match the preprocessing or the name; None if they match or are unknown.
 
     Args:
-        kernel: kernel of conv1_1, (64, 3, 3, 3).
+        kernel: kernel of the first convolution, (C, 3, k, k).
         preprocessing: preprocessing of the model.
         name: name of the model.
 
@@ -150,9 +150,10 @@ def _gain(preprocessing: Preprocessing) -> float:
 def _response(kernel: np.ndarray, preprocessing: Preprocessing) -> float:
     """Returns the standard deviation over positions of the first layer's response to a drawn picture, before ReLU."""
     indices, scale, _ = preprocessing.affine
-    picture = dead_leaves(np.random.default_rng(0), 64).astype(np.float64) / 255
+    side = kernel.shape[2]
+    picture = dead_leaves(np.random.default_rng(0), max(64, 2 * side)).astype(np.float64) / 255
     x = picture[:, :, list(indices)] * np.array(scale)
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (side, side), axis=(0, 1))
     responses = np.einsum("hwcij,ocij->ohw", windows, kernel.astype(np.float64))
     return float(np.sqrt(responses.var(axis=(1, 2)).mean()))
 

@@ -8,7 +8,7 @@ import torch
 from gramophone_export import random_vgg
 from gramophone_export.catalog import CAFFE, TORCHVISION
 from gramophone_export.convert import ParityError, convert, measure_parity
-from gramophone_export.weights import read_weights
+from gramophone_export.importing.state_dict import read_weights
 from gramophone_server.models.graph import Parameters, build_graph, load_parameters
 from gramophone_server.models.store import ModelStore
 from gramophone_server.models.vgg import VGG19_LAYERS

@@ -15,7 +15,7 @@ from gramophone_export.distill.pictures import Photos, crop, list_photos, pertur
 from gramophone_export.distill.pool import Entry, Pair, Pool
 from gramophone_export.distill.recipe import Recipe
 from gramophone_export.distill.train import CHECKPOINT, LOG, Training
-from gramophone_export.random_vgg import dead_leaves
+from gramophone_export.random_weights import dead_leaves
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses.gram import style_loss
 from gramophone_server.models.layers import STYLE_LAYERS

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from gramophone_export.weights import WeightsError, read_weights
+from gramophone_export.importing.state_dict import read_weights
+from gramophone_export.weights import WeightsError
 from gramophone_server.models.store import BUILTIN_ROOT
 
 

@@ -159,7 +159,7 @@ def test_unknown_weights_are_accepted_with_a_note(tmp_path):
 
 def test_the_weights_of_the_paper(assets, tmp_path):
     """The published weights, and the same weights as users import them by mistake."""
-    from gramophone_export.weights import read_weights
+    from gramophone_export.importing.state_dict import read_weights
 
     kernel, _ = read_weights(assets / "weights/vgg19-caffe-conv.pth")["conv1_1"]
     assert mismatch(kernel, CAFFE, "vgg19-caffe") is None

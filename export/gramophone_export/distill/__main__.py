@@ -7,7 +7,7 @@ import click
 from gramophone_server.engine.device import set_up_cpu
 from gramophone_server.models.store import BUILTIN_ROOT
 
-from ..weights import read_weights
+from ..importing.state_dict import read_weights
 from .evaluation import evaluate
 from .export import NAME, write_student
 from .pictures import list_photos

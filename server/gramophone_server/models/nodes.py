@@ -14,8 +14,8 @@ ACTIVATION = ".activation"
 """Suffix of the activation's name in layers with a head, whose output has the layer's own name."""
 LINEAR = ".linear"
 """Suffix of the name of a layer's output before ReLU."""
-# Larger windows are not in use; the limit bounds what a file can ask for.
-_MAX_SIDE = 64
+MAX_WINDOW = 64
+"""Maximum side, stride, dilation and padding of a window, which bounds what a file can ask for."""
 
 
 class UnsupportedGraphError(ValueError):
@@ -49,7 +49,7 @@ def read_graph(graph: onnx.GraphProto) -> Graph:
         return _Reader(graph).read()
     except UnsupportedGraphError:
         raise
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, TypeError) as error:
         raise UnsupportedGraphError(str(error)) from error
 
 
@@ -74,7 +74,7 @@ def window_of(node: onnx.NodeProto, side: int | None = None) -> Window:
         _square(node, *at) for at in (("kernel_shape", default), ("strides", [1, 1]), ("dilations", [1, 1]))
     )
     pads = _ints(node, "pads") or [0] * 4
-    if len(pads) != 4 or pads[0] != pads[1] or pads[2] != pads[3] or min(pads) < 0 or max(pads) > _MAX_SIDE:
+    if len(pads) != 4 or pads[0] != pads[1] or pads[2] != pads[3] or min(pads) < 0 or max(pads) > MAX_WINDOW:
         raise UnsupportedGraphError(f"{node.name or node.op_type} has the padding {list(pads)[:8]}")
     return Window(kernel, strides, pads[0], pads[2], dilations, bool(_int(node, "ceil_mode")))
 
@@ -166,7 +166,7 @@ class _Reader:
 def _square(node: onnx.NodeProto, name: str, default: Sequence[int]) -> int:
     """Returns an attribute that has the same value along both axes."""
     values = list(_ints(node, name)) or list(default)
-    if len(values) != 2 or values[0] != values[1] or not 1 <= values[0] <= _MAX_SIDE:
+    if len(values) != 2 or values[0] != values[1] or not 1 <= values[0] <= MAX_WINDOW:
         raise UnsupportedGraphError(f"{node.name or node.op_type} has the {name} {values[:4]}; both must be equal")
     return values[0]
 

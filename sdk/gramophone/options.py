@@ -27,8 +27,10 @@ use float32.
 """
 Pooling = Literal["max", "average", "average_rescaled"]
 """Pooling between the network's blocks."""
-Padding = Literal["zeros", "replicate", "margin"]
+Padding = Literal["zeros", "replicate", "margin", "circular"]
 """Padding of the picture and of its feature maps before each convolution."""
+Wrap = Literal["none", "x", "y", "both"]
+"""The axes along which the result tiles without a seam."""
 ColorMode = Literal["style", "luminance", "match", "histogram"]
 """Source of the colors of a style transfer. If all pictures of a job are gray, its result is gray, too."""
 LossScale = Literal["paper", "relative"]
@@ -176,6 +178,10 @@ class Options(TypedDict, total=False):
     """
     transparency: Transparency
     """What happens to the transparent parts of contents and styles. Default keep."""
+    wrap: Wrap
+    """The axes along which the result tiles without a seam. An axis implies `circular`; `circular` alone implies
+    both axes. Default none.
+    """
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
     usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
@@ -408,7 +414,7 @@ OPTIONS: tuple[Option, ...] = (
         help="Padding of the picture and of its feature maps.",
         default="zeros for style, margin for content and transfer",
         example="zeros",
-        choices={"zeros": 1, "replicate": 2, "margin": 3},
+        choices={"zeros": 1, "replicate": 2, "margin": 3, "circular": 4},
     ),
     Option(
         name="init_noise",
@@ -562,6 +568,19 @@ OPTIONS: tuple[Option, ...] = (
         default="keep",
         example="keep",
         choices={"keep": 1, "white": 2},
+    ),
+    Option(
+        name="wrap",
+        path="options.wrap",
+        type="choice",
+        group="Canvas",
+        help=(
+            "The axes along which the result tiles without a seam. An axis implies `circular`; "
+            "`circular` alone implies both axes."
+        ),
+        default="none",
+        example="none",
+        choices={"none": 1, "x": 2, "y": 3, "both": 4},
     ),
     Option(
         name="on_disconnect",

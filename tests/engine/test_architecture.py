@@ -83,7 +83,8 @@ def test_tiles_have_exactly_the_features_of_the_whole_picture(architecture, heig
     whole = network(canvas)
     found = {layer: torch.full_like(whole[layer], torch.nan) for layer in layers}
     for tile in cut(height, width, side, stride=needed.grid, radius=needed.radius, least=needed.least):
-        parts = network(canvas[:, :, *tile.crop])
+        (rows,), (columns,) = tile.rows.pieces, tile.columns.pieces
+        parts = network(canvas[:, :, rows, columns])
         for layer in layers:
             stride = needed.stride(layer)
             found[layer][:, :, *tile.positions(stride)] = parts[layer][:, :, *tile.seen(stride)]

@@ -128,6 +128,22 @@ def test_resized_equals_pillows_antialiased_interpolation(size):
             np.testing.assert_allclose(got[n, channel].numpy(), np.asarray(image), atol=1e-5)
 
 
+@pytest.mark.parametrize("wraps", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("size", [(20, 31), (13, 16), (90, 70), (41, 17)])
+def test_a_wrapping_picture_is_resized_like_its_repetition(size, wraps):
+    values = torch.rand(2, 3, 41, 53, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    copies = [3 if wrap else 1 for wrap in wraps]
+    repeated = resized(values.tile(copies), *(copy * side for copy, side in zip(copies, size, strict=True)))
+    middle = [slice(side * (copy // 2), side * (copy // 2 + 1)) for copy, side in zip(copies, size, strict=True)]
+    torch.testing.assert_close(resized(values, *size, wraps), repeated[:, :, *middle])
+
+
+def test_enlarging_a_wrapping_picture_commutes_with_rolling():
+    values = torch.rand(1, 3, 24, 36, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved = resized(values.roll((5, 7), (2, 3)), 48, 72, (True, True))
+    torch.testing.assert_close(moved, resized(values, 48, 72, (True, True)).roll((10, 14), (2, 3)))
+
+
 def test_resizing_to_the_same_size_changes_nothing_and_resized_values_stay_in_range():
     values = torch.randint(0, 2, (1, 3, 40, 30), generator=torch.Generator().manual_seed(0)).float()
     torch.testing.assert_close(resized(values, 40, 30), values, rtol=0, atol=1e-6)

@@ -160,7 +160,7 @@ def peak_bytes(recorded: profile) -> int:
         (STYLE, (), {}),
         (STYLE, (), {"itemsize": 2}),
         (("conv3_1",), (), {"max_pooling": False}),
-        (STYLE, (), {"replicate": True}),
+        (STYLE, (), {"copied": True}),
         (STYLE, CONTENT, {"batch": 2}),
         ((), CONTENT, {"variation": True}),
         (("conv1_1",), (), {"masked": True}),
@@ -173,7 +173,7 @@ def peak_bytes(recorded: profile) -> int:
         (STYLE, CONTENT, {"headed": STYLE + CONTENT}),
         (STYLE, CONTENT, {"cropped": True}),
         (STYLE, (), {"folding": True}),
-        (STYLE, CONTENT, {"folding": True, "itemsize": 2, "replicate": True}),
+        (STYLE, CONTENT, {"folding": True, "itemsize": 2, "copied": True}),
     ],
     ids=str,
 )
@@ -191,11 +191,11 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
         pytest.skip("this CPU has no native bfloat16, and torch's fallback allocates additional memory")
     job = work(
         style, content, headed=headed, folding=folding, copies=loss.copies, channels=WIDE,
-        winograd=not options.get("replicate"), cpu=True, **options,
+        winograd=not options.get("copied"), cpu=True, **options,
     )  # fmt: skip
     network = Network(
         vgg(weights), weights, style + content, heads=heads, pool="max" if job.max_pooling else "average",
-        paddings=REPLICATE if job.replicate else ZEROS, dtype=torch.bfloat16 if job.itemsize == 2 else torch.float32,
+        paddings=REPLICATE if job.copied else ZEROS, dtype=torch.bfloat16 if job.itemsize == 2 else torch.float32,
     )  # fmt: skip
     height, width = size
     tiles = None
@@ -235,7 +235,7 @@ def test_gradient_bytes_are_fewer_in_bfloat16():
 
 @pytest.mark.parametrize(
     "more",
-    [{"max_pooling": True}, {"replicate": True}, {"variation": True}, {"batch": 2}],
+    [{"max_pooling": True}, {"copied": True}, {"variation": True}, {"batch": 2}],
     ids=lambda more: next(iter(more)),
 )
 def test_gradient_bytes_grow_with_options_that_need_memory(more):

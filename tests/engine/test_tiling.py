@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gramophone_server.engine.kernels.padding import ZEROS
 from gramophone_server.engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss, style_losses
 from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
@@ -38,13 +39,31 @@ def test_a_tile_with_its_halo_reaches_the_radius_or_the_edge(length, side, radiu
         assert rows.first % 4 == 0
 
 
+@settings(deadline=None)
+@given(st.integers(1, 300), st.none() | st.integers(1, 200), st.integers(1, 80), st.booleans())
+def test_halos_continue_at_the_opposite_edge_of_an_axis_that_wraps(length, side, radius, always):
+    tiles = cut(length, 4, side, stride=4, radius=radius, wraps=(True, False), always_halo=always)
+    spans = [tile.rows for tile in tiles]
+    assert [rows.start for rows in spans] == [0, *(rows.end for rows in spans[:-1])]
+    for rows in spans:
+        assert rows.first % 4 == 0
+        seen = np.concatenate([np.arange(length)[piece] for piece in rows.pieces])
+        assert np.array_equal(seen, np.arange(rows.first, rows.last) % length)
+        if always or len(tiles) > 1 or length % 4:
+            assert rows.first <= rows.start - radius and rows.last >= rows.end + radius
+        else:
+            assert rows.is_whole
+
+
 def test_a_picture_smaller_than_a_tile_has_one_tile():
     assert cut(30, 50, 64, stride=16, radius=9) == whole(30, 50)
+    assert cut(30, 50, None, stride=16, radius=9) == whole(30, 50)
 
 
 @st.composite
 def jobs(draw):
     """Draws a job: its size, side of tiles, layers for style and content, and options."""
+    padding = st.sampled_from(["zeros", "replicate", "circular"])
     layers = st.lists(st.sampled_from(list(CHANNELS)), unique=True)
     return {
         "height": draw(st.integers(9, 70)),
@@ -56,7 +75,7 @@ def jobs(draw):
         "masked": draw(st.booleans()),
         "variation": draw(st.booleans()),
         "pool": draw(st.sampled_from(["max", "average", "average_rescaled"])),
-        "padding": draw(st.sampled_from(["zeros", "replicate"])),
+        "paddings": (draw(padding), draw(padding)),
         "batch": draw(st.integers(1, 2)),
         "seed": draw(st.integers(0, 999)),
         "folding": draw(st.booleans()),
@@ -87,12 +106,19 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
         networks[job["folding"]],
         job["style"] + job["content"],
         pool=job["pool"],
-        paddings=(job["padding"],) * 2,
+        paddings=job["paddings"],
         dtype=dtype,
     )
+    wraps = (job["paddings"][0] == "circular", job["paddings"][1] == "circular")
     n, height, width, loss = job["batch"], job["height"], job["width"], style_loss(job["loss"])
     # The target is half as bright as the canvas: the loss must not be a small difference of large numbers.
-    features = network(rand(n, 3, height, width) / 2)
+    # Along an axis that wraps, the last positions may extend beyond the canvas.
+    grid, size = network.architecture.grid, (height, width)
+    grown = [-(-side // grid) * grid if wrap else side for side, wrap in zip(size, wraps, strict=True)]
+    features = network(rand(n, 3, *grown) / 2)
+    for name, values in features.items():
+        rows, columns = network.architecture.size(name, height, width, wraps)
+        features[name] = values[:, :, :rows, :columns]
     terms = []
     for name in job["style"]:
         share = None
@@ -107,8 +133,12 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
     if job["variation"]:
         pixels = rand(1, height, width) / (height * width) if job["masked"] else None
         terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * (rand(n) + 0.5), pixels))
-    tiles = cut(height, width, job["side"], stride=network.architecture.grid, radius=network.architecture.radius)
-    return Objective(network, terms), Objective(network, terms, tiles=tiles), rand(n, 3, height, width)
+    whole, tiles = (
+        cut(height, width, side, stride=network.architecture.grid, radius=network.architecture.radius, wraps=wraps)
+        for side in (None, job["side"])
+    )
+    objectives = Objective(network, terms, tiles=whole), Objective(network, terms, tiles=tiles)
+    return *objectives, rand(n, 3, height, width)
 
 
 @settings(max_examples=60, deadline=None)
@@ -133,10 +163,49 @@ def test_tiled_gradient_equals_the_whole_gradient_in_float64(networks, job):
         torch.testing.assert_close(by_tiles.losses(canvas), expected.terms, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("folding", [False, True])
+@pytest.mark.parametrize("paddings", [("circular", "circular"), ("zeros", "circular"), ("circular", "zeros")])
+@pytest.mark.parametrize("size", [(24, 32), (23, 30)])
+def test_the_loss_of_a_torus_is_that_of_its_repetition(networks, folding, paddings, size):
+    """The features equal those of a copy in the middle of a plane of copies; so do losses and gradients."""
+    wraps = (paddings[0] == "circular", paddings[1] == "circular")
+    torus, plane = (
+        Network(vgg(networks[folding]), networks[folding], list(CHANNELS), paddings=p, dtype=torch.float64)
+        for p in (paddings, ZEROS)
+    )
+    canvas = torch.rand(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    one, least = torch.ones(1, dtype=torch.float64), 1e-6
+    terms = [
+        *(WeightedTerm(style_loss("gram"), name, torch.zeros(1, n, n), one) for name, (_, n) in CHANNELS.items()),
+        WeightedTerm(TOTAL_VARIATION, "", None, least * one),
+    ]
+    architecture = torus.architecture
+    tiles = cut(*size, None, stride=architecture.grid, radius=architecture.radius, wraps=wraps)
+    got = Objective(torus, terms, tiles=tiles).evaluate(canvas)
+
+    leaf = canvas.clone().requires_grad_()
+    # Four copies before the middle one are a multiple of the stride at any size.
+    starts = [4 * side if wrap else 0 for wrap, side in zip(wraps, size, strict=True)]
+    expected = []
+    for name, features in plane(leaf.tile([9 if wrap else 1 for wrap in wraps])).items():
+        stride = architecture.stride(name)
+        counts = [-(-side // stride) if wrap else side // stride for wrap, side in zip(wraps, size, strict=True)]
+        rows, columns = (slice(s // stride, s // stride + n) for s, n in zip(starts, counts, strict=True))
+        v = features[0, :, rows, columns].flatten(1)
+        expected.append((v @ v.T / v.shape[1]).square().sum() / (4 * len(v) ** 2))
+    variation = torch.zeros((), dtype=torch.float64)
+    for axis, wrap in ((2, wraps[0]), (3, wraps[1])):
+        steps = 255 * (leaf.roll(-1, axis) - leaf)
+        variation = variation + (steps if wrap else steps.narrow(axis, 0, size[axis - 2] - 1)).square().mean()
+    torch.testing.assert_close(got.terms[0], torch.stack([*expected, variation]))
+    total = torch.stack(expected).sum() + least * variation
+    torch.testing.assert_close(got.gradient, torch.autograd.grad(total, leaf)[0])
+
+
 def test_half_a_halo_changes_the_gradient(networks):
     """The tests above can fail: with half the halo the gradients differ."""
     job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "loss": "gram", "content": [], "masked": False}
-    job |= {"variation": False, "pool": "max", "padding": "zeros", "batch": 1, "seed": 0, "folding": False}
+    job |= {"variation": False, "pool": "max", "paddings": ZEROS, "batch": 1, "seed": 0, "folding": False}
     by_whole, _, canvas = build(job, networks, torch.float64)
     tiles = cut(64, 64, 16, stride=4, radius=4)
     by_tiles = Objective(by_whole.network, by_whole.terms, tiles=tiles)

@@ -192,6 +192,12 @@ class _PaddingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Padding.Value
     """Paints 8 extra pixels on each side and crops them at the end, so the result has no visible border. The reported losses
     include these extra pixels.
     """
+    PADDING_CIRCULAR: _Padding.ValueType  # 4
+    """Opposite edges of the picture are neighbors, so that the result tiles without a seam; see `wrap`. Along an axis that
+    does not wrap, there is a margin as with PADDING_MARGIN. The content and the initial picture lose the jump at their
+    edges first. Sides that wrap have an even number of pixels; with multiples of the deepest layer's stride (16 for
+    conv5_1), a step takes the least time.
+    """
 
 class Padding(_Padding, metaclass=_PaddingEnumTypeWrapper):
     """Padding of the picture and of its feature maps before each convolution."""
@@ -206,7 +212,45 @@ PADDING_MARGIN: Padding.ValueType  # 3
 """Paints 8 extra pixels on each side and crops them at the end, so the result has no visible border. The reported losses
 include these extra pixels.
 """
+PADDING_CIRCULAR: Padding.ValueType  # 4
+"""Opposite edges of the picture are neighbors, so that the result tiles without a seam; see `wrap`. Along an axis that
+does not wrap, there is a margin as with PADDING_MARGIN. The content and the initial picture lose the jump at their
+edges first. Sides that wrap have an even number of pixels; with multiples of the deepest layer's stride (16 for
+conv5_1), a step takes the least time.
+"""
 Global___Padding: _TypeAlias = Padding  # noqa: Y015
+
+class _Wrap:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WrapEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wrap.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WRAP_UNSPECIFIED: _Wrap.ValueType  # 0
+    """The default: WRAP_BOTH if padding is PADDING_CIRCULAR, else WRAP_NONE."""
+    WRAP_NONE: _Wrap.ValueType  # 1
+    """No axis."""
+    WRAP_X: _Wrap.ValueType  # 2
+    """The left and the right edge meet."""
+    WRAP_Y: _Wrap.ValueType  # 3
+    """The upper and the lower edge meet."""
+    WRAP_BOTH: _Wrap.ValueType  # 4
+    """Both pairs of edges meet."""
+
+class Wrap(_Wrap, metaclass=_WrapEnumTypeWrapper):
+    """The axes along which the result tiles without a seam."""
+
+WRAP_UNSPECIFIED: Wrap.ValueType  # 0
+"""The default: WRAP_BOTH if padding is PADDING_CIRCULAR, else WRAP_NONE."""
+WRAP_NONE: Wrap.ValueType  # 1
+"""No axis."""
+WRAP_X: Wrap.ValueType  # 2
+"""The left and the right edge meet."""
+WRAP_Y: Wrap.ValueType  # 3
+"""The upper and the lower edge meet."""
+WRAP_BOTH: Wrap.ValueType  # 4
+"""Both pairs of edges meet."""
+Global___Wrap: _TypeAlias = Wrap  # noqa: Y015
 
 class _ColorMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -718,6 +762,7 @@ class SynthesisOptions(_message.Message):
     OUTSIDE_FIELD_NUMBER: _builtins.int
     CANVAS_MAP_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
+    WRAP_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the canvas. `fit` determines which side has this size."""
     fit: Global___Fit.ValueType
@@ -781,6 +826,10 @@ class SynthesisOptions(_message.Message):
     """What happens to the canvas outside all masks of a style transfer."""
     transparency: Global___Transparency.ValueType
     """What happens to the transparent parts of contents and styles."""
+    wrap: Global___Wrap.ValueType
+    """The axes along which the result tiles without a seam. An axis implies PADDING_CIRCULAR; PADDING_CIRCULAR alone implies
+    both axes.
+    """
     @_builtins.property
     def init_image(self) -> Global___InputImage:
         """The picture to start from when init is INIT_IMAGE, resized to the canvas, ignoring its aspect ratio. Setting it
@@ -842,10 +891,11 @@ class SynthesisOptions(_message.Message):
         outside: Global___Outside.ValueType | None = ...,
         canvas_map: Global___InputImage | None = ...,
         transparency: Global___Transparency.ValueType | None = ...,
+        wrap: Global___Wrap.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "wrap", b"wrap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "wrap", b"wrap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
     _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015
@@ -895,6 +945,8 @@ class SynthesisOptions(_message.Message):
     _WhichOneofArgType__transparency: _TypeAlias = _typing.Literal["_transparency", b"_transparency"]  # noqa: Y015
     _WhichOneofReturnType__tv_weight: _TypeAlias = _typing.Literal["tv_weight"]  # noqa: Y015
     _WhichOneofArgType__tv_weight: _TypeAlias = _typing.Literal["_tv_weight", b"_tv_weight"]  # noqa: Y015
+    _WhichOneofReturnType__wrap: _TypeAlias = _typing.Literal["wrap"]  # noqa: Y015
+    _WhichOneofArgType__wrap: _TypeAlias = _typing.Literal["_wrap", b"_wrap"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__averaging) -> _WhichOneofReturnType__averaging | None: ...
     @_typing.overload
@@ -943,5 +995,7 @@ class SynthesisOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__transparency) -> _WhichOneofReturnType__transparency | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tv_weight) -> _WhichOneofReturnType__tv_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wrap) -> _WhichOneofReturnType__wrap | None: ...
 
 Global___SynthesisOptions: _TypeAlias = SynthesisOptions  # noqa: Y015

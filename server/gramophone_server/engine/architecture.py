@@ -1,6 +1,6 @@
 """The architecture of a convolutional network as data, and the sizes and receptive fields that follow from it.
 
-A network is a sequence of convolutions, poolings and sums. Standard library only.
+A network is a sequence of convolutions, poolings and sums. No torch import.
 """
 
 import math
@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+
+from .tiling import FLAT, Wraps, positions
 
 INPUT = "input"
 """Name of the network's input, a picture of three channels."""
@@ -225,9 +227,27 @@ class Architecture:
         """How far any receptive field extends beyond the position's own pixels, in pixels, in each direction."""
         return max(field.radius for field in self._fields.values())
 
-    def size(self, layer: str, height: int, width: int) -> tuple[int, int]:
-        """Returns height and width of a layer's feature map of a picture of height x width pixels."""
-        return self.sizes(height, width)[layer]
+    def size(self, layer: str, height: int, width: int, wraps: Wraps = FLAT) -> tuple[int, int]:
+        """Returns height and width of a layer's feature map of a picture of height x width pixels.
+
+        Args:
+            wraps: the axes along which the map has the positions that cover the picture, because opposite edges of the
+                picture are neighbors.
+        """
+        size, stride = self.sizes(height, width)[layer], self.stride(layer)
+        if not any(wraps):
+            return size
+        rows, columns = (
+            positions(length, stride) if wrap else count
+            for length, count, wrap in zip((height, width), size, wraps, strict=True)
+        )
+        return rows, columns
+
+    @property
+    def makes_torus(self) -> bool:
+        """Whether circular padding makes each map a torus: each window fits in the padded map once per step."""
+        windows = [operation.window for operation in self.operations if not isinstance(operation, Sum)]
+        return all(w.before + w.after == w.extent - w.stride for w in windows)
 
     def sizes(self, height: int, width: int) -> Mapping[str, tuple[int, int]]:
         """Returns height and width of each feature map and of the input."""

@@ -1,11 +1,14 @@
 """Canvases: their initial values, resizing, and conversion from and to integer pictures."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .tiling import FLAT, Wraps
 
 
 def noise(seeds: Sequence[int], height: int, width: int, *, deviation: float = 0.15) -> Tensor:
@@ -51,13 +54,14 @@ def colored_noise(seeds: Sequence[int], height: int, width: int, mean: Tensor, c
     return torch.stack(canvases).clamp_(0, 1)
 
 
-def fine_detail(seeds: Sequence[int], height: int, width: int, *, deviation: float) -> Tensor:
+def fine_detail(seeds: Sequence[int], height: int, width: int, *, deviation: float, wraps: Wraps = FLAT) -> Tensor:
     """Returns zero-mean noise without the low frequencies that a canvas of half the size can hold.
 
     Args:
         seeds: one seed for each of the N canvases.
         height, width: size of the noise in pixels.
         deviation: standard deviation of the noise before the low frequencies are removed, for a pixel range of 0 to 1.
+        wraps: the axes along which opposite edges are neighbors.
 
     Returns:
         (N, 3, height, width), float32, on the CPU.
@@ -67,16 +71,42 @@ def fine_detail(seeds: Sequence[int], height: int, width: int, *, deviation: flo
     draws = torch.stack(
         [torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed % 2**63)) for seed in fresh]
     )
-    coarse = resized(draws, max(1, height // 2), max(1, width // 2))
-    return deviation * (draws - resized(coarse, height, width))
+    coarse = resized(draws, max(1, height // 2), max(1, width // 2), wraps)
+    return deviation * (draws - resized(coarse, height, width, wraps))
 
 
-def resized(values: Tensor, height: int, width: int) -> Tensor:
+def resized(values: Tensor, height: int, width: int, wraps: Wraps = FLAT) -> Tensor:
     """Returns values (N, C, H, W) resized to (N, C, height, width) by antialiased bilinear interpolation.
 
-    The result stays within the range of the input.
+    The result stays within the range of the input. Along axes that wrap, it is one copy of the resized repetition.
     """
+    for axis, size in ((2, height), (3, width)):
+        if wraps[axis - 2]:
+            values = _resized_circle(values, axis, size)
     return F.interpolate(values, (height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _resized_circle(values: Tensor, axis: int, size: int) -> Tensor:
+    """Returns values (N, C, H, W) resized along one axis, whose ends are neighbors, to `size` positions."""
+    length = values.shape[axis]
+    if length == size:
+        return values
+    scale = length / size
+    # The triangle filter that F.interpolate uses: as wide as a position of the larger grid, on either side.
+    reach = max(scale, 1.0)
+    centers = (torch.arange(size, dtype=torch.float64) + 0.5) * scale - 0.5
+    near = torch.stack([(centers - reach).ceil() + tap for tap in range(math.floor(2 * reach) + 1)])
+    weights = (1 - (near - centers).abs() / reach).clamp_min(0)
+    weights = (weights / weights.sum(0)).to(values)
+    sources = near.long().remainder(length).to(values.device)
+    shape = (-1, 1) if axis == 2 else (-1,)
+    return sum(
+        (
+            values.index_select(axis, source) * weight.view(shape)
+            for source, weight in zip(sources, weights, strict=True)
+        ),
+        start=torch.zeros((), dtype=values.dtype, device=values.device),
+    )
 
 
 def from_pictures(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -61,7 +61,8 @@ class Workload:
         batch: number of canvases N.
         itemsize: bytes per number in the network's precision.
         max_pooling: whether the network uses max pooling, which stores the index of each maximum.
-        replicate: whether feature maps are padded with copies of their edge, which copies the feature maps.
+        copied: whether feature maps are padded with copies of their edges, which copies the feature maps. A Winograd
+            convolution copies them anyway.
         masked: whether styles have masks.
         variation: whether the loss includes total variation.
         pairs: maximum number of curvature pairs that L-BFGS holds at a time; None for Adam.
@@ -77,7 +78,7 @@ class Workload:
     batch: int = 1
     itemsize: int = 4
     max_pooling: bool = True
-    replicate: bool = False
+    copied: bool = False
     masked: bool = False
     variation: bool = False
     pairs: int | None = None
@@ -220,7 +221,7 @@ def _add_pooling(tally: _Tally, work: Workload, pooling: Pooling, before: int, a
     into, out = (work.block(pooling.outputs * positions * work.itemsize) for positions in (before, after))
     # Max pooling stores an index of 8 bytes per output.
     index = work.block(8 * pooling.outputs * after) if work.max_pooling else 0
-    margins = into if work.replicate and (pooling.window.before or pooling.window.after) else 0
+    margins = into if work.copied and (pooling.window.before or pooling.window.after) else 0
     tally.hold(margins + out + (index or out))
     tally.saved += margins + out + index
     return into
@@ -236,12 +237,13 @@ def _add_convolution(
     """
     into = work.block(convolution.inputs * before * work.itemsize)
     out = work.block(convolution.outputs * after * work.itemsize)
-    if work.replicate:
+    copied = work.copied and not work.transforms(convolution)
+    if copied:
         tally.saved += into
     tally.hold(out + (into + extra if extra else 0))
     tally.saved += out
     # The gradients of the output and of the input.
-    return out + (2 * into if work.replicate else into) + extra
+    return out + (2 * into if copied else into) + extra
 
 
 def _add_sum(tally: _Tally, work: Workload, operation: Sum, after: int) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 from .device import release_free_memory
 from .losses import Layer, LayerView, Loss
 from .network import Network
-from .tiling import Tile, whole
+from .tiling import Tile, Wraps, whole
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class Objective:
     Args:
         network: computes the features of all layers of `terms`.
         terms: the T terms of the loss.
-        tiles: the tiles of the canvas, from `tiling.cut`; None to process the whole canvas at once.
+        tiles: the tiles of the canvas, from `tiling.cut`; None to process the whole canvas at once. If the network has
+            circular padding along an axis, and the canvas's length there is not a multiple of the deepest stride, only
+            tiles give the features of a canvas that repeats.
         view: function applied to each pixel of the canvas before the network sees it, such as a conversion to gray;
             None for the canvas itself.
         fixed: (1, 1, H, W), bool, pixels that the optimization must not change: their gradient is 0. None for none.
@@ -135,10 +137,10 @@ class Objective:
         gradient = torch.zeros_like(canvas)
         for tile in self._tiles or ():
             self._release_stale_memory(tile)
-            crop = canvas[:, :, *tile.crop].requires_grad_()
+            crop = _seen(canvas, tile).requires_grad_()
             parts = self._tile_statistics(crop, tile, canvas.shape)
             (tile_gradient,) = torch.autograd.grad(parts, crop, statistic_gradients)
-            gradient[:, :, *tile.crop] += tile_gradient
+            _add_seen(gradient, tile, tile_gradient)
             del tile_gradient, crop
             if local:
                 terms = terms + torch.stack([part.detach() for part in parts], dim=1)
@@ -149,7 +151,7 @@ class Objective:
         total: list[Tensor] = []
         for tile in self._tiles or whole(*canvas.shape[2:]):
             self._release_stale_memory(tile)
-            parts = self._tile_statistics(canvas[:, :, *tile.crop], tile, canvas.shape)
+            parts = self._tile_statistics(_seen(canvas, tile), tile, canvas.shape)
             total = [a.add_(b) for a, b in zip(total, parts, strict=True)] if total else parts
         return total
 
@@ -202,10 +204,35 @@ class Objective:
     def _layer(self, name: str, shape: Sequence[int]) -> Layer:
         """Returns a layer of a canvas (N, 3, H, W) of that shape; without a name, the canvas itself."""
         height, width = self._size(name, shape[2], shape[3])
-        return Layer(height, width, self._is_tiled, self.network.heads.get(name))
+        return Layer(height, width, self._is_tiled, self.network.heads.get(name), self._wraps)
+
+    @property
+    def _wraps(self) -> Wraps:
+        vertical, horizontal = self.network.paddings
+        return vertical == "circular", horizontal == "circular"
 
     def _size(self, layer: str, height: int, width: int) -> tuple[int, int]:
-        return self.network.architecture.size(layer, height, width) if layer else (height, width)
+        return self.network.architecture.size(layer, height, width, self._wraps) if layer else (height, width)
 
     def _stride(self, layer: str) -> int:
         return self.network.architecture.stride(layer) if layer else 1
+
+
+def _seen(canvas: Tensor, tile: Tile) -> Tensor:
+    """Returns the pixels of a canvas (N, 3, H, W) that the network sees of a tile; a view unless the halo wraps."""
+    rows = [canvas[:, :, piece] for piece in tile.rows.pieces]
+    seen = rows[0] if len(rows) == 1 else torch.cat(rows, 2)
+    columns = [seen[..., piece] for piece in tile.columns.pieces]
+    return columns[0] if len(columns) == 1 else torch.cat(columns, 3)
+
+
+def _add_seen(gradient: Tensor, tile: Tile, part: Tensor) -> None:
+    """Adds the gradient of the pixels that the network sees of a tile to that of the canvas."""
+    top = 0
+    for rows in tile.rows.pieces:
+        bottom, left = top + rows.stop - rows.start, 0
+        for columns in tile.columns.pieces:
+            right = left + columns.stop - columns.start
+            gradient[:, :, rows, columns] += part[:, :, top:bottom, left:right]
+            left = right
+        top = bottom

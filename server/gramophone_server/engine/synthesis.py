@@ -12,6 +12,7 @@ from .canvas import resized
 from .objective import Evaluation, Objective
 from .optimizers.batch import per_canvas
 from .optimizers.optimizer import Optimizer
+from .tiling import FLAT, Wraps
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Level:
             canvas has no fine detail that the optimizer could work on. None to add nothing.
         project: function applied to the canvas when the level begins and after each update, such as one that restores
             fixed pixels; None to leave it unchanged.
+        wraps: the axes along which opposite edges of the canvas are neighbors.
     """
 
     height: int
@@ -34,10 +36,16 @@ class Level:
     open: Callable[[], Objective]
     detail: Tensor | None = None
     project: Callable[[Tensor], Tensor] | None = None
+    wraps: Wraps = FLAT
 
     def projected(self, canvas: Tensor) -> Tensor:
         """Returns the canvas after `project`."""
         return canvas if self.project is None else self.project(canvas)
+
+    def enlarged(self, canvas: Tensor) -> Tensor:
+        """Returns the canvas of the coarser level (N, 3, H, W) resized to this level, with `detail`, and projected."""
+        canvas = resized(canvas, self.height, self.width, self.wraps)
+        return self.projected(canvas if self.detail is None else (canvas + self.detail).clamp_(0, 1))
 
 
 @dataclass(frozen=True)
@@ -116,12 +124,6 @@ class Numbers:
     loss: tuple[float, ...]
     best: tuple[float, ...]
     terms: tuple[tuple[float, ...], ...]
-
-
-def enlarged(canvas: Tensor, height: int, width: int, detail: Tensor | None) -> Tensor:
-    """Returns a canvas (N, 3, H, W) resized to (N, 3, height, width), with the finer level's `detail` added."""
-    canvas = resized(canvas, height, width)
-    return canvas if detail is None else (canvas + detail).clamp_(0, 1)
 
 
 class Synthesis:
@@ -227,8 +229,8 @@ class Synthesis:
 
     def _climb(self, level: Level) -> None:
         """Begins the next, finer level with the best canvas of the previous level."""
-        self._begin(level.projected(enlarged(self._best.canvas, level.height, level.width, level.detail)))
-        self._optimizer.resize(level.height, level.width)
+        self._begin(level.enlarged(self._best.canvas))
+        self._optimizer.resize(level.height, level.width, level.wraps)
 
     def _update(self, objective: Objective) -> None:
         """Evaluates the gradient and updates the canvas."""

@@ -15,8 +15,10 @@ use float32.
 """
 Pooling = Literal["max", "average", "average_rescaled"]
 """Pooling between the network's blocks."""
-Padding = Literal["zeros", "replicate", "margin"]
+Padding = Literal["zeros", "replicate", "margin", "circular"]
 """Padding of the picture and of its feature maps before each convolution."""
+Wrap = Literal["none", "x", "y", "both"]
+"""The axes along which the result tiles without a seam."""
 ColorMode = Literal["style", "luminance", "match", "histogram"]
 """Source of the colors of a style transfer. If all pictures of a job are gray, its result is gray, too."""
 LossScale = Literal["paper", "relative"]
@@ -102,3 +104,4 @@ class SynthesisOptions:
     style_loss: StyleLoss = "gram"
     outside: Outside = "paint"
     transparency: Transparency = "keep"
+    wrap: Wrap = "none"

@@ -199,10 +199,23 @@ class JobSpec:
         return tuple(layer.layer for layer in (*self.style_layers, *self.content_layers))
 
     @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether opposite edges of the canvas are neighbors: along the vertical and along the horizontal axis."""
+        return wraps_of(self.options)
+
+    @property
     def map_padding(self) -> PaddingName:
-        """Padding of feature maps; "margin" adds a margin to the canvas, and pads feature maps with zeros."""
+        """Padding of the canvas's and the content's feature maps along axes that do not wrap.
+
+        "margin" adds a margin to the canvas, and pads feature maps with zeros.
+        """
         padding = self.options.padding
-        return "zeros" if padding == "margin" else padding
+        return padding if padding in ("zeros", "replicate") else "zeros"
+
+    @property
+    def style_padding(self) -> PaddingName:
+        """Padding of the styles' feature maps; a canvas without edges must not learn the zeros around a style."""
+        return "replicate" if self.options.padding == "circular" else self.map_padding
 
     @property
     def warnings(self) -> list[str]:
@@ -247,6 +260,11 @@ class JobSpec:
         own = {f.name: _json(getattr(self, f.name)) for f in fields(self) if f.name != "options"}
         options = {name: value for name, value in asdict(self.options).items() if name != "preview"}
         return {**own, **options}
+
+
+def wraps_of(options: SynthesisOptions) -> tuple[bool, bool]:
+    """Returns whether the vertical and whether the horizontal axis wraps."""
+    return options.wrap in ("y", "both"), options.wrap in ("x", "both")
 
 
 def _json(value: Any) -> Any:

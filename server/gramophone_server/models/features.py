@@ -12,7 +12,7 @@ from PIL import Image
 from ..engine.architecture import INPUT
 from ..engine.device import release_free_memory
 from ..engine.losses import Loss
-from ..engine.tiling import Tile, cut
+from ..engine.tiling import FLAT, Tile, Wraps, cut
 from .graph import truncate
 from .layers import PaddingName, PoolingName
 from .loading import load_architecture, load_graph
@@ -49,19 +49,25 @@ class FeatureExtractor:
         *,
         pooling: PoolingName = "max",
         padding: PaddingName = "zeros",
+        wraps: Wraps = FLAT,
     ) -> dict[str, np.ndarray]:
         """Returns feature maps (C_l, H_l, W_l), float32, of a uint8 RGB picture (H, W, 3).
+
+        Args:
+            padding: padding of the picture and its feature maps along axes that do not wrap.
+            wraps: the axes along which opposite edges of the picture are neighbors.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
             ModelError: the model's file does not match its manifest.
         """
         architecture = load_architecture(self.model)
-        sizes = architecture.sizes(*picture.shape[:2])
+        height, width, _ = picture.shape
         maps: dict[str, np.ndarray] = {}
-        for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
+        for tile, layer, part in self._tile_features(picture, layers, pooling, padding, wraps):
             if layer not in maps:
-                maps[layer] = np.empty((len(part), *sizes[layer]), np.float32)
+                size = architecture.size(layer, height, width, wraps)
+                maps[layer] = np.empty((len(part), *size), np.float32)
             maps[layer][:, *tile.positions(architecture.stride(layer))] = part
             del part
         return maps
@@ -75,18 +81,21 @@ class FeatureExtractor:
         mask: np.ndarray | None = None,
         pooling: PoolingName = "max",
         padding: PaddingName = "zeros",
+        wraps: Wraps = FLAT,
     ) -> dict[str, np.ndarray]:
         """Returns a loss's target, float32, of each layer of a uint8 RGB picture (H, W, 3).
 
         Args:
             mask: (H, W) of 0 to 1, the weights of positions; see `shares`.
+            padding, wraps: see `extract`.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
             ModelError: the model's file does not match its manifest.
         """
         architecture = load_architecture(self.model)
-        sizes = architecture.sizes(*picture.shape[:2])
+        height, width, _ = picture.shape
+        sizes = {layer: architecture.size(layer, height, width, wraps) for layer in layers}
         weights = {} if mask is None else {size: shares(mask, *size) for size in map(sizes.__getitem__, layers)}
 
         def share(layer: str) -> np.ndarray | float:
@@ -94,10 +103,10 @@ class FeatureExtractor:
             return weights[rows, columns] if weights else 1 / (rows * columns)
 
         if loss.tiling != "statistic":
-            maps = self.extract(picture, layers, pooling=pooling, padding=padding)
+            maps = self.extract(picture, layers, pooling=pooling, padding=padding, wraps=wraps)
             return {layer: loss.target(maps.pop(layer), share(layer)) for layer in layers}
         targets: dict[str, np.ndarray] = {}
-        for tile, layer, part in self._tile_features(picture, layers, pooling, padding):
+        for tile, layer, part in self._tile_features(picture, layers, pooling, padding, wraps):
             own = share(layer)
             own = own[tile.positions(architecture.stride(layer))] if isinstance(own, np.ndarray) else own
             targets[layer] = targets.get(layer, 0) + loss.target(part, own)
@@ -105,7 +114,7 @@ class FeatureExtractor:
         return targets
 
     def _tile_features(
-        self, picture: np.ndarray, layers: Sequence[str], pooling: PoolingName, padding: PaddingName
+        self, picture: np.ndarray, layers: Sequence[str], pooling: PoolingName, padding: PaddingName, wraps: Wraps
     ) -> Iterator[tuple[Tile, str, np.ndarray]]:
         """Yields (tile, layer, features of the tile's interior). A picture of at most `TILE` a side is one tile.
 
@@ -116,11 +125,14 @@ class FeatureExtractor:
         min_side, deepest = max((manifest.layer(layer).min_side, layer) for layer in layers)
         if min(height, width) < min_side:
             raise ValueError(f"a picture of {width}x{height} is too small for {deepest}: it needs {min_side} a side")
-        tiles = cut(height, width, TILE, stride=needed.grid, radius=needed.radius, least=needed.least)
+        tiles = cut(
+            height, width, TILE, stride=needed.grid, radius=needed.radius, least=needed.least, wraps=wraps,
+            always_halo=True,
+        )  # fmt: skip
         indices, scale, shift = manifest.preprocessing.affine
         factor, offset = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (scale, shift))
         for tile in tiles:
-            rgb = picture[tile.crop].transpose(2, 0, 1)[None].astype(np.float32) / 255
+            rgb = _seen(picture, tile).transpose(2, 0, 1)[None].astype(np.float32) / 255
             found = self._run(layers, pooling, padding, rgb[:, indices] * factor + offset)
             for layer in reversed(layers):
                 yield tile, layer, found.pop()[0][:, *tile.seen(needed.stride(layer))]
@@ -195,6 +207,14 @@ class FeatureExtractor:
             "arena_extend_strategy": "kSameAsRequested",
         }
         return [(_CUDA, settings), "CPUExecutionProvider"]
+
+
+def _seen(picture: np.ndarray, tile: Tile) -> np.ndarray:
+    """Returns the pixels of a picture (H, W, 3) that the network sees of a tile; a view unless the halo wraps."""
+    rows = [picture[piece] for piece in tile.rows.pieces]
+    seen = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    columns = [seen[:, piece] for piece in tile.columns.pieces]
+    return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
 
 def coverage(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -36,6 +36,7 @@ def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, c
         read["tv_weight"] = model.tv_weight if kind != "style" and read["loss_scale"] == "relative" else 0.0
     if options.HasField("init_image") and not options.init:
         read["init"] = "image"
+    _read_wrap(options, read, check)
     _check_init(options, read["init"], kind, check)
     _check_color(read["color"], kind, check)
     if read["style_loss"] in WHOLE_CANVAS_LOSSES and read["tile_size"]:
@@ -55,6 +56,18 @@ def _built(name: str, value: Any) -> Any:
 @cache
 def _types() -> dict[str, Any]:
     return typing.get_type_hints(SynthesisOptions)
+
+
+def _read_wrap(options: pb.SynthesisOptions, read: dict[str, Any], check: Checker) -> None:
+    """Completes `wrap` and `padding`: an axis that wraps has circular padding, and circular padding wraps an axis."""
+    if read["wrap"] == "none":
+        read["wrap"] = "both" if read["padding"] == "circular" else "none"
+    elif not options.padding:
+        read["padding"] = "circular"
+    elif read["padding"] != "circular":
+        padding = f"PADDING_{read['padding'].upper()}"
+        reason = f"is WRAP_{read['wrap'].upper()}, but options.padding is {padding}; leave out one of the two"
+        check.add(PREFIX + "wrap", reason)
 
 
 def _check_init(options: pb.SynthesisOptions, init: str, kind: JobKind, check: Checker) -> None:

@@ -12,7 +12,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from ..decoding.messages import Regions
 from ..messages.options import JobKind, SynthesisOptions
 from ..messages.pyramid import levels_of
-from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StylePicture
+from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StylePicture, wraps_of
 from ..models.layers import LossScaleName, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
@@ -159,7 +159,7 @@ class RequestReader:
 
         job_images.check_maps(check)
         check.stop_if_wrong()
-        width, height = job_images.aspect.fitted(read.size, read.fit)
+        width, height = _size_that_wraps(job_images.aspect.fitted(read.size, read.fit), read, check)
         if width * height > self._limits.max_pixels:
             limit = f"{self._limits.max_pixels:,}"
             check.add("options.size", f"makes a canvas of {width}x{height}; this server takes at most {limit} pixels")
@@ -194,6 +194,8 @@ class RequestReader:
                 read.iterations,
                 number=read.scales,
                 min_side=_min_side((*read_content_layers, *read_style_layers), manifest),
+                multiple=max(manifest.layer(layer).stride for layer in layers),
+                wraps=wraps_of(read),
             ),
             options=read,
         )
@@ -471,6 +473,23 @@ def _scaled_size(style: options_pb2.StyleSource, image: RequestImage, options: S
     """Returns width and height in pixels to which a style's picture is scaled."""
     scale = style.scale if style.HasField("scale") else 1.0
     return image.fitted(max(1, round(options.size * scale)), options.fit)
+
+
+def _size_that_wraps(size: tuple[int, int], options: SynthesisOptions, check: Checker) -> tuple[int, int]:
+    """Returns width and height of the canvas with an even number of pixels along each axis that wraps.
+
+    With an odd number, the 2x2 windows of the pooling would not fit together at the edges, which causes a visible seam.
+    """
+    vertical, horizontal = wraps_of(options)
+    if options.size % 2 and any(
+        side == options.size and wrap for side, wrap in zip(size, (horizontal, vertical), strict=True)
+    ):
+        nearest = f"use {options.size - 1} or {options.size + 1}"
+        check.add(
+            PREFIX + "size", f"is {options.size}, but a side that wraps needs an even number of pixels; {nearest}"
+        )
+    width, height = size
+    return width + (width % 2 if horizontal else 0), height + (height % 2 if vertical else 0)
 
 
 def _min_side(layers: Sequence[LayerWeight], manifest: Manifest) -> int:

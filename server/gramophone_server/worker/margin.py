@@ -19,12 +19,13 @@ PIXELS = 8
 def with_margin(spec: JobSpec) -> JobSpec:
     """Returns the job with the margin added to its canvas, content, initial picture and masks, if it has a margin.
 
-    The margin of the content, the initial picture and the masks is their mirror image.
+    The margin of the content, the initial picture and the masks is their mirror image. An axis that wraps has none.
     """
-    if spec.options.padding != "margin":
+    margins = _margins(spec)
+    if not any(margins):
         return spec
-    width, height = spec.width + 2 * PIXELS, spec.height + 2 * PIXELS
-    styles = tuple(replace(style, mask=style.mask and _mirrored(style.mask)) for style in spec.styles)
+    height, width = spec.height + 2 * margins[0], spec.width + 2 * margins[1]
+    styles = tuple(replace(style, mask=style.mask and _mirrored(style.mask, margins)) for style in spec.styles)
     levels = tuple(
         LevelSpec(
             max(1, round(level.width * width / spec.width)),
@@ -35,7 +36,8 @@ def with_margin(spec: JobSpec) -> JobSpec:
     )
     return replace(
         spec, width=width, height=height, levels=levels, styles=styles,
-        content=spec.content and _mirrored(spec.content), init_image=spec.init_image and _mirrored(spec.init_image),
+        content=spec.content and _mirrored(spec.content, margins),
+        init_image=spec.init_image and _mirrored(spec.init_image, margins),
     )  # fmt: skip
 
 
@@ -46,29 +48,38 @@ def without_margin(picture: np.ndarray, asked: JobSpec) -> np.ndarray:
         picture: the picture with its margin, if it has one.
         asked: the job before `with_margin`.
     """
-    if asked.options.padding != "margin":
+    margins = _margins(asked)
+    if not any(margins):
         return picture
-    rows, columns = (
-        _inside(painted, side) for painted, side in zip(picture.shape, (asked.height, asked.width), strict=False)
-    )
+    sides = asked.height, asked.width
+    rows, columns = map(_inside, picture.shape[:2], sides, margins)
     return np.ascontiguousarray(picture[rows, columns])
 
 
-def _inside(painted: int, side: int) -> slice:
-    cut = round(PIXELS * painted / (side + 2 * PIXELS))
+def _margins(spec: JobSpec) -> tuple[int, int]:
+    """Returns the width of the margin along the vertical and along the horizontal axis."""
+    if spec.options.padding not in ("margin", "circular"):
+        return 0, 0
+    vertical, horizontal = (0 if wrap else PIXELS for wrap in spec.wraps)
+    return vertical, horizontal
+
+
+def _inside(painted: int, side: int, margin: int) -> slice:
+    cut = round(margin * painted / (side + 2 * margin))
     return slice(cut, painted - cut)
 
 
-def _mirrored(part: Any) -> Any:
+def _mirrored(part: Any, margins: tuple[int, int]) -> Any:
     """Returns a picture or a mask with the margin; if its pixels have not been read, only its size changes."""
+    vertical, horizontal = margins
     grown = replace(
         part,
-        width=part.width + 2 * PIXELS,
-        height=part.height + 2 * PIXELS,
+        width=part.width + 2 * horizontal,
+        height=part.height + 2 * vertical,
         # The hash is the key of the cached targets: the picture with a margin needs another one.
-        sha256=f"{part.sha256} with a margin",
+        sha256=f"{part.sha256} with a margin of {horizontal}x{vertical}",
     )
-    around = [(PIXELS, PIXELS), (PIXELS, PIXELS)]
+    around = [(vertical, vertical), (horizontal, horizontal)]
     match part:
         case Picture() if part.rgb:
             return replace(grown, rgb=np.pad(raster(part), [*around, (0, 0)], mode="reflect").tobytes())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..engine import canvas as canvases
 from ..engine import color
+from ..engine.tiling import FLAT, Wraps
 from ..messages.options import ColorMode
 from ..messages.spec import Mask, Picture, StylePicture
 
@@ -53,11 +54,18 @@ def with_colors(picture: Picture, colors: np.ndarray) -> Picture:
     return replace(picture, rgb=rgb, sha256=hashlib.sha256(rgb).hexdigest())
 
 
-def scaled(picture: Picture, width: int, height: int) -> Picture:
-    """Returns a picture resized to width x height pixels by antialiased bilinear interpolation."""
+def scaled(picture: Picture, width: int, height: int, wraps: Wraps = FLAT) -> Picture:
+    """Returns a picture resized to width x height pixels by antialiased bilinear interpolation.
+
+    Args:
+        wraps: the axes along which opposite edges of the picture are neighbors.
+    """
     if (picture.width, picture.height) == (width, height):
         return picture
-    image = Image.fromarray(pixels(picture)).resize((width, height), Image.Resampling.BILINEAR)
+    if any(wraps):
+        image = Image.fromarray(canvases.to_pictures(canvases.resized(canvas_of(picture), height, width, wraps))[0])
+    else:
+        image = Image.fromarray(pixels(picture)).resize((width, height), Image.Resampling.BILINEAR)
     if picture.alpha:
         image.putalpha(Image.fromarray(raster(picture)[..., 3]).resize((width, height), Image.Resampling.BILINEAR))
     return replace(picture, width=width, height=height, rgb=image.tobytes())

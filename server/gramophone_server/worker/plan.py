@@ -8,7 +8,7 @@ import torch
 from ..engine import cost
 from ..engine.architecture import Architecture
 from ..engine.losses import style_loss
-from ..engine.tiling import Tile, cut, whole
+from ..engine.tiling import FLAT, Tile, cut
 from ..messages.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
 from .margin import with_margin
@@ -69,8 +69,8 @@ def plan(spec: JobSpec, architecture: Architecture, device: torch.device, availa
         needed, side, host = min(candidates, key=lambda candidate: candidate[0])
         # The reserve only serves to choose between plans; the last one may use it.
         fits = needed <= available
-    flops = sum(level.iterations * _step_flops(work, level, side) for level in spec.levels)
-    return Plan(side, host, needed, flops, _step_flops(work, spec.levels[-1], side), fits)
+    flops = sum(level.iterations * _step_flops(work, spec, level, side) for level in spec.levels)
+    return Plan(side, host, needed, flops, _step_flops(work, spec, spec.levels[-1], side), fits)
 
 
 def workload(spec: JobSpec, architecture: Architecture, device: torch.device) -> cost.Workload:
@@ -87,13 +87,13 @@ def workload(spec: JobSpec, architecture: Architecture, device: torch.device) ->
         uses,
         itemsize=2 if precision_of(spec, device) == "bfloat16" else 4,
         max_pooling=options.pooling == "max",
-        replicate=options.padding == "replicate",
+        copied=options.padding in ("replicate", "circular"),
         masked=any(style.mask for style in spec.styles) or (spec.content is not None and spec.content.alpha),
         variation=bool(options.tv_weight),
         # The second iteration creates the first pair.
         pairs=min(options.lbfgs_history, spec.levels[-1].iterations - 1) if options.optimizer == "lbfgs" else None,
         averaging=bool(options.averaging),
-        winograd=device.type == "cpu" and spec.map_padding == "zeros",
+        winograd=device.type == "cpu" and options.padding != "replicate",
         cpu=device.type == "cpu",
         gaps=_GAPS if device.type == "cpu" else 1.0,
     )
@@ -101,13 +101,14 @@ def workload(spec: JobSpec, architecture: Architecture, device: torch.device) ->
 
 def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None) -> int:
     full = spec.levels[-1]
-    tiles = _tiles(work, full, side)
+    tiles = _tiles(work, spec, full, side)
     crop = _largest(tiles)
-    evaluated = _largest(_tiles(work, full, evaluation_tile(spec, side)))
+    evaluated = _largest(_tiles(work, spec, full, evaluation_tile(spec, side)))
     content = [spec.content] if spec.content and spec.content_layers else []
     extracted = [
-        _largest(_cut(work, p.height, p.width, EXTRACTION_TILE))
-        for p in (*content, *(style.picture for style in spec.styles))
+        _largest(cut(p.height, p.width, EXTRACTION_TILE, wraps=wraps, always_halo=True, **_reach(work)))
+        for pictures, wraps in ((content, spec.wraps), ([style.picture for style in spec.styles], FLAT))
+        for p in pictures
     ]
     # Each picture exists twice: as received in the spec, and as an array for the computation.
     own = {(p.sha256, p.width, p.height): p.size for p in (*content, *(style.picture for style in spec.styles))}
@@ -135,7 +136,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
         + network
         + max(
             *(cost.extraction_bytes(work, *size) for size in extracted),
-            canvas + cost.gradient_bytes(work, *crop, cropped=len(tiles) > 1),
+            canvas + cost.gradient_bytes(work, *crop, cropped=not tiles[0].is_whole),
             stepping,
             canvas + exact + loading,
             canvas + exact + picture + cost.evaluation_bytes(work, *evaluated),
@@ -152,20 +153,19 @@ def _mask_bytes(spec: JobSpec, architecture: Architecture) -> int:
     return sum(mask.size for mask in masks) + len(regions) * weights
 
 
-def _tiles(work: cost.Workload, level: LevelSpec, side: int | None) -> list[Tile]:
-    if side is None:
-        return whole(level.height, level.width)
-    return _cut(work, level.height, level.width, side)
+def _tiles(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None) -> list[Tile]:
+    halo = not work.architecture.makes_torus
+    return cut(level.height, level.width, side, wraps=spec.wraps, always_halo=halo, **_reach(work))
 
 
-def _cut(work: cost.Workload, height: int, width: int, side: int) -> list[Tile]:
+def _reach(work: cost.Workload) -> dict[str, int]:
     network = work.architecture
-    return cut(height, width, side, stride=network.grid, radius=network.radius, least=network.least)
+    return {"stride": network.grid, "radius": network.radius, "least": network.least}
 
 
 def _largest(tiles: list[Tile]) -> tuple[int, int]:
     return max(t.rows.seen_pixels for t in tiles), max(t.columns.seen_pixels for t in tiles)
 
 
-def _step_flops(work: cost.Workload, level: LevelSpec, side: int | None) -> float:
-    return cost.step_flops(work, _tiles(work, level, side))
+def _step_flops(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None) -> float:
+    return cost.step_flops(work, _tiles(work, spec, level, side))

@@ -12,13 +12,14 @@ from torch import Tensor
 from ..engine import canvas as canvases
 from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
+from ..engine.kernels.padding import Paddings
 from ..engine.losses import style_loss
 from ..engine.network import Network
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.adam import Adam
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.optimizers.optimizer import Optimizer
-from ..engine.synthesis import Frame, Level, Plateau, Synthesis, enlarged
+from ..engine.synthesis import Frame, Level, Plateau, Synthesis
 from ..engine.tiling import cut
 from ..messages.events import LossTerm
 from ..messages.options import JobKind
@@ -29,6 +30,7 @@ from .margin import with_margin, without_margin
 from .outside import Outside
 from .pace import PACED_EVERY
 from .pictures import canvas_of, is_gray, levels_of, scaled_mask
+from .seamless import without_jumps
 from .targets import Targets
 from .terms import TermBuilder
 from .transparency import visible_part, with_filled_pictures
@@ -95,7 +97,7 @@ class PreparedJob:
         self._asked = spec
         self._visible = visible_part(spec.content)
         spec = with_margin(spec)
-        own, spec = spec.content, with_filled_pictures(spec)
+        own, spec = spec.content, without_jumps(with_filled_pictures(spec))
         self._spec = spec
         self._model = model
         self._device = device
@@ -175,7 +177,7 @@ class PreparedJob:
         """Returns the picture that results if no update changes the canvas."""
         canvas = self._restored(self._initial_canvas(self._spec.levels[0]).to(self._device))
         for number, level in list(enumerate(self._spec.levels))[1:]:
-            canvas = self._restored(enlarged(canvas, level.height, level.width, self._detail(level, number)))
+            canvas = self._level(level, number).enlarged(canvas)
         return self._picture(canvas)
 
     def _picture(self, canvas: Tensor) -> np.ndarray:
@@ -189,7 +191,7 @@ class PreparedJob:
         size = self._spec.height, self._spec.width
         if canvas.shape[2:] != size:
             # The time limit ended the job at a coarse level.
-            canvas = canvases.resized(canvas, *size)
+            canvas = canvases.resized(canvas, *size, self._spec.wraps)
         picture = self._picture(canvas)
         rounded = canvases.from_pictures([picture]).to(canvas.device)
         if self._outside is not None:
@@ -220,7 +222,7 @@ class PreparedJob:
         if self._content is not None:
             content = self._content
             if content.shape[2:] != canvas.shape[2:]:
-                content = canvases.resized(content, canvas.shape[2], canvas.shape[3])
+                content = canvases.resized(content, canvas.shape[2], canvas.shape[3], self._spec.wraps)
             canvas = color.with_luminance(content, color.luminance(canvas))
         elif self._gray:
             canvas = color.gray(canvas)
@@ -233,13 +235,16 @@ class PreparedJob:
     def _level(self, level: LevelSpec, number: int) -> Level:
         detail = self._detail(level, number)
         project = None if self._outside is None else self._outside.restored
-        return Level(level.height, level.width, level.iterations, partial(self._open, level), detail, project)
+        opened = partial(self._open, level)
+        return Level(level.height, level.width, level.iterations, opened, detail, project, self._spec.wraps)
 
     def _detail(self, level: LevelSpec, number: int) -> Tensor | None:
         deviation = _DETAIL[self._spec.kind] if number and self._spec.options.init == "noise" else 0.0
         if not deviation:
             return None
-        detail = canvases.fine_detail([self._spec.options.seed], level.height, level.width, deviation=deviation)
+        detail = canvases.fine_detail(
+            [self._spec.options.seed], level.height, level.width, deviation=deviation, wraps=self._spec.wraps
+        )
         return detail.to(self._device)
 
     def _open(self, level: LevelSpec) -> Objective:
@@ -251,12 +256,11 @@ class PreparedJob:
         return self._objective(self._network, terms, level, self._tile)
 
     def _objective(self, network: Network, terms: list[WeightedTerm], level: LevelSpec, tile: int | None) -> Objective:
-        tiles = None
-        if tile is not None:
-            needed = network.architecture
+        tiles, wraps, needed = None, self._spec.wraps, network.architecture
+        if tile is not None or any(wraps):
             tiles = cut(
-                level.height, level.width, tile, stride=needed.grid, radius=needed.radius,
-                least=needed.least,
+                level.height, level.width, tile, stride=needed.grid, radius=needed.radius, least=needed.least,
+                wraps=wraps, always_halo=not needed.makes_torus,
             )  # fmt: skip
         view = color.gray if self._gray or self._spec.options.color == "luminance" else None
         fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
@@ -269,7 +273,7 @@ class PreparedJob:
         parameters = load_network(self._model)
         return Network(
             parameters.architecture, parameters.weights, layers, heads=parameters.heads, order=order, scale=scale,
-            shift=shift, pool=spec.options.pooling, paddings=(spec.map_padding, spec.map_padding), dtype=dtype,
+            shift=shift, pool=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
             device=self._device,
         )  # fmt: skip
 
@@ -280,11 +284,11 @@ class PreparedJob:
         blended = spec.content or (spec.styles[0].picture if spec.styles else None)
         match spec.options.init:
             case "content" if spec.content is not None:
-                return canvases.resized(canvas_of(spec.content), *size)
+                return canvases.resized(canvas_of(spec.content), *size, spec.wraps)
             case "image" if spec.init_image is not None:
-                return canvases.resized(canvas_of(spec.init_image), *size)
+                return canvases.resized(canvas_of(spec.init_image), *size, spec.wraps)
             case "blend" if blended is not None:
-                picture = canvases.resized(canvas_of(blended), *size)
+                picture = canvases.resized(canvas_of(blended), *size, spec.wraps)
                 return picture.lerp(noise(), spec.options.init_noise)
             case "style_statistics":
                 statistics = [color.color_statistics(canvas_of(style.picture)) for style in self._terms.styles]
@@ -311,6 +315,11 @@ def precision_of(spec: JobSpec, device: torch.device) -> str:
     """Returns the precision of a job's convolutions on a device: "float32" or "bfloat16"."""
     # Use bfloat16 only where the device supports it: torch's fallback is 100 times slower than float32.
     return "bfloat16" if spec.options.precision != "float32" and has_native_bfloat16(device) else "float32"
+
+
+def _paddings(spec: JobSpec) -> Paddings:
+    rows, columns = spec.wraps
+    return "circular" if rows else spec.map_padding, "circular" if columns else spec.map_padding
 
 
 def _on_device(value: Any, device: torch.device) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..engine.losses import Loss
+from ..engine.tiling import FLAT, Wraps
 from ..messages.spec import Mask, Picture
 from ..models.features import FeatureExtractor
 from ..models.layers import PaddingName, PoolingName
@@ -43,11 +44,13 @@ class Targets:
         pooling: PoolingName,
         padding: PaddingName,
         mask: Mask | None = None,
+        wraps: Wraps = FLAT,
     ) -> dict[str, np.ndarray]:
         """Returns a loss's target, float32, of each layer: for "content" the feature map (C, H, W).
 
         Args:
             mask: the region of the picture to take the target from; None for all of it.
+            wraps: the axes along which opposite edges of the picture are neighbors.
 
         Raises:
             ValueError: the picture is too small for the deepest layer.
@@ -56,10 +59,10 @@ class Targets:
         def extract(missing: list[str]) -> dict[str, np.ndarray]:
             inside = region(mask) if mask else None
             return self._extractor(model).targets(
-                loss, pixels(picture), missing, mask=inside, pooling=pooling, padding=padding
+                loss, pixels(picture), missing, mask=inside, pooling=pooling, padding=padding, wraps=wraps
             )
 
-        key = (loss.name, mask.key if mask else None, *_key(model, picture, pooling, padding))
+        key = (loss.name, mask.key if mask else None, *_key(model, picture, pooling, padding), *wraps)
         return self._cached(key, layers, extract)
 
     def _cached(

@@ -123,7 +123,13 @@ class TermBuilder:
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
             targets = self._targets.of(
-                loss, self._model, small.picture, layers, spec.options.pooling, spec.map_padding, visible_source(small)
+                loss,
+                self._model,
+                small.picture,
+                layers,
+                spec.options.pooling,
+                spec.style_padding,
+                visible_source(small),
             )
             for layer, target in targets.items():
                 found[layer].append(target)
@@ -140,9 +146,11 @@ class TermBuilder:
 
     def _content_terms(self, level: LevelSpec, content: Picture) -> list[_Draft]:
         spec = self._spec
-        small = scaled(content, level.width, level.height)
+        small = scaled(content, level.width, level.height, spec.wraps)
         layers = [w.layer for w in spec.content_layers]
-        maps = self._targets.of(CONTENT, self._model, small, layers, spec.options.pooling, spec.map_padding)
+        maps = self._targets.of(
+            CONTENT, self._model, small, layers, spec.options.pooling, spec.map_padding, wraps=spec.wraps
+        )
         drafts = []
         for w in spec.content_layers:
             target, share = maps[w.layer], None
@@ -180,7 +188,8 @@ class TermBuilder:
     def _share(self, mask: Mask | None, level: LevelSpec, layer: str) -> np.ndarray | None:
         if mask is None:
             return None
-        return shares(region(mask), *load_architecture(self._model).size(layer, level.height, level.width))
+        size = load_architecture(self._model).size(layer, level.height, level.width, self._spec.wraps)
+        return shares(region(mask), *size)
 
     def _constant(self, target: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(target)[None].to(self._device)

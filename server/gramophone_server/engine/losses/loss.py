@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cost import Copies
+from ..tiling import FLAT, Wraps
 
 LossKind = Literal["style", "content", "total_variation"]
 Tiling = Literal["statistic", "value"]
@@ -27,12 +28,14 @@ class Layer:
         tiled: whether the canvas is computed in several tiles.
         head: (C, C) matrix; the features are its product with the activation at each position. None for the activation
             itself.
+        wraps: the axes along which opposite edges are neighbors.
     """
 
     height: int
     width: int
     tiled: bool = False
     head: Tensor | None = None
+    wraps: Wraps = FLAT
 
     @property
     def positions(self) -> int:

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import Tensor
 
+from ..kernels.padding import padded
 from .loss import Layer, LayerView, Loss, Share
 
 # Roughly the total variation of a canvas of noise, in squared levels.
@@ -25,10 +26,16 @@ class TotalVariation(Loss):
 
     def statistic(self, view: LayerView, target: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns the canvas, and the part (N,) of the pixel pairs whose first pixel is in the interior."""
-        canvas, (height, width) = view.activation, (view.layer.height, view.layer.width)
-        down, right = squared_differences(canvas)
-        pairs = canvas.shape[1] * (height - 1) * width, canvas.shape[1] * height * (width - 1)
-        rows, columns = view.interior or (slice(None), slice(None))
+        canvas, (height, width), wraps = view.activation, (view.layer.height, view.layer.width), view.layer.wraps
+        rows, columns = view.interior or (slice(0, height), slice(0, width))
+        # A halo contains the neighbor of the last pixel; without a halo, the neighbor is the first if the axis wraps.
+        below, beside = (
+            int(wrap and end == seen)
+            for wrap, end, seen in zip(wraps, (rows.stop, columns.stop), canvas.shape[2:], strict=True)
+        )
+        down, right = squared_differences(padded(canvas, (0, below, 0, beside), ("circular", "circular")))
+        channels = canvas.shape[1]
+        pairs = channels * (height - (not wraps[0])) * width, channels * height * (width - (not wraps[1]))
         parts = [_mean(d[:, :, rows, columns], n, view.share) for d, n in zip((down, right), pairs, strict=True)]
         return canvas, parts[0] + parts[1]
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..canvas import resized
 from ..objective import Evaluation
+from ..tiling import FLAT, Wraps
 from .batch import is_finite, per_canvas, per_pixel
 from .optimizer import State
 
@@ -58,11 +59,11 @@ class Adam:
         following: Tensor = change.mul_(per_pixel(-rate)).add_(state["finite"]).clamp_(0, 1)
         return following
 
-    def resize(self, height: int, width: int) -> None:
+    def resize(self, height: int, width: int, wraps: Wraps = FLAT) -> None:
         """Resizes the moments to canvases of height x width pixels."""
         for name in ("mean", "square", "finite"):
             if name in self._state:
-                self._state[name] = resized(self._state[name], height, width)
+                self._state[name] = resized(self._state[name], height, width, wraps)
 
     def state(self) -> State:
         """Returns everything that the next step depends on."""

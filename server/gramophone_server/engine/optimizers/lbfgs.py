@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..objective import Evaluation
+from ..tiling import FLAT, Wraps
 from .batch import is_finite, per_canvas
 from .curvature import CurvaturePairs
 from .optimizer import State
@@ -69,7 +70,7 @@ class LBFGS:
         change = per_canvas(~accepted & ~no_curvature, s, change, factor=0.25)
         return change.add_(state["canvas"]).clamp_(0, 1)
 
-    def resize(self, height: int, width: int) -> None:
+    def resize(self, height: int, width: int, wraps: Wraps = FLAT) -> None:
         """Drops all state except the spectral scale, which also applies to canvases of height x width pixels."""
         self._state = {}
         self._pairs.clear()

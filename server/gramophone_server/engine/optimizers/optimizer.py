@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..objective import Evaluation
+from ..tiling import FLAT, Wraps
 
 State = dict[str, Any]
 """The state of an optimizer: tensors, numbers, and lists and dicts of them."""
@@ -17,8 +18,12 @@ class Optimizer(Protocol):
         """Returns the next canvas (N, 3, H, W), 0 to 1, given the loss and gradient at the current one."""
         ...
 
-    def resize(self, height: int, width: int) -> None:
-        """Adapts the state to canvases of height x width pixels, the next level of the pyramid."""
+    def resize(self, height: int, width: int, wraps: Wraps = FLAT) -> None:
+        """Adapts the state to canvases of height x width pixels, the next level of the pyramid.
+
+        Args:
+            wraps: the axes along which opposite edges of the canvases are neighbors.
+        """
         ...
 
     def state(self) -> State:

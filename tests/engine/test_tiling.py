@@ -202,6 +202,19 @@ def test_the_loss_of_a_torus_is_that_of_its_repetition(networks, folding, paddin
     torch.testing.assert_close(got.gradient, torch.autograd.grad(total, leaf)[0])
 
 
+@pytest.mark.parametrize("side", [None, 16])
+@pytest.mark.parametrize("folding", [False, True])
+@pytest.mark.parametrize("paddings", [("circular", "circular"), ("zeros", "circular"), ("circular", "replicate")])
+def test_loss_and_gradient_move_with_a_rolled_torus(networks, paddings, folding, side):
+    job = {"height": 48, "width": 32, "side": side, "style": ["conv1_1", "conv3_1"], "loss": "gram", "content": []}
+    job |= {"masked": False, "variation": True, "pool": "max", "paddings": paddings, "batch": 1, "seed": 0}
+    _, objective, canvas = build(job | {"folding": folding}, networks, torch.float64)
+    shifts = [8 if padding == "circular" else 0 for padding in paddings]
+    still, moved = objective.evaluate(canvas), objective.evaluate(canvas.roll(shifts, (2, 3)))
+    torch.testing.assert_close(moved.loss, still.loss)
+    torch.testing.assert_close(moved.gradient, still.gradient.roll(shifts, (2, 3)))
+
+
 def test_half_a_halo_changes_the_gradient(networks):
     """The tests above can fail: with half the halo the gradients differ."""
     job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "loss": "gram", "content": [], "masked": False}

@@ -48,6 +48,7 @@ def test_every_option_reaches_its_field():
         "tile_size": 128,
         "style_loss": "mean_covariance",
         "outside": "keep",
+        "wrap": "x",
         "transparency": "white",
         "canvas_map": b"map",
         "request_id": "mine",
@@ -68,6 +69,7 @@ def test_every_option_reaches_its_field():
     assert (sent.result.format, sent.result.bit_depth) == (options_pb2.IMAGE_FORMAT_TIFF, 16)
     assert sent.tile_size == 128
     assert sent.canvas_map.data == b"map"
+    assert sent.wrap == options_pb2.WRAP_X
     assert sent.transparency == options_pb2.TRANSPARENCY_WHITE
     assert (sent.style_loss, sent.outside) == (options_pb2.STYLE_LOSS_MEAN_COVARIANCE, options_pb2.OUTSIDE_KEEP)
     assert sent.time_limit.ToTimedelta().total_seconds() == 1.5

@@ -135,7 +135,7 @@ def test_a_wrapping_picture_is_resized_like_its_repetition(size, wraps):
     copies = [3 if wrap else 1 for wrap in wraps]
     repeated = resized(values.tile(copies), *(copy * side for copy, side in zip(copies, size, strict=True)))
     middle = [slice(side * (copy // 2), side * (copy // 2 + 1)) for copy, side in zip(copies, size, strict=True)]
-    torch.testing.assert_close(resized(values, *size, wraps), repeated[:, :, *middle])
+    torch.testing.assert_close(resized(values, size[0], size[1], wraps), repeated[:, :, *middle])
 
 
 def test_enlarging_a_wrapping_picture_commutes_with_rolling():

@@ -180,7 +180,7 @@ def test_the_loss_of_a_torus_is_that_of_its_repetition(networks, folding, paddin
         WeightedTerm(TOTAL_VARIATION, "", None, least * one),
     ]
     architecture = torus.architecture
-    tiles = cut(*size, None, stride=architecture.grid, radius=architecture.radius, wraps=wraps)
+    tiles = cut(size[0], size[1], None, stride=architecture.grid, radius=architecture.radius, wraps=wraps)
     got = Objective(torus, terms, tiles=tiles).evaluate(canvas)
 
     leaf = canvas.clone().requires_grad_()

@@ -14,7 +14,7 @@ BASELINE := proto/gramophone.binpb
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast slow faults fuzz lint baseline fmt bench proto sync reference
+.PHONY: help setup demo test test-fast slow faults fuzz lint baseline fmt bench gpu-check proto sync reference
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ fmt: setup ## Format the code
 bench: setup ## Run the benchmarks; make bench ARGS="memory" runs some
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m benchmarks $(ARGS)
+
+gpu-check: setup ## Check and time everything on a GPU; the results are in gpu-check/
+	$(PY) -m benchmarks.gpu --out gpu-check $(ARGS)
 
 proto: setup ## Generate the stubs, the options and their reference page from proto/
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) proto/generate.py

@@ -23,6 +23,8 @@ _LIBRARIES = 80 << 20
 _SESSION = 3.2
 # Measured: bytes of the C library's heap per byte of the blocks that it keeps.
 _GAPS = 1.8
+# Measured: bytes that torch's allocator holds of a GPU per byte that is allocated at the peak.
+_HELD = 1.2
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,14 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
     # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets + outside
+    held = 1.0 if work.cpu else _HELD
     return int(
         _LIBRARIES
         + pictures
         + _SESSION * sessions
         + network
-        + max(
+        + held
+        * max(
             *(cost.extraction_bytes(work, *size) for size in extracted),
             canvas + cost.gradient_bytes(work, *crop, cropped=not tiles[0].is_whole),
             stepping,

@@ -1,0 +1,1 @@
+"""Checks and times every CUDA path on a real GPU: `python -m benchmarks.gpu`."""

@@ -1,0 +1,38 @@
+"""The check of a real GPU runs on the device that computes nothing, in the stages that compare no numbers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def check(built: dict[str, str], out: Path, *stages: str) -> str:
+    """Runs stages of the check, which must pass, and returns their findings."""
+    command = [ROOT / "tests/fake_cuda/run", sys.executable, "-m", "benchmarks.gpu", "--out", out, "--patience", "10"]
+    environment = {**built, "FAKECUDA_READS": "0"}
+    done = subprocess.run([*command, *stages], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return (out / "gpu_check.md").read_text()
+
+
+def test_the_stages_that_compare_no_numbers_pass(built, tmp_path):
+    found = check(built, tmp_path, "environment", "waits", "failures")
+    assert "0 failed" in found
+    assert '"name": "Fake GPU"' in found
+
+
+@pytest.mark.slow
+def test_jobs_take_the_memory_that_was_planned(built, tmp_path):
+    assert "0 failed" in check(built, tmp_path, "memory")
+
+
+def test_a_stage_that_fails_is_told(built, tmp_path):
+    """Without a GPU every stage fails, and the check says so."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "waits", "--out", str(tmp_path)]
+    environment = {**built, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout

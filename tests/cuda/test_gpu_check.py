@@ -11,9 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 def check(built: dict[str, str], out: Path, *stages: str) -> str:
     """Runs stages of the check, which must pass, and returns their findings."""
-    command = [ROOT / "tests/fake_cuda/run", sys.executable, "-m", "benchmarks.gpu", "--out", out, "--patience", "10"]
+    run: list[str | Path] = [ROOT / "tests/fake_cuda/run", sys.executable, "-m", "benchmarks.gpu"]
     environment = {**built, "FAKECUDA_READS": "0"}
-    done = subprocess.run([*command, *stages], env=environment, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*run, "--out", out, "--patience", "10", *stages], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return (out / "gpu_check.md").read_text()
 

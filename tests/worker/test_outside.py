@@ -1,12 +1,15 @@
 """outside="keep": the content's pixels outside all masks are in the result, exactly, and the inside is painted."""
 
+import io
 from typing import Any
 
 import numpy as np
+import png
 import pytest
 from PIL import Image
 
 from gramophone import Style
+from tests.harness import encode
 
 from .painting import paint, prepare
 
@@ -63,3 +66,43 @@ def test_16_bits_are_the_contents_levels() -> None:
     how: dict[str, Any] = {"iterations": 2, "size": SIDE, "outside": "keep", "result_format": "tiff", "bit_depth": 16}
     made = paint("transfer", content=CONTENT, styles=styles, **how).picture
     assert np.array_equal(made[MASK == 0], np.asarray(CONTENT).astype(np.uint16)[MASK == 0] * 257)
+
+
+def deep(pixels: np.ndarray) -> bytes:
+    """A PNG with 16 bits per channel."""
+    buffer = io.BytesIO()
+    height, width, channels = pixels.shape
+    writer = png.Writer(width, height, bitdepth=16, greyscale=False, alpha=channels == 4)
+    writer.write(buffer, pixels.reshape(height, -1))
+    return buffer.getvalue()
+
+
+LEVELS = np.random.default_rng(0).integers(0, 1 << 16, (SIDE, SIDE, 3), np.uint16)
+GRAY = Image.fromarray(np.random.default_rng(1).integers(0, 256, (SIDE, SIDE), np.uint8))
+LARGE = picture(4).resize((150, 150), Image.Resampling.BICUBIC)
+SMALL = picture(5).resize((40, 40))
+KINDS: dict[str, tuple[Any, Any]] = {
+    "16 bits": (deep(LEVELS), LEVELS >> 8),
+    "gray": (GRAY, GRAY.convert("RGB")),
+    "JPEG": (encode(CONTENT, "JPEG"), Image.open(io.BytesIO(encode(CONTENT, "JPEG")))),
+    "scaled down": (LARGE, LARGE.resize((SIDE, SIDE), Image.Resampling.BILINEAR)),
+    "scaled up": (SMALL, SMALL.resize((SIDE, SIDE), Image.Resampling.BILINEAR)),
+}
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+@pytest.mark.parametrize("name", KINDS)
+def test_contents_of_any_kind_are_kept_as_they_are_at_the_size_of_the_canvas(name, bit_depth):
+    content, expected = KINDS[name]
+    styles = Style(picture(2), mask=Image.fromarray(MASK))
+    how: dict[str, Any] = {"iterations": 2, "size": SIDE, "outside": "keep", "bit_depth": bit_depth}
+    made = paint("transfer", content=content, styles=styles, **how).picture
+    factor = 257 if bit_depth == 16 else 1
+    assert np.array_equal(made[MASK == 0], np.asarray(expected).astype(np.uint16)[MASK == 0] * factor)
+
+
+def test_gray_is_kept_gray_beside_a_style_in_color():
+    styles = Style(picture(2), mask=Image.fromarray(MASK))
+    made = paint("transfer", content=GRAY, styles=styles, iterations=4, size=SIDE, outside="keep").picture.astype(int)
+    assert np.ptp(made[MASK == 0], axis=1).max() == 0
+    assert np.ptp(made[MASK == 255], axis=1).max() > 10

@@ -23,6 +23,7 @@ _PICTURES = "gramophone.pictures"
 # Fields of requests and arguments of Client whose command-line option has another name.
 _OPTION_NAMES = {
     "init_image": "init",
+    "map": "style_map",
     "created_after": "since",
     "page_size": "limit",
     "states": "state",
@@ -42,6 +43,8 @@ _ARGUMENTS = {
 _UNREACHABLE = "cannot be reached"
 # Enum values of the contract, and their words on the command line.
 _CONSTANT = re.compile("[A-Z]+(?:_[A-Z0-9]+)+")
+# Fields of a request that descriptions mention.
+_FIELD = re.compile(r"\b(?:options|styles\[\d+\])(?:\.[a-z_]+)+")
 _WORDS = {
     name: name.removeprefix(enum.values[0].name.removesuffix("UNSPECIFIED")).lower()
     for enum in options_pb2.DESCRIPTOR.enum_types_by_name.values()
@@ -106,6 +109,7 @@ def option_of(field: str) -> str:
 
 def _sentence(violation: FieldViolation) -> str:
     description = _CONSTANT.sub(lambda match: _WORDS.get(match[0], match[0]), violation.description)
+    description = _FIELD.sub(lambda match: option_of(match[0]), description)
     # Most descriptions continue the sentence after the name of the field.
     colon = ":" if description.startswith(("there ", "the ")) else ""
     return f"{option_of(violation.field)}{colon} {description}"

@@ -429,7 +429,7 @@ def _check_maps(
             check.add(f"styles[{i}].map", f"is missing, but {CANVAS_MAP} is set, which needs a map for each style")
         if style.HasField("map") and not has_map:
             check.add(
-                f"styles[{i}].map", f"is set, but {CANVAS_MAP}, which says where to paint its regions, is missing"
+                f"styles[{i}].map", f"is a map, but {CANVAS_MAP}, which says where to paint its regions, is missing"
             )
         for name in ("mask", "source_mask"):
             if style.HasField("map") and style.HasField(name):

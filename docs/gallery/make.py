@@ -44,6 +44,36 @@ def band(top: float, bottom: float) -> Image.Image:
     return mask.filter(ImageFilter.GaussianBlur(3))
 
 
+def shapes_drawn(size: tuple[int, int], mode: str, *shapes: tuple[str, Any, Any]) -> Image.Image:
+    """Draws shapes, each a method of ImageDraw, a color, and points in fractions of the size, with smooth edges."""
+    width, height = 4 * size[0], 4 * size[1]
+    image = Image.new(mode, (width, height))
+    draw = ImageDraw.Draw(image)
+    for shape, color, points in shapes:
+        getattr(draw, shape)([(x * width, y * height) for x, y in points], fill=color)
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+# The regions of the drawn night, and a doodle of another landscape in the same colors.
+SKY, STAR, WATER, GRASS = "#5aa0ff", "#ffdc00", "#2040a0", "#288c28"
+EVERYWHERE = ((0, 0), (1, 1))
+STARS = ((0.1, 0.15), (0.27, 0.07), (0.42, 0.12), (0.6, 0.09), (0.2, 0.41), (0.68, 0.42), (0.04, 0.52), (0.93, 0.44))
+NIGHT = (
+    ("rectangle", SKY, EVERYWHERE),
+    *(("ellipse", STAR, ((x - 0.04, y - 0.045), (x + 0.04, y + 0.045))) for x, y in STARS),
+    ("ellipse", STAR, ((0.71, 0.1), (0.91, 0.3))),
+    ("polygon", WATER, ((0, 0.63), (1, 0.66), (1, 1), (0, 1))),
+    ("polygon", GRASS, ((0, 0.77), (0.25, 0.8), (0.45, 0.92), (1, 0.97), (1, 1), (0, 1))),
+)
+DOODLE = (
+    ("rectangle", SKY, EVERYWHERE),
+    ("ellipse", STAR, ((0.1, 0.1), (0.32, 0.43))),
+    ("ellipse", STAR, ((0.62, 0.12), (0.7, 0.24))),
+    ("polygon", GRASS, ((0.5, 1), (0.68, 0.45), (0.8, 0.3), (0.9, 0.4), (1, 0.8), (1, 1))),
+    ("polygon", WATER, ((0, 0.6), (0.63, 0.6), (0.5, 1), (0, 1))),
+)
+
+
 def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Paint], Row]]:
     """Returns a function for each feature that paints its row."""
 
@@ -64,6 +94,22 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         made = paint("transfer", harbour, [above, below], style_weight=1e4).image
         regions = Image.composite(Image.new("RGB", (256, 192), "navy"), Image.new("RGB", (256, 192), "tan"), sky)
         return [(Image.open(harbour), "content"), (regions, "night above, seascape below"), (made, "result")]
+
+    def maps(paint: Paint) -> Row:
+        regions, doodle = shapes_drawn(Image.open(night).size, "RGB", *NIGHT), shapes_drawn((288, 192), "RGB", *DOODLE)
+        made = paint("style", Style(night, map=regions), canvas_map=doodle, loss_scale="relative", size=288).image
+        pictures = (Image.open(night), "style"), (regions, "its map"), (doodle, "canvas_map"), (made, "result")
+        return list(pictures)
+
+    def transparency(paint: Paint) -> Row:
+        tower = (("polygon", "white", ((0.5, 0.66), (0.5, 0.5), (0.57, 0.2), (0.62, 0.4), (0.8, 0.28), (0.84, 0.66))),)
+        content = Image.open(harbour).convert("RGB")
+        alpha = shapes_drawn(content.size, "L", *tower, ("ellipse", "white", ((0.02, 0.6), (0.98, 0.96))))
+        content.putalpha(alpha.filter(ImageFilter.GaussianBlur(2)))
+        made = paint("transfer", content, night, style_weight=100).image
+        ground = Image.new("RGBA", made.size, "#f4a6c0")
+        ground.alpha_composite(made)
+        return [(content, "content"), (made, "result"), (ground, "result on another ground")]
 
     def layer_weights(paint: Paint) -> Row:
         shallow = {"conv1_1": 100, "conv2_1": 10, "conv3_1": 1, "conv4_1": 0.01}
@@ -114,6 +160,8 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         "pyramid": each("style", Style(night, scale=1.5), of=[{"scales": 1}, {"scales": 3}], size=256),
         "styles": styles,
         "masks": masks,
+        "maps": maps,
+        "transparency": transparency,
         "color": each("transfer", harbour, night, of=[{"color": color} for color in colors]),
         "pooling": each("style", night, of=[{"pooling": p} for p in ("max", "average", "average_rescaled")], scales=1),
         "padding": corners([{"padding": padding} for padding in ("zeros", "replicate", "margin")]),

@@ -13,15 +13,24 @@ pytestmark = pytest.mark.slow
 HOOK = Path(__file__).parent / "hook"
 
 
+def environment_of(built: dict[str, str]) -> dict[str, str]:
+    """Returns the environment of a server on the fake device, whose self-test compares no numbers."""
+    library = Path(built["FAKECUDA_BUILD"])
+    return {
+        "PYTHONPATH": f"{HOOK}:{built['PYTHONPATH']}",
+        "LD_LIBRARY_PATH": f"{library / 'lib'}:{built.get('LD_LIBRARY_PATH', '')}",
+        "LD_PRELOAD": str(library / "libfakecuda.so"),
+        "FAKECUDA_READS": "0",
+        "FAKECUDA_FAIL": str(library / "fail"),
+    }
+
+
 @pytest.fixture
 def failing(built, tmp_path, monkeypatch) -> Iterator[tuple[ServerProcess, Path]]:
     """A server on the fake device, and the file that makes CUDA fail in its worker."""
-    file, library = tmp_path / "fail", Path(built["FAKECUDA_BUILD"])
-    monkeypatch.setenv("PYTHONPATH", f"{HOOK}:{built['PYTHONPATH']}")
-    monkeypatch.setenv("LD_LIBRARY_PATH", f"{library / 'lib'}:{built.get('LD_LIBRARY_PATH', '')}")
-    monkeypatch.setenv("LD_PRELOAD", str(library / "libfakecuda.so"))
-    monkeypatch.setenv("FAKECUDA_READS", "0")
-    monkeypatch.setenv("FAKECUDA_FAIL", str(file))
+    file = tmp_path / "fail"
+    for name, value in (environment_of(built) | {"FAKECUDA_FAIL": str(file)}).items():
+        monkeypatch.setenv(name, value)
     with ServerProcess("--device", "cuda:0", "--checkpoint-every", "0.2") as server:
         yield server, file
 
@@ -56,3 +65,18 @@ def test_a_job_that_ran_out_of_memory_is_run_again_with_less(failing):
     last = run_until_failure(server, file, "launch_out_of_memory 1")
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
     assert "has lost its device" not in server.read_log()
+
+
+def test_auto_starts_a_worker_for_each_gpu(built, monkeypatch):
+    for name, value in environment_of(built).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FAKECUDA_DEVICES", "3")
+    with ServerProcess("--device", "auto") as server:
+        deadline = time.monotonic() + 60
+        while "is ready on cuda:2" not in server.read_log() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        log = server.read_log()
+        assert all(f"is ready on cuda:{number}" in log for number in range(3)), log
+        assert len(server.workers()) == 3
+        streams = [server.style.ReconstructStyle(style_request(size=64, iterations=100, seed=n)) for n in range(3)]
+        assert [list(events(stream))[-1].state for stream in streams] == [job_pb2.JOB_STATE_SUCCEEDED] * 3

@@ -76,6 +76,7 @@ class GramophoneServer:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._connection = connection = settings.connection
         security, limits = settings.security, settings.limits
         check_security(security, connection.host)
@@ -93,6 +94,9 @@ class GramophoneServer:
         self._executors = executors = [
             ProcessExecutor(_worker(settings, name), self._workers_changed) for name in settings.workers.devices
         ]
+        # The workers of GPUs that were found by "auto", by the name of the GPU.
+        self._added: dict[str, ProcessExecutor] = {}
+        self._starting: list[asyncio.Task[None]] = []
         storage = settings.storage
         retention = _retention(storage, authenticated=security.authenticates)
         store = JobStore(DataFolder(storage.data), storage.database, retention, take_database=storage.take_database)
@@ -213,13 +217,23 @@ class GramophoneServer:
             self._scheduler.cancel_soon(job)
 
     def _workers_changed(self) -> None:
-        """Updates health and `failure` from the states of the workers."""
-        if unopened := [executor.unopened for executor in self._executors if executor.unopened is not None]:
+        """Updates health and `failure` from the states of the workers, and starts a worker for each further GPU."""
+        self._add_workers()
+        named = self._executors[: len(self._settings.workers.devices)]
+        if unopened := [executor.unopened for executor in named if executor.unopened is not None]:
             self.failure = f"{'; '.join(unopened)}; use --device cpu, or omit --device to use the best device found"
             self._failed.set()
         troubles = [executor.trouble for executor in self._executors if executor.trouble is not None]
         lost = "no worker can be used: " + "; ".join(dict.fromkeys(troubles))
         self._health.set_reason("workers", lost if len(troubles) == len(self._executors) else None)
+
+    def _add_workers(self) -> None:
+        """Starts a worker for each GPU that the setting "auto" means beside the one that its worker has opened."""
+        for name in [name for executor in self._executors for name in executor.others if name not in self._added]:
+            log.info("%s gets a worker of its own", name)
+            self._added[name] = executor = ProcessExecutor(_worker(self._settings, name), self._workers_changed)
+            self._executors.append(executor)
+            self._starting.append(asyncio.create_task(self._scheduler.add(executor)))
 
     async def stop(self, grace: float) -> None:
         """Shuts down: health to NOT_SERVING, running jobs to a checkpoint, then streams, workers and the server.

@@ -75,9 +75,14 @@ class EstimateRequest:
 
 @dataclass(frozen=True)
 class Ready:
-    """Worker to front: the device is open."""
+    """Worker to front: the device is open.
+
+    Attributes:
+        others: GPUs beside this one that the worker's setting "auto" also means; each needs a worker of its own.
+    """
 
     device: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

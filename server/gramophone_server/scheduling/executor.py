@@ -138,6 +138,7 @@ class ProcessExecutor:
 
     Attributes:
         device: name of the device; empty until it is open.
+        others: GPUs beside this one that the setting "auto" also means.
         resident: bytes of memory that the worker held on the device at its last message.
         restarts: number of restarts of the process.
         trouble: why the worker cannot be used for now; None if it can, or is about to open a device that must exist.
@@ -169,6 +170,7 @@ class ProcessExecutor:
         self._device_error: str | None = None
         self._opened = False
         self.device = ""
+        self.others: tuple[str, ...] = ()
         self.resident = 0
         self.restarts = 0
         self.trouble: str | None = None
@@ -342,8 +344,8 @@ class ProcessExecutor:
                 self.resident = resident
                 if stuck > _STUCK:
                     self._kill("its job has not progressed", stuck)
-            case Ready(device):
-                self.device = device
+            case Ready(device, others):
+                self.device, self.others = device, others
                 self._last_heard = time.monotonic()
                 self.trouble = self.unopened = None
                 self._opened = True

@@ -126,6 +126,12 @@ class Scheduler:
         self._loops = [asyncio.create_task(self._serve(executor)) for executor in self._executors]
         await asyncio.gather(*(executor.start() for executor in self._executors))
 
+    async def add(self, executor: Executor) -> None:
+        """Starts one more executor, which begins to run jobs."""
+        self._executors.append(executor)
+        self._loops.append(asyncio.create_task(self._serve(executor)))
+        await executor.start()
+
     async def cancel(self, job: Job) -> None:
         """Cancels a job: at once if it waits, at its next report if it runs.
 

@@ -47,7 +47,7 @@ class WorkerSettings:
 
     devices: tuple[str, ...] = setting(
         ("auto",),
-        'Device of a worker: "cpu", "cuda:0", …, or "auto" for the first GPU, else the CPU. Repeat for more workers.',
+        'Device of a worker: "cpu", "cuda:0", …, or "auto" for all GPUs, else the CPU. Repeat for more workers.',
         check=check_devices,
         flag="--device",
     )

@@ -36,6 +36,13 @@ def select_device(name: str) -> torch.device:
     return open_device("cpu")
 
 
+def other_devices(name: str, device: torch.device) -> tuple[str, ...]:
+    """Returns the names of the GPUs that a device setting means beside the device that was selected for it."""
+    if name != "auto" or device.type != "cuda":
+        return ()
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()) if number != device.index)
+
+
 def device_failure(device: torch.device) -> str | None:
     """Returns the reason why an opened device no longer works; None if it works."""
     if device.type == "cpu":

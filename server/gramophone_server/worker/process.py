@@ -33,7 +33,7 @@ from ..messages.pipe import (
 )
 from ..messages.spec import JobSpec
 from ..models.store import ModelStore
-from .device import device_failure, select_device
+from .device import device_failure, other_devices, select_device
 from .estimator import Estimator
 from .failures import failure_of
 from .outbox import Outbox
@@ -91,7 +91,7 @@ class WorkerProcess:
         self._memory = Memory(device)
         self._check_limit()
         threading.Thread(target=self._answer_requests, name="answer", daemon=True).start()
-        self._outbox.send(Ready(str(device)))
+        self._outbox.send(Ready(str(device), other_devices(self._config.device, device)))
         threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True).start()
         while True:
             job = self._next_job()

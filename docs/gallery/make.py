@@ -97,7 +97,9 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
 
     def maps(paint: Paint) -> Row:
         regions, doodle = shapes_drawn(Image.open(night).size, "RGB", *NIGHT), shapes_drawn((288, 192), "RGB", *DOODLE)
-        made = paint("style", Style(night, map=regions), canvas_map=doodle, loss_scale="relative", size=288).image
+        made = paint(
+            "style", Style(night, source_map=regions), canvas_map=doodle, loss_scale="relative", size=288
+        ).image
         pictures = (Image.open(night), "style"), (regions, "its map"), (doodle, "canvas_map"), (made, "result")
         return list(pictures)
 

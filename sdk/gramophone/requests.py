@@ -41,7 +41,7 @@ class Style(Value):
         scale: size of this picture relative to the canvas, 0.1 to 8. Default 1.
         mask: a picture that is white where this style is painted on the canvas. Default: everywhere.
         source_mask: a picture that is white where the style is taken from this picture. Default: everywhere.
-        map: the regions of this picture, each in one color, as a picture; see the option `canvas_map`. Default: none.
+        source_map: a picture of the regions of this picture, each in one color; see the option `canvas_map`.
     """
 
     image: ImageLike
@@ -49,7 +49,7 @@ class Style(Value):
     scale: float | None = None
     mask: ImageLike | None = None
     source_mask: ImageLike | None = None
-    map: ImageLike | None = None
+    source_map: ImageLike | None = None
 
 
 def style_request(
@@ -208,8 +208,8 @@ def _styles(styles: ImageLike | Style | Sequence[ImageLike | Style]) -> list[opt
             style = Style(cast("ImageLike", style))
         masks = {
             name: _image(mask)
-            for name, mask in (("mask", style.mask), ("source_mask", style.source_mask), ("map", style.map))
-            if mask is not None
+            for name in ("mask", "source_mask", "source_map")
+            if (mask := getattr(style, name)) is not None
         }
         image = _image(style.image)
         weight, scale = number("weight of a Style", style.weight, 2), number("scale of a Style", style.scale, 0.5)

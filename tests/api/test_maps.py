@@ -52,7 +52,7 @@ def test_a_texture_has_the_regions_of_its_map(client, quality):
         encode(image) if quality is None else encode(image, "JPEG", quality=quality)
         for image in (STYLE_MAP, CANVAS_MAP)
     ]
-    result = client.style(Style(STYLE, map=maps[0]), canvas_map=maps[1], **SMALL).result()
+    result = client.style(Style(STYLE, source_map=maps[0]), canvas_map=maps[1], **SMALL).result()
     assert result.image.size == (WIDTH, HEIGHT), "the map determines the aspect ratio"
     cold, warm = warmth(result.image)
     assert cold < -60 and warm > 60
@@ -65,10 +65,10 @@ def test_a_texture_has_the_regions_of_its_map(client, quality):
 def test_a_transfer_has_the_regions_of_its_map(client):
     content = png(WIDTH, HEIGHT, seed=5)
     how: dict[str, Any] = {"style_weight": 1e4, "init": "noise", **SMALL}
-    painted = client.transfer(content, Style(STYLE, map=STYLE_MAP), canvas_map=CANVAS_MAP, **how).result()
+    painted = client.transfer(content, Style(STYLE, source_map=STYLE_MAP), canvas_map=CANVAS_MAP, **how).result()
     cold, warm = warmth(painted.image)
     assert warm - cold > 60
-    turned = client.transfer(content, Style(STYLE, map=CANVAS_MAP), canvas_map=CANVAS_MAP, **how).result()
+    turned = client.transfer(content, Style(STYLE, source_map=CANVAS_MAP), canvas_map=CANVAS_MAP, **how).result()
     warm, cold = warmth(turned.image)
     assert warm - cold > 0
 
@@ -81,14 +81,16 @@ def test_maps_equal_masks_of_the_same_regions(client):
     content = png(WIDTH, HEIGHT, seed=5)
     masks = [Style(STYLE, mask=left, source_mask=right), Style(STYLE, mask=right, source_mask=left)]
     first = client.transfer(content, masks, size=WIDTH, iterations=4).result()
-    second = client.transfer(content, Style(STYLE, map=STYLE_MAP), canvas_map=CANVAS_MAP, size=WIDTH, iterations=4)
+    second = client.transfer(
+        content, Style(STYLE, source_map=STYLE_MAP), canvas_map=CANVAS_MAP, size=WIDTH, iterations=4
+    )
     assert first.image.tobytes() == second.result().image.tobytes()
 
 
 def test_two_styles_share_a_map(client):
     other = Image.fromarray(noisy((40, 200, 60), 3).astype(np.uint8))
     whole = Image.new("RGB", (WIDTH, HEIGHT), GREEN)
-    styles = [Style(STYLE, map=two(RED, (9, 9, 9))), Style(other, map=whole)]
+    styles = [Style(STYLE, source_map=two(RED, (9, 9, 9))), Style(other, source_map=whole)]
     made = np.asarray(client.style(styles, canvas_map=two(GREEN, RED), **SMALL).result().image).astype(int)
     left, right = made[:, :40].mean((0, 1)), made[:, 56:].mean((0, 1))
     assert left[1] > left[0] + 50 and right[0] > right[2] + 60
@@ -96,7 +98,7 @@ def test_two_styles_share_a_map(client):
 
 def test_a_region_without_a_style_keeps_the_content(client):
     content = png(WIDTH, HEIGHT, seed=5)
-    styles = Style(STYLE, map=two(RED, (9, 9, 9)))
+    styles = Style(STYLE, source_map=two(RED, (9, 9, 9)))
     made = client.transfer(content, styles, canvas_map=CANVAS_MAP, outside="keep", size=WIDTH, iterations=4).result()
     own, painted = np.asarray(Image.open(io.BytesIO(content))), np.asarray(made.image)
     assert np.array_equal(painted[:, : WIDTH // 2], own[:, : WIDTH // 2])
@@ -105,24 +107,24 @@ def test_a_region_without_a_style_keeps_the_content(client):
 
 def test_a_job_with_a_map_can_be_repeated_with_the_same_bytes(client):
     how: dict[str, Any] = {"canvas_map": CANVAS_MAP, "size": WIDTH, "iterations": 4, "seed": 3}
-    styles = Style(STYLE, map=STYLE_MAP, scale=0.5)
+    styles = Style(STYLE, source_map=STYLE_MAP, scale=0.5)
     first, second = (client.style(styles, **how).result().data for _ in range(2))
     assert first == second
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no map of the style": ({"styles": STYLE}, "styles[0].map", "is missing"),
-    "no map of the canvas": ({"canvas_map": None}, "styles[0].map", "options.canvas_map"),
-    "a mask, too": ({"styles": Style(STYLE, map=STYLE_MAP, mask=STYLE)}, "styles[0].mask", "leave out one of the two"),
+    "no map of the style": ({"styles": STYLE}, "styles[0].source_map", "is missing"),
+    "no map of the canvas": ({"canvas_map": None}, "styles[0].source_map", "options.canvas_map"),
+    "a mask, too": ({"styles": Style(STYLE, source_map=STYLE_MAP, mask=STYLE)}, "styles[0].mask", "leave out one of"),
     "another shape": ({"canvas_map": CANVAS_MAP.resize((90, 90))}, "options.canvas_map", "but content is 96x64"),
     "another shape of a style": (
-        {"styles": Style(STYLE, map=STYLE_MAP.resize((10, 96)))}, "styles[0].map", "styles[0].image is 96x64",
+        {"styles": Style(STYLE, source_map=STYLE_MAP.resize((10, 96)))}, "styles[0].source_map", "is 96x64",
     ),
     "a photo": ({"canvas_map": png(WIDTH, HEIGHT)}, "options.canvas_map.data", "flat"),
     "no picture": ({"canvas_map": b"hello"}, "options.canvas_map.data", "not a picture"),
     "a color that no style has": ({"canvas_map": two(GREEN, RED)}, "options.canvas_map", "the color #00ff00, 0.5 of"),
     "no color of the canvas": (
-        {"styles": Style(STYLE, map=two(GREEN, (9, 9, 9)))}, "styles[0].map", "none of them is in",
+        {"styles": Style(STYLE, source_map=two(GREEN, (9, 9, 9)))}, "styles[0].source_map", "none of them is in",
     ),
 }  # fmt: skip
 
@@ -130,7 +132,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_maps_are_refused_with_the_field_and_the_reason(client, name):
     changed, field, words = WRONG[name]
-    job: dict[str, Any] = {"styles": Style(STYLE, map=STYLE_MAP), "canvas_map": CANVAS_MAP} | changed
+    job: dict[str, Any] = {"styles": Style(STYLE, source_map=STYLE_MAP), "canvas_map": CANVAS_MAP} | changed
     with pytest.raises(gramophone.InvalidRequestError) as caught:
         client.transfer(png(WIDTH, HEIGHT), job["styles"], canvas_map=job["canvas_map"], size=WIDTH, iterations=1)
     found = {violation.field: violation.description for violation in caught.value.violations}
@@ -143,7 +145,7 @@ def test_a_content_reconstruction_takes_no_map(client):
 
 
 def test_an_estimate_takes_maps(client):
-    found = client.estimate("style", Style(STYLE, map=STYLE_MAP), canvas_map=CANVAS_MAP, size=300)
+    found = client.estimate("style", Style(STYLE, source_map=STYLE_MAP), canvas_map=CANVAS_MAP, size=300)
     assert (found.width, found.height) == (300, 200) and found.fits
 
 
@@ -156,13 +158,13 @@ def transparent(left: int, right: int) -> Image.Image:
 
 def test_a_region_that_is_transparent_in_its_style_is_refused(client):
     with pytest.raises(gramophone.InvalidRequestError) as caught:
-        client.style(Style(transparent(0, 255), map=STYLE_MAP), canvas_map=CANVAS_MAP, size=WIDTH)
-    assert "styles[0].map: has the color #ff0000 only where its picture is transparent" in str(caught.value)
+        client.style(Style(transparent(0, 255), source_map=STYLE_MAP), canvas_map=CANVAS_MAP, size=WIDTH)
+    assert "styles[0].source_map: has the color #ff0000 only where its picture is transparent" in str(caught.value)
 
 
 def test_a_region_that_is_transparent_in_the_content_is_not_painted(client):
     content = transparent(255, 0)
-    styles = Style(STYLE, map=STYLE_MAP)
+    styles = Style(STYLE, source_map=STYLE_MAP)
     result = client.transfer(content, styles, canvas_map=CANVAS_MAP, size=WIDTH, iterations=2).result()
     painted, own = np.asarray(result.image), np.asarray(content)
     assert np.array_equal(painted[:, WIDTH // 2 :], own[:, WIDTH // 2 :])

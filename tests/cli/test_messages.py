@@ -63,9 +63,9 @@ VALUES = [
     ("--mask a.png --mask b.png", "--mask is given 2 times, but there is 1 style"),
     ("--mask no.png", "no.png is not a picture"),
     ("--source-mask no.png", "no.png is not a picture"),
-    ("--canvas-map a.png", "--style-map is missing, but --canvas-map is set"),
-    ("--style-map a.png", "a.png is a map, but --canvas-map"),
-    ("--canvas-map a.png --style-map a.png", "--canvas-map is not a map of regions in flat colors"),
+    ("--canvas-map a.png", "--source-map is missing, but --canvas-map is set"),
+    ("--source-map a.png", "a.png is a map, but --canvas-map"),
+    ("--canvas-map a.png --source-map a.png", "--canvas-map is not a map of regions in flat colors"),
     ("--size 7 --seed -1", "--seed must be at least 0, not -1"),
 ]
 

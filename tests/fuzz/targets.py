@@ -116,7 +116,7 @@ def _valid_requests() -> Iterator[bytes]:
     image = options_pb2.InputImage(data=png(16, 16))
     flat = options_pb2.InputImage(data=encode(Image.new("RGBA", (16, 16), (1, 2, 3, 99))))
     style = options_pb2.StyleSource(image=image, weight=2, scale=1.5, mask=image, source_mask=image)
-    mapped = options_pb2.StyleSource(image=flat, map=flat)
+    mapped = options_pb2.StyleSource(image=flat, source_map=flat)
     layers = [options_pb2.LayerWeight(layer="conv1_1", weight=0.5)]
     wanted = options(size=16, optimizer=2, init_image=image, time_limit={"seconds": 1}, tv_weight=0.1, scales=2)
     for job in (

@@ -51,5 +51,5 @@ def test_a_color_without_a_style_is_an_error_unless_the_content_is_kept():
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_style_without_a_color_of_the_canvas_is_an_error(keep):
     _, violations = matched(regions(x0000ff=1.0), regions(x0000ff=1.0), regions(xff0000=1.0), weights=(1, 1), keep=keep)
-    assert list(violations) == ["styles[1].map"]
-    assert "#ff0000" in violations["styles[1].map"] and "#0000ff" in violations["styles[1].map"]
+    assert list(violations) == ["styles[1].source_map"]
+    assert "#ff0000" in violations["styles[1].source_map"] and "#0000ff" in violations["styles[1].source_map"]

@@ -212,7 +212,7 @@ def test_representations_show_the_main_fields():
         "LayerLoss(kind='style', layer='conv1_1', loss=1.5, weight=0.2, region=None)"
     )
     assert repr(gramophone.Style("starry.jpg", 2)) == (
-        "Style(image='starry.jpg', weight=2, scale=None, mask=None, source_mask=None, map=None)"
+        "Style(image='starry.jpg', weight=2, scale=None, mask=None, source_mask=None, source_map=None)"
     )
     assert "<Image L 9x9>" in repr(PICTURES[0])
     assert "<ndarray uint8 4x5x3>" in repr(PICTURES[1])

@@ -23,7 +23,6 @@ _PICTURES = "gramophone.pictures"
 # Fields of requests and arguments of Client whose command-line option has another name.
 _OPTION_NAMES = {
     "init_image": "init",
-    "map": "style_map",
     "created_after": "since",
     "page_size": "limit",
     "states": "state",

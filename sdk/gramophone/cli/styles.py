@@ -21,7 +21,7 @@ FIELDS = {
     "style_scale": "scale",
     "mask": "mask",
     "source_mask": "source_mask",
-    "style_map": "map",
+    "source_map": "source_map",
 }
 _SHARE = "Share of a style among several; repeat it for each style.  [at least 0; default: 1]"
 _SCALE = "Size of a style relative to the canvas; repeat it for each style.  [0.1 to 8; default: 1]"
@@ -33,7 +33,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "type": MASK,
         "help": 'White where a style is taken from; repeat it for each style, "-" for the whole picture.',
     },
-    "style_map": {
+    "source_map": {
         "type": PICTURE,
         "help": "Regions of a style in the colors of --canvas-map; repeat it for each style.",
     },
@@ -70,7 +70,7 @@ def names_of(styles: Sequence[Style]) -> dict[str, Picture]:
     return {
         f"styles[{i}].{part}": picture
         for i, style in enumerate(styles)
-        for part in ("mask", "source_mask", "map", "image")
+        for part in ("mask", "source_mask", "source_map", "image")
         if isinstance(picture := getattr(style, part), str | bytes)
     }
 

@@ -524,7 +524,7 @@ class StyleSource(_message.Message):
     SCALE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     SOURCE_MASK_FIELD_NUMBER: _builtins.int
-    MAP_FIELD_NUMBER: _builtins.int
+    SOURCE_MAP_FIELD_NUMBER: _builtins.int
     weight: _builtins.float
     """Share of this picture in the style, relative to the other sources. At least one source needs a weight above 0."""
     scale: _builtins.float
@@ -546,7 +546,7 @@ class StyleSource(_message.Message):
         """Region of this picture that the style is taken from, in the same format as `mask`."""
 
     @_builtins.property
-    def map(self) -> Global___InputImage:
+    def source_map(self) -> Global___InputImage:
         """Color-coded map of the regions of this picture, in place of masks: each color of `canvas_map` that is in this map, too,
         is a region of the canvas that is painted in the style of this region of the picture. In the same shape as the
         picture. Required for every source if `canvas_map` is set, else not allowed.
@@ -560,11 +560,11 @@ class StyleSource(_message.Message):
         scale: _builtins.float | None = ...,
         mask: Global___InputImage | None = ...,
         source_mask: Global___InputImage | None = ...,
-        map: Global___InputImage | None = ...,
+        source_map: Global___InputImage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "map", b"map", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "mask", b"mask", "scale", b"scale", "source_map", b"source_map", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "map", b"map", "mask", b"mask", "scale", b"scale", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_weight", b"_weight", "image", b"image", "mask", b"mask", "scale", b"scale", "source_map", b"source_map", "source_mask", b"source_mask", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
     _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015

@@ -49,7 +49,7 @@ def match_regions(
     for i, (found, own) in enumerate(zip(pairs, maps, strict=True)):
         if not found:
             reason = f"has the colors {_list(own.regions)}, and none of them is in {CANVAS_MAP}, which has"
-            check.add(f"styles[{i}].map", f"{reason} {_list(canvas.regions)}")
+            check.add(f"styles[{i}].source_map", f"{reason} {_list(canvas.regions)}")
     matched: list[RegionStyle] = []
     for number, region in enumerate(canvas.regions):
         styles = [i for i, found in enumerate(pairs) if number in found]

@@ -317,7 +317,7 @@ class _JobImages:
         canvas_map: options_pb2.InputImage | None,
     ) -> None:
         def mask(
-            number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask", "map"]
+            number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask", "source_map"]
         ) -> RequestImage | None:
             return RequestImage(getattr(style, name), f"styles[{number}].{name}") if style.HasField(name) else None
 
@@ -325,7 +325,7 @@ class _JobImages:
         self.styles = [RequestImage(style.image, f"styles[{i}].image") for i, style in enumerate(styles)]
         self.masks = [mask(i, style, "mask") for i, style in enumerate(styles)]
         self.source_masks = [mask(i, style, "source_mask") for i, style in enumerate(styles)]
-        self.maps = [mask(i, style, "map") for i, style in enumerate(styles)]
+        self.maps = [mask(i, style, "source_map") for i, style in enumerate(styles)]
         self.canvas_map = None if canvas_map is None else RequestImage(canvas_map, CANVAS_MAP)
         self.start = None if start is None else RequestImage(start, "options.init_image")
 
@@ -425,14 +425,17 @@ def _check_maps(
     if has_map and kind == "content":
         check.add(CANVAS_MAP, "is set, but a content reconstruction has no styles to paint regions in")
     for i, style in enumerate(styles):
-        if has_map and not style.HasField("map"):
-            check.add(f"styles[{i}].map", f"is missing, but {CANVAS_MAP} is set, which needs a map for each style")
-        if style.HasField("map") and not has_map:
+        if has_map and not style.HasField("source_map"):
             check.add(
-                f"styles[{i}].map", f"is a map, but {CANVAS_MAP}, which says where to paint its regions, is missing"
+                f"styles[{i}].source_map", f"is missing, but {CANVAS_MAP} is set, which needs a map for each style"
+            )
+        if style.HasField("source_map") and not has_map:
+            check.add(
+                f"styles[{i}].source_map",
+                f"is a map, but {CANVAS_MAP}, which says where to paint its regions, is missing",
             )
         for name in ("mask", "source_mask"):
-            if style.HasField("map") and style.HasField(name):
+            if style.HasField("source_map") and style.HasField(name):
                 check.add(f"styles[{i}].{name}", "is set, and so is its map; leave out one of the two")
 
 

@@ -10,7 +10,7 @@ import torch
 
 from gramophone_server.scheduling.executor import ENVIRONMENT
 
-from . import decode, field, front, load, memory, precision, scaling, service, step
+from . import decode, field, front, load, losses, memory, precision, scaling, service, step
 from .inputs import UnavailableError
 
 FOLDER = Path(__file__).parent
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "field-loss": field.measure_loss,
     "scaling": scaling.measure,
     "precision": precision.measure,
+    "losses": losses.measure,
     "memory": memory.measure,
     "large": memory.measure_large,
     "step": step.measure,

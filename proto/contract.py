@@ -44,13 +44,15 @@ class Field:
     Attributes:
         path: path of the field in the message passed to `Contract.fields`, such as "preview.every".
         option: name of the option that libraries offer for this field.
-        type: "integer", "number", "boolean", "choice", "text", "duration" or "image".
+        type: "integer", "number", "boolean", "choice", "weights", "text", "duration" or "image"; "weights" is that of a
+            repeated message of a choice and its weight.
         enum: for a choice, the name of its enum, such as "Optimizer".
         choices: for a choice, the allowed values of its enum, without the zero value.
         comment: the field's comment in the contract.
         rules: the field's FieldRules message.
         bounds: for an integer, minimum and maximum of its type.
         image: path of the field that takes a picture for the same option; empty for none.
+        weights: path of the field that takes several choices with weights for the same option; empty for none.
     """
 
     path: str
@@ -62,6 +64,7 @@ class Field:
     rules: Any
     bounds: tuple[int, int]
     image: str = ""
+    weights: str = ""
 
     @property
     def name(self) -> str:
@@ -155,7 +158,7 @@ class Contract:
     def fields(self, message: str, *, at: str = "", prefix: str = "") -> list[Field]:
         """The fields of a message that libraries offer as options; nested messages are replaced by their fields.
 
-        Repeated messages are left out.
+        Repeated messages are left out, except those of a choice and its weight that have an option.
 
         Args:
             message: name of the message.
@@ -169,6 +172,8 @@ class Contract:
             if field.type == _FIELD.TYPE_MESSAGE and inner not in ("InputImage", ".google.protobuf.Duration"):
                 if field.label != _FIELD.LABEL_REPEATED:
                     found += self.fields(inner, at=f"{path}.", prefix=f"{option}_" if inner.endswith("Options") else "")
+                elif self._rules_of(field).option:
+                    found.append(self._field(message, field, path, option, inner))
                 continue
             found.append(self._field(message, field, path, option, inner))
         return found
@@ -179,16 +184,21 @@ class Contract:
         return {field: name for field, name in names.items() if name.endswith("Options")}
 
     def _field(self, message: str, field: Any, path: str, option: str, inner: str) -> Field:
-        rules = self._options.FromString(field.options.SerializeToString()).Extensions[self._rules]
-        if inner in ("InputImage", ".google.protobuf.Duration"):
+        rules = self._rules_of(field)
+        if field.label == _FIELD.LABEL_REPEATED:
+            kind = "weights"
+        elif inner in ("InputImage", ".google.protobuf.Duration"):
             kind = "image" if inner == "InputImage" else "duration"
         else:
             kind = "integer" if field.type in _WHOLE else _OTHER[field.type]
         choices = self._choices(inner, list(rules.values)) if kind == "choice" else ()
         return Field(
-            path, rules.option or option, kind, inner if kind == "choice" else "", choices,
+            path, rules.option or option, kind, inner if kind in ("choice", "weights") else "", choices,
             self.comment(message, field.name), rules, _WHOLE.get(field.type, (0, 0)),
         )  # fmt: skip
+
+    def _rules_of(self, field: Any) -> Any:
+        return self._options.FromString(field.options.SerializeToString()).Extensions[self._rules]
 
     def _choices(self, enum: str, allowed: list[str]) -> tuple[Choice, ...]:
         values = self._enums[enum].value

@@ -28,6 +28,7 @@ def sdk_module(contract: Contract) -> str:
             "",
             "from __future__ import annotations",
             "",
+            "from collections.abc import Mapping, Sequence",
             "from typing import TYPE_CHECKING, Literal",
             "",
             "from typing_extensions import TypedDict",
@@ -61,7 +62,8 @@ def sdk_module(contract: Contract) -> str:
 
 def server_module(contract: Contract) -> str:
     """The text of server/gramophone_server/messages/options.py: the options of a job with all defaults filled in."""
-    messages = (*contract.nested("SynthesisOptions").values(), "SynthesisOptions")
+    weighted = [field.enum for field in contract.fields("SynthesisOptions") if field.type == "weights"]
+    messages = (*contract.nested("SynthesisOptions").values(), *weighted, "SynthesisOptions")
     parts = [
         f'"""The options of a job, with every default filled in. {_MARK}"""',
         "",
@@ -144,16 +146,19 @@ def _table(fields: list[tuple[str, Field]]) -> Iterator[str]:
         body += [f"values={field.values!r}"] if field.values else []
         body += [f"bounds={field.bounds!r}"] if field.type == "integer" else []
         body += [f"image_path={f'{at}.{field.image}'!r}"] if field.image else []
+        body += [f"weights_path={f'{at}.{field.weights}'!r}"] if field.weights else []
         yield f"    Option({', '.join(body)}),"
 
 
 def _merged(fields: list[tuple[str, Field]]) -> list[tuple[str, Field]]:
-    """The fields, with two fields of the same option (one takes a word, the other a picture) merged into one."""
+    """The fields, with fields of the same option (a word; a picture or words with weights) merged into one."""
     found: dict[str, tuple[str, Field]] = {}
     for at, field in fields:
         known = found.get(field.option)
         if known is None:
             found[field.option] = at, field
+        elif field.type == "weights":
+            found[field.option] = at, replace(known[1], weights=field.path)
         else:
             # The user gives the picture itself instead of the word "image".
             words = tuple(choice for choice in known[1].choices if choice.word != "image")
@@ -164,6 +169,8 @@ def _merged(fields: list[tuple[str, Field]]) -> list[tuple[str, Field]]:
 def _type(field: Field) -> str:
     if field.type != "choice":
         return _TYPES[field.type]
+    if field.weights:
+        return f"{field.enum} | Sequence[{field.enum}] | Mapping[{field.enum}, float]"
     if field.image:
         return f"Literal[{_quoted(choice.word for choice in field.choices)}] | ImageLike"
     return _alias(field) if field.rules.values else field.enum
@@ -179,6 +186,9 @@ def _members(contract: Contract, message: str) -> Iterator[str]:
                 yield f"    {head}: {nested[head]} = field(default_factory={nested[head]})"
             continue
         if found.type == "image":
+            continue
+        if found.type == "weights":
+            yield f"    {found.name}: tuple[{found.enum}, ...] = ()"
             continue
         kind = f"Literal[{_quoted(c.word for c in found.choices)}]" if found.rules.values and found.enum else found.enum
         # A duration without a default is None: no limit.
@@ -213,7 +223,8 @@ def _row(at: str, field: Field) -> str:
 def _values(field: Field) -> str:
     if field.choices:
         return ", ".join(f"`{choice.word}`" for choice in field.choices)
-    return field.range or {"image": "a picture", "text": "text", "boolean": "true, false"}[field.type]
+    words = {"image": "a picture", "text": "text", "boolean": "true, false", "weights": "words with weights"}
+    return field.range or words[field.type]
 
 
 def _cell(text: str) -> str:

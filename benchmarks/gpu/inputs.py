@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gramophone_server.engine.objective import Objective
 from gramophone_server.messages.options import JobKind, SynthesisOptions
-from gramophone_server.messages.spec import JobSpec, LayerWeight, LevelSpec, Picture, StylePicture
+from gramophone_server.messages.spec import JobSpec, LayerWeight, LevelSpec, Picture, StyleLayer, StylePicture
 from gramophone_server.models.graph import Parameters, build_graph
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 from gramophone_server.models.manifest import Layer, Manifest, Preprocessing
@@ -82,8 +82,9 @@ def spec(name: str, side: int, kind: JobKind = "style", iterations: int = 30, **
     }  # fmt: skip
     job = JobSpec(
         kind=kind, width=side, height=side, content=None, styles=(StylePicture(picture(min(side, 256), 1), 1.0),),
-        content_layers=(), style_layers=tuple(LayerWeight(layer, 0.2) for layer in STYLE_LAYERS), content_weight=0.0,
-        style_weight=10.0, init_image=None, levels=(LevelSpec(side, side, iterations),),
+        content_layers=(), content_weight=0.0, style_weight=10.0,
+        style_layers=tuple(StyleLayer(layer, 0.2, options.get("style_loss", "gram")) for layer in STYLE_LAYERS),
+        init_image=None, levels=(LevelSpec(side, side, iterations),),
         options=SynthesisOptions(**(usual | options)),
     )  # fmt: skip
     if kind == "style":

@@ -30,6 +30,7 @@ class Option(Value):
         bounds: minimum and maximum of the field's type.
         sent: word that the client sends if the user gives no value; empty for none.
         image_path: path of the field for a picture, if the option accepts a picture instead of a word; else empty.
+        weights_path: path of the field for several words with weights, if the option accepts them; else empty.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Option(Value):
     bounds: tuple[int, int] = (0, 0)
     sent: str = ""
     image_path: str = ""
+    weights_path: str = ""

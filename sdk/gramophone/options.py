@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from typing_extensions import TypedDict
@@ -35,7 +36,7 @@ ColorMode = Literal["style", "luminance", "match", "histogram"]
 """Source of the colors of a style transfer. If all pictures of a job are gray, its result is gray, too."""
 LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
-StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein", "nearest_neighbor"]
+StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein", "nearest_neighbor", "spectrum"]
 """What the style losses compare."""
 Outside = Literal["paint", "keep"]
 """What happens to the canvas outside all masks of a style transfer."""
@@ -164,8 +165,8 @@ class Options(TypedDict, total=False):
     else the largest tiles that fit. The gradient is the same as that of the whole picture, memory is that of
     one tile, and a step takes up to about twice as long. 0, or 64 to 8,192 pixels. Default 0.
     """
-    style_loss: StyleLoss
-    """What the style losses compare. Default gram."""
+    style_loss: StyleLoss | Sequence[StyleLoss] | Mapping[StyleLoss, float]
+    """What the style losses compare: one loss, or several with weights, such as gram=1,spectrum=0.5. Default gram."""
     outside: Outside
     """What happens to the canvas outside all masks of a style transfer. Default paint."""
     canvas_map: ImageLike
@@ -527,10 +528,11 @@ OPTIONS: tuple[Option, ...] = (
         path="options.style_loss",
         type="choice",
         group="Loss and color",
-        help="What the style losses compare.",
+        help=("What the style losses compare: one loss, or several with weights, such as gram=1,spectrum=0.5."),
         default="gram",
         example="gram",
-        choices={"gram": 1, "mean_covariance": 2, "sliced_wasserstein": 3, "nearest_neighbor": 4},
+        choices={"gram": 1, "mean_covariance": 2, "sliced_wasserstein": 3, "nearest_neighbor": 4, "spectrum": 5},
+        weights_path="options.style_losses",
     ),
     Option(
         name="outside",

@@ -159,7 +159,9 @@ def _set_options(request: Any, options: Options) -> None:
 def _set(request: Any, option: Option, value: Any) -> None:
     path = option.path
     read: Any
-    if option.image_path and not (isinstance(value, str) and value in option.choices):
+    if option.weights_path and not isinstance(value, str):
+        path, read = option.weights_path, _weights(option, value)
+    elif option.image_path and not (isinstance(value, str) and value in option.choices):
         path, read = option.image_path, _image(value)
     else:
         read = _read(option, value)
@@ -171,6 +173,8 @@ def _set(request: Any, option: Option, value: Any) -> None:
         getattr(message, name).FromTimedelta(read)
     elif isinstance(read, Message):
         getattr(message, name).CopyFrom(read)
+    elif isinstance(read, list):
+        getattr(message, name).extend(read)
     else:
         setattr(message, name, read)
 
@@ -193,6 +197,21 @@ def _read(option: Option, value: Any) -> Any:
             return choice(option.choices, option.name, value)
         case _:
             return _image(value)
+
+
+def _weights(option: Option, value: Any) -> list[options_pb2.StyleLossWeight]:
+    """Reads several words, or words with weights."""
+    if not isinstance(value, Iterable) or isinstance(value, bytes) or not value:
+        raise TypeError(f"{option.name} must be a word, words, or words with weights, not {value!r}")
+    weights: Any = value if isinstance(value, Mapping) else dict.fromkeys(value)
+    if len(weights) != len(list(value)):
+        raise ValueError(f"{option.name} has a word twice: {', '.join(map(str, value))}")
+    return [
+        options_pb2.StyleLossWeight(
+            loss=choice(option.choices, option.name, word), weight=number(f"weight of {option.name} {word}", weight, 1)
+        )
+        for word, weight in weights.items()
+    ]
 
 
 def _image(image: ImageLike) -> options_pb2.InputImage:

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from .brief import Value, described
 from .images import decode
 from .saving import save
-from .v1 import job_pb2, model_service_pb2, style_transfer_service_pb2
+from .v1 import job_pb2, model_service_pb2, options_pb2, style_transfer_service_pb2
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,10 +28,11 @@ class LayerLoss(Value):
 
     Attributes:
         kind: "style", "content" or "total_variation".
-        layer: name of the layer; empty for total variation.
+        layer: name of the layer; empty for a loss of the canvas itself.
         loss: value before it is weighted.
         weight: weight of the term in the total loss.
         region: for a style with a mask, the index of the style; with a map, the number of the region; else None.
+        style_loss: for a style, the name of its loss, such as "gram"; else empty.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class LayerLoss(Value):
     loss: float
     weight: float
     region: int | None = None
+    style_loss: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -313,6 +315,7 @@ def _losses(messages: Any) -> tuple[LayerLoss, ...]:
             m.loss,
             m.weight,
             m.region if m.HasField("region") else None,
+            _name(options_pb2.StyleLoss.Name(m.style_loss), "STYLE_LOSS_") if m.style_loss else "",
         )
         for m in messages
     )

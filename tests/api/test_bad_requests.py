@@ -25,6 +25,10 @@ def source(**fields: Any) -> o.StyleSource:
     return o.StyleSource(**({"image": PICTURE} | fields))  # type: ignore[arg-type]
 
 
+def loss(kind: int, weight: float | None = None) -> o.StyleLossWeight:
+    return o.StyleLossWeight(loss=kind, weight=weight)  # type: ignore[arg-type]
+
+
 def style(*sources: o.StyleSource, layers: tuple[o.LayerWeight, ...] = (), **fields: Any):
     return pb.ReconstructStyleRequest(styles=sources or [source()], style_layers=layers, options=options(**fields))
 
@@ -163,6 +167,55 @@ CASES = {
         "options.tile_size",
         "needs the whole canvas",
     ),
+    "tiles of a combination with sorted projections": (
+        style(
+            style_losses=[loss(o.STYLE_LOSS_GRAM), loss(o.STYLE_LOSS_SLICED_WASSERSTEIN, 0.5)],
+            tile_size=64,
+        ),
+        INVALID,
+        "options.tile_size",
+        "STYLE_LOSS_SLICED_WASSERSTEIN needs the whole canvas",
+    ),
+    "spectrum alone": (style(style_loss=o.STYLE_LOSS_SPECTRUM), INVALID, "options.style_loss", "combine it"),
+    "spectrum alone in a combination": (
+        style(style_losses=[loss(o.STYLE_LOSS_SPECTRUM)]),
+        INVALID,
+        "options.style_loss",
+        "combine it",
+    ),
+    "one loss and several": (
+        style(style_loss=o.STYLE_LOSS_GRAM, style_losses=[loss(o.STYLE_LOSS_GRAM)]),
+        INVALID,
+        "options.style_losses",
+        "leave out options.style_loss",
+    ),
+    "a loss twice": (
+        style(style_losses=[loss(o.STYLE_LOSS_GRAM), loss(o.STYLE_LOSS_GRAM, 2)]),
+        INVALID,
+        "options.style_losses[1].loss",
+        "STYLE_LOSS_GRAM again",
+    ),
+    "an unknown loss": (style(style_losses=[loss(99)]), INVALID, "options.style_losses[0].loss", "is 99, which is not"),
+    "no loss": (style(style_losses=[loss(0)]), INVALID, "options.style_losses[0].loss", "is missing"),
+    "a loss with weight 0": (
+        style(style_losses=[loss(o.STYLE_LOSS_GRAM, 0)]),
+        INVALID,
+        "options.style_losses[0].weight",
+        "greater than 0",
+    ),
+    "a loss with a negative weight": (
+        style(style_losses=[loss(o.STYLE_LOSS_GRAM, -1)]),
+        INVALID,
+        "options.style_losses[0].weight",
+        "greater than 0",
+    ),
+    "a loss whose weight is not a number": (
+        style(style_losses=[loss(o.STYLE_LOSS_GRAM, float("nan"))]),
+        INVALID,
+        "options.style_losses[0].weight",
+        "greater than 0",
+    ),
+    "nine losses": (style(style_losses=[loss(o.STYLE_LOSS_GRAM)] * 9), INVALID, "options.style_losses", "1 to 8"),
     "outside of a texture": (style(outside=o.OUTSIDE_KEEP), INVALID, "options.outside", "style transfer"),
     "outside without masks": (
         pb.TransferStyleRequest(

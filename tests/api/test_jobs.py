@@ -104,7 +104,7 @@ def test_the_picture_contains_its_recipe(server):
     assert recipe["seed"] == 7
     assert recipe["model"]["name"] == result.model
     assert len(recipe["model"]["sha256"]) == 64
-    assert recipe["style_layers"][0] == {"layer": "conv1_1", "weight": pytest.approx(0.2)}
+    assert recipe["style_layers"][0] == {"layer": "conv1_1", "weight": pytest.approx(0.2), "loss": "gram"}
     assert recipe["precision"] in ("float32", "bfloat16")
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from gramophone_server.messages.options import PreviewOptions, SynthesisOptions
-from gramophone_server.messages.spec import JobSpec, LayerWeight, LevelSpec, Picture, StylePicture
+from gramophone_server.messages.spec import JobSpec, LevelSpec, Picture, StyleLayer, StylePicture
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.store import BUILTIN_MODEL
 
@@ -20,8 +20,8 @@ def make_spec(side: int = 64, **fields: Any) -> JobSpec:
     )  # fmt: skip
     spec = JobSpec(
         kind="style", width=side, height=side, content=None, styles=(StylePicture(PICTURE, 1.0),), content_layers=(),
-        style_layers=tuple(LayerWeight(name, 1.0) for name in STYLE_LAYERS), content_weight=0.0, style_weight=1.0,
-        init_image=None, levels=(LevelSpec(side, side, 10),), options=options,
+        style_layers=tuple(StyleLayer(name, 1.0, "gram") for name in STYLE_LAYERS), content_weight=0.0,
+        style_weight=1.0, init_image=None, levels=(LevelSpec(side, side, 10),), options=options,
     )  # fmt: skip
     return changed(spec, **fields)
 
@@ -29,5 +29,7 @@ def make_spec(side: int = 64, **fields: Any) -> JobSpec:
 def changed(spec: JobSpec, **fields: Any) -> JobSpec:
     """Returns the spec with some of its fields or options changed."""
     own = {name: value for name, value in fields.items() if name in JobSpec.__dataclass_fields__}
+    if loss := fields.get("style_loss"):
+        own["style_layers"] = tuple(replace(layer, loss=loss) for layer in own.get("style_layers", spec.style_layers))
     options: dict[str, Any] = {name: value for name, value in fields.items() if name not in own}
     return replace(spec, options=replace(spec.options, **options), **own)  # type: ignore[arg-type]

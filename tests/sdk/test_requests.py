@@ -105,6 +105,38 @@ def test_layers_are_given_as_a_number_a_name_names_or_weights(layers, expected):
     assert [(w.layer, w.weight if w.HasField("weight") else None) for w in sent] == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["gram"], [("gram", None)]),
+        (("gram", "spectrum"), [("gram", None), ("spectrum", None)]),
+        ({"gram": 1, "spectrum": 0.5}, [("gram", 1.0), ("spectrum", 0.5)]),
+        ({"gram": None, "spectrum": 2}, [("gram", None), ("spectrum", 2.0)]),
+    ],
+)
+def test_style_losses_are_given_as_words_or_weights(value, expected):
+    sent = style_request(IMAGE, None, {"style_loss": value}).options
+    assert not sent.HasField("style_loss")
+    words = {"gram": options_pb2.STYLE_LOSS_GRAM, "spectrum": options_pb2.STYLE_LOSS_SPECTRUM}
+    got = [(w.loss, w.weight if w.HasField("weight") else None) for w in sent.style_losses]
+    assert got == [(words[word], weight) for word, weight in expected]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "reason"),
+    [
+        ([], TypeError, "style_loss must be a word, words, or words with weights"),
+        (3, TypeError, "style_loss must be a word, words, or words with weights, not 3"),
+        (["grams"], ValueError, "style_loss must be one of gram, .*, not 'grams'"),
+        (["gram", "gram"], ValueError, "style_loss has a word twice: gram, gram"),
+        ({"gram": "much"}, TypeError, "weight of style_loss gram must be a number"),
+    ],
+)
+def test_wrong_style_losses_are_errors_that_say_why(value, error, reason):
+    with pytest.raises(error, match=reason):
+        style_request(IMAGE, None, {"style_loss": value})
+
+
 def test_several_styles_keep_their_weights_and_scales():
     sent = style_request([IMAGE, Style(b"other", weight=0.0, scale=2.0)], None, {}).styles
     assert [s.image.data for s in sent] == [b"file", b"other"]

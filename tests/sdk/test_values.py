@@ -209,7 +209,7 @@ def test_representations_show_the_main_fields():
     for part in ("ab" * 15, "transfer", "failed", "4/300", "no memory"):
         assert part in repr(info)
     assert repr(gramophone.LayerLoss("style", "conv1_1", 1.5, 0.2)) == (
-        "LayerLoss(kind='style', layer='conv1_1', loss=1.5, weight=0.2, region=None)"
+        "LayerLoss(kind='style', layer='conv1_1', loss=1.5, weight=0.2, region=None, style_loss='')"
     )
     assert repr(gramophone.Style("starry.jpg", 2)) == (
         "Style(image='starry.jpg', weight=2, scale=None, mask=None, source_mask=None, source_map=None)"

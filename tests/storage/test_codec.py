@@ -109,6 +109,16 @@ def test_a_spec_of_version_2_is_read(spec, values, options):
     assert codec.decode_spec(encode_version_2(spec, **values)) == spec.without_pixels().with_options(**options)
 
 
+def test_the_style_layers_of_a_spec_of_version_3_get_its_loss(spec):
+    kept = json.loads(changed(spec, version=3, style_loss="mean_covariance"))
+    for layer in kept["style_layers"]:
+        del layer["loss"]
+    del kept["options"]["style_losses"]
+    read = codec.decode_spec(json.dumps(kept))
+    assert read.style_losses == ("mean_covariance",)
+    assert [layer.layer for layer in read.style_layers] == [layer.layer for layer in spec.style_layers]
+
+
 def test_a_spec_gets_the_upgrades_since_its_version(spec, monkeypatch):
     calls = []
 
@@ -119,9 +129,9 @@ def test_a_spec_gets_the_upgrades_since_its_version(spec, monkeypatch):
     monkeypatch.setattr(codec, "UPGRADES", (*codec.UPGRADES, step))
     monkeypatch.setattr(codec, "SPEC_VERSION", codec.SPEC_VERSION + 1)
     assert codec.decode_spec(encode_version_2(spec, seed=4)).options.seed == 7
-    assert codec.decode_spec(changed(spec, version=3, seed=5)).options.seed == 7
+    assert codec.decode_spec(changed(spec, version=4, seed=5)).options.seed == 7
     assert codec.decode_spec(encode_version_1(spec, seed=6)).options.seed == 7
-    assert codec.decode_spec(changed(spec, version=4, seed=5)).options.seed == 5
+    assert codec.decode_spec(changed(spec, version=5, seed=5)).options.seed == 5
     assert calls == [4, 5, 6]
 
 

@@ -15,7 +15,7 @@ from tests.requests import read_job
 MANIFEST = ModelStore().get(BUILTIN_MODEL).manifest
 
 
-@pytest.mark.parametrize("name", sorted(style_losses()))
+@pytest.mark.parametrize("name", sorted(name for name, loss in style_losses().items() if not loss.on_canvas))
 def test_operations_are_those_of_each_layer_and_iteration(name):
     spec = read_job(
         estimate_request("style", [png(64, 64)], size=64, iterations=5, scales=1, style_loss=name), BUILTIN_MODEL
@@ -36,6 +36,20 @@ def test_every_level_of_the_pyramid_counts_with_its_size_and_that_of_its_styles(
     assert coarse == pytest.approx(fine / 16)
     total = sum(level.iterations * count for level, count in zip(spec.levels, (coarse, fine), strict=True))
     assert job_operations(spec, MANIFEST) == {"nearest_neighbor": pytest.approx(total)}
+
+
+def test_every_loss_of_a_combination_counts():
+    options: dict[str, Any] = {"size": 64, "iterations": 1, "scales": 1}
+    combined: tuple[Any, ...] = "gram", {"gram": 1.0, "nearest_neighbor": 0.5}, {"gram": 1.0, "spectrum": 0.5}
+    alone, both, flat = (
+        job_operations(
+            read_job(estimate_request("style", [png(64, 64)], style_loss=loss, **options), BUILTIN_MODEL), MANIFEST
+        )
+        for loss in combined
+    )
+    assert both["gram"] == alone["gram"] == flat["gram"]
+    assert both["nearest_neighbor"] > 0
+    assert flat["spectrum"] == 0
 
 
 def test_every_region_has_a_loss_of_its_own():

@@ -9,7 +9,7 @@ import torch
 
 from gramophone_server.engine.architecture import INPUT, Architecture, Convolution
 from gramophone_server.engine.cost import forward_flops
-from gramophone_server.messages.spec import JobSpec, LayerWeight, LevelSpec, Mask, StylePicture
+from gramophone_server.messages.spec import JobSpec, LayerWeight, LevelSpec, Mask, StyleLayer, StylePicture
 from gramophone_server.models.loading import load_architecture
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker import prepared
@@ -167,7 +167,7 @@ def test_transformed_kernels_are_counted(architecture):
 
 
 def test_the_network_ends_at_the_deepest_layer(architecture):
-    shallow = job(style_layers=(LayerWeight("conv3_1", 1.0), LayerWeight("conv1_1", 1.0)))
+    shallow = job(style_layers=(StyleLayer("conv3_1", 1.0, "gram"), StyleLayer("conv1_1", 1.0, "gram")))
     got = workload(shallow, architecture, CPU)
     used = got.architecture
     assert [(c.inputs, c.outputs, used.stride(c.name)) for c in used.convolutions] == [

@@ -100,7 +100,8 @@ def show(job_id: str, server: Server) -> None:
         if job.frame is not None:
             say(f"  loss     {job.frame.loss:.4g}")
             for term in job.frame.layer_losses:
-                say(f"    {term.kind} {term.layer}: {term.loss:.4g} x {term.weight:g}")
+                name = " ".join(part for part in (term.kind, term.style_loss, term.layer) if part)
+                say(f"    {name}: {term.loss:.4g} x {term.weight:g}")
         if job.owner:
             say(f"  owner    {job.owner}")
         if job.priority:

@@ -43,6 +43,36 @@ class LayersType(click.ParamType[Any]):
         return weights
 
 
+class WeightedWordsType(click.ParamType[Any]):
+    """One word, several, or words with weights: `gram`, `gram,spectrum` or `gram=1,spectrum=0.5`."""
+
+    name = "words"
+
+    def __init__(self, words: Collection[str]) -> None:
+        self._words = words
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Returns the words, for help texts."""
+        return f"[{'|'.join(self._words)}][=WEIGHT],..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns a word, or a dict of words and weights; the weight is None for a word without."""
+        if not isinstance(value, str):
+            return value
+        found: dict[str, float | None] = {}
+        for part in value.split(","):
+            word, equals, weight = (piece.strip() for piece in part.partition("="))
+            if word not in self._words:
+                self.fail(f"{word!r} is not one of {', '.join(self._words)}", param, ctx)
+            if word in found:
+                self.fail(f"{word!r} is given twice, in {value!r}", param, ctx)
+            try:
+                found[word] = float(weight) if equals else None
+            except ValueError:
+                self.fail(f"{weight!r} is not a number, in {part!r}", param, ctx)
+        return value if value in self._words else found
+
+
 class IntegerType(click.ParamType[int]):
     """An integer that fits the field of the contract; the server checks other bounds."""
 
@@ -135,6 +165,8 @@ def _help(option: Option) -> str:
 
 def _type(option: Option) -> dict[str, Any]:
     """Returns click's settings for the values of an option."""
+    if option.weights_path:
+        return {"type": WeightedWordsType(tuple(option.choices))}
     if option.image_path:
         return {"type": PictureOrWordType(tuple(option.choices))}
     if option.values:

@@ -28,7 +28,7 @@ from gramophone.v1 import field_rules_pb2 as gramophone_dot_v1_dot_field__rules_
 from gramophone.v1 import options_pb2 as gramophone_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gramophone/v1/job.proto\x12\rgramophone.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fgramophone/v1/field_rules.proto\x1a\x1bgramophone/v1/options.proto\"\x7f\n\tLayerLoss\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.gramophone.v1.LossKind\x12\r\n\x05layer\x18\x02 \x01(\t\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x13\n\x06region\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\t\n\x07_region\"\x85\x01\n\x0c\x45ncodedImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12*\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1a.gramophone.v1.ImageFormat\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x0c\n\x04size\x18\x05 \x01(\r\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"\x9f\x02\n\x08Progress\x12\x11\n\titeration\x18\x01 \x01(\x05\x12\x12\n\niterations\x18\x02 \x01(\x05\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x37\n\x0clayer_losses\x18\x04 \x03(\x0b\x32\x18.gramophone.v1.LayerLossB\x07\xaa\xbb\x18\x03\x08\x88\'\x12\x1d\n\x15iterations_per_second\x18\x05 \x01(\x01\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tremaining\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x07preview\x18\x08 \x01(\x0b\x32\x1b.gramophone.v1.EncodedImage\"\x8d\x01\n\x07Timings\x12)\n\x06queued\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07prepare\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08optimize\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xdf\x01\n\tJobResult\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.gramophone.v1.EncodedImage\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x37\n\x0clayer_losses\x18\x03 \x03(\x0b\x32\x18.gramophone.v1.LayerLossB\x07\xaa\xbb\x18\x03\x08\x88\'\x12\x12\n\niterations\x18\x04 \x01(\x05\x12\r\n\x05model\x18\x05 \x01(\t\x12\x13\n\x0brecipe_json\x18\x06 \x01(\t\x12\'\n\x07timings\x18\x07 \x01(\x0b\x32\x16.gramophone.v1.Timings\")\n\x08JobError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xbf\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.gramophone.v1.JobKind\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.gramophone.v1.JobState\x12\r\n\x05model\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08progress\x18\x08 \x01(\x0b\x32\x17.gramophone.v1.Progress\x12&\n\x05\x65rror\x18\t \x01(\x0b\x32\x17.gramophone.v1.JobError\x12(\n\x06result\x18\n \x01(\x0b\x32\x18.gramophone.v1.JobResult\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x10\n\x08priority\x18\x0c \x01(\x05\x12\x10\n\x08\x61ttempts\x18\r \x01(\x05\x12\x10\n\x08sequence\x18\x0e \x01(\x05\"\x8b\x02\n\x08JobEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.gramophone.v1.JobState\x12+\n\x08progress\x18\x05 \x01(\x0b\x32\x17.gramophone.v1.ProgressH\x00\x12*\n\x06result\x18\x06 \x01(\x0b\x32\x18.gramophone.v1.JobResultH\x00\x12(\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x17.gramophone.v1.JobErrorH\x00\x42\x08\n\x06\x64\x65tail*d\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_STYLE\x10\x01\x12\x14\n\x10JOB_KIND_CONTENT\x10\x02\x12\x15\n\x11JOB_KIND_TRANSFER\x10\x03*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*p\n\x08LossKind\x12\x19\n\x15LOSS_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOSS_KIND_STYLE\x10\x01\x12\x15\n\x11LOSS_KIND_CONTENT\x10\x02\x12\x1d\n\x19LOSS_KIND_TOTAL_VARIATION\x10\x03\x42\xb1\x01\n\x10io.gramophone.v1B\x08JobProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gramophone/v1/job.proto\x12\rgramophone.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fgramophone/v1/field_rules.proto\x1a\x1bgramophone/v1/options.proto\"\xad\x01\n\tLayerLoss\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.gramophone.v1.LossKind\x12\r\n\x05layer\x18\x02 \x01(\t\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x13\n\x06region\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12,\n\nstyle_loss\x18\x06 \x01(\x0e\x32\x18.gramophone.v1.StyleLossB\t\n\x07_region\"\x85\x01\n\x0c\x45ncodedImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12*\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1a.gramophone.v1.ImageFormat\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x0c\n\x04size\x18\x05 \x01(\r\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"\x9f\x02\n\x08Progress\x12\x11\n\titeration\x18\x01 \x01(\x05\x12\x12\n\niterations\x18\x02 \x01(\x05\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x37\n\x0clayer_losses\x18\x04 \x03(\x0b\x32\x18.gramophone.v1.LayerLossB\x07\xaa\xbb\x18\x03\x08\x88\'\x12\x1d\n\x15iterations_per_second\x18\x05 \x01(\x01\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tremaining\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x07preview\x18\x08 \x01(\x0b\x32\x1b.gramophone.v1.EncodedImage\"\x8d\x01\n\x07Timings\x12)\n\x06queued\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07prepare\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08optimize\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xdf\x01\n\tJobResult\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.gramophone.v1.EncodedImage\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x37\n\x0clayer_losses\x18\x03 \x03(\x0b\x32\x18.gramophone.v1.LayerLossB\x07\xaa\xbb\x18\x03\x08\x88\'\x12\x12\n\niterations\x18\x04 \x01(\x05\x12\r\n\x05model\x18\x05 \x01(\t\x12\x13\n\x0brecipe_json\x18\x06 \x01(\t\x12\'\n\x07timings\x18\x07 \x01(\x0b\x32\x16.gramophone.v1.Timings\")\n\x08JobError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xbf\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.gramophone.v1.JobKind\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.gramophone.v1.JobState\x12\r\n\x05model\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08progress\x18\x08 \x01(\x0b\x32\x17.gramophone.v1.Progress\x12&\n\x05\x65rror\x18\t \x01(\x0b\x32\x17.gramophone.v1.JobError\x12(\n\x06result\x18\n \x01(\x0b\x32\x18.gramophone.v1.JobResult\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x10\n\x08priority\x18\x0c \x01(\x05\x12\x10\n\x08\x61ttempts\x18\r \x01(\x05\x12\x10\n\x08sequence\x18\x0e \x01(\x05\"\x8b\x02\n\x08JobEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.gramophone.v1.JobState\x12+\n\x08progress\x18\x05 \x01(\x0b\x32\x17.gramophone.v1.ProgressH\x00\x12*\n\x06result\x18\x06 \x01(\x0b\x32\x18.gramophone.v1.JobResultH\x00\x12(\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x17.gramophone.v1.JobErrorH\x00\x42\x08\n\x06\x64\x65tail*d\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_STYLE\x10\x01\x12\x14\n\x10JOB_KIND_CONTENT\x10\x02\x12\x15\n\x11JOB_KIND_TRANSFER\x10\x03*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*p\n\x08LossKind\x12\x19\n\x15LOSS_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOSS_KIND_STYLE\x10\x01\x12\x15\n\x11LOSS_KIND_CONTENT\x10\x02\x12\x1d\n\x19LOSS_KIND_TOTAL_VARIATION\x10\x03\x42\xb1\x01\n\x10io.gramophone.v1B\x08JobProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,26 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESS'].fields_by_name['layer_losses']._serialized_options = b'\252\273\030\003\010\210\''
   _globals['_JOBRESULT'].fields_by_name['layer_losses']._loaded_options = None
   _globals['_JOBRESULT'].fields_by_name['layer_losses']._serialized_options = b'\252\273\030\003\010\210\''
-  _globals['_JOBKIND']._serialized_start=1857
-  _globals['_JOBKIND']._serialized_end=1957
-  _globals['_JOBSTATE']._serialized_start=1960
-  _globals['_JOBSTATE']._serialized_end=2114
-  _globals['_LOSSKIND']._serialized_start=2116
-  _globals['_LOSSKIND']._serialized_end=2228
-  _globals['_LAYERLOSS']._serialized_start=169
-  _globals['_LAYERLOSS']._serialized_end=296
-  _globals['_ENCODEDIMAGE']._serialized_start=299
-  _globals['_ENCODEDIMAGE']._serialized_end=432
-  _globals['_PROGRESS']._serialized_start=435
-  _globals['_PROGRESS']._serialized_end=722
-  _globals['_TIMINGS']._serialized_start=725
-  _globals['_TIMINGS']._serialized_end=866
-  _globals['_JOBRESULT']._serialized_start=869
-  _globals['_JOBRESULT']._serialized_end=1092
-  _globals['_JOBERROR']._serialized_start=1094
-  _globals['_JOBERROR']._serialized_end=1135
-  _globals['_JOB']._serialized_start=1138
-  _globals['_JOB']._serialized_end=1585
-  _globals['_JOBEVENT']._serialized_start=1588
-  _globals['_JOBEVENT']._serialized_end=1855
+  _globals['_JOBKIND']._serialized_start=1904
+  _globals['_JOBKIND']._serialized_end=2004
+  _globals['_JOBSTATE']._serialized_start=2007
+  _globals['_JOBSTATE']._serialized_end=2161
+  _globals['_LOSSKIND']._serialized_start=2163
+  _globals['_LOSSKIND']._serialized_end=2275
+  _globals['_LAYERLOSS']._serialized_start=170
+  _globals['_LAYERLOSS']._serialized_end=343
+  _globals['_ENCODEDIMAGE']._serialized_start=346
+  _globals['_ENCODEDIMAGE']._serialized_end=479
+  _globals['_PROGRESS']._serialized_start=482
+  _globals['_PROGRESS']._serialized_end=769
+  _globals['_TIMINGS']._serialized_start=772
+  _globals['_TIMINGS']._serialized_end=913
+  _globals['_JOBRESULT']._serialized_start=916
+  _globals['_JOBRESULT']._serialized_end=1139
+  _globals['_JOBERROR']._serialized_start=1141
+  _globals['_JOBERROR']._serialized_end=1182
+  _globals['_JOB']._serialized_start=1185
+  _globals['_JOB']._serialized_end=1632
+  _globals['_JOBEVENT']._serialized_start=1635
+  _globals['_JOBEVENT']._serialized_end=1902
 # @@protoc_insertion_point(module_scope)

@@ -127,6 +127,7 @@ class LayerLoss(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
+    STYLE_LOSS_FIELD_NUMBER: _builtins.int
     kind: Global___LossKind.ValueType
     """Kind of the term."""
     layer: _builtins.str
@@ -139,6 +140,8 @@ class LayerLoss(_message.Message):
     """For styles with masks: index of the source whose region this term covers. For styles with maps: a number of the region;
     regions are in the order of their area, the largest first. Unset for sources without a mask, which share one term.
     """
+    style_loss: _options_pb2.StyleLoss.ValueType
+    """For LOSS_KIND_STYLE, which style loss; else unset."""
     def __init__(
         self,
         *,
@@ -147,10 +150,11 @@ class LayerLoss(_message.Message):
         loss: _builtins.float = ...,
         weight: _builtins.float = ...,
         region: _builtins.int | None = ...,
+        style_loss: _options_pb2.StyleLoss.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "kind", b"kind", "layer", b"layer", "loss", b"loss", "region", b"region", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "kind", b"kind", "layer", b"layer", "loss", b"loss", "region", b"region", "style_loss", b"style_loss", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__region: _TypeAlias = _typing.Literal["region"]  # noqa: Y015
     _WhichOneofArgType__region: _TypeAlias = _typing.Literal["_region", b"_region"]  # noqa: Y015

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -342,6 +344,10 @@ class _StyleLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StyleLoss.V
     """Cosine distance of the features at each position from the nearest of the style (Kolkin et al. 2022, Li & Wand 2016):
     keeps structures whole. Its time grows with the square of the number of pixels.
     """
+    STYLE_LOSS_SPECTRUM: _StyleLoss.ValueType  # 5
+    """Fourier magnitudes of the canvas itself (Liu et al. 2016): the regularity of patterns such as bricks. Only in a
+    combination with another loss, because it leaves the phases free.
+    """
 
 class StyleLoss(_StyleLoss, metaclass=_StyleLossEnumTypeWrapper):
     """What the style losses compare."""
@@ -359,6 +365,10 @@ The canvas cannot be computed in tiles, and a step takes longer.
 STYLE_LOSS_NEAREST_NEIGHBOR: StyleLoss.ValueType  # 4
 """Cosine distance of the features at each position from the nearest of the style (Kolkin et al. 2022, Li & Wand 2016):
 keeps structures whole. Its time grows with the square of the number of pixels.
+"""
+STYLE_LOSS_SPECTRUM: StyleLoss.ValueType  # 5
+"""Fourier magnitudes of the canvas itself (Liu et al. 2016): the regularity of patterns such as bricks. Only in a
+combination with another loss, because it leaves the phases free.
 """
 Global___StyleLoss: _TypeAlias = StyleLoss  # noqa: Y015
 
@@ -608,6 +618,34 @@ class LayerWeight(_message.Message):
 Global___LayerWeight: _TypeAlias = LayerWeight  # noqa: Y015
 
 @_typing.final
+class StyleLossWeight(_message.Message):
+    """One of several style losses, with its weight."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOSS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    loss: Global___StyleLoss.ValueType
+    """The loss. Required."""
+    weight: _builtins.float
+    """Factor of this loss in the style loss."""
+    def __init__(
+        self,
+        *,
+        loss: Global___StyleLoss.ValueType = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "loss", b"loss", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___StyleLossWeight: _TypeAlias = StyleLossWeight  # noqa: Y015
+
+@_typing.final
 class Submission(_message.Message):
     """How a job is submitted: its behavior when the client disconnects, a name for safe retries, and its priority."""
 
@@ -759,6 +797,7 @@ class SynthesisOptions(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     TILE_SIZE_FIELD_NUMBER: _builtins.int
     STYLE_LOSS_FIELD_NUMBER: _builtins.int
+    STYLE_LOSSES_FIELD_NUMBER: _builtins.int
     OUTSIDE_FIELD_NUMBER: _builtins.int
     CANVAS_MAP_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
@@ -821,7 +860,7 @@ class SynthesisOptions(_message.Message):
     takes up to about twice as long.
     """
     style_loss: Global___StyleLoss.ValueType
-    """What the style losses compare."""
+    """What the style losses compare: one loss, or several with weights, such as gram=1,spectrum=0.5."""
     outside: Global___Outside.ValueType
     """What happens to the canvas outside all masks of a style transfer."""
     transparency: Global___Transparency.ValueType
@@ -849,6 +888,10 @@ class SynthesisOptions(_message.Message):
     @_builtins.property
     def result(self) -> Global___ResultOptions:
         """File of the result."""
+
+    @_builtins.property
+    def style_losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___StyleLossWeight]:
+        """Several style losses, whose sum with these weights replaces the one in `style_loss`; without duplicates."""
 
     @_builtins.property
     def canvas_map(self) -> Global___InputImage:
@@ -888,6 +931,7 @@ class SynthesisOptions(_message.Message):
         result: Global___ResultOptions | None = ...,
         tile_size: _builtins.int | None = ...,
         style_loss: Global___StyleLoss.ValueType | None = ...,
+        style_losses: _abc.Iterable[Global___StyleLossWeight] | None = ...,
         outside: Global___Outside.ValueType | None = ...,
         canvas_map: Global___InputImage | None = ...,
         transparency: Global___Transparency.ValueType | None = ...,
@@ -895,7 +939,7 @@ class SynthesisOptions(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "wrap", b"wrap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "wrap", b"wrap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "style_losses", b"style_losses", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "wrap", b"wrap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
     _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015

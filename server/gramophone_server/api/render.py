@@ -142,9 +142,15 @@ def _losses(terms: tuple[LossTerm, ...]) -> list[pb.LayerLoss]:
             loss=term.loss,
             weight=term.weight,
             region=term.region,
+            style_loss=options_pb2.StyleLoss.Value(f"STYLE_LOSS_{(term.style_loss or 'unspecified').upper()}"),
         )
         for term in terms
     ]
+
+
+def _style_loss(term: LossTerm) -> options_pb2.StyleLoss.ValueType:
+    # Progress and results that an earlier version has stored do not name the loss.
+    return options_pb2.StyleLoss.Value(f"STYLE_LOSS_{term.style_loss.upper() or 'UNSPECIFIED'}")
 
 
 def _image(picture: EncodedPicture) -> pb.EncodedImage:

@@ -176,8 +176,11 @@ class Objective:
 
     def _tile_statistics(self, crop: Tensor, tile: Tile, shape: Sequence[int]) -> list[Tensor]:
         """Returns a tile's contribution to the statistic of each term."""
+        seen = crop if self._view is None else self._view(crop)
+        # The total variation is that of the canvas itself, a style that of what the network sees.
         parts: list[Tensor | None] = [
-            None if term.layer else self._statistic(term, crop, tile, shape)[1] for term in self.terms
+            None if term.layer else self._statistic(term, seen if term.loss.kind == "style" else crop, tile, shape)[1]
+            for term in self.terms
         ]
 
         def take(layer: str, activation: Tensor) -> Tensor:
@@ -188,7 +191,7 @@ class Objective:
 
         # Compute each statistic when its layer is ready: the backward pass then creates the layers' gradients one after
         # the other instead of all at once.
-        self.network.visit(crop if self._view is None else self._view(crop), take)
+        self.network.visit(seen, take)
         return [part for part in parts if part is not None]
 
     def _statistic(

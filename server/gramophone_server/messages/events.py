@@ -60,6 +60,7 @@ class LossTerm:
     loss: float
     weight: float
     region: int | None = None
+    style_loss: str = ""
 
 
 @dataclass(frozen=True)

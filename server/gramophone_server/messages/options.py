@@ -23,7 +23,7 @@ ColorMode = Literal["style", "luminance", "match", "histogram"]
 """Source of the colors of a style transfer. If all pictures of a job are gray, its result is gray, too."""
 LossScale = Literal["paper", "relative"]
 """Scaling of the layers' losses before they are added."""
-StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein", "nearest_neighbor"]
+StyleLoss = Literal["gram", "mean_covariance", "sliced_wasserstein", "nearest_neighbor", "spectrum"]
 """What the style losses compare."""
 Outside = Literal["paint", "keep"]
 """What happens to the canvas outside all masks of a style transfer."""
@@ -72,6 +72,14 @@ class ResultOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StyleLossWeight:
+    """One of several style losses, with its weight."""
+
+    loss: StyleLoss
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class SynthesisOptions:
     """How a picture is optimized. The server uses the default for an unset field; the job's recipe lists all
     values used.
@@ -102,6 +110,7 @@ class SynthesisOptions:
     result: ResultOptions = field(default_factory=ResultOptions)
     tile_size: int = 0
     style_loss: StyleLoss = "gram"
+    style_losses: tuple[StyleLossWeight, ...] = ()
     outside: Outside = "paint"
     transparency: Transparency = "keep"
     wrap: Wrap = "none"

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from ..models.layers import PaddingName
-from .options import JobKind, SynthesisOptions
+from .options import JobKind, StyleLoss, StyleLossWeight, SynthesisOptions
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,13 @@ class LayerWeight:
 
 
 @dataclass(frozen=True)
+class StyleLayer(LayerWeight):
+    """A layer, the weight of a style loss at it, and the name of the loss; `layer` is empty for the canvas itself."""
+
+    loss: StyleLoss
+
+
+@dataclass(frozen=True)
 class LevelSpec:
     """A level of the pyramid: width and height of its canvas in pixels, and its iterations."""
 
@@ -172,6 +179,7 @@ class JobSpec:
 
     Attributes:
         width, height: size of the canvas in pixels.
+        style_layers: the layers of each style loss, with the product of the weights of layer and loss.
         levels: levels of the pyramid, from coarse to fine; the last is the canvas.
     """
 
@@ -181,7 +189,7 @@ class JobSpec:
     content: Picture | None
     styles: tuple[StylePicture, ...]
     content_layers: tuple[LayerWeight, ...]
-    style_layers: tuple[LayerWeight, ...]
+    style_layers: tuple[StyleLayer, ...]
     content_weight: float
     style_weight: float
     init_image: Picture | None
@@ -196,7 +204,13 @@ class JobSpec:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of all layers that the job needs."""
-        return tuple(layer.layer for layer in (*self.style_layers, *self.content_layers))
+        names = (layer.layer for layer in (*self.style_layers, *self.content_layers))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def style_losses(self) -> tuple[StyleLoss, ...]:
+        """Names of all style losses of the job."""
+        return tuple(dict.fromkeys(layer.loss for layer in self.style_layers))
 
     @property
     def wraps(self) -> tuple[bool, bool]:
@@ -271,7 +285,7 @@ def _json(value: Any) -> Any:
     match value:
         case Picture() | StylePicture():
             return value.recipe()
-        case LayerWeight() | LevelSpec():
+        case LayerWeight() | LevelSpec() | StyleLossWeight():
             return asdict(value)
         case tuple():
             return [_json(item) for item in value]

@@ -86,6 +86,7 @@ class FeatureExtractor:
         """Returns a loss's target, float32, of each layer of a uint8 RGB picture (H, W, 3).
 
         Args:
+            layers: names; only "" for a loss on the picture itself.
             mask: (H, W) of 0 to 1, the weights of positions; see `shares`.
             padding, wraps: see `extract`.
 
@@ -93,6 +94,10 @@ class FeatureExtractor:
             ValueError: the picture is too small for the deepest layer.
             ModelError: the model's file does not match its manifest.
         """
+        if loss.on_canvas:
+            share_of_all = 1 / picture[..., 0].size if mask is None else shares(mask, *picture.shape[:2])
+            pixels = picture.transpose(2, 0, 1).astype(np.float32) / 255
+            return {layer: loss.target(pixels, share_of_all) for layer in layers}
         architecture = load_architecture(self.model)
         height, width, _ = picture.shape
         sizes = {layer: architecture.size(layer, height, width, wraps) for layer in layers}

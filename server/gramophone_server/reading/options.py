@@ -6,11 +6,11 @@ from typing import Any
 
 from gramophone.v1 import options_pb2 as pb
 
-from ..messages.options import JobKind, SynthesisOptions
+from ..messages.options import JobKind, StyleLossWeight, SynthesisOptions
 from ..models.manifest import Manifest
 from ..rpc.violations import Checker
 from .rules import read_fields
-from .style_losses import WHOLE_CANVAS_LOSSES
+from .style_losses import check_style_losses, default_loss_scale, read_style_losses
 
 # Default learning rates by optimizer.
 LEARNING_RATE = {"lbfgs": 1.0, "adam": 10.0}
@@ -20,11 +20,9 @@ PREFIX = "options."
 
 def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, check: Checker) -> SynthesisOptions:
     """Reads the options of a job, and adds violations to `check`. Some defaults come from the model's manifest."""
-    # The scale of the paper is that of Gram matrices; losses of other kinds have other sizes.
-    is_gram = options.style_loss in (pb.STYLE_LOSS_UNSPECIFIED, pb.STYLE_LOSS_GRAM)
     unset: dict[str, Any] = {
         "pooling": model.pooling,
-        "loss_scale": model.loss_scale if is_gram else "relative",
+        "loss_scale": default_loss_scale(options, model),
         "lbfgs_history": model.lbfgs_history,
     }
     read = read_fields(options, check, kind=kind, unset=unset, prefix=PREFIX)
@@ -39,10 +37,10 @@ def read_options(options: pb.SynthesisOptions, kind: JobKind, model: Manifest, c
     _read_wrap(options, read, check)
     _check_init(options, read["init"], kind, check)
     _check_color(read["color"], kind, check)
-    if read["style_loss"] in WHOLE_CANVAS_LOSSES and read["tile_size"]:
-        loss = f"STYLE_LOSS_{read['style_loss'].upper()}"
-        reason = f"is {read['tile_size']}, but {loss} needs the whole canvas at once; leave it out"
-        check.add(PREFIX + "tile_size", reason)
+    read["style_losses"] = losses = read_style_losses(options, check, PREFIX)
+    if losses:
+        read["style_loss"] = losses[0].loss
+    check_style_losses(losses or (StyleLossWeight(loss=read["style_loss"]),), read["tile_size"], check, PREFIX)
     if read["outside"] == "keep" and kind != "transfer":
         check.add(PREFIX + "outside", "is OUTSIDE_KEEP, but only a style transfer has a content picture to keep")
     return SynthesisOptions(**{name: _built(name, value) for name, value in read.items()})

@@ -12,7 +12,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from ..decoding.messages import Regions
 from ..messages.options import JobKind, SynthesisOptions
 from ..messages.pyramid import levels_of
-from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StylePicture, wraps_of
+from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StyleLayer, StylePicture, wraps_of
 from ..models.layers import LossScaleName, PoolingName, canonical_layer
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
@@ -22,7 +22,7 @@ from .options import PREFIX, read_options
 from .region_maps import CANVAS_MAP, match_regions
 from .request_images import RequestImage, RequestImages
 from .rules import read_field
-from .style_losses import default_layers
+from .style_losses import default_loss_scale, layers_of, losses_of
 
 MAX_STYLES = 16
 # Maximum difference of the aspect ratios of a map and its picture, which may be rounded to a few pixels.
@@ -72,7 +72,8 @@ class RequestReader:
         if beta is None:
             # Violations of loss_scale are added with those of the other options.
             scale = read_field(request.options, "loss_scale", Checker())
-            beta = STYLE_WEIGHT[scale or self._manifest(request.options, "options.model").loss_scale]
+            manifest = self._manifest(request.options, "options.model")
+            beta = STYLE_WEIGHT[scale or default_loss_scale(request.options, manifest)]
         if alpha == beta == 0:
             check.add("style_weight", "is 0 and so is content_weight, which leaves nothing to optimize")
         return await self._job(
@@ -132,13 +133,13 @@ class RequestReader:
             most = f"{self._limits.max_iterations:,}"
             check.add(PREFIX + "iterations", f"is {read.iterations}, but this server allows at most {most}")
         read_content_layers: tuple[LayerWeight, ...] = ()
-        read_style_layers: tuple[LayerWeight, ...] = ()
+        read_style_layers: tuple[StyleLayer, ...] = ()
         if kind != "style":
             usual = manifest.content_layers
             read_content_layers = _read_layers(content_layers, "content_layers", usual, 1.0, manifest, check)
         if kind != "content":
-            usual = default_layers(read.style_loss, manifest.style_layers)
-            read_style_layers = _read_layers(style_layers, "style_layers", usual, None, manifest, check)
+            given = _read_layers(style_layers, "style_layers", (), None, manifest, check) if style_layers else ()
+            read_style_layers = layers_of(losses_of(read), given, manifest.style_layers)
             _check_styles(styles, check)
             if read.outside == "keep" and not options.HasField("canvas_map"):
                 _check_masks(styles, check)
@@ -166,10 +167,11 @@ class RequestReader:
             check.stop_if_wrong()
         sizes = [_scaled_size(style, image, read) for style, image in zip(styles, job_images.styles, strict=True)]
         self._check_scaled_sizes(styles, sizes, check)
-        layers = [w.layer for w in (*read_content_layers, *read_style_layers)]
+        style_names = [w.layer for w in read_style_layers if w.layer]
+        layers = [*(w.layer for w in read_content_layers), *style_names]
         _check_size(width, height, layers, manifest, "options.size", check, what="the canvas")
         for i, size in enumerate(sizes):
-            _check_size(*size, [w.layer for w in read_style_layers], manifest, f"styles[{i}].image", check)
+            _check_size(*size, style_names, manifest, f"styles[{i}].image", check)
         check.stop_if_wrong()
 
         async def picture(image: RequestImage | None, *, alpha: bool = False) -> Picture | None:

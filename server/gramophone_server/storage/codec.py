@@ -61,7 +61,13 @@ def _nest_options(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "options": options}
 
 
-UPGRADES: tuple[Upgrade, ...] = (_name_pacing, _nest_options)
+def _name_losses(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 → 4: adds the loss of each style layer, which is the same for all."""
+    loss = values["options"].get("style_loss", "gram")
+    return {**values, "style_layers": [{**layer, "loss": loss} for layer in values["style_layers"]]}
+
+
+UPGRADES: tuple[Upgrade, ...] = (_name_pacing, _nest_options, _name_losses)
 """UPGRADES[n] converts a spec of version n + 1 to version n + 2. A spec without a version has version 1."""
 
 SPEC_VERSION = 1 + len(UPGRADES)

@@ -123,4 +123,6 @@ def _for_browser(picture: EncodedPicture) -> bytes:
 
 def _tag(term: LossTerm) -> str:
     region = "" if term.region is None else f"/region {term.region}"
-    return f"loss/{term.kind}{'/' if term.layer else ''}{term.layer}{region}"
+    # Gram matrices have the tags of earlier versions.
+    parts = term.kind, "" if term.style_loss == "gram" else term.style_loss, term.layer
+    return f"loss/{'/'.join(part for part in parts if part)}{region}"

@@ -7,6 +7,9 @@ from ..messages.spec import JobSpec, LevelSpec
 from ..models.manifest import Manifest
 from .margin import with_margin
 
+# Channels and stride of the canvas itself.
+_CANVAS = 3, 1
+
 
 def job_operations(spec: JobSpec, manifest: Manifest) -> dict[str, float]:
     """Returns the operations of all iterations of a job for each of its style losses, by name."""
@@ -21,11 +24,13 @@ def iteration_operations(spec: JobSpec, manifest: Manifest, level: LevelSpec) ->
     """Returns the operations of one iteration at a level of the pyramid for each style loss, by name."""
     found: defaultdict[str, float] = defaultdict(float)
     for pixels in _style_pixels(spec, level):
-        for layer in manifest.layers:
-            if layer.name in {w.layer for w in spec.style_layers}:
-                positions = (level.height // layer.stride) * (level.width // layer.stride)
-                loss = style_loss(spec.options.style_loss)
-                found[loss.name] += loss.operations(layer.channels, positions, pixels // layer.stride**2)
+        for w in spec.style_layers:
+            channels, stride = _CANVAS
+            if w.layer:
+                layer = manifest.layer(w.layer)
+                channels, stride = layer.channels, layer.stride
+            positions = (level.height // stride) * (level.width // stride)
+            found[w.loss] += style_loss(w.loss).operations(channels, positions, pixels // stride**2)
     return dict(found)
 
 

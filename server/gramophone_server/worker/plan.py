@@ -1,6 +1,6 @@
 """Decides how a job runs, whole or in tiles, given its memory needs and the available memory."""
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import product
 
 import torch
@@ -12,7 +12,7 @@ from ..engine.tiling import FLAT, Tile, cut
 from ..messages.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
 from .margin import with_margin
-from .prepared import evaluation_tile, precision_of
+from .prepared import evaluation_tile, needs_whole_canvas, precision_of
 
 # Candidate sides of tiles, and the fraction of memory to keep free: the estimate is accurate to a few percent.
 _SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
@@ -57,7 +57,7 @@ def plan(spec: JobSpec, architecture: Architecture, device: torch.device, availa
     spec = with_margin(spec)
     work = workload(spec, architecture, device)
     sides: list[int | None] = [spec.options.tile_size] if spec.options.tile_size else [None, *_SIDES]
-    if style_loss(spec.options.style_loss).tiling is None:
+    if needs_whole_canvas(spec):
         sides = [None]
     has_host_memory = device.type != "cpu" and work.pairs is not None
     candidates = []
@@ -78,12 +78,8 @@ def plan(spec: JobSpec, architecture: Architecture, device: torch.device, availa
 def workload(spec: JobSpec, architecture: Architecture, device: torch.device) -> cost.Workload:
     """Returns the job as a workload for the cost model."""
     options = spec.options
-    style, content = ({w.layer for w in layers} for layers in (spec.style_layers, spec.content_layers))
-    loss = style_loss(options.style_loss)
-    uses = {
-        layer: cost.Use(layer in style, layer in content, loss.copies if layer in style else cost.Copies())
-        for layer in style | content
-    }
+    style, content = ({w.layer for w in layers if w.layer} for layers in (spec.style_layers, spec.content_layers))
+    uses = {layer: cost.Use(layer in style, layer in content, _copies(spec, layer)) for layer in style | content}
     return cost.Workload(
         architecture.upto(style | content),
         uses,
@@ -127,7 +123,9 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
     transparent = spec.content is not None and spec.content.alpha
     kept = 36 if transparent else 16 if spec.options.outside == "keep" else 0
     outside = kept * full.height * full.width
-    canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets + outside
+    # Losses of the canvas itself hold copies of it.
+    held = 12 * full.height * full.width * sum(vars(_copies(spec, "")).values())
+    canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets + outside + held
     # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets + outside
@@ -148,11 +146,17 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
     )
 
 
+def _copies(spec: JobSpec, layer: str) -> cost.Copies:
+    """Returns the memory of all style losses at a layer; without a name, at the canvas itself."""
+    copies = [style_loss(w.loss).copies for w in spec.style_layers if w.layer == layer]
+    return cost.Copies(*(sum(counts) for counts in zip(*map(astuple, copies), strict=True)))
+
+
 def _mask_bytes(spec: JobSpec, architecture: Architecture) -> int:
     """Returns the bytes of all masks, and of the weights of the positions of all style layers for each region."""
     masks = [mask for style in spec.styles for mask in (style.mask, style.source_mask) if mask is not None]
     regions = {style.mask.key for style in spec.styles if style.mask is not None}
-    strides = [architecture.stride(layer.layer) for layer in spec.style_layers]
+    strides = [architecture.stride(layer.layer) if layer.layer else 1 for layer in spec.style_layers]
     weights = sum(4 * (spec.height // stride) * (spec.width // stride) for stride in strides)
     return sum(mask.size for mask in masks) + len(regions) * weights
 

@@ -269,7 +269,7 @@ class PreparedJob:
     def _network_in(self, dtype: torch.dtype) -> Network:
         spec = self._spec
         order, scale, shift = self._model.manifest.preprocessing.affine
-        layers = [layer.layer for layer in (*spec.style_layers, *spec.content_layers)]
+        layers = list(spec.layers)
         parameters = load_network(self._model)
         return Network(
             parameters.architecture, parameters.weights, layers, heads=parameters.heads, order=order, scale=scale,
@@ -306,9 +306,14 @@ def evaluation_tile(spec: JobSpec, tile: int | None) -> int | None:
     Args:
         tile: side of the tiles of the job.
     """
-    if style_loss(spec.options.style_loss).tiling is None:
+    if needs_whole_canvas(spec):
         return None
     return min(tile or _EVALUATION_TILE, _EVALUATION_TILE)
+
+
+def needs_whole_canvas(spec: JobSpec) -> bool:
+    """Returns whether one of a job's losses cannot be computed in tiles."""
+    return any(style_loss(name).tiling is None for name in spec.style_losses)
 
 
 def precision_of(spec: JobSpec, device: torch.device) -> str:
@@ -337,7 +342,14 @@ def _on_device(value: Any, device: torch.device) -> Any:
 
 def _reported_terms(terms: tuple[WeightedTerm, ...], values: Sequence[float]) -> tuple[LossTerm, ...]:
     return tuple(
-        LossTerm(term.loss.kind, term.layer, value, _reported_weight(term), term.region)
+        LossTerm(
+            term.loss.kind,
+            term.layer,
+            value,
+            _reported_weight(term),
+            term.region,
+            term.loss.name if term.loss.kind == "style" else "",
+        )
         for term, value in zip(terms, values, strict=True)
     )
 

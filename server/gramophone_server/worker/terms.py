@@ -8,7 +8,7 @@ import torch
 
 from ..engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss
 from ..engine.objective import WeightedTerm
-from ..messages.spec import JobSpec, LevelSpec, Mask, Picture, StylePicture
+from ..messages.spec import JobSpec, LayerWeight, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import coverage, shares
 from ..models.loading import load_architecture
 from ..models.model import Model
@@ -93,7 +93,9 @@ class TermBuilder:
     def _drafts(self, level: LevelSpec) -> list[_Draft]:
         drafts = []
         for number, styles in self._regions().items():
-            drafts += self._style(level, styles, number)
+            for name in self._spec.style_losses:
+                layers = [w for w in self._spec.style_layers if w.loss == name]
+                drafts += self._style(level, style_loss(name), layers, styles, number)
         if self._content is not None and self._spec.content_layers:
             drafts += self._content_terms(level, self._content)
         if self._spec.options.tv_weight:
@@ -111,14 +113,21 @@ class TermBuilder:
             regions.setdefault(number, []).append(style)
         return regions
 
-    def _style(self, level: LevelSpec, styles: Sequence[StylePicture], number: int | None) -> list[_Draft]:
-        """Returns the terms of a region; their targets are those of its styles, averaged by their shares."""
-        spec, loss = self._spec, style_loss(self._spec.options.style_loss)
+    def _style(
+        self,
+        level: LevelSpec,
+        loss: Loss,
+        weights: Sequence[LayerWeight],
+        styles: Sequence[StylePicture],
+        number: int | None,
+    ) -> list[_Draft]:
+        """Returns the terms of a loss in a region; their targets are those of its styles, averaged by their shares."""
+        spec = self._spec
         total = sum(style.share for style in styles)
         if not total:
             return []
-        layers = [w.layer for w in spec.style_layers]
-        least = self._model.manifest.min_side(layers)
+        layers = [w.layer for w in weights]
+        least = self._model.manifest.min_side(w.layer for w in spec.style_layers if w.layer)
         found: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
         for style in styles:
             small = scaled_style(style, level.width / spec.width, least)
@@ -136,7 +145,7 @@ class TermBuilder:
         parts = [style.share / total for style in styles]
         mixed = {layer: loss.mixed(targets, parts) for layer, targets in found.items()}
         drafts = []
-        for w in spec.style_layers:
+        for w in weights:
             share = self._share(both(styles[0].mask, self._visible), level, w.layer)
             if share is not None and not share.any():
                 continue  # The region is too small to cover a position of this layer.
@@ -188,7 +197,9 @@ class TermBuilder:
     def _share(self, mask: Mask | None, level: LevelSpec, layer: str) -> np.ndarray | None:
         if mask is None:
             return None
-        size = load_architecture(self._model).size(layer, level.height, level.width, self._spec.wraps)
+        size = level.height, level.width
+        if layer:
+            size = load_architecture(self._model).size(layer, *size, self._spec.wraps)
         return shares(region(mask), *size)
 
     def _constant(self, target: np.ndarray) -> torch.Tensor:

@@ -80,12 +80,14 @@ class Loss(ABC):
         tiling: what is summed over the tiles of a canvas. "statistic": the loss is a function of a statistic that is a
             sum over positions. "value": the loss itself is such a sum. None: the loss needs the whole canvas at once.
         copies: memory that the loss needs beyond that of a Gram matrix.
+        on_canvas: for a style loss, whether it compares the canvas itself with the style's pixels instead of features.
     """
 
     name: ClassVar[str]
     kind: ClassVar[LossKind]
     tiling: ClassVar[Tiling | None]
     copies: ClassVar[Copies] = Copies()
+    on_canvas: ClassVar[bool] = False
 
     @abstractmethod
     def target(self, features: np.ndarray, share: np.ndarray | float) -> np.ndarray:

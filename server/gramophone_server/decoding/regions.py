@@ -51,7 +51,7 @@ def find_regions(image: Image.Image, width: int, height: int) -> tuple[np.ndarra
     flat = _flat_parts(pixels)
     colors = _main_colors(pixels[flat], flat.size)
     labels = _scaled(_labels(pixels, flat, colors), len(colors), width, height)
-    areas = np.bincount(labels.ravel(), minlength=len(colors)) / labels.size
+    areas = np.array([np.count_nonzero(labels == number) for number in range(len(colors))]) / labels.size
     order = np.argsort(-areas, kind="stable")
     rank = np.empty(len(colors), np.uint8)
     rank[order] = np.arange(len(colors))

@@ -1,7 +1,7 @@
 """Transparent parts of pictures: their colors, and their masks.
 
-The network has no notion of alpha, so it sees transparent pixels in the colors of the visible pixels around them. A
-content or a style therefore has no edge where it becomes transparent, and no color of a background that nobody sees.
+The network takes no alpha, so transparent pixels get the colors of the visible pixels around them. A picture then has
+no artificial edge where it becomes transparent, and the hidden colors of its file have no effect.
 """
 
 from dataclasses import replace

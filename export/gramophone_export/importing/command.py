@@ -21,6 +21,8 @@ from .families import VGG19
 from .files import read_network
 from .imported import Imported
 
+_VARIATION = 1e-5
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -78,6 +80,9 @@ def import_model(root: Path, file: Path, choices: Choices, note: Callable[[str],
         note(f"these are not the published weights of {choices.name}; the manifest records this")
         known = None
     _check_layers(found, choices)
+    # The paper's weights of content and style suit the magnitude of VGG's activations only.
+    relative = not found.what.startswith("VGG") or "normalization" in found.what
+    fine = min(map(found.network.architecture.stride, found.layers)) == 1
     return convert(
         root,
         found.network,
@@ -88,6 +93,9 @@ def import_model(root: Path, file: Path, choices: Choices, note: Callable[[str],
         license=known.license if known else "not known",
         layers=found.layers,
         pooling=choices.pooling or found.pooling,
+        loss_scale="relative" if relative else "paper",
+        # Without a feature map at full resolution, plain areas get a grid of dots.
+        tv_weight=0.0 if fine else _VARIATION,
         style_layers=choices.style_layers,
         content_layers=choices.content_layers,
     )

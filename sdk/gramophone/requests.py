@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .images import ImageLike
 
     Layers = int | str | Sequence[str] | Mapping[str, float]
-    """A number (1 to 5: that many of the paper's style layers, from the first), a name, names, or names and weights."""
+    """A number (1 to 5: that many of VGG-19's style layers, from the first), a name, names, or names and weights."""
 
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 

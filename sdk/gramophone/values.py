@@ -276,6 +276,7 @@ class ModelInfo(Value):
         source, license: origin and license of its weights.
         sha256: SHA-256 of the ONNX file.
         is_default: whether the server uses it for requests that name no model.
+        style_layers, content_layers: the layers of jobs that name none.
     """
 
     _shown = ("name", "is_default", "layers", "description")
@@ -287,6 +288,8 @@ class ModelInfo(Value):
     license: str
     sha256: str
     is_default: bool
+    style_layers: tuple[str, ...] = ()
+    content_layers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, message: model_service_pb2.Model) -> ModelInfo:
@@ -299,6 +302,8 @@ class ModelInfo(Value):
             message.license,
             message.sha256,
             message.is_default,
+            tuple(message.style_layers),
+            tuple(message.content_layers),
         )
 
 

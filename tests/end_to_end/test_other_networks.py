@@ -162,11 +162,12 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def job(served: Served, kind: str = "style", **options: Any) -> gramophone.Result:
     """Runs a small job in float32."""
-    options = {"size": 112, "iterations": 4, "precision": "float32", "seed": 3} | options
+    settings: dict[str, Any] = {"size": 112, "iterations": 4, "precision": "float32", "seed": 3} | options
     if kind == "transfer":
-        styles = options.pop("styles", png(112, 112, 5))
-        return served.client.transfer(PICTURE, styles, **options).result()
-    return getattr(served.client, kind)(PICTURE, **options).result()
+        styles = settings.pop("styles", png(112, 112, 5))
+        return served.client.transfer(PICTURE, styles, **settings).result()
+    result: gramophone.Result = getattr(served.client, kind)(PICTURE, **settings).result()
+    return result
 
 
 def test_the_import_is_verified(served):
@@ -217,14 +218,14 @@ def test_jobs_lower_the_loss(served, kind):
 )
 def test_tiles_give_the_loss_of_the_whole_picture(served, options):
     """Where L-BFGS runs longer, pooling averages: rounding changes which value is the maximum of a window."""
-    options = {"size": 160, "iterations": 2, "init": "noise", **options}
+    options = {"size": 160, "iterations": 2, "init": "noise"} | options
     whole, tiled = (job(served, "transfer", tile_size=side, **options) for side in (4096, 64))
     assert tiled.loss == pytest.approx(whole.loss, rel=1e-4)
 
 
 def test_masks_select_regions(served):
     style = Style(png(112, 112, 5), mask=MASK)
-    options = {"pooling": "average", "init": "noise", "iterations": 2}
+    options: dict[str, Any] = {"pooling": "average", "init": "noise", "iterations": 2}
     masked, tiled = (
         job(served, "transfer", styles=[style, Style(png(112, 112, 6))], tile_size=side, **options)
         for side in (4096, 64)

@@ -47,7 +47,9 @@ VALUES: list[Any] = [
     gramophone.Timings(1, 2, 3),
     gramophone.JobInfo("ab" * 15, "transfer", "failed", "vgg19", MOMENT, MOMENT, None, FRAME, "no memory " * 99, "ann"),
     gramophone.Estimate(512, 384, 0, 10**9, 10**10, True, 1e15, 12.3456789, 0.1, "cuda:0"),
-    gramophone.ModelInfo("vgg19", ("conv1_1", "conv2_1"), "long " * 99, "there", "MIT", "ab" * 32, True),
+    gramophone.ModelInfo(
+        "vgg19", ("conv1_1", "conv2_1"), "long " * 99, "there", "MIT", "ab" * 32, True, ("conv1_1",), ("conv2_1",)
+    ),
     gramophone.Uploaded("ab" * 32),
     gramophone.Outcome(3, "job-1", RESULT, None),
     gramophone.Outcome(3, None, None, None),

@@ -70,10 +70,9 @@ def import_model(root: Path, file: Path, choices: Choices, note: Callable[[str],
     found = read_network(file, choices.layers)
     for remark in found.notes:
         note(remark)
-    known = CATALOG.get(choices.name)
-    if known is not None and found.what not in (VGG19.name, "a network"):
+    known, kernel = CATALOG.get(choices.name), first_kernel(found.network)
+    if known is not None and found.what != VGG19.name and not has_published_weights(choices.name, kernel):
         raise WeightsError(f"{file} holds {found.what}, but {choices.name} is VGG-19; use another --name")
-    kernel = first_kernel(found.network)
     if not choices.checked:
         _check_origin(file, kernel, wanted, choices.name, note)
     if known is not None and not choices.checked and not has_published_weights(choices.name, kernel):
@@ -88,7 +87,9 @@ def import_model(root: Path, file: Path, choices: Choices, note: Callable[[str],
         found.network,
         name=choices.name,
         preprocessing=found.folded(wanted),
-        description=known.description if known else f"{found.what} with weights imported from a file.".capitalize(),
+        description=known.description
+        if known
+        else f"{found.what[0].upper()}{found.what[1:]} with weights imported from a file.",
         source=known.source if known else f"imported from {file.name}",
         license=known.license if known else "not known",
         layers=found.layers,

@@ -283,7 +283,7 @@ class Client(NotPicklable):
         """Extracts features of a picture; returns a float32 array for each layer.
 
         Args:
-            layers: names of layers. Default: the paper's style layers.
+            layers: names of layers. Default: the model's style layers.
             kind: "gram", the default, for Gram matrices divided by the number of positions, shape (C, C); "map" for
                 feature maps, shape (C, H, W).
             size: longest side in pixels to which the picture is resized before extraction. Default: its own size.

@@ -26,7 +26,7 @@ from gramophone.v1 import field_rules_pb2 as gramophone_dot_v1_dot_field__rules_
 from gramophone.v1 import options_pb2 as gramophone_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gramophone/v1/model_service.proto\x12\rgramophone.v1\x1a\x1fgramophone/v1/field_rules.proto\x1a\x1bgramophone/v1/options.proto\"r\n\x11ListModelsRequest\x12;\n\tpage_size\x18\x01 \x01(\x05\x42#\xaa\xbb\x18\x1f\x11\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00@\x8f@:\x06modelsB\x03\x31\x30\x30H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"\\\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x14.gramophone.v1.ModelB\x07\xaa\xbb\x18\x03\x08\xe8\x07\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x06layers\x18\x02 \x03(\x0b\x32\x18.gramophone.v1.LayerInfoB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0f\n\x07license\x18\x05 \x01(\t\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x12\n\nis_default\x18\x07 \x01(\x08\";\n\tLayerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\x05\x12\x0e\n\x06stride\x18\x03 \x01(\x05\"\x91\x03\n\x16\x45xtractFeaturesRequest\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.gramophone.v1.InputImage\x12\x17\n\x06layers\x18\x02 \x03(\tB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x46\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.gramophone.v1.FeatureKindB\x17\xaa\xbb\x18\x13\x42\x11\x46\x45\x41TURE_KIND_GRAMH\x00\x88\x01\x01\x12I\n\x04size\x18\x04 \x01(\x05\x42\x36\xaa\xbb\x18\x32\x11\x00\x00\x00\x00\x00\x00\x30@!\x00\x00\x00\x00\x00\x00\xb0@:\x06pixelsb\x16the picture\'s own sizeH\x01\x88\x01\x01\x12\x43\n\x07pooling\x18\x05 \x01(\x0e\x32\x16.gramophone.v1.PoolingB\x15\xaa\xbb\x18\x11\x62\x0fthe model\'s ownH\x02\x88\x01\x01\x12\x34\n\x05model\x18\x06 \x01(\tB \xaa\xbb\x18\x1c\x62\x1athe server\'s default modelH\x03\x88\x01\x01\x42\x07\n\x05_kindB\x07\n\x05_sizeB\n\n\x08_poolingB\x08\n\x06_model\"o\n\x17\x45xtractFeaturesResponse\x12\x37\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1c.gramophone.v1.LayerFeaturesB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"5\n\rLayerFeatures\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x15\n\x05shape\x18\x02 \x03(\x05\x42\x06\xaa\xbb\x18\x02\x08\x08*X\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x45\x41TURE_KIND_GRAM\x10\x01\x12\x14\n\x10\x46\x45\x41TURE_KIND_MAP\x10\x02\x32\xc5\x01\n\x0cModelService\x12Q\n\nListModels\x12 .gramophone.v1.ListModelsRequest\x1a!.gramophone.v1.ListModelsResponse\x12\x62\n\x0f\x45xtractFeatures\x12%.gramophone.v1.ExtractFeaturesRequest\x1a&.gramophone.v1.ExtractFeaturesResponse0\x01\x42\xba\x01\n\x10io.gramophone.v1B\x11ModelServiceProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gramophone/v1/model_service.proto\x12\rgramophone.v1\x1a\x1fgramophone/v1/field_rules.proto\x1a\x1bgramophone/v1/options.proto\"r\n\x11ListModelsRequest\x12;\n\tpage_size\x18\x01 \x01(\x05\x42#\xaa\xbb\x18\x1f\x11\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00@\x8f@:\x06modelsB\x03\x31\x30\x30H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"\\\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x14.gramophone.v1.ModelB\x07\xaa\xbb\x18\x03\x08\xe8\x07\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe2\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x06layers\x18\x02 \x03(\x0b\x32\x18.gramophone.v1.LayerInfoB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0f\n\x07license\x18\x05 \x01(\t\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x12\n\nis_default\x18\x07 \x01(\x08\x12\x1d\n\x0cstyle_layers\x18\x08 \x03(\tB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x1f\n\x0e\x63ontent_layers\x18\t \x03(\tB\x07\xaa\xbb\x18\x03\x08\x80\x02\"M\n\tLayerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\x05\x12\x0e\n\x06stride\x18\x03 \x01(\x05\x12\x10\n\x08min_side\x18\x04 \x01(\x05\"\x91\x03\n\x16\x45xtractFeaturesRequest\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.gramophone.v1.InputImage\x12\x17\n\x06layers\x18\x02 \x03(\tB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\x46\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.gramophone.v1.FeatureKindB\x17\xaa\xbb\x18\x13\x42\x11\x46\x45\x41TURE_KIND_GRAMH\x00\x88\x01\x01\x12I\n\x04size\x18\x04 \x01(\x05\x42\x36\xaa\xbb\x18\x32\x11\x00\x00\x00\x00\x00\x00\x30@!\x00\x00\x00\x00\x00\x00\xb0@:\x06pixelsb\x16the picture\'s own sizeH\x01\x88\x01\x01\x12\x43\n\x07pooling\x18\x05 \x01(\x0e\x32\x16.gramophone.v1.PoolingB\x15\xaa\xbb\x18\x11\x62\x0fthe model\'s ownH\x02\x88\x01\x01\x12\x34\n\x05model\x18\x06 \x01(\tB \xaa\xbb\x18\x1c\x62\x1athe server\'s default modelH\x03\x88\x01\x01\x42\x07\n\x05_kindB\x07\n\x05_sizeB\n\n\x08_poolingB\x08\n\x06_model\"o\n\x17\x45xtractFeaturesResponse\x12\x37\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1c.gramophone.v1.LayerFeaturesB\x07\xaa\xbb\x18\x03\x08\x80\x02\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"5\n\rLayerFeatures\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x15\n\x05shape\x18\x02 \x03(\x05\x42\x06\xaa\xbb\x18\x02\x08\x08*X\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x45\x41TURE_KIND_GRAM\x10\x01\x12\x14\n\x10\x46\x45\x41TURE_KIND_MAP\x10\x02\x32\xc5\x01\n\x0cModelService\x12Q\n\nListModels\x12 .gramophone.v1.ListModelsRequest\x1a!.gramophone.v1.ListModelsResponse\x12\x62\n\x0f\x45xtractFeatures\x12%.gramophone.v1.ExtractFeaturesRequest\x1a&.gramophone.v1.ExtractFeaturesResponse0\x01\x42\xba\x01\n\x10io.gramophone.v1B\x11ModelServiceProtoP\x01Z>github.com/gramophone/gramophone-go/gramophone/v1;gramophonev1\xa2\x02\x03GXX\xaa\x02\rGramophone.V1\xca\x02\rGramophone\\V1\xe2\x02\x19Gramophone\\V1\\GPBMetadata\xea\x02\x0eGramophone::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE'].fields_by_name['models']._serialized_options = b'\252\273\030\003\010\350\007'
   _globals['_MODEL'].fields_by_name['layers']._loaded_options = None
   _globals['_MODEL'].fields_by_name['layers']._serialized_options = b'\252\273\030\003\010\200\002'
+  _globals['_MODEL'].fields_by_name['style_layers']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['style_layers']._serialized_options = b'\252\273\030\003\010\200\002'
+  _globals['_MODEL'].fields_by_name['content_layers']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['content_layers']._serialized_options = b'\252\273\030\003\010\200\002'
   _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['layers']._loaded_options = None
   _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['layers']._serialized_options = b'\252\273\030\003\010\200\002'
   _globals['_EXTRACTFEATURESREQUEST'].fields_by_name['kind']._loaded_options = None
@@ -54,22 +58,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTRACTFEATURESRESPONSE'].fields_by_name['features']._serialized_options = b'\252\273\030\003\010\200\002'
   _globals['_LAYERFEATURES'].fields_by_name['shape']._loaded_options = None
   _globals['_LAYERFEATURES'].fields_by_name['shape']._serialized_options = b'\252\273\030\002\010\010'
-  _globals['_FEATUREKIND']._serialized_start=1122
-  _globals['_FEATUREKIND']._serialized_end=1210
+  _globals['_FEATUREKIND']._serialized_start=1204
+  _globals['_FEATUREKIND']._serialized_end=1292
   _globals['_LISTMODELSREQUEST']._serialized_start=114
   _globals['_LISTMODELSREQUEST']._serialized_end=228
   _globals['_LISTMODELSRESPONSE']._serialized_start=230
   _globals['_LISTMODELSRESPONSE']._serialized_end=322
   _globals['_MODEL']._serialized_start=325
-  _globals['_MODEL']._serialized_end=487
-  _globals['_LAYERINFO']._serialized_start=489
-  _globals['_LAYERINFO']._serialized_end=548
-  _globals['_EXTRACTFEATURESREQUEST']._serialized_start=551
-  _globals['_EXTRACTFEATURESREQUEST']._serialized_end=952
-  _globals['_EXTRACTFEATURESRESPONSE']._serialized_start=954
-  _globals['_EXTRACTFEATURESRESPONSE']._serialized_end=1065
-  _globals['_LAYERFEATURES']._serialized_start=1067
-  _globals['_LAYERFEATURES']._serialized_end=1120
-  _globals['_MODELSERVICE']._serialized_start=1213
-  _globals['_MODELSERVICE']._serialized_end=1410
+  _globals['_MODEL']._serialized_end=551
+  _globals['_LAYERINFO']._serialized_start=553
+  _globals['_LAYERINFO']._serialized_end=630
+  _globals['_EXTRACTFEATURESREQUEST']._serialized_start=633
+  _globals['_EXTRACTFEATURESREQUEST']._serialized_end=1034
+  _globals['_EXTRACTFEATURESRESPONSE']._serialized_start=1036
+  _globals['_EXTRACTFEATURESRESPONSE']._serialized_end=1147
+  _globals['_LAYERFEATURES']._serialized_start=1149
+  _globals['_LAYERFEATURES']._serialized_end=1202
+  _globals['_MODELSERVICE']._serialized_start=1295
+  _globals['_MODELSERVICE']._serialized_end=1492
 # @@protoc_insertion_point(module_scope)

@@ -113,6 +113,8 @@ class Model(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    STYLE_LAYERS_FIELD_NUMBER: _builtins.int
+    CONTENT_LAYERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     description: _builtins.str
@@ -129,6 +131,14 @@ class Model(_message.Message):
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerInfo]:
         """Layers of the model, shallow to deep."""
 
+    @_builtins.property
+    def style_layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Layers that the style losses of a request compare if it names none."""
+
+    @_builtins.property
+    def content_layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Layers that the content losses of a request compare if it names none."""
+
     def __init__(
         self,
         *,
@@ -139,10 +149,12 @@ class Model(_message.Message):
         license: _builtins.str = ...,
         sha256: _builtins.str = ...,
         is_default: _builtins.bool = ...,
+        style_layers: _abc.Iterable[_builtins.str] | None = ...,
+        content_layers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "is_default", b"is_default", "layers", b"layers", "license", b"license", "name", b"name", "sha256", b"sha256", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_layers", b"content_layers", "description", b"description", "is_default", b"is_default", "layers", b"layers", "license", b"license", "name", b"name", "sha256", b"sha256", "source", b"source", "style_layers", b"style_layers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,22 +169,26 @@ class LayerInfo(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
     STRIDE_FIELD_NUMBER: _builtins.int
+    MIN_SIDE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name, such as "conv4_2". It means the activation after ReLU."""
+    """Name, such as "conv4_2". It means the activation after ReLU, if ReLU follows."""
     channels: _builtins.int
     """Number of channels N_l."""
     stride: _builtins.int
     """Stride: pixels of the picture per position of the feature map, along each axis."""
+    min_side: _builtins.int
+    """Smallest side of a picture in pixels for which the layer has a position."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         channels: _builtins.int = ...,
         stride: _builtins.int = ...,
+        min_side: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "name", b"name", "stride", b"stride"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "min_side", b"min_side", "name", b"name", "stride", b"stride"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,7 +220,7 @@ class ExtractFeaturesRequest(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Layers to extract, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
+        """Layers to extract, without duplicates; at most 256. Default: the model's style layers."""
 
     def __init__(
         self,

@@ -596,8 +596,8 @@ class LayerWeight(_message.Message):
     LAYER_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """Layer name as in the paper, "conv1_1" to "conv5_4". It means the activation after ReLU; "relu1_1" is accepted as a
-    synonym. ListModels lists the layers of each model. Required.
+    """Name of a layer of the model; for VGG-19 as in the paper, "conv1_1" to "conv5_4". It means the activation after
+    ReLU; "relu1_1" is accepted as a synonym. ListModels lists the layers of each model. Required.
     """
     weight: _builtins.float
     """Weight w_l of this layer in its loss. At least one layer needs a weight above 0."""

@@ -62,8 +62,8 @@ class ReconstructStyleRequest(_message.Message):
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers that the style losses compare, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
-        conv5_1; conv3_1 and conv4_1 with STYLE_LOSS_NEAREST_NEIGHBOR.
+        """Layers that the style losses compare, without duplicates; at most 256. Default: the model's own, conv1_1, conv2_1,
+        conv3_1, conv4_1, conv5_1 for VGG-19; of these only the third and fourth with STYLE_LOSS_NEAREST_NEIGHBOR.
         """
 
     @_builtins.property
@@ -130,7 +130,9 @@ class ReconstructContentRequest(_message.Message):
 
     @_builtins.property
     def content_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose feature maps are matched, without duplicates; at most 256. Default conv4_2."""
+        """Layers whose feature maps are matched, without duplicates; at most 256. Default: the model's
+        own, conv4_2 for VGG-19.
+        """
 
     @_builtins.property
     def options(self) -> _options_pb2.SynthesisOptions:
@@ -208,12 +210,14 @@ class TransferStyleRequest(_message.Message):
 
     @_builtins.property
     def content_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers whose feature maps are matched, without duplicates; at most 256. Default conv4_2."""
+        """Layers whose feature maps are matched, without duplicates; at most 256. Default: the model's
+        own, conv4_2 for VGG-19.
+        """
 
     @_builtins.property
     def style_layers(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.LayerWeight]:
-        """Layers that the style losses compare, without duplicates; at most 256. Default conv1_1, conv2_1, conv3_1, conv4_1,
-        conv5_1; conv3_1 and conv4_1 with STYLE_LOSS_NEAREST_NEIGHBOR.
+        """Layers that the style losses compare, without duplicates; at most 256. Default: the model's own, conv1_1, conv2_1,
+        conv3_1, conv4_1, conv5_1 for VGG-19; of these only the third and fourth with STYLE_LOSS_NEAREST_NEIGHBOR.
         """
 
     @_builtins.property

@@ -89,7 +89,9 @@ def render_estimate(spec: JobSpec, estimate: Estimate) -> style_transfer_service
 def render_model(manifest: Manifest, *, is_default: bool) -> model_service_pb2.Model:
     """Returns the message of a model."""
     layers = [
-        model_service_pb2.LayerInfo(name=layer.name, channels=layer.channels, stride=layer.stride)
+        model_service_pb2.LayerInfo(
+            name=layer.name, channels=layer.channels, stride=layer.stride, min_side=layer.min_side
+        )
         for layer in manifest.layers
     ]
     return model_service_pb2.Model(
@@ -100,6 +102,8 @@ def render_model(manifest: Manifest, *, is_default: bool) -> model_service_pb2.M
         license=manifest.license,
         sha256=manifest.sha256,
         is_default=is_default,
+        style_layers=manifest.style_layers,
+        content_layers=manifest.content_layers,
     )
 
 

@@ -359,6 +359,9 @@ class _JobImages:
                 check.add(own.field, f"{reason}; a map has the shape of its picture")
 
 
+_SHOWN_LAYERS = 50
+
+
 def _read_layers(
     layers: Sequence[options_pb2.LayerWeight],
     field: str,
@@ -384,7 +387,9 @@ def _read_layers(
     for i, layer in enumerate(layers):
         name = layer.layer if layer.layer in known else canonical_layer(layer.layer)
         if name not in known:
-            reason = f"is {layer.layer!r}, but the model {manifest.name} has the layers {', '.join(known)}"
+            shown = ", ".join(known[:_SHOWN_LAYERS]) + (", and more" if len(known) > _SHOWN_LAYERS else "")
+            usual = f"; the default is {', '.join(default)}"
+            reason = f"is {layer.layer!r}, but the model {manifest.name} has the layers {shown}{usual}"
             check.add(f"{field}[{i}]{name_field}", reason)
         elif name in (w.layer for w in read):
             check.add(f"{field}[{i}]{name_field}", f"is {layer.layer!r} again; name each layer once")

@@ -22,6 +22,8 @@ from gramophone.contact_sheet import contact_sheet
 
 HERE = Path(__file__).parent
 SIZE = 192
+# Rows whose pictures are larger on the sheet: a mosaic of 2x2 pictures.
+CELLS = {"seamless": 288}
 
 Paint = Callable[..., Result]  # Paint("transfer", harbour, night, color="match"): the result of client.transfer
 Row = list[tuple[Image.Image, str]]
@@ -137,6 +139,14 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
             shown.append((gray.resize((SIZE, SIZE), Image.Resampling.NEAREST), text))
         return shown
 
+    def seamless(paint: Paint) -> Row:
+        def mosaic(wrap: str, *given: Any) -> tuple[Image.Image, str]:
+            made = np.asarray(paint(*given, size=CELLS["seamless"] // 2, wrap=wrap).image)
+            return Image.fromarray(np.tile(made, (2, 2, 1))), f"{given[0]}, wrap={wrap}"
+
+        given: list[tuple[Any, ...]] = [("style", night), ("transfer", harbour, night)]
+        return [mosaic(wrap, *pictures) for pictures in given for wrap in ("none", "both")]
+
     def difference(of: list[dict[str, Any]], times: int, **options: Any) -> Callable[[Paint], Row]:
         def row(paint: Paint) -> Row:
             made = variants(paint, "transfer", harbour, night, of=of, iterations=10, scales=1, **options)
@@ -167,6 +177,7 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         "color": each("transfer", harbour, night, of=[{"color": color} for color in colors]),
         "pooling": each("style", night, of=[{"pooling": p} for p in ("max", "average", "average_rescaled")], scales=1),
         "padding": corners([{"padding": padding} for padding in ("zeros", "replicate", "margin")]),
+        "seamless": seamless,
         "start": each("style", night, of=[{"init": name} for name in ("noise", "style_statistics")]),
         "total_variation": each("style", seascape, of=[{"tv_weight": w} for w in (0, 2_000, 10_000)], layers=3),
         "init": lambda paint: [
@@ -199,7 +210,7 @@ def main(chosen: list[str]) -> None:
 
             for name, row in rows(*drawn).items():
                 if not chosen or name in chosen:
-                    sheet, path = contact_sheet([row(paint)], cell=SIZE), HERE / f"{name}.jpg"
+                    sheet, path = contact_sheet([row(paint)], cell=CELLS.get(name, SIZE)), HERE / f"{name}.jpg"
                     sheet.save(path, quality=85, optimize=True)
                     if path.stat().st_size > 60_000:  # grainy pictures need a lower quality
                         sheet.save(path, quality=70, optimize=True)

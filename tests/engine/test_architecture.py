@@ -93,6 +93,42 @@ def test_tiles_have_exactly_the_features_of_the_whole_picture(architecture, heig
 
 
 @settings(deadline=None)
+@given(architectures(), sides, sides)
+def test_a_canvas_that_wraps_has_the_features_of_its_repetition(architecture, height, width):
+    layers, weights = architecture.layers, random_weights(architecture)
+    torus, plane = (
+        Network(architecture, weights, layers, paddings=(padding, padding), dtype=torch.float64)
+        for padding in ("circular", "zeros")
+    )
+    needed = torus.architecture
+    grid, radius, least = needed.grid, needed.radius, needed.least
+    canvas = torch.rand(1, 3, height, width, dtype=torch.float64)
+
+    def repeated(first: int, last: int) -> torch.Tensor:
+        rows, columns = (torch.arange(first, side + last) % side for side in (height, width))
+        return canvas[:, :, rows][:, :, :, columns]
+
+    (tile,) = cut(
+        height, width, None, stride=grid, radius=radius, least=least, wraps=(True, True),
+        always_halo=not needed.makes_torus,
+    )  # fmt: skip
+    rows, columns = (
+        torch.arange(span.first, span.last) % side
+        for span, side in zip((tile.rows, tile.columns), (height, width), strict=True)
+    )
+    found = torus(canvas[:, :, rows][:, :, :, columns])
+    before = (radius // grid + 2) * grid
+    expected = plane(repeated(-before, before + grid + least))
+    for layer in layers:
+        stride = needed.stride(layer)
+        start, (high, wide) = before // stride, needed.size(layer, height, width, (True, True))
+        torch.testing.assert_close(
+            found[layer][:, :, *tile.seen(stride)], expected[layer][:, :, start : start + high, start : start + wide],
+            rtol=1e-9, atol=1e-9,
+        )  # fmt: skip
+
+
+@settings(deadline=None)
 @given(
     architectures(), sides, sides, st.sampled_from(["max", "average"]),
     st.sampled_from(["zeros", "replicate", "circular"]), st.data(),

@@ -17,6 +17,7 @@ _JOBS: tuple[dict[str, Any], ...] = (
     {},
     {"optimizer": "adam"},
     {"padding": "replicate"},
+    {"padding": "circular", "wrap": "both"},
     {"pooling": "average"},
     {"precision": "float32"},
     {"kind": "transfer", "tile_size": 64},

@@ -26,6 +26,7 @@ _JOBS: tuple[tuple[str, dict[str, Any]], ...] = (
     (BUILTIN_MODEL, {"pooling": "average"}),
     (BUILTIN_MODEL, {"pooling": "average_rescaled"}),
     (BUILTIN_MODEL, {"padding": "replicate"}),
+    (BUILTIN_MODEL, {"kind": "transfer", "padding": "circular", "wrap": "both"}),
     (BUILTIN_MODEL, {"kind": "transfer", "tile_size": 64}),
     (BUILTIN_MODEL, {"kind": "transfer", "tv_weight": 1e-3}),
     (BUILTIN_MODEL, {"kind": "transfer", "color": "luminance"}),
@@ -33,6 +34,7 @@ _JOBS: tuple[tuple[str, dict[str, Any]], ...] = (
     (FULL_MODEL, {}),
     (FULL_MODEL, {"kind": "transfer", "tile_size": 64}),
     (FULL_MODEL, {"padding": "replicate"}),
+    (FULL_MODEL, {"padding": "circular", "wrap": "x", "tile_size": 64}),
 )
 
 

@@ -50,7 +50,7 @@ def test_circular_padding_wraps_both_axes_and_an_axis_implies_circular_padding(s
 
 
 def test_a_content_becomes_a_picture_that_tiles(server):
-    def painted(wrap: o.Wrap) -> np.ndarray:
+    def painted(wrap: Any) -> np.ndarray:
         request = pb.TransferStyleRequest(
             content=source(ramp()), styles=[o.StyleSource(image=source(texture()))], options=options(**SMALL, wrap=wrap)
         )

@@ -9,6 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gramophone_server.engine.architecture import INPUT, Architecture, Convolution, Pooling, Sum, Window
+from gramophone_server.engine.kernels.padding import CIRCULAR, ZEROS
 from gramophone_server.engine.network import Network
 from gramophone_server.engine.tiling import cut
 
@@ -97,8 +98,7 @@ def test_tiles_have_exactly_the_features_of_the_whole_picture(architecture, heig
 def test_a_canvas_that_wraps_has_the_features_of_its_repetition(architecture, height, width):
     layers, weights = architecture.layers, random_weights(architecture)
     torus, plane = (
-        Network(architecture, weights, layers, paddings=(padding, padding), dtype=torch.float64)
-        for padding in ("circular", "zeros")
+        Network(architecture, weights, layers, paddings=paddings, dtype=torch.float64) for paddings in (CIRCULAR, ZEROS)
     )
     needed = torus.architecture
     grid, radius, least = needed.grid, needed.radius, needed.least

@@ -18,6 +18,7 @@ Widths = tuple[int, int, int, int]
 
 ZEROS: Paddings = ("zeros", "zeros")
 REPLICATE: Paddings = ("replicate", "replicate")
+CIRCULAR: Paddings = ("circular", "circular")
 
 
 def padded(x: Tensor, widths: Widths, paddings: Paddings) -> Tensor:

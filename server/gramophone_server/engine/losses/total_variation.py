@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from ..kernels.padding import padded
+from ..kernels.padding import CIRCULAR, padded
 from .loss import Layer, LayerView, Loss, Share
 
 # Roughly the total variation of a canvas of noise, in squared levels.
@@ -33,7 +33,7 @@ class TotalVariation(Loss):
             int(wrap and end == seen)
             for wrap, end, seen in zip(wraps, (rows.stop, columns.stop), canvas.shape[2:], strict=True)
         )
-        down, right = squared_differences(padded(canvas, (0, below, 0, beside), ("circular", "circular")))
+        down, right = squared_differences(padded(canvas, (0, below, 0, beside), CIRCULAR))
         channels = canvas.shape[1]
         pairs = channels * (height - (not wraps[0])) * width, channels * height * (width - (not wraps[1]))
         parts = [_mean(d[:, :, rows, columns], n, view.share) for d, n in zip((down, right), pairs, strict=True)]

@@ -4,29 +4,26 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from gramophone.v1 import model_service_pb2, options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
-from ..decoding.messages import Regions
 from ..messages.options import JobKind, SynthesisOptions
 from ..messages.pyramid import levels_of
 from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StyleLayer, StylePicture, wraps_of
-from ..models.layers import LossScaleName, PoolingName, canonical_layer
+from ..models.layers import LossScaleName, PoolingName
 from ..models.manifest import Manifest
 from ..models.store import ModelStore, UnknownModelError
 from ..rpc.violations import Checker, InvalidRequestError, NotFoundError
 from ..settings import Limits
+from .job_images import JobImages, check_maps, check_masks, check_visible, with_regions
+from .layers import check_size, max_positions, min_side, read_layers
 from .options import PREFIX, read_options
-from .region_maps import CANVAS_MAP, match_regions
 from .request_images import RequestImage, RequestImages
 from .rules import read_field
 from .style_losses import default_loss_scale, layers_of, losses_of
 
 MAX_STYLES = 16
-# Maximum difference of the aspect ratios of a map and its picture, which may be rounded to a few pixels.
-_SHAPE_TOLERANCE = 0.03
 # Default beta of equation 7 for alpha = 1: the paper's ratio of 1e-3 in its units; all relative losses are about 1.
 STYLE_WEIGHT: dict[LossScaleName, float] = {"paper": 1e3, "relative": 10.0}
 
@@ -97,7 +94,7 @@ class RequestReader:
         check = Checker()
         manifest = self._manifest(request, "model")
         layers = [options_pb2.LayerWeight(layer=name) for name in request.layers]
-        read = _read_layers(layers, "layers", manifest.style_layers, 1.0, manifest, check, name_field="")
+        read = read_layers(layers, "layers", manifest.style_layers, 1.0, manifest, check, name_field="")
         names = tuple(w.layer for w in read)
         size = read_field(request, "size", check)
         kind = read_field(request, "kind", check)
@@ -107,7 +104,7 @@ class RequestReader:
         check.stop_if_wrong()
         assert image.header is not None
         width, height = image.fitted(size, "longest_side") if size else (image.header.width, image.header.height)
-        _check_size(width, height, names, manifest, "image", check)
+        check_size(width, height, names, manifest, "image", check)
         self._check_reply(width, height, names, manifest, kind, check)
         check.stop_if_wrong()
         picture = await images.picture(image, width, height, check)
@@ -136,14 +133,14 @@ class RequestReader:
         read_style_layers: tuple[StyleLayer, ...] = ()
         if kind != "style":
             usual = manifest.content_layers
-            read_content_layers = _read_layers(content_layers, "content_layers", usual, 1.0, manifest, check)
+            read_content_layers = read_layers(content_layers, "content_layers", usual, 1.0, manifest, check)
         if kind != "content":
-            given = _read_layers(style_layers, "style_layers", (), None, manifest, check) if style_layers else ()
+            given = read_layers(style_layers, "style_layers", (), None, manifest, check) if style_layers else ()
             read_style_layers = layers_of(losses_of(read), given, manifest.style_layers)
             _check_styles(styles, check)
             if read.outside == "keep" and not options.HasField("canvas_map"):
-                _check_masks(styles, check)
-        _check_maps(options, styles, kind, check)
+                check_masks(styles, check)
+        check_maps(options, styles, kind, check)
         if kind == "style" and options.HasField("canvas_map") and not options.fit:
             read = replace(read, fit="longest_side")
         if not options.HasField("tv_weight"):
@@ -154,7 +151,7 @@ class RequestReader:
         check.stop_if_wrong()
 
         canvas_map = options.canvas_map if options.HasField("canvas_map") else None
-        job_images = _JobImages(content, styles, options.init_image if read.init == "image" else None, canvas_map)
+        job_images = JobImages(content, styles, options.init_image if read.init == "image" else None, canvas_map)
         await images.open(job_images.all(), check)
         check.stop_if_wrong()
 
@@ -169,9 +166,9 @@ class RequestReader:
         self._check_scaled_sizes(styles, sizes, check)
         style_names = [w.layer for w in read_style_layers if w.layer]
         layers = [*(w.layer for w in read_content_layers), *style_names]
-        _check_size(width, height, layers, manifest, "options.size", check, what="the canvas")
+        check_size(width, height, layers, manifest, "options.size", check, what="the canvas")
         for i, size in enumerate(sizes):
-            _check_size(*size, style_names, manifest, f"styles[{i}].image", check)
+            check_size(*size, style_names, manifest, f"styles[{i}].image", check)
         check.stop_if_wrong()
 
         async def picture(image: RequestImage | None, *, alpha: bool = False) -> Picture | None:
@@ -195,21 +192,21 @@ class RequestReader:
                 (width, height),
                 read.iterations,
                 number=read.scales,
-                min_side=_min_side((*read_content_layers, *read_style_layers), manifest),
+                min_side=min_side((*read_content_layers, *read_style_layers), manifest),
                 multiple=max(manifest.layer(layer).stride for layer in layers),
                 wraps=wraps_of(read),
             ),
             options=read,
         )
         check.stop_if_wrong()
-        await _check_visible(spec, job_images, images, check)
+        await check_visible(spec, job_images, images, check)
         check.stop_if_wrong()
         return spec
 
     async def _styles(
         self,
         styles: Sequence[options_pb2.StyleSource],
-        job_images: "_JobImages",
+        job_images: JobImages,
         sizes: Sequence[tuple[int, int]],
         canvas: tuple[int, int],
         images: RequestImages,
@@ -233,7 +230,7 @@ class RequestReader:
             )
         if job_images.canvas_map is None:
             return tuple(pictures)
-        return await _with_regions(pictures, job_images, canvas, images, check, keep=options.outside == "keep")
+        return await with_regions(pictures, job_images, canvas, images, check, keep=options.outside == "keep")
 
     def _manifest(
         self, message: options_pb2.SynthesisOptions | model_service_pb2.ExtractFeaturesRequest, field: str
@@ -262,7 +259,7 @@ class RequestReader:
     ) -> None:
         """Checks the size of the requested features: the front process holds the whole response in memory."""
         size = sum(
-            4 * layer.channels * (layer.channels if kind == "gram" else _max_positions(width, height, layer.stride))
+            4 * layer.channels * (layer.channels if kind == "gram" else max_positions(width, height, layer.stride))
             for layer in manifest.layers
             if layer.name in layers
         )
@@ -272,178 +269,6 @@ class RequestReader:
                 f"would make {size / 2**20:,.0f} MiB of values from a picture of {width}x{height}, but "
                 f"this server sends at most {most / 2**20:,.0f}; ask for fewer layers, matrices, or a smaller size",
             )
-
-
-async def _with_regions(
-    pictures: Sequence[StylePicture],
-    job_images: "_JobImages",
-    canvas: tuple[int, int],
-    images: RequestImages,
-    check: Checker,
-    *,
-    keep: bool,
-) -> tuple[StylePicture, ...]:
-    """Returns a style for each pair of regions in one color: one of the canvas's map, and one of a style's map."""
-
-    async def regions(image: RequestImage | None, size: tuple[int, int]) -> Regions:
-        assert image is not None
-        return await images.regions(image, *size, check)
-
-    def mask(image: RequestImage | None, size: tuple[int, int], found: Regions, number: int) -> Mask:
-        sha256 = image.header.sha256 if image is not None and image.header is not None else ""
-        return Mask(*size, b"", sha256, found.blob, found.warning, found.regions[number].color, number)
-
-    whole = await regions(job_images.canvas_map, canvas)
-    sizes = [(style.picture.width, style.picture.height) for style in pictures]
-    maps = [await regions(image, size) for image, size in zip(job_images.maps, sizes, strict=True)]
-    check.stop_if_wrong()
-    return tuple(
-        replace(
-            pictures[pair.style],
-            share=pair.share,
-            mask=mask(job_images.canvas_map, canvas, whole, pair.region),
-            source_mask=mask(job_images.maps[pair.style], sizes[pair.style], maps[pair.style], pair.source),
-        )
-        for pair in match_regions(whole, maps, [style.share for style in pictures], check, keep=keep)
-    )
-
-
-class _JobImages:
-    """The images of a job: content, styles, their masks and maps, the map of the canvas, and the initial image."""
-
-    def __init__(
-        self,
-        content: options_pb2.InputImage | None,
-        styles: Sequence[options_pb2.StyleSource],
-        start: options_pb2.InputImage | None,
-        canvas_map: options_pb2.InputImage | None,
-    ) -> None:
-        def mask(
-            number: int, style: options_pb2.StyleSource, name: Literal["mask", "source_mask", "source_map"]
-        ) -> RequestImage | None:
-            return RequestImage(getattr(style, name), f"styles[{number}].{name}") if style.HasField(name) else None
-
-        self.content = None if content is None else RequestImage(content, "content")
-        self.styles = [RequestImage(style.image, f"styles[{i}].image") for i, style in enumerate(styles)]
-        self.masks = [mask(i, style, "mask") for i, style in enumerate(styles)]
-        self.source_masks = [mask(i, style, "source_mask") for i, style in enumerate(styles)]
-        self.maps = [mask(i, style, "source_map") for i, style in enumerate(styles)]
-        self.canvas_map = None if canvas_map is None else RequestImage(canvas_map, CANVAS_MAP)
-        self.start = None if start is None else RequestImage(start, "options.init_image")
-
-    @property
-    def aspect(self) -> RequestImage:
-        """The image that determines the canvas's aspect ratio."""
-        return self.content or self.canvas_map or self.styles[0]
-
-    def all(self) -> list[RequestImage]:
-        """Returns all images of the job."""
-        own = (*self.styles, *self.masks, *self.source_masks, *self.maps)
-        found = (self.content, *own, self.canvas_map, self.start)
-        return [image for image in found if image is not None]
-
-    def map_field(self, sha256: str) -> str:
-        """Returns the path of the first style's map with this SHA-256 in the request."""
-        maps = [own for own in self.maps if own is not None and own.header is not None and own.header.sha256 == sha256]
-        return maps[0].field
-
-    def check_maps(self, check: Checker) -> None:
-        """Checks that each map has the shape of its picture."""
-        pairs = [*zip(self.maps, self.styles, strict=True), (self.canvas_map, self.content)]
-        for own, picture in pairs:
-            if own is None or picture is None or own.header is None or picture.header is None:
-                continue
-            first, second = own.header, picture.header
-            if abs(math.log(first.width * second.height / (first.height * second.width))) > _SHAPE_TOLERANCE:
-                reason = f"is {first.width}x{first.height}, but {picture.field} is {second.width}x{second.height}"
-                check.add(own.field, f"{reason}; a map has the shape of its picture")
-
-
-_SHOWN_LAYERS = 50
-
-
-def _read_layers(
-    layers: Sequence[options_pb2.LayerWeight],
-    field: str,
-    default: Sequence[str],
-    weight: float | None,
-    manifest: Manifest,
-    check: Checker,
-    *,
-    name_field: str = ".layer",
-) -> tuple[LayerWeight, ...]:
-    """Reads layers with their weights, and adds violations to `check`.
-
-    Args:
-        field: path of the layers in the request.
-        default: names of the layers if the request has none.
-        weight: weight of a layer that sets none; None for 1 / number of layers.
-        name_field: path of a layer's name below the layer.
-    """
-    if not layers:
-        layers = [options_pb2.LayerWeight(layer=name) for name in default]
-    known = [layer.name for layer in manifest.layers]
-    read: list[LayerWeight] = []
-    for i, layer in enumerate(layers):
-        name = layer.layer if layer.layer in known else canonical_layer(layer.layer)
-        if name not in known:
-            shown = ", ".join(known[:_SHOWN_LAYERS]) + (", and more" if len(known) > _SHOWN_LAYERS else "")
-            usual = f"; the default is {', '.join(default)}"
-            reason = f"is {layer.layer!r}, but the model {manifest.name} has the layers {shown}{usual}"
-            check.add(f"{field}[{i}]{name_field}", reason)
-        elif name in (w.layer for w in read):
-            check.add(f"{field}[{i}]{name_field}", f"is {layer.layer!r} again; name each layer once")
-        unset = 1 / len(layers) if weight is None else weight
-        given = read_field(layer, "weight", check, prefix=f"{field}[{i}].")
-        read.append(LayerWeight(name, unset if given is None else given))
-    if not any(w.weight for w in read):
-        check.add(field, "have weights that are all 0, which leaves nothing to optimize")
-    return tuple(read)
-
-
-async def _check_visible(spec: JobSpec, job_images: "_JobImages", images: RequestImages, check: Checker) -> None:
-    """Checks that each mask, and each region of a style's map, selects visible pixels."""
-    for i, style in enumerate(spec.styles):
-        mask, source = style.mask, style.source_mask
-        if mask is not None and not mask.color and not await images.has_visible(spec.content, mask):
-            reason = "selects only transparent pixels of the content; paint a visible region white"
-            check.add(f"styles[{i}].mask", reason)
-        if source is None or await images.has_visible(style.picture, source):
-            continue
-        if source.color:
-            reason = f"has the color {source.color} only where its picture is transparent; draw it on visible pixels"
-            check.add(job_images.map_field(source.sha256), reason)
-        else:
-            reason = "selects only transparent pixels of its picture; paint a visible region white"
-            check.add(f"styles[{i}].source_mask", reason)
-
-
-def _check_masks(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:
-    for i, style in enumerate(styles):
-        if not style.HasField("mask"):
-            reason = "is missing, but options.outside is OUTSIDE_KEEP, which needs a mask for each style"
-            check.add(f"styles[{i}].mask", reason)
-
-
-def _check_maps(
-    options: options_pb2.SynthesisOptions, styles: Sequence[options_pb2.StyleSource], kind: JobKind, check: Checker
-) -> None:
-    has_map = options.HasField("canvas_map")
-    if has_map and kind == "content":
-        check.add(CANVAS_MAP, "is set, but a content reconstruction has no styles to paint regions in")
-    for i, style in enumerate(styles):
-        if has_map and not style.HasField("source_map"):
-            check.add(
-                f"styles[{i}].source_map", f"is missing, but {CANVAS_MAP} is set, which needs a map for each style"
-            )
-        if style.HasField("source_map") and not has_map:
-            check.add(
-                f"styles[{i}].source_map",
-                f"is a map, but {CANVAS_MAP}, which says where to paint its regions, is missing",
-            )
-        for name in ("mask", "source_mask"):
-            if style.HasField("source_map") and style.HasField(name):
-                check.add(f"styles[{i}].{name}", "is set, and so is its map; leave out one of the two")
 
 
 def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:
@@ -500,29 +325,3 @@ def _size_that_wraps(size: tuple[int, int], options: SynthesisOptions, check: Ch
         )
     width, height = size
     return width + (width % 2 if horizontal else 0), height + (height % 2 if vertical else 0)
-
-
-def _min_side(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
-    """Returns the smallest side of a picture, in pixels, for which all layers of the model have a position."""
-    known = [layer.name for layer in manifest.layers]
-    return manifest.min_side(layer.layer for layer in layers if layer.layer in known)
-
-
-def _max_positions(width: int, height: int, stride: int) -> int:
-    """Returns the most positions that a layer with that stride has; without padding it has fewer."""
-    return (width // stride + 1) * (height // stride + 1)
-
-
-def _check_size(
-    width: int,
-    height: int,
-    layers: Sequence[str],
-    manifest: Manifest,
-    field: str,
-    check: Checker,
-    *,
-    what: str = "it",
-) -> None:
-    least, deepest = max((layer.min_side, layer.name) for layer in manifest.layers if layer.name in layers)
-    if min(width, height) < least:
-        check.add(field, f"{what} would be {width}x{height}, but {deepest} needs {least} pixels a side")

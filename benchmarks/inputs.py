@@ -14,12 +14,11 @@ from gramophone.requests import estimate_request
 from gramophone_server.engine.device import available_threads, has_native_bfloat16
 from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.losses.gram import averaged_gram
-from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
 from gramophone_server.models.features import FeatureExtractor
-from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.model import Model
+from gramophone_server.models.networks import open_network
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.prepared import PreparedJob
 from gramophone_server.worker.targets import Targets
@@ -76,18 +75,7 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
     """Returns the objective of a style reconstruction of a picture at the first `layers` of the paper's layers."""
     names = STYLE_LAYERS[:layers]
     features = FeatureExtractor(model, device="cpu", threads=torch.get_num_threads()).extract(image, names)
-    order, scale, shift = model.manifest.preprocessing.affine
-    parameters = load_parameters(model.path)
-    network = Network(
-        parameters.architecture,
-        parameters.weights,
-        names,
-        heads=parameters.heads,
-        order=order,
-        scale=scale,
-        shift=shift,
-        dtype=dtype,
-    )
+    network = open_network(model, names, dtype=dtype)
     weight = torch.full((1,), 1 / layers)
     return Objective(
         network, [WeightedTerm(GRAM, n, torch.from_numpy(averaged_gram(features[n]))[None], weight) for n in names]

@@ -11,11 +11,10 @@ from gramophone_server.engine.canvas import from_pictures
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.losses.gram import averaged_gram
-from gramophone_server.engine.network import Network
 from gramophone_server.models import features
 from gramophone_server.models.features import FeatureExtractor, shares
-from gramophone_server.models.graph import load_parameters
 from gramophone_server.models.layers import STYLE_LAYERS
+from gramophone_server.models.networks import open_network
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from tests.harness import png
 
@@ -38,18 +37,7 @@ def picture(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [(224, 224), (97, 131), (512, 300)])
 def test_all_layers_equal_the_torch_network(model, extractor, size, pooling):
     layers = [layer.name for layer in model.manifest.layers]
-    indices, scale, shift = model.manifest.preprocessing.affine
-    parameters = load_parameters(model.path)
-    network = Network(
-        parameters.architecture,
-        parameters.weights,
-        layers,
-        heads=parameters.heads,
-        order=indices,
-        scale=scale,
-        shift=shift,
-        pool=pooling,
-    )
+    network = open_network(model, layers, pooling=pooling)
     with torch.no_grad():
         expected = network(from_pictures([picture(*size)]))
     got = extractor.extract(picture(*size), layers, pooling=pooling)
@@ -96,17 +84,10 @@ def test_all_style_layers_of_the_random_model_contribute_to_the_loss(tmp_path):
 
 @pytest.mark.parametrize("pooling", ["average", "average_rescaled"])
 def test_the_extractor_uses_pooling_and_padding(model, extractor, pooling):
-    indices, scale, shift = model.manifest.preprocessing.affine
-    parameters = load_parameters(model.path)
-    network = Network(
-        parameters.architecture,
-        parameters.weights,
+    network = open_network(
+        model,
         STYLE_LAYERS,
-        heads=parameters.heads,
-        order=indices,
-        scale=scale,
-        shift=shift,
-        pool=pooling,
+        pooling=pooling,
         paddings=("replicate", "replicate"),
     )
     with torch.no_grad():

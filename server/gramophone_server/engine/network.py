@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .architecture import INPUT, Architecture, Convolution, Operation, Pooling, Sum, Window, sources
-from .cost import winograd_pays
-from .kernels import packed, winograd
+from .convolution import ComputedConvolution, widths_of
 from .kernels.fold import folded, folded_kernel
 from .kernels.gradients import relu_
-from .kernels.padding import REPLICATE, ZEROS, Paddings, Widths, padded
+from .kernels.padding import ZEROS, Paddings, Widths, padded
 
 Pool = Literal["max", "average", "average_rescaled"]
 
@@ -85,7 +84,7 @@ class Network:
         self.paddings = paddings
         first = [convolution for convolution in self.architecture.convolutions if convolution.source == INPUT]
         self._folds = len(first) == 1 and first[0].window == _FOLDED and first[0].groups == 1
-        self._convolutions: dict[str, _Convolution] = {}
+        self._convolutions: dict[str, ComputedConvolution] = {}
         for convolution in self.architecture.convolutions:
             kernel, bias = (torch.tensor(part, dtype=torch.float64) for part in weights[convolution.name])
             window = convolution.window
@@ -95,7 +94,7 @@ class Network:
                     # `folded` pads the canvas itself.
                     kernel, window = folded_kernel(kernel), Window(3)
             kernel, bias = kernel.to(device, dtype), bias.to(device, dtype)
-            self._convolutions[convolution.name] = _Convolution(convolution, window, kernel, bias, paddings)
+            self._convolutions[convolution.name] = ComputedConvolution(convolution, window, kernel, bias, paddings)
         self._late_relu = frozenset(filter(self._has_late_relu, self._convolutions))
         self._steps = self._plan()
         exact = torch.promote_types(dtype, torch.float32)
@@ -183,7 +182,7 @@ class Network:
     def _pooled(self, x: Tensor, pooling: Pooling) -> Tensor:
         window = pooling.window
         if self.paddings != ZEROS or window.before != window.after:
-            widths = _widths(window)
+            widths = widths_of(window)
             if self._pool == "max" and not self.architecture.is_rectified(pooling.source):
                 x, widths = _surrounded(x, widths, self.paddings)
             # The maximum of activations after ReLU does not change with zeros around them.
@@ -219,71 +218,6 @@ class Network:
         return steps[::-1]
 
 
-class _Convolution:
-    """A convolution followed by ReLU, computed with the fastest available algorithm.
-
-    The algorithm is Winograd's, oneDNN with a packed kernel, or torch's own convolution.
-
-    Args:
-        operation: the convolution.
-        window: the window of the kernel, which differs from the operation's if the canvas is folded.
-        kernel: (C_out, C_in / groups, k, k).
-        bias: (C_out,).
-        paddings: padding along the vertical and along the horizontal axis.
-    """
-
-    def __init__(
-        self, operation: Convolution, window: Window, kernel: Tensor, bias: Tensor, paddings: Paddings
-    ) -> None:
-        self._relu = operation.relu
-        self._groups = operation.groups
-        # Zeros are padded by the convolution itself if both sides are alike.
-        self._paddings = paddings
-        self._zeros = window.before if paddings == ZEROS and window.before == window.after else 0
-        self._margins: Widths = (0, 0, 0, 0) if self._zeros else _widths(window)
-        self._window = window
-        self._bias = bias
-        self._kernel: Tensor | None = None
-        self._packed: packed.PackedConvolution | None = None
-        small = Window(3, before=window.before, after=window.after)
-        exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and paddings != REPLICATE
-        plain = window == Window(3, 1, 1, 1) and operation.groups == 1 and operation.relu
-        if exact_on_cpu and plain and winograd_pays(operation.inputs, operation.outputs):
-            self._points = winograd.transformed(kernel)
-            self.parameters = [self._points, bias]
-        elif window == small and self._zeros <= 1 and operation.groups == 1 and packed.is_available(kernel):
-            self._packed = packed.PackedConvolution(kernel, bias, self._zeros)
-            self.parameters = self._packed.parameters
-        else:
-            self._kernel = kernel.contiguous(memory_format=torch.channels_last)
-            self.parameters = [self._kernel, bias]
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether `linear` is available: the Winograd form always includes ReLU."""
-        return self._kernel is not None or self._packed is not None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if not self.is_direct:
-            return winograd.convolve(x, self._points, self._bias, self._paddings)
-        if self._packed is not None:
-            return self._packed(self._padded(x), relu=self._relu)
-        # Apply ReLU in place: this halves the memory, and the backward pass does not need the convolution's output.
-        return relu_(self.linear(x)) if self._relu else self.linear(x)
-
-    def linear(self, x: Tensor) -> Tensor:
-        """Returns the convolution (N, C_out, H_l, W_l) of its input x, without ReLU."""
-        x = self._padded(x)
-        if self._packed is not None:
-            return self._packed(x)
-        assert self._kernel is not None
-        window = self._window
-        return F.conv2d(x, self._kernel, self._bias, window.stride, self._zeros, window.dilation, self._groups)
-
-    def _padded(self, x: Tensor) -> Tensor:
-        return padded(x, self._margins, self._paddings)
-
-
 class _Add(torch.autograd.Function):
     """The sum of two tensors, with a gradient of its own for each: the ReLU before it changes its gradient in place."""
 
@@ -303,7 +237,3 @@ def _surrounded(x: Tensor, widths: Widths, paddings: Paddings) -> tuple[Tensor, 
     )
     x = F.pad(x, (left, right, top, bottom), value=-math.inf)
     return x, (widths[0] - top, widths[1] - bottom, widths[2] - left, widths[3] - right)
-
-
-def _widths(window: Window) -> Widths:
-    return window.before, window.after, window.before, window.after

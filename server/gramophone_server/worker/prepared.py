@@ -24,8 +24,8 @@ from ..engine.tiling import cut
 from ..messages.events import LossTerm
 from ..messages.options import JobKind
 from ..messages.spec import JobSpec, LevelSpec
-from ..models.loading import load_network
 from ..models.model import Model
+from ..models.networks import open_network
 from .margin import with_margin, without_margin
 from .outside import Outside
 from .pace import PACED_EVERY
@@ -268,12 +268,8 @@ class PreparedJob:
 
     def _network_in(self, dtype: torch.dtype) -> Network:
         spec = self._spec
-        order, scale, shift = self._model.manifest.preprocessing.affine
-        layers = list(spec.layers)
-        parameters = load_network(self._model)
-        return Network(
-            parameters.architecture, parameters.weights, layers, heads=parameters.heads, order=order, scale=scale,
-            shift=shift, pool=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
+        return open_network(
+            self._model, spec.layers, pooling=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
             device=self._device,
         )  # fmt: skip
 

@@ -13,13 +13,12 @@ from ..engine.canvas import noise
 from ..engine.cost import Workload, forward_flops
 from ..engine.device import device_name, release_free_memory
 from ..engine.losses import GRAM, Layer, LayerView, style_loss
-from ..engine.network import Network
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.synthesis import Level, Synthesis
 from ..files import atomic_file, read_file
-from ..models.loading import load_network
 from ..models.model import Model
+from ..models.networks import open_network
 
 # Side of the canvas and number of steps of a measurement: large enough that the convolutions dominate, small enough for
 # a few seconds on any device.
@@ -84,11 +83,7 @@ class Speeds:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         known = {layer.name for layer in model.manifest.layers}
         layers = [layer for layer in model.manifest.style_layers if layer in known]
-        parameters = load_network(model)
-        network = Network(
-            parameters.architecture, parameters.weights, layers, heads=parameters.heads, dtype=dtype,
-            device=self._device,
-        )  # fmt: skip
+        network = open_network(model, layers, dtype=dtype, device=self._device)
         one = torch.ones(1, device=self._device)
         channels = {layer.name: layer.channels for layer in model.manifest.layers}
         terms = [

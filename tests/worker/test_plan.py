@@ -134,6 +134,18 @@ def test_options_that_need_more_memory_are_counted(architecture, more):
     assert plan(job(**more), architecture, CPU, PLENTY).bytes > plan(job(), architecture, CPU, PLENTY).bytes
 
 
+def test_the_repeated_border_of_a_canvas_that_wraps_is_counted(architecture):
+    def planned(side: int, **more: Any) -> Plan:
+        return plan(job(**sized(side), **more), architecture, CPU, PLENTY)
+
+    wraps: dict[str, Any] = {"padding": "circular", "wrap": "both"}
+    assert planned(512, **wraps).flops == planned(512).flops
+    assert planned(512, **wraps).bytes > planned(512).bytes
+    # 500 pixels are no multiple of the stride: the network sees a border that repeats them.
+    assert planned(500, **wraps).flops > 1.2 * planned(512).flops
+    assert planned(500, **wraps).bytes > planned(512, **wraps).bytes
+
+
 def test_extraction_from_a_large_style_is_counted(architecture):
     large = StylePicture(replace(PICTURE, width=2048, height=2048), 1.0)
     # At least twice its pixels, and the features of the first layer for one tile.

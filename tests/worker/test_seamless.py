@@ -88,6 +88,17 @@ def test_tiles_paint_what_the_whole_canvas_paints(wrap: Wrap, size: int) -> None
     assert np.abs(tiled.picture.astype(int) - whole.picture).max() <= 1
 
 
+@pytest.mark.parametrize("loss", ["sliced_wasserstein", "nearest_neighbor", "mean_covariance"])
+def test_other_losses_see_a_canvas_without_edges_at_each_size(loss: Any) -> None:
+    how: dict[str, Any] = {"size": 58, "iterations": 30, "scales": 1, "style_loss": loss}
+    flat, torus = (
+        [paint("style", content=texture(), seed=n, wrap=wrap, **how).picture for n in range(2)]
+        for wrap in ("none", "both")
+    )
+    ratios = [np.mean([seam(each, axis) for each in made for axis in (0, 1)]) for made in (flat, torus)]
+    assert ratios[1] < 1.15 < ratios[0]
+
+
 def test_an_interrupted_job_resumes_with_the_same_bytes() -> None:
     how: dict[str, Any] = {"size": 64, "iterations": 16, "scales": 2, "report_every": 1, "wrap": "both"}
     expected = finished(prepare("style", content=texture(), **how)).picture

@@ -212,6 +212,7 @@ def test_jobs_lower_the_loss(served, kind):
         {"optimizer": "lbfgs", "iterations": 1},
         {"pooling": "average"},
         {"pooling": "average", "padding": "replicate"},
+        {"pooling": "average", "wrap": "both"},
         {"tv_weight": 1e-4, "style_loss": "mean_covariance", "iterations": 1},
     ],
     ids=lambda options: "-".join(map(str, options.values())),

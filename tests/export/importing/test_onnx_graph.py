@@ -270,6 +270,23 @@ def test_weights_in_another_file_are_read_from_its_folder(tmp_path):
         read_onnx(tmp_path / "net.onnx")
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_weights_outside_of_the_folder_are_not_read(tmp_path, link):
+    """The file names a path outside, or a link in its folder leads there."""
+    folder, secret = tmp_path / "folder", tmp_path / "secret"
+    folder.mkdir()
+    made = model([node("Conv", "x k", "a")], "a", k=kernel(64, 3, 5))
+    onnx.save(made, folder / "net.onnx", save_as_external_data=True, location="inside", size_threshold=0)
+    (folder / "inside").rename(secret)
+    if link:
+        (folder / "inside").symlink_to(secret)
+    else:
+        (folder / "net.onnx").write_bytes((folder / "net.onnx").read_bytes().replace(b"inside", b"../sec"))
+        secret.rename(tmp_path / "sec")
+    with pytest.raises(WeightsError, match=r"keeps its weights in the file .* cannot be read"):
+        read_onnx(folder / "net.onnx")
+
+
 def test_functions_are_inlined(tmp_path):
     made = model([helper.make_node("Block", ["x", "k"], ["a"], domain="own")], "a", k=K1)
     made.functions.append(

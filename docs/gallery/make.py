@@ -76,6 +76,25 @@ DOODLE = (
 )
 
 
+def bricks(size: int) -> Image.Image:
+    """Returns a wall of bricks, a regular texture, `size` pixels a side."""
+    rng = np.random.default_rng(4)
+    # Draw it larger and scale it down, for smooth edges.
+    side, rows, columns = 4 * size, 8, 4
+    wall = Image.new("RGB", (side, side), (188, 182, 170))
+    pen, width, height = ImageDraw.Draw(wall), side / columns, side / rows
+    joint = height / 9
+    for row in range(rows):
+        for column in range(-1, columns):
+            x, y = (column + row % 2 / 2) * width, row * height
+            tint = np.array((158, 74, 56)) + rng.normal(0, 10) + rng.normal(0, 4, 3)
+            pen.rectangle(
+                (x + joint, y + joint, x + width - joint, y + height - joint), fill=tuple(tint.clip(0, 255).astype(int))
+            )
+    grain = rng.normal(0, 6, (size, size, 1))
+    return Image.fromarray((np.asarray(wall.resize((size, size))) + grain).clip(0, 255).astype(np.uint8))
+
+
 def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Paint], Row]]:
     """Returns a function for each feature that paints its row."""
 
@@ -119,6 +138,16 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         shallow = {"conv1_1": 100, "conv2_1": 10, "conv3_1": 1, "conv4_1": 0.01}
         given: dict[str, Any] = {"conv1_1 only": 1, "equal weights, to conv4_1": 4, "shallow ones weigh more": shallow}
         return [(paint("style", night, layers=layers).image, text) for text, layers in given.items()]
+
+    def losses(paint: Paint) -> Row:
+        names = ("gram", "mean_covariance", "sliced_wasserstein")
+        return [(paint("style", night, style_loss=name, init="noise").image, name) for name in names]
+
+    def spectrum(paint: Paint) -> Row:
+        wall = bricks(128)
+        given: dict[str, Any] = {"gram": "gram", "gram and spectrum": {"gram": 1, "spectrum": 1}}
+        made = [(paint("style", wall, style_loss=loss, size=128).image, text) for text, loss in given.items()]
+        return [(wall, "style"), *made]
 
     def anytime(paint: Paint) -> Row:
         limits: list[dict[str, Any]] = [{"time_limit": 4}, {"plateau": 0.5}, {}]
@@ -187,6 +216,8 @@ def rows(seascape: Path, night: Path, harbour: Path) -> dict[str, Callable[[Pain
         "averaging": each("transfer", harbour, night, of=[{"averaging": a} for a in (0, 0.97)]),
         "layer_weights": layer_weights,
         "loss_scale": each("style", night, of=[{"loss_scale": s} for s in ("paper", "relative")], scales=1),
+        "losses": losses,
+        "spectrum": spectrum,
         "anytime": anytime,
         "tiff": tiff,
         "tiles": difference([{"tile_size": 8192}, {"tile_size": 64}], times=20, precision="float32"),

@@ -32,8 +32,8 @@ class SlicedWasserstein(StyleLoss):
     name = "sliced_wasserstein"
     # The order of the projections depends on all positions.
     tiling = None
-    # Saved: sorted projections, their order, and the difference from the target.
-    copies = Copies(saved=3 * _DIRECTIONS, forward=_DIRECTIONS, backward=2 * _DIRECTIONS + 1, target=_DIRECTIONS)
+    # Saved: the order of the projections, and their difference from the target.
+    copies = Copies(saved=2 * _DIRECTIONS, forward=_DIRECTIONS, backward=2 * _DIRECTIONS + 1, target=_DIRECTIONS)
 
     def describe(self, features: Tensor, share: Share) -> Tensor:
         """Returns the quantiles (N, D, M) of the projections at (k + ½) / M: without weights, sorted projections."""

@@ -90,7 +90,7 @@ def test_jobs_list_show_and_watch(server, picture, tmp_path):
     job_id = listed.split()[0]
     shown = gramophone("jobs", "show", job_id, "--server", server.address).stdout
     assert "succeeded" in shown
-    assert "style conv1_1" in shown
+    assert "style gram conv1_1" in shown
     done = gramophone("jobs", "watch", job_id, "-o", tmp_path / "b.png", "--server", server.address)
     assert done.returncode == 0
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()

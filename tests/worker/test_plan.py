@@ -70,7 +70,7 @@ def test_a_job_that_does_not_fit_says_the_least_memory_it_needs(architecture):
 TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64)
 
 
-def sized(side: int) -> dict[str, object]:
+def sized(side: int) -> dict[str, Any]:
     return {"width": side, "height": side, "size": side, "levels": (LevelSpec(side, side, 10),)}
 
 

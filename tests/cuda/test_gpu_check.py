@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,7 +27,6 @@ def test_the_stages_that_compare_no_numbers_pass(built, tmp_path):
     assert '"name": "Fake GPU"' in found
 
 
-@pytest.mark.slow
 def test_jobs_take_the_memory_that_was_planned(built, tmp_path):
     assert "0 failed" in check(built, tmp_path, "memory")
 

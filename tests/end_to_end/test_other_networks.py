@@ -122,11 +122,9 @@ def users(name: str, network: Callable[[], torch.nn.Module], outputs: str) -> Ca
 
 
 CASES = [
-    pytest.param(published("VGG-16"), marks=pytest.mark.slow),
-    published("NIN"),
-    published("AlexNet"),
+    *(pytest.param(published(name), marks=pytest.mark.slow) for name in ("VGG-16", "NIN", "AlexNet")),
     users("five", FiveLayers, "a b c d e"),
-    users("residual", Residual, "last"),
+    pytest.param(users("residual", Residual, "last"), marks=pytest.mark.slow),
 ]
 
 

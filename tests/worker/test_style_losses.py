@@ -98,7 +98,7 @@ def test_a_loss_without_tiles_is_planned_whole_however_little_memory_there_is():
     assert plan(replace(spec, style_layers=layers), architecture, torch.device("cpu"), 1).tile
 
 
-@pytest.mark.parametrize("kind", ["style", "transfer"])
+@pytest.mark.parametrize("kind", ["style", pytest.param("transfer", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [*NAMES, *COMBINATIONS], ids=str)
 def test_the_loss_falls(name, kind):
     job = prepare(kind, style_loss=name, size=48, iterations=12, report_every=1, scales=1)

@@ -95,7 +95,9 @@ def test_a_residual_network_is_read_with_its_batch_normalization_folded(tmp_path
         assert np.linalg.norm(last - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18", "vgg11_bn"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", *(pytest.param(n, marks=pytest.mark.slow) for n in ("alexnet", "vgg11_bn"))]
+)
 def test_networks_of_torchvision_are_read(tmp_path, name):
     import torchvision.models
 

@@ -51,6 +51,13 @@ def read_header(file: BufferedReader, max_pixels: int) -> Header:
     return Header(height, width, memory, digest) if turned else Header(width, height, memory, digest)
 
 
+def has_alpha(image: Image.Image) -> bool:
+    """Returns whether a picture may have transparent pixels."""
+    if image.mode == "P" and image.palette is None:
+        return "transparency" in image.info  # The palette of a damaged file is missing.
+    return bool(image.has_transparency_data)
+
+
 def open_image(file: BufferedReader, max_pixels: int, *, damaged: bool = False) -> Opened:
     """Opens a picture file without decoding it; raises as `read_header`.
 
@@ -145,7 +152,7 @@ def _memory(image: Image.Image, *, turned: bool) -> int:
         extra = held  # A TIFF may store the picture as one strip, which is read at once.
     later = max(held if turned else 0, 4)
     # Colors are weighted by alpha in a copy before they are scaled.
-    weighted = 8 if image.has_transparency_data else 0
+    weighted = 8 if has_alpha(image) else 0
     width, height = image.size
     # Pillow also allocates row pointers.
     return width * height * max(held + max(extra, later), weighted) + 32 * height + _SLACK

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from ..files import sync_file
 from . import salvage
-from .header import open_image, orientation, reason_of
+from .header import has_alpha, open_image, orientation, reason_of
 from .messages import PictureError, PixelKind, Pixels
 
 # Pixels that are converted at once, which bounds the memory of conversion.
@@ -40,7 +40,7 @@ def decode(file: BufferedReader, max_pixels: int, *, alpha: bool = False) -> tup
         try:
             image, warning = _load(file, max_pixels)
             ImageOps.exif_transpose(image, in_place=True)
-            return (_with_alpha(image) if alpha and image.has_transparency_data else _to_srgb(image)), warning
+            return (_with_alpha(image) if alpha and has_alpha(image) else _to_srgb(image)), warning
         except (PictureError, MemoryError):
             raise
         except Exception as error:

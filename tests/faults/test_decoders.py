@@ -34,6 +34,9 @@ COSTLY: dict[str, Callable[[], bytes]] = {
     "JPEG of as many scans as are allowed": large_scans,
     "JPEG of 67 million pixels": lambda: encode(Image.new("RGB", (8192, 8192), "red"), "JPEG"),
     "PNG of 67 million pixels": lambda: encode(Image.new("RGBA", (8192, 8192), "red"), "PNG", compress_level=1),
+    "PNG of 67 million transparent pixels": lambda: encode(
+        Image.new("RGBA", (8192, 8192), (255, 0, 0, 99)), "PNG", compress_level=1
+    ),
 }
 
 

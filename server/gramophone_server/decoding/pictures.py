@@ -154,6 +154,9 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 def _with_alpha(image: Image.Image) -> Image.Image:
     """Converts a picture to 8-bit sRGB with straight alpha, or without alpha if all pixels are opaque."""
+    # Test first: a copy with alpha and one without it would not fit into the memory that `read_header` states.
+    if all(_split(strip)[1].getextrema() == (255, 255) for strip in _strips(image)):
+        return _to_srgb(image)
     convert = _converter(image)
     converted = Image.new("RGBA", image.size)
     top = 0
@@ -163,8 +166,7 @@ def _with_alpha(image: Image.Image) -> Image.Image:
         color.putalpha(alpha)
         converted.paste(color, (0, top))
         top += strip.height
-    is_opaque = converted.getchannel("A").getextrema() == (255, 255)
-    return converted.convert("RGB") if is_opaque else converted
+    return converted
 
 
 def _split(strip: Image.Image) -> tuple[Image.Image, Image.Image]:

@@ -1,8 +1,6 @@
 """The style losses after the same time, by distances that none of them optimizes."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from torch.nn import functional as F
 from gramophone_server.engine.device import set_up_cpu
 from gramophone_server.models.features import FeatureExtractor
 from gramophone_server.worker.prepared import FinishedPicture
+from tests.worker.painting import one_thread
 
 from .inputs import assets, best_model, prepare
 
@@ -79,14 +78,3 @@ def sliced(one: Tensor, other: Tensor) -> float:
     directions = F.normalize(torch.randn(DIRECTIONS, len(one), generator=generator), dim=1)
     difference = (directions @ one).sort(dim=1).values - (directions @ other).sort(dim=1).values
     return difference.square().mean().item()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Computes in one thread, so that the time of the process is that of the computation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -36,11 +36,6 @@ def device() -> torch.device:
     return torch.device(os.environ.get("GPU_CHECK_DEVICE", "cuda:0"))
 
 
-def computes() -> bool:
-    """Returns whether the device computes numbers; the device that only records calls does not."""
-    return "FAKECUDA_BUILD" not in os.environ
-
-
 def model(name: str) -> Model:
     """Returns a model of the check."""
     root = Path(tempfile.gettempdir()) / f"gramophone-gpu-check-{os.getuid()}"

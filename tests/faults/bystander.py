@@ -72,7 +72,7 @@ class Report:
 
 
 class Bystander:
-    """Runs the client and the measurements during its `with` block; `report` holds them afterwards.
+    """Runs the client and the measurements during its `with` block; `report` holds them afterward.
 
     Args:
         server: a server that was started with the arguments `WATCHED`.

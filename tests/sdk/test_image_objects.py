@@ -15,7 +15,7 @@ from tests.harness import encode as saved
 RNG = np.random.default_rng(0)
 LEVELS = np.asarray(Image.fromarray(RNG.integers(0, 256, (4, 5, 3), np.uint8)).resize((23, 17)))
 PHOTO = Image.fromarray(LEVELS)
-GREY16 = LEVELS[..., 0].astype(np.uint16) * 256 + LEVELS[..., 1]
+GRAY16 = LEVELS[..., 0].astype(np.uint16) * 256 + LEVELS[..., 1]
 ALPHA = Image.fromarray(LEVELS[..., 1])
 
 
@@ -33,7 +33,7 @@ def palette_with(transparency: int | bytes) -> Image.Image:
 
 def wide(mode: str) -> Image.Image:
     """Returns 16-bit gray pixels, little-endian except for I;16B."""
-    return Image.frombytes(mode, PHOTO.size, GREY16.astype(">u2" if mode == "I;16B" else "<u2").tobytes())
+    return Image.frombytes(mode, PHOTO.size, GRAY16.astype(">u2" if mode == "I;16B" else "<u2").tobytes())
 
 
 def with_transparent_color(mode: str) -> Image.Image:
@@ -60,7 +60,7 @@ MODES: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "RGBX": (lambda: PHOTO.convert("RGBX"), "TIFF"),
     "CMYK": (lambda: PHOTO.convert("CMYK"), "TIFF"),
     "LAB": (lambda: PHOTO.convert("LAB"), "TIFF"),
-    "I": (lambda: Image.fromarray(GREY16.astype(np.int32)), "TIFF"),
+    "I": (lambda: Image.fromarray(GRAY16.astype(np.int32)), "TIFF"),
     "I;16": (lambda: wide("I;16"), "PNG"),
     "I;16B": (lambda: wide("I;16B"), "TIFF"),
     "I;16L": (lambda: wide("I;16L"), "TIFF"),
@@ -116,9 +116,9 @@ def test_an_image_of_a_mode_without_a_file_format_is_converted(name):
 
 
 def test_16_bit_images_keep_their_depth():
-    for image in (wide("I;16"), wide("I;16B"), Image.fromarray(GREY16.astype(np.int32)), GREY16, GREY16.astype(">u2")):
+    for image in (wide("I;16"), wide("I;16B"), Image.fromarray(GRAY16.astype(np.int32)), GRAY16, GRAY16.astype(">u2")):
         sent = Image.open(io.BytesIO(encode(image)))
-        assert np.array_equal(np.asarray(sent), GREY16)
+        assert np.array_equal(np.asarray(sent), GRAY16)
 
 
 @pytest.mark.parametrize(

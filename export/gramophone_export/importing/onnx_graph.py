@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
 from gramophone_server.engine.architecture import Window
 from gramophone_server.models.nodes import MAX_WINDOW
@@ -21,6 +19,18 @@ from ..weights import WeightsError
 from .draft import Draft, finished, pointwise
 from .imported import Imported
 from .onnx_file import open_onnx
+from .onnx_nodes import (
+    UnsupportedNodeError,
+    array_of,
+    constant_of,
+    equal_sides,
+    integer,
+    integers,
+    label_of,
+    padding_of,
+    per_channel,
+    text,
+)
 
 _ALIASES = ("Identity", "Dropout", "Cast")
 # Their outputs have no positions: the beginning of a classifier.
@@ -71,10 +81,6 @@ class _Unusable:
 _Value = np.ndarray | _Picture | _Map | _Tail | _Unusable
 
 
-class _Unsupported(Exception):
-    """A node cannot be used; the message says why."""
-
-
 def read_onnx(path: Path, layers: Sequence[str] = ()) -> Imported:
     """Reads a network from an ONNX file.
 
@@ -87,8 +93,8 @@ def read_onnx(path: Path, layers: Sequence[str] = ()) -> Imported:
     try:
         return _Reader(open_onnx(path).graph).read(layers)
     except WeightsError as error:
-        text = str(error)
-        raise WeightsError(text if str(path) in text else f"{path}: {text}") from error
+        message = str(error)
+        raise WeightsError(message if str(path) in message else f"{path}: {message}") from error
 
 
 class _Reader:
@@ -168,13 +174,13 @@ class _Reader:
                 self._values[value.name] = _Unusable(f"{reason}?x3x?x?{hint}")
 
     def _read_node(self, node: onnx.NodeProto) -> None:
-        label = _label(node)
+        label = label_of(node)
         for name in node.output:
             if name in self._values or name in self._tensors:
                 raise WeightsError(f"{label} computes {name[:50]!r}, which another node computes already")
         try:
             value = self._value(node, label)
-        except _Unsupported as error:
+        except UnsupportedNodeError as error:
             value = _Unusable(f"{label} {error}")
         except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
             value = _Unusable(f"{label} is damaged: {str(error).splitlines()[0][:100] if str(error) else 'no reason'}")
@@ -192,11 +198,11 @@ class _Reader:
     def _value(self, node: onnx.NodeProto, label: str) -> _Value:
         """Returns the value of a node's first output."""
         if node.op_type == "Constant":
-            return _constant(node, label)
+            return constant_of(node, label)
         first = self._input(node.input[0], label) if node.input else _Unusable(f"{label} has no input")
         if isinstance(first, _Tail):
             if node.op_type == "Conv" and not first.pooled:
-                raise _Unsupported(f"reads what {first.label} has reshaped")
+                raise UnsupportedNodeError(f"reads what {first.label} has reshaped")
             return first
         if node.op_type in _TAIL and not isinstance(first, np.ndarray | _Unusable):
             return _Tail(label, node.op_type in _POOLED)
@@ -206,20 +212,20 @@ class _Reader:
         if all(isinstance(value, np.ndarray) for value in inputs):
             return _folded(node, [value for value in inputs if isinstance(value, np.ndarray)])
         if node.domain not in ("", "ai.onnx"):
-            raise _Unsupported(f"is an operator of the domain {node.domain[:50]!r}, which is not ONNX's")
+            raise UnsupportedNodeError(f"is an operator of the domain {node.domain[:50]!r}, which is not ONNX's")
         if any(isinstance(value, _Tail) for value in inputs):
-            raise _Unsupported("combines a feature map with values without positions")
+            raise UnsupportedNodeError("combines a feature map with values without positions")
         if node.op_type in _ALIASES:
             return first
         method = _METHODS.get(node.op_type)
         if method is None:
-            raise _Unsupported(f"is not an operator that gramophone can use, which are {_KNOWN}")
+            raise UnsupportedNodeError(f"is not an operator that gramophone can use, which are {_KNOWN}")
         return method(self, node, label, inputs)
 
     def _input(self, name: str, label: str) -> _Value:
         if name in self._tensors:
             # Weights of classifiers are never converted: they can be larger than all others.
-            return _array(self._tensors[name], f"the weights {name[:50]!r}")
+            return array_of(self._tensors[name], f"the weights {name[:50]!r}")
         if name not in self._values:
             raise WeightsError(f"{label} reads {name[:50]!r}, which no node before it computes; the file is damaged")
         return self._values[name]
@@ -227,18 +233,20 @@ class _Reader:
     def _convolution(self, node: onnx.NodeProto, label: str, inputs: list[_Value]) -> _Value:
         source, kernel, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
         if not isinstance(kernel, np.ndarray) or not (bias is None or isinstance(bias, np.ndarray)):
-            raise _Unsupported("has weights that other nodes compute; export the network with constant weights")
+            raise UnsupportedNodeError("has weights that other nodes compute; export the network with constant weights")
         if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3] or not kernel.size:
-            raise _Unsupported(f"has a kernel of {'x'.join(map(str, kernel.shape))}; only square windows can be used")
-        outputs, groups = len(kernel), _int(node, "group", 1)
+            raise UnsupportedNodeError(
+                f"has a kernel of {'x'.join(map(str, kernel.shape))}; only square windows can be used"
+            )
+        outputs, groups = len(kernel), integer(node, "group", 1)
         bias = np.zeros(outputs) if bias is None else bias
         inner = 3 if isinstance(source, _Picture) else source.draft.outputs if isinstance(source, _Map) else 0
         if not 1 <= groups <= outputs or outputs % groups or kernel.shape[1] * groups != inner:
-            raise _Unsupported(
+            raise UnsupportedNodeError(
                 f"has a kernel of {'x'.join(map(str, kernel.shape))} in {groups} groups for {inner} channels"
             )
         if bias.shape != (outputs,):
-            raise _Unsupported(f"has a bias of {'x'.join(map(str, bias.shape))} for {outputs} channels")
+            raise UnsupportedNodeError(f"has a bias of {'x'.join(map(str, bias.shape))} for {outputs} channels")
         window = _window(node, kernel.shape[2], source)
         if isinstance(source, _Picture):
             self._take(source)
@@ -248,27 +256,27 @@ class _Reader:
 
     def _take(self, picture: _Picture) -> None:
         if min(picture.scale) <= 0 or not np.isfinite([picture.scale, picture.shift]).all():
-            raise _Unsupported("reads the picture with a factor that is not positive")
+            raise UnsupportedNodeError("reads the picture with a factor that is not positive")
         first = self._picture or picture
         if not (np.array_equal(first.scale, picture.scale) and np.array_equal(first.shift, picture.shift)):
-            raise _Unsupported("reads the picture with another normalization than the first convolution")
+            raise UnsupportedNodeError("reads the picture with another normalization than the first convolution")
         self._picture = first
 
     def _pooling(self, node: onnx.NodeProto, label: str, inputs: list[_Value]) -> _Value:
         source = inputs[0]
         if not isinstance(source, _Map):
-            raise _Unsupported("pools the picture itself; only convolutions can read it")
+            raise UnsupportedNodeError("pools the picture itself; only convolutions can read it")
         average = node.op_type == "AveragePool"
-        counts = _int(node, "count_include_pad", 0) == 1
+        counts = integer(node, "count_include_pad", 0) == 1
         if source.before or source.after:
             if not average and not source.draft.is_rectified:
-                raise _Unsupported("pools a padded map with negative values")
+                raise UnsupportedNodeError("pools a padded map with negative values")
             counts = True
-        window = replace(_window(node, None, source), ceil=_int(node, "ceil_mode", 0) == 1)
+        window = replace(_window(node, None, source), ceil=integer(node, "ceil_mode", 0) == 1)
         if window.dilation != 1 or max(window.before, window.after) > window.side // 2:
-            raise _Unsupported("has a dilation, or a padding of more than half its window")
+            raise UnsupportedNodeError("has a dilation, or a padding of more than half its window")
         if window.has_empty_places or (average and not counts and window.before != window.after):
-            raise _Unsupported("has padding at one side only, or windows that are wholly in the padding")
+            raise UnsupportedNodeError("has padding at one side only, or windows that are wholly in the padding")
         draft = Draft(
             label, source.draft.outputs, (source.draft,), [node.name], window, average=average, counts_padding=counts
         )
@@ -276,7 +284,7 @@ class _Reader:
 
     def _relu(self, node: onnx.NodeProto, label: str, inputs: list[_Value]) -> _Value:
         if node.op_type == "Clip" and not _is_relu(node, inputs):
-            raise _Unsupported("clips values; only ReLU, which clips to 0 or more, can be used")
+            raise UnsupportedNodeError("clips values; only ReLU, which clips to 0 or more, can be used")
         source = self._whole(inputs[0])
         if source.is_rectified:
             return _Map(source)
@@ -290,8 +298,8 @@ class _Reader:
 
     def _normalization(self, node: onnx.NodeProto, label: str, inputs: list[_Value]) -> _Value:
         parameters = [value for value in inputs[1:] if isinstance(value, np.ndarray)]
-        if len(parameters) != 4 or _int(node, "training_mode", 0) or not _int(node, "spatial", 1):
-            raise _Unsupported("has parameters that are not constant; export the network in evaluation mode")
+        if len(parameters) != 4 or integer(node, "training_mode", 0) or not integer(node, "spatial", 1):
+            raise UnsupportedNodeError("has parameters that are not constant; export the network in evaluation mode")
         gamma, beta, mean, variance = parameters
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
         factor = gamma / np.sqrt(variance + epsilon)
@@ -303,9 +311,9 @@ class _Reader:
             return self._sum(node, label, self._whole(first), self._whole(second))
         constant, other = (first, second) if isinstance(first, np.ndarray) else (second, first)
         if not isinstance(constant, np.ndarray):
-            raise _Unsupported("combines the picture with a feature map")
+            raise UnsupportedNodeError("combines the picture with a feature map")
         channels = 3 if isinstance(other, _Picture) else self._whole(other).outputs
-        number = _per_channel(constant, channels, _int(node, "axis", -1))
+        number = per_channel(constant, channels, integer(node, "axis", -1))
         one, zero = np.ones(channels), np.zeros(channels)
         match node.op_type:
             case "Add":
@@ -313,16 +321,16 @@ class _Reader:
             case "Sub":
                 return self._affine(node, label, other, *((-one, number) if other is second else (one, -number)))
             case "Div" if other is second:
-                raise _Unsupported("divides a constant by a feature map")
+                raise UnsupportedNodeError("divides a constant by a feature map")
             case "Div":
                 return self._affine(node, label, other, one / number, zero)
         return self._affine(node, label, other, number, zero)
 
     def _sum(self, node: onnx.NodeProto, label: str, first: Draft, second: Draft) -> _Value:
         if node.op_type != "Add":
-            raise _Unsupported("combines two feature maps; only their sum (Add) can be used")
+            raise UnsupportedNodeError("combines two feature maps; only their sum (Add) can be used")
         if first.outputs != second.outputs:
-            raise _Unsupported(f"adds feature maps of {first.outputs} and {second.outputs} channels")
+            raise UnsupportedNodeError(f"adds feature maps of {first.outputs} and {second.outputs} channels")
         return _Map(self._add(Draft(label, first.outputs, (first, second), [node.name])))
 
     def _affine(
@@ -333,7 +341,7 @@ class _Reader:
             return _Picture(source.scale * factor, source.shift * factor + offset)
         draft = self._whole(source)
         if factor.shape != (draft.outputs,) or offset.shape != factor.shape:
-            raise _Unsupported(f"has {factor.size} parameters for {draft.outputs} channels")
+            raise UnsupportedNodeError(f"has {factor.size} parameters for {draft.outputs} channels")
         uses = max(self._uses[name] for name in node.input if self._values.get(name) is source)
         if draft.kernel is None or draft.relu or uses > 1:
             draft = self._add(pointwise(draft, label, factor, offset))
@@ -345,26 +353,28 @@ class _Reader:
     def _pad(self, node: onnx.NodeProto, label: str, inputs: list[_Value]) -> _Value:
         source = inputs[0]
         if not isinstance(source, _Map):
-            raise _Unsupported("pads the picture before it is normalized; give the first convolution the padding")
-        mode, given = _text(node, "mode") or "constant", inputs[1] if len(inputs) > 1 else None
+            raise UnsupportedNodeError(
+                "pads the picture before it is normalized; give the first convolution the padding"
+            )
+        mode, given = text(node, "mode") or "constant", inputs[1] if len(inputs) > 1 else None
         value = (
             inputs[2] if len(inputs) > 2 else np.array(next((a.f for a in node.attribute if a.name == "value"), 0.0))
         )
-        pads = [int(p) for p in given] if isinstance(given, np.ndarray) else _ints(node, "pads")
+        pads = [int(p) for p in given] if isinstance(given, np.ndarray) else integers(node, "pads")
         if mode != "constant" or not isinstance(value, np.ndarray) or np.any(value):
-            raise _Unsupported("pads by other values than zeros; use the option padding of requests instead")
+            raise UnsupportedNodeError("pads by other values than zeros; use the option padding of requests instead")
         if len(pads) != 8 or pads[:2] + pads[4:6] != [0] * 4 or pads[2] != pads[3] or pads[6] != pads[7]:
-            raise _Unsupported(f"has the padding {pads[:8]}, which differs between the axes")
+            raise UnsupportedNodeError(f"has the padding {pads[:8]}, which differs between the axes")
         if min(pads) < 0:
-            raise _Unsupported("cuts off the edge")
+            raise UnsupportedNodeError("cuts off the edge")
         return replace(source, before=source.before + pads[2], after=source.after + pads[6])
 
     def _whole(self, value: _Value) -> Draft:
         """Returns the operation of a feature map without padding."""
         if not isinstance(value, _Map):
-            raise _Unsupported("reads the picture itself; only convolutions can")
+            raise UnsupportedNodeError("reads the picture itself; only convolutions can")
         if value.before or value.after:
-            raise _Unsupported("reads a padded feature map; only convolutions and poolings can")
+            raise UnsupportedNodeError("reads a padded feature map; only convolutions and poolings can")
         return value.draft
 
     def _add(self, draft: Draft) -> Draft:
@@ -398,40 +408,19 @@ def _needed(drafts: Sequence[Draft], wanted: Sequence[Draft]) -> list[Draft]:
 
 def _window(node: onnx.NodeProto, side: int | None, source: _Value) -> Window:
     """Returns the window of a convolution with a kernel of `side`, or of a pooling."""
-    kernel = _square(node, "kernel_shape", side)
+    kernel = equal_sides(node, "kernel_shape", side)
     if side is not None and kernel != side:
-        raise _Unsupported(f"has the kernel_shape {kernel}, but a kernel of {side}x{side}")
-    stride, dilation = _square(node, "strides", 1), _square(node, "dilations", 1)
-    before, after = _padding(node, Window(kernel, stride, dilation=dilation))
+        raise UnsupportedNodeError(f"has the kernel_shape {kernel}, but a kernel of {side}x{side}")
+    stride, dilation = equal_sides(node, "strides", 1), equal_sides(node, "dilations", 1)
+    before, after = padding_of(node, Window(kernel, stride, dilation=dilation))
     if isinstance(source, _Map):
         before, after = before + source.before, after + source.after
     window = Window(kernel, stride, before, after, dilation)
     if max(kernel, stride, dilation) > MAX_WINDOW:
-        raise _Unsupported(f"has a window, a stride or a dilation of more than {MAX_WINDOW}")
+        raise UnsupportedNodeError(f"has a window, a stride or a dilation of more than {MAX_WINDOW}")
     if max(before, after) >= window.extent:
-        raise _Unsupported(f"has a padding of {max(before, after)}, which is not smaller than its window")
+        raise UnsupportedNodeError(f"has a padding of {max(before, after)}, which is not smaller than its window")
     return window
-
-
-def _padding(node: onnx.NodeProto, window: Window) -> tuple[int, int]:
-    automatic, pads = _text(node, "auto_pad"), _ints(node, "pads") or [0] * 4
-    if automatic in ("SAME_UPPER", "SAME_LOWER"):
-        if window.stride > 1:
-            raise _Unsupported(f"has auto_pad {automatic} with a stride, so its padding depends on the picture's size")
-        total = window.extent - 1
-        return (total // 2, total - total // 2) if automatic == "SAME_UPPER" else (total - total // 2, total // 2)
-    if automatic == "VALID":
-        return 0, 0
-    if len(pads) != 4 or pads[0] != pads[1] or pads[2] != pads[3] or min(pads) < 0:
-        raise _Unsupported(f"has the pads {pads[:8]}; both axes must be alike, and not negative")
-    return pads[0], pads[2]
-
-
-def _square(node: onnx.NodeProto, name: str, default: int | None) -> int:
-    values = _ints(node, name) or [default or 0] * 2
-    if len(values) != 2 or values[0] != values[1] or values[0] < 1:
-        raise _Unsupported(f"has the {name} {values[:4]}; both axes must be alike, and at least 1")
-    return values[0]
 
 
 def _is_relu(node: onnx.NodeProto, inputs: list[_Value]) -> bool:
@@ -444,34 +433,6 @@ def _is_relu(node: onnx.NodeProto, inputs: list[_Value]) -> bool:
     return bounds.get("min") == 0 and bounds.get("max", np.inf) > 1e30
 
 
-def _per_channel(constant: np.ndarray, channels: int, axis: int) -> np.ndarray:
-    """Returns a constant as one number for each channel (C,)."""
-    shape = constant.shape
-    if constant.size == 1 or (axis == 1 and shape == (channels,)):
-        return np.broadcast_to(constant.reshape(-1), (channels,))
-    if len(shape) in (3, 4) and shape[-3:] == (channels, 1, 1) and constant.size == channels:
-        return constant.reshape(-1)
-    raise _Unsupported(f"has a constant of the shape {'x'.join(map(str, shape))}, not one number for each channel")
-
-
-def _constant(node: onnx.NodeProto, label: str) -> np.ndarray:
-    for attribute in node.attribute:
-        if attribute.name == "value":
-            return _array(attribute.t, label)
-        if attribute.name.startswith("value_"):
-            return np.array(helper.get_attribute_value(attribute))
-    raise _Unsupported("has no value that can be used")
-
-
-def _array(tensor: onnx.TensorProto, label: str) -> np.ndarray:
-    """Returns a tensor's values, in float64 if they are floating-point."""
-    try:
-        array: np.ndarray = numpy_helper.to_array(tensor)
-        return array if array.dtype.kind in "iub" else array.astype(np.float64)
-    except Exception as error:  # Damaged tensors raise errors of many kinds.
-        raise WeightsError(f"{label} cannot be read; the file is damaged") from error
-
-
 def _folded(node: onnx.NodeProto, inputs: list[np.ndarray]) -> _Value:
     """Returns the value of a node whose inputs are all constants."""
     first = inputs[0]
@@ -481,18 +442,13 @@ def _folded(node: onnx.NodeProto, inputs: list[np.ndarray]) -> _Value:
         case "Add" | "Sub" | "Mul" | "Div" if max(i.size for i in inputs) < _MAX_PRODUCT and len(inputs) == 2:
             return _ARITHMETIC[node.op_type](first, inputs[1])
         case "Unsqueeze":
-            axes = [int(axis) for axis in inputs[1]] if len(inputs) > 1 else _ints(node, "axes")
+            axes = [int(axis) for axis in inputs[1]] if len(inputs) > 1 else integers(node, "axes")
             return np.expand_dims(first, tuple(axes))
         case "Reshape" if len(inputs) == 2:
             return first.reshape([int(length) for length in inputs[1]])
         case "Transpose":
-            return first.transpose(_ints(node, "perm") or None)
-    return _Unusable(f"{_label(node)} computes a constant; simplify the model, for example with onnxsim")
-
-
-def _label(node: onnx.NodeProto) -> str:
-    name = node.name or (node.output[0] if node.output else "")
-    return f"the node {name[:80]!r} ({node.op_type[:40]})"
+            return first.transpose(integers(node, "perm") or None)
+    return _Unusable(f"{label_of(node)} computes a constant; simplify the model, for example with onnxsim")
 
 
 def _module(parameter: str) -> str:
@@ -502,21 +458,3 @@ def _module(parameter: str) -> str:
 
 def _draft(value: _Value) -> Draft | None:
     return value.draft if isinstance(value, _Map) else None
-
-
-def _attribute(node: onnx.NodeProto, name: str) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
-
-
-def _ints(node: onnx.NodeProto, name: str) -> list[int]:
-    return [int(number) for number in _attribute(node, name) or []]
-
-
-def _int(node: onnx.NodeProto, name: str, default: int) -> int:
-    value = _attribute(node, name)
-    return default if value is None else int(value)
-
-
-def _text(node: onnx.NodeProto, name: str) -> str:
-    value = _attribute(node, name)
-    return value.decode(errors="replace") if isinstance(value, bytes) else ""

@@ -185,7 +185,7 @@ def _draw(snapshot: Snapshot, address: str, trouble: str) -> None:
 
 @contextlib.contextmanager
 def _screen() -> Iterator[None]:
-    """Switches to the terminal's alternate screen without a cursor during the block, and restores it afterwards."""
+    """Switches to the terminal's alternate screen without a cursor during the block, and restores it afterward."""
     sys.stdout.write("\x1b[?1049h\x1b[?25l")
     try:
         yield

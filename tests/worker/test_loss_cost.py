@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from gramophone import Style
 from gramophone.requests import estimate_request
 from gramophone_server.engine.losses import style_loss, style_losses
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.loss_cost import iteration_operations, job_operations
-from tests.harness import png
+from tests.harness import encode, png
 from tests.requests import read_job
 
 MANIFEST = ModelStore().get(BUILTIN_MODEL).manifest
@@ -58,5 +59,22 @@ def test_every_region_has_a_loss_of_its_own():
     counts = []
     for styles in (one, two):
         request = estimate_request("transfer", [png(64, 64, seed=1), styles], size=64, padding="zeros", scales=1)
+        counts.append(job_operations(read_job(request, BUILTIN_MODEL), MANIFEST)["gram"])
+    assert counts[1] == 2 * counts[0]
+
+
+def test_every_region_of_a_map_has_a_loss_of_its_own():
+    halves = Image.new("RGB", (64, 64), "red")
+    halves.paste("blue", (0, 0, 32, 64))
+    regions = encode(halves, "PNG")
+    counts = []
+    cases: tuple[tuple[Any, dict[str, Any]], ...] = (
+        (png(64, 64), {}),
+        (Style(png(64, 64), source_map=regions), {"canvas_map": regions}),
+    )
+    for style, more in cases:
+        request = estimate_request(
+            "transfer", [png(64, 64, seed=1), [style]], size=64, padding="zeros", scales=1, **more
+        )
         counts.append(job_operations(read_job(request, BUILTIN_MODEL), MANIFEST)["gram"])
     assert counts[1] == 2 * counts[0]

@@ -38,6 +38,6 @@ def _style_pixels(spec: JobSpec, level: LevelSpec) -> list[int]:
     """Returns the pixels of the styles of each region at a level; the whole canvas is one region."""
     pixels: defaultdict[str, int] = defaultdict(int)
     for style in spec.styles:
-        pixels[style.mask.sha256 if style.mask else ""] += style.picture.width * style.picture.height
+        pixels[style.mask.key if style.mask else ""] += style.picture.width * style.picture.height
     # The styles are scaled with the canvas.
     return [round(count * (level.width / spec.levels[-1].width) ** 2) for count in pixels.values()]

@@ -34,15 +34,19 @@ class Outside:
             free = free * F.max_pool2d(visible, 2 * PIXELS + 1, stride=1, padding=PIXELS)
             self._visible = visible.to(device)
         self._free = free.to(device)
+        # Every update of a level restores pixels at the same size: resize only once.
+        self._at: tuple[int, int] = (0, 0)
+        self._kept_at = self._content_at = self._free
 
     def kept(self, height: int, width: int) -> Tensor:
         """Returns the pixels of a canvas of that size that are never changed, (1, 1, height, width), bool."""
-        return _resized(self._free, height, width) == 0
+        self._resize(height, width)
+        return self._kept_at
 
     def restored(self, canvas: Tensor) -> Tensor:
         """Returns a canvas (N, 3, H, W) with the content's colors in all kept pixels."""
-        height, width = canvas.shape[2:]
-        return torch.where(self.kept(height, width), _resized(self._content, height, width), canvas)
+        self._resize(*canvas.shape[2:])
+        return torch.where(self._kept_at, self._content_at, canvas)
 
     def blended(self, canvas: Tensor) -> Tensor:
         """Returns a canvas (N, 3, H, W) with the content's own colors, blended at the soft edges of masks."""
@@ -53,6 +57,12 @@ class Outside:
     def with_unseen(self, canvas: Tensor, hidden: Tensor) -> Tensor:
         """Returns a canvas (N, 3, H, W) of full size with the transparent pixels of another one."""
         return canvas if self._visible is None else canvas.where(self._visible > 0, hidden)
+
+    def _resize(self, height: int, width: int) -> None:
+        if self._at != (height, width):
+            self._at = height, width
+            self._kept_at = _resized(self._free, height, width) == 0
+            self._content_at = _resized(self._content, height, width)
 
 
 def _union_of_masks(spec: JobSpec) -> Tensor:

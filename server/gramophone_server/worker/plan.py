@@ -124,18 +124,19 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
     kept = 36 if transparent else 16 if spec.options.outside == "keep" else 0
     outside = kept * full.height * full.width
     # Losses of the canvas itself hold copies of it.
-    held = 12 * full.height * full.width * sum(vars(_copies(spec, "")).values())
-    canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets + outside + held
+    copies = 12 * full.height * full.width * sum(vars(_copies(spec, "")).values())
+    canvas = cost.canvas_bytes(work, full.height, full.width) + content_targets + outside + copies
     # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets + outside
-    held = 1.0 if work.cpu else _HELD
+    # A GPU's allocator holds more than what is allocated.
+    holding = 1.0 if work.cpu else _HELD
     return int(
         _LIBRARIES
         + pictures
         + _SESSION * sessions
         + network
-        + held
+        + holding
         * max(
             *(cost.extraction_bytes(work, *size) for size in extracted),
             canvas + cost.gradient_bytes(work, *crop, cropped=not tiles[0].is_whole),

@@ -1,6 +1,5 @@
 """Decodes still image files to 8-bit sRGB and scales them. No other module decodes files."""
 
-import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
-from ..files import sync_file
 from . import salvage
 from .header import has_alpha, open_image, orientation, reason_of
 from .messages import PictureError, PixelKind, Pixels
+from .output import write_blob
 
 # Pixels that are converted at once, which bounds the memory of conversion.
 _STRIP = 1 << 20
@@ -118,17 +117,7 @@ def write_pixels(
             image = image.resize(size, Image.Resampling.BILINEAR)
     if alpha:
         image = image.convert("RGBA")
-    part = folder / ".part"
-    hashing = hashlib.sha256()
-    with part.open("wb") as file:
-        for strip in _strips(image):
-            data = strip.tobytes()
-            hashing.update(data)
-            file.write(data)
-        if durable:
-            sync_file(file)
-    blob = hashing.hexdigest()
-    part.replace(folder / blob)
+    blob = write_blob(folder, (strip.tobytes() for strip in _strips(image)), durable=durable)
     return Pixels(blob, _is_black(image), source_black, warning, alpha)
 
 

@@ -5,14 +5,13 @@ flat parts, whose pixels equal their neighbors, define colors, and every other p
 those around it. An edge between red and blue never becomes a line of purple, even if purple is a color of the map.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..files import sync_file
 from .messages import PictureError, Region, Regions
+from .output import write_blob
 
 MAX_REGIONS = 16
 """Maximum number of colors of a map."""
@@ -67,14 +66,7 @@ def write_regions(image: Image.Image, width: int, height: int, folder: Path, *, 
         OSError: the disk is full, or cannot be written.
     """
     labels, regions = find_regions(image, width, height)
-    data = labels.tobytes()
-    blob = hashlib.sha256(data).hexdigest()
-    part = folder / ".part"
-    with part.open("wb") as file:
-        file.write(data)
-        if durable:
-            sync_file(file)
-    part.replace(folder / blob)
+    blob = write_blob(folder, [labels.tobytes()], durable=durable)
     return Regions(blob, tuple(regions), warning)
 
 

@@ -22,7 +22,8 @@ def combinations() -> list[dict[str, Any]]:
         {"tv_weight": 1e-3}, {"averaging": 0.9}, {"plateau": 0.01}, {"color": "luminance", "kind": "transfer"},
         {"style_loss": "mean_covariance"}, {"style_loss": "sliced_wasserstein"}, {"style_loss": "nearest_neighbor"},
         {"masked": True}, {"masked": True, "kind": "transfer", "outside": "keep"}, {"tile_size": 64},
-        {"loss_scale": "relative"},
+        {"loss_scale": "relative"}, {"masked": True, "style_loss": "sliced_wasserstein"},
+        {"masked": True, "style_loss": "mean_covariance"}, {"masked": True, "style_loss": "nearest_neighbor"},
     ]  # fmt: skip
     found += [{"optimizer": optimizer, **other} for optimizer, other in itertools.product(optimizers, others)]
     return found

@@ -49,6 +49,20 @@ def test_a_mask_takes_its_region_only():
     torch.testing.assert_close(LOSS.describe(canvas, share), LOSS.describe(canvas[..., :3].contiguous(), 1 / 12))
 
 
+def test_weights_are_read_once_per_tensor_and_each_tensor_has_its_own():
+    """Another mask of the same size, also one in the memory of a freed one, takes its own region."""
+    canvas = features(1, 4, 6)
+    for first in range(3):
+        share = torch.zeros(1, 4, 6, dtype=torch.float64)
+        share[..., first : first + 3] = 1 / 12
+        expected = LOSS.describe(canvas[..., first : first + 3].contiguous(), 1 / 12)
+        for _ in range(2):
+            torch.testing.assert_close(LOSS.describe(canvas, share), expected)
+        assert sliced_wasserstein._inside(share) is sliced_wasserstein._inside(share)
+        del share
+    assert not len(sliced_wasserstein._known), "the places of freed weights are kept"
+
+
 def test_repeated_pictures_have_no_loss():
     """A style of another size with the same distribution: the quantiles agree up to their interpolation."""
     style = features(1, 16, 16)

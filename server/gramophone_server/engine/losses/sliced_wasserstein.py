@@ -1,13 +1,14 @@
 """The sliced Wasserstein loss of Heitz, Vanhoey, Chambon & Belcour (CVPR 2021): sorted projections of the features."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ..cost import Copies
 from ..kernels.sorting import sort_rows
@@ -40,9 +41,9 @@ class SlicedWasserstein(StyleLoss):
         directions = _directions(features.shape[1], features.device, features.dtype)
         if not isinstance(share, Tensor):
             return sort_rows(directions @ features.flatten(2))[0]
-        inside = share[0].flatten() > 0
-        values, order = sort_rows(directions @ features.flatten(2)[:, :, inside])
-        weights = share.flatten(1)[:, inside].to(features.dtype)
+        inside = _inside(share)
+        values, order = sort_rows(directions @ features.flatten(2).index_select(2, inside))
+        weights = share.flatten(1).index_select(1, inside).to(features.dtype)
         weights = (weights / weights.sum(1, keepdim=True)).unsqueeze(1).expand_as(values).gather(2, order.long())
         return _quantiles(values, weights)
 
@@ -63,6 +64,19 @@ class SlicedWasserstein(StyleLoss):
         count = max(target.shape[-1] for target in targets)
         grown = [F.interpolate(torch.from_numpy(t)[None], size=count, mode="linear")[0].numpy() for t in targets]
         return super().mixed(grown, shares)
+
+
+_known: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
+
+
+def _inside(share: Tensor) -> Tensor:
+    """Returns the places (K,) of the positions with a weight > 0.
+
+    They are found once for each tensor of weights, because finding them makes the host wait for a GPU.
+    """
+    if share not in _known:
+        _known[share] = share[0].flatten().cpu().nonzero().flatten().to(share.device)
+    return _known[share]
 
 
 @cache

@@ -10,7 +10,8 @@ from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.cost import Workload, forward_flops
 from gramophone_server.engine.device import fastest_dtype, set_up_cpu
 from gramophone_server.engine.objective import Objective
-from gramophone_server.engine.tiling import cut
+from gramophone_server.engine.partition import in_tiles, partition
+from gramophone_server.engine.tiling import Partition
 
 from .inputs import best_model, picture, style_objective
 
@@ -30,16 +31,18 @@ def measure() -> dict[str, Any]:
     work = Workload(used)
     rows = []
 
+    def parted(parts: Partition) -> Objective:
+        return Objective(network, objective.terms, tiles=parts.tiles, cut=parts.cut)
+
     def add(what: str, seconds: float, flops: float, note: str = "") -> None:
         speed = f"{flops / seconds / 1e9:.0f}"
         rows.append({"what": what, "seconds": f"{seconds:.3f}", "GFLOP/s": speed, "beside": note})
 
     for size in SIZES:
-        tiles = cut(size, size, 512, stride=used.grid, radius=used.radius) if size > 1024 else None
-        seconds = _seconds({"": Objective(network, objective.terms, tiles=tiles)}, size, 2 if size > 512 else ROUNDS)[
-            ""
-        ]
-        add(f"{size}x{size}" + (", tiles of 512" if tiles else ""), seconds, 2 * forward_flops(work, size, size))
+        side = 1024 if size > 1024 else None
+        by_parts = parted(partition(used, size, size, side))
+        seconds = _seconds({"": by_parts}, size, 2 if size > 512 else ROUNDS)[""]
+        add(f"{size}x{size}" + (f", tiles of {side}" if side else ""), seconds, 2 * forward_flops(work, size, size))
     alone = 0.0
     for batch in BATCHES:
         seconds = _seconds({"": objective}, 224, ROUNDS, batch)[""]
@@ -50,8 +53,9 @@ def measure() -> dict[str, Any]:
         )
     ways: dict[str, Objective] = {"whole": objective}
     for side in TILES:
-        tiles = cut(1024, 1024, side, stride=used.grid, radius=used.radius)
-        ways[f"tiles of {side}"] = Objective(network, objective.terms, tiles=tiles)
+        parts = partition(used, 1024, 1024, side)
+        ways[f"tiles of {side}, whole after {parts.cut}"] = parted(parts)
+    ways["tiles of 512 at all layers"] = parted(in_tiles(used, 1024, 1024, 512))
     for way, seconds in (found := _seconds(ways, 1024, ROUNDS)).items():
         note = "" if way == "whole" else f"{seconds / found['whole']:.2f} times whole"
         add(f"1024x1024, {way}", seconds, 2 * forward_flops(work, 1024, 1024), note)

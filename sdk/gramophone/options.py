@@ -162,8 +162,9 @@ class Options(TypedDict, total=False):
     """Bits per channel of the result. 8 or 16 bits. Default 8."""
     tile_size: int
     """Side of the tiles in which the gradient is computed; 0 for the whole picture at once if it fits into memory,
-    else the largest tiles that fit. The gradient is the same as that of the whole picture, memory is that of
-    one tile, and a step takes up to about twice as long. 0, or 64 to 8,192 pixels. Default 0.
+    else the largest tiles that fit. The gradient is the same as that of the whole picture, and memory is that
+    of one tile. Deep layers are computed without tiles where this needs no more memory. Tiles of half the
+    picture's side take about 1.2 times as long; smaller tiles take longer. 0, or 64 to 8,192 pixels. Default 0.
     """
     style_loss: StyleLoss | Sequence[StyleLoss] | Mapping[StyleLoss, float]
     """What the style losses compare: one loss, or several with weights, such as gram=1,spectrum=0.5. Default gram."""
@@ -515,7 +516,9 @@ OPTIONS: tuple[Option, ...] = (
         help=(
             "Side of the tiles in which the gradient is computed; 0 for the whole picture at once if it"
             " fits into memory, else the largest tiles that fit. The gradient is the same as that of "
-            "the whole picture, memory is that of one tile, and a step takes up to about twice as long."
+            "the whole picture, and memory is that of one tile. Deep layers are computed without tiles "
+            "where this needs no more memory. Tiles of half the picture's side take about 1.2 times as "
+            "long; smaller tiles take longer."
         ),
         default="0",
         range="0, or 64 to 8,192 pixels",

@@ -23,6 +23,7 @@ from gramophone_server.engine.cost import (
     forward_flops,
     gradient_bytes,
     parameter_bytes,
+    partition_bytes,
     step_flops,
 )
 from gramophone_server.engine.device import has_native_bfloat16
@@ -31,7 +32,7 @@ from gramophone_server.engine.losses import GRAM, TOTAL_VARIATION
 from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
-from gramophone_server.engine.tiling import cut, whole
+from gramophone_server.engine.tiling import Partition, cut, whole
 from gramophone_server.models.vgg import vgg
 
 from .conftest import CHANNELS
@@ -58,7 +59,7 @@ def work(
     uses = {
         name: Use(name in style, name in content, copies if name in style else Copies()) for name in style + content
     }
-    return Workload(vgg(kernels, headed).upto(style + content), uses, **fields)
+    return Workload(vgg(kernels, headed).upto(style + content), uses, summed=bool(style), **fields)
 
 
 def terms(
@@ -98,7 +99,35 @@ def test_step_flops_are_what_torch_counts_of_convolutions(weights, style, conten
     with FlopCounterMode(display=False) as counter:
         objective.evaluate(canvas)
     counted = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "conv" in str(name))
-    assert step_flops(work(style, content), tiles) == counted
+    assert step_flops(work(style, content), Partition(tiles)) == counted
+
+
+@pytest.mark.parametrize(("style", "content"), [((), CONTENT), (STYLE, CONTENT)])
+@pytest.mark.parametrize("at", ["pool1", "pool2"])
+def test_step_flops_with_a_cut_are_what_torch_counts_of_convolutions(weights, style, content, at):
+    network = Network(vgg(weights), weights, (*style, *content, "conv3_1"))
+    canvas = torch.rand(1, 3, 50, 70)
+    front = network.architecture.through(at)
+    tiles = cut(50, 70, 40, stride=front.grid, radius=front.radius)
+    made = terms(network, canvas, style, (*content, "conv3_1"))
+    with FlopCounterMode(display=False) as counter:
+        Objective(network, made, tiles=tiles, cut=at).evaluate(canvas)
+    counted = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "conv" in str(name))
+    assert step_flops(work(style, (*content, "conv3_1")), Partition(tiles, at)) == counted
+
+
+@pytest.mark.parametrize("at", ["pool1", "pool2"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_partition_bytes_with_a_cut_are_what_torch_allocates(at, batch):
+    rng = np.random.default_rng(0)
+    weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
+    network = Network(vgg(weights), weights, STYLE)
+    front = network.architecture.through(at)
+    tiles = cut(384, 320, 96, stride=network.architecture.grid, radius=front.radius)
+    canvas = torch.rand(batch, 3, 384, 320)
+    held = held_bytes(Objective(network, terms(network, canvas, STYLE, ()), tiles=tiles, cut=at), canvas)
+    job = work(STYLE, (), channels=WIDE, winograd=True, cpu=True, batch=batch)
+    assert 0.88 * held < partition_bytes(job, Partition(tiles, at)) < 1.2 * held
 
 
 def test_step_flops_with_heads_are_what_torch_counts_of_convolutions(weights, heads):
@@ -109,7 +138,11 @@ def test_step_flops_with_heads_are_what_torch_counts_of_convolutions(weights, he
     with FlopCounterMode(display=False) as counter:
         objective.evaluate(canvas)
     counted = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "conv" in str(name))
-    assert step_flops(work(headed=headed), whole(37, 51)) == counted > step_flops(work(), whole(37, 51))
+    assert (
+        step_flops(work(headed=headed), Partition(whole(37, 51)))
+        == counted
+        > step_flops(work(), Partition(whole(37, 51)))
+    )
     more = sum(4 * heads[name].size for name in headed)
     assert work(headed=headed).weights_bytes == work().weights_bytes + more
 
@@ -121,7 +154,7 @@ def test_heads_take_memory_for_content_layers_only():
 
 
 def test_step_flops_are_proportional_to_the_batch():
-    tiles = whole(64, 64)
+    tiles = Partition(whole(64, 64))
     assert step_flops(work(batch=3), tiles) == 3 * step_flops(work(), tiles)
 
 

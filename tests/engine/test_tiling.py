@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gramophone_server.engine.architecture import Architecture
 from gramophone_server.engine.kernels.padding import ZEROS
 from gramophone_server.engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss, style_losses
 from gramophone_server.engine.network import Network
@@ -79,6 +80,7 @@ def jobs(draw):
         "batch": draw(st.integers(1, 2)),
         "seed": draw(st.integers(0, 999)),
         "folding": draw(st.booleans()),
+        "cut": draw(st.integers(0, 3)),
     }
 
 
@@ -133,12 +135,25 @@ def build(job, networks, dtype) -> tuple[Objective, Objective, torch.Tensor]:
     if job["variation"]:
         pixels = rand(1, height, width) / (height * width) if job["masked"] else None
         terms.append(WeightedTerm(TOTAL_VARIATION, "", None, 1e-6 * (rand(n) + 0.5), pixels))
+    at = cut_of(network.architecture, job, wraps)
     whole, tiles = (
-        cut(height, width, side, stride=network.architecture.grid, radius=network.architecture.radius, wraps=wraps)
-        for side in (None, job["side"])
+        cut(height, width, side, stride=network.architecture.grid, radius=reach.radius, wraps=wraps)
+        for side, reach in (
+            (None, network.architecture),
+            (job["side"], network.architecture.through(at) if at else network.architecture),
+        )
     )
-    objectives = Objective(network, terms, tiles=whole), Objective(network, terms, tiles=tiles)
+    objectives = Objective(network, terms, tiles=whole), Objective(network, terms, tiles=tiles, cut=at)
     return *objectives, rand(n, 3, height, width)
+
+
+def cut_of(architecture: Architecture, job, wraps) -> str | None:
+    """Returns the cut of a job; none on a torus whose size is no multiple of the grid, as in `partition`."""
+    cuts: list[str | None] = [None, *architecture.cuts]
+    sides = (job["height"], job["width"])
+    if any(wrap and side % architecture.grid for wrap, side in zip(wraps, sides, strict=True)):
+        return None
+    return cuts[job.get("cut", 0) % len(cuts)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -215,13 +230,14 @@ def test_loss_and_gradient_move_with_a_rolled_torus(networks, paddings, folding,
     torch.testing.assert_close(moved.gradient, still.gradient.roll(shifts, (2, 3)))
 
 
-def test_half_a_halo_changes_the_gradient(networks):
+@pytest.mark.parametrize(("at", "radius"), [(None, 4), ("pool2", 4)])
+def test_half_a_halo_changes_the_gradient(networks, at, radius):
     """The tests above can fail: with half the halo the gradients differ."""
     job = {"height": 64, "width": 64, "side": 16, "style": ["conv3_1"], "loss": "gram", "content": [], "masked": False}
     job |= {"variation": False, "pool": "max", "paddings": ZEROS, "batch": 1, "seed": 0, "folding": False}
     by_whole, _, canvas = build(job, networks, torch.float64)
-    tiles = cut(64, 64, 16, stride=4, radius=4)
-    by_tiles = Objective(by_whole.network, by_whole.terms, tiles=tiles)
+    tiles = cut(64, 64, 16, stride=4, radius=radius)
+    by_tiles = Objective(by_whole.network, by_whole.terms, tiles=tiles, cut=at)
     expected, got = by_whole.evaluate(canvas).gradient, by_tiles.evaluate(canvas).gradient
     assert (got - expected).abs().max() > 1e-4 * expected.abs().max()
 

@@ -209,6 +209,25 @@ class Architecture:
                 needed.update(sources(operation))
         return Architecture(tuple(operation for operation in self.operations if operation.name in needed))
 
+    def through(self, name: str) -> "Architecture":
+        """Returns the operations up to and including one of `cuts`."""
+        return Architecture(self.operations[: self._index[name] + 1])
+
+    @cached_property
+    def cuts(self) -> tuple[str, ...]:
+        """The names of operations after which the network can continue from their output alone, in order.
+
+        These are operations with a stride, except the last one; no later operation reads anything from before them.
+        """
+        found = []
+        for number, operation in enumerate(self.operations[:-1]):
+            later = self.operations[number + 1 :]
+            known = {each.name for each in (operation, *later)}
+            alone = all(source in known for each in later for source in sources(each))
+            if alone and not isinstance(operation, Sum) and operation.window.stride > 1:
+                found.append(operation.name)
+        return tuple(found)
+
     def consumers(self, name: str) -> list[Operation]:
         """Returns the operations that read an output."""
         return [operation for operation in self.operations if name in sources(operation)]
@@ -318,10 +337,15 @@ class Architecture:
         operation = self[name]
         return self.is_rectified(operation.source) if isinstance(operation, Pooling) else operation.relu
 
-    def walk(self, height: int, width: int) -> Iterator[tuple[Operation, int, int]]:
-        """Yields each operation with the numbers of positions of its (first) input and of its output."""
+    def walk(self, height: int, width: int, *, after: str | None = None) -> Iterator[tuple[Operation, int, int]]:
+        """Yields each operation with the numbers of positions of its (first) input and of its output.
+
+        Args:
+            height, width: size of the picture in pixels.
+            after: the operation after which to begin; None for the first.
+        """
         sizes = self.sizes(height, width)
-        for operation in self.operations:
+        for operation in self.operations[0 if after is None else self._index[after] + 1 :]:
             (rows, columns), (into_rows, into_columns) = sizes[operation.name], sizes[sources(operation)[0]]
             yield operation, into_rows * into_columns, rows * columns
 

@@ -1,10 +1,11 @@
 """Predicts the memory (bytes) and the operations of an optimization before anything is allocated. No torch import."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from .architecture import Architecture, Convolution, Operation, Pooling, Sum
-from .tiling import Tile
+from .tiling import Partition
 
 # Bytes of one strip of Winograd tiles (36 points each): strips of this size stay in a core's share of the cache.
 WINOGRAD_STRIP = 8 << 20
@@ -71,6 +72,8 @@ class Workload:
         cpu: whether the optimization runs on a CPU. There, copies are made strip by strip, and kernels with less than
             float32 precision are stored twice, packed for the forward and for the backward pass.
         gaps: memory per byte of blocks that the C library keeps, including the gaps between them; >= 1.
+        summed: whether a loss is a function of a statistic that is summed over the tiles of the canvas: the gradient in
+            tiles then takes two passes.
     """
 
     architecture: Architecture
@@ -86,6 +89,7 @@ class Workload:
     winograd: bool = False
     cpu: bool = False
     gaps: float = 1.0
+    summed: bool = True
 
     def block(self, size: int) -> int:
         """Returns the memory in bytes that a block of `size` bytes occupies, gaps included."""
@@ -94,11 +98,6 @@ class Workload:
     def use(self, layer: str) -> Use:
         """Returns what the losses read of a layer."""
         return self.uses.get(layer, _UNUSED)
-
-    @property
-    def has_style(self) -> bool:
-        """Whether a style loss uses a layer."""
-        return any(use.style for use in self.uses.values())
 
     def has_head(self, operation: Operation) -> bool:
         """Returns whether an operation has a head that the losses need."""
@@ -165,7 +164,22 @@ def parameter_bytes(architecture: Architecture) -> int:
     return sum(4 * (c.taps + 1 + (c.outputs if c.head else 0)) * c.outputs for c in architecture.convolutions)
 
 
-def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = False) -> int:
+def partition_bytes(work: Workload, partition: Partition) -> int:
+    """Returns the peak memory in bytes of one gradient evaluation, without the canvas and the parameters."""
+    cropped = not partition.tiles[0].is_whole
+    if partition.cut is None:
+        return gradient_bytes(work, *partition.largest, cropped=cropped)
+    cut, (rows, columns) = work.architecture[partition.cut], work.architecture.sizes(*partition.size)[partition.cut]
+    # The output of the cut, and later its gradient.
+    middle = work.itemsize * cut.outputs * rows * columns * work.batch
+    front = replace(work, architecture=work.architecture.through(partition.cut))
+    return middle + max(
+        gradient_bytes(work, *partition.size, after=partition.cut),
+        gradient_bytes(front, *partition.largest, cropped=cropped),
+    )
+
+
+def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = False, after: str | None = None) -> int:
     """Returns the peak memory in bytes of a forward and backward pass, without the canvas and the parameters.
 
     The function adds up the tensors that torch holds at each operation: in the forward pass the saved tensors
@@ -174,25 +188,26 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
     Args:
         height, width: size in pixels of what the network sees, the picture or a tile with its halo.
         cropped: whether the network sees a tile rather than the whole picture.
+        after: the operation after which the passes begin, whose output is not counted; None to begin with the picture.
     """
-    pixels = height * width * work.batch
+    pixels = height * width * work.batch if after is None else 0
     # The network's input, and the differences of neighboring pixels.
     start = pixels * 3 * (4 + work.itemsize) + (pixels * 3 * 4 * 6 if work.variation else 0)
     tally = _Tally(saved=start, peak=start)
     sizes = work.architecture.sizes(height, width)
     last = work.architecture.operations[-1] if work.architecture.operations else None
-    for operation, before, after in work.architecture.walk(height, width):
-        before, after = before * work.batch, after * work.batch
+    for operation, inputs, outputs in work.architecture.walk(height, width, after=after):
+        before, positions = inputs * work.batch, outputs * work.batch
         match operation:
             case Pooling():
-                slopes = _add_pooling(tally, work, operation, before, after)
+                slopes = _add_pooling(tally, work, operation, before, positions)
             case Convolution():
                 transforms = work.transforms(operation)
                 extra = _winograd_bytes(operation, *sizes[operation.name], work.batch) if transforms else 0
-                slopes = _add_convolution(tally, work, operation, before, after, work.block(extra))
+                slopes = _add_convolution(tally, work, operation, before, positions, work.block(extra))
             case Sum():
-                slopes = _add_sum(tally, work, operation, after)
-        _add_losses(tally, work, operation, after, cropped=cropped, deepest=operation is last)
+                slopes = _add_sum(tally, work, operation, positions)
+        _add_losses(tally, work, operation, positions, cropped=cropped, deepest=operation is last)
         tally.backwards.append(tally.saved + slopes)
     return max(tally.peak, *tally.backwards)
 
@@ -355,20 +370,28 @@ def content_bytes(work: Workload, height: int, width: int) -> int:
     return total
 
 
-def step_flops(work: Workload, tiles: Sequence[Tile]) -> float:
+def step_flops(work: Workload, partition: Partition) -> float:
     """Returns the operations of the convolutions of one gradient evaluation (a multiply-add counts as two)."""
-    # One forward pass, one backward pass to the canvas (not to the parameters), and with tiles and style one more
-    # forward pass for the statistics.
-    passes = 3 if len(tiles) > 1 and work.has_style else 2
-    once = sum(forward_flops(work, t.rows.seen_pixels, t.columns.seen_pixels) for t in tiles)
-    return passes * work.batch * once
+    # One forward pass, and one backward pass to the canvas (not to the parameters).
+    whole = 2 * work.batch * forward_flops(work, *partition.size, after=partition.cut) if partition.cut else 0.0
+    front = replace(work, architecture=work.architecture.through(partition.cut)) if partition.cut else work
+    # In tiles, one more forward pass for the statistics or the output of the cut.
+    twice = partition.cut is not None or (len(partition.tiles) > 1 and work.summed)
+    # Nearly all tiles have one of a few sizes.
+    sizes = Counter((tile.rows.seen_pixels, tile.columns.seen_pixels) for tile in partition.tiles)
+    once = sum(count * forward_flops(front, *size) for size, count in sizes.items())
+    return whole + (3 if twice else 2) * work.batch * once
 
 
-def forward_flops(work: Workload, height: int, width: int) -> float:
-    """Returns the operations of the convolutions of one forward pass over height x width pixels."""
+def forward_flops(work: Workload, height: int, width: int, *, after: str | None = None) -> float:
+    """Returns the operations of the convolutions of one forward pass over height x width pixels.
+
+    Args:
+        after: the operation after which the pass begins; None to begin with the picture.
+    """
     total = 0
-    for operation, _, after in work.architecture.walk(height, width):
+    for operation, _, positions in work.architecture.walk(height, width, after=after):
         if isinstance(operation, Convolution):
             head = operation.outputs if work.has_product(operation) else 0
-            total += 2 * (operation.taps + head) * operation.outputs * after
+            total += 2 * (operation.taps + head) * operation.outputs * positions
     return float(total)

@@ -126,7 +126,9 @@ class Network:
         self.visit(canvas, take)
         return features
 
-    def visit(self, canvas: Tensor, take: Callable[[str, Tensor], Tensor]) -> None:
+    def visit(
+        self, x: Tensor, take: Callable[[str, Tensor], Tensor], *, after: str = INPUT, until: str | None = None
+    ) -> Tensor:
         """Calls `take` with the name and activation of each requested layer as soon as the activation is computed.
 
         The forward pass continues with the tensor that `take` returns. It must have the same values; another tensor
@@ -134,12 +136,18 @@ class Network:
         every use of the features needs the head at each position.
 
         Args:
-            canvas: (N, 3, H, W) with values of 0 to 1.
+            x: what the first operation reads: the canvas (N, 3, H, W) with values of 0 to 1, or the output of `after`.
             take: function of a layer's name and its activation (N, C_l, H_l, W_l).
+            after: the operation after which to begin, one of the architecture's `cuts`; by default with the canvas.
+            until: the last operation, one of the architecture's `cuts`; None for all that follow.
+
+        Returns:
+            The output of the last operation.
         """
-        maps = {INPUT: self._entered(canvas)}
-        del canvas
-        for operation, finished in self._steps:
+        maps = {after: self._entered(x) if after == INPUT else x}
+        del x
+        last = after
+        for operation, finished in self._steps[self._begin(after) : None if until is None else self._begin(until)]:
             # The call holds the only references to maps that no later operation reads, so that they can be freed.
             inputs = [maps[name] for name in sources(operation)]
             for name in finished:
@@ -147,8 +155,14 @@ class Network:
             x = self._computed(operation, inputs)
             if operation.name in self._requested:
                 x = take(operation.name, x)
-            maps[operation.name] = x
+            last = operation.name
+            maps[last] = x
             del x
+        return maps[last]
+
+    def _begin(self, after: str) -> int:
+        """Returns the number of the first operation after another one, or after the canvas."""
+        return 0 if after == INPUT else 1 + self.architecture.operations.index(self.architecture[after])
 
     def features(self, layer: str, activation: Tensor) -> Tensor:
         """Returns the features of a layer: its head applied to the activation (N, C_l, H_l, W_l).

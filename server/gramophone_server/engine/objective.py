@@ -1,6 +1,6 @@
 """The objective of the optimization: a weighted sum of losses against constant targets, and its gradient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,12 +61,19 @@ class Objective:
     differentiates each tile alone, with the gradient of the loss with respect to the statistics held fixed. The result
     is the gradient of the whole canvas; the memory needed is that of one tile.
 
+    With a cut, only the operations up to it are computed in tiles, and twice. The first pass also assembles the whole
+    output of the cut. The operations after it are then computed once, without tiles; their gradient with respect to
+    that output is held fixed in the second pass. This is checkpointing (Chen et al. 2016, "Training Deep Nets with
+    Sublinear Memory Cost") with a segment in tiles.
+
     Args:
         network: computes the features of all layers of `terms`.
         terms: the T terms of the loss.
         tiles: the tiles of the canvas, from `tiling.cut`; None to process the whole canvas at once. If the network has
             circular padding along an axis, and the canvas's length there is not a multiple of the deepest stride, only
             tiles give the features of a canvas that repeats.
+        cut: the operation, one of the architecture's `cuts`, after which there are no tiles: the grid and the radius of
+            the tiles are those of the operations up to it. None for tiles at all operations.
         view: function applied to each pixel of the canvas before the network sees it, such as a conversion to gray;
             None for the canvas itself.
         fixed: (1, 1, H, W), bool, pixels that the optimization must not change: their gradient is 0. None for none.
@@ -81,12 +88,14 @@ class Objective:
         terms: Sequence[WeightedTerm],
         *,
         tiles: Sequence[Tile] | None = None,
+        cut: str | None = None,
         view: Callable[[Tensor], Tensor] | None = None,
         fixed: Tensor | None = None,
     ) -> None:
         self.network = network
         self.terms = tuple(terms)
         self._tiles = tiles
+        self._cut = cut
         self._view = view
         self._fixed = fixed
         self._shape: tuple[int, int] | None = None
@@ -97,7 +106,8 @@ class Objective:
 
     def losses(self, canvas: Tensor) -> Tensor:
         """Returns the unweighted terms (N, T) of a canvas (N, 3, H, W); differentiable only with a single tile."""
-        return self._losses(self._statistics(canvas), canvas.shape)
+        front, middle = self._front_statistics(canvas)
+        return self._losses(front | self._back_statistics(middle, canvas.shape), canvas.shape)
 
     def total(self, terms: Tensor) -> Tensor:
         """Returns the weighted sum (N,) of unweighted terms (N, T)."""
@@ -123,65 +133,127 @@ class Objective:
         return Evaluation(terms.detach(), loss.detach(), gradient.contiguous())
 
     def _evaluate_tiles(self, canvas: Tensor) -> Evaluation:
-        local = all(term.loss.tiling == "value" for term in self.terms)
-        if not local:
-            with torch.no_grad():
-                statistics = self._statistics(canvas)
-            statistics = [statistic.requires_grad_() for statistic in statistics]
-            terms = self._losses(statistics, canvas.shape)
-            statistic_gradients = torch.autograd.grad(self.total(terms).sum(), statistics)
-        else:
+        if self._cut is None and all(term.loss.tiling == "value" for term in self.terms):
             # The statistics are the losses themselves: their gradients are the weights, and one pass is enough.
-            statistic_gradients = self._weights.unbind(1)
-            terms = torch.zeros_like(self._weights)
+            total, gradient = self._add_tiles(canvas, dict(enumerate(self._weights.unbind(1))), None)
+            terms = self._losses(total, canvas.shape)
+            return Evaluation(terms, self.total(terms), gradient)
+        with torch.no_grad():
+            front, middle = self._front_statistics(canvas)
+        leaves = [statistic.requires_grad_() for statistic in front.values()]
+        if middle is not None:
+            leaves.append(middle.requires_grad_())
+            self._release_stale_memory(None)
+        terms = self._losses(front | self._back_statistics(middle, canvas.shape), canvas.shape)
+        loss = self.total(terms)
+        slopes = list(torch.autograd.grad(loss.sum(), leaves))
+        middle_slope = None if middle is None else slopes.pop()
+        # The second pass needs the memory of the first.
+        del leaves, middle
+        _, gradient = self._add_tiles(canvas, dict(zip(front, slopes, strict=True)), middle_slope)
+        return Evaluation(terms.detach(), loss.detach(), gradient)
+
+    def _add_tiles(
+        self, canvas: Tensor, slopes: Mapping[int, Tensor], middle_slope: Tensor | None
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """Returns the statistics summed over the tiles, by number of the term, and the gradient of the canvas.
+
+        Args:
+            canvas: (N, 3, H, W).
+            slopes: the gradient of the loss with respect to the statistic of each term.
+            middle_slope: the gradient with respect to the whole output of the cut; None without a cut.
+        """
+        total: dict[int, Tensor] = {}
         gradient = torch.zeros_like(canvas)
         for tile in self._tiles or ():
             self._release_stale_memory(tile)
             crop = _seen(canvas, tile).requires_grad_()
-            parts = self._tile_statistics(crop, tile, canvas.shape)
-            (tile_gradient,) = torch.autograd.grad(parts, crop, statistic_gradients)
+            parts, middle = self._tile_statistics(crop, tile, canvas.shape)
+            ends, end_slopes = list(parts.values()), [slopes[number] for number in parts]
+            if middle_slope is not None and middle is not None:
+                ends.append(middle)
+                end_slopes.append(middle_slope[:, :, *tile.positions(self._stride(self._cut or ""))])
+            (tile_gradient,) = torch.autograd.grad(ends, crop, end_slopes)
             _add_seen(gradient, tile, tile_gradient)
-            del tile_gradient, crop
-            if local:
-                terms = terms + torch.stack([part.detach() for part in parts], dim=1)
-        return Evaluation(terms.detach(), self.total(terms).detach(), gradient)
+            _add_to(total, {number: part.detach() for number, part in parts.items()})
+            del tile_gradient, crop, ends, middle
+        return total, gradient
 
-    def _statistics(self, canvas: Tensor) -> list[Tensor]:
-        """Returns the statistic of each term, summed over the tiles."""
-        total: list[Tensor] = []
+    def _front_statistics(self, canvas: Tensor) -> tuple[dict[int, Tensor], Tensor | None]:
+        """Returns the statistics of the part in tiles, by number of the term, and the whole output of the cut."""
+        total: dict[int, Tensor] = {}
+        whole_middle: Tensor | None = None
         for tile in self._tiles or whole(*canvas.shape[2:]):
             self._release_stale_memory(tile)
-            parts = self._tile_statistics(_seen(canvas, tile), tile, canvas.shape)
-            total = [a.add_(b) for a, b in zip(total, parts, strict=True)] if total else parts
-        return total
+            parts, middle = self._tile_statistics(_seen(canvas, tile), tile, canvas.shape)
+            _add_to(total, parts)
+            if middle is None or self._cut is None:
+                continue
+            if whole_middle is None:
+                size = self._size(self._cut, canvas.shape[2], canvas.shape[3])
+                whole_middle = torch.empty(
+                    *middle.shape[:2], *size, dtype=middle.dtype, device=middle.device,
+                    memory_format=torch.channels_last,
+                )  # fmt: skip
+            whole_middle[:, :, *tile.positions(self._stride(self._cut))] = middle
+        return total, whole_middle
 
-    def _release_stale_memory(self, tile: Tile) -> None:
+    def _back_statistics(self, middle: Tensor | None, shape: Sequence[int]) -> dict[int, Tensor]:
+        """Returns the statistics of the part after the cut, by number of the term; none without a cut.
+
+        Args:
+            middle: the whole output of the cut.
+            shape: shape of the canvas.
+        """
+        if middle is None or self._cut is None:
+            return {}
+        parts: dict[int, Tensor] = {}
+        (all_of_it,) = whole(shape[2], shape[3])
+        self.network.visit(middle, self._collector(parts, all_of_it, shape), after=self._cut)
+        return parts
+
+    def _release_stale_memory(self, tile: Tile | None) -> None:
         """Returns freed memory to the system if the previous tile had another shape.
 
         The freed blocks of the C library's heap fit the tensors of a tile of the same shape, but not those of another
         shape.
+
+        Args:
+            tile: the next tile; None before the part of the network after the cut.
         """
-        shape = tile.rows.seen_pixels, tile.columns.seen_pixels
+        shape = (0, 0) if tile is None else (tile.rows.seen_pixels, tile.columns.seen_pixels)
         if self._shape not in (None, shape) and not self._weights.is_cuda:
             release_free_memory()
         self._shape = shape
 
-    def _losses(self, statistics: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-        """Returns the unweighted terms (N, T), given their statistics."""
+    def _losses(self, statistics: Mapping[int, Tensor], shape: Sequence[int]) -> Tensor:
+        """Returns the unweighted terms (N, T), given the statistic of each term by its number."""
         values = [
-            term.loss.value(statistic, term.target, self._layer(term.layer, shape))
-            for term, statistic in zip(self.terms, statistics, strict=True)
+            term.loss.value(statistics[number], term.target, self._layer(term.layer, shape))
+            for number, term in enumerate(self.terms)
         ]
         return torch.stack(values, dim=1)
 
-    def _tile_statistics(self, crop: Tensor, tile: Tile, shape: Sequence[int]) -> list[Tensor]:
-        """Returns a tile's contribution to the statistic of each term."""
+    def _tile_statistics(
+        self, crop: Tensor, tile: Tile, shape: Sequence[int]
+    ) -> tuple[dict[int, Tensor], Tensor | None]:
+        """Returns a tile's contribution to the statistics, by number of the term, and to the output of the cut."""
         seen = crop if self._view is None else self._view(crop)
         # The total variation is that of the canvas itself, a style that of what the network sees.
-        parts: list[Tensor | None] = [
-            None if term.layer else self._statistic(term, seen if term.loss.kind == "style" else crop, tile, shape)[1]
-            for term in self.terms
-        ]
+        parts = {
+            number: self._statistic(term, seen if term.loss.kind == "style" else crop, tile, shape)[1]
+            for number, term in enumerate(self.terms)
+            if not term.layer
+        }
+        middle = self.network.visit(seen, self._collector(parts, tile, shape), until=self._cut)
+        return parts, None if self._cut is None else middle[:, :, *tile.seen(self._stride(self._cut))]
+
+    def _collector(self, parts: dict[int, Tensor], tile: Tile, shape: Sequence[int]) -> Callable[[str, Tensor], Tensor]:
+        """Returns a function for `Network.visit` that adds a tile's statistics to `parts`.
+
+        Each statistic is computed when its layer is ready: the backward pass then creates the layers' gradients one
+        after the other instead of all at once.
+        """
 
         def take(layer: str, activation: Tensor) -> Tensor:
             for number, term in enumerate(self.terms):
@@ -189,10 +261,7 @@ class Objective:
                     activation, parts[number] = self._statistic(term, activation, tile, shape)
             return activation
 
-        # Compute each statistic when its layer is ready: the backward pass then creates the layers' gradients one after
-        # the other instead of all at once.
-        self.network.visit(seen, take)
-        return [part for part in parts if part is not None]
+        return take
 
     def _statistic(
         self, term: WeightedTerm, activation: Tensor, tile: Tile, shape: Sequence[int]
@@ -200,7 +269,9 @@ class Objective:
         """Returns the activation that the network continues with, and the tile's contribution to a term's statistic."""
         stride, layer = self._stride(term.layer), self._layer(term.layer, shape)
         rows, columns = tile.positions(stride)
-        share = 1 / layer.positions if term.share is None else term.share[:, rows, columns]
+        share = 1 / layer.positions if term.share is None else term.share
+        if isinstance(share, Tensor) and not tile.is_whole:
+            share = share[:, rows, columns]
         interior = None if tile.is_whole else tile.seen(stride)
         return term.loss.statistic(LayerView(layer, activation, interior, rows, columns, share), term.target)
 
@@ -219,6 +290,12 @@ class Objective:
 
     def _stride(self, layer: str) -> int:
         return self.network.architecture.stride(layer) if layer else 1
+
+
+def _add_to(total: dict[int, Tensor], parts: Mapping[int, Tensor]) -> None:
+    """Adds the statistics of a tile to those of the tiles before it, in place."""
+    for number, part in parts.items():
+        total[number] = total[number].add_(part) if number in total else part
 
 
 def _seen(canvas: Tensor, tile: Tile) -> Tensor:

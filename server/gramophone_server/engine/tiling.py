@@ -10,7 +10,7 @@ padding computes them from the picture alone if its length is a multiple of the 
 a halo.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -99,6 +99,29 @@ class Tile:
     def seen(self, stride: int) -> tuple[slice, slice]:
         """Returns the positions (rows, columns) of the interior in a feature map of this tile."""
         return self.rows.seen(stride), self.columns.seen(stride)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The parts in which the gradient of a canvas is computed.
+
+    Attributes:
+        tiles: the tiles of the canvas.
+        cut: the operation of the network after which there are no tiles; None for tiles at all operations.
+    """
+
+    tiles: Sequence[Tile]
+    cut: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the canvas in pixels."""
+        return self.tiles[0].rows.length, self.tiles[0].columns.length
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The largest height and the largest width in pixels that the network sees of a tile."""
+        return max(t.rows.seen_pixels for t in self.tiles), max(t.columns.seen_pixels for t in self.tiles)
 
 
 def whole(height: int, width: int) -> list[Tile]:

@@ -8,14 +8,17 @@ import torch
 from ..engine import cost
 from ..engine.architecture import Architecture
 from ..engine.losses import style_loss
-from ..engine.tiling import FLAT, Tile, cut
+from ..engine.partition import in_tiles, partition
+from ..engine.tiling import FLAT, Partition
 from ..messages.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
 from .margin import with_margin
-from .prepared import evaluation_tile, needs_whole_canvas, precision_of
+from .prepared import evaluation_tile, has_sums, needs_whole_canvas, precision_of
 
 # Candidate sides of tiles, and the fraction of memory to keep free: the estimate is accurate to a few percent.
-_SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
+_SIDES = (
+    *range(4096, 1024, -256), *range(1024, 512, -64), *range(512, 256, -32), 256, 224, 192, 160, 128, 96, 64
+)  # fmt: skip
 _MARGIN = 0.05
 # Measured: bytes of code and work space that the libraries load with the first job, and bytes that a session of ONNX
 # Runtime holds per byte of its parameters (original, packed, and in the graph).
@@ -94,17 +97,17 @@ def workload(spec: JobSpec, architecture: Architecture, device: torch.device) ->
         winograd=device.type == "cpu" and options.padding != "replicate",
         cpu=device.type == "cpu",
         gaps=_GAPS if device.type == "cpu" else 1.0,
+        summed=has_sums(spec),
     )
 
 
 def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None) -> int:
     full = spec.levels[-1]
-    tiles = _tiles(work, spec, full, side)
-    crop = _largest(tiles)
-    evaluated = _largest(_tiles(work, spec, full, evaluation_tile(spec, side)))
+    network = work.architecture
+    evaluated = in_tiles(network, full.height, full.width, evaluation_tile(spec, side), wraps=spec.wraps).largest
     content = [spec.content] if spec.content and spec.content_layers else []
     extracted = [
-        _largest(cut(p.height, p.width, EXTRACTION_TILE, wraps=wraps, always_halo=True, **_reach(work)))
+        in_tiles(network, p.height, p.width, EXTRACTION_TILE, wraps=wraps, always_halo=True).largest
         for pictures, wraps in ((content, spec.wraps), ([style.picture for style in spec.styles], FLAT))
         for p in pictures
     ]
@@ -113,7 +116,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
     pictures = 2 * sum(own.values()) + _mask_bytes(spec, architecture)
     # One ONNX Runtime session for the style layers, and one for the content layers.
     sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
-    network = work.network_bytes
+    parameters = work.network_bytes
     # The loss of the finished picture is computed in float32, with a second network if the job used a lower precision.
     # Creating that network reads the whole file of the model and temporarily holds two copies of it.
     exact = 0 if work.itemsize == 4 else replace(work, itemsize=4).network_bytes
@@ -135,11 +138,11 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
         _LIBRARIES
         + pictures
         + _SESSION * sessions
-        + network
+        + parameters
         + holding
         * max(
             *(cost.extraction_bytes(work, *size) for size in extracted),
-            canvas + cost.gradient_bytes(work, *crop, cropped=not tiles[0].is_whole),
+            canvas + cost.partition_bytes(work, _partition(work, spec, full, side)),
             stepping,
             canvas + exact + loading,
             canvas + exact + picture + cost.evaluation_bytes(work, *evaluated),
@@ -162,19 +165,9 @@ def _mask_bytes(spec: JobSpec, architecture: Architecture) -> int:
     return sum(mask.size for mask in masks) + len(regions) * weights
 
 
-def _tiles(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None) -> list[Tile]:
-    halo = not work.architecture.makes_torus
-    return cut(level.height, level.width, side, wraps=spec.wraps, always_halo=halo, **_reach(work))
-
-
-def _reach(work: cost.Workload) -> dict[str, int]:
-    network = work.architecture
-    return {"stride": network.grid, "radius": network.radius, "least": network.least}
-
-
-def _largest(tiles: list[Tile]) -> tuple[int, int]:
-    return max(t.rows.seen_pixels for t in tiles), max(t.columns.seen_pixels for t in tiles)
+def _partition(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None) -> Partition:
+    return partition(work.architecture, level.height, level.width, side, wraps=spec.wraps, summed=work.summed)
 
 
 def _step_flops(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None) -> float:
-    return cost.step_flops(work, _tiles(work, spec, level, side))
+    return cost.step_flops(work, _partition(work, spec, level, side))

@@ -19,8 +19,9 @@ from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.adam import Adam
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.optimizers.optimizer import Optimizer
+from ..engine.partition import in_tiles, partition
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis
-from ..engine.tiling import cut
+from ..engine.tiling import Partition
 from ..messages.events import LossTerm
 from ..messages.options import JobKind
 from ..messages.spec import JobSpec, LevelSpec
@@ -153,7 +154,9 @@ class PreparedJob:
     def _finish(self, frame: Frame) -> FinishedPicture:
         terms = self._terms.at(self._spec.levels[-1])
         network = self._network if self.precision == "float32" else self._network_in(torch.float32)
-        exact = self._objective(network, terms, self._spec.levels[-1], evaluation_tile(self._spec, self._tile))
+        full, side = self._spec.levels[-1], evaluation_tile(self._spec, self._tile)
+        tiles = in_tiles(network.architecture, full.height, full.width, side, wraps=self._spec.wraps)
+        exact = self._objective(network, terms, full, tiles)
         if frame.average is not None:
             return self._evaluate(exact, frame.average)
         last = self._evaluate(exact, frame.canvas)
@@ -253,18 +256,16 @@ class PreparedJob:
             release_free_memory()
         terms = self._terms.at(level)
         self._current: tuple[WeightedTerm, ...] = tuple(terms)
-        return self._objective(self._network, terms, level, self._tile)
+        parts = partition(
+            self._network.architecture, level.height, level.width, self._tile, wraps=self._spec.wraps,
+            summed=has_sums(self._spec),
+        )  # fmt: skip
+        return self._objective(self._network, terms, level, parts)
 
-    def _objective(self, network: Network, terms: list[WeightedTerm], level: LevelSpec, tile: int | None) -> Objective:
-        tiles, wraps, needed = None, self._spec.wraps, network.architecture
-        if tile is not None or any(wraps):
-            tiles = cut(
-                level.height, level.width, tile, stride=needed.grid, radius=needed.radius, least=needed.least,
-                wraps=wraps, always_halo=not needed.makes_torus,
-            )  # fmt: skip
+    def _objective(self, network: Network, terms: list[WeightedTerm], level: LevelSpec, parts: Partition) -> Objective:
         view = color.gray if self._gray or self._spec.options.color == "luminance" else None
         fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
-        return Objective(network, terms, tiles=tiles, view=view, fixed=fixed)
+        return Objective(network, terms, tiles=parts.tiles, cut=parts.cut, view=view, fixed=fixed)
 
     def _network_in(self, dtype: torch.dtype) -> Network:
         spec = self._spec
@@ -305,6 +306,11 @@ def evaluation_tile(spec: JobSpec, tile: int | None) -> int | None:
     if needs_whole_canvas(spec):
         return None
     return min(tile or _EVALUATION_TILE, _EVALUATION_TILE)
+
+
+def has_sums(spec: JobSpec) -> bool:
+    """Returns whether one of a job's losses is a function of a statistic that is summed over tiles."""
+    return any(style_loss(name).tiling == "statistic" for name in spec.style_losses)
 
 
 def needs_whole_canvas(spec: JobSpec) -> bool:

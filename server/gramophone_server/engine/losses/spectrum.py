@@ -104,16 +104,25 @@ def _transform(deviations: Tensor) -> Tensor:
 
 def _phase(one: Tensor, other: Tensor) -> Tensor:
     """Returns e^{iφ} (N, 1, H, W // 2 + 1), the turn of `other` that brings it nearest to `one`."""
-    turn: Tensor = torch.sgn((one * other.conj()).sum(1, keepdim=True))
+    turn = (one * other.conj()).sum(1, keepdim=True)
     # A flat canvas is equally far from all phases.
-    return torch.where(turn == 0, 1, turn)
+    return torch.where(turn == 0, 1, _unit(turn))
+
+
+def _unit(turn: Tensor) -> Tensor:
+    """Returns complex numbers divided by their absolute values; any values in place of 0."""
+    if not turn.is_cuda:
+        return torch.sgn(turn)
+    # On a GPU, torch compiles its own function for complex numbers when it is first used.
+    parts = torch.view_as_real(turn)
+    return torch.view_as_complex(parts / torch.hypot(parts[..., 0], parts[..., 1]).unsqueeze(-1))
 
 
 def _multiplicity(width: int, like: Tensor) -> Tensor:
     """Returns how often each column of a real picture's half transform counts: its mirror image is left out."""
-    # Made on the device: a copy would wait for it.
+    # Made on the device: a copy, even of one number, would wait for it.
     counts = like.new_full((width // 2 + 1,), 2.0)
-    counts[0] = 1.0
+    counts[:1].fill_(1.0)
     if width % 2 == 0:
-        counts[-1] = 1.0
+        counts[-1:].fill_(1.0)
     return counts

@@ -3,7 +3,10 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +95,25 @@ def spec(name: str, side: int, kind: JobKind = "style", iterations: int = 30, **
 def prepared(job: JobSpec, on: torch.device, **how: Any) -> PreparedJob:
     """Returns a job that is ready to run on a device."""
     tile = how.pop("tile", job.options.tile_size or None)
-    extractor = Targets("cpu", torch.get_num_threads())
-    return PreparedJob(job, model(job.options.model), extractor, on, tile=tile, **how)
+    return PreparedJob(job, model(job.options.model), _extractor(), on, tile=tile, **how)
+
+
+@cache
+def _extractor() -> Targets:
+    """Returns the extractor of all jobs, which keeps their targets."""
+    return Targets("cpu", torch.get_num_threads())
 
 
 def objective(job: JobSpec, on: torch.device) -> Objective:
     """Returns the objective of a job's first level on a device."""
     return prepared(job, on)._open(job.levels[0])
+
+
+@contextmanager
+def updates(run: PreparedJob) -> Iterator[Callable[[], None]]:
+    """Opens the first level of a job; the `with` block receives the function that makes one update."""
+    with run.synthesis.updates(run.synthesis._levels[0]) as update:
+        yield update
 
 
 def relative(found: Tensor, expected: Tensor) -> float:

@@ -11,24 +11,26 @@ from gramophone_server.models.loading import load_architecture
 from gramophone_server.models.store import BUILTIN_MODEL
 from gramophone_server.worker.plan import plan
 
-from .inputs import FULL_MODEL, device, model, prepared, spec
+from .inputs import FULL_MODEL, device, model, prepared, spec, updates
 from .report import Report
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A job, and the bytes that its plan may use; None for all that are free."""
+    """A job, the bytes that its plan may use, None for all that are free, and whether it may use CUDA graphs."""
 
     name: str
     side: int
     options: dict[str, Any] = field(default_factory=dict)
     available: int | None = None
+    graphs: bool = True
 
 
 _CASES = (
     _Case(BUILTIN_MODEL, 512),
     _Case(FULL_MODEL, 512),
     _Case(FULL_MODEL, 1024, {"precision": "float32"}),
+    _Case(FULL_MODEL, 1024, {"precision": "float32"}, graphs=False),
     _Case(FULL_MODEL, 2048),
     _Case(FULL_MODEL, 2048, {"tile_size": 512}),
     _Case(FULL_MODEL, 1024, {"kind": "transfer", "optimizer": "adam"}),
@@ -58,19 +60,19 @@ def check(report: Report) -> None:
 def _check(report: Report, case: _Case, available: int) -> None:
     steps = min(case.options.get("lbfgs_history", 20), 40) + 4
     job = spec(case.name, case.side, iterations=steps + 40, report_every=10**6, **case.options)
-    chosen = plan(job, load_architecture(model(case.name)), device(), case.available or available)
+    chosen = plan(job, load_architecture(model(case.name)), device(), case.available or available, graphs=case.graphs)
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     free, before = torch.cuda.mem_get_info(device())[0], torch.cuda.memory_allocated()
-    run = prepared(job, device(), tile=chosen.tile, host_history=chosen.host_history)
-    objective = run._open(job.levels[0])
-    for _ in range(steps):
-        run.synthesis._update(objective)
-    taken = free - torch.cuda.mem_get_info(device())[0]
+    run = prepared(job, device(), tile=chosen.tile, host_history=chosen.host_history, graphs=chosen.graphs)
+    with updates(run) as update:
+        for _ in range(steps):
+            update()
+        taken = free - torch.cuda.mem_get_info(device())[0]
+    run.close()
     report.check(
         taken <= 1.05 * chosen.bytes, f"{case.name} at {case.side} {case.options} takes what was planned",
         planned=chosen.bytes, taken=taken, allocated=torch.cuda.max_memory_allocated() - before, tile=chosen.tile,
-        host_history=chosen.host_history,
+        host_history=chosen.host_history, graphs=chosen.graphs,
     )  # fmt: skip
-    run.close()

@@ -66,6 +66,7 @@ def _check_optimizers(report: Report) -> None:
     makers: tuple[Callable[[], Optimizer], ...] = (
         lambda: LBFGS(history=8),
         lambda: LBFGS(history=8, host=True),
+        lambda: LBFGS(history=8, fixed=True),
         Adam,
     )
     for side, steps in ((64, 24), (900, 9)):

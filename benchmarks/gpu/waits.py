@@ -30,7 +30,9 @@ def check(report: Report) -> None:
     for options in _JOBS:
         with report.case(f"waits {options}"):
             frames = iter(
-                prepared(spec(BUILTIN_MODEL, 256, iterations=100, report_every=_STEPS, **options), device()).synthesis
+                prepared(
+                    spec(BUILTIN_MODEL, 256, iterations=100, report_every=_STEPS, **options), device(), graphs=True
+                ).synthesis
             )
             next(frames)
             torch.cuda.synchronize()

@@ -37,7 +37,7 @@ def failing(built, tmp_path, monkeypatch) -> Iterator[tuple[ServerProcess, Path]
 
 def run_until_failure(server: ServerProcess, file: Path, failure: str) -> job_pb2.JobEvent:
     """Runs a job in which CUDA fails after some checkpoints, and returns its last event."""
-    request = style_request(size=64, iterations=1500, report_every=10)
+    request = style_request(size=64, iterations=30_000, report_every=10)
     begun, last = 0.0, None
     for event in events(server.style.ReconstructStyle(request)):
         last = event

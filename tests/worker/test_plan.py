@@ -90,7 +90,7 @@ def test_smaller_tiles_compute_more(architecture):
 
 def test_the_history_moves_to_host_memory_only_if_no_tiles_fit(architecture):
     gpu, spec = torch.device("cuda"), job(optimizer="lbfgs")
-    in_smallest_tiles = plan(spec.with_options(tile_size=96), architecture, gpu, PLENTY)
+    in_smallest_tiles = plan(spec.with_options(tile_size=96), architecture, gpu, PLENTY, graphs=False)
     assert not in_smallest_tiles.host_history
     # With less memory than the smallest tiles need beside the history, the history moves to host memory.
     got = plan(spec, architecture, gpu, int(in_smallest_tiles.bytes * 0.9))
@@ -98,6 +98,24 @@ def test_the_history_moves_to_host_memory_only_if_no_tiles_fit(architecture):
     on_cpu = min(in_tiles(architecture, tile, optimizer="lbfgs").bytes for tile in TILES)
     assert not plan(spec, architecture, CPU, int(on_cpu * 0.9)).fits
     assert not plan(job(), architecture, gpu, 1 << 20).host_history, "Adam has no history to move"
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_steps_are_recorded_on_a_gpu_if_the_memory_suffices(architecture, optimizer):
+    gpu, spec = torch.device("cuda"), job(optimizer=optimizer)
+    recorded, plain = plan(spec, architecture, gpu, PLENTY), plan(spec, architecture, gpu, PLENTY, graphs=False)
+    assert recorded.graphs and not plain.graphs
+    assert recorded.bytes > plain.bytes
+    # A graph is not worth tiles.
+    tight = plan(spec, architecture, gpu, int(plain.bytes * 1.06))
+    assert (tight.tile, tight.graphs, tight.bytes) == (None, False, plain.bytes)
+    assert not plan(spec, architecture, CPU, PLENTY).graphs
+
+
+def test_a_step_in_very_many_tiles_is_not_recorded(architecture):
+    gpu = torch.device("cuda")
+    assert plan(job(tile_size=256), architecture, gpu, PLENTY).graphs
+    assert not plan(job(tile_size=128), architecture, gpu, PLENTY).graphs
 
 
 @pytest.mark.parametrize("available", [1 << 20, PLENTY])

@@ -5,6 +5,7 @@ import ctypes
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from .cost import KEPT_BLOCK
 # Parameters of `mallopt`, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _SMALL_BLOCK = 1 << 20
+# Held while a CUDA graph is recorded.
+_recording = threading.RLock()
 
 
 class DeviceError(Exception):
@@ -161,10 +164,18 @@ def release_free_memory() -> None:
     """Returns freed memory that torch's allocator of a GPU and the C library (glibc) would otherwise keep."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         # ONNX Runtime and other processes cannot use what torch's allocator keeps.
-        torch.cuda.empty_cache()
+        with _recording:
+            torch.cuda.empty_cache()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def memory_locked() -> Iterator[None]:
+    """Makes other threads wait with `release_free_memory`: returning a GPU's memory would spoil a recording."""
+    with _recording:
+        yield
 
 
 class Memory:

@@ -1,15 +1,17 @@
 """The optimization loop: an iterable of frames that can be stopped, saved and resumed."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .canvas import resized
-from .objective import Evaluation, Objective
+from .graphs import Captured, CapturedObjective, Evaluator, Recorder, tensors_of, with_tensors
+from .objective import Evaluation
 from .optimizers.batch import per_canvas
 from .optimizers.optimizer import Optimizer
 from .tiling import FLAT, Wraps
@@ -33,7 +35,7 @@ class Level:
     height: int
     width: int
     iterations: int
-    open: Callable[[], Objective]
+    open: Callable[[], Evaluator]
     detail: Tensor | None = None
     project: Callable[[Tensor], Tensor] | None = None
     wraps: Wraps = FLAT
@@ -141,6 +143,7 @@ class Synthesis:
         report_every: number of updates between frames, >= 1.
         averaging: decay of the exponential average of the iterates, in [0, 1); 0 for no averaging.
         plateau: condition for leaving a level before its iterations are done; None to do all iterations.
+        recorder: makes the recorder with which the updates of a level are recorded; None to record nothing.
     """
 
     def __init__(
@@ -152,7 +155,10 @@ class Synthesis:
         report_every: int,
         averaging: float = 0.0,
         plateau: Plateau | None = None,
+        recorder: Callable[[], Recorder] | None = None,
     ) -> None:
+        self._recorder = recorder
+        self._captured: Captured | None = None
         self._levels = tuple(levels)
         self._optimizer = optimizer
         self._report_every = report_every
@@ -167,15 +173,46 @@ class Synthesis:
     def __iter__(self) -> Iterator[Frame]:
         while self._number < len(self._levels):
             level = self._levels[self._number]
-            objective = level.open()
-            while self._done < level.iterations and not self._all_stopped and not self._ended:
-                self._update(objective)
-                if self._iteration % self._report_every == 0 or self._done == level.iterations:
-                    self._check_plateau()
-                    yield self.frame()
+            with self.updates(level) as update:
+                while self._done < level.iterations and not self._all_stopped and not self._ended:
+                    update()
+                    if self._iteration % self._report_every == 0 or self._done == level.iterations:
+                        self._check_plateau()
+                        yield self.frame()
             self._number += 1
             if self._number < len(self._levels):
                 self._climb(self._levels[self._number])
+
+    @contextmanager
+    def updates(self, level: Level) -> Iterator[Callable[[], None]]:
+        """Opens the objective of a level; the `with` block receives the function that makes one update."""
+        objective, evaluation = level.open(), None
+        self._optimizer.reserve(self._canvas)
+        work: Callable[[], object]
+        if self._recorder is None:
+            work = partial(self._advance, objective)
+        elif self._optimizer.is_uniform:
+            work = self._captured = Captured(
+                partial(self._advance, objective), self._recorder(), variables=self._variables, assign=self._assign
+            )
+        else:
+            # The optimizer's work changes from step to step: record the evaluation alone.
+            evaluation = CapturedObjective(objective, self._recorder())
+            work = partial(self._advance, evaluation)
+
+        def update() -> None:
+            work()
+            self._iteration += 1
+            self._done += 1
+            self._averaged += bool(self._decay)
+
+        try:
+            yield update
+        finally:
+            for captured in (self._captured, evaluation):
+                if captured is not None:
+                    captured.close()
+            self._captured = None
 
     def end_level(self) -> None:
         """Ends the current level before its iterations are done; the last level continues. Call this at a frame."""
@@ -184,11 +221,15 @@ class Synthesis:
     def frame(self) -> Frame:
         """Returns the frame of the latest update; requires at least one update, here or in the loaded state."""
         average = self._average / (1 - self._decay**self._averaged) if self._decay else None
-        return Frame(self._iteration, self._number, self._canvas, self._terms, self._loss, self._best, average)
+        canvas, terms, loss, best = self._canvas, self._terms, self._loss, self._best
+        if self._overwrites:
+            canvas, terms, loss = canvas.clone(), terms.clone(), loss.clone()
+            best = Best(best.canvas.clone(), best.loss.clone())
+        return Frame(self._iteration, self._number, canvas, terms, loss, best, average)
 
     def state(self) -> dict[str, Any]:
         """Returns everything needed to resume: tensors, numbers, and lists and dicts of them."""
-        return {
+        state = {
             "iteration": self._iteration,
             "number": self._number,
             "done": self._done,
@@ -202,6 +243,12 @@ class Synthesis:
             "course": [list(entry) for entry in self._history],
             "optimizer": self._optimizer.state(),
         }
+        if not self._overwrites:
+            return state
+        overwritten = {id(tensor) for tensor in tensors_of(self._variables())}
+        copies = (tensor.to("cpu", copy=True) if id(tensor) in overwritten else tensor for tensor in tensors_of(state))
+        copied: dict[str, Any] = with_tensors(state, copies)
+        return copied
 
     def load(self, state: dict[str, Any]) -> None:
         """Resumes from the `state` of an optimization with the same settings; its tensors must be on the device."""
@@ -232,8 +279,13 @@ class Synthesis:
         self._begin(level.enlarged(self._best.canvas))
         self._optimizer.resize(level.height, level.width, level.wraps)
 
-    def _update(self, objective: Objective) -> None:
-        """Evaluates the gradient and updates the canvas."""
+    @property
+    def _overwrites(self) -> bool:
+        """Whether updates overwrite the canvas and all other variables instead of replacing them."""
+        return self._captured is not None and self._captured.is_recorded
+
+    def _advance(self, objective: Evaluator) -> tuple[Tensor, ...]:
+        """Evaluates the gradient and updates the canvas; changes nothing but the variables."""
         at = objective.evaluate(self._canvas)
         self._best = self._best.or_better(self._canvas, at)
         canvas = self._levels[self._number].projected(self._optimizer.step(self._canvas, at))
@@ -241,17 +293,35 @@ class Synthesis:
             # Keep a canvas that has stopped unchanged, so that its result does not depend on the rest of the batch.
             canvas = per_canvas(self._stopped, self._best.canvas, canvas)
         self._canvas = canvas
-        self._iteration += 1
-        self._done += 1
         if self._decay:
             self._average = self._average.lerp(canvas, 1 - self._decay)
-            self._averaged += 1
         self._terms, self._loss = at.terms, at.loss
+        return ()
+
+    def _variables(self) -> dict[str, Any]:
+        """Returns the tensors that an update replaces."""
+        return {
+            "canvas": self._canvas,
+            "best": [self._best.canvas, self._best.loss],
+            "average": self._average,
+            "stopped": self._stopped,
+            "terms": self._terms,
+            "loss": self._loss,
+            "optimizer": self._optimizer.variables(),
+        }
+
+    def _assign(self, variables: dict[str, Any]) -> None:
+        """Sets the tensors that `_variables` returns."""
+        self._canvas, self._best = variables["canvas"], Best(*variables["best"])
+        self._average, self._stopped = variables["average"], variables["stopped"]
+        self._terms, self._loss = variables["terms"], variables["loss"]
+        self._optimizer.assign(variables["optimizer"])
 
     def _check_plateau(self) -> None:
         if self._plateau is None:
             return
-        self._history.append((self._done, self._best.loss))
+        # The next update may overwrite the loss.
+        self._history.append((self._done, self._best.loss.clone()))
         before = [loss for done, loss in self._history if done <= self._done - self._plateau.window]
         if before:
             gained = before[-1] - self._best.loss

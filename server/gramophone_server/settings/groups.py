@@ -62,6 +62,9 @@ class WorkerSettings:
         unit="bytes",
         default_text="all",
     )
+    no_cuda_graphs: bool = setting(
+        False, "Launch the work of each step on a GPU one by one, for debugging: slower, with the same results."
+    )
     checkpoint_every: float = setting(
         10.0, "Minimum seconds between two checkpoints of a job.", minimum=0, unit="seconds"
     )

@@ -23,9 +23,11 @@ class Estimator:
         store: the models.
         device: the worker's device.
         limit: maximum bytes that this worker may hold; None for all memory of the device.
+        graphs: whether steps on a GPU may be recorded as CUDA graphs.
     """
 
-    def __init__(self, store: ModelStore, device: torch.device, limit: int | None) -> None:
+    def __init__(self, store: ModelStore, device: torch.device, limit: int | None, *, graphs: bool = True) -> None:
+        self._graphs = graphs
         self._store = store
         self._device = device
         self._memory = Memory(device, limit)
@@ -45,7 +47,7 @@ class Estimator:
             ModelError: the model's file does not match its manifest.
         """
         available = (self._available() - self._idle) >> squeeze
-        return plan(spec, load_architecture(model), self._device, available)
+        return plan(spec, load_architecture(model), self._device, available, graphs=self._graphs)
 
     def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
         """Returns the memory, operations and, if `timed`, the time that the job needs.

@@ -28,6 +28,13 @@ _SESSION = 3.2
 _GAPS = 1.8
 # Measured: bytes that torch's allocator holds of a GPU per byte that is allocated at the peak.
 _HELD = 1.2
+# Measured: bytes of a GPU per byte that the gradient needs, if nothing that is kept lies in the gaps between its
+# blocks: neither curvature pairs, which have memory of their own, nor anything of a CUDA graph.
+_APART = 1.35
+# Tensors as large as the canvas that a CUDA graph needs beyond those of a step: copies of the variables.
+_VARIABLES = 6
+# Maximum number of tiles whose kernels are recorded as one graph: with more, the device is busy for long enough anyway.
+_MOST_RECORDED_TILES = 32
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Plan:
         flops: operations of the convolutions in all iterations of all levels.
         iteration_flops: operations of the convolutions in one iteration at full size.
         fits: whether `bytes` are available.
+        graphs: whether steps are recorded as CUDA graphs, which needs more memory, and gives the same result.
     """
 
     tile: int | None
@@ -49,13 +57,17 @@ class Plan:
     flops: float
     iteration_flops: float
     fits: bool
+    graphs: bool = False
 
 
-def plan(spec: JobSpec, architecture: Architecture, device: torch.device, available: int) -> Plan:
+def plan(
+    spec: JobSpec, architecture: Architecture, device: torch.device, available: int, *, graphs: bool = True
+) -> Plan:
     """Returns how to run a job within `available` bytes: whole if it fits, else in the largest tiles that fit.
 
     If no tiles fit, the plan is the one with the smallest memory. A tile size in the spec is never changed. On a GPU,
-    keeping the curvature pairs of L-BFGS in the host's memory is the last resort, because it is slower.
+    keeping the curvature pairs of L-BFGS in the host's memory is the last resort, because it is slower. If `graphs` is
+    true and the memory suffices, a GPU's steps are recorded as CUDA graphs.
     """
     spec = with_margin(spec)
     work = workload(spec, architecture, device)
@@ -74,8 +86,13 @@ def plan(spec: JobSpec, architecture: Architecture, device: torch.device, availa
         needed, side, host = min(candidates, key=lambda candidate: candidate[0])
         # The reserve only serves to choose between plans; the last one may use it.
         fits = needed <= available
+    recorded = _bytes(replace(work, pairs=0) if host else work, spec, architecture, side, recorded=True)
+    tiles = len(_partition(work, spec, spec.levels[-1], side).tiles)
+    graphs = graphs and device.type == "cuda" and tiles <= _MOST_RECORDED_TILES
+    graphs = graphs and recorded * (1 + _MARGIN) <= available
     flops = sum(level.iterations * _step_flops(work, spec, level, side) for level in spec.levels)
-    return Plan(side, host, needed, flops, _step_flops(work, spec, spec.levels[-1], side), fits)
+    iteration = _step_flops(work, spec, spec.levels[-1], side)
+    return Plan(side, host, recorded if graphs else needed, flops, iteration, fits, graphs)
 
 
 def workload(spec: JobSpec, architecture: Architecture, device: torch.device) -> cost.Workload:
@@ -101,7 +118,9 @@ def workload(spec: JobSpec, architecture: Architecture, device: torch.device) ->
     )
 
 
-def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None) -> int:
+def _bytes(
+    work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None, *, recorded: bool = False
+) -> int:
     full = spec.levels[-1]
     network = work.architecture
     evaluated = in_tiles(network, full.height, full.width, evaluation_tile(spec, side), wraps=spec.wraps).largest
@@ -132,6 +151,11 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
     # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets + outside
+    gradient = cost.partition_bytes(work, _partition(work, spec, full, side))
+    if recorded or (work.pairs and not work.cpu):
+        gradient = int(_APART * gradient)
+    variables = _VARIABLES * 12 * full.height * full.width
+    evaluating = gradient + (stepping + variables if recorded else canvas)
     # A GPU's allocator holds more than what is allocated.
     holding = 1.0 if work.cpu else _HELD
     return int(
@@ -142,7 +166,7 @@ def _bytes(work: cost.Workload, spec: JobSpec, architecture: Architecture, side:
         + holding
         * max(
             *(cost.extraction_bytes(work, *size) for size in extracted),
-            canvas + cost.partition_bytes(work, _partition(work, spec, full, side)),
+            evaluating,
             stepping,
             canvas + exact + loading,
             canvas + exact + picture + cost.evaluation_bytes(work, *evaluated),

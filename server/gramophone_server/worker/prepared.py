@@ -12,6 +12,7 @@ from torch import Tensor
 from ..engine import canvas as canvases
 from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
+from ..engine.graphs import GraphRecorder
 from ..engine.kernels.padding import Paddings
 from ..engine.losses import style_loss
 from ..engine.network import Network
@@ -75,6 +76,7 @@ class PreparedJob:
         device: device of the optimization.
         tile: side in pixels of the tiles in which the gradient is computed; None for the whole canvas at once.
         host_history: keep the curvature pairs of L-BFGS in the host's memory.
+        graphs: record the steps as CUDA graphs, on a GPU.
 
     Attributes:
         synthesis: the optimization.
@@ -94,6 +96,7 @@ class PreparedJob:
         *,
         tile: int | None = None,
         host_history: bool = False,
+        graphs: bool = False,
     ) -> None:
         self._asked = spec
         self._visible = visible_part(spec.content)
@@ -116,10 +119,11 @@ class PreparedJob:
         self.synthesis = Synthesis(
             levels,
             self._restored(self._initial_canvas(spec.levels[0]).to(device)),
-            _optimizer(spec, host_history=host_history),
+            _optimizer(spec, device, host_history=host_history),
             report_every=spec.options.report_every or PACED_EVERY,
             averaging=spec.options.averaging,
             plateau=Plateau(spec.options.plateau) if spec.options.plateau else None,
+            recorder=partial(GraphRecorder, device) if graphs else None,
         )
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -361,7 +365,11 @@ def _reported_weight(term: WeightedTerm) -> float:
     return weight
 
 
-def _optimizer(spec: JobSpec, *, host_history: bool) -> Optimizer:
-    if spec.options.optimizer == "adam":
-        return Adam(spec.options.learning_rate)
-    return LBFGS(spec.options.learning_rate, history=spec.options.lbfgs_history, host=host_history)
+def _optimizer(spec: JobSpec, device: torch.device, *, host_history: bool) -> Optimizer:
+    options = spec.options
+    if options.optimizer == "adam":
+        return Adam(options.learning_rate)
+    if device.type == "cpu" or host_history:
+        return LBFGS(options.learning_rate, history=options.lbfgs_history, host=host_history)
+    pairs = max(1, min(options.lbfgs_history, max(level.iterations for level in spec.levels) - 1))
+    return LBFGS(options.learning_rate, history=pairs, fixed=True)

@@ -83,7 +83,7 @@ class WorkerProcess:
             set_up_cuda(device, settings.memory)
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), torch.get_num_threads())
-        self._estimator = Estimator(self._store, device, settings.memory)
+        self._estimator = Estimator(self._store, device, settings.memory, graphs=not settings.no_cuda_graphs)
         self._runner = JobRunner(
             self._store, self._targets, self._estimator, device, self._outbox,
             self._cancelled, self._paused, settings.checkpoint_every, self._config.observability.tensorboard,

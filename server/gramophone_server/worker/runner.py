@@ -113,8 +113,9 @@ class JobRunner:
             # After a first attempt that ran out of memory, the estimate is known to be wrong: do not report it.
             raise MemoryError if job.squeeze else LargerThanDeviceError(self._estimator.estimate(spec, timed=False))
         prepared = PreparedJob(
-            spec, model, self._targets, self._device, tile=chosen_plan.tile, host_history=chosen_plan.host_history
-        )
+            spec, model, self._targets, self._device, tile=chosen_plan.tile, host_history=chosen_plan.host_history,
+            graphs=chosen_plan.graphs,
+        )  # fmt: skip
         stack.callback(prepared.close)
         resumed = None
         if before is not None:

@@ -22,6 +22,8 @@ class Adam:
         eps: constant added to the root of the second moment.
     """
 
+    is_uniform = True
+
     def __init__(
         self, learning_rate: float = 10.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-12
     ) -> None:
@@ -30,6 +32,9 @@ class Adam:
         # eps is absolute, and losses differ by ten orders of magnitude between options: keep it far below any gradient.
         self._eps = eps
         self._state: State = {}
+
+    def reserve(self, canvas: Tensor) -> None:
+        """Allocates nothing: the moments are allocated by the first step."""
 
     def step(self, canvas: Tensor, at: Evaluation) -> Tensor:
         """Returns the next canvas (N, 3, H, W), 0 to 1, given the loss and gradient at the current one."""
@@ -72,3 +77,11 @@ class Adam:
     def load(self, state: State) -> None:
         """Resumes from a state."""
         self._state = dict(state)
+
+    def variables(self) -> State:
+        """Returns the moments, the last finite iterate, and the numbers of each canvas."""
+        return self.state()
+
+    def assign(self, variables: State) -> None:
+        """Sets the tensors that `variables` returns."""
+        self.load(variables)

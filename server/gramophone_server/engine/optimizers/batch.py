@@ -18,13 +18,17 @@ def per_canvas(chosen: Tensor, one: Tensor, other: Tensor | float, *, factor: Te
         other: (N, C, H, W) or a number.
         factor: (N,) or a number.
     """
-    if chosen.device.type == "cpu":
+    if _is_on_host(chosen):
         if isinstance(other, Tensor) and not chosen.any():
             return other
         if isinstance(factor, float | int) and factor == 1 and chosen.all():
             return one
     scaled = one * (per_pixel(factor) if isinstance(factor, Tensor) else factor)
     return torch.where(per_pixel(chosen), scaled, other)
+
+
+def _is_on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
 
 
 def per_pixel(values: Tensor) -> Tensor:

@@ -1,16 +1,129 @@
 """The curvature pairs of L-BFGS, and their inverse Hessian approximation applied to a gradient."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..cost import pairs_at_once
 
 # Number of partial sums into which a dot product over a canvas is split.
 _PIECES = 16
+
+
+class Pairs(ABC):
+    """The latest curvature pairs of a batch of canvases, oldest first: steps s, and changes y of the gradient.
+
+    `apply` computes the two-loop recursion (Nocedal & Wright, algorithm 7.4) in the compact form of Byrd, Nocedal &
+    Schnabel 1994. S and Y have the pairs as columns, R is the upper triangle of SᵀY, and D is its diagonal:
+
+        a = R⁻¹Sᵀg,  r = H₀(g − Ya),  Hg = r + Sc,  c = R⁻ᵀ(Da − Yᵀr).
+
+    This form reads the pairs as often as the recursion, but many at a time: it needs fewer calls and reads at the full
+    bandwidth of the memory.
+
+    Args:
+        most: maximum number of pairs, >= 1.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.clear()
+
+    def clear(self) -> None:
+        """Drops all pairs."""
+        # For the k pairs in use: the upper triangle of SᵀY, (N, k, k), and which pairs are good, (N, k).
+        self._products = self._good = torch.zeros(0, 0, 0)
+
+    def __len__(self) -> int:
+        return self._good.shape[1]
+
+    @abstractmethod
+    def reserve(self, canvas: Tensor) -> None:
+        """Allocates the memory of all pairs of canvases (N, 3, H, W), if it does not grow with their number."""
+
+    @abstractmethod
+    def add(self, s: Tensor, y: Tensor, good: Tensor) -> None:
+        """Adds a pair, and drops the oldest one if there are more than the maximum.
+
+        Args:
+            s: (N, 3, H, W), the step.
+            y: (N, 3, H, W), the change of the gradient.
+            good: (N,), bool; for canvases where it is false, the pair is stored but ignored.
+        """
+
+    def apply(self, gradient: Tensor, first: Callable[[Tensor], Tensor], rate: float) -> Tensor:
+        """Returns `rate` times the product of the inverse Hessian approximation and a gradient.
+
+        Args:
+            gradient: (N, 3, H, W); overwritten.
+            first: function that returns the product of `rate` times the initial inverse Hessian H₀ and its argument.
+            rate: factor of the result.
+        """
+        if not len(self):
+            return first(gradient)
+        found, self._products[:, :, -1] = self._dots("s", gradient.flatten(1), self._latest(gradient.device))
+        # Neutralize ignored pairs: identity rows and columns in the triangle, and 0 as dot product with the gradient.
+        counts = self._good[:, :, None] & self._good[:, None]
+        triangle = torch.where(counts, self._products, torch.eye(len(self), device=counts.device))
+        a = _solve_triangular(triangle, found.masked_fill(~self._good, 0), upper=True)
+        self._combine(gradient, "y", -a)
+        r = first(gradient)
+        (found,) = self._dots("y", r.flatten(1))
+        rest = (rate * triangle.diagonal(dim1=1, dim2=2) * a - found).masked_fill(~self._good, 0)
+        self._combine(r, "s", _solve_triangular(triangle.transpose(1, 2), rest, upper=False))
+        return r
+
+    @abstractmethod
+    def forget(self, lost: Tensor) -> None:
+        """Ignores all present pairs of the canvases for which `lost` (N,) is true."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Returns all pairs. Later steps do not change the returned tensors, so a thread can write them to a file."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Resumes from a state. The "blocks" may be on another device than the products, which are on the device."""
+
+    @abstractmethod
+    def _latest(self, device: torch.device) -> Tensor:
+        """Returns the y (N, 3·H·W) of the latest pair."""
+
+    @abstractmethod
+    def _rows(self, name: str, device: torch.device) -> Iterator[Tensor]:
+        """Yields the s or y (`name`) of all pairs, one tensor (N, pairs, 3·H·W) after the other."""
+
+    def _dots(self, name: str, *vectors: Tensor) -> list[Tensor]:
+        """Returns the dot products (N, k), float64, of all s or y (`name`) with each of the vectors (N, 3·H·W)."""
+        if len(vectors) > 1 and pairs_at_once(vectors[0].shape[1]) > 1:
+            # Read the pairs in one pass. For large canvases, the copy made by `stack` would need too much memory.
+            stacked = [torch.stack(vectors, 1)]
+        else:
+            stacked = [vector[:, None] for vector in vectors]
+        parts: list[list[list[Tensor]]] = [[[] for _ in several] for several in stacked]
+        for rows in self._rows(name, vectors[0].device):
+            for several, of_each in zip(stacked, parts, strict=True):
+                # Multiply canvas by canvas: a batched product would round differently than the product for one canvas.
+                for i, v in enumerate(several):
+                    of_each[i].append(_dot_products(v, rows[i]))
+        return [
+            dots for of_each in parts for dots in torch.stack([torch.cat(found, 1) for found in of_each], 1).unbind()
+        ]
+
+    def _combine(self, onto: Tensor, name: str, weights: Tensor) -> None:
+        """Adds to `onto` (N, 3, H, W) the sum of all s or y (`name`), weighted by `weights` (N, k)."""
+        flat, begin = onto.view(len(onto), -1), 0
+        weights = weights.to(flat.dtype)
+        for rows in self._rows(name, flat.device):
+            some = weights[:, begin : begin + rows.shape[1]]
+            for i, v in enumerate(flat):
+                v.addmv_(rows[i].T, some[i])
+            begin += rows.shape[1]
 
 
 @dataclass
@@ -27,16 +140,8 @@ class _Block:
     filled: int = 0
 
 
-class CurvaturePairs:
-    """The latest curvature pairs of a batch of canvases, oldest first: steps s, and changes y of the gradient.
-
-    `apply` computes the two-loop recursion (Nocedal & Wright, algorithm 7.4) in the compact form of Byrd, Nocedal &
-    Schnabel 1994. S and Y have the pairs as columns, R is the upper triangle of SᵀY, and D is its diagonal:
-
-        a = R⁻¹Sᵀg,  r = H₀(g − Ya),  Hg = r + Sc,  c = R⁻ᵀ(Da − Yᵀr).
-
-    This form reads the pairs as often as the recursion, but many at a time: it needs fewer calls and reads at the full
-    bandwidth of the memory.
+class CurvaturePairs(Pairs):
+    """Curvature pairs in memory that grows with their number.
 
     Args:
         most: maximum number of pairs.
@@ -44,18 +149,16 @@ class CurvaturePairs:
     """
 
     def __init__(self, most: int, *, host: bool = False) -> None:
-        self._most = most
         self._host = host
-        self.clear()
+        super().__init__(most)
 
     def clear(self) -> None:
         """Drops all pairs."""
+        super().clear()
         self._blocks: list[_Block] = []
-        # For the k pairs in use: the upper triangle of SᵀY, (N, k, k), and which pairs are good, (N, k).
-        self._products = self._good = torch.zeros(0, 0, 0)
 
-    def __len__(self) -> int:
-        return self._good.shape[1]
+    def reserve(self, canvas: Tensor) -> None:
+        """Allocates nothing."""
 
     def add(self, s: Tensor, y: Tensor, good: Tensor) -> None:
         """Adds a pair, and drops the oldest one if there are more than the maximum.
@@ -84,29 +187,6 @@ class CurvaturePairs:
         """Ignores all present pairs of the canvases for which `lost` (N,) is true."""
         if self._blocks:
             self._good = self._good & ~lost[:, None]
-
-    def apply(self, gradient: Tensor, first: Callable[[Tensor], Tensor], rate: float) -> Tensor:
-        """Returns `rate` times the product of the inverse Hessian approximation and a gradient.
-
-        Args:
-            gradient: (N, 3, H, W); overwritten.
-            first: function that returns the product of `rate` times the initial inverse Hessian H₀ and its argument.
-            rate: factor of the result.
-        """
-        if not self._blocks:
-            return first(gradient)
-        latest = self._blocks[-1].y[:, self._blocks[-1].filled - 1].to(gradient.device)
-        found, self._products[:, :, -1] = self._dots("s", gradient.flatten(1), latest)
-        # Neutralize ignored pairs: identity rows and columns in the triangle, and 0 as dot product with the gradient.
-        counts = self._good[:, :, None] & self._good[:, None]
-        triangle = torch.where(counts, self._products, torch.eye(len(self), device=counts.device))
-        a = _solve_triangular(triangle, found.masked_fill(~self._good, 0), upper=True)
-        self._combine(gradient, "y", -a)
-        r = first(gradient)
-        (found,) = self._dots("y", r.flatten(1))
-        rest = (rate * triangle.diagonal(dim1=1, dim2=2) * a - found).masked_fill(~self._good, 0)
-        self._combine(r, "s", _solve_triangular(triangle.transpose(1, 2), rest, upper=False))
-        return r
 
     def state(self) -> dict[str, Any]:
         """Returns all pairs. Later steps do not change the returned tensors, so a thread can write them to a file."""
@@ -139,6 +219,9 @@ class CurvaturePairs:
             device = torch.device("cpu")
         return _Block(like.new_empty(shape, device=device), like.new_empty(shape, device=device))
 
+    def _latest(self, device: torch.device) -> Tensor:
+        return self._blocks[-1].y[:, self._blocks[-1].filled - 1].to(device)
+
     def _rows(self, name: str, device: torch.device) -> Iterator[Tensor]:
         """Yields the s or y (`name`) of the pairs in use, one tensor (N, pairs, 3·H·W) per block.
 
@@ -150,32 +233,76 @@ class CurvaturePairs:
             yield some.to(device)
             skipped = 0
 
+
+class FixedPairs(Pairs):
+    """Curvature pairs in memory that is allocated at once, at `most` places.
+
+    Each step does the same work, whatever the number of pairs, so that it can be recorded as a CUDA graph: a place
+    without a pair counts as one that is ignored. A new pair overwrites the oldest one.
+    """
+
+    def clear(self) -> None:
+        """Drops all pairs and their memory."""
+        super().clear()
+        self._s = self._y = torch.zeros(0, 0, 0)
+        # The place of each pair, oldest first.
+        self._places = torch.zeros(0, dtype=torch.long)
+        self._has_pairs = False
+
+    def __len__(self) -> int:
+        return self._most if self._has_pairs else 0
+
+    def reserve(self, canvas: Tensor) -> None:
+        """Allocates all places, filled with 0, unless they are there."""
+        if len(self._places):
+            return
+        n, size = canvas.flatten(1).shape
+        self._s, self._y = (canvas.new_zeros(n, self._most, size) for _ in range(2))
+        self._places = torch.arange(self._most, device=canvas.device)
+        self._products = canvas.new_zeros(n, self._most, self._most, dtype=torch.float64)
+        self._good = canvas.new_zeros(n, self._most, dtype=torch.bool)
+
+    def add(self, s: Tensor, y: Tensor, good: Tensor) -> None:
+        """Adds a pair in place of the oldest one."""
+        self.reserve(s)
+        self._has_pairs = True
+        self._places.copy_(self._places.roll(-1))
+        for rows, new in ((self._s, s), (self._y, y)):
+            rows.index_copy_(1, self._places[-1:], new.flatten(1)[:, None])
+        self._good.copy_(torch.cat([self._good[:, 1:], good[:, None]], 1))
+        self._products.copy_(F.pad(self._products[:, 1:, 1:], (0, 1, 0, 1)))
+
+    def forget(self, lost: Tensor) -> None:
+        """Ignores all present pairs of the canvases for which `lost` (N,) is true."""
+        self._good &= ~lost[:, None]
+
+    def state(self) -> dict[str, Any]:
+        """Returns all pairs, copied to the host's memory: the next step overwrites them on the device."""
+        s, y, *rest = (
+            tensor.to("cpu", copy=True) for tensor in (self._s, self._y, self._places, self._products, self._good)
+        )
+        places, products, good = rest
+        return {"blocks": [[s, y]], "places": places, "products": products, "good": good, "any": self._has_pairs}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Resumes from a state."""
+        device, [[s, y]] = state["products"].device, state["blocks"]
+        self._s, self._y = s.to(device, copy=True), y.to(device, copy=True)
+        self._places, self._products, self._good = (state[name].clone() for name in ("places", "products", "good"))
+        self._has_pairs = state["any"]
+
+    def _latest(self, device: torch.device) -> Tensor:
+        return self._y.index_select(1, self._places[-1:])[:, 0]
+
+    def _rows(self, name: str, device: torch.device) -> Iterator[Tensor]:
+        yield self._s if name == "s" else self._y
+
     def _dots(self, name: str, *vectors: Tensor) -> list[Tensor]:
-        """Returns the dot products (N, k), float64, of all s or y (`name`) with each of the vectors (N, 3·H·W)."""
-        if len(vectors) > 1 and pairs_at_once(vectors[0].shape[1]) > 1:
-            # Read the pairs in one pass. For large canvases, the copy made by `stack` would need too much memory.
-            stacked = [torch.stack(vectors, 1)]
-        else:
-            stacked = [vector[:, None] for vector in vectors]
-        parts: list[list[list[Tensor]]] = [[[] for _ in several] for several in stacked]
-        for rows in self._rows(name, vectors[0].device):
-            for several, of_each in zip(stacked, parts, strict=True):
-                # Multiply canvas by canvas: a batched product would round differently than the product for one canvas.
-                for i, v in enumerate(several):
-                    of_each[i].append(_dot_products(v, rows[i]))
-        return [
-            dots for of_each in parts for dots in torch.stack([torch.cat(found, 1) for found in of_each], 1).unbind()
-        ]
+        # From the order of the places to that of the pairs.
+        return [found.index_select(1, self._places) for found in super()._dots(name, *vectors)]
 
     def _combine(self, onto: Tensor, name: str, weights: Tensor) -> None:
-        """Adds to `onto` (N, 3, H, W) the sum of all s or y (`name`), weighted by `weights` (N, k)."""
-        flat, begin = onto.view(len(onto), -1), 0
-        weights = weights.to(flat.dtype)
-        for rows in self._rows(name, flat.device):
-            some = weights[:, begin : begin + rows.shape[1]]
-            for i, v in enumerate(flat):
-                v.addmv_(rows[i].T, some[i])
-            begin += rows.shape[1]
+        super()._combine(onto, name, torch.empty_like(weights).index_copy_(1, self._places, weights))
 
 
 def _dot_products(a: Tensor, b: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from ..objective import Evaluation
 from ..tiling import FLAT, Wraps
 from .batch import is_finite, per_canvas
-from .curvature import CurvaturePairs
+from .curvature import CurvaturePairs, FixedPairs, Pairs
 from .optimizer import State
 from .spectrum import SpectralScale
 
@@ -29,6 +29,8 @@ class LBFGS:
         first_step: root-mean-square pixel change of the first step, when no curvature is known, in 0–255 units.
         memory: number of accepted losses with which a new loss is compared.
         host: keep the pairs in the host's memory rather than the device's; slower, with the same result.
+        fixed: keep the pairs in memory that is allocated at once, so that steps can be recorded; slower on a CPU, and
+            with other rounding.
     """
 
     def __init__(
@@ -39,13 +41,19 @@ class LBFGS:
         memory: int = 2,
         *,
         host: bool = False,
+        fixed: bool = False,
     ) -> None:
+        self.is_uniform = fixed
         self._rate = learning_rate
         self._first_step = first_step / 255
         self._memory = memory
-        self._pairs = CurvaturePairs(history, host=host)
+        self._pairs: Pairs = FixedPairs(history) if fixed else CurvaturePairs(history, host=host)
         self._spectrum = SpectralScale()
         self._state: State = {}
+
+    def reserve(self, canvas: Tensor) -> None:
+        """Allocates the memory of the curvature pairs, if it is fixed."""
+        self._pairs.reserve(canvas)
 
     def step(self, canvas: Tensor, at: Evaluation) -> Tensor:
         """Returns the next canvas (N, 3, H, W), 0 to 1, given the loss and gradient at the current one."""
@@ -84,6 +92,15 @@ class LBFGS:
         self._state = dict(state)
         self._pairs.load(self._state.pop("pairs"))
         self._spectrum.load(self._state.pop("spectrum"))
+
+    def variables(self) -> State:
+        """Returns everything that the next step depends on, except the curvature pairs."""
+        return {"step": self._state, "spectrum": self._spectrum.state()}
+
+    def assign(self, variables: State) -> None:
+        """Sets the tensors that `variables` returns."""
+        self._state = dict(variables["step"])
+        self._spectrum.load(variables["spectrum"])
 
     def _first(self, canvas: Tensor, at: Evaluation) -> Tensor:
         zero = torch.zeros_like(at.loss)

@@ -12,7 +12,21 @@ State = dict[str, Any]
 
 
 class Optimizer(Protocol):
-    """Minimizes the loss of a batch of canvases, with one gradient evaluation per step."""
+    """Minimizes the loss of a batch of canvases, with one gradient evaluation per step.
+
+    Attributes:
+        is_uniform: whether every step after the first few does the same work on the device, so that it can be recorded.
+    """
+
+    is_uniform: bool
+
+    def reserve(self, canvas: Tensor) -> None:
+        """Allocates the memory that later steps need for long, before the gradient needs memory for a short time.
+
+        Args:
+            canvas: (N, 3, H, W), a canvas like those of the steps.
+        """
+        ...
 
     def step(self, canvas: Tensor, at: Evaluation) -> Tensor:
         """Returns the next canvas (N, 3, H, W), 0 to 1, given the loss and gradient at the current one."""
@@ -32,4 +46,12 @@ class Optimizer(Protocol):
 
     def load(self, state: State) -> None:
         """Resumes from a state; its tensors must be on the canvas's device."""
+        ...
+
+    def variables(self) -> State:
+        """Returns the tensors that each step replaces; tensors that it overwrites are not among them."""
+        ...
+
+    def assign(self, variables: State) -> None:
+        """Sets the tensors that `variables` returns."""
         ...

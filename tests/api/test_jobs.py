@@ -135,7 +135,9 @@ def test_at_most_two_progress_events_a_second_by_default(server):
         stream = server.style.ReconstructStyle(request)
         for event in events(stream):
             if event.HasField("progress"):
-                assert event.progress.iteration % 10 == 0 and event.progress.HasField("preview")
+                assert event.progress.HasField("preview")
+                # A slow machine reports before the tenth iteration.
+                assert event.progress.iteration % 10 == 0 or event.progress.iteration < 10
                 elapsed = event.progress.elapsed
                 found.append((event.progress.iteration, elapsed.seconds + elapsed.nanos / 1e9))
             if len(found) == 5:

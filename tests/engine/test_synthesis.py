@@ -46,6 +46,18 @@ def test_frames_come_at_every_report_and_at_the_end(network):
     assert [f.iteration for f in frames(network, Adam, iterations=2, report_every=100)] == [2]
 
 
+def test_early_frames_come_besides(network):
+    assert [f.iteration for f in frames(network, Adam, iterations=12, early=(1, 2, 5))] == [1, 2, 5, 10, 12]
+
+
+def test_early_frames_change_neither_the_result_nor_the_end_at_a_plateau(network):
+    options = {"iterations": 60, "plateau": Plateau(tolerance=0.99, window=10)}
+    usual, early = frames(network, LBFGS, **options), frames(network, LBFGS, early=range(20), **options)
+    assert usual[-1].iteration == early[-1].iteration < 60
+    assert torch.equal(usual[-1].canvas, early[-1].canvas)
+    assert len(early) > len(usual)
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_loss_falls(network, make):
     reports = frames(network, make, iterations=60)

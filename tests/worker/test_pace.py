@@ -2,9 +2,25 @@
 
 import pytest
 
-from gramophone_server.worker.pace import report_interval
+from gramophone_server.worker.pace import is_due, report_interval
 
 
 @pytest.mark.parametrize(("age", "seconds"), [(0, 0.5), (10, 0.5), (20, 1), (30, 1.5), (40, 2), (86_400, 2)])
 def test_the_pause_grows_with_the_age_of_a_job_up_to_2_seconds(age, seconds):
     assert report_interval(age) == pytest.approx(seconds)
+
+
+def test_the_first_report_of_a_slow_job_comes_after_its_first_iteration():
+    assert is_due(1, age=0.7, since=None)
+
+
+def test_the_first_report_of_a_fast_job_shows_ten_iterations():
+    assert not is_due(1, age=0.1, since=None)
+    assert not is_due(7, age=0.3, since=None)
+    assert is_due(10, age=0.35, since=None)
+
+
+def test_further_reports_keep_their_interval():
+    assert not is_due(20, age=0.7, since=0.4)
+    assert is_due(30, age=0.8, since=0.5)
+    assert not is_due(900, age=100, since=1.9)

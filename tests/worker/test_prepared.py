@@ -26,7 +26,7 @@ def test_a_closed_job_is_freed_without_the_garbage_collector(no_garbage_collecto
     )
     for frame in job.synthesis:
         job.finish(frame)
-    network = weakref.ref(job._network)
+    held = weakref.ref(job), weakref.ref(job.synthesis), weakref.ref(job._terms)
     job.close()
     del job, frame
-    assert network() is None
+    assert [reference() for reference in held] == [None, None, None]

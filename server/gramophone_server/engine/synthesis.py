@@ -1,6 +1,6 @@
 """The optimization loop: an iterable of frames that can be stopped, saved and resumed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -131,7 +131,8 @@ class Numbers:
 class Synthesis:
     """Optimizes a batch of canvases level by level, with one gradient evaluation per update.
 
-    Iteration yields a frame every `report_every` updates and after the last update of each level. Between frames, on a
+    Iteration yields a frame every `report_every` updates, after the last update of each level, and after the updates in
+    `early`. Between frames, on a
     GPU, the host does not wait for the device. To stop the optimization, stop iterating. `state`, called at a frame,
     returns everything needed to resume from that frame; the resumed optimization produces the same bytes as an
     uninterrupted one.
@@ -141,6 +142,7 @@ class Synthesis:
         canvas: initial canvas (N, 3, H, W), of the first level's size.
         optimizer: computes each update of the canvas.
         report_every: number of updates between frames, >= 1.
+        early: numbers of updates after which there are frames as well. They do not count for a plateau.
         averaging: decay of the exponential average of the iterates, in [0, 1); 0 for no averaging.
         plateau: condition for leaving a level before its iterations are done; None to do all iterations.
         recorder: makes the recorder with which the updates of a level are recorded; None to record nothing.
@@ -153,6 +155,7 @@ class Synthesis:
         optimizer: Optimizer,
         *,
         report_every: int,
+        early: Collection[int] = (),
         averaging: float = 0.0,
         plateau: Plateau | None = None,
         recorder: Callable[[], Recorder] | None = None,
@@ -162,6 +165,7 @@ class Synthesis:
         self._levels = tuple(levels)
         self._optimizer = optimizer
         self._report_every = report_every
+        self._early = frozenset(early)
         self._decay = averaging
         self._plateau = plateau
         self._iteration = 0
@@ -178,6 +182,8 @@ class Synthesis:
                     update()
                     if self._iteration % self._report_every == 0 or self._done == level.iterations:
                         self._check_plateau()
+                        yield self.frame()
+                    elif self._iteration in self._early:
                         yield self.frame()
             self._number += 1
             if self._number < len(self._levels):

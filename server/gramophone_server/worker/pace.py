@@ -3,6 +3,9 @@
 PACED_EVERY = 10
 """Iterations between two possible reports of a job with `report_every` = 0, whose reports are paced by time."""
 
+EARLY = (1, 2, 3, 5, 7)
+"""Further iterations at which such a job can report: ten iterations of a large picture take minutes."""
+
 # Minimum and maximum seconds between two reports; in between, the interval is this fraction of the job's age.
 _FIRST, _LAST, _PART = 0.5, 2.0, 1 / 20
 
@@ -13,6 +16,21 @@ def report_interval(age: float) -> float:
     A picture changes fast at first and more slowly later, and each report takes computing time from the optimization.
     """
     return min(_LAST, max(_FIRST, age * _PART))
+
+
+def is_due(iteration: int, age: float, since: float | None) -> bool:
+    """Returns whether a job with `report_every` = 0 reports now.
+
+    The first report comes after the shortest interval, or after ten iterations if they take less time.
+
+    Args:
+        iteration: number of iterations done.
+        age: seconds that the job has run.
+        since: seconds since the last report; None before the first.
+    """
+    if since is None:
+        return age >= _FIRST or iteration >= PACED_EVERY
+    return since >= report_interval(age)
 
 
 class Speedometer:

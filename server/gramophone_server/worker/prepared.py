@@ -1,6 +1,6 @@
 """Creates the network, levels, canvas and optimizer from a job's spec, and a picture from its final canvas."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,10 +27,10 @@ from ..messages.events import LossTerm
 from ..messages.options import JobKind
 from ..messages.spec import JobSpec, LevelSpec
 from ..models.model import Model
-from ..models.networks import open_network
+from ..models.networks import kept_network, open_network
 from .margin import with_margin, without_margin
 from .outside import Outside
-from .pace import PACED_EVERY
+from .pace import EARLY, PACED_EVERY
 from .pictures import canvas_of, is_gray, levels_of, scaled_mask
 from .seamless import without_jumps
 from .targets import Targets
@@ -114,13 +114,15 @@ class PreparedJob:
         keeps = own is not None and (own.alpha or spec.options.outside == "keep")
         self._outside = Outside(spec, own, device) if own is not None and keeps else None
         self.precision = precision_of(spec, device)
-        self._network = self._network_in(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        self._network = self._network_in(dtype, kept_network)
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
         self.synthesis = Synthesis(
             levels,
             self._restored(self._initial_canvas(spec.levels[0]).to(device)),
             _optimizer(spec, device, host_history=host_history),
             report_every=spec.options.report_every or PACED_EVERY,
+            early=() if spec.options.report_every else EARLY,
             averaging=spec.options.averaging,
             plateau=Plateau(spec.options.plateau) if spec.options.plateau else None,
             recorder=partial(GraphRecorder, device) if graphs else None,
@@ -271,9 +273,9 @@ class PreparedJob:
         fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
         return Objective(network, terms, tiles=parts.tiles, cut=parts.cut, view=view, fixed=fixed)
 
-    def _network_in(self, dtype: torch.dtype) -> Network:
+    def _network_in(self, dtype: torch.dtype, opened: Callable[..., Network] = open_network) -> Network:
         spec = self._spec
-        return open_network(
+        return opened(
             self._model, spec.layers, pooling=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
             device=self._device,
         )  # fmt: skip

@@ -28,7 +28,7 @@ from .estimator import Estimator
 from .event_file import EventFile
 from .failures import DivergedError, LargerThanDeviceError, failure_of
 from .outbox import Outbox
-from .pace import Speedometer, report_interval
+from .pace import Speedometer, is_due
 from .prepared import PreparedJob, precision_of
 from .result_warnings import result_warnings
 from .targets import Targets
@@ -131,13 +131,14 @@ class JobRunner:
         file = stack.enter_context(EventFile(self._tensorboard, job.job_id, resumed))
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, resumed or 0)
-        reports, reported = itertools.count(1), -math.inf
+        reports = itertools.count(1)
+        reported: float | None = None
         for frame in prepared.synthesis:
             self.last_progress = time.monotonic()
             if not all(map(math.isfinite, frame.numbers.best)):
                 raise DivergedError(frame.iteration, prepared.precision)
-            interval = report_interval(self.last_progress - begun)
-            due = spec.options.report_every or self.last_progress - reported >= interval
+            since = None if reported is None else self.last_progress - reported
+            due = spec.options.report_every or is_due(frame.iteration, self.last_progress - begun, since)
             if due or frame.iteration == spec.options.iterations:
                 reported = self.last_progress
                 progress = self._progress(spec, prepared, frame, begun, speed)

@@ -22,6 +22,11 @@ def test_a_step_copies_each_pair_four_times(found):
     assert found["copied"] <= 4 * found["pairs"] + 2
 
 
+def test_a_step_does_not_wait_for_its_copies(found):
+    """The history is in pinned memory."""
+    assert found["waits"] == {}
+
+
 def test_a_resume_copies_no_pairs_to_the_device(found):
     assert found["resumed"] < 10
     assert found["held"] < 10

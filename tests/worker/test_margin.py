@@ -66,7 +66,7 @@ def test_masks_are_extended_too() -> None:
 def test_previews_of_all_levels_are_cropped() -> None:
     job = prepare(size=128, scales=3, iterations=24, report_every=2, padding="margin")
     with one_thread():
-        shapes = {job.preview(frame).shape for frame in job.synthesis}
+        shapes = {job.preview(frame)().shape for frame in job.synthesis}
     assert shapes == {(32, 32, 3), (64, 64, 3), (128, 128, 3)}
     assert finished(job).picture.shape == (128, 128, 3)
 

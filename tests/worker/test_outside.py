@@ -57,7 +57,7 @@ def test_without_it_the_outside_is_painted() -> None:
 def test_previews_show_the_content_outside() -> None:
     styles = Style(picture(2), mask=Image.fromarray(MASK))
     job = prepare("transfer", content=CONTENT, styles=styles, iterations=4, size=SIDE, outside="keep", report_every=2)
-    shown = job.preview(next(iter(job.synthesis)))
+    shown = job.preview(next(iter(job.synthesis)))()
     assert np.array_equal(shown[MASK == 0], np.asarray(CONTENT)[MASK == 0])
 
 

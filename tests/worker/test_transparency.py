@@ -129,7 +129,7 @@ def test_16_bits_have_16_bit_alpha():
 def test_previews_have_alpha_except_jpegs_which_are_on_white():
     job = prepare("transfer", content=CONTENT, styles=picture(2), size=SIDE, iterations=8, scales=2, report_every=1)
     with one_thread():
-        shown = [job.preview(frame) for frame in job.synthesis]
+        shown = [job.preview(frame)() for frame in job.synthesis]
     assert {preview.shape for preview in shown} == {(SIDE // 2, SIDE // 2, 4), (SIDE, SIDE, 4)}
     assert np.array_equal(shown[-1][..., 3], ALPHA)
     for format in ("png", "webp", "jpeg"):

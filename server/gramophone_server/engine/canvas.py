@@ -117,7 +117,7 @@ def from_pictures(pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 def to_pictures(canvas: Tensor, *, bit_depth: int = 8) -> np.ndarray:
-    """Returns the RGB pictures of a canvas (N, 3, H, W) with values of 0 to 1; the only place that rounds pixels.
+    """Returns the RGB pictures of a canvas (N, 3, H, W) with values of 0 to 1.
 
     Args:
         bit_depth: bits per channel, 8 or 16.
@@ -125,7 +125,18 @@ def to_pictures(canvas: Tensor, *, bit_depth: int = 8) -> np.ndarray:
     Returns:
         (N, H, W, 3), uint8 or uint16.
     """
-    highest = (1 << bit_depth) - 1
-    levels = canvas.clamp(0, 1).mul_(highest).round_()
-    pictures = levels.to(torch.int32 if bit_depth > 8 else torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    pictures: np.ndarray = to_levels(canvas, bit_depth=bit_depth).cpu().numpy()
     return pictures.astype(np.uint16) if bit_depth > 8 else pictures
+
+
+def to_levels(canvas: Tensor, *, bit_depth: int = 8) -> Tensor:
+    """Returns the RGB pictures of a canvas (N, 3, H, W) on its device; the only place that rounds pixels.
+
+    Args:
+        bit_depth: bits per channel, 8 or 16.
+
+    Returns:
+        (N, H, W, 3), uint8, or int32 with 16 bits.
+    """
+    levels = canvas.clamp(0, 1).mul_((1 << bit_depth) - 1).round_()
+    return levels.to(torch.int32 if bit_depth > 8 else torch.uint8).permute(0, 2, 3, 1).contiguous()

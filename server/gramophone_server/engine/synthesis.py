@@ -15,6 +15,7 @@ from .objective import Evaluation
 from .optimizers.batch import per_canvas
 from .optimizers.optimizer import Optimizer
 from .tiling import FLAT, Wraps
+from .transfer import download
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Frame:
     def numbers(self) -> "Numbers":
         """The losses as numbers on the host, read once: each read makes the host wait for a GPU."""
         n = len(self.loss)
-        values = torch.cat([self.loss, self.best.loss, self.terms.flatten()]).tolist()
+        values = download(torch.cat([self.loss, self.best.loss, self.terms.flatten()]))().tolist()
         rows = self.terms.shape[1]
         terms = tuple(tuple(values[2 * n + i * rows : 2 * n + (i + 1) * rows]) for i in range(n))
         return Numbers(tuple(values[:n]), tuple(values[n : 2 * n]), terms)

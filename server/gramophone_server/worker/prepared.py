@@ -23,9 +23,10 @@ from ..engine.optimizers.optimizer import Optimizer
 from ..engine.partition import in_tiles, partition
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis
 from ..engine.tiling import Partition
+from ..engine.transfer import download_beside
 from ..messages.events import LossTerm
 from ..messages.options import JobKind
-from ..messages.spec import JobSpec, LevelSpec
+from ..messages.spec import JobSpec, LevelSpec, Mask
 from ..models.model import Model
 from ..models.networks import kept_network, open_network
 from .margin import with_margin, without_margin
@@ -141,9 +142,17 @@ class PreparedJob:
         if hasattr(self, "synthesis"):
             del self.synthesis
 
-    def preview(self, frame: Frame) -> np.ndarray:
-        """Returns the uint8 picture of a frame, (H, W, 3), or (H, W, 4) if the content has alpha."""
-        return self._cropped(canvases.to_pictures(self._recolored(frame.canvas))[0])
+    def preview(self, frame: Frame) -> Callable[[], np.ndarray]:
+        """Begins to make the picture of a frame; on a GPU, beside the next updates.
+
+        Returns:
+            A function that waits for the uint8 picture, (H, W, 3), or (H, W, 4) if the content has alpha, and returns
+            it. Another thread may call it.
+        """
+        levels = download_beside(lambda canvas: canvases.to_levels(self._recolored(canvas)), frame.canvas)
+        # The function must not keep this job alive.
+        asked, visible = self._asked, self._visible
+        return lambda: _cropped(levels()[0].numpy(), asked, visible)
 
     def finish(self, frame: Frame) -> FinishedPicture:
         """Returns the finished picture of the last frame, at full size; works also after `close`.
@@ -155,7 +164,7 @@ class PreparedJob:
         with lean_memory():
             finished = self._finish(frame)
             changed = not np.array_equal(finished.picture, self._initial_picture())
-            return replace(finished, picture=self._cropped(finished.picture), changed=changed)
+            return replace(finished, picture=_cropped(finished.picture, self._asked, self._visible), changed=changed)
 
     def _finish(self, frame: Frame) -> FinishedPicture:
         terms = self._terms.at(self._spec.levels[-1])
@@ -212,14 +221,6 @@ class PreparedJob:
             self._terms.in_request_units(exact.total(terms).item()),
             _reported_terms(exact.terms, terms[0].tolist()),
         )
-
-    def _cropped(self, picture: np.ndarray) -> np.ndarray:
-        """Returns a picture (H, W, 3) without its margin, and with the content's alpha if it has any."""
-        picture = without_margin(picture, self._asked)
-        if self._visible is None:
-            return picture
-        alpha = levels_of(scaled_mask(self._visible, picture.shape[1], picture.shape[0])).astype(picture.dtype)
-        return np.dstack([picture, alpha * (np.iinfo(picture.dtype).max // 255)])
 
     def _has_no_color(self) -> bool:
         """Returns whether all pictures of the job are gray: then so is its result."""
@@ -301,6 +302,15 @@ class PreparedJob:
                 return canvases.colored_noise(seeds, *size, mean, covariance)
             case _:
                 return noise(deviation=_NOISE[spec.kind])
+
+
+def _cropped(picture: np.ndarray, asked: JobSpec, visible: Mask | None) -> np.ndarray:
+    """Returns a picture (H, W, 3) without its margin, and with alpha if the visible part of the content is given."""
+    picture = without_margin(picture, asked)
+    if visible is None:
+        return picture
+    alpha = levels_of(scaled_mask(visible, picture.shape[1], picture.shape[0])).astype(picture.dtype)
+    return np.dstack([picture, alpha * (np.iinfo(picture.dtype).max // 255)])
 
 
 def evaluation_tile(spec: JobSpec, tile: int | None) -> int | None:

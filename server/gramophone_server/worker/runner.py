@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -192,11 +193,17 @@ class JobRunner:
             remaining = max(0.0, min(remaining, begun + spec.options.time_limit - now))
         return Progress(frame.iteration, spec.options.iterations, loss, terms, rate, now - begun, remaining)
 
-    def _send(self, job: Run, progress: Progress, picture: np.ndarray | None, file: EventFile) -> None:
+    def _send(self, job: Run, progress: Progress, picture: Callable[[], np.ndarray] | None, file: EventFile) -> None:
         def make() -> Progressed:
             if picture is None:
                 return Progressed(job.job_id, progress)
-            preview = encode_preview(picture, job.spec.options.preview.size, job.spec.options.preview.format)
+            try:
+                pixels = picture()
+            except RuntimeError as error:
+                # The optimization meets the same error, and ends the job.
+                log.warning("a preview of job %s is lost: %s", job.job_id, str(error).splitlines()[0])
+                return Progressed(job.job_id, progress)
+            preview = encode_preview(pixels, job.spec.options.preview.size, job.spec.options.preview.format)
             file.preview(progress.iteration, preview)
             return Progressed(job.job_id, replace(progress, preview=preview))
 

@@ -8,6 +8,7 @@ import torch
 
 from ..engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss
 from ..engine.objective import WeightedTerm
+from ..engine.transfer import upload
 from ..messages.spec import JobSpec, LayerWeight, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import coverage, shares
 from ..models.loading import load_architecture
@@ -176,12 +177,12 @@ class TermBuilder:
         if self._visible is None:
             return None
         visible = torch.from_numpy(coverage(region(self._visible), level.height, level.width))[None]
-        return (visible / visible.sum()).to(self._device)
+        return upload(visible / visible.sum(), self._device)
 
     def _term(
         self, loss: Loss, layer: str, target: np.ndarray, share: np.ndarray | None, region: int | None = None
     ) -> WeightedTerm:
-        weights = None if share is None else torch.from_numpy(share)[None].to(self._device)
+        weights = None if share is None else upload(torch.from_numpy(share)[None], self._device)
         return WeightedTerm(loss, layer, self._constant(target), _PLACEHOLDER_WEIGHT, weights, region)
 
     def _draft(self, term: WeightedTerm, target: np.ndarray, *weights: float) -> _Draft:
@@ -203,7 +204,7 @@ class TermBuilder:
         return shares(region(mask), *size)
 
     def _constant(self, target: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(target)[None].to(self._device)
+        return upload(torch.from_numpy(target)[None], self._device)
 
 
 def _divisor(spec: JobSpec) -> Magnitude:

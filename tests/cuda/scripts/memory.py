@@ -41,6 +41,7 @@ print(
             "host_history": planned.host_history,
             "planned": planned.bytes,
             "peak": peak,
+            "waits": one.sites("sync"),
             "copied": sum(event.amount for event in one.copies_in) / canvas,
             "resumed": sum(event.amount for event in resumed.copies_in) / canvas,
             "held": (torch.cuda.memory_allocated() - before) / canvas,

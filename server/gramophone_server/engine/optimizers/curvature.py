@@ -176,7 +176,9 @@ class CurvaturePairs(Pairs):
         if not self._blocks or self._blocks[-1].filled == self._blocks[-1].s.shape[1]:
             self._blocks.append(self._new_block(s.flatten(1), s.device))
         block, first = self._blocks[-1], len(self) - kept
-        block.s[:, block.filled], block.y[:, block.filled] = s.flatten(1), y.flatten(1)
+        for rows, new in ((block.s, s), (block.y, y)):
+            for own, other in zip(rows, new, strict=True):
+                own[block.filled].copy_(other.flatten(), non_blocking=True)
         block.filled += 1
         self._good = torch.cat([self._good[:, first:], good[:, None]], 1)
         products = self._products.new_zeros(len(s), kept + 1, kept + 1)
@@ -190,6 +192,9 @@ class CurvaturePairs(Pairs):
 
     def state(self) -> dict[str, Any]:
         """Returns all pairs. Later steps do not change the returned tensors, so a thread can write them to a file."""
+        if self._host and self._products.is_cuda:
+            # The copies of the latest pairs may be under way.
+            torch.cuda.current_stream(self._products.device).synchronize()
         blocks = []
         for block in self._blocks:
             full = block.filled == block.s.shape[1]
@@ -215,12 +220,15 @@ class CurvaturePairs(Pairs):
         On a CPU, the system allocates the memory only when it is written.
         """
         shape = len(like), min(self._most, pairs_at_once(like.shape[1])), like.shape[1]
-        if self._host:
-            device = torch.device("cpu")
-        return _Block(like.new_empty(shape, device=device), like.new_empty(shape, device=device))
+        if not self._host:
+            return _Block(like.new_empty(shape, device=device), like.new_empty(shape, device=device))
+        # Neither side waits for copies between pinned memory and a GPU.
+        pinned = device.type == "cuda"
+        s, y = (torch.empty(shape, dtype=like.dtype, pin_memory=pinned) for _ in range(2))
+        return _Block(s, y)
 
     def _latest(self, device: torch.device) -> Tensor:
-        return self._blocks[-1].y[:, self._blocks[-1].filled - 1].to(device)
+        return _on(device, self._blocks[-1].y[:, self._blocks[-1].filled - 1])
 
     def _rows(self, name: str, device: torch.device) -> Iterator[Tensor]:
         """Yields the s or y (`name`) of the pairs in use, one tensor (N, pairs, 3·H·W) per block.
@@ -230,7 +238,7 @@ class CurvaturePairs(Pairs):
         skipped = sum(block.filled for block in self._blocks) - len(self)
         for block in self._blocks:
             some: Tensor = getattr(block, name)[:, skipped : block.filled]
-            yield some.to(device)
+            yield _on(device, some)
             skipped = 0
 
 
@@ -303,6 +311,17 @@ class FixedPairs(Pairs):
 
     def _combine(self, onto: Tensor, name: str, weights: Tensor) -> None:
         super()._combine(onto, name, torch.empty_like(weights).index_copy_(1, self._places, weights))
+
+
+def _on(device: torch.device, rows: Tensor) -> Tensor:
+    """Returns rows (N, …) on a device."""
+    if rows.device == device:
+        return rows
+    copy = torch.empty(rows.shape, dtype=rows.dtype, device=device)
+    # Canvas by canvas: torch would first rearrange the rows of several canvases on the host, before they are there.
+    for own, other in zip(copy, rows, strict=True):
+        own.copy_(other, non_blocking=True)
+    return copy
 
 
 def _dot_products(a: Tensor, b: Tensor) -> Tensor:

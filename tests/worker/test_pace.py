@@ -2,7 +2,7 @@
 
 import pytest
 
-from gramophone_server.worker.pace import is_due, report_interval
+from gramophone_server.worker.pace import Stopwatch, is_due, report_interval
 
 
 @pytest.mark.parametrize(("age", "seconds"), [(0, 0.5), (10, 0.5), (20, 1), (30, 1.5), (40, 2), (86_400, 2)])
@@ -24,3 +24,12 @@ def test_further_reports_keep_their_interval():
     assert not is_due(20, age=0.7, since=0.4)
     assert is_due(30, age=0.8, since=0.5)
     assert not is_due(900, age=100, since=1.9)
+
+
+def test_the_stopwatch_counts_from_the_first_frame_at_full_size():
+    watch = Stopwatch()
+    for iteration, now, full_size in [(10, 5.0, False), (20, 9.0, False), (30, 20.0, True), (40, 22.0, True)]:
+        watch.at(iteration, now, full_size=full_size)
+    assert (watch.iterations, watch.seconds) == (10, 2.0)
+    watch.at(45, 23.5, full_size=True)
+    assert (watch.iterations, watch.seconds) == (15, 3.5)

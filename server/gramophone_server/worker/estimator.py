@@ -59,7 +59,7 @@ class Estimator:
         """
         with self._store.opened(spec.model, spec.layers) as model:
             chosen_plan = self.plan(spec, model)
-            speed = self._speeds.flops_per_second(model, precision_of(spec, self._device)) if timed else 0.0
+            speed = self._flops_per_second(spec, model) if timed else 0.0
             losses = job_operations(spec, model.manifest)
             iteration = iteration_operations(spec, model.manifest, with_margin(spec).levels[-1])
         return Estimate(
@@ -72,11 +72,39 @@ class Estimator:
             device=str(self._device),
         )
 
+    def learn(self, spec: JobSpec, model: Model, chosen_plan: Plan, iterations: int, seconds: float) -> None:
+        """Corrects the stored speed by a job that has run alone on the device.
+
+        Args:
+            spec, model, chosen_plan: the job, its model and its plan.
+            iterations: iterations at full size that were timed.
+            seconds: their duration.
+        """
+        if not any(self._beside(iteration_operations(spec, model.manifest, with_margin(spec).levels[-1]))):
+            precision = precision_of(spec, self._device)
+            self._speeds.learn(model, precision, _pixels(spec), chosen_plan.iteration_flops, iterations, seconds)
+
+    def _flops_per_second(self, spec: JobSpec, model: Model) -> float:
+        return self._speeds.flops_per_second(model, precision_of(spec, self._device), _pixels(spec))
+
     def _loss_seconds(self, operations: dict[str, float]) -> float:
         """Returns the time of the style losses, given the operations of each."""
-        # The speed of the convolutions is measured with Gram matrices, whose time it contains.
-        others = {name: count for name, count in operations.items() if name != GRAM.name and count}
+        others = self._beside(operations)
         return sum(count / self._speeds.loss_operations_per_second(name) for name, count in others.items())
+
+    @staticmethod
+    def _beside(operations: dict[str, float]) -> dict[str, float]:
+        """Returns the operations of the style losses whose time the speed of the convolutions does not contain.
+
+        That speed is measured with Gram matrices.
+        """
+        return {name: count for name, count in operations.items() if name != GRAM.name and count}
 
     def _available(self) -> int:
         return self._memory.available()
+
+
+def _pixels(spec: JobSpec) -> int:
+    """Returns the pixels of a job's canvas at full size, with its margin."""
+    full = with_margin(spec).levels[-1]
+    return full.width * full.height

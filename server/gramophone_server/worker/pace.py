@@ -52,3 +52,34 @@ class Speedometer:
         self._rate = 0.7 * self._rate + 0.3 * rate if self._rate else rate
         self._iteration, self._time = iteration, now
         return self._rate
+
+
+class Stopwatch:
+    """The seconds of the iterations at full size, from the first frame there on.
+
+    The time before that frame has the extraction of the targets and the first step, which is slower.
+
+    Attributes:
+        iterations: number of iterations.
+        seconds: their duration.
+    """
+
+    def __init__(self) -> None:
+        self.iterations = 0
+        self.seconds = 0.0
+        self._last: tuple[int, float] | None = None
+
+    def at(self, iteration: int, now: float, *, full_size: bool) -> None:
+        """Counts the iterations since the frame before.
+
+        Args:
+            iteration: number of iterations done.
+            now: the time in seconds.
+            full_size: whether the last one was at full size.
+        """
+        if not full_size:
+            return
+        if self._last is not None:
+            self.iterations += iteration - self._last[0]
+            self.seconds += now - self._last[1]
+        self._last = iteration, now

@@ -29,7 +29,7 @@ from .estimator import Estimator
 from .event_file import EventFile
 from .failures import DivergedError, LargerThanDeviceError, failure_of
 from .outbox import Outbox
-from .pace import Speedometer, is_due
+from .pace import Speedometer, Stopwatch, is_due
 from .prepared import PreparedJob, precision_of
 from .result_warnings import result_warnings
 from .targets import Targets
@@ -132,12 +132,15 @@ class JobRunner:
         file = stack.enter_context(EventFile(self._tensorboard, job.job_id, resumed))
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, resumed or 0)
+        watch = Stopwatch()
+        stack.callback(lambda: self._estimator.learn(spec, model, chosen_plan, watch.iterations, watch.seconds))
         reports = itertools.count(1)
         reported: float | None = None
         for frame in prepared.synthesis:
             self.last_progress = time.monotonic()
             if not all(map(math.isfinite, frame.numbers.best)):
                 raise DivergedError(frame.iteration, prepared.precision)
+            watch.at(frame.iteration, self.last_progress, full_size=frame.level == len(spec.levels) - 1)
             since = None if reported is None else self.last_progress - reported
             due = spec.options.report_every or is_due(frame.iteration, self.last_progress - begun, since)
             if due or frame.iteration == spec.options.iterations:

@@ -1,11 +1,10 @@
-"""The speed of the device, measured once per model and cached in a file."""
+"""The speed of the device: measured once per model, corrected by the jobs that run, and cached in a file."""
 
-import json
-import os
+import math
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
+from itertools import pairwise
 
 import torch
 
@@ -16,48 +15,91 @@ from ..engine.losses import GRAM, Layer, LayerView, style_loss
 from ..engine.objective import Objective, WeightedTerm
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.synthesis import Level, Synthesis
-from ..files import atomic_file, read_file
 from ..models.model import Model
 from ..models.networks import open_network
+from .speed_file import SpeedFile, is_possible
 
-# Side of the canvas and number of steps of a measurement: large enough that the convolutions dominate, small enough for
-# a few seconds on any device.
-_SIDE, _STEPS = 192, 3
+# Sides of the canvases that are measured. A CPU is busy with the convolutions of a small canvas. On a GPU, launches
+# take longer than the kernels of a small canvas: a large canvas runs at another speed.
+_CPU_SIDES, _GPU_SIDES = (256,), (256, 1024)
+# Steps that are not counted, in which libraries load and memory is first used, and steps that are.
+_WARM_UP, _STEPS = 2, 3
 # Channels and side of the feature maps on which a loss is measured, and the number of evaluations.
 _CHANNELS, _LOSS_SIDE, _EVALUATIONS = 128, 64, 3
-_MOST_BYTES = 1 << 20
+# Weight of a job in the running mean, and by which factor it may differ from the mean: a job can run beside other
+# programs, or on a machine that was asleep.
+_WEIGHT, _FACTOR = 0.25, 4.0
+# Iterations and seconds at full size from which a job counts.
+_LEAST_ITERATIONS, _LEAST_SECONDS = 5, 0.5
 
 
 class Speeds:
-    """Measures the speed of gradient steps per model and precision, and stores it in the user's cache folder.
+    """The speed of gradient steps per model, precision and size, stored in the user's cache folder.
+
+    Until a job of a size has run, the speed is that of a measurement with a canvas of noise.
 
     Args:
-        device: the device to measure.
+        device: the device.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._path = cache / "gramophone" / "speeds.json"
+        self._file = SpeedFile()
 
-    def flops_per_second(self, model: Model, precision: str) -> float:
-        """Returns the operations of the convolutions per second; measures them if the cache has no value."""
-        return self._known(self._key(model, precision), lambda: self._measure(model, precision))
+    def flops_per_second(self, model: Model, precision: str, pixels: int) -> float:
+        """Returns the operations of the convolutions per second; measures them if no job or measurement has before.
+
+        Args:
+            model: the model.
+            precision: precision of the convolutions, "float32" or "bfloat16".
+            pixels: pixels of the canvas.
+        """
+        known, size = self._file.read(), _size(pixels)
+        # A job of half or twice the side is a better guess than a measurement.
+        for near in (size, size + 1, size - 1):
+            if (key := self._job_key(model, precision, near)) in known:
+                return known[key]
+        sides = _GPU_SIDES if self._device.type == "cuda" else _CPU_SIDES
+        side = max((side for side in sides if side**2 <= pixels), default=sides[0])
+        key = f"{self._key(model, precision)}, measured at {side}"
+        return self._known(key, lambda: self._measure_at_most(model, precision, side))
+
+    def learn(self, model: Model, precision: str, pixels: int, flops: float, iterations: int, seconds: float) -> None:
+        """Corrects the speed by a job, as a running mean over the jobs of its size.
+
+        Args:
+            model, precision, pixels: as for `flops_per_second`.
+            flops: operations of the convolutions in one iteration at full size.
+            iterations: iterations at full size that were timed; few are ignored.
+            seconds: their duration.
+        """
+        if iterations < _LEAST_ITERATIONS or seconds < _LEAST_SECONDS:
+            return
+        speed, key = flops * iterations / seconds, self._job_key(model, precision, _size(pixels))
+        before = self._file.read().get(key)
+        if before is not None:
+            ratio = min(_FACTOR, max(1 / _FACTOR, speed / before))
+            speed = before * ratio**_WEIGHT
+        if is_possible(speed):
+            self._file.add(key, speed)
 
     def loss_operations_per_second(self, name: str) -> float:
         """Returns the operations per second of a style loss, as it counts them; measures them if the cache has none."""
         return self._known(f"{self._machine()}, loss {name}", lambda: self._measure_loss(name))
 
     def _known(self, key: str, measure: Callable[[], float]) -> float:
-        known = self._read()
-        if key not in known:
-            known[key] = measure()
+        found = self._file.read().get(key)
+        if found is None:
+            found = measure()
             release_free_memory()
-            self._write(known)
-        return known[key]
+            self._file.add(key, found)
+        return found
 
     def _key(self, model: Model, precision: str) -> str:
         return f"{self._machine()}, {precision}, {model.manifest.sha256}"
+
+    def _job_key(self, model: Model, precision: str, size: int) -> str:
+        return f"{self._key(model, precision)}, jobs of about {2**size}"
 
     def _machine(self) -> str:
         name, threads = device_name(self._device), torch.get_num_threads()
@@ -79,7 +121,18 @@ class Speeds:
         # The first evaluation prepares the device.
         return loss.operations(_CHANNELS, layer.positions, layer.positions) / min(seconds[1:])
 
-    def _measure(self, model: Model, precision: str) -> float:
+    def _measure_at_most(self, model: Model, precision: str, side: int) -> float:
+        """Returns the speed at a side, or at the largest smaller one for which a GPU has memory."""
+        try:
+            return self._measure(model, precision, side)
+        except torch.OutOfMemoryError:
+            smaller = [other for other in _GPU_SIDES if other < side]
+            if not smaller:
+                raise
+        release_free_memory()
+        return self._measure_at_most(model, precision, smaller[-1])
+
+    def _measure(self, model: Model, precision: str, side: int) -> float:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         known = {layer.name for layer in model.manifest.layers}
         layers = [layer for layer in model.manifest.style_layers if layer in known]
@@ -90,30 +143,18 @@ class Speeds:
             WeightedTerm(GRAM, n, torch.zeros(1, channels[n], channels[n], device=self._device), one) for n in layers
         ]
         objective = Objective(network, terms)
-        level = Level(_SIDE, _SIDE, 1 + _STEPS, lambda: objective)
-        begun = 0.0
-        start = noise([0], _SIDE, _SIDE).to(self._device)
+        level = Level(side, side, _WARM_UP + _STEPS, lambda: objective)
+        start = noise([0], side, side).to(self._device)
         optimizer = LBFGS(history=model.manifest.lbfgs_history)
+        ended = []
         for frame in Synthesis([level], start, optimizer, report_every=1):
-            frame.loss.item()  # waits for the device
-            begun = begun or time.perf_counter()
-        seconds = (time.perf_counter() - begun) / _STEPS
-        return 2 * forward_flops(Workload(network.architecture), _SIDE, _SIDE) / seconds
+            frame.loss.sum().item()  # waits for the device
+            ended.append(time.perf_counter())
+        # The fastest step is the one that other programs disturbed least.
+        seconds = min(after - before for before, after in pairwise(ended[_WARM_UP - 1 :]))
+        return 2 * forward_flops(Workload(network.architecture), side, side) / seconds
 
-    def _read(self) -> dict[str, float]:
-        try:
-            known = json.loads(read_file(self._path, _MOST_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        # Ignore a cache file with any other content.
-        entries = known.items() if isinstance(known, dict) else ()
-        return {key: speed for key, speed in entries if isinstance(speed, float) and 0 < speed < float("inf")}
 
-    def _write(self, known: dict[str, float]) -> None:
-        # Ignore a failed write: the next worker then measures again.
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(self._path) as file:
-                file.write(f"{json.dumps(known, indent=1)}\n".encode())
-        except OSError:
-            pass
+def _size(pixels: int) -> int:
+    """Returns the size class of a canvas: the logarithm to base 2 of its side, if it were a square, rounded."""
+    return round(math.log2(pixels) / 2)

@@ -184,6 +184,11 @@ class Options(TypedDict, total=False):
     """The axes along which the result tiles without a seam. An axis implies `circular`; `circular` alone implies
     both axes. Default none.
     """
+    reproducible: bool
+    """Whether the job gives the same bytes again, with the same request, version and device. Such a job runs alone
+    on its device. With false, the server may compute it together with other such jobs, which gives more jobs an
+    hour; the result then differs by rounding, as that of another device does. Default true.
+    """
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
     usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
@@ -586,6 +591,20 @@ OPTIONS: tuple[Option, ...] = (
         default="none",
         example="none",
         choices={"none": 1, "x": 2, "y": 3, "both": 4},
+    ),
+    Option(
+        name="reproducible",
+        path="options.reproducible",
+        type="boolean",
+        group="Job",
+        help=(
+            "Whether the job gives the same bytes again, with the same request, version and device. "
+            "Such a job runs alone on its device. With false, the server may compute it together with "
+            "other such jobs, which gives more jobs an hour; the result then differs by rounding, as "
+            "that of another device does."
+        ),
+        default="true",
+        example="false",
     ),
     Option(
         name="on_disconnect",

@@ -51,6 +51,7 @@ def test_every_option_reaches_its_field():
         "wrap": "x",
         "transparency": "white",
         "canvas_map": b"map",
+        "reproducible": False,
         "request_id": "mine",
         "priority": -3,
     }
@@ -69,6 +70,8 @@ def test_every_option_reaches_its_field():
     assert (sent.result.format, sent.result.bit_depth) == (options_pb2.IMAGE_FORMAT_TIFF, 16)
     assert sent.tile_size == 128
     assert sent.canvas_map.data == b"map"
+    assert sent.HasField("reproducible")
+    assert not sent.reproducible
     assert sent.wrap == options_pb2.WRAP_X
     assert sent.transparency == options_pb2.TRANSPARENCY_WHITE
     assert (sent.style_loss, sent.outside) == (options_pb2.STYLE_LOSS_MEAN_COVARIANCE, options_pb2.OUTSIDE_KEEP)

@@ -181,9 +181,9 @@ class Client(NotPicklable):
             method: `style`, `content` or `transfer` of a client, or any function that returns a Job.
             iterables: positional arguments of the method, each job takes the next item of each iterable; the shortest
                 iterable determines the number of jobs.
-            at_once: maximum number of jobs that are submitted and not yet yielded. The server runs jobs of the same
-                shape together.
-            options: keyword arguments of the method for every job.
+            at_once: maximum number of jobs that are submitted and not yet yielded.
+            options: keyword arguments of the method for every job. With `reproducible=False` the server computes
+                several of the jobs together, which gives more jobs an hour; the results then differ by rounding.
         """
         return self._map(method, arguments(iterables, at_once), at_once, options)
 

@@ -114,3 +114,4 @@ class SynthesisOptions:
     outside: Outside = "paint"
     transparency: Transparency = "keep"
     wrap: Wrap = "none"
+    reproducible: bool = True

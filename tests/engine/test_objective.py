@@ -9,6 +9,7 @@ from gramophone_server.engine.losses.content import content_loss
 from gramophone_server.engine.losses.gram import style_loss
 from gramophone_server.engine.network import Network
 from gramophone_server.engine.objective import Objective, WeightedTerm
+from gramophone_server.engine.tiling import cut
 from gramophone_server.models.vgg import vgg
 
 
@@ -106,3 +107,37 @@ def test_loss_and_gradient_are_zero_at_the_target(network):
     at = Objective(network, [WeightedTerm(GRAM, "conv3_1", target, torch.ones(1))]).evaluate(picture)
     assert at.loss.item() == 0
     assert at.gradient.abs().max().item() == 0
+
+
+def test_canvases_of_merged_objectives_have_the_losses_and_gradients_that_they_have_alone(weights, network):
+    objectives = [build(network, 2), build(network, 1), build(network, 1)]
+    assert len({one.structure for one in objectives}) == 1
+    canvases = [canvas(2), canvas(1, seed=1), canvas(1, seed=2)]
+    at = Objective.merged(objectives).evaluate(torch.cat(canvases))
+    alone = [one.evaluate(own) for one, own in zip(objectives, canvases, strict=True)]
+    for name in ("terms", "loss", "gradient"):
+        torch.testing.assert_close(getattr(at, name), torch.cat([getattr(one, name) for one in alone]))
+
+
+def test_merged_objectives_keep_the_fixed_pixels_of_each_canvas(network):
+    fixed = torch.zeros(2, 1, 12, 14, dtype=torch.bool)
+    fixed[0, ..., :5], fixed[1, ..., 9:] = True, True
+    terms = build(network, 1).terms
+    objectives = [Objective(network, terms, fixed=own[None]) for own in fixed]
+    gradient = Objective.merged(objectives).evaluate(canvas(2)).gradient
+    assert (gradient == 0).eq(fixed).all()
+
+
+def test_objectives_that_differ_in_network_terms_or_tiles_have_another_structure(weights, network):
+    one = build(network, 1)
+    other_network = Network(vgg(weights), weights, list(weights), dtype=torch.float64)
+    tiles = cut(48, 48, 32, stride=4, radius=8, least=4)
+    assert len(tiles) > 1
+    others = [
+        build(other_network, 1),
+        Objective(network, one.terms[:3]),
+        Objective(network, one.terms[::-1]),
+        Objective(network, one.terms, fixed=torch.zeros(1, 1, 12, 14, dtype=torch.bool)),
+    ]
+    assert one.structure not in [other.structure for other in others]
+    assert Objective(network, one.terms[:3], tiles=tiles).structure is None

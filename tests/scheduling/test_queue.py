@@ -86,12 +86,15 @@ def test_a_client_at_its_limit_of_running_jobs_is_skipped():
         queue.push(job)
     assert drain(queue) == ["0001", "0002", "0009"]
     assert queue.pop() is None and len(queue) == 3
-    assert queue.done(jobs[0])
+    queue.done(jobs[0])
     assert drain(queue) == ["0003"]
-    # `done` returns whether the limit of this client held a job back.
-    assert not queue.done(make(9, "quiet"))
-    queue.remove(jobs[3])
-    queue.remove(jobs[4])
-    assert not queue.done(jobs[1])
-    queue.push(make(7, "loud"))
-    assert drain(queue) == ["0007"]
+
+
+def test_no_job_overtakes_a_next_job_that_is_not_accepted():
+    queue = FairQueue()
+    jobs = [make(n, "one") for n in range(1, 4)]
+    for job in jobs:
+        queue.push(job)
+    assert queue.pop(lambda job: job is not jobs[0]) is None
+    assert len(queue) == 3
+    assert queue.pop(lambda job: job is jobs[0]) is jobs[0]

@@ -28,6 +28,7 @@ class Scripted:
 
     ready = True
     trouble = None
+    jobs = 4
 
     def __init__(self, *script: Outcome | Exception | str) -> None:
         self.script = list(script)
@@ -172,3 +173,102 @@ async def test_the_first_job_replaces_the_initial_retry_time():
         assert scheduler.admission.retry_after == 10
         await ended(await scheduler.admission.submit(make_spec()))
         assert scheduler.admission.retry_after < 1
+
+
+class Poisoned(Scripted):
+    """An executor whose worker dies with all of its jobs as soon as the job with seed 13 and all others have begun."""
+
+    def __init__(self, crowd: int) -> None:
+        super().__init__()
+        self._crowd = crowd
+        self._endings: dict[int, asyncio.Future[Outcome]] = {}
+        self.together: list[list[int]] = []
+
+    async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
+        self.runs.append(task)
+        seed = task.spec.options.seed
+        ending = self._endings[seed] = asyncio.get_running_loop().create_future()
+        self.together.append(sorted(self._endings))
+        try:
+            if not task.shared:
+                assert len(self._endings) == 1
+                if seed != 13:
+                    return RESULT
+            if not task.shared or len(self._endings) == self._crowd:
+                for other in self._endings.values():
+                    other.set_exception(WorkerDiedError("was killed by signal 9"))
+            return await ending
+        finally:
+            del self._endings[seed]
+
+
+@asynccontextmanager
+async def on(executor: Scripted, folder: Path, **bounds: int) -> AsyncIterator[Scheduler]:
+    scheduler = Scheduler([executor], JobStore(DataFolder(folder)), Bounds(**bounds))  # type: ignore[list-item]
+    await scheduler.start()
+    try:
+        yield scheduler
+    finally:
+        await scheduler.stop(1.0)
+
+
+async def test_jobs_that_need_not_be_reproducible_run_together_up_to_the_executors_limit(tmp_path):
+    async with scheduling(tmp_path, *["waits"] * 6) as (scheduler, executor):
+        jobs = [await scheduler.admission.submit(make_spec(seed=seed, reproducible=False)) for seed in range(6)]
+        await until(lambda: len(executor.runs) == 4)
+        await asyncio.sleep(0.05)
+        assert [job.state for job in jobs] == [State.RUNNING] * 4 + [State.QUEUED] * 2
+        assert all(run.shared for run in executor.runs)
+        await scheduler.cancel(jobs[1])
+        await until(lambda: len(executor.runs) == 5)
+        assert [job.state for job in jobs[:5]] == [State.RUNNING, State.CANCELLED, *[State.RUNNING] * 3]
+
+
+async def test_a_reproducible_job_waits_for_the_running_jobs_and_is_not_overtaken(tmp_path):
+    async with scheduling(tmp_path, *["waits"] * 3) as (scheduler, executor):
+        first = [await scheduler.admission.submit(make_spec(reproducible=False)) for _ in range(2)]
+        await until(lambda: len(executor.runs) == 2)
+        alone = await scheduler.admission.submit(make_spec())
+        behind = await scheduler.admission.submit(make_spec(reproducible=False))
+        await scheduler.cancel(first[0])
+        await ended(first[0])
+        await asyncio.sleep(0.05)
+        assert [job.state for job in (alone, behind)] == [State.QUEUED] * 2
+        await scheduler.cancel(first[1])
+        await until(lambda: alone.state is State.RUNNING)
+        await asyncio.sleep(0.05)
+        assert behind.state is State.QUEUED
+        assert not executor.runs[2].shared
+        await scheduler.cancel(alone)
+        assert await ended(behind) is State.SUCCEEDED
+
+
+async def test_after_a_death_the_jobs_run_alone_so_that_only_the_job_that_kills_workers_fails(tmp_path):
+    executor = Poisoned(crowd=3)
+    async with on(executor, tmp_path, attempts=2) as scheduler:
+        jobs = [await scheduler.admission.submit(make_spec(seed=seed, reproducible=False)) for seed in (1, 13, 2)]
+        assert [await ended(job) for job in jobs] == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
+        assert "2 times" in jobs[1].outcome.message
+        assert [job.losses for job in jobs] == [0, 2, 0]
+        assert executor.together[:3] == [[1], [1, 13], [1, 2, 13]]
+        assert all(len(seeds) == 1 for seeds in executor.together[3:])
+
+
+async def test_a_shared_job_that_runs_out_of_memory_is_retried_alone(tmp_path):
+    async with scheduling(tmp_path, OUT_OF_MEMORY) as (scheduler, executor):
+        job = await scheduler.admission.submit(make_spec(reproducible=False))
+        assert await ended(job) is State.SUCCEEDED
+        assert [(run.shared, run.squeeze) for run in executor.runs] == [(True, 0), (False, 1)]
+
+
+async def test_a_job_shares_a_device_only_if_no_other_is_idle(tmp_path):
+    executors = [Scripted(*["waits"] * 4), Scripted(*["waits"] * 4)]
+    scheduler = Scheduler(executors, JobStore(DataFolder(tmp_path)))  # type: ignore[arg-type]
+    await scheduler.start()
+    try:
+        jobs = [await scheduler.admission.submit(make_spec(reproducible=False)) for _ in range(4)]
+        await until(lambda: all(job.state is State.RUNNING for job in jobs))
+        # The first two jobs run on different devices.
+        assert {executor.runs[0].job_id for executor in executors} == {job.id for job in jobs[:2]}
+    finally:
+        await scheduler.stop(1.0)

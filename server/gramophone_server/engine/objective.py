@@ -1,6 +1,6 @@
 """The objective of the optimization: a weighted sum of losses against constant targets, and its gradient."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,6 +103,23 @@ class Objective:
         if whole_only and self._is_tiled:
             raise ValueError(f"{whole_only[0]} needs the whole canvas at once, but there are several tiles")
         self._weights = torch.stack([term.weight for term in terms], dim=1)
+
+    @classmethod
+    def merged(cls, objectives: Sequence["Objective"]) -> "Objective":
+        """Returns the objective of the canvases of several objectives of equal `structure`, in their order."""
+        first = objectives[0]
+        terms = [_merged(terms) for terms in zip(*(objective.terms for objective in objectives), strict=True)]
+        fixed = [objective._fixed.expand(len(objective._weights), -1, -1, -1) for objective in objectives
+                 if objective._fixed is not None]  # fmt: skip
+        joined = torch.cat(fixed) if fixed else None
+        return cls(first.network, terms, tiles=first._tiles, cut=first._cut, view=first._view, fixed=joined)
+
+    @property
+    def structure(self) -> Hashable:
+        """A key that is equal for objectives whose canvases of one size can be a batch; None if there are tiles."""
+        if self._is_tiled:
+            return None
+        return id(self.network), self._view, self._fixed is None, tuple(map(_structure, self.terms))
 
     def losses(self, canvas: Tensor) -> Tensor:
         """Returns the unweighted terms (N, T) of a canvas (N, 3, H, W); differentiable only with a single tile."""
@@ -296,6 +313,27 @@ def _add_to(total: dict[int, Tensor], parts: Mapping[int, Tensor]) -> None:
     """Adds the statistics of a tile to those of the tiles before it, in place."""
     for number, part in parts.items():
         total[number] = total[number].add_(part) if number in total else part
+
+
+def _structure(term: WeightedTerm) -> Hashable:
+    """Returns a key that is equal for terms that can be one term of a batch."""
+    shapes = tuple(None if tensor is None else tensor.shape[1:] for tensor in (term.target, term.share))
+    return type(term.loss), term.layer, term.region, shapes
+
+
+def _merged(terms: Sequence[WeightedTerm]) -> WeightedTerm:
+    """Returns the term of the canvases of several terms of equal structure."""
+
+    def joined(parts: list[Tensor | None]) -> Tensor | None:
+        present = [
+            part.expand(len(term.weight), *part.shape[1:])
+            for part, term in zip(parts, terms, strict=True)
+            if part is not None
+        ]
+        return torch.cat(present) if present else None
+
+    target, share = joined([term.target for term in terms]), joined([term.share for term in terms])
+    return replace(terms[0], target=target, share=share, weight=torch.cat([term.weight for term in terms]))
 
 
 def _seen(canvas: Tensor, tile: Tile) -> Tensor:

@@ -22,6 +22,7 @@ class Run:
         resumes: whether a checkpoint is expected: another worker ran the job before.
         squeeze: how often the job ran out of memory; each time halves the memory that the worker plans with.
         marks: fields of the log lines about the job.
+        shared: whether other jobs may run at the same time.
     """
 
     job_id: str
@@ -31,6 +32,7 @@ class Run:
     resumes: bool = False
     squeeze: int = 0
     marks: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Heartbeat:
     """Worker to front, every few seconds: the worker is alive.
 
     Attributes:
-        stuck: seconds since the last progress of its job.
+        stuck: seconds since the last progress of one of its jobs; the longest.
         resident: bytes that the worker holds on its device.
     """
 

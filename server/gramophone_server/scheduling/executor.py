@@ -48,8 +48,8 @@ ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
 Features = tuple[tuple[str, tuple[int, ...], bytes], ...]
 """(layer, shape, values as float32 bytes) of each tensor."""
 
-# A worker counts as hanging if it opens its device for longer than _OPENING seconds, or if its job sends no report for
-# longer than _STUCK seconds.
+# A worker counts as hanging if it opens its device for longer than _OPENING seconds, or if one of its jobs sends no
+# report for longer than _STUCK seconds.
 _OPENING, _STUCK = 180.0, 1800.0
 # Seconds between attempts to open a device: the first pause, doubled each time up to the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
@@ -70,7 +70,13 @@ class WorkerDiedError(Exception):
 
 
 class Executor(Protocol):
-    """Runs jobs on one device, one at a time."""
+    """Runs jobs on one device: one alone, or up to `jobs` that share it.
+
+    Attributes:
+        jobs: maximum number of jobs at a time.
+    """
+
+    jobs: int
 
     async def start(self) -> None:
         """Starts the worker; returns before its device is open."""
@@ -78,6 +84,8 @@ class Executor(Protocol):
 
     async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
         """Runs a job until it ends or is paused.
+
+        Several calls may run at a time if all their tasks are shared.
 
         Raises:
             WorkerDiedError: the worker died; the job can be run again.
@@ -122,7 +130,7 @@ class Executor(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Stops the worker and its job."""
+        """Stops the worker and its jobs."""
         ...
 
 
@@ -130,13 +138,14 @@ class ProcessExecutor:
     """Runs jobs in a worker process that owns one device.
 
     The process is a new interpreter, never a fork (neither gRPC nor CUDA survives a fork). It communicates over a
-    socket pair and exits when its end closes. If the process dies, or hangs and is killed, its job can be run again and
-    a new process is started: at once or, if the device could not be opened, after a growing pause.
+    socket pair and exits when its end closes. If the process dies, or hangs and is killed, its jobs can be run again
+    and a new process is started: at once or, if the device could not be opened, after a growing pause.
 
     Args:
         changed: is called on the event loop when `ready`, `trouble` or `unopened` change.
 
     Attributes:
+        jobs: maximum number of jobs at a time.
         device: name of the device; empty until it is open.
         others: GPUs beside this one that the setting "auto" also means.
         resident: bytes of memory that the worker held on the device at its last message.
@@ -169,6 +178,7 @@ class ProcessExecutor:
         # The process's last message about its device, if it could not open or use it.
         self._device_error: str | None = None
         self._opened = False
+        self.jobs = config.workers.jobs_per_worker
         self.device = ""
         self.others: tuple[str, ...] = ()
         self.resident = 0
@@ -343,7 +353,7 @@ class ProcessExecutor:
             case Heartbeat(stuck, resident):
                 self.resident = resident
                 if stuck > _STUCK:
-                    self._kill("its job has not progressed", stuck)
+                    self._kill("a job has not progressed", stuck)
             case Ready(device, others):
                 self.device, self.others = device, others
                 self._last_heard = time.monotonic()

@@ -1,7 +1,7 @@
 """The queue of waiting jobs: fair between clients, by priority within one client."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..storage.job import Job
 
@@ -51,22 +51,26 @@ class FairQueue:
         if not jobs:
             del self._waiting[job.owner]
 
-    def pop(self) -> Job | None:
-        """Removes and returns the next job, which counts as running until `done`; None if no waiting job may run."""
+    def pop(self, accepts: Callable[[Job], bool] = lambda job: True) -> Job | None:
+        """Removes and returns the next job, which counts as running until `done`; None if no waiting job may run.
+
+        Args:
+            accepts: returns whether the next job can run now; if not, no job overtakes it.
+        """
         free = [name for name in self._waiting if self._may_run(name)]
         if not free:
             return None
         owner = min(free, key=lambda name: (self._used.get(name, 0.0), min(j.id for j in self._waiting[name])))
         job = min(self._waiting[owner], key=lambda job: (job.attempts == 0, -job.priority, job.id))
+        if not accepts(job):
+            return None
         self.remove(job)
         self._running[owner] += 1
         return job
 
-    def done(self, job: Job) -> bool:
-        """Counts a job of `pop` as no longer running; returns whether a job that was skipped may run now."""
-        held_up = not self._may_run(job.owner) and job.owner in self._waiting
+    def done(self, job: Job) -> None:
+        """Counts a job of `pop` as no longer running."""
         self._running -= Counter([job.owner])
-        return held_up
 
     def charge(self, owner: str, seconds: float) -> None:
         """Adds device time to a client's use; a negative amount corrects an earlier one."""

@@ -19,6 +19,7 @@ from ..storage.errors import Trouble
 from ..storage.job import Job
 from ..storage.store import JobStore
 from .admission import Admission
+from .crew import Crew, runs_alone
 from .executor import Executor, Features, WorkerDiedError
 from .observer import Observer
 from .queue import FairQueue
@@ -34,7 +35,7 @@ _ESTIMATE_TIMEOUT = 2.0
 _MAX_READ_FAILURES, _BRIEF, _PAUSE = 5, 1.0, 2.0
 # Seconds to wait until the end of a job is stored: in a CancelJob call, and during a shutdown.
 _CANCEL_TIMEOUT, _END_TIMEOUT = 0.4, 2.0
-# The mean duration of jobs is taken over about this many of the latest jobs.
+# The mean device time of jobs is taken over about this many of the latest jobs.
 _MEAN_OVER = 5
 
 
@@ -84,24 +85,29 @@ class Scheduler:
         observer: Observer | None = None,
     ) -> None:
         self.store = store
-        self._executors = list(executors)
         self._bounds = bounds or Bounds()
         self._observer = observer or Observer()
         self._queue = FairQueue(self._bounds.running_per_client)
         self.admission = Admission(
             store, self._queue, self._bounds.queued, self._bounds.queued_per_client, self._admitted
         )
-        # One permit for each job that was queued; `_serve` takes one before it pops a job.
-        self._work = asyncio.Semaphore(0)
+        self._crews: list[Crew] = [Crew(executor) for executor in executors]
+        # Set when a job may be able to start: one was queued, or one has ended.
+        self._work = asyncio.Event()
         self._running: dict[str, Executor] = {}
         # Ids of jobs to cancel.
         self._cancelled: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
+        self._serving: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._mean_seconds, self._measured = 10.0, 0
-        self.admission.retry_after = self._mean_seconds / len(self._executors)
+        self.admission.retry_after = self._mean_seconds / len(self._crews)
+
+    @property
+    def _executors(self) -> list[Executor]:
+        return [crew.executor for crew in self._crews]
 
     @property
     def waiting(self) -> int:
@@ -123,13 +129,13 @@ class Scheduler:
             self.store.record(job, job.queue())
             self._admitted(job)
             log.info("job %s of an earlier server is queued again", job.id, extra=job.marks)
-        self._loops = [asyncio.create_task(self._serve(executor)) for executor in self._executors]
+        self._loops = [asyncio.create_task(self._serve(crew)) for crew in self._crews]
         await asyncio.gather(*(executor.start() for executor in self._executors))
 
     async def add(self, executor: Executor) -> None:
         """Starts one more executor, which begins to run jobs."""
-        self._executors.append(executor)
-        self._loops.append(asyncio.create_task(self._serve(executor)))
+        self._crews.append(crew := Crew(executor))
+        self._loops.append(asyncio.create_task(self._serve(crew)))
         await executor.start()
 
     async def cancel(self, job: Job) -> None:
@@ -202,8 +208,8 @@ class Scheduler:
                         await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job started."))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
-        for loop in self._loops:
-            loop.cancel()
+        for task in (*self._loops, *self._serving):
+            task.cancel()
         if not self.store.permanent:
             for job_id in list(self._running):
                 if (running := await self.store.get(job_id)) is not None:
@@ -226,60 +232,85 @@ class Scheduler:
 
     def _admitted(self, job: Job) -> None:
         self._queue.push(job)
-        self._work.release()
+        self._wake()
         self._observer.queued(job)
 
-    async def _serve(self, executor: Executor) -> None:
+    def _wake(self) -> None:
+        """Lets the loops of all executors look for a job that can start."""
+        work, self._work = self._work, asyncio.Event()
+        work.set()
+
+    async def _serve(self, crew: Crew) -> None:
+        """Starts jobs on an executor forever."""
+        executor = crew.executor
         while True:
             # An executor that is not ready must not take a job from one that is.
             await executor.wait_ready()
-            await self._work.acquire()
             # Jobs stay in the queue until the storage can be used.
             await self.store.ready()
             if not executor.ready:
-                self._work.release()
                 continue
-            # No job is popped if the permit's job was canceled or skipped, or if the server is shutting down.
-            job = self._queue.pop() if self.admission.open else None
-            if job is None:
-                continue
-            self._running[job.id] = executor
-            self._idle.clear()
-            try:
-                if job.id in self._cancelled:
-                    await self._end(job, None)
-                else:
-                    await self._run(job, executor)
-            except Exception as error:
-                log.exception("job %s could not be run", job.id, extra=job.marks)
-                await self._end(job, Failure("INTERNAL", f"The job could not be run: {error}."))
-            finally:
-                self._running.pop(job.id, None)
-                self._cancelled.discard(job.id)
-                if self._queue.done(job):
-                    # A skipped job, whose permit was used up, may run now.
-                    self._work.release()
-                if not self._running:
-                    self._idle.set()
-                # Free the job and its result while the loop waits for the next job.
-                del job
+            work = self._work
+            if not self._starts_next(crew):
+                await work.wait()
 
-    async def _run(self, job: Job, executor: Executor) -> None:
+    def _starts_next(self, crew: Crew) -> bool:
+        """Starts the next job on an executor if it can run there now; returns whether one was started."""
+        # No job starts while the server is shutting down.
+        job = self._next_job(crew) if self.admission.open else None
+        if job is None:
+            return False
+        self._running[job.id] = crew.executor
+        self._idle.clear()
+        crew.add(job)
+        task = asyncio.create_task(self._serve_job(job, crew))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        return True
+
+    def _next_job(self, crew: Crew) -> Job | None:
+        """Removes and returns the next job if it can start on an executor now."""
+        idle = any(other.executor.ready and not other.jobs for other in self._crews)
+        # A job shares a device only if no device is idle.
+        return None if crew.jobs and idle else self._queue.pop(crew.accepts)
+
+    async def _serve_job(self, job: Job, crew: Crew) -> None:
+        """Runs a job that has been added to a crew, or cancels it, and removes it from the crew."""
+        try:
+            if job.id in self._cancelled:
+                crew.remove(job)
+                await self._end(job, None)
+            else:
+                await self._run(job, crew)
+        except Exception as error:
+            log.exception("job %s could not be run", job.id, extra=job.marks)
+            await self._end(job, Failure("INTERNAL", f"The job could not be run: {error}."))
+        finally:
+            if job in crew.jobs:
+                crew.remove(job)
+            self._running.pop(job.id, None)
+            self._cancelled.discard(job.id)
+            self._queue.done(job)
+            self._wake()
+            if not self._running:
+                self._idle.set()
+
+    async def _run(self, job: Job, crew: Crew) -> None:
         self.store.record(job, job.start())
         self._observer.started(job)
-        charged, begun = self._mean_seconds, time.monotonic()
+        charged, alone = self._mean_seconds, runs_alone(job)
         self._queue.charge(job.owner, charged)
         try:
-            outcome: Outcome | WorkerDiedError = await self._attempt(job, executor)
+            outcome: Outcome | WorkerDiedError = await self._attempt(job, crew.executor)
         except WorkerDiedError as error:
             outcome = error
-        seconds = time.monotonic() - begun
+            self._count_loss(job, crew, error, alone=alone)
+        seconds = crew.remove(job)
         self._queue.charge(job.owner, seconds - charged)
         match outcome:
             case Paused():
                 log.info("job %s is paused at a checkpoint", job.id, extra=job.marks)
             case WorkerDiedError():
-                job.losses += outcome.begun
                 await self._requeue_or_fail(job, f"The worker process {outcome} while it ran the job")
             case Failure(code="RESOURCE_EXHAUSTED") if job.squeeze < _MAX_SQUEEZES:
                 job.squeeze += 1
@@ -290,18 +321,29 @@ class Scheduler:
                 await self._end(job, outcome)
                 self._update_mean(seconds)
 
+    def _count_loss(self, job: Job, crew: Crew, error: WorkerDiedError, *, alone: bool) -> None:
+        """Counts the death of a worker against the job that caused it; if that is not known, suspects all its jobs."""
+        if not error.begun:
+            return
+        if alone or (len(crew.jobs) == 1 and not job.suspected):
+            job.losses += 1
+        else:
+            for other in crew.jobs:
+                other.suspected = True
+
     def _update_mean(self, seconds: float) -> None:
-        """Adds the duration of an ended job to the mean; the first one replaces the initial estimate."""
+        """Adds the device time of an ended job to the mean; the first one replaces the initial estimate."""
         self._measured += 1
         self._mean_seconds += (seconds - self._mean_seconds) / min(self._measured, _MEAN_OVER)
-        self.admission.retry_after = self._mean_seconds / len(self._executors)
+        self.admission.retry_after = self._mean_seconds / len(self._crews)
 
     async def _attempt(self, job: Job, executor: Executor) -> Outcome:
         """Runs the job; runs it again if its pictures could not be read because the storage was away."""
         folder, read_failures = self.store.folder, 0
         task = Run(
-            job.id, job.spec, folder.blobs, folder.checkpoint(job.id), job.attempts > 1, job.squeeze, dict(job.marks)
-        )
+            job.id, job.spec, folder.blobs, folder.checkpoint(job.id), job.attempts > 1, job.squeeze, dict(job.marks),
+            shared=not runs_alone(job),
+        )  # fmt: skip
 
         def report(progress: Progress) -> None:
             self.store.record(job, job.report(progress))

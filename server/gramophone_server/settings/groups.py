@@ -65,6 +65,9 @@ class WorkerSettings:
     no_cuda_graphs: bool = setting(
         False, "Launch the work of each step on a GPU one by one, for debugging: slower, with the same results."
     )
+    jobs_per_worker: int = setting(
+        4, "Maximum number of jobs that a worker runs at a time; only jobs with reproducible=false.", minimum=1
+    )
     checkpoint_every: float = setting(
         10.0, "Minimum seconds between two checkpoints of a job.", minimum=0, unit="seconds"
     )

@@ -27,6 +27,7 @@ class Job:
         priority: rank among its owner's waiting jobs, the highest first.
         attempts: how often a worker has started it.
         losses: how many workers have died on it since this server started.
+        suspected: whether it was running beside other jobs when their worker died: any of them may be the cause.
         squeeze: how often it has run out of memory; each time its memory is halved.
         partial: whether some of its progress is no longer held here.
         marks: fields for log lines about it: its id and its trace.
@@ -52,6 +53,7 @@ class Job:
         self.priority = priority
         self.attempts = 0
         self.losses = 0
+        self.suspected = False
         self.squeeze = 0
         self.state = State.QUEUED
         self.create_time = time.time() if create_time is None else create_time

@@ -46,8 +46,11 @@ class Estimator:
         Raises:
             ModelError: the model's file does not match its manifest.
         """
-        available = (self._available() - self._idle) >> squeeze
-        return plan(spec, load_architecture(model), self._device, available, graphs=self._graphs)
+        return plan(spec, load_architecture(model), self._device, self.available() >> squeeze, graphs=self._graphs)
+
+    def available(self) -> int:
+        """Returns the bytes that there are for all jobs together, beside what the idle worker holds."""
+        return self._available() - self._idle
 
     def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
         """Returns the memory, operations and, if `timed`, the time that the job needs.

@@ -58,7 +58,7 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, ModelError | UnknownModelError):
         log.error("a model cannot be used: %s", message)
         return Failure("FAILED_PRECONDITION", message if message.endswith(".") else f"T{message[1:]}.")
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _is_out_of_memory(message):
+    if is_out_of_memory(error):
         return Failure(
             "RESOURCE_EXHAUSTED", "The job ran out of memory; make options.size smaller or use fewer layers."
         )
@@ -66,5 +66,8 @@ def failure_of(error: Exception) -> Failure:
     return Failure("INTERNAL", f"{type(error).__name__}: {message}")
 
 
-def _is_out_of_memory(message: str) -> bool:
-    return message in _ONEDNN or any(sign in message for sign in _NO_MEMORY)
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error says that there is not enough memory, of the host or of a GPU."""
+    message = str(error)
+    listed = message in _ONEDNN or any(sign in message for sign in _NO_MEMORY)
+    return listed or isinstance(error, torch.OutOfMemoryError | MemoryError)

@@ -12,23 +12,24 @@ class Outbox:
     """A thread that builds and sends messages in order.
 
     Each message is given as a function that builds it, so that encoding happens in this thread. A progress message that
-    is still queued is replaced by a newer one: neither a slow encoder nor a slow front delays the optimization.
+    is still queued is replaced by a newer one of the same job: neither a slow encoder nor a slow front delays the
+    optimization.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: deque[tuple[bool, Callable[[], FromWorker]]] = deque()
+        self._waiting: deque[tuple[str | None, Callable[[], FromWorker]]] = deque()
         self._condition = threading.Condition()
         self._last: threading.Event | None = None
         threading.Thread(target=self._run, name="outbox", daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
         """Queues a message that must not be dropped."""
-        self._put(False, lambda: message)
+        self._put(None, lambda: message)
 
-    def send_progress(self, make: Callable[[], Progressed]) -> None:
-        """Queues a progress message, which newer progress may replace."""
-        self._put(True, make)
+    def send_progress(self, job_id: str, make: Callable[[], Progressed]) -> None:
+        """Queues a progress message, which newer progress of the job may replace."""
+        self._put(job_id, make)
 
     def flush(self, seconds: float) -> None:
         """Waits until all queued messages are sent, for at most the given number of seconds."""
@@ -38,11 +39,12 @@ class Outbox:
             self._condition.notify()
         done.wait(seconds)
 
-    def _put(self, droppable: bool, make: Callable[[], FromWorker]) -> None:
+    def _put(self, replaces: str | None, make: Callable[[], FromWorker]) -> None:
+        """Queues a message; `replaces` is the id of the job whose queued progress it replaces."""
         with self._condition:
-            if droppable and self._waiting and self._waiting[-1][0]:
-                self._waiting.pop()
-            self._waiting.append((droppable, make))
+            if replaces is not None:
+                self._waiting = deque(queued for queued in self._waiting if queued[0] != replaces)
+            self._waiting.append((replaces, make))
             self._condition.notify()
 
     def _run(self) -> None:

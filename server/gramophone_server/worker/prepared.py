@@ -12,7 +12,7 @@ from torch import Tensor
 from ..engine import canvas as canvases
 from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
-from ..engine.graphs import GraphRecorder
+from ..engine.graphs import Evaluator, GraphRecorder
 from ..engine.kernels.padding import Paddings
 from ..engine.losses import style_loss
 from ..engine.network import Network
@@ -78,6 +78,7 @@ class PreparedJob:
         tile: side in pixels of the tiles in which the gradient is computed; None for the whole canvas at once.
         host_history: keep the curvature pairs of L-BFGS in the host's memory.
         graphs: record the steps as CUDA graphs, on a GPU.
+        share: returns what evaluates a level's objective together with those of other jobs; None to run alone.
 
     Attributes:
         synthesis: the optimization.
@@ -98,8 +99,10 @@ class PreparedJob:
         tile: int | None = None,
         host_history: bool = False,
         graphs: bool = False,
+        share: Callable[[Objective], Evaluator] | None = None,
     ) -> None:
         self._asked = spec
+        self._share = share
         self._visible = visible_part(spec.content)
         spec = with_margin(spec)
         own, spec = spec.content, without_jumps(with_filled_pictures(spec))
@@ -245,7 +248,7 @@ class PreparedJob:
     def _level(self, level: LevelSpec, number: int) -> Level:
         detail = self._detail(level, number)
         project = None if self._outside is None else self._outside.restored
-        opened = partial(self._open, level)
+        opened = partial(self._opened, level)
         return Level(level.height, level.width, level.iterations, opened, detail, project, self._spec.wraps)
 
     def _detail(self, level: LevelSpec, number: int) -> Tensor | None:
@@ -256,6 +259,10 @@ class PreparedJob:
             [self._spec.options.seed], level.height, level.width, deviation=deviation, wraps=self._spec.wraps
         )
         return detail.to(self._device)
+
+    def _opened(self, level: LevelSpec) -> Evaluator:
+        objective = self._open(level)
+        return objective if self._share is None else self._share(objective)
 
     def _open(self, level: LevelSpec) -> Objective:
         if level is not self._spec.levels[0]:

@@ -1,4 +1,4 @@
-"""The worker process: receives jobs over the pipe, runs them one at a time, and sends reports."""
+"""The worker process: receives jobs over the pipe, runs them, and sends reports."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import queue
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
@@ -53,8 +54,9 @@ _IDLE_TIMEOUT = 5.0
 class WorkerProcess:
     """A worker: owns one device and executes jobs until the pipe to the front closes.
 
-    The main thread optimizes. One thread receives messages, so that a cancellation arrives while a job runs; one thread
-    sends messages; one answers requests for features and estimates while a job runs; one sends heartbeats.
+    The main thread runs the jobs that run alone; a pool of threads runs those that share the device. One thread
+    receives messages, so that a cancellation arrives while a job runs; one thread sends messages; one answers requests
+    for features and estimates while a job runs; one sends heartbeats.
 
     Args:
         connection: the pipe to the front.
@@ -62,7 +64,6 @@ class WorkerProcess:
     """
 
     def __init__(self, connection: Connection, config: WorkerConfig) -> None:
-        self._busy = False
         self._connection = connection
         self._config = config
         self._outbox = Outbox(connection)
@@ -78,6 +79,7 @@ class WorkerProcess:
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         settings = self._config.workers
         set_up_cpu(settings.threads)
+        self._threads = torch.get_num_threads()
         self._device = device = self._open_device()
         if device.type == "cuda":
             set_up_cuda(device, settings.memory)
@@ -93,16 +95,23 @@ class WorkerProcess:
         threading.Thread(target=self._answer_requests, name="answer", daemon=True).start()
         self._outbox.send(Ready(str(device), other_devices(self._config.device, device)))
         threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True).start()
+        # Threads that are used again keep their OpenMP threads and their part of the heap.
+        shared = ThreadPoolExecutor(settings.jobs_per_worker, "shared")
         while True:
             job = self._next_job()
-            self._busy = True
-            with marked(job.marks):
-                outcome = self._runner.run(job)
-            self._busy = False
+            if job.shared:
+                shared.submit(self._execute, job)
+            else:
+                self._execute(job)
+
+    def _execute(self, job: Run) -> None:
+        """Runs a job and sends its outcome."""
+        with marked(job.marks):
+            outcome = self._runner.run(job)
             self._check_device(outcome)
-            self._outbox.send(Ended(job.job_id, outcome))
-            self._cancelled.discard(job.job_id)
-            self._paused.discard(job.job_id)
+        self._outbox.send(Ended(job.job_id, outcome))
+        self._cancelled.discard(job.job_id)
+        self._paused.discard(job.job_id)
 
     def _open_device(self) -> torch.device:
         """Returns the device; ends the process if the device cannot be used."""
@@ -135,13 +144,15 @@ class WorkerProcess:
         try:
             return self._jobs.get(timeout=_IDLE_TIMEOUT)
         except queue.Empty:
-            release_free_memory()
+            if not self._runner.last_progress:
+                release_free_memory()
             return self._jobs.get()
 
     def _send_heartbeats(self) -> None:
-        """Sends heartbeats: seconds since the last progress of the current job, and bytes that the worker holds."""
+        """Sends heartbeats: seconds since the last progress of each job, and bytes that the worker holds."""
         while True:
-            stuck = time.monotonic() - self._runner.last_progress if self._busy else 0.0
+            now = time.monotonic()
+            stuck = max((now - then for then in list(self._runner.last_progress.values())), default=0.0)
             self._outbox.send(Heartbeat(stuck, self._memory.resident()))
             time.sleep(_HEARTBEAT_EVERY)
 
@@ -162,6 +173,8 @@ class WorkerProcess:
                     self._requests.put(message)
 
     def _answer_requests(self) -> None:
+        # The number of a new thread is the one that was set last, maybe by a job that shares the device.
+        torch.set_num_threads(self._threads)
         while True:
             match self._requests.get():
                 case FeaturesRequest() as request:

@@ -1,4 +1,4 @@
-"""Runs one job at a time: prepares it, optimizes, reports, and finishes it."""
+"""Runs a job: prepares it, optimizes, reports, and finishes it."""
 
 import itertools
 import logging
@@ -32,13 +32,14 @@ from .outbox import Outbox
 from .pace import Speedometer, Stopwatch, is_due
 from .prepared import PreparedJob, precision_of
 from .result_warnings import result_warnings
+from .sharing import Room, Sharing
 from .targets import Targets
 
 log = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """Runs jobs on one device.
+    """Runs jobs on one device; jobs that share it run in one thread each.
 
     Args:
         store: the models.
@@ -52,7 +53,7 @@ class JobRunner:
         tensorboard: folder for event files of jobs; None for no event files.
 
     Attributes:
-        last_progress: time of the current job's last progress, in seconds of the monotonic clock.
+        last_progress: time of the last progress of each running job, in seconds of the monotonic clock.
     """
 
     def __init__(
@@ -76,12 +77,16 @@ class JobRunner:
         self._paused = paused
         self._checkpoint_every = checkpoint_every
         self._tensorboard = tensorboard
-        self.last_progress = time.monotonic()
+        self._sharing = Sharing(device, torch.get_num_threads())
+        self._room = Room()
+        self.last_progress: dict[str, float] = {}
 
     def run(self, job: Run) -> Outcome:
         """Runs a job and returns its outcome; an exception is returned as the job's failure."""
-        self.last_progress = time.monotonic()
+        self.last_progress[job.job_id] = time.monotonic()
         try:
+            # The jobs that shared the device may have left another number of threads.
+            self._sharing.use_threads()
             try:
                 with ExitStack() as stack:
                     return self._run(job, stack)
@@ -94,6 +99,8 @@ class JobRunner:
                 return self._run(job, stack)
         except Exception as error:
             return failure_of(error)
+        finally:
+            del self.last_progress[job.job_id]
 
     def _run(self, job: Run, stack: ExitStack) -> Outcome:
         begun = time.monotonic()
@@ -113,9 +120,16 @@ class JobRunner:
         if not chosen_plan.fits:
             # After a first attempt that ran out of memory, the estimate is known to be wrong: do not report it.
             raise MemoryError if job.squeeze else LargerThanDeviceError(self._estimator.estimate(spec, timed=False))
+        member = None
+        if job.shared:
+            waiting = time.monotonic()
+            if not self._enter(job, chosen_plan.bytes, stack):
+                return Paused() if job.job_id in self._paused else None
+            begun += time.monotonic() - waiting
+            member = stack.enter_context(self._sharing.join(graphs=chosen_plan.graphs))
         prepared = PreparedJob(
             spec, model, self._targets, self._device, tile=chosen_plan.tile, host_history=chosen_plan.host_history,
-            graphs=chosen_plan.graphs,
+            graphs=chosen_plan.graphs and member is None, share=None if member is None else member.shared,
         )  # fmt: skip
         stack.callback(prepared.close)
         resumed = None
@@ -133,18 +147,21 @@ class JobRunner:
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, resumed or 0)
         watch = Stopwatch()
-        stack.callback(lambda: self._estimator.learn(spec, model, chosen_plan, watch.iterations, watch.seconds))
+        if member is None:
+            stack.callback(lambda: self._estimator.learn(spec, model, chosen_plan, watch.iterations, watch.seconds))
         reports = itertools.count(1)
         reported: float | None = None
         for frame in prepared.synthesis:
-            self.last_progress = time.monotonic()
+            self.last_progress[job.job_id] = now = time.monotonic()
             if not all(map(math.isfinite, frame.numbers.best)):
                 raise DivergedError(frame.iteration, prepared.precision)
-            watch.at(frame.iteration, self.last_progress, full_size=frame.level == len(spec.levels) - 1)
-            since = None if reported is None else self.last_progress - reported
-            due = spec.options.report_every or is_due(frame.iteration, self.last_progress - begun, since)
+            watch.at(frame.iteration, now, full_size=frame.level == len(spec.levels) - 1)
+            since = None if reported is None else now - reported
+            due = spec.options.report_every or is_due(frame.iteration, now - begun, since)
+            if member is not None and (due or checkpoints.due):
+                member.pause()
             if due or frame.iteration == spec.options.iterations:
-                reported = self.last_progress
+                reported = now
                 progress = self._progress(spec, prepared, frame, begun, speed)
                 shown = spec.options.preview.every and next(reports) % spec.options.preview.every == 0
                 file.progress(progress)
@@ -168,6 +185,8 @@ class JobRunner:
             del frame
         frame = prepared.synthesis.frame()
         optimized = time.monotonic()
+        if member is not None:
+            member.pause()
         checkpoints.finish()
         # Free the optimizer's state before the loss of the picture is computed.
         prepared.close()
@@ -183,6 +202,16 @@ class JobRunner:
         )  # fmt: skip
         file.result(result)
         return result
+
+    def _enter(self, job: Run, needed: int, stack: ExitStack) -> bool:
+        """Waits until there is memory for a job beside the others; returns whether it may run, or was stopped."""
+
+        def stopped() -> bool:
+            self.last_progress[job.job_id] = time.monotonic()
+            return job.job_id in self._cancelled or job.job_id in self._paused
+
+        stack.callback(self._room.leave, job.job_id)
+        return self._room.enter(job.job_id, needed, self._estimator.available, stopped)
 
     def _progress(
         self, spec: JobSpec, prepared: PreparedJob, frame: Frame, begun: float, speed: Speedometer
@@ -210,7 +239,7 @@ class JobRunner:
             file.preview(progress.iteration, preview)
             return Progressed(job.job_id, replace(progress, preview=preview))
 
-        self._outbox.send_progress(make)
+        self._outbox.send_progress(job.job_id, make)
 
     def _recipe(
         self, spec: JobSpec, model: Model, prepared: PreparedJob, iterations: int, tile: int | None

@@ -1,0 +1,274 @@
+"""Evaluates the losses of jobs that run at the same time: in batches, and on a CPU also side by side.
+
+Each job has a thread with its own synthesis and optimizer. Only the evaluation of the loss is shared: the threads post
+their canvases, and one of them evaluates those of equal structure as one batch.
+"""
+
+import itertools
+import logging
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..engine.device import release_free_memory
+from ..engine.graphs import CapturedObjective, Evaluator, GraphRecorder
+from ..engine.objective import Evaluation, Objective
+from .failures import is_out_of_memory
+
+log = logging.getLogger(__name__)
+
+# Maximum seconds that a posted canvas waits for the canvases of jobs that are between two evaluations.
+_GATHER = 0.1
+# Number of merged objectives that are kept.
+_KEPT = 4
+
+
+@dataclass(eq=False)
+class _Request:
+    """A canvas to evaluate, then its evaluation or the error."""
+
+    member: "Member"
+    objective: Objective
+    canvas: Tensor
+    done: bool = False
+    evaluation: Evaluation | None = None
+    error: Exception | None = None
+
+    def result(self) -> Evaluation:
+        if self.error is not None:
+            raise self.error
+        assert self.evaluation is not None
+        return self.evaluation
+
+
+@dataclass(eq=False)
+class Member:
+    """A running job that shares the device; a context manager, which leaves at its end.
+
+    Attributes:
+        graphs: whether to record the evaluations of the job as CUDA graphs.
+        key: what the job evaluates; jobs of equal keys can be a batch. None before its first evaluation.
+        stepping: whether the job is between two evaluations, so that others wait for its next canvas.
+    """
+
+    sharing: "Sharing"
+    number: int
+    graphs: bool
+    key: Hashable = None
+    stepping: bool = field(default=False)
+
+    def __enter__(self) -> "Member":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sharing.leave(self)
+
+    def shared(self, objective: Objective) -> "SharedObjective":
+        """Returns the objective of a level of the job, whose evaluations are shared."""
+        self.pause()
+        return SharedObjective(self, objective)
+
+    def pause(self) -> None:
+        """Lets the others go on without this job until its next evaluation; call it before work other than steps."""
+        self.sharing.pause(self)
+
+
+class SharedObjective:
+    """The objective of one job, evaluated together with those of other jobs."""
+
+    def __init__(self, member: Member, objective: Objective) -> None:
+        self._member = member
+        self._objective = objective
+
+    def evaluate(self, canvas: Tensor) -> Evaluation:
+        """Returns the loss and gradient at a canvas (1, 3, H, W)."""
+        return self._member.sharing.evaluate(self._member, self._objective, canvas)
+
+
+class Sharing:
+    """The jobs that share a device.
+
+    On a GPU, one batch is evaluated at a time. On a CPU there are as many batches at a time as threads, each in one
+    thread, so that no thread waits for another within a batch; with fewer jobs than threads, each job gets its share of
+    the threads.
+
+    Args:
+        device: the device.
+        threads: number of CPU threads of a job that runs alone.
+    """
+
+    def __init__(self, device: torch.device, threads: int) -> None:
+        self._device = device
+        self._cpu = device.type == "cpu"
+        self._threads = threads
+        self._changed = threading.Condition()
+        self._numbers = itertools.count()
+        self._members: list[Member] = []
+        self._posted: list[_Request] = []
+        self._evaluating = 0
+        # By the ids of their objectives, which are kept too: no other objects can get these ids.
+        self._merged: OrderedDict[tuple[int, ...], tuple[Sequence[Objective], Evaluator]] = OrderedDict()
+
+    def join(self, *, graphs: bool = False) -> Member:
+        """Adds a job; `graphs` says whether to record its evaluations as CUDA graphs."""
+        with self._changed:
+            member = Member(self, next(self._numbers), graphs)
+            self._members.append(member)
+            self._changed.notify_all()
+        return member
+
+    def leave(self, member: Member) -> None:
+        """Removes a job."""
+        with self._changed:
+            self._members.remove(member)
+            self._forget()
+            self._changed.notify_all()
+
+    def pause(self, member: Member) -> None:
+        """Lets the others go on without a job until its next evaluation."""
+        self.use_threads()
+        with self._changed:
+            member.stepping = False
+            self._changed.notify_all()
+
+    def use_threads(self) -> None:
+        """Gives the calling thread its share of the CPU threads."""
+        threads = max(1, self._threads // len(self._members)) if self._cpu and self._members else self._threads
+        # The number belongs to the calling thread.
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+    def evaluate(self, member: Member, objective: Objective, canvas: Tensor) -> Evaluation:
+        """Returns the evaluation of a job's canvas; the calling thread may evaluate canvases of others with it."""
+        self.use_threads()
+        request, structure = _Request(member, objective, canvas), objective.structure
+        with self._changed:
+            member.key = (member,) if structure is None else (structure, canvas.shape[1:])
+            member.stepping = False
+            self._posted.append(request)
+            self._changed.notify_all()
+            # If the jobs between two evaluations take too long, do not wait for them.
+            self._changed.wait_for(lambda: request.done or bool(self._batch(request)), _GATHER)
+            self._changed.wait_for(lambda: request.done or bool(self._batch(request, waits=False)))
+            if request.done:
+                return request.result()
+            batch = self._batch(request, waits=False)
+            self._posted = [other for other in self._posted if other not in batch]
+            self._evaluating += 1
+        try:
+            self._evaluate(batch)
+        finally:
+            with self._changed:
+                self._evaluating -= 1
+                for other in batch:
+                    other.done = True
+                    other.member.stepping = True
+                self._changed.notify_all()
+        return request.result()
+
+    def _batch(self, request: _Request, *, waits: bool = True) -> list[_Request]:
+        """Returns the canvases to evaluate with that of a request; none if it has to wait.
+
+        Args:
+            waits: whether to wait for jobs that are between two evaluations.
+        """
+        lanes = max(1, min(self._threads, len(self._members))) if self._cpu else 1
+        if self._evaluating >= lanes or request not in self._posted:
+            return []
+        alike = [member for member in self._members if member.key == request.member.key]
+        most = math.ceil(len(alike) / lanes)
+        posted = [other for other in self._posted if other.member.key == request.member.key]
+        if waits and len(posted) < most and any(member.stepping for member in alike):
+            return []
+        # The calling thread evaluates; its own canvas is part of the batch.
+        batch = [request, *(other for other in posted if other is not request)][:most]
+        return sorted(batch, key=lambda other: other.member.number)
+
+    def _evaluate(self, batch: list[_Request]) -> None:
+        """Evaluates the canvases of requests as one batch; one by one if that fails, to find the one that fails."""
+        try:
+            at = self._evaluator(batch).evaluate(torch.cat([request.canvas for request in batch]))
+        except Exception as error:
+            with self._changed:
+                self._forget()
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            log.warning("a batch of %d jobs failed and is computed job by job: %r", len(batch), error)
+            if is_out_of_memory(error):
+                release_free_memory()
+            for request in batch:
+                self._evaluate([request])
+        else:
+            for number, request in enumerate(batch):
+                request.evaluation = at if len(batch) == 1 else _row(at, number)
+
+    def _evaluator(self, batch: list[_Request]) -> Evaluator:
+        """Returns what evaluates the canvases of requests as one batch; the latest ones are kept."""
+        objectives = [request.objective for request in batch]
+        key = tuple(map(id, objectives))
+        with self._changed:
+            if key not in self._merged:
+                # A recording has memory of its own, so on a GPU only the latest is kept.
+                while len(self._merged) >= (_KEPT if self._cpu else 1):
+                    _close(self._merged.popitem(last=False)[1][1])
+                evaluator: Evaluator = objectives[0] if len(batch) == 1 else Objective.merged(objectives)
+                if all(request.member.graphs for request in batch):
+                    evaluator = CapturedObjective(evaluator, GraphRecorder(self._device))
+                self._merged[key] = objectives, evaluator
+            self._merged.move_to_end(key)
+            return self._merged[key][1]
+
+    def _forget(self) -> None:
+        for _, evaluator in self._merged.values():
+            _close(evaluator)
+        self._merged.clear()
+
+
+def _close(evaluator: Evaluator) -> None:
+    if isinstance(evaluator, CapturedObjective):
+        evaluator.close()
+
+
+def _row(at: Evaluation, number: int) -> Evaluation:
+    """Returns the evaluation of one canvas of a batch, as a copy: a view would keep the whole batch alive."""
+    row = slice(number, number + 1)
+    return Evaluation(at.terms[row].clone(), at.loss[row].clone(), at.gradient[row].clone())
+
+
+class Room:
+    """The memory that running jobs have planned to use; a job waits until there is room for it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._planned: dict[str, int] = {}
+
+    def enter(self, job_id: str, needed: int, available: Callable[[], int], stopped: Callable[[], bool]) -> bool:
+        """Waits until a job's memory is there beside that of the other jobs, or there are no other jobs.
+
+        Args:
+            needed: bytes that the job needs.
+            available: returns the bytes that there are for all jobs together.
+            stopped: returns whether to stop waiting.
+
+        Returns:
+            Whether the job entered; it then must leave.
+        """
+        with self._changed:
+            while self._planned and sum(self._planned.values()) + needed > available():
+                if stopped():
+                    return False
+                self._changed.wait(0.2)
+            self._planned[job_id] = needed
+            return True
+
+    def leave(self, job_id: str) -> None:
+        """Frees a job's memory, if it entered."""
+        with self._changed:
+            self._planned.pop(job_id, None)
+            self._changed.notify_all()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gramophone import read_recipe
 from gramophone.v1 import job_service_pb2
 from tests.cli import quick
 from tests.harness import png, wait_until
@@ -142,7 +143,24 @@ def test_sweep_makes_a_contact_sheet_and_all_pictures(server, picture, tmp_path)
     done = gramophone("sweep", picture, *args, "-o", sheet, "--server", server.address)
     assert done.returncode == 0, done.stderr
     assert Image.open(sheet).width > 2 * 256
-    assert len(list((tmp_path / "sheet").glob("*.png"))) == 4
+    made = sorted((tmp_path / "sheet").glob("*.png"))
+    assert [path.name for path in made] == [
+        f"{count}-layers_32-px_seed-{seed}.png" for count in (1, 2) for seed in (0, 1)
+    ]
+    recipes = [read_recipe(path) for path in made]
+    assert [(recipe["seed"], recipe["reproducible"]) for recipe in recipes] == [(0, False), (1, False)] * 2
+
+
+def test_a_reproducible_sweep_makes_the_bytes_of_single_jobs(server, picture, tmp_path):
+    args = ["--seeds", "3", "--iterations", "4", "--server", server.address]
+    done = gramophone(
+        "sweep", picture, *args, "--layers", "2", "--sizes", "32", "--reproducible", "-o", tmp_path / "s.png"
+    )
+    assert done.returncode == 0, done.stderr
+    done = gramophone("style", picture, *args[2:], "--seed", "3", "--layers", "2", "--size", "32", "-o",
+                      tmp_path / "one.png")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "s" / "2-layers_32-px_seed-3.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
 
 def test_help_names_all_commands():

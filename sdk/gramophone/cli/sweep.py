@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from .. import GramophoneError, Job
 from ..contact_sheet import contact_sheet
 from ..files import atomic_file
 from ..grouped_help import GroupedCommand
@@ -20,6 +23,9 @@ from .options import PREVIEWS, IntegerType, given, with_options
 from .sentences import name_pictures
 from .signals import SignalGuard
 from .watching import farewell, watch
+
+# Number of jobs that are submitted and not yet saved: the server computes some of them together.
+_AT_ONCE = 8
 
 _NUMBER = IntegerType()
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -70,9 +76,10 @@ def sweep(
     """Reconstruct the style of PICTURE for all combinations of layers, seeds and sizes, on one contact sheet.
 
     Each result is also saved as a file in a folder beside the sheet. Each row of the sheet is a size and a seed, each
-    column a number of layers. Ctrl-C cancels the current job and ends the sweep.
+    column a number of layers. Ctrl-C cancels the jobs and ends the sweep. The server computes several jobs together;
+    with --reproducible it runs them one by one, and each picture has the bytes that `gramophone style` gives.
     """
-    chosen = given(options)
+    chosen = {"reproducible": False, **given(options)}
     sheet = Path(output)
     if output == "-":
         raise click.BadParameter(
@@ -86,18 +93,38 @@ def sweep(
         reach(server, quiet=quiet) as (client, lasting_server),
         SignalGuard(cancels=True, farewell=lambda job: farewell(lasting_server, job)) as guard,
     ):
-        rows = []
-        for size, seed in itertools.product(sizes, seeds):
-            row = []
-            for count in layers:
+
+        def submit(size: int, seed: int, count: int) -> Job:
+            return client.style(picture, layers=count, size=size, seed=seed, preview_every=0, **chosen)
+
+        pictures = []
+        with contextlib.closing(_ahead(submit, itertools.product(sizes, seeds, layers))) as jobs:
+            for (size, seed, count), job in jobs:
                 caption = f"{count} layers, {size} px, seed {seed}"
-                job = client.style(picture, layers=count, size=size, seed=seed, preview_every=0, **chosen)
                 for _ in watch(job, guard, quiet=quiet, description=caption):
                     pass
                 result = job.result()
                 save(folder / f"{count}-layers_{size}-px_seed-{seed}.png", result.data)
-                row.append((result.image, f"{caption}: {result.loss:.3g}"))
-            rows.append(row)
+                pictures.append((result.image, f"{caption}: {result.loss:.3g}"))
+        rows = [pictures[start : start + len(layers)] for start in range(0, len(pictures), len(layers))]
         with atomic_file(sheet.expanduser()) as file:
             file.write(encode_image(contact_sheet(rows), sheet))
         say(f"{shown(sheet)}: {len(rows) * len(layers)} pictures, also saved in {shown(folder)}/")
+
+
+def _ahead(
+    submit: Callable[[int, int, int], Job], combinations: Iterable[tuple[int, int, int]]
+) -> Generator[tuple[tuple[int, int, int], Job]]:
+    """Yields each combination with its job, and submits up to `_AT_ONCE` jobs ahead; cancels those at an early end."""
+    submitted: deque[tuple[tuple[int, int, int], Job]] = deque()
+    try:
+        for combination in combinations:
+            submitted.append((combination, submit(*combination)))
+            if len(submitted) == _AT_ONCE:
+                yield submitted.popleft()
+        while submitted:
+            yield submitted.popleft()
+    finally:
+        for _, job in submitted:
+            with contextlib.suppress(GramophoneError):
+                job.cancel()

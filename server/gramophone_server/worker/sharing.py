@@ -126,7 +126,7 @@ class Sharing:
         """Removes a job."""
         with self._changed:
             self._members.remove(member)
-            self._forget()
+            self._merged.clear()
             self._changed.notify_all()
 
     def pause(self, member: Member) -> None:
@@ -195,7 +195,7 @@ class Sharing:
             at = self._evaluator(batch).evaluate(torch.cat([request.canvas for request in batch]))
         except Exception as error:
             with self._changed:
-                self._forget()
+                self._merged.clear()
             if len(batch) == 1:
                 batch[0].error = error
                 return
@@ -216,23 +216,13 @@ class Sharing:
             if key not in self._merged:
                 # A recording has memory of its own, so on a GPU only the latest is kept.
                 while len(self._merged) >= (_KEPT if self._cpu else 1):
-                    _close(self._merged.popitem(last=False)[1][1])
+                    self._merged.popitem(last=False)
                 evaluator: Evaluator = objectives[0] if len(batch) == 1 else Objective.merged(objectives)
                 if all(request.member.graphs for request in batch):
                     evaluator = CapturedObjective(evaluator, GraphRecorder(self._device))
                 self._merged[key] = objectives, evaluator
             self._merged.move_to_end(key)
             return self._merged[key][1]
-
-    def _forget(self) -> None:
-        for _, evaluator in self._merged.values():
-            _close(evaluator)
-        self._merged.clear()
-
-
-def _close(evaluator: Evaluator) -> None:
-    if isinstance(evaluator, CapturedObjective):
-        evaluator.close()
 
 
 def _row(at: Evaluation, number: int) -> Evaluation:

@@ -72,7 +72,7 @@ def test_auto_starts_a_worker_for_each_gpu(built, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("FAKECUDA_DEVICES", "3")
     with ServerProcess("--device", "auto") as server:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while "is ready on cuda:2" not in server.read_log() and time.monotonic() < deadline:
             time.sleep(0.2)
         log = server.read_log()

@@ -1,5 +1,6 @@
 """Recorded updates: the same bits as without a recording, at every report, and with every fallback."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.graphs import WARM_UP, Captured, CapturedObjective, tensors_of, with_tensors
 from gramophone_server.engine.network import Network
+from gramophone_server.engine.objective import Evaluation
 from gramophone_server.engine.optimizers.adam import Adam
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.synthesis import Plateau
@@ -60,6 +62,30 @@ def test_a_recording_changes_no_bit_of_any_report(network, make, options):
         updates = max(frame.iteration for frame in plain if frame.level == level) - 24 * level
         assert used.recorded == 1
         assert used.repeated >= updates - 2 * WARM_UP - 1 > 0
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=NAMES)
+def test_a_job_whose_evaluation_is_shared_records_the_rest_of_its_updates(network, make):
+    """An evaluation that reads tensors on the host, as one that waits for other jobs, is never recorded."""
+
+    class Shared:
+        def __init__(self) -> None:
+            self.evaluations, self._objective = 0, objective(network)
+
+        def evaluate(self, canvas: Tensor) -> Evaluation:
+            self.evaluations += bool(canvas.sum().item())
+            return self._objective.evaluate(canvas.clone())
+
+    options = {"iterations": 20, "averaging": 0.9, "report_every": 4}
+    plain, recorder, shared = list(synthesis(network, make, **options)), TapeRecorder(), Shared()
+    running = synthesis(network, make, recorder=lambda: recorder, evaluates_apart=True, **options)
+    running._levels = tuple(replace(level, open=lambda: shared) for level in running._levels)
+    for ours, theirs in zip(running, plain, strict=True):
+        assert torch.equal(ours.canvas, theirs.canvas)
+        assert torch.equal(ours.loss, theirs.loss)
+        assert torch.equal(ours.best.canvas, theirs.best.canvas)
+    assert shared.evaluations == 20
+    assert recorder.recorded == (make is not MAKERS[2])
 
 
 @pytest.mark.parametrize("make", MAKERS[:2], ids=NAMES[:2])

@@ -58,10 +58,12 @@ class GraphRecorder:
     def warm_up(self, work: Work) -> Results:
         """Runs the work on the stream of the recordings, where the libraries then have their work space."""
         usual = torch.cuda.current_stream(self._stream.device)
-        self._stream.wait_stream(usual)
-        with torch.cuda.stream(self._stream):
-            results = work()
-        usual.wait_stream(self._stream)
+        # Another thread's recording would take the work.
+        with memory_locked():
+            self._stream.wait_stream(usual)
+            with torch.cuda.stream(self._stream):
+                results = work()
+            usual.wait_stream(self._stream)
         return results
 
     def record(self, work: Work) -> tuple[Results, Callable[[], None]]:

@@ -147,6 +147,8 @@ class Synthesis:
         averaging: decay of the exponential average of the iterates, in [0, 1); 0 for no averaging.
         plateau: condition for leaving a level before its iterations are done; None to do all iterations.
         recorder: makes the recorder with which the updates of a level are recorded; None to record nothing.
+        evaluates_apart: whether the objectives wait for others or record themselves, so that no update records their
+            evaluation.
     """
 
     def __init__(
@@ -160,8 +162,10 @@ class Synthesis:
         averaging: float = 0.0,
         plateau: Plateau | None = None,
         recorder: Callable[[], Recorder] | None = None,
+        evaluates_apart: bool = False,
     ) -> None:
         self._recorder = recorder
+        self._evaluates_apart = evaluates_apart
         self._captured: Captured | None = None
         self._levels = tuple(levels)
         self._optimizer = optimizer
@@ -199,9 +203,13 @@ class Synthesis:
         if self._recorder is None:
             work = partial(self._advance, objective)
         elif self._optimizer.is_uniform:
-            work = self._captured = Captured(
-                partial(self._advance, objective), self._recorder(), variables=self._variables, assign=self._assign
-            )
+            recorded = self._follow if self._evaluates_apart else partial(self._advance, objective)
+            captured = Captured(recorded, self._recorder(), variables=self._variables, assign=self._assign)
+            work = self._captured = captured
+            if self._evaluates_apart:
+                work = lambda: captured(*_parts(objective.evaluate(self._canvas)))  # noqa: E731
+        elif self._evaluates_apart:
+            work = partial(self._advance, objective)
         else:
             # The optimizer's work changes from step to step: record the evaluation alone.
             evaluation = CapturedObjective(objective, self._recorder())
@@ -216,9 +224,9 @@ class Synthesis:
         try:
             yield update
         finally:
-            for captured in (self._captured, evaluation):
-                if captured is not None:
-                    captured.close()
+            for recording in (self._captured, evaluation):
+                if recording is not None:
+                    recording.close()
             self._captured = None
 
     def end_level(self) -> None:
@@ -293,7 +301,11 @@ class Synthesis:
 
     def _advance(self, objective: Evaluator) -> tuple[Tensor, ...]:
         """Evaluates the gradient and updates the canvas; changes nothing but the variables."""
-        at = objective.evaluate(self._canvas)
+        return self._follow(*_parts(objective.evaluate(self._canvas)))
+
+    def _follow(self, terms: Tensor, loss: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Updates the canvas, given its evaluation; changes nothing but the variables."""
+        at = Evaluation(terms, loss, gradient)
         self._best = self._best.or_better(self._canvas, at)
         canvas = self._levels[self._number].projected(self._optimizer.step(self._canvas, at))
         if self._plateau is not None:
@@ -336,3 +348,7 @@ class Synthesis:
             self._all_stopped = bool(self._stopped.all())
             # Drop entries that are no longer needed: keep the newest one that is older than the window.
             self._history = self._history[len(before) - 1 :]
+
+
+def _parts(at: Evaluation) -> tuple[Tensor, Tensor, Tensor]:
+    return at.terms, at.loss, at.gradient

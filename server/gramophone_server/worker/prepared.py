@@ -130,6 +130,7 @@ class PreparedJob:
             averaging=spec.options.averaging,
             plateau=Plateau(spec.options.plateau) if spec.options.plateau else None,
             recorder=partial(GraphRecorder, device) if graphs else None,
+            evaluates_apart=share is not None,
         )
 
     def resume(self, state: dict[str, Any]) -> None:

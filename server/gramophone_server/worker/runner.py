@@ -129,7 +129,7 @@ class JobRunner:
             member = stack.enter_context(self._sharing.join(graphs=chosen_plan.graphs))
         prepared = PreparedJob(
             spec, model, self._targets, self._device, tile=chosen_plan.tile, host_history=chosen_plan.host_history,
-            graphs=chosen_plan.graphs and member is None, share=None if member is None else member.shared,
+            graphs=chosen_plan.graphs, share=None if member is None else member.shared,
         )  # fmt: skip
         stack.callback(prepared.close)
         resumed = None

@@ -22,5 +22,10 @@ def test_other_failures_are_internal(found, kind):
     assert found["failures"][kind]["code"] == "INTERNAL", found["failures"][kind]
 
 
+@pytest.mark.parametrize("kind", ["out_of_memory", "launch_out_of_memory", "cublas_alloc", "cudnn_alloc"])
+def test_no_memory_for_a_recording_costs_only_the_recording(found, kind):
+    assert found["recording"][kind] == {"failed": True, "recorded": False, "iteration": 11}
+
+
 def test_freed_memory_is_returned_to_the_device(found):
     assert found["kept"] < 64 << 20

@@ -1,8 +1,10 @@
-"""A server whose GPU fails: jobs go on in a new worker process."""
+"""A server whose GPU fails: jobs go on in a new worker process, or in less memory."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,25 +27,32 @@ def environment_of(built: dict[str, str]) -> dict[str, str]:
     }
 
 
+# Bytes of a GPU on which a job of 768x768 pixels fits as a whole, but into half of the memory only in tiles.
+SMALL = 1320 << 20
+
+
 @pytest.fixture
 def failing(built, tmp_path, monkeypatch) -> Iterator[tuple[ServerProcess, Path]]:
-    """A server on the fake device, and the file that makes CUDA fail in its worker."""
+    """A server on a small fake device, and the file that makes CUDA fail in its worker."""
     file = tmp_path / "fail"
-    for name, value in (environment_of(built) | {"FAKECUDA_FAIL": str(file)}).items():
+    own = {"FAKECUDA_FAIL": str(file), "FAKECUDA_MEMORY": str(SMALL)}
+    for name, value in (environment_of(built) | own).items():
         monkeypatch.setenv(name, value)
     with ServerProcess("--device", "cuda:0", "--checkpoint-every", "0.2") as server:
         yield server, file
 
 
-def run_until_failure(server: ServerProcess, file: Path, failure: str) -> job_pb2.JobEvent:
-    """Runs a job in which CUDA fails after some checkpoints, and returns its last event."""
-    request = style_request(size=64, iterations=30_000, report_every=10)
+def run_until_failure(
+    server: ServerProcess, file: Path, failure: str, after: float, **options: Any
+) -> job_pb2.JobEvent:
+    """Runs a job in which CUDA fails some seconds after its first report, and returns its last event."""
+    request = style_request(report_every=10, **options)
     begun, last = 0.0, None
     for event in events(server.style.ReconstructStyle(request)):
         last = event
         if event.HasField("progress") and not begun:
             begun = time.monotonic()
-        if begun and failure and time.monotonic() - begun > 0.5:
+        if begun and failure and time.monotonic() - begun >= after:
             file.write_text(failure)
             failure = ""
     assert last is not None
@@ -53,17 +62,18 @@ def run_until_failure(server: ServerProcess, file: Path, failure: str) -> job_pb
 
 def test_a_job_resumes_in_a_new_process_after_the_context_is_lost(failing):
     server, file = failing
-    last = run_until_failure(server, file, "illegal_address 1")
+    last = run_until_failure(server, file, "illegal_address 1", 0.5, size=64, iterations=30_000)
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
     log = server.read_log()
     assert "has lost its device" in log
     assert "resumes at iteration" in log
 
 
-def test_a_job_that_ran_out_of_memory_is_run_again_with_less(failing):
+def test_a_job_that_ran_out_of_memory_is_run_again_in_tiles(failing):
     server, file = failing
-    last = run_until_failure(server, file, "launch_out_of_memory 1")
+    last = run_until_failure(server, file, "launch_out_of_memory 1", 0.0, size=768, iterations=1000)
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
+    assert json.loads(last.result.recipe_json)["tile_size"] > 0
     assert "has lost its device" not in server.read_log()
 
 

@@ -21,6 +21,7 @@ def test_the_reader_of_a_preview_waits_once(found):
 
 
 def test_the_losses_of_a_report_come_with_one_copy_and_one_wait(found):
+    assert found["canvases"] == 1
     assert found["losses"] == [1, ["cudaMemcpyAsync (pinned)"]]
 
 

@@ -28,8 +28,33 @@ def outcome(kind: str) -> dict[str, object]:
     return {"code": found.code if found else "", "message": found.message if found else ""}
 
 
+def while_recording(kind: str) -> dict[str, object]:
+    """Returns whether a job goes on, and records nothing, if CUDA fails once while an update is recorded."""
+    job = prepared(spec(optimizer="lbfgs"), graphs=True)
+    # The next update is recorded.
+    step = warmed(job, 5)
+    captured = job.synthesis._captured
+    assert captured is not None and not captured.is_recorded
+    with fakecuda.fail(kind, times=1):
+        step()
+        failed_once = not captured.is_recorded
+    for _ in range(5):
+        step()
+    return {"failed": failed_once, "recorded": captured.is_recorded, "iteration": job.synthesis.frame().iteration}
+
+
 results = {kind: outcome(kind) for kind in (*NO_MEMORY, *OTHERS)}
 warmed(prepared(spec(512)), 2)
 release_free_memory()
 reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
-print(json.dumps({"failures": results, "kept": reserved - allocated, "resident": Memory(DEVICE).resident() - reserved}))
+recording = {kind: while_recording(kind) for kind in NO_MEMORY if kind != "cufft_alloc"}
+print(
+    json.dumps(
+        {
+            "failures": results,
+            "recording": recording,
+            "kept": reserved - allocated,
+            "resident": Memory(DEVICE).resident() - reserved,
+        }
+    )
+)

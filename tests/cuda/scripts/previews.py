@@ -11,14 +11,14 @@ from tests.fake_cuda import fakecuda
 job = prepared(spec(96), graphs=True)
 step = warmed(job, 12)
 frame = job.synthesis.frame()
-_ = frame.numbers, job.preview(frame)()
+job.preview(frame)()
 with fakecuda.counting(under="gramophone_server") as begun:
     picture = job.preview(frame)
     step()
 with fakecuda.counting(under="gramophone_server") as finished:
     shown = picture()
 with fakecuda.counting(under="gramophone_server") as losses:
-    _ = job.synthesis.frame().numbers
+    reported = job.synthesis.frame().numbers
 with fakecuda.counting(under="gramophone_server") as targets:
     upload(torch.ones(64), DEVICE)
 
@@ -29,6 +29,7 @@ print(
     json.dumps(
         {
             "shape": shown.shape,
+            "canvases": len(reported.loss),
             "begun": begun.counts(),
             "begun_sites": begun.sites("sync"),
             "copies": [event.name for event in begun.copies_out],

@@ -10,7 +10,7 @@ import torch
 
 from gramophone_server.scheduling.executor import ENVIRONMENT
 
-from . import decode, field, front, load, losses, memory, precision, scaling, service, step
+from . import decode, field, front, load, losses, memory, precision, scaling, service, shared, step
 from .inputs import UnavailableError
 
 FOLDER = Path(__file__).parent
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "decode": decode.measure,
     "service": service.measure,
     "load": load.measure,
+    "shared": shared.measure,
 }
 
 

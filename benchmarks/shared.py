@@ -1,0 +1,99 @@
+"""Jobs an hour of jobs that share a device, compared with the same jobs one by one, through servers and the SDK."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gramophone
+from tests.harness import ServerProcess
+
+from .inputs import models, picture
+from .time_slices import SLICE, Side
+
+JOBS, SIZE = 8, 224
+
+
+def measure() -> dict:
+    """Measures the ratio for each model."""
+    rows = [row(model.manifest.name) for model in models()]
+    how = (
+        f"{JOBS} style reconstructions of {SIZE}x{SIZE} with different seeds and otherwise default options, submitted "
+        f"at once through the SDK to two servers, to one of them with `reproducible=False`. Each server runs for "
+        f"{SLICE} s in turn while the other one is stopped; the seconds until its last job has ended count only these "
+        "slices. The loss is that of the results: the largest difference between the two results of a seed."
+    )
+    return {"title": "Jobs that share a device", "how": how, "rows": rows}
+
+
+def row(name: str, **options: Any) -> dict[str, str]:
+    """Returns the row of a model, for jobs with these options."""
+    with painting(name, reproducible=True, **options) as alone, painting(name, reproducible=False, **options) as shared:
+        sides = [(Side(jobs.pids), jobs) for jobs in (alone, shared)]
+        try:
+            for side, jobs in sides:
+                jobs.submit()
+                side.run(0.0)
+            while any(not jobs.ended.is_set() for _, jobs in sides):
+                for side, jobs in sides:
+                    jobs.step(side)
+        finally:
+            for side, _ in sides:
+                side.resume()
+        ratio = alone.seconds / shared.seconds
+        apart = max(abs(b / a - 1) for a, b in zip(alone.losses, shared.losses, strict=True))
+    return {
+        "model": name,
+        "one by one": f"{alone.seconds:.1f} s",
+        "together": f"{shared.seconds:.1f} s",
+        "times jobs an hour": f"{ratio:.2f}",
+        "bar": "≥ 1.25",
+        "loss": f"{100 * apart:.1f} %",
+    }
+
+
+@dataclass
+class Jobs:
+    """The jobs of one server; `seconds` is the time for which the server has run since their submission."""
+
+    client: gramophone.Client
+    pids: list[int]
+    model: str
+    options: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.ended = threading.Event()
+        self.seconds = 0.0
+        self.losses: list[float] = []
+
+    def submit(self) -> None:
+        """Submits the jobs, and waits for them in a thread."""
+        style = picture(SIZE)
+        jobs = [self.client.style(style, size=SIZE, seed=seed, model=self.model, **self.options)
+                for seed in range(JOBS)]  # fmt: skip
+
+        def wait() -> None:
+            self.losses = [job.result().loss for job in jobs]
+            self.ended.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def step(self, side: Side) -> None:
+        """Lets the server run for a slice, or until its jobs have ended."""
+        if self.ended.is_set():
+            return
+        side.resume()
+        begun = time.perf_counter()
+        self.ended.wait(SLICE)
+        self.seconds += time.perf_counter() - begun
+        side.run(0.0)
+
+
+@contextlib.contextmanager
+def painting(model: str, **options: Any) -> Iterator[Jobs]:
+    """Starts a server that has already run a job of the model."""
+    with ServerProcess("--log-level", "warning") as server, gramophone.Client(server.address) as client:
+        client.style(picture(SIZE), size=SIZE, model=model, iterations=3).result()
+        yield Jobs(client, [server.process.pid, *(worker.pid for worker in server.workers())], model, options)

@@ -8,7 +8,6 @@ import itertools
 import logging
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # Maximum seconds that a posted canvas waits for the canvases of jobs that are between two evaluations.
 _GATHER = 0.1
-# Number of merged objectives that are kept.
+# Maximum number of evaluators of batches that are kept.
 _KEPT = 4
 
 
@@ -111,8 +110,8 @@ class Sharing:
         self._members: list[Member] = []
         self._posted: list[_Request] = []
         self._evaluating = 0
-        # By the ids of their objectives, which are kept too: no other objects can get these ids.
-        self._merged: OrderedDict[tuple[int, ...], tuple[Sequence[Objective], Evaluator]] = OrderedDict()
+        # By what they evaluate, whether they are recorded, and the ids of their objectives; these are kept alive too.
+        self._evaluators: dict[tuple[Hashable, ...], tuple[Sequence[Objective], Evaluator]] = {}
 
     def join(self, *, graphs: bool = False) -> Member:
         """Adds a job; `graphs` says whether to record its evaluations as CUDA graphs."""
@@ -126,7 +125,7 @@ class Sharing:
         """Removes a job."""
         with self._changed:
             self._members.remove(member)
-            self._merged.clear()
+            self._evaluators.clear()
             self._changed.notify_all()
 
     def pause(self, member: Member) -> None:
@@ -195,7 +194,7 @@ class Sharing:
             at = self._evaluator(batch).evaluate(torch.cat([request.canvas for request in batch]))
         except Exception as error:
             with self._changed:
-                self._merged.clear()
+                self._evaluators.clear()
             if len(batch) == 1:
                 batch[0].error = error
                 return
@@ -211,18 +210,21 @@ class Sharing:
     def _evaluator(self, batch: list[_Request]) -> Evaluator:
         """Returns what evaluates the canvases of requests as one batch; the latest ones are kept."""
         objectives = [request.objective for request in batch]
-        key = tuple(map(id, objectives))
         with self._changed:
-            if key not in self._merged:
-                # A recording has memory of its own, so on a GPU only the latest is kept.
-                while len(self._merged) >= (_KEPT if self._cpu else 1):
-                    self._merged.popitem(last=False)
+            what = batch[0].member.key
+            alike = [member for member in self._members if member.key == what]
+            # Record only the batch of all jobs: a recording takes some steps, and has memory of its own.
+            recorded = len(batch) == len(alike) and all(member.graphs for member in alike)
+            key = what, recorded, *map(id, objectives)
+            if key not in self._evaluators:
+                outdated = [old for old in self._evaluators if recorded and old[:2] == key[:2]]
+                for old in outdated or list(self._evaluators)[: len(self._evaluators) - _KEPT + 1]:
+                    del self._evaluators[old]
                 evaluator: Evaluator = objectives[0] if len(batch) == 1 else Objective.merged(objectives)
-                if all(request.member.graphs for request in batch):
+                if recorded:
                     evaluator = CapturedObjective(evaluator, GraphRecorder(self._device))
-                self._merged[key] = objectives, evaluator
-            self._merged.move_to_end(key)
-            return self._merged[key][1]
+                self._evaluators[key] = objectives, evaluator
+            return self._evaluators[key][1]
 
 
 def _row(at: Evaluation, number: int) -> Evaluation:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .architecture import Convolution, Window
-from .cost import winograd_pays
+from .cost import winograd_tile
 from .kernels import packed, winograd
 from .kernels.gradients import relu_
 from .kernels.padding import REPLICATE, ZEROS, Paddings, Widths, padded
@@ -43,8 +43,9 @@ class ComputedConvolution:
         small = Window(3, before=window.before, after=window.after)
         exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and paddings != REPLICATE
         plain = window == Window(3, 1, 1, 1) and operation.groups == 1 and operation.relu
-        if exact_on_cpu and plain and winograd_pays(operation.inputs, operation.outputs):
-            self._points = winograd.transformed(kernel)
+        tile = winograd_tile(operation.inputs, operation.outputs)
+        if exact_on_cpu and plain and tile:
+            self._points = winograd.transformed(kernel, tile)
             self.parameters = [self._points, bias]
         elif window == small and self._zeros <= 1 and operation.groups == 1 and packed.is_available(kernel):
             self._packed = packed.PackedConvolution(kernel, bias, self._zeros)

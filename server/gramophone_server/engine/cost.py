@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, replace
 from .architecture import Architecture, Convolution, Operation, Pooling, Sum
 from .tiling import Partition
 
-# Bytes of one strip of Winograd tiles (36 points each): strips of this size stay in a core's share of the cache.
-WINOGRAD_STRIP = 8 << 20
+# Bytes of one strip of Winograd tiles, and the fewest tiles that make its products efficient: such a strip stays in a
+# core's share of the cache.
+WINOGRAD_STRIP, WINOGRAD_TILES = 2 << 20, 56
+# From this number of Winograd tiles on, transposing the kernel for the backward pass takes less time than it saves.
+_WINOGRAD_TURN = 300
 # Bytes of one strip of features that is copied for a Gram matrix: it stays in the cache as well.
 GRAM_STRIP = 2 << 20
 # Bytes of a block of curvature pairs. Pairs of small canvases share a block, which saves calls in a short step.
@@ -24,12 +27,15 @@ class Copies:
     Attributes:
         saved: allocated in the forward pass and freed after the layer's backward pass.
         forward, backward: allocated during the layer's forward or backward pass only.
+        comparison: allocated when the forward pass has ended, to compare the statistics with the targets, and for the
+            gradient of that.
         target: the target of a style picture of the canvas's size, held for the whole job.
     """
 
     saved: int = 0
     forward: int = 0
     backward: int = 0
+    comparison: int = 0
     target: int = 0
 
 
@@ -108,27 +114,26 @@ class Workload:
         """Returns whether a step multiplies the activation at each position with a head."""
         return self.has_head(operation) and self.use(operation.name).content
 
-    def transforms(self, operation: Operation) -> bool:
-        """Returns whether an operation uses the Winograd algorithm with a transformed kernel."""
-        return (
-            self.winograd
-            and self.itemsize == 4
-            and isinstance(operation, Convolution)
-            and operation.is_plain
-            and operation.relu
-            and winograd_pays(operation.inputs, operation.outputs)
-        )
+    def tile(self, operation: Operation) -> int:
+        """Returns the side of the Winograd tiles of an operation; 0 if it does not use the algorithm."""
+        if not isinstance(operation, Convolution) or not self.winograd or self.itemsize != 4:
+            return 0
+        plain = operation.is_plain and operation.relu
+        return winograd_tile(operation.inputs, operation.outputs) if plain else 0
 
     @property
     def network_bytes(self) -> int:
         """Bytes of the network's parameters as the computation stores them.
 
-        A Winograd kernel has 36 numbers instead of 9.
+        A Winograd kernel has 36 or 64 numbers instead of 9.
         """
         if self.cpu and self.itemsize < 4:
             return self.weights_bytes * self.itemsize // 2
-        transformed = sum(map(self._parameters, filter(self.transforms, self.architecture.convolutions)))
-        return (self.weights_bytes + 3 * 4 * transformed) * self.itemsize // 4
+        size = 0
+        for convolution in self.architecture.convolutions:
+            tile, parameters = self.tile(convolution), self._parameters(convolution)
+            size += parameters * (tile + 2) ** 2 // 9 if tile else parameters
+        return size * self.itemsize
 
     @property
     def weights_bytes(self) -> int:
@@ -151,12 +156,39 @@ def pairs_at_once(size: int) -> int:
     return max(1, PAIRS_BLOCK // (4 * size))
 
 
-def winograd_pays(inputs: int, outputs: int) -> bool:
-    """Returns whether the Winograd algorithm is faster than a direct convolution with these channels (measured).
+def winograd_tile(inputs: int, outputs: int) -> int:
+    """Returns the side of the Winograd tiles that are fastest with these channels (measured); 0 for none.
 
-    With few channels the transforms cost more time than the products save.
+    With few channels the transforms cost more time than the products save. With many channels the feature maps are
+    small: large tiles would cover more positions outside of them, and leave too few rows for the products.
     """
-    return min(inputs, outputs) >= 48 and max(inputs, outputs) >= 96
+    if min(inputs, outputs) < 48:
+        return 0
+    return 6 if max(inputs, outputs) <= 256 else 4
+
+
+def winograd_rows(tile: int, rows: int, columns: int, channels: int) -> int:
+    """Returns how many of the `rows` rows of Winograd tiles one strip has.
+
+    Args:
+        tile: side of a tile.
+        columns: tiles of a row.
+        channels: the larger number of channels, of the input or of the output.
+    """
+    tiles = max(WINOGRAD_TILES, WINOGRAD_STRIP // (4 * (tile + 2) ** 2 * channels))
+    strips = -(-rows // max(1, tiles // columns))
+    return -(-rows // strips)
+
+
+def winograd_turns(tile: int, height: int, width: int, batch: int) -> bool:
+    """Returns whether the backward pass of a Winograd convolution copies the transformed kernel, transposed.
+
+    Args:
+        tile: side of a tile.
+        height, width: positions of the output.
+        batch: number of canvases.
+    """
+    return batch * -(-height // tile) * -(-width // tile) >= _WINOGRAD_TURN
 
 
 def parameter_bytes(architecture: Architecture) -> int:
@@ -202,14 +234,15 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
             case Pooling():
                 slopes = _add_pooling(tally, work, operation, before, positions)
             case Convolution():
-                transforms = work.transforms(operation)
-                extra = _winograd_bytes(operation, *sizes[operation.name], work.batch) if transforms else 0
+                extra = _winograd_bytes(work, operation, *sizes[operation.name])
                 slopes = _add_convolution(tally, work, operation, before, positions, work.block(extra))
             case Sum():
                 slopes = _add_sum(tally, work, operation, positions)
+        kept = tally.saved
         _add_losses(tally, work, operation, positions, cropped=cropped, deepest=operation is last)
-        tally.backwards.append(tally.saved + slopes)
-    return max(tally.peak, *tally.backwards)
+        # The backward pass of the losses of a layer comes first, and frees what they saved.
+        tally.backwards.append(kept + slopes)
+    return max(tally.peak, tally.saved + tally.comparison, *tally.backwards)
 
 
 @dataclass
@@ -219,11 +252,13 @@ class _Tally:
     Attributes:
         saved: tensors that the backward pass needs.
         peak: peak of the forward pass.
+        comparison: memory that the comparison with the targets needs beyond the saved tensors.
         backwards: memory during the backward pass of each operation.
     """
 
     saved: int
     peak: int
+    comparison: int = 0
     backwards: list[int] = field(default_factory=list)
 
     def hold(self, size: int) -> None:
@@ -252,10 +287,11 @@ def _add_convolution(
     """
     into = work.block(convolution.inputs * before * work.itemsize)
     out = work.block(convolution.outputs * after * work.itemsize)
-    copied = work.copied and not work.transforms(convolution)
+    # A Winograd convolution frees its padded input after the forward pass.
+    copied = work.copied and not extra
     if copied:
         tally.saved += into
-    tally.hold(out + (into + extra if extra else 0))
+    tally.hold(out + extra + (into if work.copied and extra else 0))
     tally.saved += out
     # The gradients of the output and of the input.
     return out + (2 * into if copied else into) + extra
@@ -280,6 +316,7 @@ def _add_losses(
     full = work.block(operation.outputs * after * 4)
     part = min(full, GRAM_STRIP) if work.cpu else full
     tally.saved += use.copies.saved * full
+    tally.comparison = max(tally.comparison, use.copies.comparison * full)
     losing = 0
     if use.style:
         # Interiors of tiles and features below float32 are copied; a mask needs one more copy. On a CPU the copies
@@ -322,9 +359,8 @@ def evaluation_bytes(work: Workload, height: int, width: int) -> int:
     for operation, before, after in work.architecture.walk(height, width):
         inputs = operation.inputs if isinstance(operation, Convolution) else operation.outputs
         into, out = 4 * inputs * before * work.batch, 4 * operation.outputs * after * work.batch
-        use, extra = work.use(operation.name), 0
-        if work.transforms(operation):
-            extra = into + _winograd_bytes(operation, *sizes[operation.name], work.batch)
+        use, extra = work.use(operation.name), _winograd_bytes(work, operation, *sizes[operation.name])
+        extra += into if work.copied and extra else 0
         # The difference of the features and its square, and the features themselves if the layer has a head.
         beside = out * (2 + work.has_product(operation) if use.content else int(use.style and work.masked))
         beside += out * (use.copies.saved + use.copies.forward)
@@ -332,15 +368,23 @@ def evaluation_bytes(work: Workload, height: int, width: int) -> int:
     return peak
 
 
-def _winograd_bytes(c: Operation, rows: int, columns: int, batch: int) -> int:
-    """Returns the bytes of the temporary tensors of a Winograd convolution."""
-    assert isinstance(c, Convolution)
-    across = -(-columns // 4)
-    a_row = 4 * 36 * across * max(c.inputs, c.outputs)
-    strip = min(max(a_row, WINOGRAD_STRIP), a_row * -(-rows // 4))
-    # The strip's tiles (input, transformed, multiplied, transformed back), and the padding of the whole feature map.
-    margins = 4 * (c.inputs + c.outputs) * batch * 4 * (rows + columns + 4)
-    return int(3.5 * strip) + margins
+def _winograd_bytes(work: Workload, operation: Operation, height: int, width: int) -> int:
+    """Returns the bytes of the temporary tensors of a convolution with Winograd's algorithm; 0 for another one.
+
+    Args:
+        height, width: positions of the output.
+    """
+    tile = work.tile(operation)
+    if not tile:
+        return 0
+    assert isinstance(operation, Convolution)
+    channels, size = max(operation.inputs, operation.outputs), tile + 2
+    rows, columns = -(-height // tile), -(-width // tile)
+    count = winograd_rows(tile, rows, columns, channels)
+    kernel = size**2 * operation.inputs * operation.outputs if winograd_turns(tile, height, width, work.batch) else 0
+    # The inputs of a strip, the same transformed along one axis, and two buffers for its tiles.
+    strip = (tile * count + 2) * width + count * size * (tile * columns + 2 + 2 * size * columns)
+    return 4 * (kernel + channels * strip)
 
 
 def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = False) -> int:

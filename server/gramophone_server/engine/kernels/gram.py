@@ -77,7 +77,7 @@ class _Gram(torch.autograd.Function):
         if isinstance(share, float) and interior is None and (v.is_cuda or v.dtype == _full_type(v)):
             rows = v.flatten(1, 2)
             if v.dtype == _full_type(v):
-                gram = torch.bmm(rows.transpose(1, 2), rows)
+                gram = torch.bmm(rows.transpose(1, 2), rows) if v.is_cuda else _symmetric(rows)
             else:
                 # A GPU sums products of bfloat16 in float32 without a copy of the features.
                 gram = torch.bmm(rows.transpose(1, 2), rows, out_dtype=_full_type(v))
@@ -118,6 +118,18 @@ class _Gram(torch.autograd.Function):
             part = torch.bmm(v[:, strip].flatten(1, 2), (2 * grad_gram).to(v.dtype))
             onto[:, strip] += _weighted(part, share, strip).view(onto[:, strip].shape)
         return grad_features, None, None
+
+
+def _symmetric(rows: Tensor) -> Tensor:
+    """Returns VᵀV (N, C, C) of V (N, M, C), of which only the upper triangle of blocks is computed."""
+    channels = rows.shape[2]
+    side = -(-channels // 4)
+    gram = rows.new_empty(len(rows), channels, channels)
+    for begin in range(0, channels, side):
+        end = begin + side
+        torch.bmm(rows[:, :, begin:end].transpose(1, 2), rows[:, :, begin:], out=gram[:, begin:end, begin:])
+        gram[:, end:, begin:end] = gram[:, begin:end, end:].transpose(1, 2)
+    return gram
 
 
 def _inside(features: Tensor, interior: Interior | None) -> Tensor:

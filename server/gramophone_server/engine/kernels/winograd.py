@@ -1,55 +1,34 @@
-"""3x3 convolutions with a quarter of the multiplications: F(4x4, 3x3) of Winograd 1980, as in Lavin & Gray 2015.
+"""3x3 convolutions with a fourth or a fifth of the multiplications: F(4x4, 3x3) and F(6x6, 3x3) of Winograd 1980.
 
-An output tile of 4x4 positions is Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A, where w is the kernel, d are the 6x6 inputs of the tile,
-and ⊙ is a matrix product over the channels at each of the 36 points. In float32 on a CPU, with about a hundred or more
-channels, this is up to twice as fast as a direct convolution. The rounding error is a few times larger: about 1e-5 of
-the largest output.
+An output tile of m x m positions is Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A (Lavin & Gray 2015, equation 8), where w is the kernel,
+d are the (m + 2) x (m + 2) inputs of the tile, and ⊙ is a matrix product over the channels at each of the (m + 2)²
+points. In float32 on a CPU this is up to three times as fast as a direct convolution. The rounding error is a few times
+larger: about 1e-5 of the largest output.
+
+The transforms along one axis are small matrix products of whole rows of the feature map, which run in the cache at
+nearly the speed of large products. The feature map is processed strip by strip, so that it stays there.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..cost import WINOGRAD_STRIP
-from .gradients import masked, masked_
-from .padding import ZEROS, Paddings, Widths, add_edges_, fill_edges_
+from ..cost import winograd_rows, winograd_turns
+from .gradients import masked
+from .padding import ZEROS, Paddings, Widths, add_edges_, inside, padded
+from .transforms import Pair, transforms
 
-# The transforms of Lavin & Gray (equation 10 and the following ones), for the points 0, ±1, ±2 and infinity.
-_BT = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
-)
-_G = (
-    (1 / 4, 0, 0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0, 0, 1),
-)
-_AT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-
-
-def _both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
-    """Returns the transform along both axes as a single matrix, the Kronecker product with itself."""
-    one = torch.tensor(rows, dtype=torch.float64)
-    return torch.kron(one, one).float()
-
-
-_INPUT, _KERNEL, _OUTPUT = _both_axes(_BT), _both_axes(_G), _both_axes(_AT)
 _ONE: Widths = (1, 1, 1, 1)
 
 
-def transformed(kernel: Tensor) -> Tensor:
-    """Returns the transform G w Gᵀ of a kernel w (C_out, C_in, 3, 3): (36, C_in, C_out), float32."""
+def transformed(kernel: Tensor, tile: int) -> Tensor:
+    """Returns the transform G w Gᵀ of a kernel w (C_out, C_in, 3, 3): ((tile + 2)², C_in, C_out), float32."""
     outputs, inputs = kernel.shape[:2]
-    return (_KERNEL @ kernel.float().permute(2, 3, 1, 0).reshape(9, -1)).view(36, inputs, outputs)
+    one = transforms(tile).kernel
+    # The points of the horizontal axis come first.
+    return (torch.kron(one, one).float() @ kernel.float().permute(3, 2, 1, 0).reshape(9, -1)).view(-1, inputs, outputs)
 
 
 def convolve(x: Tensor, points: Tensor, bias: Tensor, paddings: Paddings = ZEROS) -> Tensor:
@@ -57,40 +36,25 @@ def convolve(x: Tensor, points: Tensor, bias: Tensor, paddings: Paddings = ZEROS
 
     Args:
         x: (N, C_in, H, W), float32.
-        points: (36, C_in, C_out), the `transformed` kernel.
+        points: the `transformed` kernel; its first dimension tells the size of the tiles.
         bias: (C_out,).
         paddings: padding along the vertical and along the horizontal axis.
 
     Returns:
-        (N, C_out, H, W), float32.
+        (N, C_out, H, W), float32, channels last in memory.
     """
     y: Tensor = _Convolution.apply(x, points, bias, paddings)
     return y
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution, and its adjoint as backward pass, which applies the transposed transforms in reverse order."""
-
     @staticmethod
     def forward(context: Any, x: Tensor, points: Tensor, bias: Tensor, paddings: Paddings) -> Tensor:
-        n, _, height, width = x.shape
-        outputs = points.shape[2]
-        rows, columns = -(-height // 4), -(-width // 4)
-        # Allocate the result before the temporary tensors, so that freeing those leaves no gap in the heap below it.
-        y = x.new_empty(n, 4 * rows, 4 * columns, outputs)
-        # Channels last, padded by one position, and further to whole tiles.
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
-        if paddings != ZEROS:
-            fill_edges_(_around(padded, height, width), _ONE, paddings)
-        for image, first, count in _strips(n, rows, columns, points):
-            patches = padded[image, 4 * first : 4 * (first + count) + 2].unfold(0, 6, 4).unfold(1, 6, 4)
-            d = _INPUT @ patches.permute(3, 4, 0, 1, 2).reshape(36, -1)
-            m = torch.bmm(d.view(36, count * columns, -1), points)
-            tiles = (_OUTPUT @ m.view(36, -1)).view(4, 4, count, columns, outputs)
-            strip = y[image, 4 * first : 4 * (first + count)]
-            torch.add(tiles.permute(2, 0, 3, 1, 4), bias, out=strip.view(count, 4, columns, 4, outputs))
-            strip.relu_()
-        y = y[:, :height, :width].permute(0, 3, 1, 2)
+        pair = transforms(_tile(points)).forwards
+        if paddings == ZEROS:
+            y = _correlated(x, points, pair, 1, bias)
+        else:
+            y = _correlated(padded(x, _ONE, paddings), points, pair, 0, bias)
         context.paddings = paddings
         context.save_for_backward(y, points)
         return y
@@ -98,49 +62,144 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
         y, points = context.saved_tensors
-        n, outputs, height, width = y.shape
-        inputs = points.shape[1]
-        rows, columns = -(-height // 4), -(-width // 4)
-        # The gradient before ReLU, channels last, padded to whole tiles.
-        if height % 4 == width % 4 == 0:
-            whole = masked_(grad_output, y).permute(0, 2, 3, 1).contiguous()
-        else:
-            whole = grad_output.new_empty(n, 4 * rows, 4 * columns, outputs)
-            whole[:, height:] = 0
-            whole[:, :, width:] = 0
-            masked(grad_output, y, out=whole[:, :height, :width].permute(0, 3, 1, 2))
-        # Sum 6x6 patches at every fourth position, which overlap by two positions. The upper left 4x4 of each patch
-        # never overlap and are written. The rest is added, also to the strip below: so process the lowest strip first.
-        x = grad_output.new_empty(n, 4 * rows + 4, 4 * columns + 4, inputs)
-        x[:, 4 * rows :] = 0
-        x[:, :, 4 * columns :] = 0
-        for image, first, count in reversed(_strips(n, rows, columns, points)):
-            tiles = whole[image, 4 * first : 4 * (first + count)].view(count, 4, columns, 4, outputs)
-            m = _OUTPUT.T @ tiles.permute(1, 3, 0, 2, 4).reshape(16, -1)
-            d = torch.bmm(m.view(36, count * columns, outputs), points.transpose(1, 2))
-            patches = (_INPUT.T @ d.view(36, -1)).view(6, 6, count, columns, inputs).permute(2, 0, 3, 1, 4)
-            for vertical, high in ((0, 4), (4, 2)):
-                for horizontal, wide in ((0, 4), (4, 2)):
-                    top, left = 4 * first + vertical, horizontal
-                    onto = x[image, top : top + 4 * count, left : left + 4 * columns]
-                    onto = onto.view(count, 4, columns, 4, inputs)[:, :high, :, :wide]
-                    part = patches[:, vertical : vertical + high, :, horizontal : horizontal + wide]
-                    if vertical == horizontal == 0:
-                        onto.copy_(part)
-                    else:
-                        onto += part
-        if context.paddings != ZEROS:
-            add_edges_(_around(x, height, width), _ONE, context.paddings)
-        return x[:, 1 : height + 1, 1 : width + 1].permute(0, 3, 1, 2), None, None, None
+        tile, n, (height, width) = _tile(points), len(y), y.shape[2:]
+        pair = transforms(tile).backwards
+        points = points.transpose(1, 2)
+        if winograd_turns(tile, height, width, n):
+            points = points.contiguous()
+        if context.paddings == ZEROS:
+            return _correlated(grad_output, points, pair, 1, y=y), None, None, None
+        gradient = _correlated(grad_output, points, pair, 2, y=y)
+        add_edges_(gradient, _ONE, context.paddings)
+        return inside(gradient, _ONE), None, None, None
 
 
-def _around(last: Tensor, height: int, width: int) -> Tensor:
-    """Returns (N, C, height + 2, width + 2), the feature map and one position around it, of (N, H', W', C)."""
-    return last[:, : height + 2, : width + 2].permute(0, 3, 1, 2)
+def _tile(points: Tensor) -> int:
+    return {36: 4, 64: 6}[len(points)]
 
 
-def _strips(n: int, rows: int, columns: int, points: Tensor) -> list[tuple[int, int, int]]:
-    """Returns (image, first row of tiles, number of rows of tiles) of each strip."""
-    a_row = 36 * 4 * columns * max(points.shape[1:])
-    height = max(1, min(rows, WINOGRAD_STRIP // a_row))
-    return [(image, first, min(height, rows - first)) for image in range(n) for first in range(0, rows, height)]
+def _correlated(
+    x: Tensor, points: Tensor, pair: Pair, margin: int, bias: Tensor | None = None, y: Tensor | None = None
+) -> Tensor:
+    """Returns the correlation of x (N, C_in, H, W) padded by `margin` zeros.
+
+    Args:
+        x: the input.
+        points: the transformed kernel.
+        pair: the other transforms.
+        margin: zeros on each side.
+        bias: (C_out,); the result is then ReLU of the sum.
+        y: of the size of x, output of ReLU: x counts as 0 where y is 0.
+    """
+    outputs = None if y is None else y.permute(0, 2, 3, 1)
+    # Masking copies the input in any case.
+    last = _channels_last(x) if outputs is None else x.permute(0, 2, 3, 1)
+    n, height, width, _ = last.shape
+    result = x.new_empty(n, height + 2 * margin - 2, width + 2 * margin - 2, points.shape[2])
+    work = _Work(result, points, pair, margin, width)
+    visible = None if y is None else last.new_empty(work.tile * work.count + 2, *last.shape[2:])
+    for image in range(n):
+        for first in range(0, work.rows, work.count):
+            count = min(work.count, work.rows - first)
+            begin, end = work.tile * first, work.tile * (first + count)
+            top, bottom = max(0, begin - margin), min(height, end - margin + 2)
+            seen = last[image, top:bottom]
+            if outputs is not None and visible is not None:
+                seen = masked(seen, outputs[image, top:bottom], out=visible[: bottom - top])
+            _store(work.outputs(seen, begin - margin - top, count), result[image, begin:end], bias)
+    return result.permute(0, 3, 1, 2)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Returns x (N, C, H, W) as (N, H, W, C) with contiguous rows."""
+    last = x.permute(0, 2, 3, 1)
+    return last if last.stride(3) == 1 and last.stride(2) == last.shape[3] else last.contiguous()
+
+
+class _Work:
+    """The temporary tensors of a convolution, which every strip uses again.
+
+    Attributes:
+        tile: side of an output tile, m.
+        rows: rows of tiles of an image.
+        count: rows of tiles of a strip.
+    """
+
+    def __init__(self, y: Tensor, points: Tensor, pair: Pair, margin: int, width: int) -> None:
+        self._points, self._pair, self._margin = points, pair, margin
+        self.tile, self._size = pair.output.shape
+        channels = max(points.shape[1:])
+        self.rows, self._columns = -(-y.shape[1] // self.tile), -(-y.shape[2] // self.tile)
+        self.count = winograd_rows(self.tile, self.rows, self._columns, channels)
+        self._vertical = y.new_empty(self.count, self._size, self.tile * self._columns + 2, points.shape[1])
+        # The transform along the vertical axis never writes the padding of the horizontal axis.
+        self._vertical[:, :, :margin] = self._vertical[:, :, margin + width :] = 0
+        self._inside = self._vertical[:, :, margin : margin + width]
+        self._one, self._other = y.new_empty(2, self._size**2 * self.count * self._columns * channels)
+
+    def outputs(self, seen: Tensor, top: int, count: int) -> Tensor:
+        """Returns the outputs of `count` rows of tiles: (count, m, columns, m, C_out), valid until the next call.
+
+        Args:
+            seen: (H, W, C_in), the inputs of these tiles that are inside of the image.
+            top: row of `seen` at which the first tile begins; negative in the padding.
+            count: number of rows of tiles.
+        """
+        m, size, columns = self.tile, self._size, self._columns
+        inputs, outputs = self._points.shape[1:]
+        self._transform_rows(seen, [top + m * row for row in range(count)])
+        patches = _shaped(self._one, size, size, count, columns, inputs)
+        patches.copy_(self._vertical[:count].unfold(2, size, m).permute(4, 1, 0, 2, 3))
+        d = torch.mm(self._pair.input, patches.view(size, -1), out=_shaped(self._other, size, patches[0].numel()))
+        d = torch.bmm(
+            d.view(size**2, -1, inputs), self._points, out=_shaped(self._one, size**2, count * columns, outputs)
+        )
+        d = torch.mm(self._pair.output, d.view(size, -1), out=_shaped(self._other, m, d.numel() // size))
+        d = d.view(m, size, -1)
+        d = torch.bmm(self._pair.output.expand(m, -1, -1), d, out=_shaped(self._one, m, m, d.shape[2]))
+        return d.view(m, m, count, columns, outputs).permute(2, 1, 3, 0, 4)
+
+    def _transform_rows(self, seen: Tensor, tops: list[int]) -> None:
+        """Transforms the inputs of rows of tiles, which begin at the rows `tops`, along the vertical axis."""
+        size, rows = self._size, seen.view(len(seen), -1)
+        whole = [row for row, top in enumerate(tops) if top >= 0 and top + size <= len(rows)]
+        if whole:
+            begin, end = whole[0], whole[-1] + 1
+            patches = rows[tops[begin] :].unfold(0, size, self.tile)[: end - begin].transpose(1, 2)
+            onto = self._inside[begin:end].view(end - begin, size, -1)
+            torch.bmm(self._pair.input.expand(end - begin, -1, -1), patches, out=onto)
+        for row in sorted(set(range(len(tops))).difference(whole)):
+            # Rows in the padding are zero: leave them out of the product.
+            first, last = max(0, tops[row]), min(len(rows), tops[row] + size)
+            part = self._pair.input[:, first - tops[row] : last - tops[row]]
+            torch.mm(part, rows[first:last], out=self._inside[row].view(size, -1))
+
+
+def _shaped(buffer: Tensor, *shape: int) -> Tensor:
+    """Returns the beginning of a buffer as a tensor of this shape."""
+    return buffer[: math.prod(shape)].view(shape)
+
+
+def _store(tiles: Tensor, strip: Tensor, bias: Tensor | None) -> None:
+    """Writes output tiles (rows, m, columns, m, C) to a strip of the result (H, W, C), which may end within tiles."""
+    height, width, _ = strip.shape
+    for rows, high in _parts(height, tiles.shape[1]):
+        for columns, wide in _parts(width, tiles.shape[3]):
+            part = tiles[rows, :high, columns, :wide]
+            positions = slice(rows.start * tiles.shape[1], rows.start * tiles.shape[1] + len(part) * high)
+            places = slice(columns.start * tiles.shape[3], columns.start * tiles.shape[3] + part.shape[2] * wide)
+            onto = strip[positions, places]
+            onto = onto.view(len(part), high, part.shape[2], wide, -1)
+            if bias is None:
+                onto.copy_(part)
+            else:
+                torch.add(part, bias, out=onto)
+    if bias is not None:
+        strip.relu_()
+
+
+def _parts(length: int, tile: int) -> list[tuple[slice, int]]:
+    """Returns the whole tiles within a length, and the last tile if it is cut: (tiles, positions of each)."""
+    whole, rest = divmod(length, tile)
+    parts = [(slice(0, whole), tile), (slice(whole, whole + 1), rest)]
+    return [(tiles, positions) for tiles, positions in parts if positions and tiles.stop > tiles.start]

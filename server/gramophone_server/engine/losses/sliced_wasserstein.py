@@ -34,7 +34,10 @@ class SlicedWasserstein(StyleLoss):
     # The order of the projections depends on all positions.
     tiling = None
     # Saved: the order of the projections, and their difference from the target.
-    copies = Copies(saved=2 * _DIRECTIONS, forward=_DIRECTIONS, backward=2 * _DIRECTIONS + 1, target=_DIRECTIONS)
+    copies = Copies(
+        saved=2 * _DIRECTIONS, forward=_DIRECTIONS, backward=2 * _DIRECTIONS + 1, comparison=4 * _DIRECTIONS,
+        target=_DIRECTIONS,
+    )  # fmt: skip
 
     def describe(self, features: Tensor, share: Share) -> Tensor:
         """Returns the quantiles (N, D, M) of the projections at (k + ½) / M: without weights, sorted projections."""

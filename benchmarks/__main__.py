@@ -1,23 +1,29 @@
-"""Runs every benchmark and writes RESULTS.md and results.json beside this file: `python -m benchmarks [NAME ...]`."""
+"""Runs benchmarks and writes RESULTS.md and results.json beside this file: `python -m benchmarks [--avx2] [NAME ...]`.
+
+The results of other kinds of CPUs stay. With --avx2, the measured programs use no instruction set above AVX2, like on
+CPUs that have no other.
+"""
 
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 
 import torch
 
+from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.scheduling.executor import ENVIRONMENT
 
-from . import decode, field, front, load, losses, memory, precision, scaling, service, shared, step
+from . import convolutions, decode, field, front, load, losses, memory, precision, scaling, service, shared, step
 from .inputs import UnavailableError
+from .machine import AVX2_ONLY, TITLES, description, is_limited, kind
 
 FOLDER = Path(__file__).parent
 BENCHMARKS = {
     "field-steps": field.measure_steps,
     "field-loss": field.measure_loss,
     "scaling": scaling.measure,
+    "convolutions": convolutions.measure,
     "precision": precision.measure,
     "losses": losses.measure,
     "memory": memory.measure,
@@ -36,46 +42,54 @@ def main(names: list[str]) -> None:
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"unknown benchmark {', '.join(sorted(unknown))}; the benchmarks are {', '.join(BENCHMARKS)}")
+    if is_limited() and has_native_bfloat16(torch.device("cpu")):
+        sys.exit("--avx2 needs a CPU without matrix units: the engine uses those in any case")
     path = FOLDER / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
+    ours = results.setdefault(kind(), {})
     for name in names or BENCHMARKS:
         print(f"measuring {name} …", flush=True)
         try:
-            results[name] = BENCHMARKS[name]()
+            ours[name] = BENCHMARKS[name]()
         except UnavailableError as error:
             print(f"skipped: {error}", flush=True)
             continue
-        results["machine"] = {
-            "cores": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        }
+        ours["machine"] = description()
         path.write_text(json.dumps(results, indent=1) + "\n")
         (FOLDER / "RESULTS.md").write_text(render(results))
     print(render(results))
 
 
-def render(results: dict) -> str:
-    """Returns the results as Markdown tables."""
-    machine = results["machine"]
-    lines = [
-        "# Results",
-        "",
-        f"Made by `make bench` on {machine['cores']} CPU cores, Python {machine['python']}, torch {machine['torch']}. "
-        "Medians; compare ratios, not seconds.",
-    ]
-    for name in BENCHMARKS:
+def render(results: dict[str, dict]) -> str:
+    """Returns the results of each kind of CPU as Markdown tables."""
+    lines = ["# Results", "", "Made by `make bench`. Medians; compare ratios within one table, not seconds."]
+    for name, title in TITLES.items():
         if name in results:
-            rows = results[name]["rows"]
-            lines += ["", f"## {results[name]['title']}", "", results[name]["how"], ""]
-            lines += ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-            lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
+            lines += ["", f"## {title}", "", *_sections(results[name])]
     return "\n".join(lines) + "\n"
 
 
+def _sections(results: dict) -> list[str]:
+    """Returns the lines of the results of one CPU."""
+    machine = results["machine"]
+    lines = [f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}."]
+    for name in BENCHMARKS:
+        if name in results:
+            rows = results[name]["rows"]
+            lines += ["", f"### {results[name]['title']}", "", results[name]["how"], ""]
+            lines += ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+            lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
+    return lines
+
+
+def environment(names: list[str]) -> dict[str, str]:
+    """Returns the variables that the benchmarks need: libraries read them when the process starts."""
+    return {**ENVIRONMENT, **(AVX2_ONLY if "--avx2" in names else {})}
+
+
 if __name__ == "__main__":
-    if not ENVIRONMENT.keys() <= os.environ.keys():
-        # Restart with the environment of a worker: libraries read it when the process starts.
+    needed = environment(sys.argv[1:])
+    if not needed.keys() <= os.environ.keys():
         command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**ENVIRONMENT, **os.environ})
-    main(sys.argv[1:])
+        os.execve(sys.executable, command, {**needed, **os.environ})
+    main([name for name in sys.argv[1:] if name != "--avx2"])

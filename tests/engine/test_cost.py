@@ -26,7 +26,7 @@ from gramophone_server.engine.cost import (
     partition_bytes,
     step_flops,
 )
-from gramophone_server.engine.device import has_native_bfloat16
+from gramophone_server.engine.device import has_native_bfloat16, narrowest_winograd
 from gramophone_server.engine.kernels.padding import REPLICATE, ZEROS
 from gramophone_server.engine.losses import GRAM, TOTAL_VARIATION
 from gramophone_server.engine.network import Network
@@ -126,7 +126,7 @@ def test_partition_bytes_with_a_cut_are_what_torch_allocates(at, batch):
     tiles = cut(384, 320, 96, stride=network.architecture.grid, radius=front.radius)
     canvas = torch.rand(batch, 3, 384, 320)
     held = held_bytes(Objective(network, terms(network, canvas, STYLE, ()), tiles=tiles, cut=at), canvas)
-    job = work(STYLE, (), channels=WIDE, winograd=True, cpu=True, batch=batch)
+    job = work(STYLE, (), channels=WIDE, winograd=narrowest_winograd(), cpu=True, batch=batch)
     assert 0.88 * held < partition_bytes(job, Partition(tiles, at)) < 1.2 * held
 
 
@@ -228,7 +228,8 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
         pytest.skip("this CPU has no native bfloat16, and torch's fallback allocates additional memory")
     job = work(
         style, content, headed=headed, folding=folding, copies=loss.copies, channels=WIDE,
-        winograd=paddings != REPLICATE, cpu=True, **{"copied": paddings != ZEROS, **options},
+        winograd=0 if paddings == REPLICATE else narrowest_winograd(), cpu=True,
+        **{"copied": paddings != ZEROS, **options},
     )  # fmt: skip
     network = Network(
         vgg(weights), weights, style + content, heads=heads, pool="max" if job.max_pooling else "average",
@@ -264,7 +265,7 @@ def test_network_bytes_are_the_bytes_of_the_parameters(dtype):
     rng = np.random.default_rng(0)
     weights = {n: (rng.normal(0, 0.1, (o, i, 3, 3)), rng.normal(0, 0.1, o)) for n, (i, o) in WIDE.items()}
     network = Network(vgg(weights), weights, ("conv3_1",), dtype=dtype)
-    job = work(("conv3_1",), (), channels=WIDE, itemsize=dtype.itemsize, winograd=True, cpu=True)
+    job = work(("conv3_1",), (), channels=WIDE, itemsize=dtype.itemsize, winograd=narrowest_winograd(), cpu=True)
     held = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters)
     assert job.network_bytes == pytest.approx(held, rel=0.02)
 

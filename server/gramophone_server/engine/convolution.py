@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from .architecture import Convolution, Window
 from .cost import winograd_tile
+from .device import narrowest_winograd
 from .kernels import packed, winograd
 from .kernels.gradients import relu_
 from .kernels.padding import REPLICATE, ZEROS, Paddings, Widths, padded
@@ -43,7 +44,7 @@ class ComputedConvolution:
         small = Window(3, before=window.before, after=window.after)
         exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and paddings != REPLICATE
         plain = window == Window(3, 1, 1, 1) and operation.groups == 1 and operation.relu
-        tile = winograd_tile(operation.inputs, operation.outputs)
+        tile = winograd_tile(operation.inputs, operation.outputs, narrowest_winograd())
         if exact_on_cpu and plain and tile:
             self._points = winograd.transformed(kernel, tile)
             self.parameters = [self._points, bias]

@@ -74,7 +74,7 @@ class Workload:
         variation: whether the loss includes total variation.
         pairs: maximum number of curvature pairs that L-BFGS holds at a time; None for Adam.
         averaging: whether the iterates are averaged.
-        winograd: whether float32 convolutions use the Winograd algorithm where that is faster.
+        winograd: fewest channels with which float32 convolutions use the Winograd algorithm; 0 for never.
         cpu: whether the optimization runs on a CPU. There, copies are made strip by strip, and kernels with less than
             float32 precision are stored twice, packed for the forward and for the backward pass.
         gaps: memory per byte of blocks that the C library keeps, including the gaps between them; >= 1.
@@ -92,7 +92,7 @@ class Workload:
     variation: bool = False
     pairs: int | None = None
     averaging: bool = False
-    winograd: bool = False
+    winograd: int = 0
     cpu: bool = False
     gaps: float = 1.0
     summed: bool = True
@@ -119,7 +119,7 @@ class Workload:
         if not isinstance(operation, Convolution) or not self.winograd or self.itemsize != 4:
             return 0
         plain = operation.is_plain and operation.relu
-        return winograd_tile(operation.inputs, operation.outputs) if plain else 0
+        return winograd_tile(operation.inputs, operation.outputs, self.winograd) if plain else 0
 
     @property
     def network_bytes(self) -> int:
@@ -156,13 +156,18 @@ def pairs_at_once(size: int) -> int:
     return max(1, PAIRS_BLOCK // (4 * size))
 
 
-def winograd_tile(inputs: int, outputs: int) -> int:
-    """Returns the side of the Winograd tiles that are fastest with these channels (measured); 0 for none.
+def winograd_tile(inputs: int, outputs: int, narrowest: int) -> int:
+    """Returns the side of the Winograd tiles that are fastest with these channels; 0 for none.
 
-    With few channels the transforms cost more time than the products save. With many channels the feature maps are
-    small: large tiles would cover more positions outside of them, and leave too few rows for the products.
+    The rule follows from the benchmark `convolutions`. With few channels the transforms cost more time than the
+    products save. With many channels the feature maps are small: large tiles would cover more positions outside of
+    them, and leave too few rows for the products.
+
+    Args:
+        inputs, outputs: numbers of channels.
+        narrowest: fewest channels for which the algorithm pays on this CPU, see `device.narrowest_winograd`.
     """
-    if min(inputs, outputs) < 48:
+    if min(inputs, outputs) < narrowest:
         return 0
     return 6 if max(inputs, outputs) <= 256 else 4
 
@@ -180,15 +185,14 @@ def winograd_rows(tile: int, rows: int, columns: int, channels: int) -> int:
     return -(-rows // strips)
 
 
-def winograd_turns(tile: int, height: int, width: int, batch: int) -> bool:
+def winograd_turns(tile: int, height: int, width: int) -> bool:
     """Returns whether the backward pass of a Winograd convolution copies the transformed kernel, transposed.
 
     Args:
         tile: side of a tile.
         height, width: positions of the output.
-        batch: number of canvases.
     """
-    return batch * -(-height // tile) * -(-width // tile) >= _WINOGRAD_TURN
+    return -(-height // tile) * -(-width // tile) >= _WINOGRAD_TURN
 
 
 def parameter_bytes(architecture: Architecture) -> int:
@@ -381,7 +385,7 @@ def _winograd_bytes(work: Workload, operation: Operation, height: int, width: in
     channels, size = max(operation.inputs, operation.outputs), tile + 2
     rows, columns = -(-height // tile), -(-width // tile)
     count = winograd_rows(tile, rows, columns, channels)
-    kernel = size**2 * operation.inputs * operation.outputs if winograd_turns(tile, height, width, work.batch) else 0
+    kernel = size**2 * operation.inputs * operation.outputs if winograd_turns(tile, height, width) else 0
     # The inputs of a strip, the same transformed along one axis, and two buffers for its tiles.
     strip = (tile * count + 2) * width + count * size * (tile * columns + 2 + 2 * size * columns)
     return 4 * (kernel + channels * strip)

@@ -7,6 +7,7 @@ import torch
 
 from ..engine import cost
 from ..engine.architecture import Architecture
+from ..engine.device import narrowest_winograd
 from ..engine.losses import style_loss
 from ..engine.partition import in_tiles, partition
 from ..engine.tiling import FLAT, Partition
@@ -111,7 +112,7 @@ def workload(spec: JobSpec, architecture: Architecture, device: torch.device) ->
         # The second iteration creates the first pair.
         pairs=min(options.lbfgs_history, spec.levels[-1].iterations - 1) if options.optimizer == "lbfgs" else None,
         averaging=bool(options.averaging),
-        winograd=device.type == "cpu" and options.padding != "replicate",
+        winograd=narrowest_winograd() if device.type == "cpu" and options.padding != "replicate" else 0,
         cpu=device.type == "cpu",
         gaps=_GAPS if device.type == "cpu" else 1.0,
         summed=has_sums(spec),

@@ -15,11 +15,9 @@ def test_the_transforms_compute_the_correlation_of_three_weights(tile):
     generator = torch.Generator().manual_seed(0)
     weights, inputs = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (3, tile + 2))
     made = transforms(tile)
-    expected = [sum(weights[k] * inputs[i + k] for k in range(3)) for i in range(tile)]
+    expected = torch.stack([weights @ inputs[i : i + 3] for i in range(tile)])
     # The transforms are rounded to float32.
-    torch.testing.assert_close(
-        correlated(made.forwards, made.kernel @ weights, inputs), torch.stack(expected), rtol=0, atol=2e-6
-    )
+    torch.testing.assert_close(correlated(made.forwards, made.kernel @ weights, inputs), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("tile", [4, 6])
@@ -28,7 +26,5 @@ def test_the_turned_transforms_compute_the_correlation_of_the_turned_weights(til
     generator = torch.Generator().manual_seed(0)
     weights, inputs = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (3, tile + 2))
     made = transforms(tile)
-    expected = [sum(weights[2 - k] * inputs[i + k] for k in range(3)) for i in range(tile)]
-    torch.testing.assert_close(
-        correlated(made.backwards, made.kernel @ weights, inputs), torch.stack(expected), rtol=0, atol=2e-6
-    )
+    expected = torch.stack([weights.flip(0) @ inputs[i : i + 3] for i in range(tile)])
+    torch.testing.assert_close(correlated(made.backwards, made.kernel @ weights, inputs), expected, rtol=0, atol=2e-6)

@@ -116,6 +116,7 @@ def test_a_wide_network_uses_winograd_and_stays_accurate(wide):
 
 
 def test_the_tile_depends_on_the_channels():
-    assert winograd_tile(64, 64) == winograd_tile(128, 256) == 6
-    assert winograd_tile(256, 512) == winograd_tile(512, 512) == 4
-    assert not winograd_tile(32, 512)
+    assert winograd_tile(64, 64, 64) == winograd_tile(128, 256, 64) == 6
+    assert winograd_tile(256, 512, 64) == winograd_tile(512, 512, 64) == 4
+    assert not winograd_tile(32, 512, 48)
+    assert not winograd_tile(48, 96, 64)

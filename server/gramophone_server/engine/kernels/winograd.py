@@ -62,10 +62,10 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
         y, points = context.saved_tensors
-        tile, n, (height, width) = _tile(points), len(y), y.shape[2:]
+        tile, (height, width) = _tile(points), y.shape[2:]
         pair = transforms(tile).backwards
         points = points.transpose(1, 2)
-        if winograd_turns(tile, height, width, n):
+        if winograd_turns(tile, height, width):
             points = points.contiguous()
         if context.paddings == ZEROS:
             return _correlated(grad_output, points, pair, 1, y=y), None, None, None

@@ -40,7 +40,7 @@ def paint(name: str, size: int, report_every: int) -> None:
     with Image.open(sys.stdin.buffer) as image:
         pixels = np.asarray(image)
     # Use exactly the job that the service runs: the time of a step also depends on the content of the canvas.
-    job = prepare(model, pixels, size=size, iterations=1_000_000, scales=1, report_every=report_every)
+    job = prepare(model, pixels, size=size, iterations=1_000_000, scales=1, warm_start=False, report_every=report_every)
     for frame in job.synthesis:
         print(frame.iteration, flush=True)
         # Drop the frame, as the worker does: it keeps tensors alive that the next steps need freed.

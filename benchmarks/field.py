@@ -34,6 +34,11 @@ PLOT = Path(__file__).parent / f"loss-{kind()}.svg"
 # Bars of the ratios to neural-style, by kind of CPU: seconds per step, and seconds to its final loss.
 STEP_BARS = {"amx": "4 times", "avx2": "2.2 times at 224x224 and 2.5 times at 512x512"}
 LOSS_BARS = {"amx": "12 times fewer seconds", "avx2": "6 times fewer seconds"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gramophone": {},
+    "gramophone, warm_start=False": {"warm_start": False},
+    "gramophone, warm_start=False, scales=1": {"warm_start": False, "scales": 1},
+}
 
 Curve = list[tuple[float, int, float]]
 """Points (seconds, closure calls, the paper's loss of the 8-bit picture at that time)."""
@@ -86,7 +91,7 @@ def measure_loss() -> dict[str, Any]:
         peer = _peer_curve(folder, image, exact)
         seconds, _, target = peer[-1]
         curves[name] = {"neural-style": peer}
-        for label, options in {"gramophone": {}, "gramophone, scales=1": {"scales": 1}}.items():
+        for label, options in VARIANTS.items():
             curves[name][label] = _our_curve(image, exact, **options)
         for label, curve in curves[name].items():
             there = next(((s, n) for s, n, loss in curve if loss <= target), None)

@@ -90,5 +90,6 @@ def prepare(model: Model, image: np.ndarray, **options: Any) -> PreparedJob:
     request = estimate_request("style", [buffer.getvalue()], model=name, **({"init": "noise"} | options))
     spec = read_job(request, name)
     return PreparedJob(
-        spec, model, Targets("cpu", available_threads()), torch.device("cpu"), tile=spec.options.tile_size or None
-    )
+        spec, model, Targets("cpu", available_threads()), torch.device("cpu"),
+        others={name: ModelStore().get(name) for name in spec.models[1:]}, tile=spec.options.tile_size or None,
+    )  # fmt: skip

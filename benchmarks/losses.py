@@ -57,7 +57,7 @@ def measure() -> dict[str, Any]:
 def paint(style: np.ndarray, seconds: float = SECONDS, **options: Any) -> tuple[FinishedPicture, int]:
     """Returns the picture painted in a time, in seconds of this process on all cores, and its iterations."""
     # With a pyramid, each level but the last gets an eighth of the iterations.
-    job = prepare(best_model(), style, size=SIZE, iterations=400, report_every=1, **options)
+    job = prepare(best_model(), style, size=SIZE, iterations=400, report_every=1, warm_start=False, **options)
     begun, iterations = time.process_time(), 0
     for _ in job.synthesis:
         iterations += 1

@@ -99,5 +99,7 @@ def overheads(server: ServerProcess, name: str, **options: Any) -> list[float]:
 def job(model: str, data: bytes, size: int, iterations: int, **options: Any) -> pb.ReconstructStyleRequest:
     """Returns the request of a style reconstruction of an encoded picture."""
     source = options_pb2.StyleSource(image=options_pb2.InputImage(data=data))
-    chosen = options_pb2.SynthesisOptions(size=size, iterations=iterations, model=model, scales=1, **options)
+    chosen = options_pb2.SynthesisOptions(
+        size=size, iterations=iterations, model=model, scales=1, warm_start=False, **options
+    )
     return pb.ReconstructStyleRequest(styles=[source], options=chosen)

@@ -56,7 +56,7 @@ def _timed(name: str, side: int, options: dict[str, Any]) -> dict[str, Any]:
             row[f"{what} ms"], row[f"{what} host ms"] = _milliseconds(update)
     if not options.get("tile_size"):
         canvas = noise([0], side, side).to(device())
-        convolutions = Captured(partial(_convolutions, run._network), GraphRecorder(device()))
+        convolutions = Captured(partial(_convolutions, run._network()), GraphRecorder(device()))
         row["convolutions ms"], _ = _milliseconds(lambda: convolutions(canvas))
         row["over floor"] = round(row["graph ms"] / row["convolutions ms"], 2)
     run.close()

@@ -189,6 +189,13 @@ class Options(TypedDict, total=False):
     on its device. With false, the server may compute it together with other such jobs, which gives more jobs an
     hour; the result then differs by rounding, as that of another device does. Default true.
     """
+    warm_start: bool
+    """Whether each size of the pyramid begins with iterations through the small built-in model vgg19-slim, whose
+    steps cost a tenth, before it goes on through the job's model; they are a 24th of all iterations. The small
+    model needs layers of the same names. It has no effect if the job's model is vgg19-slim, and in jobs of
+    fewer than 24 iterations. Default true for style reconstruction from noise with L-BFGS, if vgg19-slim has
+    the layers; else false.
+    """
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
     usual for a gRPC call. Client libraries send `continue`, because they reconnect. Default continue.
@@ -605,6 +612,20 @@ OPTIONS: tuple[Option, ...] = (
         ),
         default="true",
         example="false",
+    ),
+    Option(
+        name="warm_start",
+        path="options.warm_start",
+        type="boolean",
+        group="Optimization",
+        help=(
+            "Whether each size of the pyramid begins with iterations through the small built-in model "
+            "vgg19-slim, whose steps cost a tenth, before it goes on through the job's model; they are "
+            "a 24th of all iterations. The small model needs layers of the same names. It has no effect"
+            " if the job's model is vgg19-slim, and in jobs of fewer than 24 iterations."
+        ),
+        default=("true for style reconstruction from noise with L-BFGS, if vgg19-slim has the layers; else false"),
+        example="1",
     ),
     Option(
         name="on_disconnect",

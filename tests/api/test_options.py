@@ -16,6 +16,7 @@ from gramophone.v1 import job_pb2
 from gramophone.v1 import options_pb2 as o
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone.v1.model_service_pb2 import ExtractFeaturesRequest
+from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from tests.harness import encode, events, options, png, run, style_request, submit
 
 SIZE = 32
@@ -271,6 +272,18 @@ def test_a_pyramid_starts_at_the_coarse_level(server):
     long = style_request(size=64, iterations=1_000_000, scales=2, preview=preview, time_limit=Duration(seconds=1))
     first, *_, last = (e.progress for e in events(server.style.ReconstructStyle(long)) if e.HasField("progress"))
     assert (first.preview.width, last.preview.width) == (32, 64)
+
+
+def test_a_warm_start_runs_through_the_small_model_first(server):
+    how: dict[str, Any] = {"size": 64, "iterations": 32, "scales": 2, "model": "vgg19-random"}
+    warm, cold = (run(server, style_request(**how, warm_start=on)) for on in (True, False))
+    levels: Any = recipe(warm)["levels"]
+    assert [level.get("model") for level in levels] == [BUILTIN_MODEL, None, BUILTIN_MODEL, None]
+    assert recipe(warm)["warm_start"] is True
+    assert recipe(warm)["level_models"] == {BUILTIN_MODEL: ModelStore().get(BUILTIN_MODEL).manifest.sha256}
+    assert not {"level_models"} & recipe(cold).keys()
+    assert warm.iterations == cold.iterations == 32
+    assert warm.image.data == run(server, style_request(**how, warm_start=True)).image.data != cold.image.data
 
 
 def test_the_default_pyramid_depends_on_the_kind_and_the_optimizer(server):

@@ -16,7 +16,7 @@ def make_spec(side: int = 64, **fields: Any) -> JobSpec:
     options = SynthesisOptions(
         model=BUILTIN_MODEL, size=side, fit="square", iterations=10, optimizer="adam", learning_rate=10.0, init="noise",
         precision="float32", pooling="max", tv_weight=0.0, report_every=1, preview=PreviewOptions(size=64),
-        padding="zeros", loss_scale="paper", lbfgs_history=20,
+        padding="zeros", loss_scale="paper", lbfgs_history=20, warm_start=False,
     )  # fmt: skip
     spec = JobSpec(
         kind="style", width=side, height=side, content=None, styles=(StylePicture(PICTURE, 1.0),), content_layers=(),

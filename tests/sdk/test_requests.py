@@ -52,6 +52,7 @@ def test_every_option_reaches_its_field():
         "transparency": "white",
         "canvas_map": b"map",
         "reproducible": False,
+        "warm_start": True,
         "request_id": "mine",
         "priority": -3,
     }
@@ -72,6 +73,7 @@ def test_every_option_reaches_its_field():
     assert sent.canvas_map.data == b"map"
     assert sent.HasField("reproducible")
     assert not sent.reproducible
+    assert sent.warm_start
     assert sent.wrap == options_pb2.WRAP_X
     assert sent.transparency == options_pb2.TRANSPARENCY_WHITE
     assert (sent.style_loss, sent.outside) == (options_pb2.STYLE_LOSS_MEAN_COVARIANCE, options_pb2.OUTSIDE_KEEP)

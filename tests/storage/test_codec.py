@@ -119,6 +119,14 @@ def test_the_style_layers_of_a_spec_of_version_3_get_its_loss(spec):
     assert [layer.layer for layer in read.style_layers] == [layer.layer for layer in spec.style_layers]
 
 
+def test_a_job_of_version_4_has_no_warm_start(spec):
+    kept = json.loads(changed(spec, version=4))
+    del kept["options"]["warm_start"]
+    for level in kept["levels"]:
+        del level["model"]
+    assert codec.decode_spec(json.dumps(kept)) == spec.without_pixels()
+
+
 def test_a_spec_gets_the_upgrades_since_its_version(spec, monkeypatch):
     calls = []
 
@@ -131,7 +139,7 @@ def test_a_spec_gets_the_upgrades_since_its_version(spec, monkeypatch):
     assert codec.decode_spec(encode_version_2(spec, seed=4)).options.seed == 7
     assert codec.decode_spec(changed(spec, version=4, seed=5)).options.seed == 7
     assert codec.decode_spec(encode_version_1(spec, seed=6)).options.seed == 7
-    assert codec.decode_spec(changed(spec, version=5, seed=5)).options.seed == 5
+    assert codec.decode_spec(changed(spec, version=codec.SPEC_VERSION, seed=5)).options.seed == 5
     assert calls == [4, 5, 6]
 
 

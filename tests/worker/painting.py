@@ -22,9 +22,11 @@ def prepare(kind: JobKind = "transfer", *, model: str = BUILTIN_MODEL, size: int
     pictures = [first, options.pop("styles", png(seed=2))] if kind == "transfer" else [first]
     options = {"iterations": 6, "report_every": 6, **options}
     spec = read_job(estimate_request(kind, pictures, model=model, size=size, **options), model)
+    own, *others = map(ModelStore().get, spec.models)
     return PreparedJob(
-        spec, ModelStore().get(model), _targets(), torch.device("cpu"), tile=spec.options.tile_size or None
-    )
+        spec, own, _targets(), torch.device("cpu"),
+        others={other.manifest.name: other for other in others}, tile=spec.options.tile_size or None,
+    )  # fmt: skip
 
 
 def paint(kind: JobKind = "transfer", **options: Any) -> FinishedPicture:

@@ -803,6 +803,7 @@ class SynthesisOptions(_message.Message):
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
     WRAP_FIELD_NUMBER: _builtins.int
     REPRODUCIBLE_FIELD_NUMBER: _builtins.int
+    WARM_START_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the canvas. `fit` determines which side has this size."""
     fit: Global___Fit.ValueType
@@ -876,6 +877,11 @@ class SynthesisOptions(_message.Message):
     device. With false, the server may compute it together with other such jobs, which gives more jobs an hour; the
     result then differs by rounding, as that of another device does.
     """
+    warm_start: _builtins.bool
+    """Whether each size of the pyramid begins with iterations through the small built-in model vgg19-slim, whose steps cost a
+    tenth, before it goes on through the job's model; they are a 24th of all iterations. The small model needs layers of the
+    same names. It has no effect if the job's model is vgg19-slim, and in jobs of fewer than 24 iterations.
+    """
     @_builtins.property
     def init_image(self) -> Global___InputImage:
         """The picture to start from when init is INIT_IMAGE, resized to the canvas, ignoring its aspect ratio. Setting it
@@ -944,10 +950,11 @@ class SynthesisOptions(_message.Message):
         transparency: Global___Transparency.ValueType | None = ...,
         wrap: Global___Wrap.ValueType | None = ...,
         reproducible: _builtins.bool | None = ...,
+        warm_start: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_reproducible", b"_reproducible", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "reproducible", b"reproducible", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "wrap", b"wrap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_reproducible", b"_reproducible", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_warm_start", b"_warm_start", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "reproducible", b"reproducible", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "warm_start", b"warm_start", "wrap", b"wrap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_reproducible", b"_reproducible", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "reproducible", b"reproducible", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "style_losses", b"style_losses", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "wrap", b"wrap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_averaging", b"_averaging", "_color", b"_color", "_fit", b"_fit", "_init", b"_init", "_init_noise", b"_init_noise", "_iterations", b"_iterations", "_lbfgs_history", b"_lbfgs_history", "_learning_rate", b"_learning_rate", "_loss_scale", b"_loss_scale", "_model", b"_model", "_optimizer", b"_optimizer", "_outside", b"_outside", "_padding", b"_padding", "_plateau", b"_plateau", "_pooling", b"_pooling", "_precision", b"_precision", "_report_every", b"_report_every", "_reproducible", b"_reproducible", "_scales", b"_scales", "_seed", b"_seed", "_size", b"_size", "_style_loss", b"_style_loss", "_tile_size", b"_tile_size", "_transparency", b"_transparency", "_tv_weight", b"_tv_weight", "_warm_start", b"_warm_start", "_wrap", b"_wrap", "averaging", b"averaging", "canvas_map", b"canvas_map", "color", b"color", "fit", b"fit", "init", b"init", "init_image", b"init_image", "init_noise", b"init_noise", "iterations", b"iterations", "lbfgs_history", b"lbfgs_history", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "model", b"model", "optimizer", b"optimizer", "outside", b"outside", "padding", b"padding", "plateau", b"plateau", "pooling", b"pooling", "precision", b"precision", "preview", b"preview", "report_every", b"report_every", "reproducible", b"reproducible", "result", b"result", "scales", b"scales", "seed", b"seed", "size", b"size", "style_loss", b"style_loss", "style_losses", b"style_losses", "tile_size", b"tile_size", "time_limit", b"time_limit", "transparency", b"transparency", "tv_weight", b"tv_weight", "warm_start", b"warm_start", "wrap", b"wrap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__averaging: _TypeAlias = _typing.Literal["averaging"]  # noqa: Y015
     _WhichOneofArgType__averaging: _TypeAlias = _typing.Literal["_averaging", b"_averaging"]  # noqa: Y015
@@ -999,6 +1006,8 @@ class SynthesisOptions(_message.Message):
     _WhichOneofArgType__transparency: _TypeAlias = _typing.Literal["_transparency", b"_transparency"]  # noqa: Y015
     _WhichOneofReturnType__tv_weight: _TypeAlias = _typing.Literal["tv_weight"]  # noqa: Y015
     _WhichOneofArgType__tv_weight: _TypeAlias = _typing.Literal["_tv_weight", b"_tv_weight"]  # noqa: Y015
+    _WhichOneofReturnType__warm_start: _TypeAlias = _typing.Literal["warm_start"]  # noqa: Y015
+    _WhichOneofArgType__warm_start: _TypeAlias = _typing.Literal["_warm_start", b"_warm_start"]  # noqa: Y015
     _WhichOneofReturnType__wrap: _TypeAlias = _typing.Literal["wrap"]  # noqa: Y015
     _WhichOneofArgType__wrap: _TypeAlias = _typing.Literal["_wrap", b"_wrap"]  # noqa: Y015
     @_typing.overload
@@ -1051,6 +1060,8 @@ class SynthesisOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__transparency) -> _WhichOneofReturnType__transparency | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tv_weight) -> _WhichOneofReturnType__tv_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warm_start) -> _WhichOneofReturnType__warm_start | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wrap) -> _WhichOneofReturnType__wrap | None: ...
 

@@ -31,6 +31,7 @@ class Level:
         project: function applied to the canvas when the level begins and after each update, such as one that restores
             fixed pixels; None to leave it unchanged.
         wraps: the axes along which opposite edges of the canvas are neighbors.
+        fresh: whether the optimizer begins anew, because the loss is another one than at the previous level.
     """
 
     height: int
@@ -40,6 +41,7 @@ class Level:
     detail: Tensor | None = None
     project: Callable[[Tensor], Tensor] | None = None
     wraps: Wraps = FLAT
+    fresh: bool = False
 
     def projected(self, canvas: Tensor) -> Tensor:
         """Returns the canvas after `project`."""
@@ -290,9 +292,12 @@ class Synthesis:
         self._history = []
 
     def _climb(self, level: Level) -> None:
-        """Begins the next, finer level with the best canvas of the previous level."""
+        """Begins the next level with the best canvas of the previous level."""
         self._begin(level.enlarged(self._best.canvas))
-        self._optimizer.resize(level.height, level.width, level.wraps)
+        if level.fresh:
+            self._optimizer.forget()
+        else:
+            self._optimizer.resize(level.height, level.width, level.wraps)
 
     @property
     def _overwrites(self) -> bool:

@@ -115,3 +115,4 @@ class SynthesisOptions:
     transparency: Transparency = "keep"
     wrap: Wrap = "none"
     reproducible: bool = True
+    warm_start: bool

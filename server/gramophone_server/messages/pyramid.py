@@ -1,7 +1,7 @@
 """Plans the pyramid of a job: the number of levels, their sizes, and the iterations of each."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 
 from .options import JobKind, Optimizer
 from .spec import LevelSpec
@@ -9,7 +9,9 @@ from .spec import LevelSpec
 MAX_LEVELS = 8
 """Maximum number of levels of a pyramid."""
 COARSE_SHARE = 1 / 8
-"""Share of a job's iterations, and of its time limit, that each level but the last gets."""
+"""Share of a job's iterations, and of its time limit, that each size but the last gets."""
+# The part of this share that the small model of a warm start gets, also at the last size.
+_WARM_PART = 1 / 3
 # Minimum longer side of the coarsest level in pixels, unless a request sets the number of levels. Textures converge
 # faster from coarse to fine, and content better at one level. Adam uses one level: its steps are so short that it needs
 # all of them at full size (starry_night, 1 to 5 layers, 100 iterations: 3 to 20 times the loss with three levels).
@@ -26,36 +28,54 @@ def levels_of(
     min_side: int,
     multiple: int = 1,
     wraps: tuple[bool, bool] = (False, False),
+    warm: str = "",
 ) -> tuple[LevelSpec, ...]:
     """Returns the levels of a job from coarse to fine, each half as large as the next; the last is the canvas.
 
+    With a warm start there are two levels of each size: `_WARM_PART` of `COARSE_SHARE` runs through another, small
+    model, the rest through the job's own model. Without the own model at the coarse sizes, the loss would fall faster
+    at first, but in the end not as low as without a warm start.
+
     Args:
         size: width and height of the canvas in pixels.
-        iterations: iterations of all levels together; each level but the last gets `COARSE_SHARE` of them.
-        number: maximum number of levels; 0 to choose by the kind of job and the optimizer.
+        iterations: iterations of all levels together; each size but the last gets `COARSE_SHARE` of them.
+        number: maximum number of sizes; 0 to choose by the kind of job and the optimizer.
         min_side: minimum shorter side of a level in pixels: the stride of the deepest layer.
         multiple: along an axis that wraps, the sides of all levels but the last are multiples of this; with the stride
             of the deepest layer, a step takes the least time.
         wraps: whether the vertical and whether the horizontal axis wraps.
+        warm: name of the small model of a warm start; empty for none.
     """
-    coarsest = 1 if number else COARSEST[kind] if optimizer == "lbfgs" else math.inf
-    width, height = size
     early = int(iterations * COARSE_SHARE)
-    levels = [LevelSpec(width, height, iterations)]
-    while early and len(levels) < (number or MAX_LEVELS):
-        factor = 2 ** len(levels)
-        coarse = LevelSpec(max(1, round(width / factor)), max(1, round(height / factor)), early)
-        if min(coarse.width, coarse.height) < min_side or max(coarse.width, coarse.height) < coarsest:
+    sizes = [size]
+    coarsest = 1 if number else COARSEST[kind] if optimizer == "lbfgs" else math.inf
+    while early and len(sizes) < (number or MAX_LEVELS):
+        width, height = (max(1, round(side / 2 ** len(sizes))) for side in size)
+        if min(width, height) < min_side or max(width, height) < coarsest:
             break
-        levels.insert(0, replace(coarse, **_multiples(coarse, multiple, wraps)))
-    levels[-1] = replace(levels[-1], iterations=iterations - early * (len(levels) - 1))
+        sizes.insert(0, _multiples(width, height, multiple, wraps))
+    shares = [*[early] * (len(sizes) - 1), iterations - early * (len(sizes) - 1)]
+    first = int(early * _WARM_PART) if warm else 0
+    levels: list[LevelSpec] = []
+    for (width, height), share in zip(sizes, shares, strict=True):
+        levels += [LevelSpec(width, height, first, warm)] if first else []
+        levels.append(LevelSpec(width, height, share - first))
     return tuple(levels)
 
 
-def _multiples(level: LevelSpec, of: int, wraps: tuple[bool, bool]) -> dict[str, int]:
-    """Returns the sides of a level along the axes that wrap, rounded to multiples of `of`."""
-    return {
-        side: max(1, round(getattr(level, side) / of)) * of
-        for side, wrap in zip(("height", "width"), wraps, strict=True)
-        if wrap
-    }
+def end_of(levels: Sequence[LevelSpec], number: int) -> float:
+    """Returns the share of a job's time limit at which a level ends; 1 for the last level.
+
+    Args:
+        number: index of the level.
+    """
+    if number == len(levels) - 1:
+        return 1.0
+    ended = sum(not level.model for level in levels[:number])
+    return COARSE_SHARE * (ended + (_WARM_PART if levels[number].model else 1))
+
+
+def _multiples(width: int, height: int, of: int, wraps: tuple[bool, bool]) -> tuple[int, int]:
+    """Returns the width and height, rounded to multiples of `of` along the axes that wrap."""
+    vertical, horizontal = (max(1, round(side / of)) * of for side in (height, width))
+    return horizontal if wraps[1] else width, vertical if wraps[0] else height

@@ -166,11 +166,22 @@ class StyleLayer(LayerWeight):
 
 @dataclass(frozen=True)
 class LevelSpec:
-    """A level of the pyramid: width and height of its canvas in pixels, and its iterations."""
+    """A level of the pyramid.
+
+    Attributes:
+        width, height: size of its canvas in pixels.
+        iterations: its share of the job's iterations.
+        model: name of the model whose losses are optimized; empty for the job's own model.
+    """
 
     width: int
     height: int
     iterations: int
+    model: str = ""
+
+    def recipe(self) -> dict[str, Any]:
+        """Returns the level's entry in a recipe, as JSON types."""
+        return {name: value for name, value in vars(self).items() if name != "model" or value}
 
 
 @dataclass(frozen=True)
@@ -202,8 +213,13 @@ class JobSpec:
         return self.options.model
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Names of all models that the job needs; the first one is `model`."""
+        return tuple(dict.fromkeys([self.model, *(level.model or self.model for level in self.levels)]))
+
+    @property
     def layers(self) -> tuple[str, ...]:
-        """Names of all layers that the job needs."""
+        """Names of all layers that the job needs, of each of its models."""
         names = (layer.layer for layer in (*self.style_layers, *self.content_layers))
         return tuple(dict.fromkeys(name for name in names if name))
 
@@ -283,9 +299,9 @@ def wraps_of(options: SynthesisOptions) -> tuple[bool, bool]:
 
 def _json(value: Any) -> Any:
     match value:
-        case Picture() | StylePicture():
+        case Picture() | StylePicture() | LevelSpec():
             return value.recipe()
-        case LayerWeight() | LevelSpec() | StyleLossWeight():
+        case LayerWeight() | StyleLossWeight():
             return asdict(value)
         case tuple():
             return [_json(item) for item in value]

@@ -53,12 +53,6 @@ def read_layers(
     return tuple(read)
 
 
-def min_side(layers: Sequence[LayerWeight], manifest: Manifest) -> int:
-    """Returns the smallest side of a picture, in pixels, for which all layers of the model have a position."""
-    known = [layer.name for layer in manifest.layers]
-    return manifest.min_side(layer.layer for layer in layers if layer.layer in known)
-
-
 def max_positions(width: int, height: int, stride: int) -> int:
     """Returns the most positions that a layer with that stride has; without padding it has fewer."""
     return (width // stride + 1) * (height // stride + 1)

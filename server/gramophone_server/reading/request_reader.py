@@ -10,18 +10,19 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 
 from ..messages.options import JobKind, SynthesisOptions
 from ..messages.pyramid import levels_of
-from ..messages.spec import JobSpec, LayerWeight, Mask, Picture, StyleLayer, StylePicture, wraps_of
+from ..messages.spec import JobSpec, LayerWeight, LevelSpec, Mask, Picture, StyleLayer, StylePicture, wraps_of
 from ..models.layers import LossScaleName, PoolingName
 from ..models.manifest import Manifest
-from ..models.store import ModelStore, UnknownModelError
+from ..models.store import BUILTIN_MODEL, ModelStore, UnknownModelError
 from ..rpc.violations import Checker, InvalidRequestError, NotFoundError
 from ..settings import Limits
 from .job_images import JobImages, check_maps, check_masks, check_visible, with_regions
-from .layers import check_size, max_positions, min_side, read_layers
+from .layers import check_size, max_positions, read_layers
 from .options import PREFIX, read_options
 from .request_images import RequestImage, RequestImages
 from .rules import read_field
 from .style_losses import default_loss_scale, layers_of, losses_of
+from .warm_start import warm_start
 
 MAX_STYLES = 16
 # Default beta of equation 7 for alpha = 1: the paper's ratio of 1e-3 in its units; all relative losses are about 1.
@@ -140,6 +141,9 @@ class RequestReader:
             _check_styles(styles, check)
             if read.outside == "keep" and not options.HasField("canvas_map"):
                 check_masks(styles, check)
+        layers = [w.layer for w in (*read_content_layers, *read_style_layers) if w.layer]
+        small = self._models.get(BUILTIN_MODEL).manifest
+        read = replace(read, warm_start=warm_start(read, kind, layers, small, check, PREFIX))
         check_maps(options, styles, kind, check)
         if kind == "style" and options.HasField("canvas_map") and not options.fit:
             read = replace(read, fit="longest_side")
@@ -165,7 +169,6 @@ class RequestReader:
         sizes = [_scaled_size(style, image, read) for style, image in zip(styles, job_images.styles, strict=True)]
         self._check_scaled_sizes(styles, sizes, check)
         style_names = [w.layer for w in read_style_layers if w.layer]
-        layers = [*(w.layer for w in read_content_layers), *style_names]
         check_size(width, height, layers, manifest, "options.size", check, what="the canvas")
         for i, size in enumerate(sizes):
             check_size(*size, style_names, manifest, f"styles[{i}].image", check)
@@ -174,6 +177,8 @@ class RequestReader:
         async def picture(image: RequestImage | None, *, alpha: bool = False) -> Picture | None:
             return None if image is None else await images.picture(image, width, height, check, alpha=alpha)
 
+        levels = _levels(kind, read, (width, height), layers, manifest, small)
+        read = replace(read, warm_start=bool(levels[0].model))
         alpha = read.transparency == "keep"
         spec = JobSpec(
             kind=kind,
@@ -186,16 +191,7 @@ class RequestReader:
             content_weight=content_weight,
             style_weight=style_weight,
             init_image=await picture(job_images.start),
-            levels=levels_of(
-                kind,
-                read.optimizer,
-                (width, height),
-                read.iterations,
-                number=read.scales,
-                min_side=min_side((*read_content_layers, *read_style_layers), manifest),
-                multiple=max(manifest.layer(layer).stride for layer in layers),
-                wraps=wraps_of(read),
-            ),
+            levels=levels,
             options=read,
         )
         check.stop_if_wrong()
@@ -269,6 +265,30 @@ class RequestReader:
                 f"would make {size / 2**20:,.0f} MiB of values from a picture of {width}x{height}, but "
                 f"this server sends at most {most / 2**20:,.0f}; ask for fewer layers, matrices, or a smaller size",
             )
+
+
+def _levels(
+    kind: JobKind,
+    options: SynthesisOptions,
+    size: tuple[int, int],
+    layers: Sequence[str],
+    manifest: Manifest,
+    small: Manifest,
+) -> tuple[LevelSpec, ...]:
+    """Returns the levels of a job; it has no warm start if its canvas is too small for the small model."""
+    warm = options.warm_start and min(size) >= small.min_side(layers)
+    used = [manifest, small] if warm else [manifest]
+    return levels_of(
+        kind,
+        options.optimizer,
+        size,
+        options.iterations,
+        number=options.scales,
+        min_side=max(model.min_side(layers) for model in used),
+        multiple=max(model.layer(layer).stride for layer in layers for model in used),
+        wraps=wraps_of(options),
+        warm=small.name if warm else "",
+    )
 
 
 def _check_styles(styles: Sequence[options_pb2.StyleSource], check: Checker) -> None:

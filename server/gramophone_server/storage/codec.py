@@ -67,7 +67,12 @@ def _name_losses(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "style_layers": [{**layer, "loss": loss} for layer in values["style_layers"]]}
 
 
-UPGRADES: tuple[Upgrade, ...] = (_name_pacing, _nest_options, _name_losses)
+def _name_warm_start(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 → 5: adds the option `warm_start`, which no job had."""
+    return {**values, "options": {"warm_start": False, **values["options"]}}
+
+
+UPGRADES: tuple[Upgrade, ...] = (_name_pacing, _nest_options, _name_losses, _name_warm_start)
 """UPGRADES[n] converts a spec of version n + 1 to version n + 2. A spec without a version has version 1."""
 
 SPEC_VERSION = 1 + len(UPGRADES)

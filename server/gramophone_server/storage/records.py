@@ -171,6 +171,6 @@ def _placeholder_spec(kind: object, model: str) -> JobSpec:
         content_weight=0.0, style_weight=0.0, init_image=None, levels=(LevelSpec(0, 0, 0),),
         options=SynthesisOptions(
             model=model, size=0, fit="square", iterations=0, learning_rate=0.0, init="noise", pooling="max",
-            tv_weight=0.0, padding="zeros", loss_scale="paper", lbfgs_history=0,
+            tv_weight=0.0, padding="zeros", loss_scale="paper", warm_start=False, lbfgs_history=0,
         ),
     )  # fmt: skip

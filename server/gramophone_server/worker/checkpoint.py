@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -143,13 +144,14 @@ class _HashingFile:
         self._file.flush()
 
 
-def fingerprint_of(spec: JobSpec, model_sha256: str, precision: str, device: str) -> str:
+def fingerprint_of(spec: JobSpec, models: Sequence[str], precision: str, device: str) -> str:
     """Returns a hash that is equal for two runs if one can resume from a checkpoint of the other.
 
     Args:
+        models: SHA-256 of each model that the job uses.
         device: model name of a GPU, because other devices round differently; empty for the CPU.
     """
-    parts = [spec.recipe(), model_sha256, precision, torch.__version__, *([device] if device else [])]
+    parts = [spec.recipe(), *models, precision, torch.__version__, *([device] if device else [])]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

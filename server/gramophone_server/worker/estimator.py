@@ -1,5 +1,7 @@
 """Estimates the memory and the time that a job needs on this worker."""
 
+from collections.abc import Mapping
+
 import torch
 
 from ..engine.device import Memory
@@ -11,6 +13,7 @@ from ..models.model import Model
 from ..models.store import ModelStore
 from .loss_cost import iteration_operations, job_operations
 from .margin import with_margin
+from .opening import opened_models
 from .plan import Plan, plan
 from .prepared import precision_of
 from .speed import Speeds
@@ -35,18 +38,21 @@ class Estimator:
         self._idle = self._memory.resident()
         self._speeds = Speeds(device)
 
-    def plan(self, spec: JobSpec, model: Model, squeeze: int = 0) -> Plan:
+    def plan(self, spec: JobSpec, model: Model, others: Mapping[str, Model], squeeze: int = 0) -> Plan:
         """Returns how to run the job.
 
         Args:
             spec: the job.
             model: its model.
+            others: the models of levels that use another one, by name.
             squeeze: how often the job has run out of memory; the plan uses 1 / 2^squeeze of the available memory.
 
         Raises:
             ModelError: the model's file does not match its manifest.
         """
-        return plan(spec, load_architecture(model), self._device, self.available() >> squeeze, graphs=self._graphs)
+        early = {name: load_architecture(other) for name, other in others.items()}
+        available = self.available() >> squeeze
+        return plan(spec, load_architecture(model), self._device, available, early, graphs=self._graphs)
 
     def available(self) -> int:
         """Returns the bytes that there are for all jobs together, beside what the idle worker holds."""
@@ -60,18 +66,24 @@ class Estimator:
         Raises:
             UnknownModelError, ModelError: the job's model cannot be used.
         """
-        with self._store.opened(spec.model, spec.layers) as model:
-            chosen_plan = self.plan(spec, model)
-            speed = self._flops_per_second(spec, model) if timed else 0.0
-            losses = job_operations(spec, model.manifest)
+        with opened_models(self._store, spec) as (model, others):
+            chosen_plan = self.plan(spec, model, others)
+            manifests = {name: other.manifest for name, other in others.items()}
+            losses = job_operations(spec, model.manifest, manifests)
             iteration = iteration_operations(spec, model.manifest, with_margin(spec).levels[-1])
+            seconds = seconds_per_iteration = 0.0
+            if timed:
+                speeds = {name: self._flops_per_second(spec, one) for name, one in {"": model, **others}.items()}
+                convolutions = sum(flops / speeds[name] for name, flops in chosen_plan.flops.items())
+                seconds = convolutions + self._loss_seconds(losses)
+                seconds_per_iteration = chosen_plan.iteration_flops / speeds[""] + self._loss_seconds(iteration)
         return Estimate(
             tile=chosen_plan.tile,
             peak=self._idle + chosen_plan.bytes,
             available=self._available(),
-            flops=chosen_plan.flops + sum(losses.values()),
-            seconds=chosen_plan.flops / speed + self._loss_seconds(losses) if speed else 0.0,
-            seconds_per_iteration=chosen_plan.iteration_flops / speed + self._loss_seconds(iteration) if speed else 0.0,
+            flops=sum(chosen_plan.flops.values()) + sum(losses.values()),
+            seconds=seconds,
+            seconds_per_iteration=seconds_per_iteration,
             device=str(self._device),
         )
 

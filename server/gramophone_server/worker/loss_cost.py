@@ -1,6 +1,7 @@
 """Counts the operations of a job's style losses, which the count of the network's convolutions does not contain."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from ..engine.losses import style_loss
 from ..messages.spec import JobSpec, LevelSpec
@@ -11,11 +12,16 @@ from .margin import with_margin
 _CANVAS = 3, 1
 
 
-def job_operations(spec: JobSpec, manifest: Manifest) -> dict[str, float]:
-    """Returns the operations of all iterations of a job for each of its style losses, by name."""
+def job_operations(spec: JobSpec, manifest: Manifest, others: Mapping[str, Manifest] | None = None) -> dict[str, float]:
+    """Returns the operations of all iterations of a job for each of its style losses, by name.
+
+    Args:
+        others: the manifests of the models of levels that use another one, by name.
+    """
+    manifests = {"": manifest, **(others or {})}
     found: defaultdict[str, float] = defaultdict(float)
     for level in with_margin(spec).levels:
-        for name, operations in iteration_operations(spec, manifest, level).items():
+        for name, operations in iteration_operations(spec, manifests[level.model], level).items():
             found[name] += level.iterations * operations
     return dict(found)
 

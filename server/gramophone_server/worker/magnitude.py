@@ -39,10 +39,23 @@ class Magnitude:
             exponent += shift + carry
         return cls(mantissa, exponent if mantissa else 0)
 
+    @classmethod
+    def sum(cls, numbers: Iterable["Magnitude"]) -> "Magnitude":
+        """Returns the sum of some numbers; 0 for none."""
+        counted = [number for number in numbers if number.mantissa]
+        largest = max((number.exponent for number in counted), default=0)
+        mantissa, carry = math.frexp(math.fsum(math.ldexp(n.mantissa, n.exponent - largest) for n in counted))
+        return cls(mantissa, largest + carry if mantissa else 0)
+
     def divided_by(self, other: "Magnitude") -> "Magnitude":
         """Returns this number divided by another one, which must not be 0."""
         mantissa, carry = math.frexp(self.mantissa / other.mantissa)
         return Magnitude(mantissa, self.exponent - other.exponent + carry if mantissa else 0)
+
+    def times(self, other: "Magnitude") -> "Magnitude":
+        """Returns the product of this number and another one."""
+        mantissa, carry = math.frexp(self.mantissa * other.mantissa)
+        return Magnitude(mantissa, self.exponent + other.exponent + carry if mantissa else 0)
 
     def to_float(self, exponent: int) -> float:
         """Returns this number times 2^exponent as a float: 0 on underflow, the largest float on overflow."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..messages.spec import JobSpec, LevelSpec, Mask, Picture
+from ..messages.spec import JobSpec, Mask, Picture
 from .pictures import levels_of, raster
 
 # Width of the margin on each side. Measured with vgg19-slim and vgg19-caffe: the effect of zeros fades within 6 pixels.
@@ -27,10 +27,10 @@ def with_margin(spec: JobSpec) -> JobSpec:
     height, width = spec.height + 2 * margins[0], spec.width + 2 * margins[1]
     styles = tuple(replace(style, mask=style.mask and _mirrored(style.mask, margins)) for style in spec.styles)
     levels = tuple(
-        LevelSpec(
-            max(1, round(level.width * width / spec.width)),
-            max(1, round(level.height * height / spec.height)),
-            level.iterations,
+        replace(
+            level,
+            width=max(1, round(level.width * width / spec.width)),
+            height=max(1, round(level.height * height / spec.height)),
         )
         for level in spec.levels
     )

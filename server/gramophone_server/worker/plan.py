@@ -1,5 +1,7 @@
 """Decides how a job runs, whole or in tiles, given its memory needs and the available memory."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from itertools import product
 
@@ -46,7 +48,8 @@ class Plan:
         tile: side of the tiles in pixels; None for the whole canvas.
         host_history: whether L-BFGS keeps its curvature pairs in the host's memory rather than the device's.
         bytes: peak memory beyond what the worker holds before its first job.
-        flops: operations of the convolutions in all iterations of all levels.
+        flops: operations of the convolutions in all iterations of all levels, by the model of the level; "" is the
+            job's own model.
         iteration_flops: operations of the convolutions in one iteration at full size.
         fits: whether `bytes` are available.
         graphs: whether steps are recorded as CUDA graphs, which needs more memory, and gives the same result.
@@ -55,30 +58,41 @@ class Plan:
     tile: int | None
     host_history: bool
     bytes: int
-    flops: float
+    flops: Mapping[str, float]
     iteration_flops: float
     fits: bool
     graphs: bool = False
 
 
 def plan(
-    spec: JobSpec, architecture: Architecture, device: torch.device, available: int, *, graphs: bool = True
+    spec: JobSpec,
+    architecture: Architecture,
+    device: torch.device,
+    available: int,
+    others: Mapping[str, Architecture] | None = None,
+    *,
+    graphs: bool = True,
 ) -> Plan:
     """Returns how to run a job within `available` bytes: whole if it fits, else in the largest tiles that fit.
 
     If no tiles fit, the plan is the one with the smallest memory. A tile size in the spec is never changed. On a GPU,
     keeping the curvature pairs of L-BFGS in the host's memory is the last resort, because it is slower. If `graphs` is
     true and the memory suffices, a GPU's steps are recorded as CUDA graphs.
+
+    Args:
+        others: the architectures of the models of levels that use another one, by name.
     """
     spec = with_margin(spec)
-    work = workload(spec, architecture, device)
+    architectures = {"": architecture, **(others or {})}
+    works = {name: workload(spec, one, device) for name, one in architectures.items()}
+    work = works[""]
     sides: list[int | None] = [spec.options.tile_size] if spec.options.tile_size else [None, *_SIDES]
     if needs_whole_canvas(spec):
         sides = [None]
     has_host_memory = device.type != "cpu" and work.pairs is not None
     candidates = []
     for host, side in product((False, True) if has_host_memory else (False,), sides):
-        needed = _bytes(replace(work, pairs=0) if host else work, spec, architecture, side)
+        needed = _most_bytes(works, architectures, spec, side, host=host)
         candidates.append((needed, side, host))
         if fits := needed * (1 + _MARGIN) <= available:
             break
@@ -87,11 +101,13 @@ def plan(
         needed, side, host = min(candidates, key=lambda candidate: candidate[0])
         # The reserve only serves to choose between plans; the last one may use it.
         fits = needed <= available
-    recorded = _bytes(replace(work, pairs=0) if host else work, spec, architecture, side, recorded=True)
+    recorded = _most_bytes(works, architectures, spec, side, host=host, recorded=True)
     tiles = len(_partition(work, spec, spec.levels[-1], side).tiles)
     graphs = graphs and device.type == "cuda" and tiles <= _MOST_RECORDED_TILES
     graphs = graphs and recorded * (1 + _MARGIN) <= available
-    flops = sum(level.iterations * _step_flops(work, spec, level, side) for level in spec.levels)
+    flops: defaultdict[str, float] = defaultdict(float)
+    for level in spec.levels:
+        flops[level.model] += level.iterations * _step_flops(works[level.model], spec, level, side)
     iteration = _step_flops(work, spec, spec.levels[-1], side)
     return Plan(side, host, recorded if graphs else needed, flops, iteration, fits, graphs)
 
@@ -119,6 +135,36 @@ def workload(spec: JobSpec, architecture: Architecture, device: torch.device) ->
     )
 
 
+def _most_bytes(
+    works: Mapping[str, cost.Workload],
+    architectures: Mapping[str, Architecture],
+    spec: JobSpec,
+    side: int | None,
+    *,
+    host: bool,
+    recorded: bool = False,
+) -> int:
+    """Returns the peak memory of a job that uses several models one after the other.
+
+    The networks of all models, and the sessions that extract its targets, exist at the same time.
+
+    Args:
+        host: whether the curvature pairs of L-BFGS are in the host's memory.
+        recorded: whether steps are recorded as CUDA graphs.
+    """
+    held = {name: _session_bytes(work, spec) + work.network_bytes for name, work in works.items()}
+    return max(
+        sum(held.values()) - held[name]
+        + _bytes(replace(work, pairs=0) if host else work, spec, architectures[name], side, recorded=recorded)
+        for name, work in works.items()
+    )  # fmt: skip
+
+
+def _session_bytes(work: cost.Workload, spec: JobSpec) -> int:
+    """Returns the bytes of the sessions of ONNX Runtime: one for the style layers, and one for the content layers."""
+    return int(_SESSION * ((work.weights_bytes if spec.styles else 0) + work.content_weights_bytes))
+
+
 def _bytes(
     work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None, *, recorded: bool = False
 ) -> int:
@@ -134,8 +180,6 @@ def _bytes(
     # Each picture exists twice: as received in the spec, and as an array for the computation.
     own = {(p.sha256, p.width, p.height): p.size for p in (*content, *(style.picture for style in spec.styles))}
     pictures = 2 * sum(own.values()) + _mask_bytes(spec, architecture)
-    # One ONNX Runtime session for the style layers, and one for the content layers.
-    sessions = (work.weights_bytes if spec.styles else 0) + work.content_weights_bytes
     parameters = work.network_bytes
     # The loss of the finished picture is computed in float32, with a second network if the job used a lower precision.
     # Creating that network reads the whole file of the model and temporarily holds two copies of it.
@@ -162,7 +206,7 @@ def _bytes(
     return int(
         _LIBRARIES
         + pictures
-        + _SESSION * sessions
+        + _session_bytes(work, spec)
         + parameters
         + holding
         * max(

@@ -1,6 +1,6 @@
 """Creates the network, levels, canvas and optimizer from a job's spec, and a picture from its final canvas."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -45,6 +45,8 @@ _NOISE: dict[JobKind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15
 # Standard deviation of the noise added at each finer level of the pyramid if the job starts from noise: it reduces the
 # time to reach a given loss by a quarter.
 _DETAIL: dict[JobKind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
+# The same at a level of the same size as the previous one, where another model painted the detail.
+_DETAIL_AT_SAME_SIZE: dict[JobKind, float] = {"style": 0.02, "content": 0.0, "transfer": 0.0}
 # Side of the tiles in which the loss of the finished picture is computed. Without a gradient, they can be larger than
 # the tiles of the job.
 _EVALUATION_TILE = 512
@@ -73,6 +75,7 @@ class PreparedJob:
     Args:
         spec: the job, with the pixels of its pictures.
         model: the model that it uses.
+        others: the models of levels that use another one, by name; their layers have the same names and strides.
         targets: extracts and caches the targets.
         device: device of the optimization.
         tile: side in pixels of the tiles in which the gradient is computed; None for the whole canvas at once.
@@ -96,6 +99,7 @@ class PreparedJob:
         targets: Targets,
         device: torch.device,
         *,
+        others: Mapping[str, Model] | None = None,
         tile: int | None = None,
         host_history: bool = False,
         graphs: bool = False,
@@ -107,10 +111,14 @@ class PreparedJob:
         spec = with_margin(spec)
         own, spec = spec.content, without_jumps(with_filled_pictures(spec))
         self._spec = spec
-        self._model = model
+        self._models = {"": model, **(others or {})}
         self._device = device
         self._tile = tile
         self._terms = TermBuilder(spec, model, targets, device)
+        self._networks: dict[str, Network] = {}
+        self._builders = {"": self._terms}
+        for name, other in (others or {}).items():
+            self._builders[name] = TermBuilder(spec, other, targets, device, like=self._terms)
         self._content = (
             canvas_of(spec.content).to(device) if spec.content and spec.options.color == "luminance" else None
         )
@@ -118,8 +126,6 @@ class PreparedJob:
         keeps = own is not None and (own.alpha or spec.options.outside == "keep")
         self._outside = Outside(spec, own, device) if own is not None and keeps else None
         self.precision = precision_of(spec, device)
-        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        self._network = self._network_in(dtype, kept_network)
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
         self.synthesis = Synthesis(
             levels,
@@ -172,7 +178,7 @@ class PreparedJob:
 
     def _finish(self, frame: Frame) -> FinishedPicture:
         terms = self._terms.at(self._spec.levels[-1])
-        network = self._network if self.precision == "float32" else self._network_in(torch.float32)
+        network = self._network() if self.precision == "float32" else self._network_in(torch.float32)
         full, side = self._spec.levels[-1], evaluation_tile(self._spec, self._tile)
         tiles = in_tiles(network.architecture, full.height, full.width, side, wraps=self._spec.wraps)
         exact = self._objective(network, terms, full, tiles)
@@ -250,10 +256,15 @@ class PreparedJob:
         detail = self._detail(level, number)
         project = None if self._outside is None else self._outside.restored
         opened = partial(self._opened, level)
-        return Level(level.height, level.width, level.iterations, opened, detail, project, self._spec.wraps)
+        fresh = level.model != self._spec.levels[max(number - 1, 0)].model
+        return Level(level.height, level.width, level.iterations, opened, detail, project, self._spec.wraps, fresh)
 
     def _detail(self, level: LevelSpec, number: int) -> Tensor | None:
-        deviation = _DETAIL[self._spec.kind] if number and self._spec.options.init == "noise" else 0.0
+        if not number or self._spec.options.init != "noise":
+            return None
+        before = self._spec.levels[number - 1]
+        same = (before.width, before.height) == (level.width, level.height)
+        deviation = (_DETAIL_AT_SAME_SIZE if same else _DETAIL)[self._spec.kind]
         if not deviation:
             return None
         detail = canvases.fine_detail(
@@ -269,23 +280,32 @@ class PreparedJob:
         if level is not self._spec.levels[0]:
             # Return the heap's freed memory: blocks kept from steps at another size would leave gaps.
             release_free_memory()
-        terms = self._terms.at(level)
+        terms = self._builders[level.model].at(level)
         self._current: tuple[WeightedTerm, ...] = tuple(terms)
+        network = self._network(level.model)
         parts = partition(
-            self._network.architecture, level.height, level.width, self._tile, wraps=self._spec.wraps,
+            network.architecture, level.height, level.width, self._tile, wraps=self._spec.wraps,
             summed=has_sums(self._spec),
         )  # fmt: skip
-        return self._objective(self._network, terms, level, parts)
+        return self._objective(network, terms, level, parts)
 
     def _objective(self, network: Network, terms: list[WeightedTerm], level: LevelSpec, parts: Partition) -> Objective:
         view = color.gray if self._gray or self._spec.options.color == "luminance" else None
         fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
         return Objective(network, terms, tiles=parts.tiles, cut=parts.cut, view=view, fixed=fixed)
 
-    def _network_in(self, dtype: torch.dtype, opened: Callable[..., Network] = open_network) -> Network:
+    def _network(self, model: str = "") -> Network:
+        """Returns the network of a model of a level, in the precision of the job."""
+        if model not in self._networks:
+            self._networks[model] = self._network_in(getattr(torch, self.precision), model, kept_network)
+        return self._networks[model]
+
+    def _network_in(
+        self, dtype: torch.dtype, model: str = "", opened: Callable[..., Network] = open_network
+    ) -> Network:
         spec = self._spec
         return opened(
-            self._model, spec.layers, pooling=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
+            self._models[model], spec.layers, pooling=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
             device=self._device,
         )  # fmt: skip
 

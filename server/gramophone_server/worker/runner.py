@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from ..engine.device import device_name
 from ..engine.synthesis import Frame
 from ..messages.events import Failure, Progress, Result
 from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageUnavailable
-from ..messages.pyramid import COARSE_SHARE
+from ..messages.pyramid import end_of
 from ..messages.spec import JobSpec
 from ..models.model import Model
 from ..models.store import ModelStore
@@ -28,6 +28,7 @@ from .encode import encode_preview, encode_result
 from .estimator import Estimator
 from .event_file import EventFile
 from .failures import DivergedError, LargerThanDeviceError, failure_of
+from .opening import opened_models
 from .outbox import Outbox
 from .pace import Speedometer, Stopwatch, is_due
 from .prepared import PreparedJob, precision_of
@@ -107,16 +108,17 @@ class JobRunner:
         spec = _with_pixels(job)
         if isinstance(spec, StorageUnavailable | Failure):
             return spec
-        model = stack.enter_context(self._store.opened(spec.model, spec.layers))
+        model, others = stack.enter_context(opened_models(self._store, spec))
         gpu = device_name(self._device) if self._device.type == "cuda" else ""
-        fingerprint = fingerprint_of(spec, model.manifest.sha256, precision_of(spec, self._device), gpu)
+        hashes = [one.manifest.sha256 for one in (model, *others.values())]
+        fingerprint = fingerprint_of(spec, hashes, precision_of(spec, self._device), gpu)
         before = load(job.checkpoint, fingerprint, retry=job.resumes)
         if before is not None:
             begun -= before.elapsed
         # Reuse the tiles of the first attempt: rounding, and so the result's bytes, depend on them.
         again = before is not None and before.squeeze == job.squeeze
         planned = spec.with_options(tile_size=before.tile or 0) if again and before else spec
-        chosen_plan = self._estimator.plan(planned, model, job.squeeze)
+        chosen_plan = self._estimator.plan(planned, model, others, job.squeeze)
         if not chosen_plan.fits:
             # After a first attempt that ran out of memory, the estimate is known to be wrong: do not report it.
             raise MemoryError if job.squeeze else LargerThanDeviceError(self._estimator.estimate(spec, timed=False))
@@ -128,8 +130,9 @@ class JobRunner:
             begun += time.monotonic() - waiting
             member = stack.enter_context(self._sharing.join(graphs=chosen_plan.graphs))
         prepared = PreparedJob(
-            spec, model, self._targets, self._device, tile=chosen_plan.tile, host_history=chosen_plan.host_history,
-            graphs=chosen_plan.graphs, share=None if member is None else member.shared,
+            spec, model, self._targets, self._device, others=others, tile=chosen_plan.tile,
+            host_history=chosen_plan.host_history, graphs=chosen_plan.graphs,
+            share=None if member is None else member.shared,
         )  # fmt: skip
         stack.callback(prepared.close)
         resumed = None
@@ -179,7 +182,7 @@ class JobRunner:
                 elapsed = time.monotonic() - begun
                 if elapsed >= spec.options.time_limit:
                     break
-                if elapsed >= spec.options.time_limit * COARSE_SHARE * (frame.level + 1):
+                if elapsed >= spec.options.time_limit * end_of(spec.levels, frame.level):
                     prepared.synthesis.end_level()
             # The frame keeps two canvases alive that the next steps do not need.
             del frame
@@ -191,7 +194,7 @@ class JobRunner:
         # Free the optimizer's state before the loss of the picture is computed.
         prepared.close()
         finished = prepared.finish(frame)
-        recipe = self._recipe(spec, model, prepared, frame.iteration, chosen_plan.tile)
+        recipe = self._recipe(spec, model, others, prepared, frame.iteration, chosen_plan.tile)
         if warnings := result_warnings(finished, frame.iteration):
             recipe["warnings"] = [*recipe.get("warnings", []), *warnings]
             log.warning("job %s: %s", job.job_id, " ".join(warnings))
@@ -242,7 +245,13 @@ class JobRunner:
         self._outbox.send_progress(job.job_id, make)
 
     def _recipe(
-        self, spec: JobSpec, model: Model, prepared: PreparedJob, iterations: int, tile: int | None
+        self,
+        spec: JobSpec,
+        model: Model,
+        others: Mapping[str, Model],
+        prepared: PreparedJob,
+        iterations: int,
+        tile: int | None,
     ) -> dict[str, Any]:
         recipe = spec.recipe()
         # Record the values that the time limit or the device has determined.
@@ -250,6 +259,8 @@ class JobRunner:
         recipe["precision"] = prepared.precision
         recipe["tile_size"] = tile or 0
         recipe["model"] = {"name": spec.model, "sha256": model.manifest.sha256}
+        if others:
+            recipe["level_models"] = {name: other.manifest.sha256 for name, other in others.items()}
         recipe["device"] = str(self._device)
         recipe["threads"] = torch.get_num_threads()
         packages = ("gramophone", "torch", "numpy")

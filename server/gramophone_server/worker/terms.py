@@ -28,13 +28,21 @@ class _Draft:
 
     Attributes:
         term: the term, with a placeholder as its weight.
+        share: product of the weights that the request gives it.
         weight: its weight in the units of the request.
         size: approximate size of the weighted term: its value for a blank canvas.
     """
 
     term: WeightedTerm
+    share: Magnitude
     weight: Magnitude
     size: Magnitude
+
+    def of_size(self, size: Magnitude) -> "_Draft":
+        """Returns the draft with the weight that gives it another size; unchanged if its size is 0."""
+        if not self.size.mantissa:
+            return self
+        return replace(self, weight=self.weight.times(size.divided_by(self.size)), size=size)
 
 
 class TermBuilder:
@@ -47,16 +55,27 @@ class TermBuilder:
         model: the model that the job uses.
         targets: extracts and caches the targets.
         device: device of the targets.
+        like: builder of the same job with another model, whose layers have the same names. The terms of each kind then
+            have the same sum for a blank canvas as those of that builder, and shares of it by the request's weights.
 
     Attributes:
         styles: the styles of the job, in the colors of the content if the job asks for it.
     """
 
-    def __init__(self, spec: JobSpec, model: Model, targets: Targets, device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        model: Model,
+        targets: Targets,
+        device: torch.device,
+        *,
+        like: "TermBuilder | None" = None,
+    ) -> None:
         self._spec = spec
         self._model = model
         self._targets = targets
         self._device = device
+        self._like = like
         self._divisor = _divisor(spec)
         self._unit: int | None = None
         self.styles = spec.styles
@@ -92,6 +111,12 @@ class TermBuilder:
         return replace(draft.term, weight=tensor, reported_weight=draft.weight.to_float(0))
 
     def _drafts(self, level: LevelSpec) -> list[_Draft]:
+        drafts = self._own_drafts(level)
+        if self._like is None:
+            return drafts
+        return _balanced(drafts, self._like._drafts(level))
+
+    def _own_drafts(self, level: LevelSpec) -> list[_Draft]:
         drafts = []
         for number, styles in self._regions().items():
             for name in self._spec.style_losses:
@@ -102,7 +127,8 @@ class TermBuilder:
         if self._spec.options.tv_weight:
             weight, loss = self._spec.options.tv_weight, TOTAL_VARIATION
             term = WeightedTerm(loss, "", None, _PLACEHOLDER_WEIGHT, self._visible_pixels(level))
-            drafts.append(_Draft(term, Magnitude.of(weight), Magnitude.of(weight, loss.blank(_NO_TARGET))))
+            size = Magnitude.of(weight, loss.blank(_NO_TARGET))
+            drafts.append(_Draft(term, Magnitude.of(weight), Magnitude.of(weight), size))
         return drafts
 
     def _regions(self) -> dict[int | None, list[StylePicture]]:
@@ -190,10 +216,10 @@ class TermBuilder:
 
         If losses are relative, the loss of a blank canvas is 1.
         """
-        blank = term.loss.blank(target)
+        blank, share = term.loss.blank(target), Magnitude.of(*weights)
         if self._spec.options.loss_scale == "relative":
-            return _Draft(term, Magnitude.of(*weights, 1 / blank), Magnitude.of(*weights))
-        return _Draft(term, Magnitude.of(*weights), Magnitude.of(*weights, blank))
+            return _Draft(term, share, Magnitude.of(*weights, 1 / blank), share)
+        return _Draft(term, share, share, Magnitude.of(*weights, blank))
 
     def _share(self, mask: Mask | None, level: LevelSpec, layer: str) -> np.ndarray | None:
         if mask is None:
@@ -205,6 +231,21 @@ class TermBuilder:
 
     def _constant(self, target: np.ndarray) -> torch.Tensor:
         return upload(torch.from_numpy(target)[None], self._device)
+
+
+def _balanced(drafts: list[_Draft], like: list[_Draft]) -> list[_Draft]:
+    """Returns drafts whose sizes have, for each kind of loss, the sum of the sizes of `like`.
+
+    Each draft gets a part of the sum by its share: a loss whose layers have about equal sizes falls faster in its first
+    iterations than one with the layers' own sizes, which differ a thousandfold (starry_night, 224 px: 0.8 times the
+    loss after the same time).
+    """
+    balanced = []
+    for draft in drafts:
+        total = Magnitude.sum(other.size for other in like if other.term.loss.kind == draft.term.loss.kind)
+        shares = Magnitude.sum(other.share for other in drafts if other.term.loss.kind == draft.term.loss.kind)
+        balanced.append(draft.of_size(total.times(draft.share).divided_by(shares)) if shares.mantissa else draft)
+    return balanced
 
 
 def _divisor(spec: JobSpec) -> Magnitude:

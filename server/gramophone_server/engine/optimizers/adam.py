@@ -70,6 +70,10 @@ class Adam:
             if name in self._state:
                 self._state[name] = resized(self._state[name], height, width, wraps)
 
+    def forget(self) -> None:
+        """Drops all state."""
+        self._state = {}
+
     def state(self) -> State:
         """Returns everything that the next step depends on."""
         return dict(self._state)

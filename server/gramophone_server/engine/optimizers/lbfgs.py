@@ -83,6 +83,12 @@ class LBFGS:
         self._state = {}
         self._pairs.clear()
 
+    def forget(self) -> None:
+        """Drops all state, also the spectral scale, which does not apply to another objective."""
+        self._state = {}
+        self._pairs.clear()
+        self._spectrum = SpectralScale()
+
     def state(self) -> State:
         """Returns everything that the next step depends on."""
         return {**self._state, "pairs": self._pairs.state(), "spectrum": self._spectrum.state()}

@@ -40,6 +40,10 @@ class Optimizer(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Drops all state: the next level has another objective."""
+        ...
+
     def state(self) -> State:
         """Returns everything that the next step depends on."""
         ...

@@ -190,11 +190,11 @@ class Options(TypedDict, total=False):
     hour; the result then differs by rounding, as that of another device does. Default true.
     """
     warm_start: bool
-    """Whether each size of the pyramid begins with iterations through the small built-in model vgg19-slim, whose
-    steps cost a tenth, before it goes on through the job's model; they are a 24th of all iterations. The small
-    model needs layers of the same names. It has no effect if the job's model is vgg19-slim, and in jobs of
-    fewer than 24 iterations. Default true for style reconstruction from noise with L-BFGS, if vgg19-slim has
-    the layers; else false.
+    """Whether each size of the pyramid but the coarsest begins with iterations through the small built-in model
+    vgg19-slim, whose steps cost a tenth, before it goes on through the job's model; they are a sixteenth of all
+    iterations. The small model needs layers of the same names. It has no effect if the job's model is
+    vgg19-slim, and in jobs of fewer than 16 iterations. Default true for style reconstruction from noise with
+    L-BFGS, if vgg19-slim has the layers; else false.
     """
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
@@ -619,10 +619,11 @@ OPTIONS: tuple[Option, ...] = (
         type="boolean",
         group="Optimization",
         help=(
-            "Whether each size of the pyramid begins with iterations through the small built-in model "
-            "vgg19-slim, whose steps cost a tenth, before it goes on through the job's model; they are "
-            "a 24th of all iterations. The small model needs layers of the same names. It has no effect"
-            " if the job's model is vgg19-slim, and in jobs of fewer than 24 iterations."
+            "Whether each size of the pyramid but the coarsest begins with iterations through the small"
+            " built-in model vgg19-slim, whose steps cost a tenth, before it goes on through the job's "
+            "model; they are a sixteenth of all iterations. The small model needs layers of the same "
+            "names. It has no effect if the job's model is vgg19-slim, and in jobs of fewer than 16 "
+            "iterations."
         ),
         default=("true for style reconstruction from noise with L-BFGS, if vgg19-slim has the layers; else false"),
         example="1",

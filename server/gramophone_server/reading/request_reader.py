@@ -178,7 +178,7 @@ class RequestReader:
             return None if image is None else await images.picture(image, width, height, check, alpha=alpha)
 
         levels = _levels(kind, read, (width, height), layers, manifest, small)
-        read = replace(read, warm_start=bool(levels[0].model))
+        read = replace(read, warm_start=any(level.model for level in levels))
         alpha = read.transparency == "keep"
         spec = JobSpec(
             kind=kind,

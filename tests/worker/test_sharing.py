@@ -1,5 +1,6 @@
 """Jobs that share a device: each gets the evaluations that it gets alone, and none waits for or fails with another."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,12 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from gramophone_server.engine.graphs import Evaluator
 from gramophone_server.engine.objective import Evaluation, Objective
+from gramophone_server.worker.prepared import PreparedJob
 from gramophone_server.worker.sharing import Room, Sharing
+from tests.harness import png
+
+from .painting import one_thread, prepare
 
 CPU = torch.device("cpu")
-# With one lane, as on a GPU, the canvases of all jobs are one batch.
-ONE_LANE = 1
+# The device only decides how the canvases, which stay on the CPU, are evaluated: on a GPU as one batch.
+GPU = torch.device("cuda")
 
 
 class Squares(Objective):
@@ -43,7 +49,7 @@ class Squares(Objective):
         return Evaluation(loss[:, None], loss, 2 * canvas)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def merged_squares(monkeypatch):
     monkeypatch.setattr(Objective, "merged", Squares.merged)
 
@@ -63,7 +69,7 @@ def paint(sharing: Sharing, objective: Objective, value: float, steps: int, meet
 
 
 def together(jobs: int, objective: Callable[[int], Objective], *, steps: int = 20) -> list[list[float] | Exception]:
-    sharing, meet = Sharing(CPU, ONE_LANE), threading.Barrier(jobs)
+    sharing, meet = Sharing(GPU, 1), threading.Barrier(jobs)
     with ThreadPoolExecutor(jobs) as pool:
         running = [
             pool.submit(paint, sharing, objective(number), 2.0 * number + 1, steps, meet) for number in range(jobs)
@@ -75,7 +81,7 @@ def expected(number: int, steps: int = 20) -> list[float]:
     return [48 * (2 * number + 1) ** 2 / 4**step for step in range(steps)]
 
 
-def test_jobs_that_share_a_device_get_their_own_evaluations_from_common_batches():
+def test_jobs_that_share_a_device_get_their_own_evaluations_from_common_batches(merged_squares):
     batches: list[int] = []
     found = together(3, lambda number: Squares(batches))
     assert found == [expected(number) for number in range(3)]
@@ -83,7 +89,26 @@ def test_jobs_that_share_a_device_get_their_own_evaluations_from_common_batches(
     assert sum(batches) == 60
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_evaluated_one_by_one():
+def test_on_a_cpu_jobs_are_evaluated_apart_and_at_the_same_time():
+    batches: list[int] = []
+    meet = threading.Barrier(2)
+
+    class Met(Squares):
+        def evaluate(self, canvas: Tensor) -> Evaluation:
+            # Both jobs are in their evaluation; otherwise this raises.
+            meet.wait(10)
+            return super().evaluate(canvas)
+
+    before = torch.get_num_threads()
+    sharing, begin = Sharing(CPU, 2), threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(paint, sharing, Met(batches), 2.0 * number + 1, 5, begin) for number in range(2)]
+        assert [one.result() for one in running] == [expected(number, 5) for number in range(2)]
+    assert batches == [1] * 10
+    torch.set_num_threads(before)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_evaluated_one_by_one(merged_squares):
     def fails(canvas: Tensor) -> None:
         if len(canvas) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -93,7 +118,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_evaluated_one_by_one():
     assert batches == [1] * 60
 
 
-def test_a_job_that_fails_leaves_the_others_unharmed():
+def test_a_job_that_fails_leaves_the_others_unharmed(merged_squares):
     def fails(canvas: Tensor) -> None:
         if (canvas == 3.0 / 2**5).any():
             raise ValueError("this canvas fails")
@@ -103,7 +128,7 @@ def test_a_job_that_fails_leaves_the_others_unharmed():
     assert (found[0], found[2]) == (expected(0), expected(2))
 
 
-def test_jobs_of_another_structure_are_evaluated_apart():
+def test_jobs_of_another_structure_are_evaluated_apart(merged_squares):
     class Others(Squares):
         @property
         def structure(self):
@@ -117,7 +142,7 @@ def test_jobs_of_another_structure_are_evaluated_apart():
 
 
 def test_a_job_that_is_busy_with_something_else_does_not_stop_the_others():
-    sharing = Sharing(CPU, ONE_LANE)
+    sharing = Sharing(GPU, 1)
     batches: list[int] = []
     with sharing.join() as busy, sharing.join() as working:
         for member in (busy, working):
@@ -149,6 +174,38 @@ def test_the_threads_of_a_cpu_are_divided_between_the_jobs_and_given_back():
         assert (seen, torch.get_num_threads()) == ([4, 2, 1], 4)
     finally:
         torch.set_num_threads(before)
+
+
+def test_jobs_in_a_batch_end_within_two_percent_of_their_loss_alone(caplog):
+    """Real jobs, with other pictures, seeds and iterations; the jobs that end earlier leave the batch."""
+
+    def prepared(number: int, share: Callable[[Objective], Evaluator] | None = None) -> PreparedJob:
+        job = prepare(
+            "style", content=png(seed=number), seed=number, size=48, optimizer="adam", iterations=20 + 10 * number,
+            report_every=5,
+        )  # fmt: skip
+        job._share = share
+        return job
+
+    def run(job: PreparedJob) -> float:
+        for _ in job.synthesis:
+            pass
+        return job.finish(job.synthesis.frame()).loss
+
+    def shared(number: int) -> float:
+        with sharing.join() as member:
+            job = jobs[number]
+            job._share = member.shared
+            meet.wait(30)
+            return run(job)
+
+    with one_thread():
+        alone = [run(prepared(number)) for number in range(3)]
+        sharing, meet, jobs = Sharing(GPU, 1), threading.Barrier(3), [prepared(number) for number in range(3)]
+        with ThreadPoolExecutor(3) as pool, caplog.at_level(logging.WARNING):
+            found = list(pool.map(shared, range(3)))
+    assert found == pytest.approx(alone, rel=0.02)
+    assert not caplog.records
 
 
 def test_a_job_waits_until_the_memory_of_others_is_free():

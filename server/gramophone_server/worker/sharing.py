@@ -1,12 +1,11 @@
-"""Evaluates the losses of jobs that run at the same time: in batches, and on a CPU also side by side.
+"""Evaluates the losses of jobs that run at the same time: in batches on a GPU, side by side on a CPU.
 
 Each job has a thread with its own synthesis and optimizer. Only the evaluation of the loss is shared: the threads post
-their canvases, and one of them evaluates those of equal structure as one batch.
+their canvases. On a GPU, one of them evaluates those of equal structure as one batch.
 """
 
 import itertools
 import logging
-import math
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -92,9 +91,8 @@ class SharedObjective:
 class Sharing:
     """The jobs that share a device.
 
-    On a GPU, one batch is evaluated at a time. On a CPU there are as many batches at a time as threads, each in one
-    thread, so that no thread waits for another within a batch; with fewer jobs than threads, each job gets its share of
-    the threads.
+    On a GPU, one batch is evaluated at a time. On a CPU, as many jobs as there are threads are evaluated at a time,
+    each in one thread, so that no thread waits for another; with fewer jobs, each gets its share of the threads.
 
     Args:
         device: the device.
@@ -180,7 +178,8 @@ class Sharing:
         if self._evaluating >= lanes or request not in self._posted:
             return []
         alike = [member for member in self._members if member.key == request.member.key]
-        most = math.ceil(len(alike) / lanes)
+        # In one thread of a CPU, a batch takes as long as its canvases one by one (vgg19-slim), or longer (VGG-19).
+        most = 1 if self._cpu else len(alike)
         posted = [other for other in self._posted if other.member.key == request.member.key]
         if waits and len(posted) < most and any(member.stepping for member in alike):
             return []

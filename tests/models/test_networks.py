@@ -11,7 +11,7 @@ import torch
 from gramophone_server.engine.kernels.padding import REPLICATE, ZEROS
 from gramophone_server.engine.network import Network
 from gramophone_server.models.model import Model
-from gramophone_server.models.networks import kept_network, open_network
+from gramophone_server.models.networks import _new_network, kept_network, open_network
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 
 USUAL: dict[str, Any] = {"pooling": "max", "paddings": ZEROS, "dtype": torch.float32, "device": torch.device("cpu")}
@@ -30,7 +30,7 @@ def test_the_next_job_of_the_same_kind_uses_the_same_network(model):
     first = kept(model)
     assert kept(model) is first
     canvas = torch.rand(1, 3, 32, 32)
-    for name, features in open_network(model, ("conv1_1", "conv3_1"))(canvas).items():
+    for name, features in _new_network(model, ("conv1_1", "conv3_1"), **USUAL)(canvas).items():
         assert torch.equal(first(canvas)[name], features)
 
 
@@ -51,3 +51,14 @@ def test_another_preprocessing_of_the_same_file_opens_another_network(model):
     preprocessing = replace(model.manifest.preprocessing, mean=(0.0, 0.0, 0.0))
     other = replace(model, manifest=replace(model.manifest, preprocessing=preprocessing))
     assert kept(other) is not kept(model)
+
+
+def test_jobs_that_run_at_the_same_time_use_one_network(model):
+    layers = ("conv1_1", "conv2_1")
+    first = open_network(model, layers)
+    assert open_network(model, layers) is first
+    assert open_network(model, layers, pooling="average") is not first
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None

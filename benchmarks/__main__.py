@@ -14,7 +14,22 @@ import torch
 from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.scheduling.executor import ENVIRONMENT
 
-from . import convolutions, decode, field, front, load, losses, memory, precision, scaling, service, shared, step
+from . import (
+    convolutions,
+    decode,
+    field,
+    first_preview,
+    front,
+    load,
+    losses,
+    memory,
+    precision,
+    scaling,
+    service,
+    shared,
+    step,
+    tiles,
+)
 from .inputs import UnavailableError
 from .machine import AVX2_ONLY, TITLES, description, is_limited, kind
 
@@ -23,6 +38,7 @@ BENCHMARKS = {
     "field-steps": field.measure_steps,
     "field-loss": field.measure_loss,
     "scaling": scaling.measure,
+    "tiles": tiles.measure,
     "convolutions": convolutions.measure,
     "precision": precision.measure,
     "losses": losses.measure,
@@ -32,6 +48,7 @@ BENCHMARKS = {
     "front": front.measure,
     "decode": decode.measure,
     "service": service.measure,
+    "preview": first_preview.measure,
     "load": load.measure,
     "shared": shared.measure,
 }

@@ -13,7 +13,6 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from gramophone_server.models.store import BUILTIN_MODEL
 from tests.harness import ServerProcess, encode, events, peak_memory
 
-from . import first_preview
 from .alone import start
 from .inputs import models, picture
 from .time_slices import SLICE, Side, percent, ratios
@@ -44,13 +43,11 @@ def measure() -> dict:
                     "bar": "< 2 GB",
                 }
             )
-    rows += first_preview.rows()
     how = (
         f"Style at 5 layers, {SIZE}x{SIZE}, one scale, default previews. Seconds per iteration of the service (front "
         f"and worker) relative to the engine in a process like a worker. Each side runs for {SLICE} s in turn while "
         f"the other one is stopped. Median of {PAIRS} pairs of processes, each the median of {WINDOWS} windows of "
-        f"{SECONDS} s per side. First previews: default options, new pictures, through the SDK, after another job on "
-        f"the same worker; median of {first_preview.ROUNDS}."
+        f"{SECONDS} s per side."
     )
     return {"title": "Service", "how": how, "rows": rows}
 

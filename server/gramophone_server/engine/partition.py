@@ -44,7 +44,7 @@ def _with_cuts(architecture: Architecture, height: int, width: int, side: int, w
         return
     for name in reversed(architecture.cuts):
         front = architecture.through(name)
-        # On the grid of the whole network, Winograd convolutions have the same blocks as without tiles and round alike.
+        # On the grid of the whole network, Winograd convolutions with blocks of 4x4 round as without tiles.
         grid, radius, least = architecture.grid, front.radius, front.least
         yield Partition(cut(height, width, side, stride=grid, radius=radius, least=least, wraps=wraps), name)
 

@@ -25,7 +25,6 @@ from ..engine.synthesis import Frame, Level, Plateau, Synthesis
 from ..engine.tiling import Partition
 from ..engine.transfer import download_beside
 from ..messages.events import LossTerm
-from ..messages.options import JobKind
 from ..messages.spec import JobSpec, LevelSpec, Mask
 from ..models.model import Model
 from ..models.networks import kept_network, open_network
@@ -34,19 +33,11 @@ from .outside import Outside
 from .pace import EARLY, PACED_EVERY
 from .pictures import canvas_of, is_gray, levels_of, scaled_mask
 from .seamless import without_jumps
+from .start import added_detail, initial_canvas
 from .targets import Targets
 from .terms import TermBuilder
 from .transparency import visible_part, with_filled_pictures
 
-# Standard deviation of the initial noise. For style, strong noise makes all colors of a texture reachable from the
-# start. For content it would remain visible where a layer is insensitive, above all in fine color detail: a
-# reconstruction from conv1_2 reaches 34 dB from 0.01, and 22 dB from 0.15.
-_NOISE: dict[JobKind, float] = {"style": 0.15, "content": 0.01, "transfer": 0.15}
-# Standard deviation of the noise added at each finer level of the pyramid if the job starts from noise: it reduces the
-# time to reach a given loss by a quarter.
-_DETAIL: dict[JobKind, float] = {"style": 0.05, "content": 0.0, "transfer": 0.0}
-# The same at a level of the same size as the previous one, where another model painted the detail.
-_DETAIL_AT_SAME_SIZE: dict[JobKind, float] = {"style": 0.02, "content": 0.0, "transfer": 0.0}
 # Side of the tiles in which the loss of the finished picture is computed. Without a gradient, they can be larger than
 # the tiles of the job.
 _EVALUATION_TILE = 512
@@ -129,7 +120,7 @@ class PreparedJob:
         levels = [self._level(level, number) for number, level in enumerate(spec.levels)]
         self.synthesis = Synthesis(
             levels,
-            self._restored(self._initial_canvas(spec.levels[0]).to(device)),
+            self._restored(initial_canvas(spec, self._terms.styles).to(device)),
             _optimizer(spec, device, host_history=host_history),
             report_every=spec.options.report_every or PACED_EVERY,
             early=() if spec.options.report_every else EARLY,
@@ -203,7 +194,7 @@ class PreparedJob:
 
     def _initial_picture(self) -> np.ndarray:
         """Returns the picture that results if no update changes the canvas."""
-        canvas = self._restored(self._initial_canvas(self._spec.levels[0]).to(self._device))
+        canvas = self._restored(initial_canvas(self._spec, self._terms.styles).to(self._device))
         for number, level in list(enumerate(self._spec.levels))[1:]:
             canvas = self._level(level, number).enlarged(canvas)
         return self._picture(canvas)
@@ -253,24 +244,14 @@ class PreparedJob:
         return canvas if self._outside is None else self._outside.restored(canvas)
 
     def _level(self, level: LevelSpec, number: int) -> Level:
-        detail = self._detail(level, number)
+        detail = added_detail(self._spec, number)
         project = None if self._outside is None else self._outside.restored
         opened = partial(self._opened, level)
         fresh = level.model != self._spec.levels[max(number - 1, 0)].model
-        return Level(level.height, level.width, level.iterations, opened, detail, project, self._spec.wraps, fresh)
-
-    def _detail(self, level: LevelSpec, number: int) -> Tensor | None:
-        if not number or self._spec.options.init != "noise":
-            return None
-        before = self._spec.levels[number - 1]
-        same = (before.width, before.height) == (level.width, level.height)
-        deviation = (_DETAIL_AT_SAME_SIZE if same else _DETAIL)[self._spec.kind]
-        if not deviation:
-            return None
-        detail = canvases.fine_detail(
-            [self._spec.options.seed], level.height, level.width, deviation=deviation, wraps=self._spec.wraps
-        )
-        return detail.to(self._device)
+        return Level(
+            level.height, level.width, level.iterations, opened, None if detail is None else detail.to(self._device),
+            project, self._spec.wraps, fresh,
+        )  # fmt: skip
 
     def _opened(self, level: LevelSpec) -> Evaluator:
         objective = self._open(level)
@@ -308,28 +289,6 @@ class PreparedJob:
             self._models[model], spec.layers, pooling=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
             device=self._device,
         )  # fmt: skip
-
-    def _initial_canvas(self, level: LevelSpec) -> Tensor:
-        """Returns the initial canvas (1, 3, H, W) of the first level; pictures are resized to its size."""
-        spec, seeds, size = self._spec, [self._spec.options.seed], (level.height, level.width)
-        noise = partial(canvases.noise, seeds, *size)
-        blended = spec.content or (spec.styles[0].picture if spec.styles else None)
-        match spec.options.init:
-            case "content" if spec.content is not None:
-                return canvases.resized(canvas_of(spec.content), *size, spec.wraps)
-            case "image" if spec.init_image is not None:
-                return canvases.resized(canvas_of(spec.init_image), *size, spec.wraps)
-            case "blend" if blended is not None:
-                picture = canvases.resized(canvas_of(blended), *size, spec.wraps)
-                return picture.lerp(noise(), spec.options.init_noise)
-            case "style_statistics":
-                statistics = [color.color_statistics(canvas_of(style.picture)) for style in self._terms.styles]
-                shares = [style.share for style in self._terms.styles]
-                mean = torch.stack([s * m for s, (m, _) in zip(shares, statistics, strict=True)]).sum(0)
-                covariance = torch.stack([s * c for s, (_, c) in zip(shares, statistics, strict=True)]).sum(0)
-                return canvases.colored_noise(seeds, *size, mean, covariance)
-            case _:
-                return noise(deviation=_NOISE[spec.kind])
 
 
 def _cropped(picture: np.ndarray, asked: JobSpec, visible: Mask | None) -> np.ndarray:

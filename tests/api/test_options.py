@@ -275,14 +275,14 @@ def test_a_pyramid_starts_at_the_coarse_level(server):
 
 
 def test_a_warm_start_runs_through_the_small_model_first(server):
-    how: dict[str, Any] = {"size": 64, "iterations": 32, "scales": 2, "model": "vgg19-random"}
+    how: dict[str, Any] = {"size": 32, "iterations": 16, "scales": 2, "model": "vgg19-random"}
     warm, cold = (run(server, style_request(**how, warm_start=on)) for on in (True, False))
     levels: Any = recipe(warm)["levels"]
     assert [level.get("model") for level in levels] == [None, BUILTIN_MODEL, None]
     assert recipe(warm)["warm_start"] is True
     assert recipe(warm)["level_models"] == {BUILTIN_MODEL: ModelStore().get(BUILTIN_MODEL).manifest.sha256}
     assert not {"level_models"} & recipe(cold).keys()
-    assert warm.iterations == cold.iterations == 32
+    assert warm.iterations == cold.iterations == 16
     assert warm.image.data == run(server, style_request(**how, warm_start=True)).image.data != cold.image.data
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from gramophone.v1 import options_pb2 as o
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.harness import encode, options, run, submit
+from tests.marks import slow
 from tests.worker.test_seamless import ramp, seam, texture
 
 # Small, and at one level: what a test of many pictures affords.
@@ -32,7 +33,7 @@ def shown(result: Any) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("wrap", "axes", "jobs"),
-    [(o.WRAP_X, (1,), 3), (o.WRAP_Y, (0,), 3), (o.WRAP_BOTH, (0, 1), 2)],
+    [slow(o.WRAP_X, (1,), 3), slow(o.WRAP_Y, (0,), 3), (o.WRAP_BOTH, (0, 1), 2)],
     ids=["x", "y", "both"],
 )
 def test_textures_have_no_seam(server, wrap, axes, jobs):

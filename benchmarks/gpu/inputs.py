@@ -76,7 +76,7 @@ def spec(name: str, side: int, kind: JobKind = "style", iterations: int = 30, **
     usual: dict[str, Any] = {
         "model": name, "size": side, "fit": "square", "iterations": iterations, "optimizer": "lbfgs",
         "learning_rate": 10.0 if adam else 1.0, "init": "noise", "seed": 3, "report_every": 10, "padding": "zeros",
-        "loss_scale": "relative", "lbfgs_history": 20, "tv_weight": 0.0, "pooling": "max",
+        "loss_scale": "relative", "lbfgs_history": 20, "warm_start": False, "tv_weight": 0.0, "pooling": "max",
     }  # fmt: skip
     job = JobSpec(
         kind=kind, width=side, height=side, content=None, styles=(StylePicture(picture(min(side, 256), 1), 1.0),),

@@ -26,6 +26,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PICTURE = png(131, 97)
 MASK = encode(Image.fromarray(np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))))
 
+# Relative difference of losses with and without tiles: a Winograd convolution rounds by 1e-5 of the largest value, and
+# the rounding of each position depends on where the tile begins.
+ROUNDING = 3e-4
+
 
 @dataclass(frozen=True)
 class Case:
@@ -219,7 +223,7 @@ def test_tiles_give_the_loss_of_the_whole_picture(served, options):
     """Where a job has more than one update, pooling averages: rounding changes which value is a window's maximum."""
     options = {"size": 160, "iterations": 2, "init": "noise"} | options
     whole, tiled = (job(served, "transfer", tile_size=side, **options) for side in (4096, 64))
-    assert tiled.loss == pytest.approx(whole.loss, rel=1e-4)
+    assert tiled.loss == pytest.approx(whole.loss, rel=ROUNDING)
 
 
 def test_masks_select_regions(served):
@@ -229,7 +233,7 @@ def test_masks_select_regions(served):
         job(served, "transfer", styles=[style, Style(png(112, 112, 6))], tile_size=side, **options)
         for side in (4096, 64)
     )
-    assert tiled.loss == pytest.approx(masked.loss, rel=1e-4)
+    assert tiled.loss == pytest.approx(masked.loss, rel=ROUNDING)
     assert masked.loss != job(served, "transfer", styles=[png(112, 112, 5), png(112, 112, 6)], **options).loss
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gramophone.v1 import job_pb2
-from tests.harness import ServerProcess, events, style_request
+from tests.harness import ServerProcess, events, style_request, wait_until
 
 pytestmark = pytest.mark.slow
 HOOK = Path(__file__).parent / "hook"
@@ -62,7 +62,7 @@ def run_until_failure(
 
 def test_a_job_resumes_in_a_new_process_after_the_context_is_lost(failing):
     server, file = failing
-    last = run_until_failure(server, file, "illegal_address 1", 0.5, size=64, iterations=30_000)
+    last = run_until_failure(server, file, "illegal_address 1", 0.5, size=64, iterations=100_000)
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
     log = server.read_log()
     assert "has lost its device" in log
@@ -82,11 +82,8 @@ def test_auto_starts_a_worker_for_each_gpu(built, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("FAKECUDA_DEVICES", "3")
     with ServerProcess("--device", "auto") as server:
-        deadline = time.monotonic() + 180
-        while "is ready on cuda:2" not in server.read_log() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        log = server.read_log()
-        assert all(f"is ready on cuda:{number}" in log for number in range(3)), log
+        ready = [f"is ready on cuda:{number}" for number in range(3)]
+        wait_until(lambda: all(line in server.read_log() for line in ready), "the workers", 180)
         assert len(server.workers()) == 3
         streams = [server.style.ReconstructStyle(style_request(size=64, iterations=100, seed=n)) for n in range(3)]
         assert [list(events(stream))[-1].state for stream in streams] == [job_pb2.JOB_STATE_SUCCEEDED] * 3

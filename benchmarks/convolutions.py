@@ -39,7 +39,7 @@ def measure() -> dict:
             | {"chosen": f"Winograd {chosen}x{chosen}" if chosen else "direct"}
         )
     how = (
-        "GFLOP/s of 3x3 convolutions in float32 with ReLU, and of their gradients towards the input, by the operations "
+        "GFLOP/s of 3x3 convolutions in float32 with ReLU, and of their gradients toward the input, by the operations "
         f"of a direct convolution; processor time of one thread, the best of {ROUNDS} alternating rounds. Direct: "
         "oneDNN, channels last. Winograd: this engine's, with tiles of 4x4 or 6x6. NNPACK: the convolution in torch, "
         "channels first, without ReLU, forward; torch offers it without transforming the kernel in advance."

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,19 +60,6 @@ class RetryPolicy(Value):
     overload: bool = False
 
 
-_overload_retry: ContextVar[float | None] = ContextVar("overload_retry", default=None)
-
-
-@contextmanager
-def retrying_overload(seconds: float) -> Iterator[None]:
-    """Makes calls in the block retry for `seconds` while the server has no room, regardless of the client's policy."""
-    token = _overload_retry.set(seconds)
-    try:
-        yield
-    finally:
-        _overload_retry.reset(token)
-
-
 class Attempts:
     """The attempts of one call.
 
@@ -90,7 +74,6 @@ class Attempts:
         self, policy: RetryPolicy, target: str, deadline: float | None = None, late_message: str | None = None
     ) -> None:
         self._policy = policy
-        self._overload_retry = _overload_retry.get()
         self._target = target
         self._deadline = deadline
         self._late_message = late_message
@@ -131,8 +114,7 @@ class Attempts:
         self._failure = error
         self._failures += 1
         full = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        retry_for = self._overload_retry if full and self._overload_retry else self._policy.retry_for
-        end = self._failing_since + retry_for
+        end = self._failing_since + self._policy.retry_for
         # Full jitter: the pause starts at 0, so that the clients of a restarted server do not all reconnect at once.
         pause = random.uniform(0, min(_FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE))
         pause += retry_delay(error) or 0
@@ -159,5 +141,5 @@ class Attempts:
             case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
                 return is_of_transport(error)
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                return self._policy.overload or self._overload_retry is not None
+                return self._policy.overload
         return False

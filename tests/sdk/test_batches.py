@@ -1,16 +1,18 @@
 """client.map: many jobs in order, some at a time, each with its own outcome."""
 
+import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import grpc
+import numpy as np
 import pytest
 
 import gramophone
-from gramophone import Options
-from gramophone.retry import Attempts
+from gramophone import Options, batches
 from tests.harness import ServerProcess, png, run, style_request, wait_until
 
 SMALL: Options = {"size": 32, "iterations": 2}
@@ -23,6 +25,17 @@ def method(client: Any, name: str) -> Any:
     return getattr(getattr(client, "_inner", client), name)
 
 
+def called(client: Any, submit: Any) -> Any:
+    """Returns a function that submits jobs, for `map` of the synchronous or of the wrapped asynchronous client."""
+    if not hasattr(client, "_inner"):
+        return submit
+
+    async def asynchronous(*given: Any) -> Any:
+        return (await asyncio.to_thread(submit, *given))._inner
+
+    return asynchronous
+
+
 @pytest.fixture(scope="module")
 def small() -> Iterator[ServerProcess]:
     """A server with room for four waiting jobs; it has run one, so it knows how long jobs take."""
@@ -31,47 +44,112 @@ def small() -> Iterator[ServerProcess]:
         yield server
 
 
-def test_results_come_in_order_also_with_more_jobs_than_the_queue_takes(small, connect, monkeypatch):
-    """Of twelve jobs, nine are submitted at once, and the server refuses some of them at first."""
-    refused: list[grpc.RpcError] = []
-
-    def pause(attempts: Attempts, error: grpc.RpcError) -> float:
-        refused.append(error)
-        return wait(attempts, error)
-
-    wait = Attempts.pause
-    monkeypatch.setattr(Attempts, "pause", pause)
+def test_results_come_in_order_also_with_more_jobs_than_the_queue_takes(small, connect):
+    """Of twelve jobs, nine may be submitted at once, and the server refuses some of them at first."""
     client = connect(small.address)
-    outcomes = list(client.map(method(client, "style"), itertools.repeat(png(), 12), at_once=9, **LONGER))
+    refused: list[gramophone.OverloadedError] = []
+
+    def submit(picture: bytes) -> Any:
+        try:
+            return client.style(picture, **LONGER)
+        except gramophone.OverloadedError as error:
+            refused.append(error)
+            raise
+
+    outcomes = list(client.map(called(client, submit), itertools.repeat(png(), 12), at_once=9))
     assert [outcome.number for outcome in outcomes] == list(range(12))
     assert all(outcome.result().iterations == 5 for outcome in outcomes)
     assert len({outcome.job_id for outcome in outcomes}) == 12
-    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert refused and all(error.retry_after for error in refused)
 
 
-def test_one_failure_does_not_lose_the_others(server, connect, tmp_path):
-    client = connect(server.address)
-    pictures = [png(), b"no picture", tmp_path / "nowhere.png", png(seed=1)]
-    outcomes = list(client.map(method(client, "style"), pictures, at_once=2, **SMALL))
-    assert [type(outcome.error) for outcome in outcomes] == [
-        type(None), gramophone.InvalidRequestError, FileNotFoundError, type(None),
-    ]  # fmt: skip
-    assert [outcome.value is not None for outcome in outcomes] == [True, False, False, True]
-    with pytest.raises(gramophone.InvalidRequestError):
-        outcomes[1].result()
-
-
-def test_the_shortest_list_sets_the_number_of_jobs(flaky, connect):
+def test_the_next_submission_waits_as_long_as_the_server_asks(flaky, connect):
     client = connect(flaky.address)
-    outcomes = list(client.map(method(client, "transfer"), [b"a", b"b", b"c"], itertools.repeat(b"style")))
-    assert len(outcomes) == 3 == len(flaky.jobs())
+    times: list[float] = []
+
+    def submit(picture: bytes) -> Any:
+        times.append(time.monotonic())
+        if len(times) < 3:
+            raise gramophone.OverloadedError("full", 0.4)
+        return client.style(picture)
+
+    (outcome,) = client.map(called(client, submit), [b"a"])
+    assert outcome.error is None
+    assert all(later - earlier >= 0.4 for earlier, later in itertools.pairwise(times))
+
+
+def test_a_job_that_the_server_never_accepts_has_an_error(flaky, connect, monkeypatch):
+    client = connect(flaky.address)
+    monkeypatch.setattr(batches, "OVERLOAD_RETRY", 0.5)
+
+    def submit(picture: bytes) -> Any:
+        if picture == b"never":
+            raise gramophone.OverloadedError("full", 0.2)
+        return client.style(picture)
+
+    outcomes = list(client.map(called(client, submit), [b"a", b"never", b"b"]))
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), gramophone.OverloadedError, type(None)]
+
+
+def test_outcomes_come_while_a_submission_waits_for_room(server, connect):
+    client = connect(server.address)
+    open_ = threading.Event()
+
+    def submit(number: int) -> Any:
+        if number == 2 and not open_.is_set():
+            raise gramophone.OverloadedError("full", 0.1)
+        return client.style(png(), **SMALL)
+
+    outcomes = iter(client.map(called(client, submit), range(3)))
+    assert [next(outcomes).number, next(outcomes).number] == [0, 1]
+    open_.set()
+    assert next(outcomes).result().iterations == 2
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_without_order_outcomes_come_as_jobs_end(server, connect, in_order):
+    """The first job has the lowest priority, and the server starts none before all three are submitted."""
+    client = connect(server.address)
+    running = client.style(png(), **ENDLESS)
+
+    def submit(number: int) -> Any:
+        job = client.style(png(seed=number), **SMALL, priority=number - 2)
+        if number == 2:
+            running.cancel()
+        return job
+
+    outcomes = client.map(called(client, submit), range(3), in_order=in_order, at_once=3)
+    assert [outcome.number for outcome in outcomes] == ([0, 1, 2] if in_order else [2, 1, 0])
 
 
 def test_at_once_bounds_the_number_of_submitted_jobs(flaky, connect):
     client = connect(flaky.address)
     outcomes = client.map(method(client, "style"), itertools.repeat(b"picture"), at_once=3)
-    next(iter(outcomes))
-    assert len(flaky.jobs()) == 3
+    for count in range(1, 5):
+        next(iter(outcomes))
+        assert len(flaky.jobs()) <= count + 2
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_no_more_than_at_once_jobs_run_and_no_more_outcomes_wait(in_order):
+    """Job 0 ends last; in order, the others' outcomes wait for it."""
+    batch, submitted = batches.Batch(zip(itertools.count()), 4, in_order), set()
+    for _ in range(50):
+        while (due := batch.due()) is not None:
+            batch.take(batches.Accepted(due[0], object()))
+            submitted.add(due[0])
+            assert len(batch.jobs) <= 4
+        if not batch.jobs or list(batch.jobs) == [0]:
+            break
+        batch.take(gramophone.Outcome(max(batch.jobs), "id", None, None))
+        batch.ready()
+    assert (len(batch.jobs), len(submitted)) == ((1, 7) if in_order else (3, 53))
+
+
+def test_pictures_with_one_style_are_transfers(server, connect):
+    client = connect(server.address)
+    outcomes = client.map([png(40, 32, seed=1), png(32, 40, seed=2)], style=png(), **SMALL)
+    assert [outcome.result().image.size for outcome in outcomes] == [(32, 26), (26, 32)]
 
 
 def test_map_retries_submissions_to_an_overloaded_server(flaky, connect):
@@ -96,12 +174,38 @@ def test_leaving_the_loop_cancels_the_jobs_under_way(server):
         assert time.monotonic() - began < 10
 
 
+def test_leaving_during_a_submission_cancels_its_job(server):
+    """The caller leaves the loop while a job is being submitted."""
+    entered = threading.Event()
+    with gramophone.Client(server.address) as client:
+
+        def submit(number: int) -> gramophone.Job:
+            if number == 2:
+                entered.set()
+                time.sleep(0.5)
+            return client.style(png(seed=number), **(ENDLESS if number else SMALL))
+
+        outcomes = client.map(submit, range(9), at_once=3)
+        assert next(iter(outcomes)).number == 0
+        next_one = threading.Thread(target=lambda: next(iter(outcomes)), daemon=True)
+        if not entered.is_set():
+            next_one.start()
+            assert entered.wait(10)
+        outcomes.close()  # type: ignore[attr-defined]
+        wait_until(lambda: not list(client.jobs(states=["queued", "running"])), "the jobs to end", timeout=10)
+
+
 def test_wrong_arguments_are_errors_that_say_what_to_write(connect, flaky):
     client = connect(flaky.address)
     style = method(client, "style")
     for wrong, error, words in (
         (lambda: client.map(style), TypeError, "at least one list"),
         (lambda: client.map(style, "one.png"), TypeError, r"itertools\.repeat\('one\.png'\)"),
+        (lambda: client.map([b"a"]), TypeError, r"style=\.\.\."),
+        (lambda: client.map([b"a"], [b"b"]), TypeError, r"client\.map\(client\.transfer, photos, styles\)"),
+        (lambda: client.map("one.png", style=b"a"), TypeError, "lists of arguments"),
+        (lambda: client.map(Path("one.png"), style=b"a"), TypeError, r"client\.map\(\[picture\], style"),
+        (lambda: client.map(np.zeros((4, 4, 3)), style=b"a"), TypeError, r"client\.map\(\[picture\], style"),
         (lambda: client.map(style, [b"a"], at_once=0), ValueError, "at_once must be at least 1, not 0"),
     ):
         with pytest.raises(error, match=words):

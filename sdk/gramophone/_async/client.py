@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..arguments import integer
-from ..batches import OVERLOAD_RETRY, Outcome, arguments
+from ..batches import LEAVING, Accepted, Batch, Outcome, Refused, arguments, method_and_lists
 from ..brief import NotPicklable
 from ..channel import channel_options, named
 from ..credentials import Credentials, Pem
-from ..errors import GramophoneError
+from ..errors import DeadlineError, GramophoneError, OverloadedError, UnavailableError
 from ..features import arrays
 from ..images import encode
 from ..listing import JobFilters, Pages
 from ..options import FeatureKind, JobKind, Options, Pooling
 from ..requests import content_request, estimate_request, features_request, style_request, transfer_request
-from ..retry import RetryPolicy, retrying_overload
+from ..retry import RetryPolicy
 from ..targets import checked
 from ..v1 import model_service_pb2
 from ..values import Estimate, JobInfo, ModelInfo
 from .connection import Connection
 from .job import Job
-from .waiting import MaybeAwaitable, in_thread
+from .waiting import Mailbox, MaybeAwaitable, in_background, in_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,51 +165,72 @@ class Client(NotPicklable):
         )
         return await Job.submit(self._connection, self._connection.style.TransferStyle, request)
 
+    @overload
     def map(
-        self, method: Callable[..., MaybeAwaitable[Job]], *iterables: Iterable[Any], at_once: int = 8, **options: Any
+        self,
+        pictures: Iterable[ImageLike],
+        /,
+        *,
+        style: ImageLike | Style | Sequence[ImageLike | Style],
+        at_once: int = 8,
+        in_order: bool = True,
+        **options: Any,
+    ) -> AsyncIterator[Outcome]: ...
+    @overload
+    def map(
+        self,
+        method: Callable[..., MaybeAwaitable[Job]],
+        /,
+        *iterables: Iterable[Any],
+        at_once: int = 8,
+        in_order: bool = True,
+        **options: Any,
+    ) -> AsyncIterator[Outcome]: ...
+    def map(
+        self, first: Any, /, *iterables: Iterable[Any], at_once: int = 8, in_order: bool = True, **options: Any
     ) -> AsyncIterator[Outcome]:
-        """Runs many jobs, up to `at_once` at a time, and yields the outcome of each, in their order.
+        """Runs many jobs, up to `at_once` at a time, and yields the outcome of each.
 
-            async for outcome in client.map(client.transfer, photos, repeat("night.jpg"), size=512):
+            async for outcome in client.map(photos, style="night.jpg", size=512):
                 print(photos[outcome.number], outcome.error or outcome.result().loss)
 
-        A job that fails, or cannot be submitted, gives an outcome with an `error`; the other jobs continue. Submissions
-        are retried while the server has no room. Leaving the loop early cancels the jobs that have not ended.
+        A job that fails, or cannot be submitted, gives an outcome with an `error`; the other jobs continue. While the
+        server has no room, the next submission waits as long as the server asks. Leaving the loop early cancels the
+        jobs that have not ended.
 
         Args:
-            method: `style`, `content` or `transfer` of a client, or any function that returns a Job.
+            first: the pictures to transfer the `style` to; or `style`, `content` or `transfer` of a client, or any
+                function that returns a Job. The synchronous client calls it in other threads, one call at a time.
             iterables: positional arguments of the method, each job takes the next item of each iterable; the shortest
                 iterable determines the number of jobs.
-            at_once: maximum number of jobs that are submitted and not yet yielded.
+            at_once: maximum number of jobs that are submitted and have not ended. No further jobs are submitted while
+                so many outcomes wait for those of older jobs.
+            in_order: whether outcomes come in the order of the jobs, not in the order in which the jobs end.
             options: keyword arguments of the method for every job. With `reproducible=False` the server computes
                 several of the jobs together, which gives more jobs an hour; the results then differ by rounding.
         """
-        return self._map(method, arguments(iterables, at_once), at_once, options)
+        method, lists = method_and_lists(self.transfer, first, iterables, options)
+        return self._map(Batch(arguments(lists, at_once), at_once, in_order), partial(method, **options))
 
-    async def _map(
-        self,
-        method: Callable[..., MaybeAwaitable[Job]],
-        each: Iterable[tuple[Any, ...]],
-        at_once: int,
-        options: dict[str, Any],
-    ) -> AsyncIterator[Outcome]:
-        submitted: deque[tuple[int, Job | Exception]] = deque()
+    async def _map(self, batch: Batch, method: Callable[..., MaybeAwaitable[Job]]) -> AsyncIterator[Outcome]:
+        messages = Mailbox()
+        # Tasks that nothing refers to may be garbage-collected.
+        running: dict[int, object] = {}
         try:
-            for number, given in enumerate(each):
-                if len(submitted) == at_once:
-                    yield await _outcome(*submitted.popleft())
-                try:
-                    with retrying_overload(OVERLOAD_RETRY):
-                        submitted.append((number, await method(*given, **options)))
-                except Exception as error:
-                    submitted.append((number, error))
-            while submitted:
-                yield await _outcome(*submitted.popleft())
+            while True:
+                if (due := batch.due()) is not None:
+                    running[due[0]] = in_background(_run, batch, messages, method, *due)
+                if batch.finished:
+                    return
+                outcome = batch.ready()
+                if outcome is None:
+                    batch.take(await messages.get(batch.pause()))
+                    outcome = batch.ready()
+                if outcome is not None:
+                    running.pop(outcome.number, None)
+                    yield outcome
         finally:
-            for _, job in submitted:
-                if isinstance(job, Job):
-                    with contextlib.suppress(GramophoneError, RuntimeError):
-                        await job.cancel()
+            await _leave(batch, messages)
 
     async def estimate(self, kind: JobKind, *pictures: Any, **options: Any) -> Estimate:
         """Estimates the memory and time of a job without running it.
@@ -304,10 +324,39 @@ def _all_of(method: Callable[..., Any]) -> Callable[..., MaybeAwaitable[list[Any
     return call
 
 
-async def _outcome(number: int, job: Job | Exception) -> Outcome:
-    if isinstance(job, Exception):
-        return Outcome(number, None, None, job)
+async def _run(
+    batch: Batch,
+    messages: Mailbox,
+    method: Callable[..., MaybeAwaitable[Job]],
+    number: int,
+    given: tuple[Any, ...],
+) -> None:
+    """Submits a job of a batch and waits until it ends; sends messages about both."""
     try:
-        return Outcome(number, job.id, await job.result(), None)
-    except GramophoneError as error:
-        return Outcome(number, job.id, None, error)
+        job = await method(*given)
+    except OverloadedError as error:
+        return messages.put(Refused(number, error))
+    except Exception as error:
+        return messages.put(Outcome(number, None, None, error))
+    messages.put(Accepted(number, job))
+    try:
+        if batch.left:
+            await job.cancel()
+        messages.put(Outcome(number, job.id, await job.result(), None))
+    except Exception as error:
+        messages.put(Outcome(number, getattr(job, "id", None), None, error))
+
+
+async def _leave(batch: Batch, messages: Mailbox) -> None:
+    """Cancels the jobs of a batch that have not ended; one that is being submitted is canceled when it is accepted."""
+    batch.left = True
+    while batch.submitting and (message := await messages.get(LEAVING)) is not None:
+        batch.take(message)
+    for job in batch.jobs.values():
+        try:
+            await job.cancel()
+        except (UnavailableError, DeadlineError, RuntimeError):
+            # The server cannot be reached, or the client is closed: the other calls would fail, too, and take long.
+            return
+        except GramophoneError:
+            continue

@@ -15,8 +15,8 @@ from ..retry import StreamEndedError
 from ..stubs import LoopStubs as Stubs
 
 __all__ = [
-    "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background", "in_thread", "once",
-    "sleep", "stream_owner", "when_ended",
+    "Mailbox", "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background",
+    "in_thread", "once", "sleep", "stream_owner", "when_ended",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -73,6 +73,25 @@ async def ended_well(stream: SharedStream) -> bool:
 def in_background(method: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> object:
     """Starts a method in a task; the caller must keep the returned task, or it may be garbage-collected."""
     return asyncio.get_running_loop().create_task(method(*args))
+
+
+class Mailbox:
+    """Messages of background tasks to the task that started them."""
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[Any] = asyncio.Queue()
+
+    def put(self, message: Any) -> None:
+        """Adds a message."""
+        self._messages.put_nowait(message)
+
+    async def get(self, seconds: float | None) -> Any:
+        """Waits for the next message and returns it; None after so many seconds without one, None for no limit."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._messages.get()
+        except TimeoutError:
+            return None
 
 
 async def once(call: Callable[[], Awaitable[_T]], connection: BaseConnection) -> _T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from ..base_connection import BaseConnection
 from ..stubs import ProcessStubs as Stubs
 
 __all__ = [
-    "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background", "in_thread", "once",
-    "sleep", "stream_owner", "when_ended",
+    "Mailbox", "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background",
+    "in_thread", "once", "sleep", "stream_owner", "when_ended",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -59,6 +60,24 @@ def in_background(method: Callable[..., None], *args: Any) -> object:
     thread = threading.Thread(target=method, args=args, daemon=True)
     thread.start()
     return thread
+
+
+class Mailbox:
+    """Messages of background threads to the thread that started them."""
+
+    def __init__(self) -> None:
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def put(self, message: Any) -> None:
+        """Adds a message."""
+        self._messages.put(message)
+
+    def get(self, seconds: float | None) -> Any:
+        """Waits for the next message and returns it; None after so many seconds without one, None for no limit."""
+        try:
+            return self._messages.get(timeout=seconds)
+        except queue.Empty:
+            return None
 
 
 def once(call: Callable[[], _T], connection: BaseConnection) -> _T:

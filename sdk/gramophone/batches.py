@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .brief import Value
 from .errors import OverloadedError
@@ -52,16 +52,14 @@ class Outcome(Value):
         return self.value
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A message of a background submission: the server has accepted the job with this number."""
 
     number: int
     job: Any
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(NamedTuple):
     """A message of a background submission: the server has no room for the job with this number."""
 
     number: int

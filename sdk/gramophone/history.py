@@ -33,6 +33,17 @@ class History:
         """Whether the final event has been received."""
         return self._ending is not None
 
+    @property
+    def ending(self) -> Result | JobFailedError | JobCancelledError | None:
+        """The result, or the error by which the job ended; None while it has not ended."""
+        return self._ending
+
+    @property
+    def preview(self) -> bytes:
+        """File of the latest preview; empty if there is none."""
+        preview = self._preview
+        return preview[1].preview_bytes if preview else b""
+
     def late_message(self) -> str:
         """Returns the message for a job that has not ended within a reader's timeout."""
         return f"job {self.job_id} has not ended in the given time; it continues"

@@ -127,6 +127,12 @@ class Result(Value):
         for name in ("loss", "iterations", "model", "data"):
             yield f"{name}={described(getattr(self, name))}"
 
+    def _repr_png_(self) -> bytes | None:
+        """Returns the picture for notebooks, reduced to at most 1024 pixels on its longest side."""
+        from .notebook.pictures import display_png
+
+        return display_png(self.data, 1024)
+
     @cached_property
     def image(self) -> Image.Image:
         """The picture as a PIL image in RGB, or RGBA if the content has alpha, decoded at the first access."""

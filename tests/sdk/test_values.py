@@ -25,6 +25,7 @@ from gramophone import aio
 from gramophone.brief import Brief, NotPicklable, Value, described
 from gramophone.credentials import Credentials
 from gramophone.errors import FieldViolation, GramophoneError
+from gramophone.notebook.snapshot import Snapshot
 from gramophone.options import OPTIONS
 from gramophone.retry import RetryPolicy
 from gramophone.runtime import Record
@@ -51,6 +52,7 @@ VALUES: list[Any] = [
         "vgg19", ("conv1_1", "conv2_1"), "long " * 99, "there", "MIT", "ab" * 32, True, ("conv1_1",), ("conv2_1",)
     ),
     gramophone.Uploaded("ab" * 32),
+    Snapshot("ab" * 15, "running", 4, 300, 12345.678, 0.5, 31.25, "M0 0L1 1"),
     gramophone.Outcome(3, "job-1", RESULT, None),
     gramophone.Outcome(3, None, None, None),
     gramophone.Style("starry.jpg", 2, 0.5, PICTURE),
@@ -77,9 +79,10 @@ ERRORS: list[GramophoneError] = [
 ]
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
-    "Attempts", "BaseConnection", "Brief", "Download", "GroupedCommand", "GroupedOption", "History", "JobFilters",
-    "KnownUploads", "LoopStubs", "MetadataChannel", "NotPicklable", "Options", "Pages", "ProcessStubs", "Reader",
-    "StreamEndedError", "Stubs", "UploadingRequest", "Value",
+    "Accepted", "Attempts", "Bar", "BaseConnection", "Batch", "Brief", "Download", "GroupedCommand", "GroupedOption",
+    "History", "JobFilters", "JobWidget", "KnownUploads", "LoopStubs", "MetadataChannel", "NotPicklable", "Options",
+    "Pages", "ProcessStubs", "Reader", "Refused", "StreamEndedError", "Stubs", "UploadingRequest", "Value", "View",
+    "WidgetView",
 }  # fmt: skip
 ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.EmbeddedServer}
 
@@ -87,8 +90,8 @@ ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.Emb
 def classes() -> set[type]:
     """Returns all public classes of the package except those of the command line and of generated code."""
     found: set[type] = {cls for name in gramophone.__all__ if inspect.isclass(cls := getattr(gramophone, name))}
-    for module in pkgutil.iter_modules(gramophone.__path__, "gramophone."):
-        if module.name.rpartition(".")[2] in ("cli", "v1", "__main__"):
+    for module in pkgutil.walk_packages(gramophone.__path__, "gramophone."):
+        if set(module.name.split(".")) & {"cli", "v1", "__main__", "_sync", "_async"}:
             continue
         for name, member in vars(importlib.import_module(module.name)).items():
             if inspect.isclass(member) and member.__module__ == module.name and not name.startswith("_"):

@@ -16,7 +16,7 @@ from ..stubs import LoopStubs as Stubs
 
 __all__ = [
     "Mailbox", "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background",
-    "in_thread", "once", "sleep", "stream_owner", "when_ended",
+    "in_thread", "once", "sleep", "starter", "stream_owner", "when_ended",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -73,6 +73,16 @@ async def ended_well(stream: SharedStream) -> bool:
 def in_background(method: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> object:
     """Starts a method in a task; the caller must keep the returned task, or it may be garbage-collected."""
     return asyncio.get_running_loop().create_task(method(*args))
+
+
+def starter() -> Callable[..., None]:
+    """Returns a function that starts a method in the running event loop, from any thread, and does not wait."""
+    loop = asyncio.get_running_loop()
+
+    def start(method: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        asyncio.run_coroutine_threadsafe(method(*args), loop)
+
+    return start
 
 
 class Mailbox:

@@ -9,19 +9,25 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from typing import Any, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 import grpc
 
+from ..bars import Bar
 from ..brief import NotPicklable
 from ..downloads import Download, contents, destination
-from ..errors import GramophoneError, NotFoundError
+from ..errors import GramophoneError, JobCancelledError, JobFailedError, NotFoundError
 from ..history import History, Reader
+from ..notebook.html import table
+from ..notebook.snapshot import Snapshot
 from ..retry import Attempts, StreamEndedError
 from ..v1 import job_service_pb2, options_pb2
 from ..values import Frame, JobInfo, Result
 from .connection import Connection
-from .waiting import SharedStream, closing_as_error, ended_well, in_background, in_thread, sleep, when_ended
+from .waiting import SharedStream, closing_as_error, ended_well, in_background, in_thread, sleep, starter, when_ended
+
+if TYPE_CHECKING:
+    from ..notebook.view import View
 
 
 class Job(NotPicklable):
@@ -54,6 +60,13 @@ class Job(NotPicklable):
         # Task that reopens the stream; kept so that it is not garbage-collected.
         self.reopening: Any = None
         self._history = History(job_id)
+        # Displays in a notebook that end with the next reader, and the tasks that update them.
+        self._views: list[View] = []
+        self._watching: list[object] = []
+
+    def _repr_html_(self) -> str:
+        """Returns a table with the state after the latest received event, for notebooks."""
+        return table(Snapshot.of(self._history))
 
     @classmethod
     def submit(cls, connection: Connection, method: Any, request: Any) -> Job:
@@ -95,6 +108,59 @@ class Job(NotPicklable):
         for _ in self._frames(None if timeout is None else time.monotonic() + timeout):
             pass
         return self._history.result()
+
+    def progress(self, **options: Any) -> Iterator[Frame]:
+        """Yields the frames of the job like a loop over the job itself, and shows a tqdm bar.
+
+        `tqdm(job)` cannot know its total: the number of frames depends on how fast they are read. The total of this bar
+        is the number of iterations.
+
+        Args:
+            options: arguments of tqdm, such as desc="texture" or leave=False.
+        """
+        bar = Bar(options)
+        try:
+            for frame in self._frames(None):
+                bar.update(frame)
+                yield frame
+        finally:
+            bar.close()
+
+    def show(self) -> None:
+        """Displays the job in a notebook: its picture, loss curve and progress, and a button to cancel it.
+
+        Returns at once; the display follows the job in the background. When the job has ended, the display becomes a
+        picture that a saved notebook keeps. `result` returns after this. Without anywidget, an output is updated and
+        there is no button.
+
+        Raises:
+            RuntimeError: this program is not a notebook.
+        """
+        from ..notebook.view import open_view
+
+        start = starter()
+        view = open_view(self._history, lambda: start(self._cancel_for, view))
+        self._views.append(view)
+        self._watching.append(in_background(self._watch, view))
+
+    def _watch(self, view: View) -> None:
+        """Updates a display until the job ends."""
+        error = ""
+        try:
+            for _ in self._frames(None, watching=True):
+                in_thread(view.update)
+        except (JobFailedError, JobCancelledError):
+            pass
+        except Exception as failure:
+            error = str(failure)
+        in_thread(view.end, error)
+
+    def _cancel_for(self, view: View) -> None:
+        """Cancels the job for a display, which shows why if this fails."""
+        try:
+            self.cancel()
+        except Exception as error:
+            in_thread(view.note, str(error))
 
     def cancel(self) -> None:
         """Cancels the job: it stops at its next progress report. A job that has ended does not change."""
@@ -162,7 +228,8 @@ class Job(NotPicklable):
             self._receive(Download(self.id, 0), file, attempts)
             self._history.take_file(file.getvalue())
 
-    def _frames(self, deadline: float | None) -> Iterator[Frame]:
+    def _frames(self, deadline: float | None, watching: bool = False) -> Iterator[Frame]:
+        """Yields frames until the job ends; then ends its displays, unless it is a display that reads."""
         reader, attempts = Reader(self._history), self._connection.attempts(deadline, self._history.late_message())
         stream = None
         try:
@@ -190,7 +257,15 @@ class Job(NotPicklable):
         for frame in reader.remaining():
             yield frame
         self._complete(attempts)
+        if not watching:
+            self._end_views()
         self._history.result()
+
+    def _end_views(self) -> None:
+        """Ends the displays in the caller's cell; each display also ends itself, possibly later."""
+        views, self._views = self._views, []
+        for view in views:
+            in_thread(view.end)
 
     def _open(self, reader: Reader, attempts: Attempts) -> Any:
         """Opens a stream for one reader: the submission's stream if no other reader has it, else a new one.

@@ -17,7 +17,7 @@ from ..stubs import ProcessStubs as Stubs
 
 __all__ = [
     "Mailbox", "MaybeAwaitable", "SharedStream", "Stubs", "closing_as_error", "ended_well", "in_background",
-    "in_thread", "once", "sleep", "stream_owner", "when_ended",
+    "in_thread", "once", "sleep", "starter", "stream_owner", "when_ended",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -60,6 +60,11 @@ def in_background(method: Callable[..., None], *args: Any) -> object:
     thread = threading.Thread(target=method, args=args, daemon=True)
     thread.start()
     return thread
+
+
+def starter() -> Callable[..., object]:
+    """Returns a function that starts a method, from any thread, and does not wait."""
+    return in_background
 
 
 class Mailbox:

@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Folders and fixtures whose tests start a service; `make test-fast` runs the other tests.
-_SERVICE_FOLDERS = ("api", "cli", "clients", "end_to_end", "examples", "faults", "observability", "proxies", "security")
+_SERVICE_FOLDERS = ("api", "cli", "clients", "end_to_end", "examples", "faults", "http", "observability", "proxies", "security")
 _SERVICE_FIXTURES = {"server", "flaky", "connect", "busy", "each_database", "postgres"}
 
 
@@ -67,7 +67,7 @@ def server() -> Iterator[ServerProcess]:
 
     It cancels a job of a client that has left after 2 seconds.
     """
-    with ServerProcess("--disconnect-grace", "2") as running:
+    with ServerProcess("--disconnect-grace", "2", "--http", "127.0.0.1:0") as running:
         yield running
 
 

@@ -55,6 +55,8 @@ class ServerProcess:
             self.process.wait(10)
             raise RuntimeError(f"the server did not start:\n{self.read_log()}")
         self.address = line.removeprefix("serving on ").strip()
+        # With --http, the second line has the URL.
+        self.url = self.process.stdout.readline().removeprefix("serving on ").strip() if "--http" in args else ""
         calls = Calls(self.address, credentials)
         self.channel, self.style, self.jobs, self.models = calls.channel, calls.style, calls.jobs, calls.models
 

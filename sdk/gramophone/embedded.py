@@ -12,12 +12,12 @@ from .brief import NotPicklable
 from .errors import UnavailableError
 from .runtime import server_environment
 
-NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection")
+NEEDED = ("torch", "onnx", "onnxruntime", "grpc_health", "grpc_reflection", "connectrpc", "uvicorn")
 GREETING = "serving on "
 
 
 class EmbeddedServer(NotPicklable):
-    """Runs a server on a free loopback port during a `with` block; its address is in `address`.
+    """Runs a server on free loopback ports during a `with` block: gRPC at `address`, HTTP at `url`.
 
     The server runs in its own process. It stops at the end of the block, or when this process ends, even by a crash. It
     reads only those environment variables of `gramophone serve` that describe the machine, such as $GRAMOPHONE_DEVICE.
@@ -34,7 +34,7 @@ class EmbeddedServer(NotPicklable):
 
     def __init__(self, *args: str) -> None:
         self._args = args
-        self.address = ""
+        self.address = self.url = ""
 
     def __enter__(self) -> EmbeddedServer:
         missing = [name for name in NEEDED if not importlib.util.find_spec(name)]
@@ -43,7 +43,8 @@ class EmbeddedServer(NotPicklable):
                 f"a server cannot run here, because packages are missing ({', '.join(missing)}): "
                 "pip install 'gramophone[server]', or give the address of a running server"
             )
-        command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--until-stdin-closes", *self._args]
+        command = [sys.executable, "-m", "gramophone_server", "--port", "0", "--http", "127.0.0.1:0"]
+        command += ["--until-stdin-closes", *self._args]
         self._log = tempfile.TemporaryFile("w+")
         # In its own process group, so that Ctrl-C in a terminal reaches only this process, which can then cancel jobs.
         self._process = subprocess.Popen(
@@ -59,6 +60,7 @@ class EmbeddedServer(NotPicklable):
             self._log.close()
             raise UnavailableError(f"the server did not start: {last}")
         self.address = line.removeprefix(GREETING).strip()
+        self.url = self._process.stdout.readline().removeprefix(GREETING).strip()
         return self
 
     def __exit__(

@@ -38,8 +38,9 @@ async def run(settings: Settings, stopping: Stopping, *, is_discoverable: bool) 
             status = 0
             return None
         with _registered(server.address, lifetime) if is_discoverable else contextlib.nullcontext():
-            # Parent processes parse this line; nothing else goes to standard output.
-            print(f"serving on {server.address}", flush=True)
+            # Parent processes parse these lines; nothing else goes to standard output.
+            lines = [f"serving on {address}" for address in (server.address, server.url) if address]
+            print("\n".join(lines), flush=True)
             ended_itself = await _finishes_first(_wait_for_end(server, lifetime.leave_after), stop_requested)
         if ended_itself:
             stopping.begin()

@@ -71,6 +71,16 @@ class JobServiceStub(object):
                 request_serializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageRequest.SerializeToString,
                 response_deserializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageResponse.FromString,
                 _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/gramophone.v1.JobService/GetUpload',
+                request_serializer=gramophone_dot_v1_dot_job__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=gramophone_dot_v1_dot_job__service__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
+        self.GetPreview = channel.unary_unary(
+                '/gramophone.v1.JobService/GetPreview',
+                request_serializer=gramophone_dot_v1_dot_job__service__pb2.GetPreviewRequest.SerializeToString,
+                response_deserializer=gramophone_dot_v1_dot_job__service__pb2.GetPreviewResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -126,6 +136,22 @@ class JobServiceServicer(object):
         responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
         after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
         ends with DEADLINE_EXCEEDED.
+
+        The server keeps the bytes of an upload that breaks off for an hour; a later upload can continue it, see GetUpload.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """Returns how much of a picture file the server has. NOT_FOUND if it has nothing of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPreview(self, request, context):
+        """Returns a small picture of a job: of its result, or before that of its latest preview. NOT_FOUND if there is neither.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +194,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.UploadImage,
                     request_deserializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageRequest.FromString,
                     response_serializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageResponse.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=gramophone_dot_v1_dot_job__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=gramophone_dot_v1_dot_job__service__pb2.GetUploadResponse.SerializeToString,
+            ),
+            'GetPreview': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPreview,
+                    request_deserializer=gramophone_dot_v1_dot_job__service__pb2.GetPreviewRequest.FromString,
+                    response_serializer=gramophone_dot_v1_dot_job__service__pb2.GetPreviewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -361,6 +397,60 @@ class JobService(object):
             '/gramophone.v1.JobService/UploadImage',
             gramophone_dot_v1_dot_job__service__pb2.UploadImageRequest.SerializeToString,
             gramophone_dot_v1_dot_job__service__pb2.UploadImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gramophone.v1.JobService/GetUpload',
+            gramophone_dot_v1_dot_job__service__pb2.GetUploadRequest.SerializeToString,
+            gramophone_dot_v1_dot_job__service__pb2.GetUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPreview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gramophone.v1.JobService/GetPreview',
+            gramophone_dot_v1_dot_job__service__pb2.GetPreviewRequest.SerializeToString,
+            gramophone_dot_v1_dot_job__service__pb2.GetPreviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,7 +54,13 @@ class JobServiceStub:
     responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
     after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
     ends with DEADLINE_EXCEEDED.
+
+    The server keeps the bytes of an upload that breaks off for an hour; a later upload can continue it, see GetUpload.
     """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetUploadRequest, _job_service_pb2.GetUploadResponse]
+    """Returns how much of a picture file the server has. NOT_FOUND if it has nothing of it."""
+    GetPreview: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetPreviewRequest, _job_service_pb2.GetPreviewResponse]
+    """Returns a small picture of a job: of its result, or before that of its latest preview. NOT_FOUND if there is neither."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -82,7 +88,13 @@ class JobServiceAsyncStub(JobServiceStub):
     responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
     after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
     ends with DEADLINE_EXCEEDED.
+
+    The server keeps the bytes of an upload that breaks off for an hour; a later upload can continue it, see GetUpload.
     """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetUploadRequest, _job_service_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """Returns how much of a picture file the server has. NOT_FOUND if it has nothing of it."""
+    GetPreview: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetPreviewRequest, _job_service_pb2.GetPreviewResponse]  # type: ignore[assignment]
+    """Returns a small picture of a job: of its result, or before that of its latest preview. NOT_FOUND if there is neither."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages jobs, their pictures and their results. A client can access its own jobs, an administrator the jobs of all
@@ -149,6 +161,24 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
         after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
         ends with DEADLINE_EXCEEDED.
+
+        The server keeps the bytes of an upload that breaks off for an hour; a later upload can continue it, see GetUpload.
         """
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _job_service_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.GetUploadResponse, _abc.Awaitable[_job_service_pb2.GetUploadResponse]]:
+        """Returns how much of a picture file the server has. NOT_FOUND if it has nothing of it."""
+
+    @_abc_1.abstractmethod
+    def GetPreview(
+        self,
+        request: _job_service_pb2.GetPreviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.GetPreviewResponse, _abc.Awaitable[_job_service_pb2.GetPreviewResponse]]:
+        """Returns a small picture of a job: of its result, or before that of its latest preview. NOT_FOUND if there is neither."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,25 +28,29 @@ def raise_descriptor_limit() -> None:
         log.warning("the limit of %d open files cannot be raised: %s", soft, error)
 
 
-def max_connections(wanted: int) -> int:
-    """Returns how many connections to accept: `wanted`, or fewer if storage would run out of file descriptors."""
+def max_connections(wanted: int, *, shares: int = 1) -> int:
+    """Returns how many connections to accept: `wanted`, or fewer if storage would run out of file descriptors.
+
+    Args:
+        shares: number of ports that share the descriptors.
+    """
     if sys.platform == "win32":
         return wanted
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(16, min(wanted, soft - min(_RESERVE, soft // 2)))
+    return max(16, min(wanted, (soft - min(_RESERVE, soft // 2)) // shares))
 
 
-def connection_options(wanted: int, idle: float) -> list[tuple[str, Any]]:
+def connection_options(limit: int, idle: float) -> list[tuple[str, Any]]:
     """Returns gRPC options that limit connections, the time they may be idle, and calls per connection.
 
     Args:
-        wanted: maximum number of connections.
+        limit: maximum number of connections.
         idle: seconds after which a connection without calls is closed; the client reconnects at its next call.
     """
     return [
-        ("grpc.max_allowed_incoming_connections", max_connections(wanted)),
+        ("grpc.max_allowed_incoming_connections", limit),
         ("grpc.server_handshake_timeout_ms", 1000 * _HANDSHAKE),
         ("grpc.max_connection_idle_ms", round(1000 * idle)),
         ("grpc.max_concurrent_streams", _STREAMS),

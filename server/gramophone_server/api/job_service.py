@@ -24,7 +24,8 @@ from ..storage.job import Job
 from ..storage.query import Query
 from .pieces import PIECE, fill_page
 from .presence import ClientPresence
-from .render import render_job
+from .previews import Previews
+from .render import render_image, render_job
 from .streams import Streams
 from .uploads import Uploads
 
@@ -32,11 +33,14 @@ from .uploads import Uploads
 class JobServicer(JobServiceServicer):
     """Implements JobService."""
 
-    def __init__(self, scheduler: Scheduler, streams: Streams, presence: ClientPresence, limits: Limits) -> None:
+    def __init__(
+        self, scheduler: Scheduler, streams: Streams, presence: ClientPresence, previews: Previews, limits: Limits
+    ) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
         self._streams = streams
         self._presence = presence
+        self._previews = previews
         self._uploads = Uploads(scheduler.store, limits.max_upload_bytes, limits.max_uploads)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -124,6 +128,30 @@ class JobServicer(JobServiceServicer):
             except TimeoutError:
                 message = "the next piece of the file did not arrive in time; send the file again in pieces of 1 MiB"
                 await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, message)
+        raise AssertionError("unreachable")
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.GetUploadResponse:
+        """Returns how much of a picture file the server has."""
+        async with rich_errors(context):
+            known = await self._uploads.known(request.sha256, current_caller().name)
+            if known is None:
+                reason = f"is {request.sha256}, of which the server has nothing; send it with UploadImage"
+                raise NotFoundError("sha256", "upload", request.sha256, reason)
+            return pb.GetUploadResponse(offset=known[0], complete=known[1])
+        raise AssertionError("unreachable")
+
+    async def GetPreview(self, request: pb.GetPreviewRequest, context: Context) -> pb.GetPreviewResponse:
+        """Returns a small picture of a job."""
+        async with rich_errors(context):
+            check = Checker()
+            size = read_field(request, "size", check)
+            check.stop_if_wrong()
+            job = await self._find(request.job_id)
+            preview = await self._previews.of(job, size, client_of(context))
+            if preview is None:
+                reason = f"is {job.id!r}, which is {job.state.value} and has no picture yet"
+                raise NotFoundError("job_id", "preview", job.id, reason)
+            return pb.GetPreviewResponse(image=render_image(preview))
         raise AssertionError("unreachable")
 
     async def _find(self, job_id: str) -> Job:

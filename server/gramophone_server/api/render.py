@@ -116,13 +116,13 @@ def _progress(progress: Progress) -> pb.Progress:
         iterations_per_second=progress.iterations_per_second,
         elapsed=_duration(progress.elapsed),
         remaining=_duration(progress.remaining),
-        preview=_image(progress.preview) if progress.preview else None,
+        preview=render_image(progress.preview) if progress.preview else None,
     )
 
 
 def _result(result: Result) -> pb.JobResult:
     return pb.JobResult(
-        image=_image(result.image),
+        image=render_image(result.image),
         loss=result.loss,
         layer_losses=_losses(result.terms),
         iterations=result.iterations,
@@ -157,7 +157,8 @@ def _style_loss(term: LossTerm) -> options_pb2.StyleLoss.ValueType:
     return options_pb2.StyleLoss.Value(f"STYLE_LOSS_{term.style_loss.upper() or 'UNSPECIFIED'}")
 
 
-def _image(picture: EncodedPicture) -> pb.EncodedImage:
+def render_image(picture: EncodedPicture) -> pb.EncodedImage:
+    """Returns the message of a picture file, without its bytes if it has more than INLINE_BYTES."""
     image_format = options_pb2.ImageFormat.Value(f"IMAGE_FORMAT_{picture.format.upper()}")
     size = len(picture.data)
     return pb.EncodedImage(

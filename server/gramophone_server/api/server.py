@@ -21,6 +21,7 @@ from ..observability.readiness import Readiness
 from ..reading.interceptor import MAX_REQUEST_BYTES, ReadingInterceptor
 from ..reading.request_images import RequestImages
 from ..reading.request_reader import RequestReader
+from ..rpc.methods import MethodTable
 from ..rpc.reflection import add_reflection
 from ..scheduling.executor import ProcessExecutor
 from ..scheduling.scheduler import Bounds, Scheduler
@@ -33,12 +34,13 @@ from ..storage.folder import DataFolder
 from ..storage.job import Job
 from ..storage.quotas import Retention
 from ..storage.store import JobStore
-from .connections import connection_options
+from .connections import connection_options, max_connections
 from .idleness import IdleMonitor
 from .job_service import JobServicer
 from .memory import trim_memory_regularly
 from .model_service import ModelServicer
 from .presence import ClientPresence
+from .previews import Previews
 from .streams import Streams
 from .style_transfer import StyleTransferServicer
 
@@ -51,14 +53,16 @@ _WITH_PICTURES = (
     "/gramophone.v1.ModelService/ExtractFeatures",
 )  # fmt: skip
 
-SERVICES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_DESCRIPTORS = tuple(
+    module.DESCRIPTOR.services_by_name[name]
     for module, name in (
         (style_transfer_service_pb2, "StyleTransferService"),
         (job_service_pb2, "JobService"),
         (model_service_pb2, "ModelService"),
     )
 )
+SERVICES = tuple(service.full_name for service in _DESCRIPTORS)
 
 
 class GramophoneServer:
@@ -66,6 +70,7 @@ class GramophoneServer:
 
     Attributes:
         address: address that it listens on; empty before `start`.
+        url: URL of HTTP; empty before `start`, and without HTTP.
         failure: why the server must stop, such as a device that cannot be opened; None if there is no such reason.
 
     Raises:
@@ -80,6 +85,8 @@ class GramophoneServer:
         self._connection = connection = settings.connection
         security, limits = settings.security, settings.limits
         check_security(security, connection.host)
+        if settings.http.address is not None:
+            check_security(security, settings.http.address[0])
         self._certificates = open_certificates(security)
         self._credentials = None if self._certificates is None else self._certificates.credentials()
         self._tokens = TokenFile(security.tokens) if security.tokens else None
@@ -106,7 +113,8 @@ class GramophoneServer:
             settings.workers.attempts,
             limits.max_running_per_client,
         )
-        self._instruments = Instruments(settings.observability, executors, store)
+        has_http = settings.http.http is not None
+        self._instruments = Instruments(settings.observability, executors, store, http=has_http)
         self._scheduler = Scheduler(executors, store, bounds, self._instruments.observer)
         reader = RequestReader(models, default_model, limits)
         self._decoders = Decoders(limits.max_pixels, limits.decode_memory)
@@ -118,16 +126,20 @@ class GramophoneServer:
         presence = ClientPresence(self._cancel_without_client, connection.disconnect_grace)
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)
         self._idle_monitor = IdleMonitor(lambda: self._scheduler.busy)
+        authenticators = [authenticator] if security.authenticates else []
+        interceptors: list[grpc.aio.ServerInterceptor] = [
+            self._instruments.interceptor,
+            self._idle_monitor,
+            *authenticators,
+            ReadingInterceptor(_WITH_PICTURES),
+        ]
+        # HTTP takes half of the file descriptors.
+        max_open = max_connections(connection.max_connections, shares=2 if has_http else 1)
         self._server = grpc.aio.server(
-            interceptors=[
-                self._instruments.interceptor,
-                self._idle_monitor,
-                *([authenticator] if security.authenticates else []),
-                ReadingInterceptor(_WITH_PICTURES),
-            ],
+            interceptors=interceptors,
             maximum_concurrent_rpcs=limits.max_calls,
             options=[
-                *connection_options(connection.max_connections, connection.idle_timeout),
+                *connection_options(max_open, connection.idle_timeout),
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.max_send_message_length", -1),
                 # Fail when another server already uses the port.
@@ -145,18 +157,29 @@ class GramophoneServer:
         self._trimming: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._reload_due = False
-        self.address = ""
+        self.address = self.url = ""
         self.failure: str | None = None
         store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
-        add_StyleTransferServiceServicer_to_server(
-            StyleTransferServicer(self._scheduler, reader, images, streams, presence), self._server
-        )
-        add_JobServiceServicer_to_server(JobServicer(self._scheduler, streams, presence, limits), self._server)
-        add_ModelServiceServicer_to_server(
-            ModelServicer(self._scheduler, reader, images, models, default_model), self._server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection((*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), self._server)
+        style = StyleTransferServicer(self._scheduler, reader, images, streams, presence)
+        jobs = JobServicer(self._scheduler, streams, presence, Previews(self._decoders, store.folder.staging), limits)
+        model_service = ModelServicer(self._scheduler, reader, images, models, default_model)
+        methods = MethodTable()
+        for server in (self._server, methods):
+            add_StyleTransferServiceServicer_to_server(style, server)
+            add_JobServiceServicer_to_server(jobs, server)
+            add_ModelServiceServicer_to_server(model_service, server)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        add_reflection((*SERVICES, _HEALTH.full_name), self._server)
+        self._http = None
+        if has_http:
+            # Import on demand: a server without HTTP needs neither the time nor the memory.
+            from .http_side import http_server
+
+            self._http = http_server(
+                settings, [*_DESCRIPTORS, _HEALTH], methods, interceptors, authenticators,
+                certificates=self._certificates, max_connections=max_open, readiness=self._health,
+                instruments=self._instruments,
+            )  # fmt: skip
 
     async def start(self) -> str:
         """Starts the server, queues the unfinished jobs of an earlier server, and returns the address.
@@ -184,6 +207,8 @@ class GramophoneServer:
         await self._health.start()
         self._trimming = asyncio.create_task(trim_memory_regularly())
         self.address = address if is_socket else f"{host}:{port}"
+        if self._http is not None:
+            self.url = await self._http.start()
         return self.address
 
     async def idle(self, seconds: float) -> None:
@@ -248,7 +273,7 @@ class GramophoneServer:
         await self._decoders.close()
         await self._scheduler.stop(grace)
         # Give streams a second to send their last event or status.
-        await self._server.stop(1.0)
+        await asyncio.gather(self._server.stop(1.0), *([self._http.stop(1.0)] if self._http else []))
         await asyncio.to_thread(self._instruments.close)
 
 

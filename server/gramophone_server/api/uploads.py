@@ -1,22 +1,21 @@
 """Receives uploads: picture files in pieces, written to disk as they arrive."""
 
 import asyncio
-import contextlib
-import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
 
 from gramophone.v1 import job_service_pb2 as pb
 
-from ..decoding.staging import Staging
-from ..files import sync_file
 from ..reading.budgets import EVICTED
 from ..reading.request_images import on_disk
-from ..rpc.violations import BusyError, Checker, LimitReachedError
+from ..reading.rules import read_field
+from ..rpc.violations import BusyError, Checker, InvalidRequestError, LimitReachedError
+from ..storage.errors import StorageError
+from ..storage.quotas import QuotaExceededError
 from ..storage.store import JobStore
+from .broken_off import BrokenOffUploads
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Maximum seconds between two pieces. The whole file must arrive within _START seconds plus its size / _MIN_RATE.
@@ -54,6 +53,7 @@ class Uploads:
         self._max_bytes = max_bytes
         self._limit = limit
         self._running: set[_Upload] = set()
+        self._broken_off = BrokenOffUploads()
 
     async def take(
         self, requests: AsyncIterator[pb.UploadImageRequest], owner: str, client: str
@@ -62,6 +62,7 @@ class Uploads:
 
         Raises:
             InvalidRequestError: the call has no message, or the file does not match its SHA-256.
+            ConflictError: the call continues an upload at a position where the server cannot.
             LimitReachedError: too many uploads are in progress.
             QuotaExceededError: the client's storage quota is full.
             StorageError: the file cannot be stored.
@@ -77,33 +78,60 @@ class Uploads:
                     raise BusyError(EVICTED, 1.0) from None
                 raise
 
+    async def known(self, name: str, owner: str) -> tuple[int, bool] | None:
+        """Returns how many bytes of a file the server has, and whether it has all of them; None if it has nothing.
+
+        Raises:
+            InvalidRequestError: the name is no SHA-256.
+            StorageError: the storage cannot be used.
+        """
+        check = Checker()
+        _check_name(name, check)
+        if (size := await self._store.has_upload(owner, name)) is not None:
+            return size, True
+        kept = self._broken_off.size(owner, name)
+        return None if kept is None else (kept, False)
+
     async def _take(
         self, requests: AsyncIterator[pb.UploadImageRequest], owner: str, upload: _Upload
     ) -> pb.UploadImageResponse:
-        check, name = Checker(), ""
-        with Staging(self._store.folder.staging) as staging, _File() as file:
+        check, name, file = Checker(), "", None
+        try:
             async for request in requests:
-                if not name:
-                    name = _name(request, check)
+                if file is None:
+                    name = request.sha256
+                    offset = _read_first(request, check)
                     if (size := await self._store.has_upload(owner, name)) is not None:
                         return pb.UploadImageResponse(sha256=name, size=size)
                     await self._store.check_room(owner)
-                self._count(upload, len(request.data), check)
+                    file = self._broken_off.take(owner, name, offset, self._store.folder.staging)
+                self._count(upload, file.size + len(request.data), len(request.data), check)
                 with on_disk():
-                    await asyncio.to_thread(file.write, staging, name, request.data)
-            if not name:
+                    await asyncio.to_thread(file.write, request.data)
+            if file is None:
                 check.add("sha256", "is missing: the stream has no message")
-            elif file.sha256 != name:
+                check.stop_if_wrong()
+                raise AssertionError("unreachable")
+            if file.sha256 != name:
                 check.add("sha256", f"is {name}, but the received file has {file.sha256}; send the file again")
             check.stop_if_wrong()
             with on_disk():
                 await asyncio.to_thread(file.sync)
-            await self._store.add_upload_file(owner, name, upload.bytes, staging.path / name)
-            return pb.UploadImageResponse(sha256=name, size=upload.bytes)
+            await self._store.add_upload_file(owner, name, file.size, file.path)
+            return pb.UploadImageResponse(sha256=name, size=file.size)
+        except (InvalidRequestError, StorageError, QuotaExceededError):
+            # What is wrong with the file, or with storing it, would not change.
+            if file is not None:
+                file.close()
+            file = None
+            raise
+        finally:
+            if file is not None:
+                self._broken_off.keep(owner, name, file)
 
-    def _count(self, upload: _Upload, size: int, check: Checker) -> None:
-        upload.bytes += size
-        if upload.bytes > self._max_bytes:
+    def _count(self, upload: _Upload, size: int, added: int, check: Checker) -> None:
+        upload.bytes += added
+        if size > self._max_bytes:
             check.add("data", f"is more than {self._max_bytes:,} bytes, the maximum of this server")
             check.stop_if_wrong()
         now = asyncio.get_running_loop().time()
@@ -143,35 +171,14 @@ class Uploads:
             self._running.discard(upload)
 
 
-class _File(contextlib.AbstractContextManager["_File"]):
-    """A file in the staging folder, written and hashed piece by piece."""
-
-    def __init__(self) -> None:
-        self._file: BinaryIO | None = None
-        self._hashing = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        return self._hashing.hexdigest()
-
-    def write(self, staging: Staging, name: str, data: bytes) -> None:
-        self._file = self._file or (staging.path / name).open("wb")
-        self._hashing.update(data)
-        self._file.write(data)
-
-    def sync(self) -> None:
-        """Flushes the file to disk (fsync)."""
-        if self._file is not None:
-            sync_file(self._file)
-
-    def __exit__(self, *_: Any) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
+def _read_first(request: pb.UploadImageRequest, check: Checker) -> int:
+    """Checks the first message, and returns the position of its data in the file."""
+    offset = read_field(request, "offset", check)
+    _check_name(request.sha256, check)
+    return int(offset)
 
 
-def _name(request: pb.UploadImageRequest, check: Checker) -> str:
-    if not _SHA256.fullmatch(request.sha256):
+def _check_name(name: str, check: Checker) -> None:
+    if not _SHA256.fullmatch(name):
         check.add("sha256", "must be the SHA-256 of the file, 64 lower-case hexadecimal digits")
     check.stop_if_wrong()
-    return request.sha256

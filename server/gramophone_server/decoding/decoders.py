@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Limits
-from .messages import Header, PictureError, Pixels, PixelSpec, Region, Regions
+from .messages import Header, PictureError, Pixels, PixelSpec, Region, Regions, SmallPicture
 from .slots import SMALL, DecodeSlots
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,20 @@ class Decoders:
         values = await self._request(request, client, seconds, min(memory, self._memory))
         found = tuple(Region(str(region["color"]), float(region["area"])) for region in values["regions"])
         return Regions(str(values["blob"]), found, str(values["warning"]))
+
+    async def shrink(self, file: Path, header: Header, size: int, folder: Path, client: str) -> SmallPicture:
+        """Writes a copy of a picture whose longest side has at most `size` pixels into a folder.
+
+        Raises as `decode`.
+        """
+        request = {
+            "method": "shrink", "file": str(file), "folder": str(folder), "max_pixels": self._max_pixels, "size": size,
+        }  # fmt: skip
+        seconds = _SECONDS + _SECONDS_PER_MILLION * header.pixels / 1e6
+        # Pillow holds the picture and the output of the first of its two passes.
+        memory = header.memory + 4 * size * max(header.width, header.height)
+        values = await self._request(request, client, seconds, min(memory, self._memory))
+        return SmallPicture(str(values["file"]), values["format"], int(values["width"]), int(values["height"]))
 
     async def close(self) -> None:
         """Kills all decoder processes."""

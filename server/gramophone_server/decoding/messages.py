@@ -67,6 +67,16 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class SmallPicture:
+    """A scaled-down copy of a picture, in a file: its name and format, and its size in pixels."""
+
+    file: str
+    format: Literal["jpeg", "png"]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Region:
     """A region of a map: its color as "#rrggbb", and the part of the map's pixels that it has, 0 to 1."""
 

@@ -55,7 +55,7 @@ def respond(request: dict[str, Any]) -> dict[str, Any]:
         with _bounded(request["seconds"], request["memory"]):
             if request["method"] == "headers":
                 return {"headers": _headers(request["files"], request["max_pixels"])}
-            return _regions(request) if request["method"] == "regions" else _decode(request)
+            return {"regions": _regions, "shrink": _shrink, "decode": _decode}[request["method"]](request)
     except PictureError as error:
         return {"refused": str(error)}
     except MemoryError:
@@ -92,6 +92,14 @@ def _regions(request: dict[str, Any]) -> dict[str, Any]:
         image, warning = decode(file, request["max_pixels"])
     width, height, folder = request["width"], request["height"], Path(request["folder"])
     return asdict(write_regions(image, width, height, folder, durable=request["durable"], warning=warning))
+
+
+def _shrink(request: dict[str, Any]) -> dict[str, Any]:
+    from .shrinking import write_small
+
+    with open(request["file"], "rb") as file:
+        image, _ = decode(file, request["max_pixels"], alpha=True)
+    return asdict(write_small(image, request["size"], Path(request["folder"])))
 
 
 @contextmanager

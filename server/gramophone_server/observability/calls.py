@@ -13,7 +13,7 @@ import grpc
 
 from ..rpc.errors import Context
 from ..rpc.handlers import Behavior, Handler, wrap_handler
-from ..rpc.violations import BusyError, InvalidRequestError, LimitReachedError, MalformedRequestError
+from ..rpc.violations import BusyError, ConflictError, InvalidRequestError, LimitReachedError, MalformedRequestError
 from ..scheduling.admission import QueueFullError, RequestIdReusedError, StoppingError
 from ..scheduling.scheduler import DoesNotFitError
 from ..security.auth import OPEN_METHODS
@@ -35,6 +35,7 @@ _REASONS: dict[type[BaseException], str] = {
     StorageAwayError: "storage",
     StoppingError: "stopping",
     InvalidRequestError: "invalid",
+    ConflictError: "invalid",
     MalformedRequestError: "invalid",
     RequestIdReusedError: "invalid",
 }

@@ -32,6 +32,12 @@ class Exposition:
         # Open connections, the oldest first.
         self._open: dict[asyncio.StreamWriter, None] = {}
 
+    async def encoded(self, accept: str) -> tuple[bytes, str]:
+        """Returns the metrics in a format that an Accept header allows, and its content type."""
+        await self._refresh()
+        encode, kind = choose_encoder(accept)
+        return encode(self._registry), kind
+
     async def start(self, host: str, port: int) -> int:
         """Starts to listen and returns the port; port 0 chooses a free one.
 
@@ -81,9 +87,8 @@ class Exposition:
         if method not in ("GET", "HEAD"):
             return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"use GET or HEAD\n", Allow="GET, HEAD")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        await self._refresh()
-        encode, kind = choose_encoder(headers.get("accept", ""))
-        body, more = encode(self._registry), {"Content-Type": kind}
+        body, kind = await self.encoded(headers.get("accept", ""))
+        more = {"Content-Type": kind}
         if gzip_accepted(headers.get("accept-encoding", "")):
             body, more["Content-Encoding"] = gzip.compress(body, 1), "gzip"
         return _response(HTTPStatus.OK, body, empty=method == "HEAD", **more)

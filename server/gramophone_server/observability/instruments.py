@@ -30,31 +30,40 @@ class ObservabilityError(RuntimeError):
     """The requested metrics or event files are not possible; the message says why and what to do."""
 
 
-def check_observability(settings: ObservabilitySettings) -> None:
+def check_observability(settings: ObservabilitySettings, *, http: bool) -> None:
     """Checks that the packages that the settings need are installed.
+
+    Args:
+        http: whether the server serves HTTP, and with it the metrics.
 
     Raises:
         ObservabilityError: a package is missing.
     """
     for wanted, module, extra in (
-        (settings.metrics_port is not None, "prometheus_client", "server"),
+        (settings.metrics_port is not None or http, "prometheus_client", "server"),
         (settings.tensorboard is not None, "tensorboard", "tensorboard"),
     ):
         if wanted and importlib.util.find_spec(module) is None:
-            option = "--metrics-port" if extra == "server" else "--tensorboard"
+            metrics = "--http" if settings.metrics_port is None else "--metrics-port"
+            option = metrics if extra == "server" else "--tensorboard"
             raise ObservabilityError(f"{option} needs {module}: pip install 'gramophone[{extra}]'")
 
 
 class Instruments:
     """The observers of a server's jobs and calls, set up from its settings; also the values of the gauges.
 
+    Args:
+        http: whether the server serves HTTP, and with it the metrics.
+
     Attributes:
         observer: is told what happens to jobs.
         interceptor: measures calls; must be the server's first interceptor.
     """
 
-    def __init__(self, settings: ObservabilitySettings, executors: Sequence[ProcessExecutor], store: JobStore) -> None:
-        check_observability(settings)
+    def __init__(
+        self, settings: ObservabilitySettings, executors: Sequence[ProcessExecutor], store: JobStore, *, http: bool
+    ) -> None:
+        check_observability(settings, http=http)
         self._settings = settings
         self._executors = executors
         self._store = store
@@ -69,7 +78,7 @@ class Instruments:
         observers: list[Observer] = [self._tracing]
         meter: CallMeter | None = None
         self._metrics = None
-        if settings.metrics_port is not None:
+        if settings.metrics_port is not None or http:
             # Import prometheus_client only if metrics are enabled: it costs time and memory.
             from .metrics import Metrics
 
@@ -98,6 +107,11 @@ class Instruments:
             raise ObservabilityError(
                 f"metrics cannot be served on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
             ) from error
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Returns the metrics in a format that an Accept header allows, and its content type; only with `http`."""
+        assert self._metrics is not None
+        return await self._metrics.encoded(accept)
 
     def stop_serving(self) -> None:
         """Stops serving the metrics."""

@@ -171,6 +171,10 @@ class Metrics(Observer):
         log.info("metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
         return exposition.stop
 
+    async def encoded(self, accept: str) -> tuple[bytes, str]:
+        """Returns the metrics in a format that an Accept header allows, and its content type."""
+        return await Exposition(self.registry, self._source.refresh).encoded(accept)
+
     def queued(self, job: Job) -> None:
         """Starts the job's waiting time."""
         clock = self._clock(job)

@@ -17,12 +17,12 @@ from ..scheduling.admission import QueueFullError, RequestIdReusedError, Stoppin
 from ..scheduling.scheduler import DoesNotFitError
 from ..storage.errors import StorageAwayError, StorageError
 from ..storage.quotas import QuotaExceededError
-from .violations import InvalidRequestError, LimitReachedError, MalformedRequestError, NotFoundError
+from .violations import ConflictError, InvalidRequestError, LimitReachedError, MalformedRequestError, NotFoundError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# The metadata key in which gRPC libraries of all languages expect a google.rpc.Status.
-_STATUS_KEY = "grpc-status-details-bin"
+STATUS_KEY = "grpc-status-details-bin"
+"""The metadata key in which gRPC libraries of all languages expect a google.rpc.Status."""
 # Limits in bytes. An error is sent in HTTP/2 headers. Clients accept 8 KiB of headers, nginx 4 KiB (grpc_buffer_size).
 # The headers have the message twice, percent-encoded (up to 3 bytes per byte) and in base64 (4/3), and the details. A
 # longer error would reach the client as RESOURCE_EXHAUSTED or HTTP 502.
@@ -39,6 +39,8 @@ async def rich_errors(context: Context) -> AsyncIterator[None]:
     except NotFoundError as error:
         resource = details.ResourceInfo(resource_type=error.kind, resource_name=shortened(error.name, 100))
         await abort(context, grpc.StatusCode.NOT_FOUND, str(error), resource, bad_request(*error.violations))
+    except ConflictError as error:
+        await abort(context, grpc.StatusCode.ABORTED, str(error), bad_request(*error.violations))
     except InvalidRequestError as error:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error), bad_request(*error.violations))
     except MalformedRequestError as error:
@@ -99,7 +101,7 @@ async def abort(context: Context, code: grpc.StatusCode, message: str, *extra: M
         packed.Pack(detail)
         status.details.append(packed)
     try:
-        await context.abort(code, message, ((_STATUS_KEY, status.SerializeToString()),))
+        await context.abort(code, message, ((STATUS_KEY, status.SerializeToString()),))
     except grpc.aio.InternalError as error:
         # The call has ended already: the client disconnected, or gRPC rejected a message that was too long.
         raise asyncio.CancelledError from error

@@ -20,6 +20,10 @@ class NotFoundError(InvalidRequestError):
         self.name = name
 
 
+class ConflictError(InvalidRequestError):
+    """A field does not fit what the server has now; the client must ask for that and try again."""
+
+
 class LimitReachedError(Exception):
     """The server has reached a limit, such as the maximum of open streams; retry after `retry_after` seconds."""
 

@@ -2,8 +2,9 @@
 
 import logging
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -95,6 +96,10 @@ class Certificates:
         # gRPC documents that the callback may return None for "unchanged"; its type stubs do not allow it.
         return grpc.dynamic_ssl_server_credentials(self._first, self.changed, requires)  # type: ignore[arg-type]
 
+    def ssl_context(self) -> ssl.SSLContext:
+        """Returns the context of a port of asyncio. Each new connection uses the current files."""
+        return _CurrentContext(self._context, self._stat)
+
     def client_certificates(self) -> "ClientCertificates | None":
         """Returns the check of client certificates; None if the server requires none.
 
@@ -141,7 +146,14 @@ class Certificates:
         pair = (_read(self._key, "--tls-key"), _read(self._certificate, "--tls-certificate"))
         authorities = None if self._client_ca is None else _read(self._client_ca, "--client-ca")
         # gRPC does not say what is wrong with a file; the ssl module does.
+        self._context()
+        self._own |= {_leaf(pair[1])}
+        return grpc.ssl_server_certificate_configuration([pair], authorities)
+
+    def _context(self) -> ssl.SSLContext:
+        """Returns a context with the files as they are now; raises SecurityError as the class does."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
         try:
             context.load_cert_chain(self._certificate, self._key, password=_no_password)
         except ssl.SSLError as error:
@@ -150,16 +162,47 @@ class Certificates:
             raise SecurityError(
                 f"{self._certificate} and {self._key} are not a PEM certificate and its private key without a password"
             ) from error
-        if authorities is not None:
+        except OSError as error:
+            raise SecurityError(f"{self._certificate} or {self._key} cannot be read: {error.strerror}") from error
+        if self._client_ca is not None:
             try:
-                context.load_verify_locations(cadata=authorities.decode())
+                context.load_verify_locations(cadata=_read(self._client_ca, "--client-ca").decode())
             except (ssl.SSLError, ValueError) as error:
                 raise SecurityError(f"{self._client_ca} has no PEM certificates in it") from error
-        self._own |= {_leaf(pair[1])}
-        return grpc.ssl_server_certificate_configuration([pair], authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     def _stat(self) -> list[FileVersion | None]:
         return [file_version(path) for path in (self._certificate, self._key, self._client_ca) if path is not None]
+
+
+class _CurrentContext(ssl.SSLContext):
+    """A context that makes each connection with the current files.
+
+    Args:
+        make: returns a context with the files as they are now; raises SecurityError.
+        version: returns a value that changes with the files.
+    """
+
+    def __new__(cls, *_: Any) -> "_CurrentContext":
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, make: Callable[[], ssl.SSLContext], version: Callable[[], object]) -> None:
+        self._make = make
+        self._version = version
+        self._known = version()
+        self._current = make()
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        """Returns the TLS state of a new connection."""
+        if (version := self._version()) != self._known:
+            self._known = version
+            try:
+                self._current = self._make()
+            except SecurityError as error:
+                # Perhaps only one of the two files has been replaced so far.
+                log.warning("new HTTP connections still use the previous certificates: %s", error)
+        return self._current.wrap_bio(*args, **options)
 
 
 def _read(path: Path, option: str) -> bytes:

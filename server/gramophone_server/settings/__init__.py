@@ -2,6 +2,7 @@
 
 from .groups import (
     ConnectionSettings,
+    HttpSettings,
     LifetimeSettings,
     Limits,
     ModelSettings,
@@ -16,6 +17,7 @@ from .table import Entry, Setting, build, entries, setting
 __all__ = [
     "ConnectionSettings",
     "Entry",
+    "HttpSettings",
     "LifetimeSettings",
     "Limits",
     "ModelSettings",

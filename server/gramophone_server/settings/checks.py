@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 # Bytes of "unix:" and the longest socket path that all systems accept.
 _LONGEST_SOCKET = 105
+_MAX_PORT = 65535
 _DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d{0,2}))?")
 _OTHER_DEVICES = frozenset(
     ("mps", "metal", "xpu", "hip", "rocm", "hpu", "npu", "tpu", "xla", "mtia", "vulkan", "opencl")
@@ -31,6 +32,38 @@ def check_host(value: str) -> None:
     if re.fullmatch(r"[^:\[\]]+:\d*|\[.*\]:\d*", value):
         name, _, port = value.rpartition(":")
         raise ValueError(f"{value!r} has a port in it; write --host {name} --port {port or 50051}")
+
+
+def check_http(value: str) -> None:
+    """Accepts HOST:PORT, with an IPv6 address in brackets.
+
+    Raises:
+        ValueError: the value is something else.
+    """
+    split_address(value)
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """Returns (host, port) of HOST:PORT, without the brackets of an IPv6 address.
+
+    Raises:
+        ValueError: the value is something else.
+    """
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]*):(\d{1,5})", value)
+    if match is None or int(match[2]) > _MAX_PORT:
+        raise ValueError(f"{value!r} is not an address; write HOST:PORT, such as 127.0.0.1:8080")
+    return match[1].strip("[]"), int(match[2])
+
+
+def check_origins(values: Sequence[str]) -> None:
+    """Accepts origins of web pages: scheme and host, and a port if it is not the default.
+
+    Raises:
+        ValueError: a value is something else.
+    """
+    for value in values:
+        if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^:/?#@\[\]\s*]+)(:\d{1,5})?", value):
+            raise ValueError(f"{value!r} is not an origin; write its scheme and host, such as https://pages.example")
 
 
 def check_threads(value: int) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from ..logs import Format
 from ..models.store import BUILTIN_MODEL
-from .checks import check_devices, check_host, check_threads
+from .checks import check_devices, check_host, check_http, check_origins, check_threads, split_address
 from .table import group, setting
 
 
@@ -39,6 +39,37 @@ class ConnectionSettings:
         maximum=86400,
         unit="seconds",
     )
+
+
+@dataclass(frozen=True)
+class HttpSettings:
+    """HTTP beside gRPC: Connect, gRPC-Web, JSON, and the web page."""
+
+    http: str | None = setting(
+        None,
+        "Address of HTTP, with JSON and the web page, such as 127.0.0.1:8080; port 0 for a free port.",
+        metavar="HOST:PORT",
+        check=check_http,
+        default_text="no HTTP",
+    )
+    http_hosts: tuple[str, ...] = setting(
+        (),
+        "Name by which clients reach HTTP, beside its address and localhost. Repeat it for several names.",
+        metavar="NAME",
+        flag="--http-host",
+    )
+    http_origins: tuple[str, ...] = setting(
+        (),
+        "Origin of web pages that may call HTTP, such as https://pages.example. Repeat it for several origins.",
+        metavar="ORIGIN",
+        flag="--http-origin",
+        check=check_origins,
+    )
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of HTTP; None for no HTTP."""
+        return None if self.http is None else split_address(self.http)
 
 
 @dataclass(frozen=True)
@@ -249,6 +280,7 @@ class Settings:
     """All settings of a server, by group."""
 
     connection: ConnectionSettings = group(ConnectionSettings, "Connections")
+    http: HttpSettings = group(HttpSettings, "HTTP")
     workers: WorkerSettings = group(WorkerSettings, "Devices and workers")
     models: ModelSettings = group(ModelSettings, "Models")
     limits: Limits = group(Limits, "Limits")

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from ..messages.events import Event, Failure, Progress, Result, State
+from ..messages.events import EncodedPicture, Event, Failure, Progress, Result, State
 from ..messages.spec import JobSpec
 
 # Number of progress events held, without previews.
@@ -74,6 +74,12 @@ class Job:
         """The latest progress; None before the first report."""
         detail = self._progress.detail if self._progress else None
         return detail if isinstance(detail, Progress) else None
+
+    @property
+    def preview(self) -> EncodedPicture | None:
+        """The latest preview; None before the first one."""
+        detail = self._preview.detail if self._preview else None
+        return detail.preview if isinstance(detail, Progress) else None
 
     @property
     def outcome(self) -> Result | Failure | None:

@@ -42,7 +42,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Folders and fixtures whose tests start a service; `make test-fast` runs the other tests.
-_SERVICE_FOLDERS = ("api", "cli", "clients", "end_to_end", "examples", "faults", "http", "observability", "proxies", "security")
+_SERVICE_FOLDERS = (
+    "api",
+    "cli",
+    "clients",
+    "end_to_end",
+    "examples",
+    "faults",
+    "http",
+    "observability",
+    "proxies",
+    "security",
+)
 _SERVICE_FIXTURES = {"server", "flaky", "connect", "busy", "each_database", "postgres"}
 
 

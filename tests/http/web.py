@@ -129,7 +129,7 @@ def status_of(trailers: Headers) -> status_pb2.Status:
 
 
 def events(lines: Iterable[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (id, data) of server-sent events, as a browser reads them; ("", {}) for a comment, "problem" for errors."""
+    """Yields (id, data) of server-sent events; the id of a comment is empty, that of an error "problem"."""
     event_id, kind, data = "", "message", ""
     for raw in lines:
         line = raw.decode().rstrip("\n")

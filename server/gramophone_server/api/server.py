@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -164,7 +165,8 @@ class GramophoneServer:
         jobs = JobServicer(self._scheduler, streams, presence, Previews(self._decoders, store.folder.staging), limits)
         model_service = ModelServicer(self._scheduler, reader, images, models, default_model)
         methods = MethodTable()
-        for server in (self._server, methods):
+        # The generated functions only register handlers; their types ask for a server.
+        for server in (self._server, cast(grpc.aio.Server, methods)):
             add_StyleTransferServiceServicer_to_server(style, server)
             add_JobServiceServicer_to_server(jobs, server)
             add_ModelServiceServicer_to_server(model_service, server)

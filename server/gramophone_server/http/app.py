@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
 
@@ -181,6 +181,7 @@ class _Dressed:
         await self._send(message)
 
 
-async def _nothing() -> Any:
-    for nothing in ():
-        yield nothing
+async def _nothing() -> AsyncIterator[bytes]:
+    empty: tuple[bytes, ...] = ()
+    for request in empty:
+        yield request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn, cast
 
@@ -103,7 +103,7 @@ class Calls:
     def __init__(
         self,
         find: Callable[[str], Handler | None],
-        interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]],
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
         limit: int,
     ) -> None:
         self._find = find
@@ -111,7 +111,7 @@ class Calls:
         self._limit = limit
         self._open = 0
 
-    async def responses(self, method: str, context: CallContext) -> AsyncIterator[Message]:
+    async def responses(self, method: str, context: CallContext) -> AsyncGenerator[Message, None]:
         """Calls `/service/method` and yields its responses.
 
         Must run in a task of its own: interceptors set context variables of the call.
@@ -153,7 +153,7 @@ class Calls:
         return handler
 
 
-async def _run(handler: Handler, context: CallContext) -> AsyncIterator[Message]:
+async def _run(handler: Handler, context: CallContext) -> AsyncGenerator[Message, None]:
     """Yields the responses of a handler that takes a stream of serialized requests."""
     behavior: Any = handler.stream_stream if handler.response_streaming else handler.stream_unary
     if not handler.response_streaming:

@@ -32,11 +32,12 @@ class Connection(H11Protocol):
         super().__init__(config, state, {})
         self._limit = limit
         self._waiting: asyncio.TimerHandle | None = None
+        self._is_refused = False
 
     def connection_made(self, transport: Any) -> None:
         """Accepts the connection, or closes it if there are too many."""
         if len(self.connections) >= self._limit and not self._close_idle():
-            self.transport = transport
+            self._is_refused = True
             transport.abort()
             return
         super().connection_made(transport)
@@ -47,12 +48,12 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
         self._stop_waiting()
-        if self.flow is not None:
+        if not self._is_refused:
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Reads a part of a request."""
-        if self.flow is None:
+        if self._is_refused:
             return
         super().data_received(data)
         if self._is_busy:
@@ -94,7 +95,7 @@ class Connection(H11Protocol):
 
     def _give_up(self) -> None:
         self._waiting = None
-        if not self._is_busy and self.transport is not None:
+        if not self._is_busy:
             self.transport.abort()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -98,14 +98,14 @@ class _JobStream:
         self._request = request
         self._message = pb.WatchJobRequest(job_id=job_id, after_sequence=after)
 
-    async def events(self) -> AsyncIterator[job_pb2.JobEvent]:
+    async def events(self) -> AsyncGenerator[job_pb2.JobEvent, None]:
         context = self._request.context(one(self._message))
         async with aclosing(self._calls.responses(WATCH, context)) as responses:
             async for response in responses:
                 yield cast(pb.WatchJobResponse, response).event
 
 
-async def _merged(streams: Mapping[str, _JobStream]) -> AsyncIterator[_Item]:
+async def _merged(streams: Mapping[str, _JobStream]) -> AsyncGenerator[_Item, None]:
     """Yields the events of all jobs at the reader's pace, "keep-alive" when it is quiet, and as the last item an error.
 
     Raises:
@@ -167,8 +167,8 @@ def _without_pictures(event: job_pb2.JobEvent) -> job_pb2.JobEvent:
 
 
 def _flag(request: Request, name: str) -> bool:
-    value = request.parameter(name)
-    if value not in (None, "true", "false"):
+    value = request.parameter(name) or "true"
+    if value not in ("true", "false"):
         raise invalid(name, f"is {value[:40]!r}; write true or false")
     return value != "false"
 

@@ -3,9 +3,9 @@
 import json
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
-from google.protobuf import json_format
+from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
@@ -48,7 +48,7 @@ def serialized(data: bytes, kind: type[Message]) -> bytes:
     if not isinstance(value, dict):
         raise MalformedRequestError(f"the request is not a valid {name}: it is not a JSON object")
     check = Checker()
-    _Walk(check).message(value, kind.DESCRIPTOR, "", 0)
+    _Walk(check).message(value, cast(Descriptor, kind.DESCRIPTOR), "", 0)
     check.stop_if_wrong()
     try:
         return json_format.ParseDict(value, kind(), max_recursion_depth=2 * MAX_DEPTH).SerializeToString()
@@ -126,7 +126,7 @@ def _wanted(value: object, field: FieldDescriptor) -> str:
         return "" if _is_number(value, high_float) else 'a number, or "NaN", "Infinity" or "-Infinity"'
     if kind == _FIELD.CPPTYPE_BOOL:
         return "" if isinstance(value, bool) else "true or false"
-    if kind == _FIELD.CPPTYPE_ENUM:
+    if field.enum_type is not None:
         names = [known.name for known in field.enum_type.values]
         is_number = _is_integer(value, *_INTEGERS[_FIELD.CPPTYPE_INT32]) and not isinstance(value, str)
         return "" if value in names or is_number else f"one of {', '.join(names[1:])}"
@@ -161,12 +161,13 @@ def _is_text(value: str) -> bool:
 
 def _is_optional(field: FieldDescriptor) -> bool:
     """Returns whether a field's oneof is only the one that proto3 makes for `optional`."""
-    return len(field.containing_oneof.fields) == 1 and field.containing_oneof.name.startswith("_")
+    oneof = field.containing_oneof
+    return oneof is not None and len(oneof.fields) == 1 and oneof.name.startswith("_")
 
 
 def _parses(value: object, descriptor: Descriptor) -> bool:
     try:
-        json_format.ParseDict(value, descriptor._concrete_class())
+        json_format.ParseDict(cast(Any, value), message_factory.GetMessageClass(descriptor)())
     except (json_format.ParseError, ValueError, TypeError, AttributeError):
         return False
     return True

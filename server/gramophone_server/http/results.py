@@ -1,7 +1,7 @@
 """Results and previews of jobs as files, with ranges (RFC 9110, sections 13 and 14)."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
@@ -74,7 +74,9 @@ class Results:
         else:
             await respond(send, 200, image.data, headers)
 
-    async def _download(self, request: Request, job_id: str, offset: int) -> AsyncIterator[pb.DownloadResultResponse]:
+    async def _download(
+        self, request: Request, job_id: str, offset: int
+    ) -> AsyncGenerator[pb.DownloadResultResponse, None]:
         message = pb.DownloadResultRequest(job_id=job_id, offset=offset)
         async with aclosing(self._calls.responses(DOWNLOAD, request.context(one(message)))) as responses:
             async for response in responses:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -38,7 +37,7 @@ class HttpServer:
         settings: HttpSettings,
         services: Iterable[ServiceDescriptor],
         methods: MethodTable,
-        interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]],
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
         *,
         certificates: Certificates | None,
         max_calls: int,

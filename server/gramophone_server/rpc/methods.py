@@ -29,7 +29,7 @@ class MethodTable:
         """Adds the handlers of a service, by the names of its methods."""
         self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
-    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler[Any, Any]]) -> None:
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Ignores the handlers: the generated functions register each of them by its name as well."""
 
     def find(self, method: str) -> Handler | None:

@@ -65,8 +65,7 @@ def test_a_job_resumes_in_a_new_process_after_the_context_is_lost(failing):
     last = run_until_failure(server, file, "illegal_address 1", 0.5, size=64, iterations=30_000)
     assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
     log = server.read_log()
-    # If torch frees memory of the lost device before the worker ends, it aborts the process.
-    assert "has lost its device" in log or "was killed by signal 6" in log
+    assert "has lost its device" in log
     assert "resumes at iteration" in log
 
 

@@ -6,6 +6,7 @@ import warnings
 import torch
 
 from ..engine.device import DeviceError, open_device, self_test
+from .failures import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def device_failure(device: torch.device) -> str | None:
     try:
         self_test(device)
     except (DeviceError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             return None  # The device works; other processes use its memory.
         return (str(error) or type(error).__name__).splitlines()[0]
     return None

@@ -1,5 +1,6 @@
 """Sends a worker's messages from a background thread, which also encodes previews."""
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +21,7 @@ class Outbox:
         self._connection = connection
         self._waiting: deque[tuple[str | None, Callable[[], FromWorker]]] = deque()
         self._condition = threading.Condition()
-        self._last: threading.Event | None = None
+        self._sending = threading.Lock()
         threading.Thread(target=self._run, name="outbox", daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
@@ -31,13 +32,24 @@ class Outbox:
         """Queues a progress message, which newer progress of the job may replace."""
         self._put(job_id, make)
 
-    def flush(self, seconds: float) -> None:
-        """Waits until all queued messages are sent, for at most the given number of seconds."""
-        done = threading.Event()
+    def send_last(self, message: FromWorker, seconds: float) -> None:
+        """Sends the queued messages that must not be dropped, then a last message; later messages are never sent.
+
+        The calling thread sends them, because the outbox's own thread may wait for a broken device. Any thread may call
+        this, also from a function that builds a message.
+
+        Args:
+            seconds: maximum time to wait for a message that is being sent; after it, nothing is sent.
+        """
         with self._condition:
-            self._last = done
-            self._condition.notify()
-        done.wait(seconds)
+            kept = [make for replaces, make in self._waiting if replaces is None]
+            self._waiting.clear()
+        # The lock is never released: nothing may follow the last message.
+        if self._sending.acquire(timeout=seconds):
+            with contextlib.suppress(OSError):
+                for make in kept:
+                    self._connection.send(make())
+                self._connection.send(message)
 
     def _put(self, replaces: str | None, make: Callable[[], FromWorker]) -> None:
         """Queues a message; `replaces` is the id of the job whose queued progress it replaces."""
@@ -51,11 +63,11 @@ class Outbox:
         while True:
             with self._condition:
                 while not self._waiting:
-                    if self._last is not None:
-                        self._last.set()
                     self._condition.wait()
                 _, make = self._waiting.popleft()
+            message = make()
             try:
-                self._connection.send(make())
+                with self._sending:
+                    self._connection.send(message)
             except OSError:
                 return  # The front has closed the pipe; the receiving thread ends the process.

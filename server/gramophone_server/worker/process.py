@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
@@ -34,9 +35,10 @@ from ..messages.pipe import (
 )
 from ..messages.spec import JobSpec
 from ..models.store import ModelStore
-from .device import device_failure, other_devices, select_device
+from .device import other_devices, select_device
 from .estimator import Estimator
 from .failures import failure_of
+from .guard import DeviceGuard
 from .outbox import Outbox
 from .runner import JobRunner
 from .targets import Targets
@@ -81,13 +83,16 @@ class WorkerProcess:
         set_up_cpu(settings.threads)
         self._threads = torch.get_num_threads()
         self._device = device = self._open_device()
+        self._guard = DeviceGuard(device, partial(self._exit, str(device)))
+        self._guard.watch_terminate()
+        threading.excepthook = self._check_thread
         if device.type == "cuda":
             set_up_cuda(device, settings.memory)
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), torch.get_num_threads())
         self._estimator = Estimator(self._store, device, settings.memory, graphs=not settings.no_cuda_graphs)
         self._runner = JobRunner(
-            self._store, self._targets, self._estimator, device, self._outbox,
+            self._store, self._targets, self._estimator, device, self._outbox, self._guard,
             self._cancelled, self._paused, settings.checkpoint_every, self._config.observability.tensorboard,
         )  # fmt: skip
         self._memory = Memory(device)
@@ -97,18 +102,18 @@ class WorkerProcess:
         threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True).start()
         # Threads that are used again keep their OpenMP threads and their part of the heap.
         shared = ThreadPoolExecutor(settings.jobs_per_worker, "shared")
-        while True:
-            job = self._next_job()
-            if job.shared:
-                shared.submit(self._execute, job)
-            else:
-                self._execute(job)
+        with self._guard:
+            while True:
+                job = self._next_job()
+                if job.shared:
+                    shared.submit(self._execute, job)
+                else:
+                    self._execute(job)
 
     def _execute(self, job: Run) -> None:
         """Runs a job and sends its outcome."""
         with marked(job.marks):
             outcome = self._runner.run(job)
-            self._check_device(outcome)
         self._outbox.send(Ended(job.job_id, outcome))
         self._cancelled.discard(job.job_id)
         self._paused.discard(job.job_id)
@@ -120,16 +125,17 @@ class WorkerProcess:
         except DeviceError as error:
             self._exit(self._config.device, str(error))
 
-    def _check_device(self, outcome: object) -> None:
-        """Ends the process if a failure was caused by a broken device: all later jobs would fail too."""
-        failed = isinstance(outcome, Failure) and outcome.code == "INTERNAL"
-        if failed and (reason := device_failure(self._device)) is not None:
-            self._exit(str(self._device), reason)
-
     def _exit(self, device: str, reason: str) -> NoReturn:
-        self._outbox.send(DeviceFailed(device, reason))
-        self._outbox.flush(5.0)
-        os._exit(_NO_DEVICE)
+        try:
+            self._outbox.send_last(DeviceFailed(device, reason), 5.0)
+        finally:
+            os._exit(_NO_DEVICE)
+
+    def _check_thread(self, args: threading.ExceptHookArgs) -> None:
+        """Ends the process if a thread was ended by an error of a lost device; logs the error otherwise."""
+        if args.exc_value is not None:
+            self._guard.check(args.exc_value)
+        threading.__excepthook__(args)
 
     def _check_limit(self) -> None:
         limit, held = self._config.workers.memory, self._memory.resident()
@@ -178,13 +184,9 @@ class WorkerProcess:
         while True:
             match self._requests.get():
                 case FeaturesRequest() as request:
-                    features = self._features(request)
-                    self._check_device(features)
-                    self._outbox.send(FeaturesResponse(request.request_id, features))
+                    self._outbox.send(FeaturesResponse(request.request_id, self._features(request)))
                 case EstimateRequest(request_id, spec, timed):
-                    estimate = self._estimate(spec, timed=timed)
-                    self._check_device(estimate)
-                    self._outbox.send(EstimateResponse(request_id, estimate))
+                    self._outbox.send(EstimateResponse(request_id, self._estimate(spec, timed=timed)))
 
     def _features(self, request: FeaturesRequest) -> tuple[tuple[str, tuple[int, ...], bytes], ...] | Failure:
         try:
@@ -194,10 +196,12 @@ class WorkerProcess:
                 features = self._targets.of(loss, model, picture, request.layers, request.pooling, "zeros")
             return tuple((name, f.shape, f.astype("<f4").tobytes()) for name, f in features.items())
         except Exception as error:
+            self._guard.check(error)
             return failure_of(error)
 
     def _estimate(self, spec: JobSpec, *, timed: bool) -> Estimate | Failure:
         try:
             return self._estimator.estimate(spec, timed=timed)
         except Exception as error:
+            self._guard.check(error)
             return failure_of(error)

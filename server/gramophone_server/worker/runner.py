@@ -28,6 +28,7 @@ from .encode import encode_preview, encode_result
 from .estimator import Estimator
 from .event_file import EventFile
 from .failures import DivergedError, LargerThanDeviceError, failure_of
+from .guard import DeviceGuard
 from .opening import opened_models
 from .outbox import Outbox
 from .pace import Speedometer, Stopwatch, is_due
@@ -48,6 +49,7 @@ class JobRunner:
         estimator: plans how each job runs.
         device: the worker's device.
         outbox: sends progress to the front.
+        guard: ends the process if the device is lost.
         cancelled: ids of jobs to cancel; another thread adds to it.
         paused: ids of jobs to stop after a checkpoint; another thread adds to it.
         checkpoint_every: minimum seconds between checkpoints of a job.
@@ -64,6 +66,7 @@ class JobRunner:
         estimator: Estimator,
         device: torch.device,
         outbox: Outbox,
+        guard: DeviceGuard,
         cancelled: set[str],
         paused: set[str],
         checkpoint_every: float,
@@ -74,11 +77,12 @@ class JobRunner:
         self._estimator = estimator
         self._device = device
         self._outbox = outbox
+        self._guard = guard
         self._cancelled = cancelled
         self._paused = paused
         self._checkpoint_every = checkpoint_every
         self._tensorboard = tensorboard
-        self._sharing = Sharing(device, torch.get_num_threads())
+        self._sharing = Sharing(device, torch.get_num_threads(), guard.check)
         self._room = Room()
         self.last_progress: dict[str, float] = {}
 
@@ -89,14 +93,14 @@ class JobRunner:
             # The jobs that shared the device may have left another number of threads.
             self._sharing.use_threads()
             try:
-                with ExitStack() as stack:
+                with ExitStack() as stack, self._guard:
                     return self._run(job, stack)
             except UnusableCheckpointError as error:
                 log.warning(
                     "the checkpoint of job %s is from another version (%s): the job starts over", job.job_id, error
                 )
             job.checkpoint.unlink(missing_ok=True)
-            with ExitStack() as stack:
+            with ExitStack() as stack, self._guard:
                 return self._run(job, stack)
         except Exception as error:
             return failure_of(error)
@@ -235,6 +239,7 @@ class JobRunner:
             try:
                 pixels = picture()
             except RuntimeError as error:
+                self._guard.check(error)
                 # The optimization meets the same error, and ends the job.
                 log.warning("a preview of job %s is lost: %s", job.job_id, str(error).splitlines()[0])
                 return Progressed(job.job_id, progress)

@@ -97,12 +97,16 @@ class Sharing:
     Args:
         device: the device.
         threads: number of CPU threads of a job that runs alone.
+        check: is called with an error of an evaluation before anything of it is freed.
     """
 
-    def __init__(self, device: torch.device, threads: int) -> None:
+    def __init__(
+        self, device: torch.device, threads: int, check: Callable[[Exception], None] = lambda error: None
+    ) -> None:
         self._device = device
         self._cpu = device.type == "cpu"
         self._threads = threads
+        self._check = check
         self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._members: list[Member] = []
@@ -192,6 +196,7 @@ class Sharing:
         try:
             at = self._evaluator(batch).evaluate(torch.cat([request.canvas for request in batch]))
         except Exception as error:
+            self._check(error)
             with self._changed:
                 self._evaluators.clear()
             if len(batch) == 1:

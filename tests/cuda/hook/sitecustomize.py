@@ -1,7 +1,7 @@
 """Makes CUDA fail in a worker process as soon as a file says so.
 
 Python imports this module at its start if the folder is in PYTHONPATH. The file FAKECUDA_FAIL holds the kind of failure
-and how often it occurs; it is removed when the failure is armed.
+how often it occurs and, optionally, how many calls succeed before; it is removed when the failure is armed.
 """
 
 import os
@@ -16,9 +16,9 @@ def _watch(file: Path) -> None:
 
     while True:
         if file.exists():
-            kind, times = file.read_text().split()
+            kind, times, *after = file.read_text().split()
             file.unlink()
-            fakecuda.fail(kind, times=int(times))
+            fakecuda.fail(kind, after=int(after[0]) if after else 0, times=int(times))
         time.sleep(0.01)
 
 

@@ -46,8 +46,8 @@ class ComputedConvolution:
         plain = window == Window(3, 1, 1, 1) and operation.groups == 1 and operation.relu
         tile = winograd_tile(operation.inputs, operation.outputs, narrowest_winograd())
         if exact_on_cpu and plain and tile:
-            self._points = winograd.transformed(kernel, tile)
-            self.parameters = [self._points, bias]
+            self._winograd = winograd.Kernel(kernel, tile)
+            self.parameters = [self._winograd.points, bias]
         elif window == small and self._zeros <= 1 and operation.groups == 1 and packed.is_available(kernel):
             self._packed = packed.PackedConvolution(kernel, bias, self._zeros)
             self.parameters = self._packed.parameters
@@ -63,7 +63,7 @@ class ComputedConvolution:
     def __call__(self, x: Tensor) -> Tensor:
         """Returns the output (N, C_out, H_l, W_l) of its input x (N, C_in, H, W)."""
         if not self.is_direct:
-            return winograd.convolve(x, self._points, self._bias, self._paddings)
+            return winograd.convolve(x, self._winograd, self._bias, self._paddings)
         if self._packed is not None:
             return self._packed(self._padded(x), relu=self._relu)
         # Apply ReLU in place: this halves the memory, and the backward pass does not need the convolution's output.

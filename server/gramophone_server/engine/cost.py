@@ -10,8 +10,8 @@ from .tiling import Partition
 # Bytes of one strip of Winograd tiles, and the fewest tiles that make its products efficient: such a strip stays in a
 # core's share of the cache.
 WINOGRAD_STRIP, WINOGRAD_TILES = 2 << 20, 56
-# From this number of Winograd tiles on, transposing the kernel for the backward pass takes less time than it saves.
-_WINOGRAD_TURN = 300
+# Below this number of Winograd tiles, transposing the kernel takes longer than it saves, so that the copy is kept.
+_WINOGRAD_KEEP = 120
 # Bytes of one strip of features that is copied for a Gram matrix: it stays in the cache as well.
 GRAM_STRIP = 2 << 20
 # Bytes of a block of curvature pairs. Pairs of small canvases share a block, which saves calls in a short step.
@@ -185,14 +185,14 @@ def winograd_rows(tile: int, rows: int, columns: int, channels: int) -> int:
     return -(-rows // strips)
 
 
-def winograd_turns(tile: int, height: int, width: int) -> bool:
-    """Returns whether the backward pass of a Winograd convolution copies the transformed kernel, transposed.
+def winograd_keeps(tile: int, height: int, width: int) -> bool:
+    """Returns whether a Winograd convolution keeps the transposed kernel of its backward pass.
 
     Args:
         tile: side of a tile.
         height, width: positions of the output.
     """
-    return -(-height // tile) * -(-width // tile) >= _WINOGRAD_TURN
+    return -(-height // tile) * -(-width // tile) < _WINOGRAD_KEEP
 
 
 def parameter_bytes(architecture: Architecture) -> int:
@@ -229,8 +229,9 @@ def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = F
     pixels = height * width * work.batch if after is None else 0
     # The network's input, and the differences of neighboring pixels.
     start = pixels * 3 * (4 + work.itemsize) + (pixels * 3 * 4 * 6 if work.variation else 0)
-    tally = _Tally(saved=start, peak=start)
     sizes = work.architecture.sizes(height, width)
+    start += sum(_kept_bytes(work, operation, *sizes[operation.name]) for operation in work.architecture.operations)
+    tally = _Tally(saved=start, peak=start)
     last = work.architecture.operations[-1] if work.architecture.operations else None
     for operation, inputs, outputs in work.architecture.walk(height, width, after=after):
         before, positions = inputs * work.batch, outputs * work.batch
@@ -385,10 +386,23 @@ def _winograd_bytes(work: Workload, operation: Operation, height: int, width: in
     channels, size = max(operation.inputs, operation.outputs), tile + 2
     rows, columns = -(-height // tile), -(-width // tile)
     count = winograd_rows(tile, rows, columns, channels)
-    kernel = size**2 * operation.inputs * operation.outputs if winograd_turns(tile, height, width) else 0
+    kernel = 0 if winograd_keeps(tile, height, width) else size**2 * operation.inputs * operation.outputs
     # The inputs of a strip, the same transformed along one axis, and two buffers for its tiles.
     strip = (tile * count + 2) * width + count * size * (tile * columns + 2 + 2 * size * columns)
     return 4 * (kernel + channels * strip)
+
+
+def _kept_bytes(work: Workload, operation: Operation, height: int, width: int) -> int:
+    """Returns the bytes of the transposed kernel that a convolution with Winograd's algorithm keeps; 0 for none.
+
+    Args:
+        height, width: positions of the output.
+    """
+    tile = work.tile(operation)
+    if not tile or not winograd_keeps(tile, height, width):
+        return 0
+    assert isinstance(operation, Convolution)
+    return 4 * (tile + 2) ** 2 * operation.inputs * operation.outputs
 
 
 def canvas_bytes(work: Workload, height: int, width: int, *, stepping: bool = False) -> int:

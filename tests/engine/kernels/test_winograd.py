@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from gramophone_server.engine.cost import winograd_tile
-from gramophone_server.engine.kernels.winograd import convolve, transformed
+from gramophone_server.engine.kernels.winograd import Kernel, convolve
 from gramophone_server.engine.network import Network
 from gramophone_server.models.vgg import vgg
 
@@ -33,7 +33,7 @@ def test_convolution_and_gradient_equal_the_direct_ones(n, inputs, outputs, heig
     x = rand(n, inputs, height, width, seed=seed).requires_grad_()
     kernel, bias = rand(outputs, inputs, 3, 3, seed=seed + 1), rand(outputs, seed=seed + 2)
     grad_output = rand(n, outputs, height, width, seed=seed + 3)
-    y = convolve(x, transformed(kernel, tile), bias, paddings)
+    y = convolve(x, Kernel(kernel, tile), bias, paddings)
     (gradient,) = torch.autograd.grad(y, x, grad_output)
     exact_x = x.detach().double().requires_grad_()
     exact = F.conv2d(looped(exact_x, (1, 1, 1, 1), paddings), kernel.double(), bias.double()).relu()
@@ -53,7 +53,7 @@ def test_convolution_and_gradient_equal_the_direct_ones(n, inputs, outputs, heig
 def test_strips_do_not_change_the_result(tile):
     """The picture has several strips, and its size is not a multiple of the tile."""
     x, kernel, bias = rand(2, 130, 90, 107).requires_grad_(), rand(140, 130, 3, 3) / 34, rand(140)
-    y = convolve(x, transformed(kernel, tile), bias)
+    y = convolve(x, Kernel(kernel, tile), bias)
     exact_x = x.detach().double().requires_grad_()
     exact = F.conv2d(exact_x, kernel.double(), bias.double(), padding=1).relu()
     assert error(y, exact) < 2e-5
@@ -68,7 +68,7 @@ def test_strips_do_not_change_the_result(tile):
 def test_the_error_of_many_channels_is_small(size, tile):
     """The input is positive, like after ReLU."""
     x, kernel, bias = rand(1, 256, *size).abs().requires_grad_(), rand(256, 256, 3, 3, seed=1) / 34, rand(256, seed=2)
-    y = convolve(x, transformed(kernel, tile), bias)
+    y = convolve(x, Kernel(kernel, tile), bias)
     exact_x = x.detach().double().requires_grad_()
     exact = F.conv2d(exact_x, kernel.double(), bias.double(), padding=1).relu()
     assert error(y, exact) < 5e-5
@@ -80,7 +80,7 @@ def test_the_error_of_many_channels_is_small(size, tile):
 
 def test_the_result_has_channels_last_and_does_not_change_its_inputs():
     x, kernel, bias = rand(2, 48, 13, 17).requires_grad_(), rand(64, 48, 3, 3), rand(64)
-    y = convolve(x, transformed(kernel, 6), bias)
+    y = convolve(x, Kernel(kernel, 6), bias)
     assert y.is_contiguous(memory_format=torch.channels_last)
     grad_output = rand(*y.shape).contiguous(memory_format=torch.channels_last)
     before = x.detach().clone(), y.detach().clone(), grad_output.clone()
@@ -89,8 +89,8 @@ def test_the_result_has_channels_last_and_does_not_change_its_inputs():
 
 
 def test_the_same_input_gives_the_same_bytes_again():
-    x, points, bias = rand(1, 64, 50, 70).requires_grad_(), transformed(rand(64, 64, 3, 3), 6), rand(64)
-    first, second = (convolve(x, points, bias) for _ in range(2))
+    x, kernel, bias = rand(1, 64, 50, 70).requires_grad_(), Kernel(rand(64, 64, 3, 3), 6), rand(64)
+    first, second = (convolve(x, kernel, bias) for _ in range(2))
     assert torch.equal(first, second)
     grad_output = rand(*first.shape)
     assert torch.equal(*(torch.autograd.grad(y, x, grad_output)[0] for y in (first, second)))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cost import winograd_rows, winograd_turns
+from ..cost import winograd_keeps, winograd_rows
 from .gradients import masked
 from .padding import ZEROS, Paddings, Widths, add_edges_, inside, padded
 from .transforms import Pair, transforms
@@ -23,59 +23,75 @@ from .transforms import Pair, transforms
 _ONE: Widths = (1, 1, 1, 1)
 
 
-def transformed(kernel: Tensor, tile: int) -> Tensor:
-    """Returns the transform G w Gᵀ of a kernel w (C_out, C_in, 3, 3): ((tile + 2)², C_in, C_out), float32."""
-    outputs, inputs = kernel.shape[:2]
-    one = transforms(tile).kernel
-    # The points of the horizontal axis come first.
-    return (torch.kron(one, one).float() @ kernel.float().permute(3, 2, 1, 0).reshape(9, -1)).view(-1, inputs, outputs)
+class Kernel:
+    """The transform G w Gᵀ of a kernel w (C_out, C_in, 3, 3).
+
+    Attributes:
+        tile: side m of an output tile.
+        points: ((m + 2)², C_in, C_out), float32; the points of the horizontal axis come first.
+    """
+
+    def __init__(self, kernel: Tensor, tile: int) -> None:
+        outputs, inputs = kernel.shape[:2]
+        one = transforms(tile).kernel
+        points = torch.kron(one, one).float() @ kernel.float().permute(3, 2, 1, 0).reshape(9, -1)
+        self.tile, self.points = tile, points.view(-1, inputs, outputs)
+        self._turned: Tensor | None = None
+
+    def turned(self, height: int, width: int) -> Tensor:
+        """Returns the points with inputs and outputs exchanged, ((m + 2)², C_out, C_in), contiguous.
+
+        Products with a transposed matrix take up to a third more time. While feature maps are so small that the copy
+        takes as long as the product, it is kept.
+
+        Args:
+            height, width: positions of the feature map.
+        """
+        turned = self._turned
+        if turned is None:
+            turned = self.points.transpose(1, 2).contiguous()
+        self._turned = turned if winograd_keeps(self.tile, height, width) else None
+        return turned
 
 
-def convolve(x: Tensor, points: Tensor, bias: Tensor, paddings: Paddings = ZEROS) -> Tensor:
+def convolve(x: Tensor, kernel: Kernel, bias: Tensor, paddings: Paddings = ZEROS) -> Tensor:
     """Returns ReLU of the 3x3 convolution of x padded by one position; differentiable with respect to x only.
 
     Args:
         x: (N, C_in, H, W), float32.
-        points: the `transformed` kernel; its first dimension tells the size of the tiles.
+        kernel: the transformed kernel.
         bias: (C_out,).
         paddings: padding along the vertical and along the horizontal axis.
 
     Returns:
         (N, C_out, H, W), float32, channels last in memory.
     """
-    y: Tensor = _Convolution.apply(x, points, bias, paddings)
+    y: Tensor = _Convolution.apply(x, kernel, bias, paddings)
     return y
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, x: Tensor, points: Tensor, bias: Tensor, paddings: Paddings) -> Tensor:
-        pair = transforms(_tile(points)).forwards
+    def forward(context: Any, x: Tensor, kernel: Kernel, bias: Tensor, paddings: Paddings) -> Tensor:
+        pair = transforms(kernel.tile).forwards
         if paddings == ZEROS:
-            y = _correlated(x, points, pair, 1, bias)
+            y = _correlated(x, kernel.points, pair, 1, bias)
         else:
-            y = _correlated(padded(x, _ONE, paddings), points, pair, 0, bias)
-        context.paddings = paddings
-        context.save_for_backward(y, points)
+            y = _correlated(padded(x, _ONE, paddings), kernel.points, pair, 0, bias)
+        context.kernel, context.paddings = kernel, paddings
+        context.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
-        y, points = context.saved_tensors
-        tile, (height, width) = _tile(points), y.shape[2:]
-        pair = transforms(tile).backwards
-        points = points.transpose(1, 2)
-        if winograd_turns(tile, height, width):
-            points = points.contiguous()
+        (y,) = context.saved_tensors
+        pair = transforms(context.kernel.tile).backwards
+        points = context.kernel.turned(*y.shape[2:])
         if context.paddings == ZEROS:
             return _correlated(grad_output, points, pair, 1, y=y), None, None, None
         gradient = _correlated(grad_output, points, pair, 2, y=y)
         add_edges_(gradient, _ONE, context.paddings)
         return inside(gradient, _ONE), None, None, None
-
-
-def _tile(points: Tensor) -> int:
-    return {36: 4, 64: 6}[len(points)]
 
 
 def _correlated(
@@ -85,7 +101,7 @@ def _correlated(
 
     Args:
         x: the input.
-        points: the transformed kernel.
+        points: the transformed kernel, ((m + 2)², C_in, C_out).
         pair: the other transforms.
         margin: zeros on each side.
         bias: (C_out,); the result is then ReLU of the sum.
@@ -96,7 +112,7 @@ def _correlated(
     last = _channels_last(x) if outputs is None else x.permute(0, 2, 3, 1)
     n, height, width, _ = last.shape
     result = x.new_empty(n, height + 2 * margin - 2, width + 2 * margin - 2, points.shape[2])
-    work = _Work(result, points, pair, margin, width)
+    work = _Work(result, points, pair, margin, width, bias)
     visible = None if y is None else last.new_empty(work.tile * work.count + 2, *last.shape[2:])
     for image in range(n):
         for first in range(0, work.rows, work.count):
@@ -106,7 +122,7 @@ def _correlated(
             seen = last[image, top:bottom]
             if outputs is not None and visible is not None:
                 seen = masked(seen, outputs[image, top:bottom], out=visible[: bottom - top])
-            _store(work.outputs(seen, begin - margin - top, count), result[image, begin:end], bias)
+            work.convolve(seen, begin - margin - top, result[image, begin:end])
     return result.permute(0, 3, 1, 2)
 
 
@@ -125,77 +141,126 @@ class _Work:
         count: rows of tiles of a strip.
     """
 
-    def __init__(self, y: Tensor, points: Tensor, pair: Pair, margin: int, width: int) -> None:
-        self._points, self._pair, self._margin = points, pair, margin
-        self.tile, self._size = pair.output.shape
+    def __init__(self, y: Tensor, points: Tensor, pair: Pair, margin: int, width: int, bias: Tensor | None) -> None:
+        self._points, self._pair, self._bias = points, pair, bias
+        self.tile, size = pair.output.shape
         channels = max(points.shape[1:])
         self.rows, self._columns = -(-y.shape[1] // self.tile), -(-y.shape[2] // self.tile)
         self.count = winograd_rows(self.tile, self.rows, self._columns, channels)
-        self._vertical = y.new_empty(self.count, self._size, self.tile * self._columns + 2, points.shape[1])
+        self._vertical = y.new_empty(self.count, size, self.tile * self._columns + 2, points.shape[1])
         # The transform along the vertical axis never writes the padding of the horizontal axis.
         self._vertical[:, :, :margin] = self._vertical[:, :, margin + width :] = 0
         self._inside = self._vertical[:, :, margin : margin + width]
-        self._one, self._other = y.new_empty(2, self._size**2 * self.count * self._columns * channels)
+        self._one, self._other = y.new_empty(2, size**2 * self.count * self._columns * channels)
+        self._strips: dict[int, _Strip] = {}
 
-    def outputs(self, seen: Tensor, top: int, count: int) -> Tensor:
-        """Returns the outputs of `count` rows of tiles: (count, m, columns, m, C_out), valid until the next call.
+    def convolve(self, seen: Tensor, top: int, onto: Tensor) -> None:
+        """Computes a strip of the result.
 
         Args:
-            seen: (H, W, C_in), the inputs of these tiles that are inside of the image.
+            seen: (H, W, C_in), the inputs of the strip's tiles that are inside of the image.
             top: row of `seen` at which the first tile begins; negative in the padding.
-            count: number of rows of tiles.
+            onto: (H', W', C_out), the strip of the result, which may end within tiles.
         """
-        m, size, columns = self.tile, self._size, self._columns
-        inputs, outputs = self._points.shape[1:]
-        self._transform_rows(seen, [top + m * row for row in range(count)])
-        patches = _shaped(self._one, size, size, count, columns, inputs)
-        patches.copy_(self._vertical[:count].unfold(2, size, m).permute(4, 1, 0, 2, 3))
-        d = torch.mm(self._pair.input, patches.view(size, -1), out=_shaped(self._other, size, patches[0].numel()))
-        d = torch.bmm(
-            d.view(size**2, -1, inputs), self._points, out=_shaped(self._one, size**2, count * columns, outputs)
-        )
-        d = torch.mm(self._pair.output, d.view(size, -1), out=_shaped(self._other, m, d.numel() // size))
-        d = d.view(m, size, -1)
-        d = torch.bmm(self._pair.output.expand(m, -1, -1), d, out=_shaped(self._one, m, m, d.shape[2]))
-        return d.view(m, m, count, columns, outputs).permute(2, 1, 3, 0, 4)
+        height = len(onto)
+        if height not in self._strips:
+            count = -(-height // self.tile)
+            tensors = self._vertical[:count], self._inside[:count], self._one, self._other
+            self._strips[height] = _Strip(*tensors, self._points, self._pair, onto.shape)
+        strip = self._strips[height]
+        strip.transform_rows(seen, top)
+        strip.multiply(self._bias)
+        strip.store(onto, relu=self._bias is not None)
 
-    def _transform_rows(self, seen: Tensor, tops: list[int]) -> None:
-        """Transforms the inputs of rows of tiles, which begin at the rows `tops`, along the vertical axis."""
-        size, rows = self._size, seen.view(len(seen), -1)
-        whole = [row for row, top in enumerate(tops) if top >= 0 and top + size <= len(rows)]
-        if whole:
-            begin, end = whole[0], whole[-1] + 1
-            patches = rows[tops[begin] :].unfold(0, size, self.tile)[: end - begin].transpose(1, 2)
-            onto = self._inside[begin:end].view(end - begin, size, -1)
-            torch.bmm(self._pair.input.expand(end - begin, -1, -1), patches, out=onto)
-        for row in sorted(set(range(len(tops))).difference(whole)):
+
+class _Strip:
+    """The views of the temporary tensors that strips of one height need; to create them takes longer than to use them.
+
+    Args:
+        vertical: (count, m + 2, columns of inputs, C_in), for the inputs after the transform along the vertical axis.
+        inside: the part of it that is inside of the image.
+        one, other: buffers.
+        points: the transformed kernel, ((m + 2)², C_in, C_out).
+        pair: the other transforms.
+        shape: of a strip of the result, (H, W, C_out).
+    """
+
+    def __init__(
+        self,
+        vertical: Tensor,
+        inside: Tensor,
+        one: Tensor,
+        other: Tensor,
+        points: Tensor,
+        pair: Pair,
+        shape: torch.Size,
+    ) -> None:
+        m, size = pair.output.shape
+        count, inputs, outputs = len(vertical), *points.shape[1:]
+        self._inside, self._points, self._pair = list(inside.flatten(2)), points, pair
+        self._outputs = pair.output.expand(m, -1, -1)
+        # In the order of the computation, each tensor is computed from the one before.
+        self._windows = vertical.unfold(2, size, m).permute(4, 1, 0, 2, 3)
+        self._patches = _shaped(one, *self._windows.shape)
+        self._rows = self._patches.view(size, -1)
+        self._transformed = _shaped(other, *self._rows.shape)
+        self._factors = self._transformed.view(size**2, -1, inputs)
+        self._products = _shaped(one, size**2, self._factors.shape[1], outputs)
+        # The value at the point (1, 1) is part of each output with the factor 1.
+        self._ones = self._products[size + 1]
+        self._lines = self._products.view(size, -1)
+        self._across = _shaped(other, m, self._lines.shape[1])
+        self._halves = self._across.view(m, size, -1)
+        self._tiles = _shaped(one, m, m, self._halves.shape[2])
+        tiles = self._tiles.view(m, m, count, -1, outputs).permute(2, 1, 3, 0, 4)
+        self._parts = [
+            (tiles[rows, :high, columns, :wide], (rows.start * shape[1] + columns.start) * m * outputs)
+            for rows, high in _parts(shape[0], m)
+            for columns, wide in _parts(shape[1], m)
+        ]
+        line = shape[1] * outputs
+        self._strides = m * line, line, m * outputs, outputs, 1
+
+    def transform_rows(self, seen: Tensor, top: int) -> None:
+        """Transforms the inputs of the rows of tiles along the vertical axis.
+
+        Args:
+            seen: (H, W, C_in), the inputs inside of the image.
+            top: row of `seen` at which the first tile begins; negative in the padding.
+        """
+        (m, size), length = self._pair.output.shape, len(seen)
+        for row, onto in enumerate(self._inside):
+            begin = top + m * row
             # Rows in the padding are zero: leave them out of the product.
-            first, last = max(0, tops[row]), min(len(rows), tops[row] + size)
-            part = self._pair.input[:, first - tops[row] : last - tops[row]]
-            torch.mm(part, rows[first:last], out=self._inside[row].view(size, -1))
+            first, last = max(0, begin), min(length, begin + size)
+            whole = last - first == size
+            transform = self._pair.input if whole else self._pair.input[:, first - begin : last - begin]
+            torch.mm(transform, seen[first:last].view(last - first, -1), out=onto)
+
+    def multiply(self, bias: Tensor | None) -> None:
+        """Computes the outputs of the tiles, and adds the bias (C_out,)."""
+        self._patches.copy_(self._windows)
+        torch.mm(self._pair.input, self._rows, out=self._transformed)
+        torch.bmm(self._factors, self._points, out=self._products)
+        if bias is not None:
+            self._ones.add_(bias)
+        torch.mm(self._pair.output, self._lines, out=self._across)
+        torch.bmm(self._outputs, self._halves, out=self._tiles)
+
+    def store(self, onto: Tensor, *, relu: bool) -> None:
+        """Writes the outputs, or ReLU of them, to a strip of the result (H, W, C_out)."""
+        begin = onto.storage_offset()
+        for part, offset in self._parts:
+            positions = onto.as_strided(part.shape, self._strides, begin + offset)
+            if relu:
+                torch.clamp_min(part, 0, out=positions)
+            else:
+                positions.copy_(part)
 
 
 def _shaped(buffer: Tensor, *shape: int) -> Tensor:
     """Returns the beginning of a buffer as a tensor of this shape."""
     return buffer[: math.prod(shape)].view(shape)
-
-
-def _store(tiles: Tensor, strip: Tensor, bias: Tensor | None) -> None:
-    """Writes output tiles (rows, m, columns, m, C) to a strip of the result (H, W, C), which may end within tiles."""
-    height, width, _ = strip.shape
-    for rows, high in _parts(height, tiles.shape[1]):
-        for columns, wide in _parts(width, tiles.shape[3]):
-            part = tiles[rows, :high, columns, :wide]
-            positions = slice(rows.start * tiles.shape[1], rows.start * tiles.shape[1] + len(part) * high)
-            places = slice(columns.start * tiles.shape[3], columns.start * tiles.shape[3] + part.shape[2] * wide)
-            onto = strip[positions, places]
-            onto = onto.view(len(part), high, part.shape[2], wide, -1)
-            if bias is None:
-                onto.copy_(part)
-            else:
-                torch.add(part, bias, out=onto)
-    if bias is not None:
-        strip.relu_()
 
 
 def _parts(length: int, tile: int) -> list[tuple[slice, int]]:

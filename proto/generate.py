@@ -1,4 +1,4 @@
-"""Generate from proto/: the stubs, the options of the SDK and of the server, and their reference page.
+"""Generate from proto/: the stubs, the options of the SDK, the server and the web page, and their reference page.
 
 Usage: `python proto/generate.py [ROOT]`. ROOT is a folder laid out like the repository; default: the repository.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from contract import Contract
 from options import reference, sdk_module, server_module
+from page import page_module
 
 PROTO = Path(__file__).resolve().parent
 
@@ -22,6 +23,7 @@ def generate(root: Path) -> None:
         ("sdk/gramophone/options.py", sdk_module(contract)),
         ("server/gramophone_server/messages/options.py", server_module(contract)),
         ("docs/reference/options.md", reference(contract)),
+        ("web/page/src/contract.ts", page_module(contract)),
     ):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ GENERATED = [
     "docs/reference/options.md",
     "sdk/gramophone/options.py",
     "server/gramophone_server/messages/options.py",
+    "web/page/src/contract.ts",
     *(f"sdk/gramophone/v1/{path.name}" for path in (ROOT / "sdk/gramophone/v1").glob("*.py*")),
 ]
 FIELDS = """

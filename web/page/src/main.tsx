@@ -1,0 +1,19 @@
+import { effect, untracked } from "@preact/signals";
+import { render } from "preact";
+import { startReading } from "./state/jobs";
+import { route, startRouting } from "./state/route";
+import { startEstimating } from "./state/submit";
+import { watch } from "./state/watched";
+import { Page } from "./views/Page";
+import "./style.css";
+
+startRouting();
+startReading();
+startEstimating();
+effect(() => {
+  const { job = "" } = route.value;
+  untracked(() => void watch(job));
+});
+
+const root = document.getElementById("page");
+if (root) render(<Page />, root);

@@ -1,0 +1,49 @@
+// Pictures that the user gives: their upload and their URL on the page.
+
+import { signal } from "@preact/signals";
+import { client, explain, tracked } from "../api";
+
+let count = 0;
+
+/** A picture of the form. */
+export class Picture {
+  readonly key = ++count;
+  /** The hash of the uploaded file; empty while it is being uploaded. */
+  readonly sha256 = signal("");
+  readonly problem = signal("");
+  /** URL for an image element: of the file itself, or the path of the server's small preview. */
+  readonly url = signal("");
+
+  private constructor(readonly name: string) {}
+
+  /** A picture from a file of the user; starts its upload. */
+  static fromFile(file: Blob, name: string): Picture {
+    const picture = new Picture(name);
+    picture.url.value = URL.createObjectURL(file);
+    void picture.#upload(file);
+    return picture;
+  }
+
+  /** A picture that was uploaded earlier. */
+  static uploaded(sha256: string, name: string): Picture {
+    const picture = new Picture(name);
+    picture.sha256.value = sha256;
+    picture.showPreview();
+    return picture;
+  }
+
+  /** Shows the server's preview, for files that the browser cannot show. */
+  showPreview(): void {
+    const path = `images/${this.sha256.value}/preview?size=512`;
+    if (this.sha256.value && this.url.value !== path) this.url.value = path;
+  }
+
+  async #upload(file: Blob): Promise<void> {
+    try {
+      const { sha256 } = await tracked(() => client.upload(file));
+      this.sha256.value = sha256;
+    } catch (error) {
+      this.problem.value = explain(error);
+    }
+  }
+}

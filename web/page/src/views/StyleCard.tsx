@@ -1,0 +1,87 @@
+import { useState } from "preact/hooks";
+import { optionOf } from "../lib/fields";
+import { type StyleItem, setPicture, styles } from "../state/form";
+import type { Picture } from "../state/pictures";
+import { Field } from "./Field";
+import { MaskEditor } from "./MaskEditor";
+import { PictureField } from "./PictureField";
+import { useUrl } from "./useUrl";
+
+/** One style: its picture, weight, scale and masks. */
+export function StyleCard({ item, index }: { item: StyleItem; index: number }) {
+  const remove = () => (styles.value = styles.value.filter((one) => one !== item));
+  const replaceBy = (picture: Picture) =>
+    (styles.value = styles.value.map((one) => (one === item ? { ...item, picture } : one)));
+  const isOnly = styles.value.length === 1;
+  return (
+    <PictureField
+      label={isOnly ? "Style" : `Style ${index + 1}`}
+      hint=""
+      path={`styles[${index}].image`}
+      picture={item.picture}
+      onChange={([picture]) => picture && replaceBy(picture)}
+      onRemove={remove}
+    >
+      <details class="adjust" open={styles.value.length > 1 || undefined}>
+        <summary aria-label="Adjust weight, scale and masks">Adjust</summary>
+        <div class="pair">
+          <StyleField item={item} index={index} name="weight" />
+          <StyleField item={item} index={index} name="scale" />
+        </div>
+        <Mask item={item} name="mask" label="Mask of the canvas" />
+        <Mask item={item} name="source_mask" label="Mask of this picture" />
+      </details>
+    </PictureField>
+  );
+}
+
+function StyleField({ item, index, name }: { item: StyleItem; index: number; name: string }) {
+  const change = (text: string) => (item.values.value = { ...item.values.value, [name]: text });
+  return (
+    <Field
+      option={optionOf(`styles.${name}`)}
+      path={`styles[${index}].${name}`}
+      value={item.values.value[name] ?? ""}
+      onChange={change}
+    />
+  );
+}
+
+/** A mask: painted with a brush, or a file. */
+function Mask({ item, name, label }: { item: StyleItem; name: "mask" | "source_mask"; label: string }) {
+  const [isOpen, setOpen] = useState(false);
+  const mask = item.pictures.value[name] ?? null;
+  const index = styles.value.indexOf(item);
+  const url = useUrl(mask?.url.value ?? "");
+  return (
+    <div class="mask">
+      {mask && <img class="mask-picture" src={url} alt={label} />}
+      <button type="button" class="button" onClick={() => setOpen(true)}>
+        {mask ? `Change: ${label.toLowerCase()}` : `Paint a ${label.toLowerCase()}`}
+      </button>
+      {mask && (
+        <button
+          type="button"
+          class="button"
+          onClick={() => setPicture(item.pictures, name, null)}
+          aria-label={`Remove: ${label}`}
+        >
+          Remove
+        </button>
+      )}
+      {isOpen && (
+        <MaskEditor
+          label={`${label}, style ${index + 1}`}
+          hint={optionOf(`styles.${name}`).help}
+          isOfSource={name === "source_mask"}
+          source={item.picture}
+          mask={mask}
+          onDone={(picture) => {
+            if (picture) setPicture(item.pictures, name, picture);
+            setOpen(false);
+          }}
+        />
+      )}
+    </div>
+  );
+}

@@ -9,12 +9,17 @@ UNFINISHED := $(VENV)/.unfinished
 DEMO := demo
 BUF := npx --yes @bufbuild/buf@1
 BASELINE := proto/gramophone.binpb
+# The built web page, which is part of the Python package.
+PAGE := server/gramophone_server/http/page
+NODE_MODULES := web/node_modules/.package-lock.json
+MESSAGES := $(wildcard proto/gramophone/v1/*.proto)
+ES = $(PY) -m grpc_tools.protoc -Iproto --plugin=protoc-gen-es=web/node_modules/.bin/protoc-gen-es --es_opt=target=ts,import_extension=js
 
 # Treat a .venv as unfinished if its interpreter does not run, or if the folder was moved or copied.
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast slow faults fuzz lint baseline fmt bench gpu-check proto sync reference
+.PHONY: help setup demo test test-fast slow faults fuzz web web-test web-fresh lint baseline fmt bench gpu-check proto sync reference
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +60,25 @@ faults: setup ## Run the fault tests in their long form; make faults ARGS="--soa
 fuzz: setup ## Fuzz the code that reads untrusted bytes; make fuzz ARGS="--seconds 600" runs longer
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	$(PY) -m tests.fuzz $(ARGS)
+
+web: setup $(NODE_MODULES) ## Build the web page and the TypeScript client (needs Node.js)
+	$(ES) --es_out=web/client/src/gen $(MESSAGES)
+	npm run build --prefix web
+
+$(NODE_MODULES): web/package-lock.json web/package.json web/client/package.json web/page/package.json
+	npm ci --prefix web
+	@touch $@
+
+web-test: setup ## Check and test web/, and whether what is built from it is up to date (needs Node.js)
+	@if command -v npm >/dev/null; then set -ex; $(MAKE) $(NODE_MODULES); $(MAKE) web-fresh; npm test --prefix web; \
+	else echo "skipping web/: npm is not installed (it is part of Node.js)"; fi
+
+web-fresh:
+	@new=$$(mktemp -d) && mkdir $$new/gen && $(ES) --es_out=$$new/gen $(MESSAGES) && \
+	  npm run build --prefix web/page -- --outDir $$new/page --emptyOutDir --logLevel error && \
+	  { diff -r $$new/gen web/client/src/gen && diff -r $$new/page $(PAGE) || \
+	    { echo "run make web and commit what it changes" >&2; false; }; }; \
+	  status=$$?; rm -r $$new; exit $$status
 
 lint: setup ## Check style, types and the contract
 	$(PY) -m ruff check

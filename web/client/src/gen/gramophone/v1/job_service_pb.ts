@@ -7,7 +7,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import { file_gramophone_v1_field_rules } from "./field_rules_pb.js";
-import type { Job, JobEvent, JobKind, JobResult, JobState } from "./job_pb.js";
+import type { EncodedImage, Job, JobEvent, JobKind, JobResult, JobState } from "./job_pb.js";
 import { file_gramophone_v1_job } from "./job_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file gramophone/v1/job_service.proto.
  */
 export const file_gramophone_v1_job_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9ncmFtb3Bob25lL3YxL2pvYl9zZXJ2aWNlLnByb3RvEg1ncmFtb3Bob25lLnYxIh8KDUdldEpvYlJlcXVlc3QSDgoGam9iX2lkGAEgASgJIjEKDkdldEpvYlJlc3BvbnNlEh8KA2pvYhgBIAEoCzISLmdyYW1vcGhvbmUudjEuSm9iIqgDCg9MaXN0Sm9ic1JlcXVlc3QSOQoJcGFnZV9zaXplGAEgASgFQiGquxgdEQAAAAAAAPA/IQAAAAAAQI9AOgRqb2JzQgMxMDBIAIgBARISCgpwYWdlX3Rva2VuGAIgASgJEi8KBnN0YXRlcxgDIAMoDjIXLmdyYW1vcGhvbmUudjEuSm9iU3RhdGVCBqq7GAIIEBItCgVraW5kcxgEIAMoDjIWLmdyYW1vcGhvbmUudjEuSm9iS2luZEIGqrsYAggQEg0KBW1vZGVsGAUgASgJEg0KBW93bmVyGAYgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJJCgVvcmRlchgJIAEoDjIXLmdyYW1vcGhvbmUudjEuSm9iT3JkZXJCHKq7GBhCFkpPQl9PUkRFUl9ORVdFU1RfRklSU1RIAYgBAUIMCgpfcGFnZV9zaXplQggKBl9vcmRlciJWChBMaXN0Sm9ic1Jlc3BvbnNlEikKBGpvYnMYASADKAsyEi5ncmFtb3Bob25lLnYxLkpvYkIHqrsYAwjoBxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYwoPV2F0Y2hKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCRItCg5hZnRlcl9zZXF1ZW5jZRgCIAEoBUIQqrsYDBEAAAAAAAAAAEIBMEgAiAEBQhEKD19hZnRlcl9zZXF1ZW5jZSI6ChBXYXRjaEpvYlJlc3BvbnNlEiYKBWV2ZW50GAEgASgLMhcuZ3JhbW9waG9uZS52MS5Kb2JFdmVudCIiChBDYW5jZWxKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSI0ChFDYW5jZWxKb2JSZXNwb25zZRIfCgNqb2IYASABKAsyEi5ncmFtb3Bob25lLnYxLkpvYiIiChBEZWxldGVKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSITChFEZWxldGVKb2JSZXNwb25zZSJgChVEb3dubG9hZFJlc3VsdFJlcXVlc3QSDgoGam9iX2lkGAEgASgJEiwKBm9mZnNldBgCIAEoDUIXqrsYExEAAAAAAAAAADoFYnl0ZXNCATBIAIgBAUIJCgdfb2Zmc2V0Im4KFkRvd25sb2FkUmVzdWx0UmVzcG9uc2USKAoGcmVzdWx0GAEgASgLMhguZ3JhbW9waG9uZS52MS5Kb2JSZXN1bHQSDAoEc2l6ZRgCIAEoDRIOCgZzaGEyNTYYAyABKAkSDAoEZGF0YRgEIAEoDCIyChJVcGxvYWRJbWFnZVJlcXVlc3QSDgoGc2hhMjU2GAEgASgJEgwKBGRhdGEYAiABKAwiMwoTVXBsb2FkSW1hZ2VSZXNwb25zZRIOCgZzaGEyNTYYASABKAkSDAoEc2l6ZRgCIAEoDSpdCghKb2JPcmRlchIZChVKT0JfT1JERVJfVU5TUEVDSUZJRUQQABIaChZKT0JfT1JERVJfTkVXRVNUX0ZJUlNUEAESGgoWSk9CX09SREVSX09MREVTVF9GSVJTVBACMsgECgpKb2JTZXJ2aWNlEkUKBkdldEpvYhIcLmdyYW1vcGhvbmUudjEuR2V0Sm9iUmVxdWVzdBodLmdyYW1vcGhvbmUudjEuR2V0Sm9iUmVzcG9uc2USSwoITGlzdEpvYnMSHi5ncmFtb3Bob25lLnYxLkxpc3RKb2JzUmVxdWVzdBofLmdyYW1vcGhvbmUudjEuTGlzdEpvYnNSZXNwb25zZRJNCghXYXRjaEpvYhIeLmdyYW1vcGhvbmUudjEuV2F0Y2hKb2JSZXF1ZXN0Gh8uZ3JhbW9waG9uZS52MS5XYXRjaEpvYlJlc3BvbnNlMAESTgoJQ2FuY2VsSm9iEh8uZ3JhbW9waG9uZS52MS5DYW5jZWxKb2JSZXF1ZXN0GiAuZ3JhbW9waG9uZS52MS5DYW5jZWxKb2JSZXNwb25zZRJOCglEZWxldGVKb2ISHy5ncmFtb3Bob25lLnYxLkRlbGV0ZUpvYlJlcXVlc3QaIC5ncmFtb3Bob25lLnYxLkRlbGV0ZUpvYlJlc3BvbnNlEl8KDkRvd25sb2FkUmVzdWx0EiQuZ3JhbW9waG9uZS52MS5Eb3dubG9hZFJlc3VsdFJlcXVlc3QaJS5ncmFtb3Bob25lLnYxLkRvd25sb2FkUmVzdWx0UmVzcG9uc2UwARJWCgtVcGxvYWRJbWFnZRIhLmdyYW1vcGhvbmUudjEuVXBsb2FkSW1hZ2VSZXF1ZXN0GiIuZ3JhbW9waG9uZS52MS5VcGxvYWRJbWFnZVJlc3BvbnNlKAFCuAEKEGlvLmdyYW1vcGhvbmUudjFCD0pvYlNlcnZpY2VQcm90b1ABWj5naXRodWIuY29tL2dyYW1vcGhvbmUvZ3JhbW9waG9uZS1nby9ncmFtb3Bob25lL3YxO2dyYW1vcGhvbmV2MaICA0dYWKoCDUdyYW1vcGhvbmUuVjHKAg1HcmFtb3Bob25lXFYx4gIZR3JhbW9waG9uZVxWMVxHUEJNZXRhZGF0YeoCDkdyYW1vcGhvbmU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_gramophone_v1_field_rules, file_gramophone_v1_job]);
+  fileDesc("Ch9ncmFtb3Bob25lL3YxL2pvYl9zZXJ2aWNlLnByb3RvEg1ncmFtb3Bob25lLnYxIh8KDUdldEpvYlJlcXVlc3QSDgoGam9iX2lkGAEgASgJIjEKDkdldEpvYlJlc3BvbnNlEh8KA2pvYhgBIAEoCzISLmdyYW1vcGhvbmUudjEuSm9iIqgDCg9MaXN0Sm9ic1JlcXVlc3QSOQoJcGFnZV9zaXplGAEgASgFQiGquxgdEQAAAAAAAPA/IQAAAAAAQI9AOgRqb2JzQgMxMDBIAIgBARISCgpwYWdlX3Rva2VuGAIgASgJEi8KBnN0YXRlcxgDIAMoDjIXLmdyYW1vcGhvbmUudjEuSm9iU3RhdGVCBqq7GAIIEBItCgVraW5kcxgEIAMoDjIWLmdyYW1vcGhvbmUudjEuSm9iS2luZEIGqrsYAggQEg0KBW1vZGVsGAUgASgJEg0KBW93bmVyGAYgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJJCgVvcmRlchgJIAEoDjIXLmdyYW1vcGhvbmUudjEuSm9iT3JkZXJCHKq7GBhCFkpPQl9PUkRFUl9ORVdFU1RfRklSU1RIAYgBAUIMCgpfcGFnZV9zaXplQggKBl9vcmRlciJWChBMaXN0Sm9ic1Jlc3BvbnNlEikKBGpvYnMYASADKAsyEi5ncmFtb3Bob25lLnYxLkpvYkIHqrsYAwjoBxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYwoPV2F0Y2hKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCRItCg5hZnRlcl9zZXF1ZW5jZRgCIAEoBUIQqrsYDBEAAAAAAAAAAEIBMEgAiAEBQhEKD19hZnRlcl9zZXF1ZW5jZSI6ChBXYXRjaEpvYlJlc3BvbnNlEiYKBWV2ZW50GAEgASgLMhcuZ3JhbW9waG9uZS52MS5Kb2JFdmVudCIiChBDYW5jZWxKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSI0ChFDYW5jZWxKb2JSZXNwb25zZRIfCgNqb2IYASABKAsyEi5ncmFtb3Bob25lLnYxLkpvYiIiChBEZWxldGVKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSITChFEZWxldGVKb2JSZXNwb25zZSJgChVEb3dubG9hZFJlc3VsdFJlcXVlc3QSDgoGam9iX2lkGAEgASgJEiwKBm9mZnNldBgCIAEoDUIXqrsYExEAAAAAAAAAADoFYnl0ZXNCATBIAIgBAUIJCgdfb2Zmc2V0Im4KFkRvd25sb2FkUmVzdWx0UmVzcG9uc2USKAoGcmVzdWx0GAEgASgLMhguZ3JhbW9waG9uZS52MS5Kb2JSZXN1bHQSDAoEc2l6ZRgCIAEoDRIOCgZzaGEyNTYYAyABKAkSDAoEZGF0YRgEIAEoDCJrChJVcGxvYWRJbWFnZVJlcXVlc3QSDgoGc2hhMjU2GAEgASgJEgwKBGRhdGEYAiABKAwSLAoGb2Zmc2V0GAMgASgNQhequxgTEQAAAAAAAAAAOgVieXRlc0IBMEgAiAEBQgkKB19vZmZzZXQiMwoTVXBsb2FkSW1hZ2VSZXNwb25zZRIOCgZzaGEyNTYYASABKAkSDAoEc2l6ZRgCIAEoDSIiChBHZXRVcGxvYWRSZXF1ZXN0Eg4KBnNoYTI1NhgBIAEoCSI1ChFHZXRVcGxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKA0SEAoIY29tcGxldGUYAiABKAgiZAoRR2V0UHJldmlld1JlcXVlc3QSDgoGam9iX2lkGAEgASgJEjYKBHNpemUYAiABKAVCI6q7GB8RAAAAAAAAMEAhAAAAAAAAgEA6BnBpeGVsc0IDMTYwSACIAQFCBwoFX3NpemUiQAoSR2V0UHJldmlld1Jlc3BvbnNlEioKBWltYWdlGAEgASgLMhsuZ3JhbW9waG9uZS52MS5FbmNvZGVkSW1hZ2UqXQoISm9iT3JkZXISGQoVSk9CX09SREVSX1VOU1BFQ0lGSUVEEAASGgoWSk9CX09SREVSX05FV0VTVF9GSVJTVBABEhoKFkpPQl9PUkRFUl9PTERFU1RfRklSU1QQAjLrBQoKSm9iU2VydmljZRJFCgZHZXRKb2ISHC5ncmFtb3Bob25lLnYxLkdldEpvYlJlcXVlc3QaHS5ncmFtb3Bob25lLnYxLkdldEpvYlJlc3BvbnNlEksKCExpc3RKb2JzEh4uZ3JhbW9waG9uZS52MS5MaXN0Sm9ic1JlcXVlc3QaHy5ncmFtb3Bob25lLnYxLkxpc3RKb2JzUmVzcG9uc2USTQoIV2F0Y2hKb2ISHi5ncmFtb3Bob25lLnYxLldhdGNoSm9iUmVxdWVzdBofLmdyYW1vcGhvbmUudjEuV2F0Y2hKb2JSZXNwb25zZTABEk4KCUNhbmNlbEpvYhIfLmdyYW1vcGhvbmUudjEuQ2FuY2VsSm9iUmVxdWVzdBogLmdyYW1vcGhvbmUudjEuQ2FuY2VsSm9iUmVzcG9uc2USTgoJRGVsZXRlSm9iEh8uZ3JhbW9waG9uZS52MS5EZWxldGVKb2JSZXF1ZXN0GiAuZ3JhbW9waG9uZS52MS5EZWxldGVKb2JSZXNwb25zZRJfCg5Eb3dubG9hZFJlc3VsdBIkLmdyYW1vcGhvbmUudjEuRG93bmxvYWRSZXN1bHRSZXF1ZXN0GiUuZ3JhbW9waG9uZS52MS5Eb3dubG9hZFJlc3VsdFJlc3BvbnNlMAESVgoLVXBsb2FkSW1hZ2USIS5ncmFtb3Bob25lLnYxLlVwbG9hZEltYWdlUmVxdWVzdBoiLmdyYW1vcGhvbmUudjEuVXBsb2FkSW1hZ2VSZXNwb25zZSgBEk4KCUdldFVwbG9hZBIfLmdyYW1vcGhvbmUudjEuR2V0VXBsb2FkUmVxdWVzdBogLmdyYW1vcGhvbmUudjEuR2V0VXBsb2FkUmVzcG9uc2USUQoKR2V0UHJldmlldxIgLmdyYW1vcGhvbmUudjEuR2V0UHJldmlld1JlcXVlc3QaIS5ncmFtb3Bob25lLnYxLkdldFByZXZpZXdSZXNwb25zZUK4AQoQaW8uZ3JhbW9waG9uZS52MUIPSm9iU2VydmljZVByb3RvUAFaPmdpdGh1Yi5jb20vZ3JhbW9waG9uZS9ncmFtb3Bob25lLWdvL2dyYW1vcGhvbmUvdjE7Z3JhbW9waG9uZXYxogIDR1hYqgINR3JhbW9waG9uZS5WMcoCDUdyYW1vcGhvbmVcVjHiAhlHcmFtb3Bob25lXFYxXEdQQk1ldGFkYXRh6gIOR3JhbW9waG9uZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_gramophone_v1_field_rules, file_gramophone_v1_job]);
 
 /**
  * Request of GetJob.
@@ -382,6 +382,14 @@ export type UploadImageRequest = Message<"gramophone.v1.UploadImageRequest"> & {
    * @generated from field: bytes data = 2;
    */
   data: Uint8Array;
+
+  /**
+   * Position in the file of this message's `data`: 0, or to continue an upload that broke off, the `offset` of GetUpload.
+   * Only in the first message. ABORTED if the server does not have exactly so many bytes.
+   *
+   * @generated from field: optional uint32 offset = 3;
+   */
+  offset?: number | undefined;
 };
 
 /**
@@ -418,6 +426,104 @@ export type UploadImageResponse = Message<"gramophone.v1.UploadImageResponse"> &
  */
 export const UploadImageResponseSchema: GenMessage<UploadImageResponse> = /*@__PURE__*/
   messageDesc(file_gramophone_v1_job_service, 13);
+
+/**
+ * Request of GetUpload.
+ *
+ * @generated from message gramophone.v1.GetUploadRequest
+ */
+export type GetUploadRequest = Message<"gramophone.v1.GetUploadRequest"> & {
+  /**
+   * SHA-256 of the whole file, 64 hexadecimal digits. Required.
+   *
+   * @generated from field: string sha256 = 1;
+   */
+  sha256: string;
+};
+
+/**
+ * Describes the message gramophone.v1.GetUploadRequest.
+ * Use `create(GetUploadRequestSchema)` to create a new message.
+ */
+export const GetUploadRequestSchema: GenMessage<GetUploadRequest> = /*@__PURE__*/
+  messageDesc(file_gramophone_v1_job_service, 14);
+
+/**
+ * Response of GetUpload.
+ *
+ * @generated from message gramophone.v1.GetUploadResponse
+ */
+export type GetUploadResponse = Message<"gramophone.v1.GetUploadResponse"> & {
+  /**
+   * Number of bytes that the server has, from the beginning of the file; below 2^32.
+   *
+   * @generated from field: uint32 offset = 1;
+   */
+  offset: number;
+
+  /**
+   * Whether the server has the whole file, so that requests can refer to it.
+   *
+   * @generated from field: bool complete = 2;
+   */
+  complete: boolean;
+};
+
+/**
+ * Describes the message gramophone.v1.GetUploadResponse.
+ * Use `create(GetUploadResponseSchema)` to create a new message.
+ */
+export const GetUploadResponseSchema: GenMessage<GetUploadResponse> = /*@__PURE__*/
+  messageDesc(file_gramophone_v1_job_service, 15);
+
+/**
+ * Request of GetPreview.
+ *
+ * @generated from message gramophone.v1.GetPreviewRequest
+ */
+export type GetPreviewRequest = Message<"gramophone.v1.GetPreviewRequest"> & {
+  /**
+   * The job's id. Required.
+   *
+   * @generated from field: string job_id = 1;
+   */
+  jobId: string;
+
+  /**
+   * Longest side of the picture in pixels; a smaller picture is not enlarged.
+   *
+   * @generated from field: optional int32 size = 2;
+   */
+  size?: number | undefined;
+};
+
+/**
+ * Describes the message gramophone.v1.GetPreviewRequest.
+ * Use `create(GetPreviewRequestSchema)` to create a new message.
+ */
+export const GetPreviewRequestSchema: GenMessage<GetPreviewRequest> = /*@__PURE__*/
+  messageDesc(file_gramophone_v1_job_service, 16);
+
+/**
+ * Response of GetPreview.
+ *
+ * @generated from message gramophone.v1.GetPreviewResponse
+ */
+export type GetPreviewResponse = Message<"gramophone.v1.GetPreviewResponse"> & {
+  /**
+   * The picture: a JPEG, or a PNG if it has transparent pixels.
+   *
+   * @generated from field: gramophone.v1.EncodedImage image = 1;
+   */
+  image?: EncodedImage | undefined;
+};
+
+/**
+ * Describes the message gramophone.v1.GetPreviewResponse.
+ * Use `create(GetPreviewResponseSchema)` to create a new message.
+ */
+export const GetPreviewResponseSchema: GenMessage<GetPreviewResponse> = /*@__PURE__*/
+  messageDesc(file_gramophone_v1_job_service, 17);
 
 /**
  * Order of jobs.
@@ -527,12 +633,34 @@ export const JobService: GenService<{
    * after the last use. A message has at most 4 MiB, a file by default at most 128 MiB. An upload that pauses for too long
    * ends with DEADLINE_EXCEEDED.
    *
+   * The server keeps the bytes of an upload that breaks off for an hour; a later upload can continue it, see GetUpload.
+   *
    * @generated from rpc gramophone.v1.JobService.UploadImage
    */
   uploadImage: {
     methodKind: "client_streaming";
     input: typeof UploadImageRequestSchema;
     output: typeof UploadImageResponseSchema;
+  },
+  /**
+   * Returns how much of a picture file the server has. NOT_FOUND if it has nothing of it.
+   *
+   * @generated from rpc gramophone.v1.JobService.GetUpload
+   */
+  getUpload: {
+    methodKind: "unary";
+    input: typeof GetUploadRequestSchema;
+    output: typeof GetUploadResponseSchema;
+  },
+  /**
+   * Returns a small picture of a job: of its result, or before that of its latest preview. NOT_FOUND if there is neither.
+   *
+   * @generated from rpc gramophone.v1.JobService.GetPreview
+   */
+  getPreview: {
+    methodKind: "unary";
+    input: typeof GetPreviewRequestSchema;
+    output: typeof GetPreviewResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_gramophone_v1_job_service, 0);

@@ -70,8 +70,8 @@ $(NODE_MODULES): web/package-lock.json web/package.json web/client/package.json 
 	@touch $@
 
 web-test: setup ## Check and test web/, and whether what is built from it is up to date (needs Node.js)
-	@if command -v npm >/dev/null; then set -ex; $(MAKE) $(NODE_MODULES); $(MAKE) web-fresh; npm test --prefix web; \
-	else echo "skipping web/: npm is not installed (it is part of Node.js)"; fi
+	@if node -e 'const [a, b] = process.versions.node.split("."); process.exit(+(100 * a + +b < 2019))' 2>/dev/null && npm -v >/dev/null; then set -ex; $(MAKE) $(NODE_MODULES); $(MAKE) web-fresh; npm test --prefix web; \
+	else echo "skipping web/: Node.js 20.19 or newer with npm is not installed"; fi
 
 web-fresh:
 	@new=$$(mktemp -d) && mkdir $$new/gen && $(ES) --es_out=$$new/gen $(MESSAGES) && \

@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     seascape, night, harbour = draw(folder / "inputs", size=640).values()
     print("Starting a server …", flush=True)
     with gramophone.EmbeddedServer() as server, gramophone.Client(server.address) as client:
-        print(f"  address: {server.address}")
+        print(f"  address: {server.address}\n  web page, until the demo ends: {server.url}")
         jobs: dict[str, tuple[str, Submit]] = {
             "style": (
                 "Style: a texture of the night, from noise",
@@ -62,6 +62,8 @@ def main(folder: Path) -> None:
     print(f"\nDone in {time.monotonic() - started:.0f} s. The pictures are in {folder}/")
     for path in sorted(folder.rglob("*.png")):
         print(f"  {path}")
+    print("\nPaint your own pictures on the web page: .venv/bin/gramophone serve --http 127.0.0.1:8080")
+    print("Then open http://127.0.0.1:8080")
 
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ def generate(folder: Path, *options: str) -> None:
     checked("protoc", f"-I{PROTO}", *options, *FILES, cwd=folder, timeout=60)
 
 
-def npm_install(folder: Path) -> None:
+def npm_install(folder: Path, *options: str) -> None:
     """Installs the packages of a folder's package.json, or skips the test if no registry can be reached."""
     need("node", "npm")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
     if any(word in done.stderr for word in _UNREACHABLE):
         pytest.skip(f"npm cannot reach its registry: {done.stderr.splitlines()[-1]}")

@@ -60,7 +60,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await picture(page, "Style").setInputFiles(STYLE);
     await page.getByLabel("Size", { exact: true }).fill(String(size));
     await page.getByLabel("Iterations", { exact: true }).fill(String(iterations));
-    await page.getByText(/^About .* of memory/).waitFor();
+    await page.getByText(/^Takes .* of memory/).waitFor();
   }
 
   async function paint(page: Page, iterations: number, size = 64): Promise<string> {
@@ -146,7 +146,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     const label = await page.locator(".curve svg").getAttribute("aria-label");
     await page.reload();
     await page.getByRole("img", { name: label?.split(" to ")[0] ?? "" }).waitFor();
-    await page.getByText(/^About .* of memory/).waitFor();
+    await page.getByText(/^Takes .* of memory/).waitFor();
     expect(await page.getByLabel("Iterations", { exact: true }).inputValue()).toBe("3000");
     await page.getByAltText("Content: content.png").waitFor();
     await page.getByRole("button", { name: "Cancel" }).click();
@@ -160,7 +160,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await give(page, 10);
     const size = page.getByLabel("Size", { exact: true });
     await size.fill("5");
-    await page.getByText("This must be 16 to 8,192 pixels.").waitFor();
+    await page.getByText("It must be 16 to 8,192 pixels.").waitFor();
     expect(await size.getAttribute("aria-invalid")).toBe("true");
     await expectAccessible(page);
     await size.fill("64");
@@ -205,7 +205,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await expectAccessible(page);
     await page.getByRole("button", { name: "Use this mask" }).click();
     await page.getByAltText("Mask of the canvas").waitFor();
-    await page.getByText(/^About .* of memory/).waitFor();
+    await page.getByText(/^Takes .* of memory/).waitFor();
     await page.getByRole("button", { name: "Paint", exact: true }).click();
     await finished(page);
     const id = page.url().split("#job=")[1] as string;
@@ -236,7 +236,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await other.goto(`${server.url}/#job=${id}`);
     await finished(other);
     await other.getByRole("button", { name: "twice the iterations" }).click();
-    await other.getByText(/^About .* of memory/).waitFor();
+    await other.getByText(/^Takes .* of memory/).waitFor();
     expect(await other.getByLabel("Iterations", { exact: true }).inputValue()).toBe("40");
     await other.getByRole("button", { name: "Paint", exact: true }).click();
     await other.waitForURL((url) => /#job=/.test(url.hash) && !url.hash.includes(id));
@@ -298,10 +298,10 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     const page = await open({}, guarded.url);
     await page.getByText("This server asks for a token.").waitFor();
     await expectAccessible(page);
-    await page.getByLabel("Token").fill("wrong");
+    await page.getByLabel("Token", { exact: true }).fill("wrong");
     await page.keyboard.press("Enter");
     await page.getByText("The server does not accept this token.").waitFor();
-    await page.getByLabel("Token").fill(token);
+    await page.getByLabel("Token", { exact: true }).fill(token);
     await page.keyboard.press("Enter");
     await paint(page, 20);
     await finished(page);
@@ -309,7 +309,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await page.reload();
     await finished(page);
     await page.getByAltText("Content: content.png").waitFor();
-    expect(await page.getByLabel("Token").count()).toBe(0);
+    expect(await page.getByLabel("Token", { exact: true }).count()).toBe(0);
     await page.context().close();
     await guarded.stop();
   });
@@ -326,7 +326,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await page.keyboard.type("64");
     await page.getByLabel("Iterations", { exact: true }).focus();
     await page.keyboard.type("10");
-    await page.getByText(/^About .* of memory/).waitFor();
+    await page.getByText(/^Takes .* of memory/).waitFor();
     await page.keyboard.press("Enter");
     await finished(page);
     await page.context().close();

@@ -7,7 +7,7 @@ import { kind, type Settings, settings, styles } from "./form";
 import { changed } from "./jobs";
 import { go } from "./route";
 import { type Grid, keepGrid } from "./stored";
-import { submitQuietly } from "./submit";
+import { showStage, submitQuietly } from "./submit";
 
 export const MAX_JOBS = 36;
 
@@ -79,8 +79,10 @@ export async function submitGrid(chosen: readonly { axis: Axis; values: string[]
   submittedJobs.value = undefined;
   keepGrid(grid);
   changed();
-  if (grid.jobs.some(Boolean)) go({ grid: grid.id });
-  else problem.value = grid.problems[0] ?? "";
+  if (grid.jobs.some(Boolean)) {
+    go({ grid: grid.id });
+    showStage();
+  } else problem.value = grid.problems[0] ?? "";
 }
 
 function setting(path: string): Axis["apply"] {

@@ -62,11 +62,17 @@ export async function submit(): Promise<void> {
     remember(job);
     changed();
     go({ job: job.id });
+    showStage();
   } catch (error) {
     showProblem(error);
   } finally {
     isSubmitting.value = false;
   }
+}
+
+/** On a phone, the picture is below the form. */
+export function showStage(): void {
+  if (matchMedia("(max-width: 900px)").matches) document.getElementById("stage")?.scrollIntoView();
 }
 
 /** Submits settings without following the job; returns its id. */

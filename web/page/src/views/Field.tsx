@@ -11,7 +11,9 @@ export function problemOf(path: string): string {
   const own = violations.value.filter(
     ({ field }) => field === path || field.startsWith(`${path}.`) || field.startsWith(`${path}[`),
   );
-  return own.map(({ description }) => sentence(`this ${description}`)).join(" ");
+  return own
+    .map(({ description }) => sentence(`${/^have\b/.test(description) ? "they" : "it"} ${description}`))
+    .join(" ");
 }
 
 interface FieldProps {

@@ -17,14 +17,14 @@ export function LossCurve({ points }: { points: readonly Point[] }) {
   const text = `The loss fell from ${loss(first.loss)} at iteration ${first.iteration} to ${loss(last.loss)} at iteration ${last.iteration}.`;
   return (
     <figure class="curve">
-      <figcaption>Loss</figcaption>
+      <figcaption>Loss, on a logarithmic scale</figcaption>
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={text}>
         <path class="area" d={`M0,${HEIGHT} L${line.replaceAll(" ", " L")} L${WIDTH},${HEIGHT} Z`} />
         <polyline points={line} />
       </svg>
       <p class="ends" aria-hidden="true">
         <span>{loss(first.loss)}</span>
-        <span>{last.iteration} iterations, logarithmic</span>
+        <span>iteration {last.iteration}</span>
         <span>{loss(last.loss)}</span>
       </p>
     </figure>

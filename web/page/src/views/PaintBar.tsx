@@ -36,6 +36,7 @@ function Estimate() {
   const known = estimate.value;
   if (missing.value) return <span>{missing.value}</span>;
   if (!known) return <span>{violations.value.length || problem.value ? "" : "Estimating…"}</span>;
+  const time = seconds(known.duration);
   const memory = `${bytes(Number(known.peakMemoryBytes))} of memory`;
   if (!known.fits) {
     return (
@@ -46,7 +47,8 @@ function Estimate() {
   }
   return (
     <span>
-      About <strong>{duration(seconds(known.duration))}</strong>, {memory}, {known.width} × {known.height} pixels
+      Takes <strong>{time < 1 ? "less than 1 s" : `about ${duration(time)}`}</strong> and {memory}; {known.width} ×{" "}
+      {known.height} pixels.
     </span>
   );
 }

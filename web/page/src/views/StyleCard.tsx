@@ -22,7 +22,7 @@ export function StyleCard({ item, index }: { item: StyleItem; index: number }) {
       onChange={([picture]) => picture && replaceBy(picture)}
       onRemove={remove}
     >
-      <details class="adjust" open={styles.value.length > 1 || undefined}>
+      <details class="adjust">
         <summary aria-label="Adjust weight, scale and masks">Adjust</summary>
         <div class="pair">
           <StyleField item={item} index={index} name="weight" />

@@ -9,7 +9,7 @@ export function Token() {
     setToken(text.trim());
   };
   return (
-    <form class="token" onSubmit={submit}>
+    <form class="token" aria-label="Token of the server" onSubmit={submit}>
       <label for="token">Token</label>
       <input
         id="token"

@@ -6,6 +6,8 @@ reconstruction and a style transfer over gRPC, like any other client.
 
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,14 +58,30 @@ def main(folder: Path) -> None:
             ),
         }
         made = {name: paint(name, what, submit, folder) for name, (what, submit) in jobs.items()}
-    inputs = [(Image.open(path), path.stem) for path in (seascape, night, harbour)]
-    outputs = [(image, name) for name, image in made.items()]
-    contact_sheet([inputs, outputs], cell=320).save(folder / "contact_sheet.png")
-    print(f"\nDone in {time.monotonic() - started:.0f} s. The pictures are in {folder}/")
-    for path in sorted(folder.rglob("*.png")):
-        print(f"  {path}")
-    print("\nPaint your own pictures on the web page: .venv/bin/gramophone serve --http 127.0.0.1:8080")
-    print("Then open http://127.0.0.1:8080")
+        inputs = [(Image.open(path), path.stem) for path in (seascape, night, harbour)]
+        outputs = [(image, name) for name, image in made.items()]
+        contact_sheet([inputs, outputs], cell=320).save(folder / "contact_sheet.png")
+        print(f"\nDone in {time.monotonic() - started:.0f} s. The pictures are in {folder}/")
+        for path in sorted(folder.rglob("*.png")):
+            print(f"  {path}")
+        if has_page(server.url):
+            show_page(server.url)
+
+
+def has_page(url: str) -> bool:
+    """Return whether the server has the web page."""
+    try:
+        with urllib.request.urlopen(url, timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return False
+
+
+def show_page(url: str) -> None:
+    """Say where the web page is; on a terminal, keep the server until Enter."""
+    if sys.stdin.isatty():
+        input(f"\nThe page with these jobs is at {url}; Enter stops the server: ")
+    print("\nTo paint your own pictures in the browser: .venv/bin/gramophone studio")
 
 
 if __name__ == "__main__":

@@ -37,12 +37,14 @@ class Record(Value):
         setting: value of `setting()` in its process.
         kept: for a background server of commands, the value of `environment()` of the command that started it; else
             empty.
+        url: URL of HTTP; empty without HTTP.
     """
 
     address: str
     pid: int
     setting: str
     kept: str = ""
+    url: str = ""
 
 
 def setting() -> str:

@@ -16,11 +16,14 @@ from .stopping import Stopping
 _START_CLEANUP = 2.0
 
 
-async def run(settings: Settings, stopping: Stopping, *, is_discoverable: bool) -> str | None:
+async def run(
+    settings: Settings, stopping: Stopping, *, is_discoverable: bool, on_start: Callable[[str], object] = bool
+) -> str | None:
     """Serves until the process is told to stop, the server was idle for `leave_after`, or the server fails.
 
     Args:
         is_discoverable: whether commands of the same user find this server and use it.
+        on_start: is called with the URL of HTTP, empty without HTTP, as soon as the server serves.
 
     Returns:
         why the server failed, as a sentence; None if it did not fail.
@@ -37,10 +40,11 @@ async def run(settings: Settings, stopping: Stopping, *, is_discoverable: bool) 
                 await asyncio.wait_for(server.stop(0.0), _START_CLEANUP)
             status = 0
             return None
-        with _registered(server.address, lifetime) if is_discoverable else contextlib.nullcontext():
+        with _registered(server, lifetime) if is_discoverable else contextlib.nullcontext():
             # Parent processes parse these lines; nothing else goes to standard output.
             lines = [f"serving on {address}" for address in (server.address, server.url) if address]
             print("\n".join(lines), flush=True)
+            on_start(server.url)
             ended_itself = await _finishes_first(_wait_for_end(server, lifetime.leave_after), stop_requested)
         if ended_itself:
             stopping.begin()
@@ -66,8 +70,8 @@ async def _wait_for_end(server: GramophoneServer, leave_after: float | None) -> 
             task.cancel()
 
 
-def _registered(address: str, lifetime: LifetimeSettings) -> contextlib.AbstractContextManager[None]:
-    return registered(Record(address, os.getpid(), setting(), lifetime.kept_for))
+def _registered(server: GramophoneServer, lifetime: LifetimeSettings) -> contextlib.AbstractContextManager[None]:
+    return registered(Record(server.address, os.getpid(), setting(), lifetime.kept_for, server.url))
 
 
 async def _finishes_first(work: Awaitable[Any], stop_requested: asyncio.Event) -> bool:

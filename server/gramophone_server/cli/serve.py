@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,9 +39,9 @@ def serve_command(kind: type[S]) -> click.Command:
     """Returns the command that starts a server; each setting of a class becomes an option."""
 
     def serve(config: Path | None, **values: Any) -> None:
-        """Serve Gramophone over gRPC."""
+        """Serve Gramophone over gRPC, and with --http over HTTP."""
         _forget_secrets(kind)
-        _serve(build(kind, values))
+        serve_until_stopped(build(kind, values))
 
     options = [SettingOption(entry) for entry in entries(kind)]
     return GroupedCommand("serve", callback=serve, params=[_config(kind), *options], help=serve.__doc__, epilog=_EPILOG)
@@ -70,7 +71,12 @@ def _forget_secrets(kind: type[Settings]) -> None:
             os.environ.pop(entry.variable, None)
 
 
-def _serve(settings: Settings) -> None:
+def serve_until_stopped(settings: Settings, on_start: Callable[[str], object] = bool) -> None:
+    """Serves until the process is told to stop; `on_start` as of `run`.
+
+    Raises:
+        click.ClickException: the server cannot start, or has failed.
+    """
     seen = settings.observability
     configure(seen.log_format, seen.log_level)
     raise_descriptor_limit()
@@ -81,7 +87,7 @@ def _serve(settings: Settings) -> None:
     stopping = Stopping(lifetime.grace, stdin=lifetime.until_stdin_closes)
     stopping.watch()
     try:
-        failure = asyncio.run(run(settings, stopping, is_discoverable=is_discoverable))
+        failure = asyncio.run(run(settings, stopping, is_discoverable=is_discoverable, on_start=on_start))
     except DataFolderError as error:
         raise _failure(str(error)) from error
     except (RuntimeError, UnknownModelError, SecurityError, TokenFileError) as error:

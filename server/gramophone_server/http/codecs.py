@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from .json_requests import serialized
+from .json_requests import parsed
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class RawRequest:
     is_json: bool
 
     def serialized(self, kind: type[Message]) -> bytes:
-        """Returns the serialized message; raises as `json_requests.serialized`."""
-        return serialized(self.data, kind) if self.is_json else self.data
+        """Returns the serialized message; raises as `json_requests.parsed`."""
+        return parsed(self.data, kind).SerializeToString() if self.is_json else self.data
 
 
 class RawCodec:

@@ -17,6 +17,8 @@ from .requests import CERTIFICATE
 
 # Seconds in which the head of a request must arrive.
 _HEAD_SECONDS = 10.0
+# Bytes that the system may hold before it has sent them.
+_UNSENT = 128 << 10
 # Seconds of silence, seconds between probes, and probes, after which the system closes a half-open connection.
 _KEEPALIVE = {"TCP_KEEPIDLE": 40, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 
@@ -42,7 +44,7 @@ class Connection(H11Protocol):
             return
         super().connection_made(transport)
         self.app_state = {CERTIFICATE: _certificate(transport.get_extra_info("ssl_object"))}
-        _keep_alive(transport.get_extra_info("socket"))
+        _set_options(transport.get_extra_info("socket"))
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -114,10 +116,12 @@ def _certificate(connection: ssl.SSLObject | None) -> Mapping[str, Sequence[byte
     }
 
 
-def _keep_alive(found: Any) -> None:
-    """Lets the system close the connection when the client's machine has gone."""
+def _set_options(found: Any) -> None:
+    """Lets the system close the connection when the client's machine has gone, and bounds what it has not sent yet."""
     with contextlib.suppress(OSError, AttributeError):
         found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Without the limit the system takes megabytes of events that a slow reader would get late.
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 
 from ..reading.wire import MAX_DEPTH, MAX_FIELDS, max_items
 from ..rpc.violations import Checker, MalformedRequestError
+
+M = TypeVar("M", bound=Message)
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _FLOATS = ("NaN", "Infinity", "-Infinity")
@@ -31,8 +33,8 @@ _SPECIAL = {
 _SHOWN = 40
 
 
-def serialized(data: bytes, kind: type[Message]) -> bytes:
-    """Returns a request in JSON as a serialized message; an empty body is a message without fields.
+def parsed(data: bytes, kind: type[M]) -> M:
+    """Returns a request in JSON as a message; an empty body is a message without fields.
 
     Raises:
         InvalidRequestError: fields are unknown or have values of wrong types, or there are too many.
@@ -51,8 +53,8 @@ def serialized(data: bytes, kind: type[Message]) -> bytes:
     _Walk(check).message(value, cast(Descriptor, kind.DESCRIPTOR), "", 0)
     check.stop_if_wrong()
     try:
-        return json_format.ParseDict(value, kind(), max_recursion_depth=2 * MAX_DEPTH).SerializeToString()
-    except (json_format.ParseError, ValueError) as error:
+        return json_format.ParseDict(value, kind(), max_recursion_depth=2 * MAX_DEPTH)
+    except (json_format.ParseError, ValueError, TypeError, OverflowError) as error:
         raise MalformedRequestError(f"the request is not a valid {name}: {error}") from None
 
 
@@ -151,8 +153,13 @@ def _is_number(value: object, high: float) -> bool:
         if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value[:100], re.ASCII):
             return False
         value = float(value)
-    # An integer of JSON may be too large for a float.
-    return isinstance(value, int | float) and not isinstance(value, bool) and -high <= value <= high and value == value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        # An integer of JSON may be too large for a float.
+        return -high <= float(value) <= high
+    except OverflowError:
+        return False
 
 
 def _is_text(value: str) -> bool:

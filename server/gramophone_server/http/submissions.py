@@ -5,13 +5,14 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from gramophone.v1 import options_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 
 from ..reading.interceptor import MAX_REQUEST_BYTES
 from .calls import Calls
 from .codecs import to_json
 from .errors import CallError, Code
-from .json_requests import serialized
+from .json_requests import parsed
 from .requests import Request, Send, body, respond
 from .single import first_response
 
@@ -57,4 +58,8 @@ async def _read(request: Request, kind: type[Message]) -> AsyncIterator[bytes]:
                 f"the request has more than {MAX_REQUEST_BYTES:,} bytes; send pictures first by PUT /images/SHA256"
             )
             raise CallError(Code.RESOURCE_EXHAUSTED, message, status=413)
-    yield serialized(bytes(data), kind)
+    message: Any = parsed(bytes(data), kind)
+    if not message.submission.HasField("on_disconnect"):
+        # There is no stream whose end could mean that the client has gone.
+        message.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    yield message.SerializeToString()

@@ -5,6 +5,7 @@ import base64
 import signal
 import socket
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_a_quiet_stream_is_kept_alive(monkeypatch):
             yield job_pb2.JobEvent(job_id="a", sequence=2)
 
     async def read():
-        return [item async for item in module._merged({"a": Quiet()})]
+        return [item async for item in module._merged({"a": cast(Any, Quiet())})]
 
     started = time.monotonic()
     items = asyncio.run(read())

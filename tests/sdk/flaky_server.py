@@ -188,6 +188,14 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
             _die()
         return pb.DeleteJobResponse()
 
+    def GetUpload(self, request: Any, context: Context) -> Any:
+        self._note("GetUpload", request.sha256)
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "no client calls this here")
+
+    def GetPreview(self, request: Any, context: Context) -> Any:
+        self._note("GetPreview", request.job_id)
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "no client calls this here")
+
     def DownloadResult(self, request: Any, context: Context) -> Iterator[Any]:
         self._note("DownloadResult", str(request.offset))
         what, count = self._fault("DownloadResult", context)

@@ -58,8 +58,8 @@ async def _read(request: Request, kind: type[Message]) -> AsyncIterator[bytes]:
                 f"the request has more than {MAX_REQUEST_BYTES:,} bytes; send pictures first by PUT /images/SHA256"
             )
             raise CallError(Code.RESOURCE_EXHAUSTED, message, status=413)
-    message: Any = parsed(bytes(data), kind)
-    if not message.submission.HasField("on_disconnect"):
+    submitted: Any = parsed(bytes(data), kind)
+    if not submitted.submission.HasField("on_disconnect"):
         # There is no stream whose end could mean that the client has gone.
-        message.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
-    yield message.SerializeToString()
+        submitted.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
+    yield submitted.SerializeToString()

@@ -85,7 +85,7 @@ lint: setup ## Check style, types and the contract
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	MYPYPATH=sdk:server:export:. $(PY) -m mypy --explicit-package-bases --exclude '(fixtures/make|peers/|fake_cuda/selftest)' tests benchmarks
-	$(PY) -m mypy --strict examples/pictures.py examples/demo.py
+	$(PY) -m mypy --strict examples/pictures.py examples/demo.py examples/programs/fastapi_relay.py
 	$(VENV)/bin/lint-imports --no-logo
 	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; $(BUF) format --diff --exit-code proto; \
 	  $(BUF) breaking proto --against $(BASELINE); \

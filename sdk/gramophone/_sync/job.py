@@ -130,8 +130,8 @@ class Job(NotPicklable):
         """Displays the job in a notebook: its picture, loss curve and progress, and a button to cancel it.
 
         Returns at once; the display follows the job in the background. When the job has ended, the display becomes a
-        picture that a saved notebook keeps. `result` returns after this. Without anywidget, an output is updated and
-        there is no button.
+        picture that a saved notebook keeps. `result` returns after this. The kernel handles clicks on the button
+        between cells. Without anywidget, an output is updated and there is no button.
 
         Raises:
             RuntimeError: this program is not a notebook.

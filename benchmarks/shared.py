@@ -31,17 +31,17 @@ def measure() -> dict:
 def row(name: str, **options: Any) -> dict[str, str]:
     """Returns the row of a model, for jobs with these options."""
     with painting(name, reproducible=True, **options) as alone, painting(name, reproducible=False, **options) as shared:
-        sides = [(Side(jobs.pids), jobs) for jobs in (alone, shared)]
+        sides = alone, shared
         try:
-            for side, jobs in sides:
+            for jobs in sides:
                 jobs.submit()
-                side.run(0.0)
-            while any(not jobs.ended.is_set() for _, jobs in sides):
-                for side, jobs in sides:
-                    jobs.step(side)
+                jobs.side().run(0.0)
+            while any(not jobs.ended.is_set() for jobs in sides):
+                for jobs in sides:
+                    jobs.step()
         finally:
-            for side, _ in sides:
-                side.resume()
+            for jobs in sides:
+                jobs.side().resume()
         ratio = alone.seconds / shared.seconds
         apart = max(abs(b / a - 1) for a, b in zip(alone.losses, shared.losses, strict=True))
     return {
@@ -59,7 +59,7 @@ class Jobs:
     """The jobs of one server; `seconds` is the time for which the server has run since their submission."""
 
     client: gramophone.Client
-    pids: list[int]
+    server: ServerProcess
     model: str
     options: dict[str, Any]
 
@@ -80,15 +80,19 @@ class Jobs:
 
         threading.Thread(target=wait, daemon=True).start()
 
-    def step(self, side: Side) -> None:
+    def side(self) -> Side:
+        """Returns the present processes of the server: it starts further workers while jobs share the device."""
+        return Side([self.server.process.pid, *(worker.pid for worker in self.server.workers())])
+
+    def step(self) -> None:
         """Lets the server run for a slice, or until its jobs have ended."""
         if self.ended.is_set():
             return
-        side.resume()
+        self.side().resume()
         begun = time.perf_counter()
         self.ended.wait(SLICE)
         self.seconds += time.perf_counter() - begun
-        side.run(0.0)
+        self.side().run(0.0)
 
 
 @contextlib.contextmanager
@@ -96,4 +100,4 @@ def painting(model: str, **options: Any) -> Iterator[Jobs]:
     """Starts a server that has already run a job of the model."""
     with ServerProcess("--log-level", "warning") as server, gramophone.Client(server.address) as client:
         client.style(picture(SIZE), size=SIZE, model=model, iterations=3).result()
-        yield Jobs(client, [server.process.pid, *(worker.pid for worker in server.workers())], model, options)
+        yield Jobs(client, server, model, options)

@@ -69,9 +69,10 @@ def serving(folder: Path, *args: str, **options: float) -> Iterator[tuple[Server
         server.process.wait()
 
 
-def begin(calls: Calls) -> str:
+def begin(calls: Calls, *, reproducible: bool = True) -> str:
     """Starts a job that runs until it is canceled, and returns its id."""
     request = endless_request()
+    request.options.reproducible = reproducible
     request.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return next(e.job_id for e in events(calls.style.ReconstructStyle(request)) if e.HasField("progress"))
 
@@ -218,9 +219,24 @@ def painting(server: Server) -> None:
         begin(calls)
 
 
-@pytest.mark.parametrize("when", [loading, slow(painting)])
+def sharing(server: Server) -> None:
+    """Starts two jobs that share the CPU, each in its own worker process."""
+    with Calls(server.address()) as calls:
+        begin(calls, reproducible=False)
+        begin(calls, reproducible=False)
+    assert sum("gramophone_server.worker" in child.cmdline() for child in server.children()) == 2
+
+
+def test_a_stop_ends_all_workers_of_a_device(tmp_path):
+    server = Server(tmp_path, "--threads", "2")
+    sharing(server)
+    assert server.stop() < GRACE + 5
+    assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("when", [loading, slow(painting), sharing])
 def test_workers_end_when_the_front_is_killed(tmp_path, when: Callable[[Server], None]):
-    server = Server(tmp_path)
+    server = Server(tmp_path, "--threads", "2")
     when(server)
     children = server.children()
     assert children

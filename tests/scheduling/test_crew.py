@@ -10,7 +10,14 @@ from tests.messages.specs import make_spec
 
 
 class TwoAtATime:
-    jobs = 2
+    """An executor with room for two jobs; it keeps the numbers of jobs that it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def makes_room(self, jobs: int) -> bool:
+        self.asked.append(jobs)
+        return jobs < 2
 
 
 @pytest.fixture
@@ -44,6 +51,15 @@ def test_a_crew_accepts_jobs_that_share_the_device_up_to_its_limit(crew):
 def test_a_crew_with_a_job_that_runs_alone_accepts_no_other(crew):
     crew.add(make("alone", reproducible=True))
     assert not crew.accepts(make("a"))
+
+
+def test_an_executor_prepares_only_for_jobs_that_may_share_it(crew):
+    crew.accepts(make("a"))
+    crew.add(make("a"))
+    crew.accepts(make("alone", reproducible=True))
+    assert crew.executor.asked == []
+    crew.accepts(make("b"))
+    assert crew.executor.asked == [1]
 
 
 def test_running_jobs_share_the_device_time_equally(crew, monkeypatch):

@@ -28,7 +28,7 @@ class Scripted:
 
     ready = True
     trouble = None
-    jobs = 4
+    most = 4
 
     def __init__(self, *script: Outcome | Exception | str) -> None:
         self.script = list(script)
@@ -41,6 +41,12 @@ class Scripted:
 
     async def wait_ready(self) -> None:
         """Returns at once: the executor is always ready."""
+
+    def makes_room(self, jobs: int) -> bool:
+        return jobs < self.most
+
+    def listen(self, on_room: Callable[[], None]) -> None:
+        self.on_room = on_room
 
     async def estimate(self, spec: JobSpec, *, timed: bool) -> Failure:
         return Failure("UNAVAILABLE", "A scripted executor estimates nothing.")
@@ -196,7 +202,7 @@ class Poisoned(Scripted):
                     return RESULT
             if not task.shared or len(self._endings) == self._crowd:
                 for other in self._endings.values():
-                    other.set_exception(WorkerDiedError("was killed by signal 9"))
+                    other.set_exception(WorkerDiedError("was killed by signal 9", jobs=len(self._endings)))
             return await ending
         finally:
             del self._endings[seed]
@@ -222,6 +228,30 @@ async def test_jobs_that_need_not_be_reproducible_run_together_up_to_the_executo
         await scheduler.cancel(jobs[1])
         await until(lambda: len(executor.runs) == 5)
         assert [job.state for job in jobs[:5]] == [State.RUNNING, State.CANCELLED, *[State.RUNNING] * 3]
+
+
+async def test_a_waiting_job_starts_when_the_executor_has_made_room(tmp_path):
+    async with scheduling(tmp_path, *["waits"] * 2) as (scheduler, executor):
+        executor.most = 1
+        for seed in range(2):
+            await scheduler.admission.submit(make_spec(seed=seed, reproducible=False))
+        await until(lambda: len(executor.runs) == 1)
+        await asyncio.sleep(0.05)
+        assert len(executor.runs) == 1
+        executor.most = 2
+        executor.on_room()
+        await until(lambda: len(executor.runs) == 2)
+
+
+async def test_a_job_whose_own_process_dies_runs_alone_after_the_others(tmp_path):
+    script = ["waits", WorkerDiedError("was killed by signal 9"), RESULT]
+    async with scheduling(tmp_path, *script) as (scheduler, executor):
+        jobs = [await scheduler.admission.submit(make_spec(seed=seed, reproducible=False)) for seed in range(2)]
+        await until(lambda: jobs[1].losses == 1)
+        assert (jobs[0].state, jobs[0].suspected, jobs[1].suspected) == (State.RUNNING, False, False)
+        await scheduler.cancel(jobs[0])
+        assert await ended(jobs[1]) is State.SUCCEEDED
+        assert [run.shared for run in executor.runs] == [True, True, False]
 
 
 async def test_a_reproducible_job_waits_for_the_running_jobs_and_is_not_overtaken(tmp_path):

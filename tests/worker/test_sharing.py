@@ -1,4 +1,4 @@
-"""Jobs that share a device: each gets the evaluations that it gets alone, and none waits for or fails with another."""
+"""Jobs that share a GPU: each gets the evaluations that it gets alone, and none waits for or fails with another."""
 
 import logging
 import threading
@@ -13,13 +13,12 @@ from torch import Tensor
 from gramophone_server.engine.graphs import Evaluator
 from gramophone_server.engine.objective import Evaluation, Objective
 from gramophone_server.worker.prepared import PreparedJob
-from gramophone_server.worker.sharing import Room, Sharing
+from gramophone_server.worker.sharing import Sharing
 from tests.harness import png
 
 from .painting import one_thread, prepare
 
-CPU = torch.device("cpu")
-# The device only decides how the canvases, which stay on the CPU, are evaluated: on a GPU as one batch.
+# The canvases stay on the CPU.
 GPU = torch.device("cuda")
 
 
@@ -69,7 +68,7 @@ def paint(sharing: Sharing, objective: Objective, value: float, steps: int, meet
 
 
 def together(jobs: int, objective: Callable[[int], Objective], *, steps: int = 20) -> list[list[float] | Exception]:
-    sharing, meet = Sharing(GPU, 1), threading.Barrier(jobs)
+    sharing, meet = Sharing(GPU), threading.Barrier(jobs)
     with ThreadPoolExecutor(jobs) as pool:
         running = [
             pool.submit(paint, sharing, objective(number), 2.0 * number + 1, steps, meet) for number in range(jobs)
@@ -87,25 +86,6 @@ def test_jobs_that_share_a_device_get_their_own_evaluations_from_common_batches(
     assert found == [expected(number) for number in range(3)]
     assert batches.count(3) > 10, batches
     assert sum(batches) == 60
-
-
-def test_on_a_cpu_jobs_are_evaluated_apart_and_at_the_same_time():
-    batches: list[int] = []
-    meet = threading.Barrier(2)
-
-    class Met(Squares):
-        def evaluate(self, canvas: Tensor) -> Evaluation:
-            # Both jobs are in their evaluation; otherwise this raises.
-            meet.wait(10)
-            return super().evaluate(canvas)
-
-    before = torch.get_num_threads()
-    sharing, begin = Sharing(CPU, 2), threading.Barrier(2)
-    with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(paint, sharing, Met(batches), 2.0 * number + 1, 5, begin) for number in range(2)]
-        assert [one.result() for one in running] == [expected(number, 5) for number in range(2)]
-    assert batches == [1] * 10
-    torch.set_num_threads(before)
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_evaluated_one_by_one(merged_squares):
@@ -142,7 +122,7 @@ def test_jobs_of_another_structure_are_evaluated_apart(merged_squares):
 
 
 def test_a_job_that_is_busy_with_something_else_does_not_stop_the_others():
-    sharing = Sharing(GPU, 1)
+    sharing = Sharing(GPU)
     batches: list[int] = []
     with sharing.join() as busy, sharing.join() as working:
         for member in (busy, working):
@@ -157,23 +137,6 @@ def test_a_job_that_is_busy_with_something_else_does_not_stop_the_others():
             shared.evaluate(torch.ones(1, 3, 4, 4))
         assert time.monotonic() - begun < 5
     assert batches == [1] * 105
-
-
-def test_the_threads_of_a_cpu_are_divided_between_the_jobs_and_given_back():
-    before = torch.get_num_threads()
-    try:
-        sharing = Sharing(CPU, 4)
-        seen = []
-        for _ in range(3):
-            sharing.join()
-            sharing.use_threads()
-            seen.append(torch.get_num_threads())
-        for member in list(sharing._members):
-            sharing.leave(member)
-        sharing.use_threads()
-        assert (seen, torch.get_num_threads()) == ([4, 2, 1], 4)
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_jobs_in_a_batch_end_within_two_percent_of_their_loss_alone(caplog):
@@ -201,35 +164,8 @@ def test_jobs_in_a_batch_end_within_two_percent_of_their_loss_alone(caplog):
 
     with one_thread():
         alone = [run(prepared(number)) for number in range(3)]
-        sharing, meet, jobs = Sharing(GPU, 1), threading.Barrier(3), [prepared(number) for number in range(3)]
+        sharing, meet, jobs = Sharing(GPU), threading.Barrier(3), [prepared(number) for number in range(3)]
         with ThreadPoolExecutor(3) as pool, caplog.at_level(logging.WARNING):
             found = list(pool.map(shared, range(3)))
     assert found == pytest.approx(alone, rel=0.02)
     assert not caplog.records
-
-
-def test_a_job_waits_until_the_memory_of_others_is_free():
-    room, entered = Room(), threading.Event()
-    assert room.enter("a", 60, lambda: 100, lambda: False)
-
-    def second() -> None:
-        assert room.enter("b", 50, lambda: 100, lambda: False)
-        entered.set()
-
-    thread = threading.Thread(target=second)
-    thread.start()
-    assert not entered.wait(0.5)
-    room.leave("a")
-    assert entered.wait(10)
-    thread.join()
-    # The only job always enters: its plan has already been compared with the memory.
-    room.leave("b")
-    assert room.enter("c", 200, lambda: 100, lambda: False)
-
-
-def test_a_job_that_is_stopped_while_it_waits_for_memory_does_not_enter():
-    room = Room()
-    assert room.enter("a", 60, lambda: 100, lambda: False)
-    assert not room.enter("b", 60, lambda: 100, lambda: True)
-    room.leave("b")
-    assert room.enter("c", 40, lambda: 100, lambda: False)

@@ -24,7 +24,7 @@ from ..reading.request_images import RequestImages
 from ..reading.request_reader import RequestReader
 from ..rpc.methods import MethodTable
 from ..rpc.reflection import add_reflection
-from ..scheduling.executor import ProcessExecutor
+from ..scheduling.device import DeviceExecutor
 from ..scheduling.scheduler import Bounds, Scheduler
 from ..security.auth import Authenticator
 from ..security.tls import check_security, is_unix, open_certificates
@@ -100,10 +100,10 @@ class GramophoneServer:
         self._models = models = ModelStore(settings.models.models)
         models.get(default_model)  # Fail at the start if the default model is missing.
         self._executors = executors = [
-            ProcessExecutor(_worker(settings, name), self._workers_changed) for name in settings.workers.devices
+            DeviceExecutor(_worker(settings, name), self._workers_changed) for name in settings.workers.devices
         ]
         # The workers of GPUs that were found by "auto", by the name of the GPU.
-        self._added: dict[str, ProcessExecutor] = {}
+        self._added: dict[str, DeviceExecutor] = {}
         self._starting: list[asyncio.Task[None]] = []
         storage = settings.storage
         retention = _retention(storage, authenticated=security.authenticates)
@@ -258,7 +258,7 @@ class GramophoneServer:
         """Starts a worker for each GPU that the setting "auto" means beside the one that its worker has opened."""
         for name in [name for executor in self._executors for name in executor.others if name not in self._added]:
             log.info("%s gets a worker of its own", name)
-            self._added[name] = executor = ProcessExecutor(_worker(self._settings, name), self._workers_changed)
+            self._added[name] = executor = DeviceExecutor(_worker(self._settings, name), self._workers_changed)
             self._executors.append(executor)
             self._starting.append(asyncio.create_task(self._scheduler.add(executor)))
 

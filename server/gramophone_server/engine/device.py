@@ -192,12 +192,16 @@ class Memory:
 
     Args:
         device: the device; for the CPU, the memory is that of the host.
-        limit: maximum that this process may hold; None for all memory of the device.
+        limit: maximum that this process and those beside it may hold; None for all memory of the device.
+
+    Attributes:
+        beside: ids of processes whose memory this process may get when they end.
     """
 
     def __init__(self, device: torch.device, limit: int | None = None) -> None:
         self._device = device
         self._limit = limit
+        self.beside: tuple[int, ...] = ()
 
     def resident(self) -> int:
         """Returns the bytes that this process holds; 0 where the system does not tell."""
@@ -206,13 +210,21 @@ class Memory:
         return psutil.Process().memory_info().rss
 
     def available(self) -> int:
-        """Returns the bytes that this process holds plus those that it can still allocate."""
+        """Returns the bytes that this process and those beside it hold, plus those that they can still allocate."""
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._device)
         else:
             free = min(psutil.virtual_memory().available, _free_in_container())
-        there = self.resident() + free
+        there = self.resident() + sum(map(_resident, self.beside)) + free
         return there if self._limit is None else min(there, self._limit)
+
+
+def _resident(pid: int) -> int:
+    """Returns the bytes of main memory that a process holds; 0 if it has ended."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _free_in_container() -> int:

@@ -50,6 +50,26 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Front to worker: the process's share of its device, from now on.
+
+    Attributes:
+        threads: CPU threads of its shared job; 0 for all.
+        beside: ids of the other worker processes of the device.
+    """
+
+    threads: int = 0
+    beside: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoomGranted:
+    """Front to worker: a job may use the memory that a RoomRequest named."""
+
+    job_id: str
+
+
+@dataclass(frozen=True)
 class FeaturesRequest:
     """Front to worker: extract features of a picture; works while a job is running.
 
@@ -81,10 +101,16 @@ class Ready:
 
     Attributes:
         others: GPUs beside this one that the worker's setting "auto" also means; each needs a worker of its own.
+        threads: number of CPU threads of a job that runs alone.
+        idle: bytes that the worker holds on its device without a job.
+        available: bytes that it holds and can still allocate.
     """
 
     device: str
     others: tuple[str, ...] = ()
+    threads: int = 1
+    idle: int = 0
+    available: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,11 +127,27 @@ class Heartbeat:
 
     Attributes:
         stuck: seconds since the last progress of one of its jobs; the longest.
-        resident: bytes that the worker holds on its device.
+        resident: bytes that this process holds on its device.
+        available: bytes that all processes of the device hold and can still allocate.
     """
 
     stuck: float
     resident: int = 0
+    available: int = 0
+
+
+@dataclass(frozen=True)
+class RoomRequest:
+    """Worker to front: may a job use memory beside the other jobs of the device? If there is no answer, ask again.
+
+    Attributes:
+        needed: bytes that the job needs.
+        available: bytes that there are for all jobs of the device together.
+    """
+
+    job_id: str
+    needed: int
+    available: int
 
 
 @dataclass(frozen=True)
@@ -173,5 +215,5 @@ class WorkerConfig:
     observability: ObservabilitySettings
 
 
-ToWorker = WorkerConfig | Run | Cancel | Pause | FeaturesRequest | EstimateRequest
-FromWorker = Ready | DeviceFailed | Heartbeat | Progressed | Ended | FeaturesResponse | EstimateResponse
+ToWorker = WorkerConfig | Run | Cancel | Pause | Share | RoomGranted | FeaturesRequest | EstimateRequest
+FromWorker = Ready | DeviceFailed | Heartbeat | RoomRequest | Progressed | Ended | FeaturesResponse | EstimateResponse

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..scheduling.executor import ProcessExecutor
+from ..scheduling.device import DeviceExecutor
 from ..scheduling.observer import Observer, Observers
 from ..scheduling.scheduler import Scheduler
 from ..settings import ObservabilitySettings
@@ -61,7 +61,7 @@ class Instruments:
     """
 
     def __init__(
-        self, settings: ObservabilitySettings, executors: Sequence[ProcessExecutor], store: JobStore, *, http: bool
+        self, settings: ObservabilitySettings, executors: Sequence[DeviceExecutor], store: JobStore, *, http: bool
     ) -> None:
         check_observability(settings, http=http)
         self._settings = settings

@@ -32,7 +32,7 @@ class Crew:
         """Returns whether a job can run now: alone, or beside jobs that also share the device."""
         if not self.jobs:
             return True
-        return len(self.jobs) < self.executor.jobs and not any(map(runs_alone, (job, *self.jobs)))
+        return not any(map(runs_alone, (job, *self.jobs))) and self.executor.makes_room(len(self.jobs))
 
     def add(self, job: Job) -> None:
         """Adds a job that starts now."""

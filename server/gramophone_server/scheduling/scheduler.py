@@ -91,7 +91,7 @@ class Scheduler:
         self.admission = Admission(
             store, self._queue, self._bounds.queued, self._bounds.queued_per_client, self._admitted
         )
-        self._crews: list[Crew] = [Crew(executor) for executor in executors]
+        self._crews: list[Crew] = []
         # Set when a job may be able to start: one was queued, or one has ended.
         self._work = asyncio.Event()
         self._running: dict[str, Executor] = {}
@@ -103,6 +103,8 @@ class Scheduler:
         self._serving: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._mean_seconds, self._measured = 10.0, 0
+        for executor in executors:
+            self._hire(executor)
         self.admission.retry_after = self._mean_seconds / len(self._crews)
 
     @property
@@ -134,9 +136,14 @@ class Scheduler:
 
     async def add(self, executor: Executor) -> None:
         """Starts one more executor, which begins to run jobs."""
-        self._crews.append(crew := Crew(executor))
-        self._loops.append(asyncio.create_task(self._serve(crew)))
+        self._loops.append(asyncio.create_task(self._serve(self._hire(executor))))
         await executor.start()
+
+    def _hire(self, executor: Executor) -> Crew:
+        """Adds an executor, without jobs."""
+        executor.listen(self._wake)
+        self._crews.append(crew := Crew(executor))
+        return crew
 
     async def cancel(self, job: Job) -> None:
         """Cancels a job: at once if it waits, at its next report if it runs.
@@ -298,13 +305,13 @@ class Scheduler:
     async def _run(self, job: Job, crew: Crew) -> None:
         self.store.record(job, job.start())
         self._observer.started(job)
-        charged, alone = self._mean_seconds, runs_alone(job)
+        charged = self._mean_seconds
         self._queue.charge(job.owner, charged)
         try:
             outcome: Outcome | WorkerDiedError = await self._attempt(job, crew.executor)
         except WorkerDiedError as error:
             outcome = error
-            self._count_loss(job, crew, error, alone=alone)
+            self._count_loss(job, error)
         seconds = crew.remove(job)
         self._queue.charge(job.owner, seconds - charged)
         match outcome:
@@ -321,15 +328,14 @@ class Scheduler:
                 await self._end(job, outcome)
                 self._update_mean(seconds)
 
-    def _count_loss(self, job: Job, crew: Crew, error: WorkerDiedError, *, alone: bool) -> None:
-        """Counts the death of a worker against the job that caused it; if that is not known, suspects all its jobs."""
+    def _count_loss(self, job: Job, error: WorkerDiedError) -> None:
+        """Counts the death of a worker against its only job; of several jobs, each is suspected."""
         if not error.begun:
             return
-        if alone or (len(crew.jobs) == 1 and not job.suspected):
+        if error.jobs == 1:
             job.losses += 1
         else:
-            for other in crew.jobs:
-                other.suspected = True
+            job.suspected = True
 
     def _update_mean(self, seconds: float) -> None:
         """Adds the device time of an ended job to the mean; the first one replaces the initial estimate."""

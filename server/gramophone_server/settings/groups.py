@@ -87,7 +87,7 @@ class WorkerSettings:
     )
     memory: int | None = setting(
         None,
-        "Maximum memory of a worker, such as 3GB.",
+        "Maximum memory of a worker, with all of its processes, such as 3GB.",
         minimum=64 << 20,
         below="is less than a worker needs without a job; give it 1GB or more",
         unit="bytes",
@@ -97,7 +97,10 @@ class WorkerSettings:
         False, "Launch the work of each step on a GPU one by one, for debugging: slower, with the same results."
     )
     jobs_per_worker: int = setting(
-        4, "Maximum number of jobs that a worker runs at a time; only jobs with reproducible=false.", minimum=1
+        4,
+        "Maximum number of jobs that a worker runs at a time, on a CPU at most one per thread; only jobs with "
+        "reproducible=false.",
+        minimum=1,
     )
     checkpoint_every: float = setting(
         10.0, "Minimum seconds between two checkpoints of a job.", minimum=0, unit="seconds"

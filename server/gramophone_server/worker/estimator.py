@@ -27,15 +27,19 @@ class Estimator:
         device: the worker's device.
         limit: maximum bytes that this worker may hold; None for all memory of the device.
         graphs: whether steps on a GPU may be recorded as CUDA graphs.
+
+    Attributes:
+        memory: the memory of the device.
+        idle: bytes that this process holds without a job.
     """
 
     def __init__(self, store: ModelStore, device: torch.device, limit: int | None, *, graphs: bool = True) -> None:
         self._graphs = graphs
         self._store = store
         self._device = device
-        self._memory = Memory(device, limit)
+        self.memory = Memory(device, limit)
         # Measured before the first job: memory that a job leaves behind can be reused by the next job.
-        self._idle = self._memory.resident()
+        self.idle = self.memory.resident()
         self._speeds = Speeds(device)
 
     def plan(self, spec: JobSpec, model: Model, others: Mapping[str, Model], squeeze: int = 0) -> Plan:
@@ -51,12 +55,12 @@ class Estimator:
             ModelError: the model's file does not match its manifest.
         """
         early = {name: load_architecture(other) for name, other in others.items()}
-        available = self.available() >> squeeze
+        available = (self.memory.available() - self.idle) >> squeeze
         return plan(spec, load_architecture(model), self._device, available, early, graphs=self._graphs)
 
     def available(self) -> int:
-        """Returns the bytes that there are for all jobs together, beside what the idle worker holds."""
-        return self._available() - self._idle
+        """Returns the bytes that there are for all jobs of the device together, beside what idle processes hold."""
+        return self.memory.available() - (1 + len(self.memory.beside)) * self.idle
 
     def estimate(self, spec: JobSpec, *, timed: bool) -> Estimate:
         """Returns the memory, operations and, if `timed`, the time that the job needs.
@@ -79,8 +83,8 @@ class Estimator:
                 seconds_per_iteration = chosen_plan.iteration_flops / speeds[""] + self._loss_seconds(iteration)
         return Estimate(
             tile=chosen_plan.tile,
-            peak=self._idle + chosen_plan.bytes,
-            available=self._available(),
+            peak=self.idle + chosen_plan.bytes,
+            available=self.memory.available(),
             flops=sum(chosen_plan.flops.values()) + sum(losses.values()),
             seconds=seconds,
             seconds_per_iteration=seconds_per_iteration,
@@ -114,9 +118,6 @@ class Estimator:
         That speed is measured with Gram matrices.
         """
         return {name: count for name, count in operations.items() if name != GRAM.name and count}
-
-    def _available(self) -> int:
-        return self._memory.available()
 
 
 def _pixels(spec: JobSpec) -> int:

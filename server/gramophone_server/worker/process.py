@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import torch
 
-from ..engine.device import DeviceError, Memory, release_free_memory, set_up_cpu, set_up_cuda
+from ..engine.device import DeviceError, release_free_memory, set_up_cpu, set_up_cuda
 from ..engine.losses import CONTENT, GRAM
 from ..logs import marked
 from ..messages.estimate import Estimate
@@ -29,7 +29,9 @@ from ..messages.pipe import (
     Heartbeat,
     Pause,
     Ready,
+    RoomGranted,
     Run,
+    Share,
     ToWorker,
     WorkerConfig,
 )
@@ -40,8 +42,10 @@ from .estimator import Estimator
 from .failures import failure_of
 from .guard import DeviceGuard
 from .outbox import Outbox
+from .room import Room
 from .runner import JobRunner
 from .targets import Targets
+from .threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +60,7 @@ _IDLE_TIMEOUT = 5.0
 class WorkerProcess:
     """A worker: owns one device and executes jobs until the pipe to the front closes.
 
-    The main thread runs the jobs that run alone; a pool of threads runs those that share the device. One thread
+    The main thread runs the jobs; on a GPU, a pool of threads runs those that share the device. One thread
     receives messages, so that a cancellation arrives while a job runs; one thread sends messages; one answers requests
     for features and estimates while a job runs; one sends heartbeats.
 
@@ -71,6 +75,7 @@ class WorkerProcess:
         self._outbox = Outbox(connection)
         self._jobs: queue.Queue[Run] = queue.Queue()
         self._requests: queue.Queue[FeaturesRequest | EstimateRequest] = queue.Queue()
+        self._room = Room(self._outbox)
         self._cancelled: set[str] = set()
         self._paused: set[str] = set()
 
@@ -81,7 +86,7 @@ class WorkerProcess:
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         settings = self._config.workers
         set_up_cpu(settings.threads)
-        self._threads = torch.get_num_threads()
+        self._threads = Threads(torch.get_num_threads())
         self._device = device = self._open_device()
         self._guard = DeviceGuard(device, partial(self._exit, str(device)))
         self._guard.watch_terminate()
@@ -89,23 +94,24 @@ class WorkerProcess:
         if device.type == "cuda":
             set_up_cuda(device, settings.memory)
         self._store = ModelStore(self._config.models)
-        self._targets = Targets(str(device), torch.get_num_threads())
+        self._targets = Targets(str(device), self._threads.most)
         self._estimator = Estimator(self._store, device, settings.memory, graphs=not settings.no_cuda_graphs)
         self._runner = JobRunner(
-            self._store, self._targets, self._estimator, device, self._outbox, self._guard,
+            self._store, self._targets, self._estimator, device, self._threads, self._room, self._outbox, self._guard,
             self._cancelled, self._paused, settings.checkpoint_every, self._config.observability.tensorboard,
         )  # fmt: skip
-        self._memory = Memory(device)
         self._check_limit()
         threading.Thread(target=self._answer_requests, name="answer", daemon=True).start()
-        self._outbox.send(Ready(str(device), other_devices(self._config.device, device)))
+        others, memory = other_devices(self._config.device, device), self._estimator.memory
+        ready = Ready(str(device), others, self._threads.most, self._estimator.idle, memory.available())
+        self._outbox.send(ready)
         threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True).start()
         # Threads that are used again keep their OpenMP threads and their part of the heap.
         shared = ThreadPoolExecutor(settings.jobs_per_worker, "shared")
         with self._guard:
             while True:
                 job = self._next_job()
-                if job.shared:
+                if job.shared and device.type == "cuda":
                     shared.submit(self._execute, job)
                 else:
                     self._execute(job)
@@ -138,7 +144,7 @@ class WorkerProcess:
         threading.__excepthook__(args)
 
     def _check_limit(self) -> None:
-        limit, held = self._config.workers.memory, self._memory.resident()
+        limit, held = self._config.workers.memory, self._estimator.idle
         if limit is not None and limit <= held:
             log.warning(
                 "no job fits into --memory %s, because the worker alone needs %s on %s; increase --memory",
@@ -155,11 +161,12 @@ class WorkerProcess:
             return self._jobs.get()
 
     def _send_heartbeats(self) -> None:
-        """Sends heartbeats: seconds since the last progress of each job, and bytes that the worker holds."""
+        """Sends heartbeats: seconds since the last progress of each job, and the memory of the device."""
+        memory = self._estimator.memory
         while True:
             now = time.monotonic()
             stuck = max((now - then for then in list(self._runner.last_progress.values())), default=0.0)
-            self._outbox.send(Heartbeat(stuck, self._memory.resident()))
+            self._outbox.send(Heartbeat(stuck, memory.resident(), memory.available()))
             time.sleep(_HEARTBEAT_EVERY)
 
     def _receive(self) -> None:
@@ -175,12 +182,18 @@ class WorkerProcess:
                     self._cancelled.add(job_id)
                 case Pause(job_id):
                     self._paused.add(job_id)
+                case Share(threads, beside):
+                    # The front sends it only after this worker has told that it is ready.
+                    self._threads.shared = threads or self._threads.most
+                    self._estimator.memory.beside = beside
+                case RoomGranted(job_id):
+                    self._room.grant(job_id)
                 case FeaturesRequest() | EstimateRequest():
                     self._requests.put(message)
 
     def _answer_requests(self) -> None:
         # The number of a new thread is the one that was set last, maybe by a job that shares the device.
-        torch.set_num_threads(self._threads)
+        self._threads.use()
         while True:
             match self._requests.get():
                 case FeaturesRequest() as request:

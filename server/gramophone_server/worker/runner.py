@@ -34,20 +34,24 @@ from .outbox import Outbox
 from .pace import Speedometer, Stopwatch, is_due
 from .prepared import PreparedJob, precision_of
 from .result_warnings import result_warnings
-from .sharing import Room, Sharing
+from .room import Room
+from .sharing import Member, Sharing
 from .targets import Targets
+from .threads import Threads
 
 log = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """Runs jobs on one device; jobs that share it run in one thread each.
+    """Runs jobs on one device: one at a time, or on a GPU those that share it in one thread each.
 
     Args:
         store: the models.
         targets: extracts and caches the targets.
         estimator: plans how each job runs.
         device: the worker's device.
+        threads: the CPU threads of the jobs.
+        room: asks for memory beside the other jobs of the device.
         outbox: sends progress to the front.
         guard: ends the process if the device is lost.
         cancelled: ids of jobs to cancel; another thread adds to it.
@@ -65,6 +69,8 @@ class JobRunner:
         targets: Targets,
         estimator: Estimator,
         device: torch.device,
+        threads: Threads,
+        room: Room,
         outbox: Outbox,
         guard: DeviceGuard,
         cancelled: set[str],
@@ -82,16 +88,17 @@ class JobRunner:
         self._paused = paused
         self._checkpoint_every = checkpoint_every
         self._tensorboard = tensorboard
-        self._sharing = Sharing(device, torch.get_num_threads(), guard.check)
-        self._room = Room()
+        self._threads = threads
+        self._room = room
+        self._sharing = Sharing(device, guard.check)
         self.last_progress: dict[str, float] = {}
 
     def run(self, job: Run) -> Outcome:
         """Runs a job and returns its outcome; an exception is returned as the job's failure."""
         self.last_progress[job.job_id] = time.monotonic()
         try:
-            # The jobs that shared the device may have left another number of threads.
-            self._sharing.use_threads()
+            # The job before may have left another number of threads.
+            self._threads.use(shared=job.shared)
             try:
                 with ExitStack() as stack, self._guard:
                     return self._run(job, stack)
@@ -126,17 +133,17 @@ class JobRunner:
         if not chosen_plan.fits:
             # After a first attempt that ran out of memory, the estimate is known to be wrong: do not report it.
             raise MemoryError if job.squeeze else LargerThanDeviceError(self._estimator.estimate(spec, timed=False))
-        member = None
-        if job.shared:
-            waiting = time.monotonic()
-            if not self._enter(job, chosen_plan.bytes, stack):
-                return Paused() if job.job_id in self._paused else None
-            begun += time.monotonic() - waiting
+        waiting = time.monotonic()
+        if not self._enter(job, chosen_plan.bytes):
+            return Paused() if job.job_id in self._paused else None
+        begun += time.monotonic() - waiting
+        member: Member | None = None
+        if job.shared and self._device.type == "cuda":
             member = stack.enter_context(self._sharing.join(graphs=chosen_plan.graphs))
         prepared = PreparedJob(
             spec, model, self._targets, self._device, others=others, tile=chosen_plan.tile,
             host_history=chosen_plan.host_history, graphs=chosen_plan.graphs,
-            share=None if member is None else member.shared,
+            share=member.shared if member is not None else self._threads.following if job.shared else None,
         )  # fmt: skip
         stack.callback(prepared.close)
         resumed = None
@@ -154,7 +161,7 @@ class JobRunner:
         optimizing = time.monotonic()
         speed = Speedometer(optimizing, resumed or 0)
         watch = Stopwatch()
-        if member is None:
+        if not job.shared:
             stack.callback(lambda: self._estimator.learn(spec, model, chosen_plan, watch.iterations, watch.seconds))
         reports = itertools.count(1)
         reported: float | None = None
@@ -210,14 +217,15 @@ class JobRunner:
         file.result(result)
         return result
 
-    def _enter(self, job: Run, needed: int, stack: ExitStack) -> bool:
+    def _enter(self, job: Run, needed: int) -> bool:
         """Waits until there is memory for a job beside the others; returns whether it may run, or was stopped."""
+        if not job.shared and not self._estimator.memory.beside:
+            return True  # No other process or job is there.
 
         def stopped() -> bool:
             self.last_progress[job.job_id] = time.monotonic()
             return job.job_id in self._cancelled or job.job_id in self._paused
 
-        stack.callback(self._room.leave, job.job_id)
         return self._room.enter(job.job_id, needed, self._estimator.available, stopped)
 
     def _progress(

@@ -1,7 +1,7 @@
-"""Evaluates the losses of jobs that run at the same time: in batches on a GPU, side by side on a CPU.
+"""Evaluates the losses of jobs that share a GPU, in batches.
 
 Each job has a thread with its own synthesis and optimizer. Only the evaluation of the loss is shared: the threads post
-their canvases. On a GPU, one of them evaluates those of equal structure as one batch.
+their canvases, and one of them evaluates those of equal structure as one batch.
 """
 
 import itertools
@@ -46,7 +46,7 @@ class _Request:
 
 @dataclass(eq=False)
 class Member:
-    """A running job that shares the device; a context manager, which leaves at its end.
+    """A running job that shares the GPU; a context manager, which leaves at its end.
 
     Attributes:
         graphs: whether to record the evaluations of the job as CUDA graphs.
@@ -89,29 +89,21 @@ class SharedObjective:
 
 
 class Sharing:
-    """The jobs that share a device.
-
-    On a GPU, one batch is evaluated at a time. On a CPU, as many jobs as there are threads are evaluated at a time,
-    each in one thread, so that no thread waits for another; with fewer jobs, each gets its share of the threads.
+    """The jobs that share a GPU; one batch is evaluated at a time.
 
     Args:
-        device: the device.
-        threads: number of CPU threads of a job that runs alone.
+        device: the GPU.
         check: is called with an error of an evaluation before anything of it is freed.
     """
 
-    def __init__(
-        self, device: torch.device, threads: int, check: Callable[[Exception], None] = lambda error: None
-    ) -> None:
+    def __init__(self, device: torch.device, check: Callable[[Exception], None] = lambda error: None) -> None:
         self._device = device
-        self._cpu = device.type == "cpu"
-        self._threads = threads
         self._check = check
         self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._members: list[Member] = []
         self._posted: list[_Request] = []
-        self._evaluating = 0
+        self._evaluating = False
         # By what they evaluate, whether they are recorded, and the ids of their objectives; these are kept alive too.
         self._evaluators: dict[tuple[Hashable, ...], tuple[Sequence[Objective], Evaluator]] = {}
 
@@ -132,21 +124,12 @@ class Sharing:
 
     def pause(self, member: Member) -> None:
         """Lets the others go on without a job until its next evaluation."""
-        self.use_threads()
         with self._changed:
             member.stepping = False
             self._changed.notify_all()
 
-    def use_threads(self) -> None:
-        """Gives the calling thread its share of the CPU threads."""
-        threads = max(1, self._threads // len(self._members)) if self._cpu and self._members else self._threads
-        # The number belongs to the calling thread.
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-
     def evaluate(self, member: Member, objective: Objective, canvas: Tensor) -> Evaluation:
         """Returns the evaluation of a job's canvas; the calling thread may evaluate canvases of others with it."""
-        self.use_threads()
         request, structure = _Request(member, objective, canvas), objective.structure
         with self._changed:
             member.key = (member,) if structure is None else (structure, canvas.shape[1:])
@@ -160,12 +143,12 @@ class Sharing:
                 return request.result()
             batch = self._batch(request, waits=False)
             self._posted = [other for other in self._posted if other not in batch]
-            self._evaluating += 1
+            self._evaluating = True
         try:
             self._evaluate(batch)
         finally:
             with self._changed:
-                self._evaluating -= 1
+                self._evaluating = False
                 for other in batch:
                     other.done = True
                     other.member.stepping = True
@@ -178,18 +161,13 @@ class Sharing:
         Args:
             waits: whether to wait for jobs that are between two evaluations.
         """
-        lanes = max(1, min(self._threads, len(self._members))) if self._cpu else 1
-        if self._evaluating >= lanes or request not in self._posted:
+        if self._evaluating or request not in self._posted:
             return []
         alike = [member for member in self._members if member.key == request.member.key]
-        # In one thread of a CPU, a batch takes as long as its canvases one by one (vgg19-slim), or longer (VGG-19).
-        most = 1 if self._cpu else len(alike)
         posted = [other for other in self._posted if other.member.key == request.member.key]
-        if waits and len(posted) < most and any(member.stepping for member in alike):
+        if waits and len(posted) < len(alike) and any(member.stepping for member in alike):
             return []
-        # The calling thread evaluates; its own canvas is part of the batch.
-        batch = [request, *(other for other in posted if other is not request)][:most]
-        return sorted(batch, key=lambda other: other.member.number)
+        return sorted(posted, key=lambda other: other.member.number)
 
     def _evaluate(self, batch: list[_Request]) -> None:
         """Evaluates the canvases of requests as one batch; one by one if that fails, to find the one that fails."""
@@ -235,36 +213,3 @@ def _row(at: Evaluation, number: int) -> Evaluation:
     """Returns the evaluation of one canvas of a batch, as a copy: a view would keep the whole batch alive."""
     row = slice(number, number + 1)
     return Evaluation(at.terms[row].clone(), at.loss[row].clone(), at.gradient[row].clone())
-
-
-class Room:
-    """The memory that running jobs have planned to use; a job waits until there is room for it."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._planned: dict[str, int] = {}
-
-    def enter(self, job_id: str, needed: int, available: Callable[[], int], stopped: Callable[[], bool]) -> bool:
-        """Waits until a job's memory is there beside that of the other jobs, or there are no other jobs.
-
-        Args:
-            needed: bytes that the job needs.
-            available: returns the bytes that there are for all jobs together.
-            stopped: returns whether to stop waiting.
-
-        Returns:
-            Whether the job entered; it then must leave.
-        """
-        with self._changed:
-            while self._planned and sum(self._planned.values()) + needed > available():
-                if stopped():
-                    return False
-                self._changed.wait(0.2)
-            self._planned[job_id] = needed
-            return True
-
-    def leave(self, job_id: str) -> None:
-        """Frees a job's memory, if it entered."""
-        with self._changed:
-            self._planned.pop(job_id, None)
-            self._changed.notify_all()

@@ -36,7 +36,7 @@ def painted(sharing: Sharing, number: int, *, graphs: bool) -> int:
 
 def together(*, graphs: bool) -> dict[str, object]:
     """Runs the jobs at once."""
-    sharing = Sharing(DEVICE, 2)
+    sharing = Sharing(DEVICE)
     with fakecuda.counting() as seen, ThreadPoolExecutor(JOBS) as pool:
         done = list(pool.map(lambda number: painted(sharing, number, graphs=graphs), range(JOBS)))
     return {

@@ -14,7 +14,7 @@ UPDATES = 4
 
 def measured(jobs: int, options: dict[str, Any]) -> dict[str, Any]:
     """Returns the counts of the steps of some jobs, per step of one job."""
-    sharing, meet = Sharing(DEVICE, 2), threading.Barrier(jobs + 1)
+    sharing, meet = Sharing(DEVICE), threading.Barrier(jobs + 1)
 
     def run(seed: int) -> None:
         with sharing.join() as member:

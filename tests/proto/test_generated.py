@@ -183,3 +183,14 @@ def test_an_added_option_is_in_the_reference(extended: Path) -> None:
         in page
     )
     assert "## Wobbling" in page
+
+
+def test_an_added_option_is_a_field_of_the_web_page(extended: Path) -> None:
+    lines = (extended / "web/page/src/contract.ts").read_text().splitlines()
+    rows = [json.loads(line.strip().removesuffix(",")) for line in lines if line.startswith('  {"path"')]
+    found = {row["path"]: row for row in rows}
+    wobble, way = found["options.wobble"], found["options.wobble_way"]
+    assert (wobble["type"], wobble["group"], wobble["default"]) == ("number", "Canvas", "0.5")
+    assert (wobble["minimum"], wobble["maximum"], wobble["help"][:8]) == (0.25, 2, "How much")
+    assert [(one["word"], one["number"]) for one in way["choices"]] == [("up_and_down", 1), ("sideways", 2)]
+    assert found["options.wobbles"]["range"] == "0, or 3 to 9"

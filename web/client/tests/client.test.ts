@@ -139,7 +139,7 @@ test("a stream goes on after the server was killed and started again", async () 
   const data = folder();
   const first = await Server.start("--data", data);
   const client = connectHttp(first.url, { retryFor: 90 });
-  const job = await client.style(png(), { size: 96, iterations: 400, reportEvery: 20 });
+  const job = await client.style(png(), { size: 64, iterations: 300, reportEvery: 20 });
   const lost: boolean[] = [];
   let second: Server | undefined;
   let last = 0;
@@ -152,7 +152,7 @@ test("a stream goes on after the server was killed and started again", async () 
     second = await Server.start("--data", data, ...ports);
   }
   expect(lost).toEqual([false, true]);
-  expect(last).toBe(400);
+  expect(last).toBe(300);
   expect(job.state).toBe(JobState.SUCCEEDED);
   await second?.stop();
 });

@@ -110,7 +110,9 @@ describe.skipIf(!CHROMIUM)("the page", () => {
         if (picture?.complete) seen.add(picture.src);
       }).observe(document.body, { subtree: true, childList: true, attributes: true });
     });
-    const id = await paint(page, 300);
+    await page.getByText("All options").click();
+    await page.getByLabel("Report every", { exact: true }).fill("10");
+    const id = await paint(page, 200);
     await finished(page);
     expect(await page.evaluate("seen.size")).toBeGreaterThan(2);
     await page.getByRole("img", { name: /^The loss fell from/ }).waitFor();

@@ -1,6 +1,7 @@
 // The job that the page shows and follows.
 
 import {
+  type EncodedImage,
   isFinal,
   type Job,
   type JobEvent,
@@ -42,6 +43,13 @@ export const isActive = computed(
   () => jobId.value !== "" && !problem.value && (state.value === undefined || !isFinal(state.value)),
 );
 
+/** Milliseconds between two updates of the page. */
+const FRAME_PAUSE = 40;
+
+let points: Point[] = [];
+let taken: Progress | undefined;
+let takenPreview: EncodedImage | undefined;
+let timer: ReturnType<typeof setTimeout> | undefined;
 const submitted = new Map<string, Job>();
 let following: AbortController | undefined;
 
@@ -86,6 +94,9 @@ function setConnected(connected: boolean): void {
 }
 
 function clear(id: string): void {
+  clearTimeout(timer);
+  timer = taken = takenPreview = undefined;
+  points = [];
   batch(() => {
     jobId.value = id;
     jobKind.value = undefined;
@@ -114,22 +125,42 @@ async function showKind(job: Job, signal: AbortSignal): Promise<void> {
 
 function show(event: JobEvent): void {
   const { detail } = event;
+  if (detail.case === "progress") takeProgress(detail.value);
+  else showTaken();
   batch(() => {
     if (event.state !== state.value) changed();
     state.value = event.state;
-    if (detail.case === "progress") showProgress(detail.value);
-    else if (detail.case === "error") problem.value = detail.value.message;
+    if (detail.case === "error") problem.value = detail.value.message;
     else if (detail.case === "result") void showResult(event.jobId, detail.value);
   });
 }
 
-function showProgress(next: Progress): void {
+/** Keeps a progress event until `showTaken`: a job's history can have many thousands of them at once. */
+function takeProgress(next: Progress): void {
   const { iteration, loss, preview } = next;
   // A worker that was lost starts again at an earlier iteration.
-  curve.value = [...curve.value.filter((point) => point.iteration < iteration), { iteration, loss }];
-  progress.value = next;
-  progressTime.value = Date.now();
-  if (preview) showPicture(URL.createObjectURL(new Blob([preview.data as BlobPart], { type: typeOf(preview.data) })));
+  if ((points.at(-1)?.iteration ?? -1) >= iteration) points = points.filter((point) => point.iteration < iteration);
+  points.push({ iteration, loss });
+  taken = next;
+  takenPreview = preview ?? takenPreview;
+  timer ??= setTimeout(showTaken, FRAME_PAUSE);
+}
+
+/** Shows the latest progress. */
+function showTaken(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  if (!taken) return;
+  const [next, preview] = [taken, takenPreview];
+  taken = takenPreview = undefined;
+  batch(() => {
+    curve.value = [...points];
+    progress.value = next;
+    progressTime.value = Date.now();
+    if (preview) {
+      showPicture(URL.createObjectURL(new Blob([preview.data as BlobPart], { type: typeOf(preview.data) })));
+    }
+  });
 }
 
 async function showResult(id: string, found: JobResult): Promise<void> {

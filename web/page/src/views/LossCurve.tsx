@@ -4,9 +4,12 @@ import type { Point } from "../state/watched";
 const WIDTH = 480;
 const HEIGHT = 150;
 
+/** Most points that are drawn. */
+const MOST = 480;
+
 /** The loss by iterations, on a logarithmic scale. */
 export function LossCurve({ points }: { points: readonly Point[] }) {
-  const shown = points.filter((point) => point.loss > 0);
+  const shown = thinned(points.filter((point) => point.loss > 0));
   const [first, last] = [shown[0], shown.at(-1)];
   if (!first || !last || first === last) return null;
   const logs = shown.map((point) => Math.log10(point.loss));
@@ -29,4 +32,10 @@ export function LossCurve({ points }: { points: readonly Point[] }) {
       </p>
     </figure>
   );
+}
+
+/** At most about MOST points, with the first and the last. */
+function thinned(points: Point[]): Point[] {
+  const stride = Math.ceil(points.length / MOST);
+  return points.filter((_, index) => index % stride === 0 || index === points.length - 1);
 }

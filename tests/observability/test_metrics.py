@@ -157,7 +157,7 @@ def test_a_job_resumed_from_an_earlier_server_is_counted_as_a_resume(tmp_path):
 def test_metrics_are_not_served_by_default(server: ServerProcess):
     assert "metrics on" not in server.read_log()
     listening = [c for c in psutil.Process(server.process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
-    assert {c.laddr.port for c in listening} == {int(server.address.rpartition(":")[2])}
+    assert {c.laddr.port for c in listening} == {int(at.rpartition(":")[2]) for at in (server.address, server.url)}
 
 
 def test_a_port_in_use_is_a_clear_error(tmp_path: Path):

@@ -7,7 +7,8 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ Picture = str | bytes
 """The path of a picture, or the picture's bytes if they were read from a pipe."""
 
 STDIO = "-"
+SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""The suffixes by which files in a folder count as pictures; a file that is named may have any other."""
 # Maximum bytes read from a pipe: the server's default limit for a picture.
 _MAX_BYTES = 128 << 20
 
@@ -37,6 +40,37 @@ class PictureType(click.ParamType[Picture]):
             return _from_standard_input() if value == STDIO else _readable(value)
         except _UnusableError as error:
             self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of pictures.
+
+    Attributes:
+        path: the folder as it was given.
+        pictures: paths of the picture files in it, sorted by name; at least one.
+    """
+
+    path: str
+    pictures: tuple[str, ...]
+
+
+class PicturesType(PictureType):
+    """A picture as PictureType has it, or a folder of pictures."""
+
+    name = "FILE|FOLDER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns a Folder, or the picture as PictureType does."""
+        if isinstance(value, Folder) or value == STDIO or not os.path.isdir(os.path.expanduser(value)):
+            return value if isinstance(value, Folder) else super().convert(value, param, ctx)
+        try:
+            pictures = tuple(_pictures_in(value))
+        except OSError as error:
+            self.fail(f"{shown(value)} cannot be read: {error.strerror}", param, ctx)
+        if not pictures:
+            self.fail(f"{shown(value)} is a folder without pictures ({', '.join(SUFFIXES)})", param, ctx)
+        return Folder(value, pictures)
 
 
 class MaskType(PictureType):
@@ -63,7 +97,7 @@ class PictureOrWordType(PictureType):
         super().fail(f"{message}; give a picture, or one of {', '.join(self._words)}", param, ctx)
 
 
-PICTURE, MASK = PictureType(), MaskType()
+PICTURE, PICTURES, MASK = PictureType(), PicturesType(), MaskType()
 
 
 class _UnusableError(Exception):
@@ -137,6 +171,33 @@ def save(output: Path, data: bytes, quality: int | None = None) -> None:
         saving.save(output, data, quality)
     except OSError as error:
         raise click.ClickException(f"{shown(output)} cannot be written: {error.strerror or error}") from error
+
+
+def expanded(arguments: Sequence[Picture | Folder]) -> list[Picture]:
+    """Returns the pictures of arguments, those of a folder in the place of the folder."""
+    return [picture for one in arguments for picture in (one.pictures if isinstance(one, Folder) else (one,))]
+
+
+def check_folders(arguments: Sequence[Picture | Folder], outputs: Sequence[Path]) -> None:
+    """Checks that no result is written into a folder of contents, where the next command would take it as a content.
+
+    Raises:
+        click.BadParameter: a result is written there.
+    """
+    places = {output.expanduser().parent.resolve() for output in outputs}
+    for folder in (one for one in arguments if isinstance(one, Folder)):
+        if Path(folder.path).expanduser().resolve() in places:
+            _refuse(
+                f"the results would be in {shown(folder.path)}, among the pictures to paint; name another folder, such "
+                "as -o painted/"
+            )
+
+
+def _pictures_in(folder: str) -> Iterator[str]:
+    for name in sorted(os.listdir(os.path.expanduser(folder))):
+        path = os.path.join(folder, name)
+        if Path(name).suffix.lower() in SUFFIXES and name[0] != "." and os.path.isfile(os.path.expanduser(path)):
+            yield path
 
 
 def _readable(value: str) -> Picture:

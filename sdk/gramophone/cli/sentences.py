@@ -67,8 +67,7 @@ def errors_as_sentences() -> Iterator[None]:
     try:
         yield
     except InvalidRequestError as error:
-        lines = [_sentence(violation) for violation in error.violations]
-        fail("\n".join(lines) or str(error), 2)
+        fail(sentence_of(error), 2)
     except FileNotFoundError as error:
         fail(f"there is no file {error.filename}", 2)
     except UnicodeError:
@@ -87,6 +86,12 @@ def errors_as_sentences() -> Iterator[None]:
         raise
     except (GramophoneError, OSError) as error:
         fail(str(error), 1)
+
+
+def sentence_of(error: Exception) -> str:
+    """Returns the message of an error; that of an invalid request has a line for each invalid option or argument."""
+    lines = [_sentence(violation) for violation in error.violations] if isinstance(error, InvalidRequestError) else []
+    return "\n".join(lines) or str(error)
 
 
 def option_of(field: str) -> str:

@@ -101,6 +101,35 @@ class SignalGuard:
         _in_thread(cancel)
 
 
+class BatchGuard(SignalGuard):
+    """Handles signals while a command waits for several jobs: Ctrl-C ends the loop at once, which cancels them.
+
+    Args:
+        farewell: returns the message that tells the user what happens to jobs that are left running.
+
+    Attributes:
+        leaves_jobs: whether the jobs are left running when the command ends early.
+    """
+
+    def __init__(self, farewell: Callable[[], str]) -> None:
+        super().__init__(cancels=True, farewell=lambda job: farewell())
+        self._message = farewell
+        self.leaves_jobs = False
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SignalError):
+            note(f"\n{self._message() if self.leaves_jobs else 'the jobs are canceled'}")
+        super().__exit__(kind, error, trace)
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        self.leaves_jobs = True
+        super()._leave(number, frame)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        raise SignalError(number)
+
+
 def _unconfirmed(job: Job) -> str:
     return f"exited before the server confirmed that job {job.id} is canceled"
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import gramophone
-from gramophone import Options, batches
+from gramophone import Options, aio, batches
+from gramophone.options import JobState
 from tests.harness import ServerProcess, png, run, style_request, wait_until
 
 SMALL: Options = {"size": 32, "iterations": 2}
@@ -193,6 +194,26 @@ def test_leaving_during_a_submission_cancels_its_job(server):
             assert entered.wait(10)
         outcomes.close()  # type: ignore[attr-defined]
         wait_until(lambda: not list(client.jobs(states=["queued", "running"])), "the jobs to end", timeout=10)
+
+
+async def test_canceling_the_task_of_a_loop_cancels_its_jobs(server):
+    with gramophone.Client(server.address) as watcher:
+
+        def wait_for(count: int) -> None:
+            states: list[JobState] = ["queued", "running"]
+            wait_until(lambda: len(list(watcher.jobs(states=states))) == count, f"{count} jobs to be under way")
+
+        async def loop() -> None:
+            async with aio.Client(server.address) as client:
+                async for _ in client.map(client.style, [png(seed=n) for n in range(5)], at_once=3, **ENDLESS):
+                    raise AssertionError("the jobs do not end by themselves")
+
+        task = asyncio.create_task(loop())
+        await asyncio.to_thread(wait_for, 3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(wait_for, 0)
 
 
 def test_wrong_arguments_are_errors_that_say_what_to_write(connect, flaky):

@@ -17,7 +17,7 @@ class Notebook(NotebookClient):
         pictures: sizes in bytes of the pictures that the widget received.
         captions: captions that the widget received.
         updates: MIME types of each update of an output.
-        widgets: ids of the widgets that were opened.
+        opened: ids of the widgets that were opened.
     """
 
     def __init__(self) -> None:
@@ -57,12 +57,20 @@ class Notebook(NotebookClient):
         super().handle_comm_msg(outs, msg, cell_index)
 
 
-@pytest.fixture
-def notebook() -> Iterator[Notebook]:
-    """A notebook with a running kernel."""
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Notebook]:
+    """A notebook with a running kernel, which the tests of a module share."""
     made = Notebook()
     with made.setup_kernel():
         yield made
+
+
+@pytest.fixture
+def notebook(kernel: Notebook) -> Notebook:
+    """The notebook without records of earlier tests."""
+    for records in (kernel.pictures, kernel.captions, kernel.updates, kernel.opened):
+        records.clear()
+    return kernel
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import gramophone
 from tests.harness import png
 
 CLIENTS = pytest.mark.parametrize(("package", "wait"), [("gramophone", ""), ("gramophone.aio", "await")])
-WITHOUT_ANYWIDGET = "import sys; sys.modules['anywidget'] = None\n"
+WITHOUT_ANYWIDGET = "import sys; kept = sys.modules.get('anywidget'); sys.modules['anywidget'] = None\n"
+WITH_ANYWIDGET = "del sys.modules['anywidget']; sys.modules.update({'anywidget': kept} if kept else {})"
 SHOW_RESULT = "from IPython.display import display\nresult = {} job.result()\ndisplay(result)\n"
 
 
@@ -41,6 +42,7 @@ def test_a_display_follows_its_job_while_later_cells_run(notebook, submit):
 def test_without_anywidget_an_output_is_updated_after_each_report(notebook, submit, package, wait):
     code = WITHOUT_ANYWIDGET + submit(package, wait, iterations=40) + f"job.show()\n_ = {wait} job.result()"
     (output,) = notebook.run(code)
+    notebook.run(WITH_ANYWIDGET)
     assert sum("image/png" in update for update in notebook.updates) >= 4
     assert notebook.pictures == []
     assert "succeeded" in output.data["text/plain"] and "image/png" in output.data

@@ -1,6 +1,7 @@
 // The client against a real server, over HTTP and over gRPC.
 
 import { createHash } from "node:crypto";
+import { request } from "node:http";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { png } from "../../tests/pictures";
@@ -155,6 +156,31 @@ test("a stream goes on after the server was killed and started again", async () 
   expect(last).toBe(300);
   expect(job.state).toBe(JobState.SUCCEEDED);
   await second?.stop();
+});
+
+test("an upload over HTTP goes on where an earlier one ended", async () => {
+  const file = Buffer.concat([png(100, 100, 9), Buffer.alloc(2 << 20)]);
+  const hash = createHash("sha256").update(file).digest("hex");
+  const url = `${server.url}/images/${hash}`;
+  const interrupted = request(url, { method: "PUT", headers: { "Content-Length": file.length } });
+  interrupted.on("error", () => undefined);
+  interrupted.write(file.subarray(0, 1 << 20), () => setTimeout(() => interrupted.destroy(), 300));
+  const offset = () => fetch(url, { method: "HEAD" }).then(({ headers }) => Number(headers.get("Upload-Offset")));
+  await expect.poll(offset, { timeout: 20_000 }).toBe(1 << 20);
+  const sent: number[] = [];
+  const original = globalThis.fetch;
+  globalThis.fetch = (input, init) => {
+    if (init?.body instanceof Uint8Array) sent.push(init.body.length);
+    return original(input, init);
+  };
+  try {
+    const client = connectHttp(server.url);
+    expect(await client.upload(file)).toEqual({ sha256: hash });
+    expect(await client.upload(file)).toEqual({ sha256: hash });
+  } finally {
+    globalThis.fetch = original;
+  }
+  expect(sent).toEqual([file.length - (1 << 20)]);
 });
 
 test("a server with tokens wants one, and takes the right one", async () => {

@@ -1,5 +1,6 @@
 import { effect, untracked } from "@preact/signals";
 import { render } from "preact";
+import { token } from "./api";
 import { startReading } from "./state/jobs";
 import { route, startRouting } from "./state/route";
 import { startEstimating } from "./state/submit";
@@ -12,6 +13,8 @@ startReading();
 startEstimating();
 effect(() => {
   const { job = "" } = route.value;
+  // A new token may be allowed to see the job.
+  void token.value;
   untracked(() => void watch(job));
 });
 

@@ -305,7 +305,7 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await page.getByText("The server does not accept this token.").waitFor();
     await page.getByLabel("Token", { exact: true }).fill(token);
     await page.keyboard.press("Enter");
-    await paint(page, 20);
+    const id = await paint(page, 20);
     await finished(page);
     await page.locator(".jobs li img").waitFor();
     await page.reload();
@@ -313,6 +313,16 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await page.getByAltText("Content: content.png").waitFor();
     expect(await page.getByLabel("Token", { exact: true }).count()).toBe(0);
     await page.context().close();
+
+    const other = await open({}, guarded.url);
+    await other.goto(`${guarded.url}/#job=${id}`);
+    await picture(other, "Content").setInputFiles(CONTENT);
+    await other.getByText("This server asks for a token.", { exact: true }).first().waitFor();
+    await other.getByLabel("Token", { exact: true }).fill(token);
+    await other.keyboard.press("Enter");
+    await finished(other);
+    await other.getByText("Choose a style picture.").waitFor();
+    await other.context().close();
     await guarded.stop();
   });
 

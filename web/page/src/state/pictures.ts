@@ -1,7 +1,8 @@
 // Pictures that the user gives: their upload and their URL on the page.
 
+import { UnauthenticatedError, UnavailableError } from "@gramophone/client";
 import { signal } from "@preact/signals";
-import { client, explain, tracked } from "../api";
+import { client, explain, online, token, tracked } from "../api";
 
 let count = 0;
 
@@ -39,11 +40,24 @@ export class Picture {
   }
 
   async #upload(file: Blob): Promise<void> {
+    this.problem.value = "";
     try {
       const { sha256 } = await tracked(() => client.upload(file));
       this.sha256.value = sha256;
     } catch (error) {
       this.problem.value = explain(error);
+      onceChanged(error, () => void this.#upload(file));
     }
   }
+}
+
+/** Tries again when the token has changed, or when the server answers again. */
+function onceChanged(error: unknown, again: () => void): void {
+  const cause = error instanceof UnauthenticatedError ? token : error instanceof UnavailableError ? online : undefined;
+  const before = cause?.peek();
+  const stop = cause?.subscribe((now) => {
+    if (now === before) return;
+    queueMicrotask(() => stop?.());
+    again();
+  });
 }

@@ -2,7 +2,7 @@
 
 import { type EstimateJobResponse, InvalidRequestError, UnavailableError } from "@gramophone/client";
 import { effect, signal } from "@preact/signals";
-import { client, explain, tracked } from "../api";
+import { client, explain, token, tracked } from "../api";
 import { missing, reading, requestOf, type Settings, settings, violations } from "./form";
 import { changed } from "./jobs";
 import { go } from "./route";
@@ -24,6 +24,7 @@ export function startEstimating(): void {
   effect(() => {
     const { request, problems } = reading.value;
     const incomplete = missing.value;
+    void token.value;
     clearTimeout(timer);
     asked?.abort();
     violations.value = problems;

@@ -1,4 +1,4 @@
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { online, tokenProblem } from "../api";
 import { addPicture } from "../state/form";
 import { Picture } from "../state/pictures";
@@ -12,6 +12,7 @@ import { Token } from "./Token";
 /** The whole page. */
 export function Page() {
   usePaste();
+  const stage = useStageHeight();
   const { grid } = route.value;
   return (
     <>
@@ -28,13 +29,26 @@ export function Page() {
       {tokenProblem.value && <Token />}
       <main class="columns">
         <Form />
-        <section id="stage" class="stage" tabIndex={-1} aria-label="Picture">
+        <section id="stage" ref={stage} class="stage" tabIndex={-1} aria-label="Picture">
           {grid ? <Grid id={grid} key={grid} /> : <Stage />}
         </section>
       </main>
       <Jobs />
     </>
   );
+}
+
+/** Tells the style sheet the height of the stage, so that its end is visible beside a longer form. */
+function useStageHeight() {
+  const stage = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const { current } = stage;
+    if (!current) return undefined;
+    const observer = new ResizeObserver(() => current.style.setProperty("--height", `${current.offsetHeight}px`));
+    observer.observe(current);
+    return () => observer.disconnect();
+  }, []);
+  return stage;
 }
 
 function focusStage(): void {

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 import gramophone
@@ -34,6 +35,18 @@ def test_other_formats_become_png(format):
 
 def test_a_file_that_is_no_picture_is_not_shown():
     assert display_png(b"no picture", 512) is None
+
+
+def test_notebooks_print_no_bytes():
+    """As the output of a cell, alone and in a list."""
+    formatter = DisplayFormatter()
+    result = gramophone.Result(png(), 1.0, (), 1, "m", {}, gramophone.Timings(0, 0, 0))
+    frame = gramophone.Frame(1, 2, 3.0, (), 1, 1, 1, png())
+    for value in (result, frame, gramophone.Outcome(0, "id", result, None), gramophone.Style(png())):
+        assert formatter.format(value)[0]["text/plain"] == repr(value)
+        assert formatter.format([value])[0]["text/plain"] == f"[{value!r}]"
+        assert "\\x" not in repr(value) and "PNG" not in repr(value)
+    assert set(formatter.format(result)[0]) == {"text/plain", "image/png"}
 
 
 def test_a_result_displays_as_its_picture():

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import grpc
 import psutil
@@ -98,9 +99,10 @@ def test_the_server_accepts_keepalive_pings_on_an_idle_connection(server):
 
 def test_the_front_uses_little_memory_and_does_not_load_torch():
     # A separate server, because the shared one has decoded pictures of all sizes.
-    with ServerProcess() as server:
+    with ServerProcess("--http", "127.0.0.1:0") as server:
         for seed in range(5):
             run(server, style_request(seed=seed))
+            urllib.request.urlopen(f"{server.url}/metrics").close()
         front = psutil.Process(server.process.pid)
         libraries = {os.path.basename(entry.path) for entry in front.memory_maps()}
         assert not [name for name in libraries if "torch" in name or "onnxruntime" in name]
@@ -109,7 +111,7 @@ def test_the_front_uses_little_memory_and_does_not_load_torch():
 
 def test_importing_the_front_imports_no_heavy_library():
     code = (
-        "import sys, gramophone_server.api.server; "
+        "import sys, gramophone_server.api.server, gramophone_server.api.http_side; "
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -28,11 +28,11 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen {address} http2;
+        listen {address}{http2};
         {server}
         location / {{
             {location}
-            grpc_pass grpc://{backend};
+            {pass_to};
         }}
     }}
 }}
@@ -44,7 +44,7 @@ class Nginx:
 
     Args:
         folder: an empty folder for its files.
-        backend: address of the server.
+        backend: address of the server for gRPC, or its URL of HTTP.
         main, server, location: more lines for these parts of the configuration.
     """
 
@@ -56,7 +56,14 @@ class Nginx:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._parts = {"main": main, "server": server, "location": location, "backend": backend}
+        is_http = backend.startswith("http://")
+        self._parts = {
+            "main": main,
+            "server": server,
+            "location": location,
+            "http2": "" if is_http else " http2",
+            "pass_to": f"proxy_pass {backend}" if is_http else f"grpc_pass grpc://{backend}",
+        }
         self.configure()
         self.start()
 

@@ -11,8 +11,8 @@ from ..messages.events import EncodedPicture, Result
 from ..reading.request_images import on_disk
 from ..storage.job import Job
 
-# Number of the small pictures in memory, each of some kilobytes.
-_KEPT = 512
+# Bytes of the small pictures in memory, each of some kilobytes.
+_MAX_BYTES = 16 << 20
 
 
 class Previews:
@@ -46,7 +46,7 @@ class Previews:
             small = await self._shrunk(picture, size, client)
         if small is not None:
             self._kept[key] = small
-            if len(self._kept) > _KEPT:
+            while sum(len(kept.data) for kept in self._kept.values()) > _MAX_BYTES:
                 self._kept.popitem(last=False)
         return small
 

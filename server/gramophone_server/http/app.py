@@ -66,7 +66,7 @@ class App:
         dressed = _Dressed(send, more)
         try:
             request = Request(scope, receive)
-            is_page = self._is_page(request)
+            is_page = not self._endpoints.has(request.path) and self._answers(request) is None
             if request.path != "/healthz":
                 self._guard.check_host(request)
             more += self._guard.headers(request)
@@ -74,30 +74,25 @@ class App:
             if (preflight := self._guard.preflight(request)) is not None:
                 await respond(dressed, 204, b"", preflight)
             else:
-                await self._answer(request, dressed, is_page=is_page)
+                await self._answer(request, dressed)
         except CallError as error:
             if not dressed.started:
                 await respond_error(dressed, error)
             else:
-                log.debug("the response to %s ended early: %s", scope["path"], error)
+                log.debug("the response to %r ended early: %s", scope["path"], error)
                 raise
         except Exception:
-            log.exception("the request for %s has failed", scope["path"])
+            log.exception("the request for %r has failed", scope["path"])
             if not dressed.started:
                 await respond_error(dressed, CallError(Code.INTERNAL, "the server has failed; its log says why"))
 
-    def _is_page(self, request: Request) -> bool:
-        return request.path != "/healthz" and request.path != "/metrics" and self._page.has(request.path)
-
-    async def _answer(self, request: Request, send: Send, *, is_page: bool) -> None:
+    async def _answer(self, request: Request, send: Send) -> None:
         if self._endpoints.has(request.path):
             await self._call(request, send)
             return
         answers = self._answers(request)
-        if answers is None and is_page:
+        if answers is None:
             await self._page.answer(request, send)
-        elif answers is None:
-            raise CallError(Code.NOT_FOUND, f"there is nothing at {request.path[:200]!r}")
         elif (answer := answers.get(request.method)) is None:
             allowed = ", ".join(answers)
             message = f"{request.method[:20]} is not possible for {request.path[:200]!r}; use {allowed}"

@@ -134,7 +134,7 @@ class Calls:
         except (CallError, asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:
-            log.exception("the call of %s has failed", method)
+            log.exception("the call of %r has failed", method)
             raise CallError(Code.UNKNOWN, "the server has failed; its log says why") from error
         finally:
             self._open -= 1

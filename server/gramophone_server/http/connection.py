@@ -120,8 +120,9 @@ def _set_options(found: Any) -> None:
     """Lets the system close the connection when the client's machine has gone, and bounds what it has not sent yet."""
     with contextlib.suppress(OSError, AttributeError):
         found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # Without the limit the system takes megabytes of events that a slow reader would get late.
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    with contextlib.suppress(OSError, AttributeError):
+        # Without the limit the system takes megabytes of events, which a slow reader would get late.
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)

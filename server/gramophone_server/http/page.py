@@ -63,10 +63,6 @@ class Page:
         """Whether the page is built."""
         return (self._folder / "index.html").is_file()
 
-    def has(self, path: str) -> bool:
-        """Returns whether a path may be one of the page: it is no path of the services."""
-        return path == "/" or path in self._files or path.startswith(_HASHED) or path.count("/") == 1
-
     async def answer(self, request: Request, send: Send) -> None:
         """Answers GET and HEAD requests.
 

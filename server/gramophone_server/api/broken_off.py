@@ -51,21 +51,34 @@ class UploadFile:
         Raises:
             OSError: the disk is full, or cannot be written.
         """
-        self._file = self._file or self.path.open("wb")
+        self._file = self._file or self.path.open("ab")
         self._file.write(data)
         self._hashing.update(data)
         self.size += len(data)
 
     def sync(self) -> None:
-        """Flushes the file to disk (fsync); blocks."""
-        if self._file is not None:
-            sync_file(self._file)
+        """Flushes the file to disk (fsync); blocks.
+
+        Raises:
+            OSError: the disk is full, or cannot be written.
+        """
+        self._file = self._file or self.path.open("ab")
+        sync_file(self._file)
+
+    def pause(self) -> None:
+        """Closes the file until more is written.
+
+        Raises:
+            OSError: the disk is full, or cannot be written.
+        """
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def close(self) -> None:
         """Closes the file, and removes it unless it was moved."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
+        with contextlib.suppress(OSError):
+            self.pause()
         self._staging.__exit__(None, None, None)
 
 
@@ -105,6 +118,12 @@ class BrokenOffUploads:
             return
         while self._kept and (len(self._kept) >= _MAX_FILES or self._total() + file.size > _MAX_BYTES):
             self._remove(*next(iter(self._kept))).close()
+        try:
+            file.pause()
+        except OSError:
+            # The end of the file is lost.
+            file.close()
+            return
         timer = asyncio.get_running_loop().call_later(_SECONDS, lambda: self._remove(owner, name).close())
         self._kept[owner, name] = file, timer
 

@@ -45,6 +45,7 @@ _CREDENTIALS = [
         "--token",
         metavar="TOKEN",
         envvar="GRAMOPHONE_TOKEN",
+        show_envvar=True,
         help="Token for a server that requires authentication. Other users can see it in the list of processes; "
         "$GRAMOPHONE_TOKEN is safer.",
     ),
@@ -143,7 +144,7 @@ def _server(command: Callable[..., Any], help: str, fallback: str | None) -> Cal
         return command(*args, server=Server(server, credentials, fallback), **others)
 
     address = click.option(
-        "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", help=help,
+        "--server", metavar="ADDRESS", envvar="GRAMOPHONE_SERVER", show_envvar=True, help=help,
         callback=_address,
     )  # fmt: skip
     for option in (*reversed(_CREDENTIALS), address):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import saving
 from .console import deliver
@@ -40,6 +41,10 @@ class PictureType(click.ParamType[Picture]):
             return _from_standard_input() if value == STDIO else _readable(value)
         except _UnusableError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Makes the shell complete names of files."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from . import console
+from .again import again
+from .completion import completion
 from .estimate import estimate
 from .jobs import jobs
 from .paint import content, style, transfer
@@ -44,6 +46,13 @@ class _Commands(click.Group):
 
 _STATUS = """
 \b
+Variables:
+  GRAMOPHONE_SERVER  address of the server, as --server
+  GRAMOPHONE_TOKEN   token for the server, as --token
+  GRAMOPHONE_KEEP    seconds that your own server stays without work; 0 ends it with the command
+  GRAMOPHONE_...     each setting of the server, see gramophone serve --help
+
+\b
 Exit status:
   0    success
   1    failure of the job, the server, or a file
@@ -58,9 +67,9 @@ Exit status:
 def main() -> None:
     """Neural style as a service.
 
-    style, content, transfer and sweep paint pictures: on the server given by --server, else on a server of your own,
-    which is started if needed and stays for some minutes; see `gramophone server`. Ctrl-C cancels their jobs; closing
-    the terminal does not.
+    style, content, transfer, sweep and again paint pictures: on the server given by --server, else on a server of your
+    own, which is started if needed and stays for some minutes; see `gramophone server`. Ctrl-C cancels their jobs;
+    closing the terminal does not.
     """
 
 
@@ -68,6 +77,8 @@ main.add_command(style)
 main.add_command(content)
 main.add_command(transfer)
 main.add_command(sweep)
+main.add_command(again)
+main.add_command(completion)
 main.add_command(jobs)
 main.add_command(estimate)
 main.add_command(server)

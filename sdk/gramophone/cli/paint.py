@@ -42,10 +42,12 @@ _outputs = click.option(
     show_default=True,
     help="The result; for several contents a folder or a pattern such as '{stem}-painted.png'; - for standard output.",
 )
-_previews = click.option(
+previews_option = click.option(
     "--previews", type=click.Path(file_okay=False, path_type=Path), help="Save previews in this folder."
 )
-_detach = click.option("--detach", is_flag=True, help="Print the job's id and exit; the job continues on the server.")
+detach_option = click.option(
+    "--detach", is_flag=True, help="Print the job's id and exit; the job continues on the server."
+)
 
 
 def contents_and_styles(
@@ -82,7 +84,7 @@ def contents_and_styles(
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A job to submit.
 
     Attributes:
@@ -107,15 +109,15 @@ class _Task:
 @job_options
 @_output
 @quality_option
-@_previews
-@_detach
+@previews_option
+@detach_option
 @server_option
 @quiet_option
 def style(pictures: tuple[Picture, ...], output: str, previews: Path | None, **options: Any) -> None:
     """Make a texture with the style of PICTURES."""
     styles = styles_of(pictures, options)
     submit: Callable[[Client, dict[str, Any]], Job] = lambda client, chosen: client.style(styles, **chosen)  # noqa: E731
-    _paint([_Task(submit, Path(output), names_of(styles), previews)], options)
+    run([Task(submit, Path(output), names_of(styles), previews)], options)
 
 
 @click.command(cls=GroupedCommand)
@@ -124,8 +126,8 @@ def style(pictures: tuple[Picture, ...], output: str, previews: Path | None, **o
 @job_options
 @_outputs
 @quality_option
-@_previews
-@_detach
+@previews_option
+@detach_option
 @server_option
 @quiet_option
 def content(pictures: tuple[Picture | Folder, ...], output: str, previews: Path | None, **options: Any) -> None:
@@ -137,7 +139,7 @@ def content(pictures: tuple[Picture | Folder, ...], output: str, previews: Path 
     Run again, the command skips the pictures that it has reconstructed with the same options.
     """
     submit = lambda picture: lambda client, chosen: client.content(picture, **chosen)  # noqa: E731
-    _paint(_tasks(pictures, output, previews, submit), options)
+    run(_tasks(pictures, output, previews, submit), options)
 
 
 @click.command(cls=GroupedCommand)
@@ -151,8 +153,8 @@ def content(pictures: tuple[Picture | Folder, ...], output: str, previews: Path 
 @job_options
 @_outputs
 @quality_option
-@_previews
-@_detach
+@previews_option
+@detach_option
 @server_option
 @quiet_option
 def transfer(
@@ -177,7 +179,7 @@ def transfer(
     contents, chosen_styles = contents_and_styles(pictures, styles)
     sources = styles_of(chosen_styles, options)
     submit = lambda picture: lambda client, chosen: client.transfer(picture, sources, **chosen)  # noqa: E731
-    _paint(_tasks(contents, output, previews, submit, sources), options)
+    run(_tasks(contents, output, previews, submit, sources), options)
 
 
 def _tasks(
@@ -186,14 +188,14 @@ def _tasks(
     previews: Path | None,
     submit: Callable[[Picture], Callable[[Client, dict[str, Any]], Job]],
     styles: Sequence[Style] = (),
-) -> list[_Task]:
+) -> list[Task]:
     """Returns the job of each content."""
     contents = expanded(arguments)
     several = len(contents) > 1 or any(isinstance(one, Folder) for one in arguments)
     paths = plan(contents, output)
     check_folders(arguments, paths)
     return [
-        _Task(
+        Task(
             submit(picture),
             path,
             {"content": picture} | names_of(styles),
@@ -204,7 +206,8 @@ def _tasks(
     ]
 
 
-def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
+def run(tasks: Sequence[Task], options: dict[str, Any]) -> None:
+    """Paints the pictures of a command, with its options, and saves the results."""
     server, quiet, detach = options.pop("server"), options.pop("quiet"), options.pop("detach")
     quality = options.pop("quality")
     if detach and server.address is None and not background_server.keep_seconds():
@@ -227,12 +230,12 @@ def _paint(tasks: Sequence[_Task], options: dict[str, Any]) -> None:
                 _wait(client, chosen, task, lasting_server, quality, quiet=quiet)
 
 
-def _chosen(task: _Task, options: dict[str, Any]) -> dict[str, Any]:
+def _chosen(task: Task, options: dict[str, Any]) -> dict[str, Any]:
     """Returns the options of a job, for Client."""
     return {**({} if task.previews else {"preview_every": 0}), **output_format(task.output), **given(options)}
 
 
-def _item(client: Client, task: _Task, chosen: dict[str, Any]) -> Item:
+def _item(client: Client, task: Task, chosen: dict[str, Any]) -> Item:
     pictures = {name: file_of(value) for name in _FILES if (value := chosen.get(name)) and _is_file(value)}
     return Item(
         lambda more: task.submit(client, {**chosen, **more}),
@@ -248,14 +251,14 @@ def _is_file(value: Picture) -> bool:
     return isinstance(value, bytes) or Path(value).expanduser().is_file()
 
 
-def _save_preview(task: _Task, chosen: dict[str, Any], frame: Frame) -> None:
+def _save_preview(task: Task, chosen: dict[str, Any], frame: Frame) -> None:
     if task.previews and frame.preview_bytes:
         suffix = chosen.get("preview_format", "jpeg").replace("jpeg", "jpg")
         task.previews.mkdir(parents=True, exist_ok=True)
         (task.previews / f"{frame.iteration:06}.{suffix}").write_bytes(frame.preview_bytes)
 
 
-def _check(tasks: Sequence[_Task], options: dict[str, Any], quality: int | None, *, detach: bool) -> None:
+def _check(tasks: Sequence[Task], options: dict[str, Any], quality: int | None, *, detach: bool) -> None:
     if detach and quality is not None:
         raise click.UsageError("--detach exits before there is a result; give --quality to `gramophone jobs watch`")
     if detach and any(task.previews for task in tasks):
@@ -279,7 +282,7 @@ def _check(tasks: Sequence[_Task], options: dict[str, Any], quality: int | None,
     check_encoding(tasks[0].output, quality, options.get("bit_depth"))
 
 
-def _print_detached(job: Job, task: _Task, lasting_server: Server | None, *, quiet: bool) -> None:
+def _print_detached(job: Job, task: Task, lasting_server: Server | None, *, quiet: bool) -> None:
     assert lasting_server is not None
     # Only the id goes to standard output, so that a script can read it.
     say(job.id)
@@ -290,7 +293,7 @@ def _print_detached(job: Job, task: _Task, lasting_server: Server | None, *, qui
 def _wait(
     client: Client,
     chosen: dict[str, Any],
-    task: _Task,
+    task: Task,
     lasting_server: Server | None,
     quality: int | None,
     *,

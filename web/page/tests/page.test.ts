@@ -157,6 +157,29 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await page.context().close();
   });
 
+  test("pictures are pasted and dropped where one is missing", async () => {
+    const page = await open();
+    const data = await page.evaluateHandle(
+      (bytes) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([Uint8Array.from(bytes)], "moved.png", { type: "image/png" }));
+        return transfer;
+      },
+      [...png()],
+    );
+    await page.evaluate(
+      (clipboardData) => document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true })),
+      data,
+    );
+    await page.getByAltText("Content: moved.png").waitFor();
+    await page.getByRole("group", { name: "Style", exact: true }).dispatchEvent("drop", { dataTransfer: data });
+    await page.getByAltText("Style: moved.png").waitFor();
+    await page.getByText(/^Takes .* of memory/).waitFor();
+    await page.getByRole("button", { name: "Remove: Content" }).click();
+    await page.getByText("Choose a content picture.").waitFor();
+    await page.context().close();
+  });
+
   test("an error is beside its field, and the server's own errors are, too", async () => {
     const page = await open();
     await give(page, 10);

@@ -5,7 +5,7 @@ import { estimate, isSubmitting, problem } from "../state/submit";
 
 /** The estimate, what is missing or wrong, and the button that paints. */
 export function PaintBar() {
-  const isReady = !missing.value && !isSubmitting.value;
+  const isReady = !missing.value && !isSubmitting.value && violations.value.length === 0;
   return (
     <div class="paintbar">
       <div class="estimate" role="status">
@@ -20,7 +20,7 @@ export function PaintBar() {
         <ul class="problem" aria-label="What is wrong">
           {violations.value.map(({ field, description }) => (
             <li key={field}>
-              <strong>{words(field.replace(/^options\./, "").replaceAll(".", " "))}</strong> {description}
+              <strong>{words(field.replace(/^options\./, "").replaceAll(".", " "))}</strong> {description}.
             </li>
           ))}
         </ul>
@@ -35,7 +35,7 @@ export function PaintBar() {
 function Estimate() {
   const known = estimate.value;
   if (missing.value) return <span>{missing.value}</span>;
-  if (!known) return <span>{violations.value.length || problem.value ? "" : "Estimating…"}</span>;
+  if (!known) return violations.value.length || problem.value ? null : <span>Estimating…</span>;
   const time = seconds(known.duration);
   const memory = `${bytes(Number(known.peakMemoryBytes))} of memory`;
   if (!known.fits) {

@@ -19,6 +19,10 @@ from .files import PICTURE, PICTURES, Folder, Picture, expanded, shown
 from .options import given, job_options
 from .recipes import again as job_of
 from .recipes import differences, files_in
+from .terminal_pictures import show_option
+
+# Options that are not of the job.
+_OWN = ("server", "quiet", "detach", "quality", "show")
 
 
 @click.command(cls=GroupedCommand)
@@ -28,6 +32,7 @@ from .recipes import differences, files_in
 @click.option("-o", "--output", metavar="FILE", help="The new result.  [default: RESULT with a number, out-2.png]")
 @quality_option
 @paint.previews_option
+@show_option
 @paint.detach_option
 @server_option
 @quiet_option
@@ -56,7 +61,7 @@ def again(
     names: dict[str, Any] = {at: _name(at, picture) for at, picture in job.pictures.items()}
     for name in (names[at] for at, picture in job.pictures.items() if isinstance(picture, Uploaded)):
         note(f"{name} is none of the files here; if the server lacks it: gramophone again {shown(result)} FILE")
-    changed = given({name: value for name, value in options.items() if name not in ("server", "quiet", "detach")})
+    changed = given({name: value for name, value in options.items() if name not in _OWN})
     detached = options["detach"]
     paint.run([paint.Task(job.submit, path, names, previews)], options)
     if not detached and str(path) != "-" and (parts := differences(recipe, read_recipe(path), changed)):

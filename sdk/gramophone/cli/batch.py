@@ -21,6 +21,7 @@ from .files import save, shown
 from .ledger import Ledger
 from .sentences import name_pictures, sentence_of
 from .signals import BatchGuard
+from .terminal_pictures import show
 from .watching import summary, warn
 
 # Number of jobs that are submitted and not yet saved.
@@ -91,9 +92,20 @@ def submitted(item: Item) -> Job:
 
 
 def paint_all(
-    client: Client, items: Sequence[Item], lasting_server: Server | None, quality: int | None, *, quiet: bool
+    client: Client,
+    items: Sequence[Item],
+    lasting_server: Server | None,
+    quality: int | None,
+    *,
+    quiet: bool,
+    shows: bool,
 ) -> bool:
     """Paints all pictures that are not painted yet; prints a line for each, and the reason for each that failed.
+
+    Args:
+        quality: quality of a JPEG, WebP or AVIF; None for the default.
+        quiet: whether to show no progress bars.
+        shows: whether to show the results in a terminal that can.
 
     Returns:
         Whether all pictures are painted.
@@ -116,6 +128,8 @@ def paint_all(
                 name_pictures({at: shown(picture) for at, picture in item.pictures.items()})
                 with board.printing():
                     failed += not _report(item, result, error, guard)
+                    if shows and result is not None:
+                        show(result.data)
     if failed:
         note(f"{failed} of {len(items)} pictures are not painted; the same command tries them again")
     return not failed

@@ -25,6 +25,7 @@ from .options import LAYERS, PREVIEWS, flag, given, job_options, output_format
 from .sentences import name_pictures
 from .signals import SignalGuard
 from .styles import names_of, style_options, styles_of
+from .terminal_pictures import show, show_option
 from .watching import farewell, print_watch_command, summary, warn, watch, watch_command
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -110,6 +111,7 @@ class Task:
 @_output
 @quality_option
 @previews_option
+@show_option
 @detach_option
 @server_option
 @quiet_option
@@ -127,6 +129,7 @@ def style(pictures: tuple[Picture, ...], output: str, previews: Path | None, **o
 @_outputs
 @quality_option
 @previews_option
+@show_option
 @detach_option
 @server_option
 @quiet_option
@@ -154,6 +157,7 @@ def content(pictures: tuple[Picture | Folder, ...], output: str, previews: Path 
 @_outputs
 @quality_option
 @previews_option
+@show_option
 @detach_option
 @server_option
 @quiet_option
@@ -209,7 +213,7 @@ def _tasks(
 def run(tasks: Sequence[Task], options: dict[str, Any]) -> None:
     """Paints the pictures of a command, with its options, and saves the results."""
     server, quiet, detach = options.pop("server"), options.pop("quiet"), options.pop("detach")
-    quality = options.pop("quality")
+    quality, shows = options.pop("quality"), options.pop("show")
     if detach and server.address is None and not background_server.keep_seconds():
         raise click.UsageError(_NO_LASTING_SERVER)
     _check(tasks, options, quality, detach=detach)
@@ -218,7 +222,7 @@ def run(tasks: Sequence[Task], options: dict[str, Any]) -> None:
             raise click.UsageError(_NO_LASTING_SERVER)
         if tasks[0].inputs and not detach:
             items = [_item(client, task, _chosen(task, options)) for task in tasks]
-            if not paint_all(client, items, lasting_server, quality, quiet=quiet):
+            if not paint_all(client, items, lasting_server, quality, quiet=quiet, shows=shows):
                 raise SystemExit(1)
             return
         for task in tasks:
@@ -227,7 +231,7 @@ def run(tasks: Sequence[Task], options: dict[str, Any]) -> None:
             if detach:
                 _print_detached(task.submit(client, chosen), task, lasting_server, quiet=quiet)
             else:
-                _wait(client, chosen, task, lasting_server, quality, quiet=quiet)
+                _wait(client, chosen, task, lasting_server, quality, quiet=quiet, shows=shows)
 
 
 def _chosen(task: Task, options: dict[str, Any]) -> dict[str, Any]:
@@ -298,6 +302,7 @@ def _wait(
     quality: int | None,
     *,
     quiet: bool,
+    shows: bool,
 ) -> None:
     output = str(task.output)
     with SignalGuard(cancels=True, farewell=lambda job: farewell(lasting_server, job, output)) as guard:
@@ -310,6 +315,8 @@ def _wait(
             save(task.output, result.data, quality)
     warn(result)
     (note if output == "-" else say)(summary(result, shown(task.output)))
+    if shows:
+        show(result.data)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch, server: ServerProcess) -> Path:
     return tmp_path
 
 
-COMMANDS = {
+COMMANDS: dict[str, list[object]] = {
     "style": ["style", "night.png", "--layers", 3, "--seed", 4],
     "two styles": ["style", "night.png", "sea.png", "--style-share", 3, "--style-scale", 0.5, "--optimizer", "adam"],
     "losses": ["style", "night.png", "--style-loss", "gram=1,spectrum=0.5"],

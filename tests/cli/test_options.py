@@ -13,7 +13,7 @@ from tests.cli.test_commands import gramophone
 
 # Parameters of the commands themselves: input and output files, the server, what is printed.
 OF_THE_COMMAND = {
-    "help", "output", "quality", "previews", "detach", "server", "quiet", "pictures", "picture", "styles",
+    "help", "output", "quality", "previews", "show", "detach", "server", "quiet", "pictures", "picture", "styles",
 }  # fmt: skip
 OF_CONNECTING = {"token", "tls", "ca", "cert", "key", "insecure", "insecure_token"}
 OF_THE_KIND = {

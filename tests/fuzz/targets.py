@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from PIL import Image
 
@@ -15,11 +16,12 @@ from gramophone_server.decoding.decoders import Decoders
 from gramophone_server.decoding.process import respond
 from gramophone_server.decoding.slots import SMALL
 from gramophone_server.decoding.staging import Staging
+from gramophone_server.http.json_requests import parsed
 from gramophone_server.models.store import ModelStore
 from gramophone_server.reading.request_images import RequestImages
 from gramophone_server.reading.request_reader import RequestReader
 from gramophone_server.reading.wire import WireError, check_wire
-from gramophone_server.rpc.violations import InvalidRequestError
+from gramophone_server.rpc.violations import InvalidRequestError, MalformedRequestError
 from gramophone_server.settings import Limits
 from tests.faults.mutations import originals
 from tests.harness import encode, options, png
@@ -67,7 +69,20 @@ def requests(data: bytes) -> None:
         loop.run_until_complete(_read(request, decoders, Path(name)))
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"pictures": pictures, "requests": requests}
+def json_requests(data: bytes) -> None:
+    """Checks that a request in JSON is refused, or becomes the message that google.protobuf makes."""
+    try:
+        made = parsed(data, pb.EstimateJobRequest)
+    except (InvalidRequestError, MalformedRequestError):
+        return
+    assert made.SerializeToString() == json_format.Parse(data or b"{}", pb.EstimateJobRequest()).SerializeToString()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "pictures": pictures,
+    "requests": requests,
+    "json_requests": json_requests,
+}
 
 
 def seeds(target: str) -> Iterator[bytes]:
@@ -131,7 +146,15 @@ def _valid_requests() -> Iterator[bytes]:
     )
 
 
+def _valid_json() -> Iterator[bytes]:
+    for data in _valid_requests():
+        if data[:1] != b"\xff":
+            yield json_format.MessageToJson(pb.EstimateJobRequest.FromString(data), indent=None).encode()
+    yield b'{"style": {"options": {"learningRate": "NaN", "seed": "7", "size": 1e2, "timeLimit": "1.5s", "init": 4}}}'
+
+
 _VALID: dict[str, Callable[[], Iterator[bytes]]] = {
     "pictures": lambda: iter(originals().values()),
     "requests": _valid_requests,
+    "json_requests": _valid_json,
 }

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from google.protobuf import json_format, message_factory
@@ -31,6 +32,8 @@ _SPECIAL = {
 }
 # Characters of a wrong value in an error.
 _SHOWN = 40
+# Commas and opening brackets of a request with MAX_FIELDS fields, at most. More would take the event loop too long.
+_MAX_MARKS = 4 * MAX_FIELDS
 
 
 def parsed(data: bytes, kind: type[M]) -> M:
@@ -41,6 +44,8 @@ def parsed(data: bytes, kind: type[M]) -> M:
         MalformedRequestError: the bytes are not JSON.
     """
     name = kind.DESCRIPTOR.name
+    if sum(map(data.count, (b",", b"{", b"["))) > _MAX_MARKS:
+        raise MalformedRequestError(f"the request is not a valid {name}: it has more than {MAX_FIELDS:,} fields")
     try:
         value = json.loads(data, object_pairs_hook=_object) if data else {}
     except RecursionError:
@@ -86,10 +91,12 @@ class _Walk:
                 self._member(name, member, descriptor, path, depth)
 
     def _member(self, name: str, value: object, descriptor: Descriptor, path: str, depth: int) -> None:
-        field = descriptor.fields_by_camelcase_name.get(name) or descriptor.fields_by_name.get(name)
+        field = _fields(descriptor).get(name)
         if field is None:
             known = ", ".join(f.name for f in descriptor.fields)
-            self._check.add(_joined(path, name[:100]), f"is not a field of {descriptor.name}, which has {known}")
+            # A lone surrogate cannot be sent.
+            shown = name[:100].encode(errors="replace").decode()
+            self._check.add(_joined(path, shown), f"is not a field of {descriptor.name}, which has {known}")
             return
         # As in requests over gRPC, messages in a oneof are left out of field paths.
         in_oneof = field.containing_oneof is not None and field.message_type is not None and not _is_optional(field)
@@ -115,6 +122,12 @@ class _Walk:
             self.message(value, field.message_type, path, depth + 1)
         elif wanted := _wanted(value, field):
             self._check.add(path, f"is {_shown(value)}; write {wanted}")
+
+
+@lru_cache(maxsize=256)
+def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
+    """Returns the fields by both of their names; descriptors' own tables fail for lone surrogates."""
+    return {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
 
 
 def _wanted(value: object, field: FieldDescriptor) -> str:
@@ -175,7 +188,7 @@ def _is_optional(field: FieldDescriptor) -> bool:
 def _parses(value: object, descriptor: Descriptor) -> bool:
     try:
         json_format.ParseDict(cast(Any, value), message_factory.GetMessageClass(descriptor)())
-    except (json_format.ParseError, ValueError, TypeError, AttributeError):
+    except (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError):
         return False
     return True
 

@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { connect } from "../../client/src/node";
 import { png } from "../../tests/pictures";
 import { addToken, folder, PYTHON, Server } from "../../tests/server";
 
@@ -267,6 +268,38 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await other.waitForURL((url) => /#job=/.test(url.hash) && !url.hash.includes(id));
     await other.getByText(/^Done: 40 iterations/).waitFor();
     await other.context().close();
+  });
+
+  test("a job of the Python client with layers, losses and scales is painted again to the same bytes", async () => {
+    const program = `
+import sys, gramophone
+content, style = open(sys.argv[2], "rb").read(), open(sys.argv[3], "rb").read()
+job = gramophone.Client(sys.argv[1]).transfer(
+    content, [gramophone.Style(style, weight=3, scale=1.5), content], size=48, iterations=12, seed=5, tv_weight=0.2,
+    style_layers={"conv1_1": 1, "conv3_1": 0.5}, style_loss={"gram": 1, "spectrum": 0.5}, style_weight=20)
+job.result()
+print(job.id)`;
+    // Pictures in a request are not among the uploaded files.
+    const [content, style] = ["c.png", "s.png"].map((name) => join(pictures, name)) as [string, string];
+    writeFileSync(content, png(80, 60, 21));
+    writeFileSync(style, png(60, 60, 22));
+    const id = execFileSync(PYTHON, ["-c", program, server.address, content, style], { encoding: "utf8" }).trim();
+    const page = await open();
+    await page.goto(`${server.url}/#job=${id}`);
+    await finished(page);
+    await page.getByRole("button", { name: "other settings" }).click();
+    await page.getByText("The server does not have this file. Choose it again.").nth(2).waitFor();
+    await picture(page, "Content").setInputFiles(content);
+    await picture(page, "Style 1").setInputFiles(style);
+    await picture(page, "Style 2").setInputFiles(content);
+    await page.getByText(/^Takes .* of memory/).waitFor();
+    await page.getByRole("button", { name: "Paint", exact: true }).click();
+    await page.waitForURL((url) => /#job=/.test(url.hash) && !url.hash.includes(id));
+    await finished(page);
+    const again = page.url().split("#job=")[1] as string;
+    const client = connect(server.address);
+    expect(await client.job(again).download()).toEqual(await client.job(id).download());
+    await page.context().close();
   });
 
   test("a grid has a picture for each pair of values, and its jobs can be opened and deleted", async () => {

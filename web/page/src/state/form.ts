@@ -129,7 +129,7 @@ export const missing = computed(() => {
   if (hasContent.value && !content.value) return hasStyles.value ? "Choose a content picture." : "Choose a picture.";
   if (hasStyles.value && styles.value.length === 0) return "Choose a style picture.";
   if (isUploading.value) return "The pictures are being uploaded.";
-  return allPictures().some(({ problem }) => problem.value) ? "A picture could not be uploaded." : "";
+  return allPictures().some(({ problem }) => problem.value) ? "A picture is missing on the server." : "";
 });
 
 /** The form as a request, and the fields that cannot be read. */

@@ -35,8 +35,15 @@ export class Picture {
 
   /** Shows the server's preview, for files that the browser cannot show. */
   showPreview(): void {
-    const path = `images/${this.sha256.value}/preview?size=512`;
-    if (this.sha256.value && this.url.value !== path) this.url.value = path;
+    if (this.sha256.value) this.url.value = `images/${this.sha256.value}/preview?size=512`;
+  }
+
+  /** Reacts to an image element that cannot show the picture. */
+  notShown(): void {
+    // The server has previews of all files that it has; it forgets files that no job has used for some time.
+    if (!this.url.value.startsWith("blob:"))
+      this.problem.value = "The server does not have this file. Choose it again.";
+    else this.showPreview();
   }
 
   async #upload(file: Blob): Promise<void> {

@@ -102,7 +102,7 @@ function Thumbnail({ picture, label }: { picture: Picture; label: string }) {
   const url = useUrl(picture.url.value);
   return (
     <>
-      <img src={url} alt={`${label}: ${picture.name}`} onError={() => picture.showPreview()} />
+      <img src={url} alt={`${label}: ${picture.name}`} onError={() => picture.notShown()} />
       {isUploading && <span class="badge">Uploading…</span>}
       <span class="hidden">Choose another picture</span>
     </>

@@ -125,3 +125,15 @@ def test_a_thousand_idle_streams_cost_little_memory_and_end(server):
             connection.close()
         server.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id))
     wait_until(lambda: open_streams(server) == before, "all streams to be freed", 120)
+
+
+def test_a_server_that_leaves_when_idle_stays_while_a_stream_is_open():
+    with ServerProcess("--http", "127.0.0.1:0", "--leave-after", "1") as own:
+        connection = web.connect(own.url)
+        headers = {"Content-Type": "application/connect+proto"}
+        connection.request("POST", "/grpc.health.v1.Health/Watch", web.envelope(b""), headers)
+        assert connection.getresponse().read(5)[0] == 0
+        time.sleep(3)
+        assert own.process.poll() is None
+        connection.close()
+        assert own.process.wait(20) == 0

@@ -12,6 +12,7 @@ import pytest
 from gramophone.v1 import job_pb2
 from gramophone.v1 import job_service_pb2 as pb
 from gramophone_server.http import events as module
+from gramophone_server.http.errors import CallError, Code
 from tests.harness import ServerProcess, endless_request, style_request, wait_until
 from tests.http import web
 
@@ -143,8 +144,41 @@ def test_a_slow_reader_gets_the_latest_progress_and_each_state(server):
     assert len(rest) < 40
 
 
+def test_the_head_of_a_stream_without_events_comes_soon(server):
+    job_id = submit(server, style_request(iterations=1_000_000, report_every=1_000_000))
+    while server.jobs.GetJob(pb.GetJobRequest(job_id=job_id)).job.state != job_pb2.JOB_STATE_RUNNING:
+        time.sleep(0.05)
+    last = server.jobs.GetJob(pb.GetJobRequest(job_id=job_id)).job.sequence
+    connection = web.connect(server.url)
+    started = time.monotonic()
+    connection.request("GET", f"/jobs/{job_id}/events", headers={"Last-Event-ID": str(last)})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
+    assert time.monotonic() - started < 10
+    connection.close()
+    server.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id))
+
+
+def test_an_error_after_a_quiet_time_is_a_problem(monkeypatch):
+    monkeypatch.setattr(module, "_FIRST_QUIET", 0.01)
+
+    class Broken:
+        async def events(self):
+            await asyncio.sleep(0.1)
+            raise CallError(Code.UNAVAILABLE, "the server is shutting down")
+            yield
+
+    async def read():
+        return [item async for item in module._merged({"a": cast(Any, Broken())})]
+
+    first, last = asyncio.run(read())
+    assert first == "keep-alive"
+    assert isinstance(last, CallError)
+
+
 def test_a_quiet_stream_is_kept_alive(monkeypatch):
     monkeypatch.setattr(module, "_QUIET", 0.02)
+    monkeypatch.setattr(module, "_FIRST_QUIET", 0.02)
 
     class Quiet:
         async def events(self):

@@ -18,8 +18,9 @@ from .single import one
 WATCH = "/gramophone.v1.JobService/WatchJob"
 MAX_JOBS = 64
 """Maximum number of jobs in one stream."""
-# Seconds without an event after which a comment is sent, so that proxies do not close the connection.
-_QUIET = 15.0
+# Seconds without an event after which a comment is sent, so that proxies do not close the connection. The first comes
+# sooner: it sends the head of the response, for which clients wait.
+_QUIET, _FIRST_QUIET = 15.0, 1.0
 # Milliseconds that a client waits before it reconnects.
 _RETRY = 2000
 _HEADERS = [
@@ -28,7 +29,6 @@ _HEADERS = [
     # nginx must not collect events.
     ("x-accel-buffering", "no"),
 ]
-_FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 
 
 class Events:
@@ -63,8 +63,8 @@ class Events:
 
     async def _stream(self, request: Request, send: Send, after: dict[str, int], *, is_single: bool) -> None:
         with_pictures = _flag(request, "pictures")
-        states = {job_id: _JobStream(self._calls, request, job_id, sequence) for job_id, sequence in after.items()}
-        async with aclosing(_merged(states)) as events:
+        streams = {job_id: _JobStream(self._calls, request, job_id, sequence) for job_id, sequence in after.items()}
+        async with aclosing(_merged(streams)) as events:
             first = await anext(events, None)
             if first is None:
                 # On this status EventSource does not reconnect.
@@ -86,7 +86,7 @@ class Events:
         await write(send, b"", more=False)
 
 
-# An event, an error that ends the stream, or None to keep the connection alive.
+# An event, an error that ends the stream, or a word for a quiet time.
 _Item = job_pb2.JobEvent | CallError | str
 
 
@@ -109,7 +109,7 @@ async def _merged(streams: Mapping[str, _JobStream]) -> AsyncGenerator[_Item, No
     """Yields the events of all jobs at the reader's pace, "keep-alive" when it is quiet, and as the last item an error.
 
     Raises:
-        CallError: a stream has failed before its first event.
+        CallError: a stream has failed before anything was yielded.
     """
     # Each pump makes its next event when the reader takes the previous one: until then, progress is conflated.
     ready: asyncio.Queue[tuple[asyncio.Event, job_pb2.JobEvent | CallError | None]] = asyncio.Queue()
@@ -118,9 +118,10 @@ async def _merged(streams: Mapping[str, _JobStream]) -> AsyncGenerator[_Item, No
     try:
         while left:
             try:
-                async with asyncio.timeout(_QUIET):
+                async with asyncio.timeout(_QUIET if has_begun else _FIRST_QUIET):
                     taken, item = await ready.get()
             except TimeoutError:
+                has_begun = True
                 yield "keep-alive"
                 continue
             if item is None:

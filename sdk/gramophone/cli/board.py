@@ -40,7 +40,7 @@ class Board:
         with self._lock:
             number = next(n for n in range(1, len(self._lines) + 2) if n not in self._lines)
             self._lines.add(number)
-        line = Line(self._bar(number, name, unit="it"))
+        line = Line(self._bar(number, name, unit="it", bar_format="{desc}: waiting"))
         try:
             yield line
         finally:
@@ -75,6 +75,7 @@ class Line:
 
     def update(self, frame: Frame) -> None:
         """Shows the progress of a frame."""
+        self._bar.bar_format = None
         self._bar.total = frame.iterations
         self._bar.set_postfix(loss=f"{frame.loss:.4g}", refresh=False)
         self._bar.update(frame.iteration - self._bar.n)

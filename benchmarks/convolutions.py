@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from gramophone_server.engine.cost import winograd_tile
 from gramophone_server.engine.device import narrowest_winograd, set_up_cpu
 from gramophone_server.engine.kernels.gradients import relu_
-from gramophone_server.engine.kernels.winograd import convolve, transformed
+from gramophone_server.engine.kernels.winograd import Kernel, convolve
 
 # Input channels, output channels and side of the feature map: layers of vgg19-caffe at 224x224 and at 512x512, and
 # layers with fewer channels.
@@ -61,8 +61,8 @@ def _ways(inputs: int, outputs: int, side: int, *, nnpack: bool) -> dict[str, Ca
 
     add("direct", lambda: relu_(F.conv2d(x, direct, bias, padding=1)))
     for tile in (4, 6):
-        points = transformed(kernel, tile)
-        add(f"Winograd {tile}x{tile}", lambda points=points: convolve(x, points, bias))  # type: ignore[misc]
+        transformed = Kernel(kernel, tile)
+        add(f"Winograd {tile}x{tile}", lambda transformed=transformed: convolve(x, transformed, bias))  # type: ignore[misc]
     if nnpack:
         first = x.detach().contiguous()
         ways["NNPACK"] = lambda: torch._nnpack_spatial_convolution(first, kernel, bias, [1, 1], [1, 1])

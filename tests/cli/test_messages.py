@@ -100,7 +100,7 @@ OTHER_COMMANDS = [
     ("jobs list --cert a.png", "'--cert': a.png is not a PEM file"),
     ("jobs list --ca a.png", "'--ca': a.png is not a PEM file"),
     ("jobs list --ca nowhere", "'--ca': File 'nowhere' does not exist"),
-    ("jobs list --server= ", "'--server': the address is empty; write the server's address"),
+    ("jobs list --server= ", "the address is empty; write the server's address"),
     ("jobs list --server http://localhost:50051", "is a URL; write localhost:50051\n"),
     ("jobs list --server https://there.example/x", "is a URL; write there.example:50051 with --tls"),
     ("style a.png --server localhost", "'localhost' is not a host and a port; write localhost:50051"),

@@ -6,6 +6,7 @@ The processes here are scripted; tests/faults/test_shared_jobs.py tests real one
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def everyone(monkeypatch) -> list[Scripted]:
     return Scripted.everyone
 
 
-def opened(everyone: list[Scripted], *, device: str = "cpu", **settings: int) -> tuple[DeviceExecutor, list[str]]:
+def opened(everyone: list[Scripted], *, device: str = "cpu", **settings: Any) -> tuple[DeviceExecutor, list[str]]:
     """Returns an executor whose first process is ready, and the list to which it adds when it may have room."""
     executor = DeviceExecutor(WorkerConfig(device, WorkerSettings(**settings), None, ObservabilitySettings()))
     heard: list[str] = []

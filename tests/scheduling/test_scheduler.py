@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,7 +245,7 @@ async def test_a_waiting_job_starts_when_the_executor_has_made_room(tmp_path):
 
 
 async def test_a_job_whose_own_process_dies_runs_alone_after_the_others(tmp_path):
-    script = ["waits", WorkerDiedError("was killed by signal 9"), RESULT]
+    script: list[Any] = ["waits", WorkerDiedError("was killed by signal 9"), RESULT]
     async with scheduling(tmp_path, *script) as (scheduler, executor):
         jobs = [await scheduler.admission.submit(make_spec(seed=seed, reproducible=False)) for seed in range(2)]
         await until(lambda: jobs[1].losses == 1)

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("where", ["block", "free", "autograd"])
 def test_a_lost_device_is_reported(script, where):

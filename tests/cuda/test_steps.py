@@ -4,6 +4,8 @@ import pytest
 
 from .conftest import run_script
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def steps(built):

@@ -1,5 +1,7 @@
 """A small network with random weights of a fixed seed, for comparisons in float64."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,15 @@ from gramophone_server.engine.network import Network
 from gramophone_server.models.vgg import vgg
 
 CHANNELS = {"conv1_1": (3, 4), "conv1_2": (4, 4), "conv2_1": (4, 6), "conv2_2": (6, 6), "conv3_1": (6, 8)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Computes in one thread: on a busy machine, threads wait for each other longer than these small tensors take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

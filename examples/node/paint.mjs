@@ -3,6 +3,7 @@
 //   node paint.mjs ADDRESS STYLE RESULT.png [--content PICTURE] [--size N] [--iterations N] [--seed N] [--layer NAME]…
 //                  [--ca FILE] [--certificate FILE --key FILE] [--job ID]
 //
+// First build the client: `npm ci && npm run build` in web/, then `npm install` here.
 // --ca uses TLS with this authority's certificate; $GRAMOPHONE_TOKEN is the token. --job follows an earlier job again.
 // Prints one JSON line per event; an error is a JSON line on standard error, and exit status 1.
 

@@ -51,6 +51,13 @@ export function sentence(text: string): string {
   return trimmed && trimmed.charAt(0).toUpperCase() + trimmed.slice(1) + end;
 }
 
+/** Whether the server has a file with this hash. */
+export async function isUploaded(sha256: string): Promise<boolean> {
+  const headers: HeadersInit = token.value ? { Authorization: `Bearer ${token.value}` } : {};
+  const { status } = await fetch(`images/${sha256}`, { method: "HEAD", headers });
+  return status !== 404;
+}
+
 /** Fetches a picture from a path of the server and returns a URL for an image element. */
 export async function pictureUrl(path: string, signal?: AbortSignal): Promise<string> {
   const response = await fetch(path, { headers: { Authorization: `Bearer ${token.value}` }, signal: signal ?? null });

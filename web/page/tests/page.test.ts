@@ -151,7 +151,8 @@ describe.skipIf(!CHROMIUM)("the page", () => {
     await page.getByRole("img", { name: label?.split(" to ")[0] ?? "" }).waitFor();
     await page.getByText(/^Takes .* of memory/).waitFor();
     expect(await page.getByLabel("Iterations", { exact: true }).inputValue()).toBe("3000");
-    await page.getByAltText("Content: content.png").waitFor();
+    const small = page.getByAltText("Content: content.png");
+    expect(await small.evaluate((image: HTMLImageElement) => image.decode().then(() => image.naturalWidth))).toBe(96);
     await page.getByRole("button", { name: "Cancel" }).click();
     await page.getByText("Canceled.", { exact: true }).waitFor();
     await expectAccessible(page);

@@ -84,6 +84,8 @@ export interface Settings {
 export interface StoredPicture {
   sha256: string;
   name: string;
+  /** A small copy as a data URL. */
+  thumbnail?: string;
 }
 
 /** Returns the settings of the form. */
@@ -109,10 +111,8 @@ export function settings(): Settings {
 /** Fills the form with settings. */
 export function load(from: Settings): void {
   kind.value = from.kind;
-  content.value = from.content ? Picture.uploaded(from.content.sha256, from.content.name) : null;
-  styles.value = from.styles.map((item) =>
-    styleItem(Picture.uploaded(item.picture.sha256, item.picture.name), item.values, allLoaded(item.pictures)),
-  );
+  content.value = from.content ? loaded(from.content) : null;
+  styles.value = from.styles.map((item) => styleItem(loaded(item.picture), item.values, allLoaded(item.pictures)));
   values.value = from.values;
   pictures.value = allLoaded(from.pictures);
   styleLayers.value = from.styleLayers;
@@ -183,7 +183,7 @@ function image({ sha256 }: StoredPicture) {
 }
 
 function stored(picture: Picture): StoredPicture {
-  return { sha256: picture.sha256.value, name: picture.name };
+  return { sha256: picture.sha256.value, name: picture.name, thumbnail: picture.thumbnail };
 }
 
 function allStored(from: Pictures): Record<string, StoredPicture> {
@@ -191,9 +191,11 @@ function allStored(from: Pictures): Record<string, StoredPicture> {
 }
 
 function allLoaded(from: Record<string, StoredPicture>): Pictures {
-  return Object.fromEntries(
-    Object.entries(from).map(([name, { sha256, name: file }]) => [name, Picture.uploaded(sha256, file)]),
-  );
+  return Object.fromEntries(Object.entries(from).map(([name, picture]) => [name, loaded(picture)]));
+}
+
+function loaded({ sha256, name, thumbnail }: StoredPicture): Picture {
+  return Picture.uploaded(sha256, name, thumbnail);
 }
 
 function filled(texts: Values): Values {

@@ -2,7 +2,10 @@
 
 import { UnauthenticatedError, UnavailableError } from "@gramophone/client";
 import { signal } from "@preact/signals";
-import { client, explain, online, token, tracked } from "../api";
+import { client, explain, isUploaded, online, token, tracked } from "../api";
+
+/** Longest side of a small copy in pixels. */
+const THUMBNAIL = 256;
 
 let count = 0;
 
@@ -12,7 +15,9 @@ export class Picture {
   /** The hash of the uploaded file; empty while it is being uploaded. */
   readonly sha256 = signal("");
   readonly problem = signal("");
-  /** URL for an image element: of the file itself, or the path of the server's small preview. */
+  /** A small copy as a data URL; empty if there is none. */
+  thumbnail = "";
+  /** URL for an image element: of the file itself, or of its small copy; empty for none. */
   readonly url = signal("");
 
   private constructor(readonly name: string) {}
@@ -25,25 +30,35 @@ export class Picture {
     return picture;
   }
 
-  /** A picture that was uploaded earlier. */
-  static uploaded(sha256: string, name: string): Picture {
+  /** A picture that was uploaded earlier, with a small copy if there is one. */
+  static uploaded(sha256: string, name: string, thumbnail = ""): Picture {
     const picture = new Picture(name);
     picture.sha256.value = sha256;
-    picture.showPreview();
+    picture.url.value = picture.thumbnail = thumbnail;
+    void picture.#check();
     return picture;
   }
 
-  /** Shows the server's preview, for files that the browser cannot show. */
-  showPreview(): void {
-    if (this.sha256.value) this.url.value = `images/${this.sha256.value}/preview?size=512`;
+  /** Keeps a small copy of the picture as an image element shows it: the server has no copy for browsers. */
+  keepThumbnail(image: HTMLImageElement): void {
+    if (this.thumbnail || !image.naturalWidth) return;
+    const canvas = document.createElement("canvas");
+    const scale = Math.min(1, THUMBNAIL / Math.max(image.naturalWidth, image.naturalHeight));
+    canvas.width = Math.max(1, Math.round(image.naturalWidth * scale));
+    canvas.height = Math.max(1, Math.round(image.naturalHeight * scale));
+    canvas.getContext("2d")?.drawImage(image, 0, 0, canvas.width, canvas.height);
+    this.thumbnail = canvas.toDataURL("image/jpeg", 0.8);
   }
 
-  /** Reacts to an image element that cannot show the picture. */
+  /** Shows no picture: the browser cannot read the file, which the server may. */
   notShown(): void {
-    // The server has previews of all files that it has; it forgets files that no job has used for some time.
-    if (!this.url.value.startsWith("blob:"))
-      this.problem.value = "The server does not have this file. Choose it again.";
-    else this.showPreview();
+    this.url.value = "";
+  }
+
+  /** The server forgets files that no job has used for some time. */
+  async #check(): Promise<void> {
+    const known = await isUploaded(this.sha256.value).catch(() => true);
+    if (!known) this.problem.value = "The server does not have this file. Choose it again.";
   }
 
   async #upload(file: Blob): Promise<void> {

@@ -4,7 +4,7 @@ import type { Settings } from "./form";
 
 const JOBS = "gramophone.jobs";
 const GRIDS = "gramophone.grids";
-const MOST_JOBS = 300;
+const MOST_JOBS = 80;
 const MOST_GRIDS = 30;
 
 /** A set of jobs that differ in one or two fields. */

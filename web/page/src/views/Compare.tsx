@@ -1,11 +1,10 @@
 import { useState } from "preact/hooks";
 import type { Picture } from "../state/pictures";
-import { useUrl } from "./useUrl";
 
 /** The picture before, over the result, as far as a slider says. */
 export function Compare({ before }: { before: Picture }) {
   const [split, setSplit] = useState(0);
-  const url = useUrl(before.url.value);
+  const url = before.url.value;
   if (!url) return null;
   return (
     <div class="compare" style={{ "--split": `${split}%` }}>

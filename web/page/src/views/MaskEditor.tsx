@@ -3,7 +3,6 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { MaskPainter, type Point } from "../lib/mask";
 import { content, hasContent } from "../state/form";
 import { Picture } from "../state/pictures";
-import { useUrl } from "./useUrl";
 
 interface MaskEditorProps {
   label: string;
@@ -27,9 +26,9 @@ const MOVES: Record<string, [number, number]> = {
 export function MaskEditor({ label, hint, isOfSource, source, mask, onDone }: MaskEditorProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const under = isOfSource ? source : hasContent.value ? content.value : null;
-  const underUrl = useUrl(under?.url.value ?? "");
-  const maskUrl = useUrl(mask?.url.value ?? "");
-  const { canvas, painter } = usePainter(underUrl, maskUrl, Boolean(under));
+  const underUrl = under?.url.value ?? "";
+  const maskUrl = mask?.url.value ?? "";
+  const { canvas, painter } = usePainter(underUrl, maskUrl, Boolean(underUrl));
   const [size, setSize] = useState(60);
   const [isErasing, setErasing] = useState(false);
   const brush = useBrush(painter, size, isErasing);

@@ -2,7 +2,6 @@ import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
 import { Picture } from "../state/pictures";
 import { problemOf } from "./Field";
-import { useUrl } from "./useUrl";
 
 interface PictureFieldProps {
   label: string;
@@ -99,10 +98,22 @@ function Invitation({ label, hint }: { label: string; hint: string }) {
 
 function Thumbnail({ picture, label }: { picture: Picture; label: string }) {
   const isUploading = !picture.sha256.value && !picture.problem.value;
-  const url = useUrl(picture.url.value);
+  const url = picture.url.value;
   return (
     <>
-      <img src={url} alt={`${label}: ${picture.name}`} onError={() => picture.notShown()} />
+      {url ? (
+        <img
+          src={url}
+          alt={`${label}: ${picture.name}`}
+          onLoad={(event) => picture.keepThumbnail(event.currentTarget)}
+          onError={() => picture.notShown()}
+        />
+      ) : (
+        <span class="unseen">
+          <span class="name">{label}</span>
+          <span class="hint">{picture.name}</span>
+        </span>
+      )}
       {isUploading && <span class="badge">Uploading…</span>}
       <span class="hidden">Choose another picture</span>
     </>

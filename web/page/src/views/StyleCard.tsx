@@ -5,7 +5,6 @@ import type { Picture } from "../state/pictures";
 import { Field } from "./Field";
 import { MaskEditor } from "./MaskEditor";
 import { PictureField } from "./PictureField";
-import { useUrl } from "./useUrl";
 
 /** One style: its picture, weight, scale and masks. */
 export function StyleCard({ item, index }: { item: StyleItem; index: number }) {
@@ -52,10 +51,12 @@ function Mask({ item, name, label }: { item: StyleItem; name: "mask" | "source_m
   const [isOpen, setOpen] = useState(false);
   const mask = item.pictures.value[name] ?? null;
   const index = styles.value.indexOf(item);
-  const url = useUrl(mask?.url.value ?? "");
+  const url = mask?.url.value ?? "";
   return (
     <div class="mask">
-      {mask && <img class="mask-picture" src={url} alt={label} />}
+      {mask && url && (
+        <img class="mask-picture" src={url} alt={label} onLoad={(event) => mask.keepThumbnail(event.currentTarget)} />
+      )}
       <button type="button" class="button" onClick={() => setOpen(true)}>
         {mask ? `Change: ${label.toLowerCase()}` : `Paint a ${label.toLowerCase()}`}
       </button>

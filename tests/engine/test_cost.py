@@ -254,7 +254,7 @@ def test_gradient_bytes_are_what_torch_allocates(style, content, options, size):
     predicted = gradient_bytes(job, *size, cropped=cropped)
     # For a tile, the cost model counts the interior as large as the tile with its halo; it does not count the copy of
     # the canvas that a halo at the opposite edge needs.
-    assert (0.85 if any(wraps) else 0.88) * held < predicted < (1.3 if cropped else 1.12) * held
+    assert (0.85 if any(wraps) else 0.88) * held < predicted < (1.3 if cropped else 1.15) * held
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

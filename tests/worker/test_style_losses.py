@@ -111,4 +111,7 @@ def test_the_loss_falls(name, kind):
 def test_tiles_paint_the_picture_of_the_whole_job(name):
     sizes: dict[str, Any] = {"size": 96, "iterations": 4, "scales": 1}
     whole, tiled = (paint("transfer", style_loss=name, tile_size=tile_size, **sizes) for tile_size in (0, 64))
-    assert np.abs(whole.picture.astype(int) - tiled.picture).max() <= 1
+    # Tiles add in another order, and rounding may change which neighbor is nearest.
+    apart = np.abs(whole.picture.astype(int) - tiled.picture)
+    assert apart.max() <= 2
+    assert apart.mean() < 0.01

@@ -114,4 +114,4 @@ def test_tiles_paint_the_picture_of_the_whole_job(name):
     # Tiles add in another order, and rounding may change which neighbor is nearest.
     apart = np.abs(whole.picture.astype(int) - tiled.picture)
     assert apart.max() <= 2
-    assert apart.mean() < 0.01
+    assert apart.mean() < 0.05

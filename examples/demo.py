@@ -6,8 +6,6 @@ reconstruction and a style transfer over gRPC, like any other client.
 
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,17 +62,7 @@ def main(folder: Path) -> None:
         print(f"\nDone in {time.monotonic() - started:.0f} s. The pictures are in {folder}/")
         for path in sorted(folder.rglob("*.png")):
             print(f"  {path}")
-        if has_page(server.url):
-            show_page(server.url)
-
-
-def has_page(url: str) -> bool:
-    """Return whether the server has the web page."""
-    try:
-        with urllib.request.urlopen(url, timeout=10):
-            return True
-    except urllib.error.HTTPError:
-        return False
+        show_page(server.url)
 
 
 def show_page(url: str) -> None:

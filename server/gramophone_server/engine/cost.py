@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from .architecture import Architecture, Convolution, Operation, Pooling, Sum
 from .tiling import Partition
 
-# Bytes of one strip of Winograd tiles, and the fewest tiles that make its products efficient: what two threads need of
-# such a strip at a time nearly stays in their caches of 2 MiB. Measured: 2 and 4 MiB take 1 to 5 % more time.
+# Bytes of one strip of Winograd tiles, and the fewest tiles of a strip. Measured with two threads: strips of 2 or 4 MiB
+# take 1 to 5 % more time.
 WINOGRAD_STRIP, WINOGRAD_TILES = 6 << 20, 84
 # Below this number of Winograd tiles, transposing the kernel takes longer than it saves, so that the copy is kept.
-_WINOGRAD_KEEP = 120
+_KEPT_TILES = 120
 # Bytes of one strip of features that is copied for a Gram matrix: it stays in the cache as well.
 GRAM_STRIP = 2 << 20
 # Bytes of a block of curvature pairs. Pairs of small canvases share a block, which saves calls in a short step.
@@ -185,14 +185,14 @@ def winograd_rows(tile: int, rows: int, columns: int, channels: int) -> int:
     return -(-rows // strips)
 
 
-def winograd_keeps(tile: int, height: int, width: int) -> bool:
+def winograd_keeps_transposed(tile: int, height: int, width: int) -> bool:
     """Returns whether a Winograd convolution keeps the transposed kernel of its backward pass.
 
     Args:
         tile: side of a tile.
         height, width: positions of the output.
     """
-    return -(-height // tile) * -(-width // tile) < _WINOGRAD_KEEP
+    return -(-height // tile) * -(-width // tile) < _KEPT_TILES
 
 
 def parameter_bytes(architecture: Architecture) -> int:
@@ -386,7 +386,7 @@ def _winograd_bytes(work: Workload, operation: Operation, height: int, width: in
     channels, size = max(operation.inputs, operation.outputs), tile + 2
     rows, columns = -(-height // tile), -(-width // tile)
     count = winograd_rows(tile, rows, columns, channels)
-    kernel = 0 if winograd_keeps(tile, height, width) else size**2 * operation.inputs * operation.outputs
+    kernel = 0 if winograd_keeps_transposed(tile, height, width) else size**2 * operation.inputs * operation.outputs
     # The inputs of a strip, the same transformed along one axis, and two buffers for its tiles.
     strip = (tile * count + 2) * width + count * size * (tile * columns + 2 + 2 * size * columns)
     return 4 * (kernel + channels * strip)
@@ -399,7 +399,7 @@ def _kept_bytes(work: Workload, operation: Operation, height: int, width: int) -
         height, width: positions of the output.
     """
     tile = work.tile(operation)
-    if not tile or not winograd_keeps(tile, height, width):
+    if not tile or not winograd_keeps_transposed(tile, height, width):
         return 0
     assert isinstance(operation, Convolution)
     return 4 * (tile + 2) ** 2 * operation.inputs * operation.outputs

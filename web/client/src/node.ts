@@ -7,23 +7,7 @@ import { Client } from "./client.js";
 import { JobService } from "./gen/gramophone/v1/job_service_pb.js";
 import { authorization, authorize, type ConnectOptions } from "./http.js";
 
-export * from "./client.js";
-export * from "./errors.js";
-export {
-  type EncodedImage,
-  type Job as JobInfo,
-  type JobError,
-  type JobEvent,
-  JobKind,
-  type JobResult,
-  JobState,
-  type LayerLoss,
-  LossKind,
-  type Progress,
-  type Timings,
-} from "./gen/gramophone/v1/job_pb.js";
-export * from "./gen/gramophone/v1/options_pb.js";
-export { isFinal, Job, seconds } from "./job.js";
+export * from "./shared.js";
 
 const CHUNK = 1 << 20;
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cost import winograd_keeps, winograd_rows
+from ..cost import winograd_keeps_transposed, winograd_rows
 from .gradients import masked
 from .padding import ZEROS, Paddings, Widths, add_edges_, inside, padded
 from .transforms import Pair, transforms
@@ -36,9 +36,9 @@ class Kernel:
         one = transforms(tile).kernel
         points = torch.kron(one, one).float() @ kernel.float().permute(3, 2, 1, 0).reshape(9, -1)
         self.tile, self.points = tile, points.view(-1, inputs, outputs)
-        self._turned: Tensor | None = None
+        self._transposed: Tensor | None = None
 
-    def turned(self, height: int, width: int) -> Tensor:
+    def transposed(self, height: int, width: int) -> Tensor:
         """Returns the points with inputs and outputs exchanged, ((m + 2)², C_out, C_in), contiguous.
 
         Products with a transposed matrix take up to a third more time. While feature maps are so small that the copy
@@ -47,11 +47,11 @@ class Kernel:
         Args:
             height, width: positions of the feature map.
         """
-        turned = self._turned
-        if turned is None:
-            turned = self.points.transpose(1, 2).contiguous()
-        self._turned = turned if winograd_keeps(self.tile, height, width) else None
-        return turned
+        points = self._transposed
+        if points is None:
+            points = self.points.transpose(1, 2).contiguous()
+        self._transposed = points if winograd_keeps_transposed(self.tile, height, width) else None
+        return points
 
 
 def convolve(x: Tensor, kernel: Kernel, bias: Tensor, paddings: Paddings = ZEROS) -> Tensor:
@@ -86,7 +86,7 @@ class _Convolution(torch.autograd.Function):
     def backward(context: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
         (y,) = context.saved_tensors
         pair = transforms(context.kernel.tile).backwards
-        points = context.kernel.turned(*y.shape[2:])
+        points = context.kernel.transposed(*y.shape[2:])
         if context.paddings == ZEROS:
             return _correlated(grad_output, points, pair, 1, y=y), None, None, None
         gradient = _correlated(grad_output, points, pair, 2, y=y)

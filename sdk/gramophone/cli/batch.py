@@ -26,7 +26,7 @@ from .watching import summary, warn
 
 # Number of jobs that are submitted and not yet saved.
 _AT_ONCE = 8
-# Maximum number of earlier jobs of a picture that have failed or were canceled.
+# Maximum number of earlier jobs of a picture that have failed or were canceled; after them, its job has no request id.
 _MOST_ATTEMPTS = 20
 
 
@@ -87,8 +87,8 @@ def submitted(item: Item) -> Job:
     for attempt in range(_MOST_ATTEMPTS):
         job = item.submit({"request_id": f"{item.key}-{attempt}"})
         if job.info().state not in ("failed", "cancelled"):
-            break
-    return job
+            return job
+    return item.submit({})
 
 
 def paint_all(

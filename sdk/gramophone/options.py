@@ -104,10 +104,9 @@ class Options(TypedDict, total=False):
     and transfer with relative losses.
     """
     report_every: int
-    """Iterations per progress event; 0 for a rate that a person can follow. Canceling and the time limit take
-    effect only at these iterations. With 0, a job may send an event every 10 iterations, but at most two per
-    second at its start and, later, when less changes, at most one in two seconds. 0 to 1,000,000 iterations.
-    Default 0.
+    """Iterations per progress event; 0 for a rate that a person can follow: at most two events per second at the
+    start of a job and, later, when less changes, at most one in two seconds. 0 to 1,000,000 iterations. Default
+    0.
     """
     preview_every: int
     """Number of progress events per preview: 1 sends a preview with every event, 0 sends none. 0 to 1,000,000
@@ -330,10 +329,9 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Job",
         help=(
-            "Iterations per progress event; 0 for a rate that a person can follow. Canceling and the "
-            "time limit take effect only at these iterations. With 0, a job may send an event every 10 "
-            "iterations, but at most two per second at its start and, later, when less changes, at most"
-            " one in two seconds."
+            "Iterations per progress event; 0 for a rate that a person can follow: at most two events "
+            "per second at the start of a job and, later, when less changes, at most one in two "
+            "seconds."
         ),
         default="0",
         range="0 to 1,000,000 iterations",

@@ -159,8 +159,9 @@ def test_init_content_starts_from_the_content(server):
     assert result.loss < 0.01  # Rounding only; a pixel changed by one level gives a loss 100 times as large.
 
 
-def test_a_job_at_its_time_limit_returns_the_picture_so_far(server):
-    request = style_request(iterations=1_000_000, report_every=5, time_limit=Duration(seconds=1))
+@pytest.mark.parametrize("report_every", [5, 1_000_000])
+def test_a_job_at_its_time_limit_returns_the_picture_so_far(server, report_every):
+    request = style_request(iterations=1_000_000, report_every=report_every, time_limit=Duration(seconds=1))
     result = run(server, request)
     assert 0 < result.iterations < 1_000_000
     assert json.loads(result.recipe_json)["iterations"] == result.iterations
@@ -190,6 +191,17 @@ def test_a_queued_job_can_be_cancelled(server):
     assert list(running)[-1].state == job_pb2.JOB_STATE_CANCELLED
     # Canceling a job that has ended changes nothing.
     assert cancel(server, running_id).state == job_pb2.JOB_STATE_CANCELLED
+
+
+def test_a_running_job_that_reports_only_at_its_end_can_be_cancelled(server):
+    request = endless_request()
+    request.options.report_every = 1_000_000
+    stream = events(server.style.ReconstructStyle(request))
+    job_id = next(stream).job_id
+    assert next(stream).state == job_pb2.JOB_STATE_RUNNING
+    time.sleep(0.5)  # The job computes by now.
+    cancel(server, job_id)
+    assert list(stream)[-1].state == job_pb2.JOB_STATE_CANCELLED
 
 
 def test_the_next_job_starts_when_a_client_closes_its_stream(server):

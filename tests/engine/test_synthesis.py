@@ -46,16 +46,19 @@ def test_frames_come_at_every_report_and_at_the_end(network):
     assert [f.iteration for f in frames(network, Adam, iterations=2, report_every=100)] == [2]
 
 
-def test_early_frames_come_besides(network):
-    assert [f.iteration for f in frames(network, Adam, iterations=12, early=(1, 2, 5))] == [1, 2, 5, 10, 12]
+def test_frames_that_attention_asks_for_come_besides(network):
+    answers = iter([True, True, False, False, False, False, True, False, False, False])
+    reports = frames(network, Adam, iterations=12, attention=lambda: next(answers))
+    seen = [(f.iteration, f.scheduled) for f in reports]
+    assert seen == [(1, False), (2, False), (5, True), (8, False), (10, True), (12, True)]
 
 
-def test_early_frames_change_neither_the_result_nor_the_end_at_a_plateau(network):
+def test_frames_that_attention_asks_for_change_neither_the_result_nor_the_end_at_a_plateau(network):
     options = {"iterations": 60, "plateau": Plateau(tolerance=0.99, window=10)}
-    usual, early = frames(network, LBFGS, **options), frames(network, LBFGS, early=range(20), **options)
-    assert usual[-1].iteration == early[-1].iteration < 60
-    assert torch.equal(usual[-1].canvas, early[-1].canvas)
-    assert len(early) > len(usual)
+    usual, attended = frames(network, LBFGS, **options), frames(network, LBFGS, attention=lambda: True, **options)
+    assert usual[-1].iteration == attended[-1].iteration < 60
+    assert torch.equal(usual[-1].canvas, attended[-1].canvas)
+    assert len(attended) == attended[-1].iteration > len(usual)
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -103,22 +106,24 @@ def test_a_level_but_the_last_can_be_ended_early(network):
     assert [entry[1:] for entry in seen[1:]] == [(iteration, 32) for iteration in range(4, 23, 2)]
 
 
+@pytest.mark.parametrize(("attended", "count"), [(False, 6), (True, 30)])
 @pytest.mark.parametrize("make", MAKERS)
-def test_resuming_at_any_report_gives_the_same_bytes(network, make, tmp_path):
+def test_resuming_at_any_frame_gives_the_same_bytes(network, make, attended, count, tmp_path):
     """The state is saved to a file and loaded with `weights_only=True`."""
     options = {"iterations": 15, "sizes": (16, 32), "averaging": 0.9, "plateau": Plateau(0.001, 5)}
+    options["attention"] = lambda: attended
     undisturbed = synthesis(network, make, **options)
     saved = []
     for number, frame in enumerate(undisturbed):
         torch.save(undisturbed.state(), tmp_path / f"{number}.pt")
         saved.append(frame)
-    assert len(saved) == 6
+    assert len(saved) == count
     for number in range(len(saved) - 1):
         resumed = synthesis(network, make, **options)
         resumed.load(torch.load(tmp_path / f"{number}.pt", weights_only=True))
         last = list(resumed)[-1]
         assert last.iteration == saved[-1].iteration
-        assert torch.equal(last.canvas, saved[-1].canvas), f"resumed at report {number}"
+        assert torch.equal(last.canvas, saved[-1].canvas), f"resumed at frame {number}"
         assert torch.equal(last.best.canvas, saved[-1].best.canvas)
         assert last.average is not None and saved[-1].average is not None
         assert torch.equal(last.average, saved[-1].average)

@@ -145,8 +145,7 @@ def test_a_slow_reader_gets_the_latest_progress_and_each_state(server):
 
 
 def test_the_head_of_a_stream_without_events_comes_soon(server):
-    # A job that has been canceled stops at its next report.
-    job_id = submit(server, style_request(iterations=1000, report_every=1000))
+    job_id = submit(server, style_request(iterations=1_000_000, report_every=1_000_000))
     while server.jobs.GetJob(pb.GetJobRequest(job_id=job_id)).job.state != job_pb2.JOB_STATE_RUNNING:
         time.sleep(0.05)
     last = server.jobs.GetJob(pb.GetJobRequest(job_id=job_id)).job.sequence

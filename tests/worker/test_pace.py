@@ -1,8 +1,10 @@
 """The interval between two reports of a job."""
 
+import time
+
 import pytest
 
-from gramophone_server.worker.pace import Stopwatch, is_due, report_interval
+from gramophone_server.worker.pace import Attention, Stopwatch, is_due, report_interval
 
 
 @pytest.mark.parametrize(("age", "seconds"), [(0, 0.5), (10, 0.5), (20, 1), (30, 1.5), (40, 2), (86_400, 2)])
@@ -33,3 +35,24 @@ def test_the_stopwatch_counts_from_the_first_frame_at_full_size():
     assert (watch.iterations, watch.seconds) == (10, 2.0)
     watch.at(45, 23.5, full_size=True)
     assert (watch.iterations, watch.seconds) == (15, 3.5)
+
+
+def test_the_runner_looks_at_a_job_after_ten_updates():
+    attention = Attention(stopping=lambda: False)
+    for _ in range(2):
+        assert [attention() for _ in range(10)] == [False] * 9 + [True]
+        attention.paid()
+
+
+def test_the_runner_looks_at_a_slow_job_after_half_a_second():
+    attention = Attention(stopping=lambda: False)
+    time.sleep(0.6)
+    assert attention()
+
+
+def test_the_runner_looks_at_once_at_a_job_that_is_to_stop():
+    stop: list[str] = []
+    attention = Attention(stopping=lambda: bool(stop))
+    assert not attention()
+    stop.append("now")
+    assert attention()

@@ -163,7 +163,7 @@ class Job(NotPicklable):
             await in_thread(view.note, str(error))
 
     async def cancel(self) -> None:
-        """Cancels the job: it stops at its next progress report. A job that has ended does not change."""
+        """Cancels the job: it stops after its current iteration. A job that has ended does not change."""
         await self._connection.call(self._connection.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=self.id))
 
     async def info(self) -> JobInfo:

@@ -163,7 +163,7 @@ class Job(NotPicklable):
             in_thread(view.note, str(error))
 
     def cancel(self) -> None:
-        """Cancels the job: it stops at its next progress report. A job that has ended does not change."""
+        """Cancels the job: it stops after its current iteration. A job that has ended does not change."""
         self._connection.call(self._connection.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=self.id))
 
     def info(self) -> JobInfo:

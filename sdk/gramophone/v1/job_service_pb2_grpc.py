@@ -111,7 +111,7 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Cancels a job. A running job stops at its next progress event. A job that has ended does not change.
+        """Cancels a job. A running job stops after its current iteration. A job that has ended does not change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class JobServiceStub:
     job with ON_DISCONNECT_CANCEL when this was the last stream of the client that submitted it (see OnDisconnect).
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Cancels a job. A running job stops at its next progress event. A job that has ended does not change."""
+    """Cancels a job. A running job stops after its current iteration. A job that has ended does not change."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]
     """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended."""
     DownloadResult: _grpc.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]
@@ -78,7 +78,7 @@ class JobServiceAsyncStub(JobServiceStub):
     job with ON_DISCONNECT_CANCEL when this was the last stream of the client that submitted it (see OnDisconnect).
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Cancels a job. A running job stops at its next progress event. A job that has ended does not change."""
+    """Cancels a job. A running job stops after its current iteration. A job that has ended does not change."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
     """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended."""
     DownloadResult: _aio.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]  # type: ignore[assignment]
@@ -133,7 +133,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Cancels a job. A running job stops at its next progress event. A job that has ended does not change."""
+        """Cancels a job. A running job stops after its current iteration. A job that has ended does not change."""
 
     @_abc_1.abstractmethod
     def DeleteJob(

@@ -74,7 +74,7 @@ class JobServicer(JobServiceServicer):
                         yield pb.WatchJobResponse(event=event)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
-        """Cancels a job; a running job stops at its next report."""
+        """Cancels a job; a running job stops after its current iteration."""
         async with rich_errors(context):
             job = await self._find(request.job_id)
             await self._scheduler.cancel(job)

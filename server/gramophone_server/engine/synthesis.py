@@ -1,8 +1,8 @@
 """The optimization loop: an iterable of frames that can be stopped, saved and resumed."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -96,6 +96,7 @@ class Frame:
         loss: (N,) weighted sum of `terms`.
         best: the best iterates of this level whose loss is known.
         average: (N, 3, H, W) averaged iterate; None without averaging.
+        scheduled: whether the frame comes every `report_every` updates or at the end of a level, not by `attention`.
     """
 
     iteration: int
@@ -105,6 +106,7 @@ class Frame:
     loss: Tensor
     best: Best
     average: Tensor | None
+    scheduled: bool = True
 
     @cached_property
     def numbers(self) -> "Numbers":
@@ -134,18 +136,18 @@ class Numbers:
 class Synthesis:
     """Optimizes a batch of canvases level by level, with one gradient evaluation per update.
 
-    Iteration yields a frame every `report_every` updates, after the last update of each level, and after the updates in
-    `early`. Between frames, on a
-    GPU, the host does not wait for the device. To stop the optimization, stop iterating. `state`, called at a frame,
-    returns everything needed to resume from that frame; the resumed optimization produces the same bytes as an
-    uninterrupted one.
+    Iteration yields a frame every `report_every` updates, after the last update of each level, and when `attention`
+    asks for one. Between frames, on a GPU, the host does not wait for the device. To stop the optimization, stop
+    iterating. `state`, called at a frame, returns everything needed to resume from that frame; the resumed optimization
+    produces the same bytes as an uninterrupted one.
 
     Args:
         levels: levels of the pyramid, from coarse to fine; a single level for no pyramid.
         canvas: initial canvas (N, 3, H, W), of the first level's size.
         optimizer: computes each update of the canvas.
         report_every: number of updates between frames, >= 1.
-        early: numbers of updates after which there are frames as well. They do not count for a plateau.
+        attention: called after each update; returns whether a frame follows at once. Such frames do not count for a
+            plateau.
         averaging: decay of the exponential average of the iterates, in [0, 1); 0 for no averaging.
         plateau: condition for leaving a level before its iterations are done; None to do all iterations.
         recorder: makes the recorder with which the updates of a level are recorded; None to record nothing.
@@ -160,7 +162,7 @@ class Synthesis:
         optimizer: Optimizer,
         *,
         report_every: int,
-        early: Collection[int] = (),
+        attention: Callable[[], bool] = lambda: False,
         averaging: float = 0.0,
         plateau: Plateau | None = None,
         recorder: Callable[[], Recorder] | None = None,
@@ -172,7 +174,7 @@ class Synthesis:
         self._levels = tuple(levels)
         self._optimizer = optimizer
         self._report_every = report_every
-        self._early = frozenset(early)
+        self._attention = attention
         self._decay = averaging
         self._plateau = plateau
         self._iteration = 0
@@ -190,8 +192,8 @@ class Synthesis:
                     if self._iteration % self._report_every == 0 or self._done == level.iterations:
                         self._check_plateau()
                         yield self.frame()
-                    elif self._iteration in self._early:
-                        yield self.frame()
+                    elif self._attention():
+                        yield replace(self.frame(), scheduled=False)
             self._number += 1
             if self._number < len(self._levels):
                 self._climb(self._levels[self._number])

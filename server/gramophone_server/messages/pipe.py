@@ -37,14 +37,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Front to worker: stop a job at its next report."""
+    """Front to worker: stop a job after its current iteration."""
 
     job_id: str
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Front to worker: save a checkpoint of a job at its next report, and stop the job."""
+    """Front to worker: save a checkpoint of a job after its current iteration, and stop the job."""
 
     job_id: str
 

@@ -99,11 +99,11 @@ class DeviceExecutor:
                 self._stop_when_idle(process)
 
     async def cancel(self, job_id: str) -> None:
-        """Asks the job to stop at its next report; a job that is not running yet stops at its first report."""
+        """Asks the job to stop after its current iteration; a job that is not running yet, after its first."""
         await asyncio.gather(*(process.cancel(job_id) for process in self._places_of(job_id)))
 
     async def pause(self, job_id: str) -> None:
-        """Asks the job to save a checkpoint at its next report and stop."""
+        """Asks the job to save a checkpoint after its current iteration and stop."""
         await asyncio.gather(*(process.pause(job_id) for process in self._places_of(job_id)))
 
     async def extract(

@@ -57,11 +57,11 @@ class Executor(Protocol):
         ...
 
     async def cancel(self, job_id: str) -> None:
-        """Asks the job to stop at its next report, if it is running."""
+        """Asks the job to stop after its current iteration, if it is running."""
         ...
 
     async def pause(self, job_id: str) -> None:
-        """Asks the job to save a checkpoint at its next report and stop, if it is running."""
+        """Asks the job to save a checkpoint after its current iteration and stop, if it is running."""
         ...
 
     async def extract(

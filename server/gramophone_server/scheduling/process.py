@@ -194,11 +194,11 @@ class ProcessExecutor:
             self._in_background(self._send_whole(share))
 
     async def cancel(self, job_id: str) -> None:
-        """Asks the job to stop at its next report; a job that is being sent to the worker stops at its first report."""
+        """Asks the job to stop after its current iteration; a job that is being sent to the worker, after its first."""
         await self._send(Cancel(job_id))
 
     async def pause(self, job_id: str) -> None:
-        """Asks the job to save a checkpoint at its next report and stop."""
+        """Asks the job to save a checkpoint after its current iteration and stop."""
         await self._send(Pause(job_id))
 
     async def extract(

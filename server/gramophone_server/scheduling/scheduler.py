@@ -146,7 +146,7 @@ class Scheduler:
         return crew
 
     async def cancel(self, job: Job) -> None:
-        """Cancels a job: at once if it waits, at its next report if it runs.
+        """Cancels a job: at once if it waits, after its current iteration if it runs.
 
         Returns after `_CANCEL_TIMEOUT` seconds even if the end of a waiting job cannot be stored yet; the job does not
         run any more.

@@ -1,10 +1,10 @@
-"""How often a job reports, and its speed in iterations per second."""
+"""How often a job reports, how often its runner looks at it, and its speed in iterations per second."""
+
+import time
+from collections.abc import Callable
 
 PACED_EVERY = 10
-"""Iterations between two possible reports of a job with `report_every` = 0, whose reports are paced by time."""
-
-EARLY = (1, 2, 3, 5, 7)
-"""Further iterations at which such a job can report: ten iterations of a large picture take minutes."""
+"""Iterations between two looks at a job, which are the possible reports of one with `report_every` = 0."""
 
 # Minimum and maximum seconds between two reports; in between, the interval is this fraction of the job's age.
 _FIRST, _LAST, _PART = 0.5, 2.0, 1 / 20
@@ -31,6 +31,31 @@ def is_due(iteration: int, age: float, since: float | None) -> bool:
     if since is None:
         return age >= _FIRST or iteration >= PACED_EVERY
     return since >= report_interval(age)
+
+
+class Attention:
+    """Decides after which updates the runner looks at a job, besides its reports.
+
+    It looks at once if the job is to stop. Otherwise it looks every `PACED_EVERY` updates, because on a GPU the host
+    would run far ahead, and after half a second, because ten updates of a large picture take minutes.
+
+    Args:
+        stopping: returns whether the job is to stop.
+    """
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+        self.paid()
+
+    def paid(self) -> None:
+        """Begins to count anew; called when the runner looks at the job."""
+        self._updates, self._time = 0, time.monotonic()
+
+    def __call__(self) -> bool:
+        """Counts an update; returns whether the runner looks at the job now."""
+        self._updates += 1
+        due = self._updates >= PACED_EVERY or time.monotonic() - self._time >= _FIRST
+        return due or self._stopping()
 
 
 class Speedometer:

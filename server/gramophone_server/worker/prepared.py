@@ -30,7 +30,7 @@ from ..models.model import Model
 from ..models.networks import kept_network, open_network
 from .margin import with_margin, without_margin
 from .outside import Outside
-from .pace import EARLY, PACED_EVERY
+from .pace import PACED_EVERY
 from .pictures import canvas_of, is_gray, levels_of, scaled_mask
 from .seamless import without_jumps
 from .start import added_detail, initial_canvas
@@ -73,6 +73,7 @@ class PreparedJob:
         host_history: keep the curvature pairs of L-BFGS in the host's memory.
         graphs: record the steps as CUDA graphs, on a GPU.
         share: returns what evaluates a level's objective together with those of other jobs; None to run alone.
+        attention: called after each update; returns whether the synthesis yields a frame at once, besides its reports.
 
     Attributes:
         synthesis: the optimization.
@@ -95,6 +96,7 @@ class PreparedJob:
         host_history: bool = False,
         graphs: bool = False,
         share: Callable[[Objective], Evaluator] | None = None,
+        attention: Callable[[], bool] = lambda: False,
     ) -> None:
         self._asked = spec
         self._share = share
@@ -123,7 +125,7 @@ class PreparedJob:
             self._restored(initial_canvas(spec, self._terms.styles).to(device)),
             _optimizer(spec, device, host_history=host_history),
             report_every=spec.options.report_every or PACED_EVERY,
-            early=() if spec.options.report_every else EARLY,
+            attention=attention,
             averaging=spec.options.averaging,
             plateau=Plateau(spec.options.plateau) if spec.options.plateau else None,
             recorder=partial(GraphRecorder, device) if graphs else None,

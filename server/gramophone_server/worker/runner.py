@@ -31,7 +31,7 @@ from .failures import DivergedError, LargerThanDeviceError, failure_of
 from .guard import DeviceGuard
 from .opening import opened_models
 from .outbox import Outbox
-from .pace import Speedometer, Stopwatch, is_due
+from .pace import Attention, Speedometer, Stopwatch, is_due
 from .prepared import PreparedJob, precision_of
 from .result_warnings import result_warnings
 from .room import Room
@@ -137,6 +137,7 @@ class JobRunner:
         if not self._enter(job, chosen_plan.bytes):
             return Paused() if job.job_id in self._paused else None
         begun += time.monotonic() - waiting
+        attention = Attention(lambda: self._stops(job))
         member: Member | None = None
         if job.shared and self._device.type == "cuda":
             member = stack.enter_context(self._sharing.join(graphs=chosen_plan.graphs))
@@ -144,6 +145,7 @@ class JobRunner:
             spec, model, self._targets, self._device, others=others, tile=chosen_plan.tile,
             host_history=chosen_plan.host_history, graphs=chosen_plan.graphs,
             share=member.shared if member is not None else self._threads.following if job.shared else None,
+            attention=attention,
         )  # fmt: skip
         stack.callback(prepared.close)
         resumed = None
@@ -167,11 +169,12 @@ class JobRunner:
         reported: float | None = None
         for frame in prepared.synthesis:
             self.last_progress[job.job_id] = now = time.monotonic()
+            attention.paid()
             if not all(map(math.isfinite, frame.numbers.best)):
                 raise DivergedError(frame.iteration, prepared.precision)
             watch.at(frame.iteration, now, full_size=frame.level == len(spec.levels) - 1)
             since = None if reported is None else now - reported
-            due = spec.options.report_every or is_due(frame.iteration, now - begun, since)
+            due = frame.scheduled if spec.options.report_every else is_due(frame.iteration, now - begun, since)
             if member is not None and (due or checkpoints.due):
                 member.pause()
             if due or frame.iteration == spec.options.iterations:
@@ -217,6 +220,10 @@ class JobRunner:
         file.result(result)
         return result
 
+    def _stops(self, job: Run) -> bool:
+        """Whether a job is canceled or paused."""
+        return job.job_id in self._cancelled or job.job_id in self._paused
+
     def _enter(self, job: Run, needed: int) -> bool:
         """Waits until there is memory for a job beside the others; returns whether it may run, or was stopped."""
         if not job.shared and not self._estimator.memory.beside:
@@ -224,7 +231,7 @@ class JobRunner:
 
         def stopped() -> bool:
             self.last_progress[job.job_id] = time.monotonic()
-            return job.job_id in self._cancelled or job.job_id in self._paused
+            return self._stops(job)
 
         return self._room.enter(job.job_id, needed, self._estimator.available, stopped)
 

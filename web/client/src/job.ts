@@ -136,7 +136,7 @@ export class Job implements AsyncIterable<Progress> {
     return detail.value;
   }
 
-  /** Cancels the job: it stops at its next progress event. A job that has ended does not change. */
+  /** Cancels the job: it stops after its current iteration. A job that has ended does not change. */
   async cancel(): Promise<void> {
     await this.#call(() => this.#services.jobs.cancelJob({ jobId: this.id }));
   }

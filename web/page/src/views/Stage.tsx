@@ -94,7 +94,7 @@ function Status() {
 function statusText(): string {
   if (problem.value) return sentence(problem.value);
   if (!isConnected.value) return "The connection is lost. The job goes on, and this page tries to follow it again.";
-  if (isCanceling.value && isActive.value) return "The job stops at its next report.";
+  if (isCanceling.value && isActive.value) return "The job stops after its current iteration.";
   switch (state.value) {
     case JobState.QUEUED:
       return queued.value > 1 ? `Waiting: ${queued.value} jobs are in the queue.` : "Waiting for the device.";

@@ -82,6 +82,8 @@ def measure_steps() -> dict[str, Any]:
 
 def measure_loss() -> dict[str, Any]:
     """Measures the seconds to neural-style's final loss, and the losses after 50, 100 and 200 closure calls."""
+    import matplotlib  # noqa: F401 - without it the plot fails, after minutes of measurements
+
     folder = assets()
     set_up_cpu()
     rows, curves = [], {}

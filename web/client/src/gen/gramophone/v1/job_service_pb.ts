@@ -598,7 +598,7 @@ export const JobService: GenService<{
     output: typeof WatchJobResponseSchema;
   },
   /**
-   * Cancels a job. A running job stops at its next progress event. A job that has ended does not change.
+   * Cancels a job. A running job stops after its current iteration. A job that has ended does not change.
    *
    * @generated from rpc gramophone.v1.JobService.CancelJob
    */

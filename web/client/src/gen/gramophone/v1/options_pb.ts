@@ -363,9 +363,8 @@ export type SynthesisOptions = Message<"gramophone.v1.SynthesisOptions"> & {
   tvWeight?: number | undefined;
 
   /**
-   * Iterations per progress event; 0 for a rate that a person can follow. Canceling and the time limit take effect only at
-   * these iterations. With 0, a job may send an event every 10 iterations, but at most two per second at its start and,
-   * later, when less changes, at most one in two seconds.
+   * Iterations per progress event; 0 for a rate that a person can follow: at most two events per second at the start of a
+   * job and, later, when less changes, at most one in two seconds.
    *
    * @generated from field: optional int32 report_every = 12;
    */

@@ -46,6 +46,7 @@ _SERVICE_FOLDERS = (
     "api",
     "cli",
     "clients",
+    "deploy",
     "end_to_end",
     "examples",
     "faults",

@@ -19,8 +19,9 @@ import pytest
 
 _USER = "postgres"
 _FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
+_SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=")
 # Test data need not survive a power failure, and commits are many times faster without fsync.
-_SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "full_page_writes=off")
+_QUICK = ("fsync=off", "full_page_writes=off")
 
 
 class Postgres:
@@ -28,12 +29,16 @@ class Postgres:
 
     Skips the test where PostgreSQL is not installed.
 
+    Args:
+        durable: whether commits are on disk when they return, as in production.
+
     Attributes:
         url: URL of its default database.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self._programs = find_programs()
+        self._settings = _SETTINGS if durable else (*_SETTINGS, *_QUICK)
         # PostgreSQL does not run as root.
         self._as = {"user": _USER, "group": _USER} if os.geteuid() == 0 else {}
         self._folder = Path(tempfile.mkdtemp(prefix="gramophone-postgres-"))
@@ -61,7 +66,7 @@ class Postgres:
 
     def start(self) -> None:
         """Starts the server and waits until it accepts connections."""
-        options = " ".join(f"-c {setting}" for setting in (f"port={self._port}", *_SETTINGS))
+        options = " ".join(f"-c {setting}" for setting in (f"port={self._port}", *self._settings))
         self._run("pg_ctl", "-D", self._data, "-w", "-o", options, "-l", self._folder / "log", "start")
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
@@ -98,6 +103,13 @@ class Postgres:
         self.execute(f'CREATE DATABASE "{name}"')
         return self._url(name)
 
+    def processes(self) -> list[psutil.Process]:
+        """Returns the processes of the server; none if it does not run."""
+        with contextlib.suppress(OSError, psutil.NoSuchProcess, ValueError):
+            main = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+            return [main, *main.children(recursive=True)]
+        return []
+
     @property
     def _data(self) -> Path:
         return self._folder / "data"
@@ -106,9 +118,8 @@ class Postgres:
         return f"postgresql+psycopg://gramophone@127.0.0.1:{self._port}/{database}"
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(OSError, psutil.NoSuchProcess, ValueError):
-            main = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
-            for process in (main, *main.children(recursive=True)):
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
     def _run(self, program: str, *args: str | Path) -> None:

@@ -16,7 +16,7 @@ from .server import server
 from .sweep import sweep
 
 # The extra to install if a command of another package fails to import.
-_EXTRAS = {"serve": "server", "studio": "server", "models": "export", "export": "export"}
+_EXTRAS = {"serve": "server", "health": "server", "studio": "server", "models": "export", "export": "export"}
 
 
 class _Commands(click.Group):

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .architecture import Convolution, Window
-from .cost import winograd_tile
+from .cost import winograd_fitting, winograd_tile
 from .device import narrowest_winograd
 from .kernels import packed, winograd
 from .kernels.gradients import relu_
@@ -39,31 +39,33 @@ class ComputedConvolution:
         self._margins: Widths = (0, 0, 0, 0) if self._zeros else widths_of(window)
         self._window = window
         self._bias = bias
+        self._channels = operation.inputs, operation.outputs
         self._kernel: Tensor | None = None
         self._packed: packed.PackedConvolution | None = None
+        self._winograd: winograd.Kernel | None = None
         small = Window(3, before=window.before, after=window.after)
         exact_on_cpu = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and paddings != REPLICATE
         plain = window == Window(3, 1, 1, 1) and operation.groups == 1 and operation.relu
         tile = winograd_tile(operation.inputs, operation.outputs, narrowest_winograd())
-        if exact_on_cpu and plain and tile:
-            self._winograd = winograd.Kernel(kernel, tile)
-            self.parameters = [self._winograd.points, bias]
-        elif window == small and self._zeros <= 1 and operation.groups == 1 and packed.is_available(kernel):
+        if window == small and self._zeros <= 1 and operation.groups == 1 and packed.is_available(kernel):
             self._packed = packed.PackedConvolution(kernel, bias, self._zeros)
             self.parameters = self._packed.parameters
         else:
             self._kernel = kernel.contiguous(memory_format=torch.channels_last)
             self.parameters = [self._kernel, bias]
+        if exact_on_cpu and plain and tile:
+            self._winograd = winograd.Kernel(kernel, tile)
+            self.parameters.append(self._winograd.points)
 
     @property
     def is_direct(self) -> bool:
-        """Whether `linear` is available: the Winograd form always includes ReLU."""
-        return self._kernel is not None or self._packed is not None
+        """Whether `linear` computes maps of all sizes: the Winograd form always includes ReLU."""
+        return self._winograd is None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns the output (N, C_out, H_l, W_l) of its input x (N, C_in, H, W)."""
-        if not self.is_direct:
-            return winograd.convolve(x, self._winograd, self._bias, self._paddings)
+        if self._winograd is not None and (tile := self._tile_on(*x.shape[2:])):
+            return winograd.convolve(x, self._winograd, self._bias, self._paddings, tile=tile)
         if self._packed is not None:
             return self._packed(self._padded(x), relu=self._relu)
         # Apply ReLU in place: this halves the memory, and the backward pass does not need the convolution's output.
@@ -77,6 +79,10 @@ class ComputedConvolution:
         assert self._kernel is not None
         window = self._window
         return F.conv2d(x, self._kernel, self._bias, window.stride, self._zeros, window.dilation, self._groups)
+
+    def _tile_on(self, height: int, width: int) -> int:
+        """Returns the side of the Winograd tiles on a map of height x width positions; 0 for a direct convolution."""
+        return 0 if self._winograd is None else winograd_fitting(self._winograd.tile, *self._channels, height, width)
 
     def _padded(self, x: Tensor) -> Tensor:
         return padded(x, self._margins, self._paddings)

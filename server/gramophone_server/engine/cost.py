@@ -12,6 +12,11 @@ from .tiling import Partition
 WINOGRAD_STRIP, WINOGRAD_TILES = 6 << 20, 84
 # Below this number of Winograd tiles, transposing the kernel takes longer than it saves, so that the copy is kept.
 _KEPT_TILES = 120
+# Below this number of Winograd tiles for each point of their transforms, smaller tiles are faster: to read the
+# transformed kernel, which has a matrix for each point, then takes longer than to multiply with it.
+_TILES_A_POINT = 0.4
+# Below this number of multiplications, a direct convolution is faster than the many calls of Winograd's algorithm.
+_FEW_MULTIPLICATIONS = 100_000_000
 # Bytes of one strip of features that is copied for a Gram matrix: it stays in the cache as well.
 GRAM_STRIP = 2 << 20
 # Bytes of a block of curvature pairs. Pairs of small canvases share a block, which saves calls in a short step.
@@ -115,24 +120,31 @@ class Workload:
         return self.has_head(operation) and self.use(operation.name).content
 
     def tile(self, operation: Operation) -> int:
-        """Returns the side of the Winograd tiles of an operation; 0 if it does not use the algorithm."""
+        """Returns the side of an operation's largest Winograd tiles; 0 if it does not use the algorithm."""
         if not isinstance(operation, Convolution) or not self.winograd or self.itemsize != 4:
             return 0
         plain = operation.is_plain and operation.relu
         return winograd_tile(operation.inputs, operation.outputs, self.winograd) if plain else 0
 
+    def tile_on(self, operation: Operation, height: int, width: int) -> int:
+        """Returns the side of an operation's Winograd tiles on a map of height x width positions; 0 for none."""
+        tile = self.tile(operation)
+        if not tile or not isinstance(operation, Convolution):
+            return 0
+        return winograd_fitting(tile, operation.inputs, operation.outputs, height, width)
+
     @property
     def network_bytes(self) -> int:
         """Bytes of the network's parameters as the computation stores them.
 
-        A Winograd kernel has 36 or 64 numbers instead of 9.
+        A Winograd kernel has 36 or 64 numbers instead of 9, and is held beside the other one.
         """
         if self.cpu and self.itemsize < 4:
             return self.weights_bytes * self.itemsize // 2
         size = 0
         for convolution in self.architecture.convolutions:
             tile, parameters = self.tile(convolution), self._parameters(convolution)
-            size += parameters * (tile + 2) ** 2 // 9 if tile else parameters
+            size += parameters + (parameters * (tile + 2) ** 2 // 9 if tile else 0)
         return size * self.itemsize
 
     @property
@@ -157,11 +169,10 @@ def pairs_at_once(size: int) -> int:
 
 
 def winograd_tile(inputs: int, outputs: int, narrowest: int) -> int:
-    """Returns the side of the Winograd tiles that are fastest with these channels; 0 for none.
+    """Returns the side of the Winograd tiles that are fastest on large maps with these channels; 0 for none.
 
     The rule follows from the benchmark `convolutions`. With few channels the transforms cost more time than the
-    products save. With many channels the feature maps are small: large tiles would cover more positions outside of
-    them, and leave too few rows for the products.
+    products save. With many channels the feature maps are small: larger tiles would only take more memory.
 
     Args:
         inputs, outputs: numbers of channels.
@@ -170,6 +181,21 @@ def winograd_tile(inputs: int, outputs: int, narrowest: int) -> int:
     if min(inputs, outputs) < narrowest:
         return 0
     return 6 if max(inputs, outputs) <= 256 else 4
+
+
+def winograd_fitting(tile: int, inputs: int, outputs: int, height: int, width: int) -> int:
+    """Returns the side of the Winograd tiles that are fastest on a feature map; 0 if a direct convolution is faster.
+
+    Args:
+        tile: side of the tiles on large maps, 4 or 6, which is the most; 0 for a direct convolution on all maps.
+        inputs, outputs: numbers of channels.
+        height, width: positions of the output.
+    """
+    if 9 * inputs * outputs * height * width < _FEW_MULTIPLICATIONS:
+        return 0
+    while tile > 2 and -(-height // tile) * -(-width // tile) < _TILES_A_POINT * (tile + 2) ** 2:
+        tile -= 2
+    return tile
 
 
 def winograd_rows(tile: int, rows: int, columns: int, channels: int) -> int:
@@ -379,8 +405,7 @@ def _winograd_bytes(work: Workload, operation: Operation, height: int, width: in
     Args:
         height, width: positions of the output.
     """
-    tile = work.tile(operation)
-    if not tile:
+    if not (tile := work.tile_on(operation, height, width)):
         return 0
     assert isinstance(operation, Convolution)
     channels, size = max(operation.inputs, operation.outputs), tile + 2
@@ -398,7 +423,7 @@ def _kept_bytes(work: Workload, operation: Operation, height: int, width: int) -
     Args:
         height, width: positions of the output.
     """
-    tile = work.tile(operation)
+    tile = work.tile_on(operation, height, width)
     if not tile or not winograd_keeps_transposed(tile, height, width):
         return 0
     assert isinstance(operation, Convolution)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from gramophone_server.engine.cost import winograd_tile
+from gramophone_server.engine.cost import winograd_fitting, winograd_tile
 from gramophone_server.engine.kernels.winograd import Kernel, convolve
 from gramophone_server.engine.network import Network
 from gramophone_server.models.vgg import vgg
@@ -27,13 +27,15 @@ def error(got: torch.Tensor, exact: torch.Tensor) -> float:
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9),
-    st.sampled_from(ALL), st.sampled_from([4, 6]),
+    st.sampled_from(ALL), st.sampled_from([2, 4, 6]), st.sampled_from([0, 2, 4, 6]),
 )  # fmt: skip
-def test_convolution_and_gradient_equal_the_direct_ones(n, inputs, outputs, height, width, seed, paddings, tile):
+def test_convolution_and_gradient_equal_the_direct_ones(
+    n, inputs, outputs, height, width, seed, paddings, largest, tile
+):
     x = rand(n, inputs, height, width, seed=seed).requires_grad_()
     kernel, bias = rand(outputs, inputs, 3, 3, seed=seed + 1), rand(outputs, seed=seed + 2)
     grad_output = rand(n, outputs, height, width, seed=seed + 3)
-    y = convolve(x, Kernel(kernel, tile), bias, paddings)
+    y = convolve(x, Kernel(kernel, largest), bias, paddings, tile=min(tile, largest))
     (gradient,) = torch.autograd.grad(y, x, grad_output)
     exact_x = x.detach().double().requires_grad_()
     exact = F.conv2d(looped(exact_x, (1, 1, 1, 1), paddings), kernel.double(), bias.double()).relu()
@@ -49,7 +51,7 @@ def test_convolution_and_gradient_equal_the_direct_ones(n, inputs, outputs, heig
         assert (gradient - exact_gradient).abs().max() <= 5e-6 * most
 
 
-@pytest.mark.parametrize("tile", [4, 6])
+@pytest.mark.parametrize("tile", [2, 4, 6])
 def test_strips_do_not_change_the_result(tile):
     """The picture has several strips, and its size is not a multiple of the tile."""
     x, kernel, bias = rand(2, 130, 90, 107).requires_grad_(), rand(140, 130, 3, 3) / 34, rand(140)
@@ -63,7 +65,7 @@ def test_strips_do_not_change_the_result(tile):
     assert error(gradient, exact_gradient) < 2e-5
 
 
-@pytest.mark.parametrize("tile", [4, 6])
+@pytest.mark.parametrize("tile", [2, 4, 6])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (14, 14), (61, 59)])
 def test_the_error_of_many_channels_is_small(size, tile):
     """The input is positive, like after ReLU."""
@@ -110,9 +112,30 @@ def wide() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def test_a_wide_network_uses_winograd_and_stays_accurate(wide):
     canvas = torch.rand(1, 3, 37, 50, generator=torch.Generator().manual_seed(1))
     fast = Network(vgg(wide), wide, ["conv2_2"])
-    assert [kernel.shape[0] for kernel in fast.parameters[::2]] == [128, 64, 64]
+    assert [tensor.shape[0] for tensor in fast.parameters] == [128, 128, 128, 128, 8, 160, 160, 8]
     exact = Network(vgg(wide), wide, ["conv2_2"], dtype=torch.float64)(canvas.double())["conv2_2"]
     assert error(fast(canvas)["conv2_2"], exact) < 1e-5
+
+
+def test_maps_of_several_sizes_in_turn_use_tiles_that_fit():
+    """The kernel keeps its transposed copy only for one size of tile."""
+    kernel, bias = rand(48, 48, 3, 3), rand(48)
+    transformed = Kernel(kernel, 6)
+    for height, width in ((9, 8), (40, 40), (9, 8), (23, 24)):
+        x = rand(1, 48, height, width).requires_grad_()
+        y = convolve(x, transformed, bias, tile=winograd_fitting(6, 512, 512, height, width))
+        exact_x = x.detach().double().requires_grad_()
+        exact = F.conv2d(exact_x, kernel.double(), bias.double(), padding=1).relu()
+        assert error(y, exact) < 2e-5
+        grad_output = rand(*y.shape) * ((y > 0) == (exact > 0))
+        (gradient,) = torch.autograd.grad(y, x, grad_output)
+        (exact_gradient,) = torch.autograd.grad(exact, exact_x, grad_output.double())
+        assert error(gradient, exact_gradient) < 2e-5
+
+
+def test_small_maps_have_small_tiles_and_the_smallest_none():
+    assert [winograd_fitting(6, 256, 256, side, side) for side in (7, 14, 28, 56)] == [0, 4, 4, 6]
+    assert [winograd_fitting(4, 512, 512, side, side) for side in (1, 7, 10, 14, 224)] == [0, 2, 2, 4, 4]
 
 
 def test_the_tile_depends_on_the_channels():

@@ -2,10 +2,12 @@
 
 Along one axis, m outputs of a correlation with 3 weights w are Aᵀ [(G w) ⊙ (Bᵀ d)], where d are the m + 2 inputs
 (Lavin & Gray 2015, equation 6). Inputs, weights and outputs are polynomials, and ⊙ multiplies their values at m + 2
-points, of which the last is infinity.
+points, of which one is infinity.
 
 The points are closed under a → 1/a. The values of the turned weights are then the values of the weights at the inverse
-points, up to a factor: the adjoint convolution uses the same transformed kernel.
+points, up to a factor: the adjoint convolution uses the same transformed kernel. The points of small tiles are the
+first ones of larger tiles, and G has no factors that depend on the tile: the transformed kernel of a tile contains
+those of all smaller tiles.
 """
 
 import math
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 # Small numbers and powers of two keep the rounding errors low (Barabasz et al. 2020).
-_POINTS = {4: (0.0, 1.0, -1.0, 2.0, 0.5), 6: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}
+_POINTS = (0.0, 1.0, -1.0, math.inf, 2.0, 0.5, -2.0, -0.5)
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,17 @@ class Transforms:
 
 @cache
 def transforms(tile: int) -> Transforms:
-    """Returns the transforms of F(m x m, 3x3) for a tile of m = 4 or 6 outputs."""
-    points = _POINTS[tile]
+    """Returns the transforms of F(m x m, 3x3) for a tile of m = 2, 4 or 6 outputs."""
     size = tile + 2
-    slopes = [math.prod(a - b for b in points if b != a) for a in points]
-    kernel, inputs, outputs = (torch.zeros(rows, size, dtype=torch.float64) for rows in (3, size, size))
-    for i, (a, slope) in enumerate(zip(points, slopes, strict=True)):
-        kernel[:, i] = torch.tensor([a**k / slope for k in range(3)])
-        outputs[:, i] = torch.tensor([a**k for k in range(size)])
-        inputs[i, :-1] = _polynomial([b for b in points if b != a])
-    # At infinity, the value of a polynomial is its leading coefficient.
-    inputs[-1] = _polynomial(points)
-    outputs[tile - 1, -1] = kernel[2, -1] = 1
-    outputs = outputs[:tile]
-    inverses, factors = _turned(points, slopes)
+    points = _POINTS[:size]
+    finite = [a for a in points if a != math.inf]
+    kernel, outputs = _powers(points, 3), _powers(points, tile)
+    inputs = torch.zeros(size, size, dtype=torch.float64)
+    for i, a in enumerate(points):
+        others = [b for b in finite if b != a]
+        slope = 1.0 if a == math.inf else math.prod(a - b for b in others)
+        inputs[i, : len(others) + 1] = _polynomial(others) / slope
+    inverses, factors = _turned(points)
     return Transforms(
         kernel.T,
         Pair(inputs.float(), outputs.float()),
@@ -70,18 +69,25 @@ def transforms(tile: int) -> Transforms:
     )
 
 
-def _turned(points: tuple[float, ...], slopes: list[float]) -> tuple[list[int], Tensor]:
+def _powers(points: tuple[float, ...], count: int) -> Tensor:
+    """Returns the powers 0 to count - 1 of each point, (count, points); of infinity the value counts at the highest."""
+    powers = torch.zeros(count, len(points), dtype=torch.float64)
+    for i, a in enumerate(points):
+        powers[:, i] = torch.tensor([float(k == count - 1) if a == math.inf else a**k for k in range(count)])
+    return powers
+
+
+def _turned(points: tuple[float, ...]) -> tuple[list[int], Tensor]:
     """Returns for each point the number of its inverse, and by which factor its value there gives the turned weights.
 
     With three weights, Σ_k w_(2-k) aᵏ = a² Σ_k w_k a⁻ᵏ.
     """
-    zero, infinity = points.index(0), len(points)
-    inverses = [infinity if a == 0 else points.index(1 / a) for a in points] + [zero]
-    factors = [1 / slopes[i] if a == 0 else a * a * slopes[inverses[i]] / slopes[i] for i, a in enumerate(points)]
-    return inverses, torch.tensor([*factors, slopes[zero]], dtype=torch.float64)
+    inverses = [points.index(math.inf if a == 0 else 1 / a) for a in points]
+    factors = [1.0 if a in (0, math.inf) else a * a for a in points]
+    return inverses, torch.tensor(factors, dtype=torch.float64)
 
 
-def _polynomial(roots: list[float] | tuple[float, ...]) -> Tensor:
+def _polynomial(roots: list[float]) -> Tensor:
     """Returns the coefficients of Π (x − root), in ascending order, float64."""
     coefficients = torch.ones(1, dtype=torch.float64)
     for root in roots:

@@ -46,7 +46,7 @@ demo: setup ## Draw three pictures, start a server, and paint three more into de
 	$(PY) examples/demo.py $(DEMO)
 
 test: setup ## Run the tests; make test ARGS="-k gram" runs some
-	$(PY) -m pytest --durations=10 $(ARGS)
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile --durations=10 $(ARGS)
 
 test-fast: setup ## Run the tests that start no server: under three minutes
 	$(PY) -m pytest -m "not slow and not service" $(ARGS)

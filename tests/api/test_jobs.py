@@ -136,8 +136,6 @@ def test_at_most_two_progress_events_a_second_by_default(server):
         for event in events(stream):
             if event.HasField("progress"):
                 assert event.progress.HasField("preview")
-                # A slow machine reports before the tenth iteration.
-                assert event.progress.iteration % 10 == 0 or event.progress.iteration < 10
                 elapsed = event.progress.elapsed
                 found.append((event.progress.iteration, elapsed.seconds + elapsed.nanos / 1e9))
             if len(found) == 5:

@@ -153,8 +153,10 @@ class Access:
         if self._pinging is None or self._pinging.done():
             self._pinging = asyncio.get_running_loop().run_in_executor(self._pingers, self._ping)
             self._pinging.add_done_callback(lambda future: future.cancelled() or future.exception())
-        done, _ = await asyncio.wait([self._pinging], timeout=self._ping_timeout)
-        return bool(done) and self._pinging.exception() is None
+        # Another call may begin the next ping before this one goes on.
+        pinging = self._pinging
+        done, _ = await asyncio.wait([pinging], timeout=self._ping_timeout)
+        return bool(done) and pinging.exception() is None
 
 
 def _report_late_success(future: "Future[_T]", in_doubt: Callable[[], None] | None) -> None:

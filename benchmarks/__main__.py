@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from gramophone_server.engine.device import has_native_bfloat16
-from gramophone_server.scheduling.process import ENVIRONMENT
+from gramophone_server.scheduling.link import ENVIRONMENT
 
 from . import (
     convolutions,

@@ -11,7 +11,7 @@ import tempfile
 import numpy as np
 from PIL import Image
 
-from gramophone_server.scheduling.process import ENVIRONMENT
+from gramophone_server.scheduling.link import ENVIRONMENT
 
 
 def start(model: str, size: int, report_every: int) -> subprocess.Popen[str]:

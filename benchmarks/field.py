@@ -19,7 +19,7 @@ from gramophone_server.engine.device import available_threads, fastest_dtype, se
 from gramophone_server.engine.objective import Objective
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.synthesis import Frame
-from gramophone_server.scheduling.process import ENVIRONMENT
+from gramophone_server.scheduling.link import ENVIRONMENT
 from tests.harness import ServerProcess, peak_memory
 
 from .inputs import REAL_MODEL, assets, best_model, prepare, style_objective

@@ -15,6 +15,7 @@ from gramophone_server.messages.pipe import Outcome, RoomRequest, Run, Share, Wo
 from gramophone_server.scheduling import device as module
 from gramophone_server.scheduling.device import DeviceExecutor
 from gramophone_server.scheduling.executor import WorkerDiedError
+from gramophone_server.scheduling.link import Launcher, LocalLauncher
 from gramophone_server.settings import ObservabilitySettings, WorkerSettings
 from tests.messages.specs import make_spec
 
@@ -26,7 +27,11 @@ class Scripted:
     device = "cpu"
 
     def __init__(
-        self, config: WorkerConfig, changed: Callable[[], None], admits: Callable[[RoomRequest], bool]
+        self,
+        config: WorkerConfig,
+        changed: Callable[[], None],
+        admits: Callable[[RoomRequest], bool],
+        launcher: Launcher,
     ) -> None:
         self.changed, self.admits = changed, admits
         self.threads, self.idle, self.available, self.resident, self.restarts = 4, 100, 1000, 100, 0
@@ -266,3 +271,14 @@ async def test_all_processes_are_stopped_with_the_executor(everyone):
     executor.makes_room(1)
     await executor.stop()
     assert [process.stopped for process in everyone] == [True, True]
+
+
+async def test_a_device_of_one_process_runs_one_job_at_a_time(everyone):
+    launcher = LocalLauncher()
+    launcher.several = False
+    config = WorkerConfig("cpu", WorkerSettings(), None, ObservabilitySettings())
+    executor = DeviceExecutor(config, launcher=launcher)
+    everyone[0].open()
+    assert executor.makes_room(0)
+    assert not executor.makes_room(1)
+    assert len(everyone) == 1

@@ -122,6 +122,20 @@ class DeviceFailed:
 
 
 @dataclass(frozen=True)
+class Delayed:
+    """Link to front: the worker has no place to run yet; a sentence without an end says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Link to front: the worker has a place on a node and starts; it may have been delayed."""
+
+    node: str
+
+
+@dataclass(frozen=True)
 class Heartbeat:
     """Worker to front, every few seconds: the worker is alive.
 
@@ -217,3 +231,5 @@ class WorkerConfig:
 
 ToWorker = WorkerConfig | Run | Cancel | Pause | Share | RoomGranted | FeaturesRequest | EstimateRequest
 FromWorker = Ready | DeviceFailed | Heartbeat | RoomRequest | Progressed | Ended | FeaturesResponse | EstimateResponse
+FromLink = FromWorker | Delayed | Placed
+"""What the front receives: messages of the worker, and of the link that starts it."""

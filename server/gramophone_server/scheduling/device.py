@@ -13,6 +13,7 @@ from ..messages.pipe import Outcome, RoomRequest, Run, Share, WorkerConfig
 from ..messages.spec import JobSpec, Picture
 from ..models.layers import PoolingName
 from .executor import Features, WorkerDiedError
+from .link import Launcher, LocalLauncher
 from .process import ProcessExecutor
 from .room import Room
 
@@ -34,14 +35,18 @@ class DeviceExecutor:
 
     Args:
         changed: is called on the event loop when `ready`, `trouble` or `unopened` change.
+        launcher: starts the processes; on this machine by default.
     """
 
-    def __init__(self, config: WorkerConfig, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, config: WorkerConfig, changed: Callable[[], None] = lambda: None, launcher: Launcher | None = None
+    ) -> None:
         self._config = config
         self._changed = changed
+        self._launcher = launcher or LocalLauncher()
         self._on_room: Callable[[], None] = lambda: None
         self._room = Room()
-        self._first = ProcessExecutor(config, self._update, self._admits)
+        self._first = ProcessExecutor(config, self._update, self._admits, self._launcher)
         self._further: list[ProcessExecutor] = []
         # When each further process was started or ended its last job, by the monotonic clock.
         self._used: dict[ProcessExecutor, float] = {}
@@ -68,6 +73,8 @@ class DeviceExecutor:
         most = self._config.workers.jobs_per_worker
         if not self._on_cpu:
             return jobs < most
+        if not self._launcher.several:
+            return jobs == 0
         if jobs < sum(process.ready for process in self._processes):
             return True
         starting = any(not process.ready for process in self._further)
@@ -219,7 +226,7 @@ class DeviceExecutor:
 
     def _start_further(self) -> None:
         log.info("one more worker process is started on %s, for jobs that share it", self.device)
-        process = ProcessExecutor(self._config, self._update, self._admits)
+        process = ProcessExecutor(self._config, self._update, self._admits, self._launcher)
         self._further.append(process)
         _keep(self._starting, process.start())
         self._stop_when_idle(process)

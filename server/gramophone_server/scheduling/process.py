@@ -4,14 +4,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
-import socket
-import subprocess
-import sys
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +15,18 @@ from ..messages.estimate import Estimate
 from ..messages.events import Failure, Progress
 from ..messages.pipe import (
     Cancel,
+    Delayed,
     DeviceFailed,
     Ended,
     EstimateRequest,
     EstimateResponse,
     FeaturesRequest,
     FeaturesResponse,
-    FromWorker,
+    FromLink,
     Heartbeat,
     Outcome,
     Pause,
+    Placed,
     Progressed,
     Ready,
     RoomGranted,
@@ -41,33 +39,27 @@ from ..messages.pipe import (
 from ..messages.spec import JobSpec, Picture
 from ..models.layers import PoolingName
 from .executor import Features, WorkerDiedError
+from .link import Launcher, Link, LocalLauncher
 
 log = logging.getLogger(__name__)
-
-# How long OpenMP threads spin before they sleep: some tens of microseconds. If they spin longer, a step gets several
-# times slower when another process needs a core; if they do not spin, it gets slower on an idle machine.
-ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
-"""Environment variables of worker processes, for settings that are read before their Python code runs."""
 
 # A worker counts as hanging if it opens its device for longer than _OPENING seconds, or if one of its jobs sends no
 # report for longer than _STUCK seconds.
 _OPENING, _STUCK = 180.0, 1800.0
 # Seconds between attempts to open a device: the first pause, doubled each time up to the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-# Seconds a process has to exit after its pipe has closed, before it is killed.
-_EXIT_TIMEOUT = 2.0
 
 
 class ProcessExecutor:
     """Runs jobs in a worker process that uses one device.
 
-    The process is a new interpreter, never a fork (neither gRPC nor CUDA survives a fork). It communicates over a
-    socket pair and exits when its end closes. If the process dies, or hangs and is killed, its jobs can be run again
-    and a new process is started: at once or, if the device could not be opened, after a growing pause.
+    If the process dies, or hangs and is killed, its jobs can be run again and a new process is started: at once or, if
+    the device could not be opened, after a growing pause.
 
     Args:
         changed: is called on the event loop when `ready`, `trouble` or `unopened` change.
         admits: is called on the event loop when a job asks for memory; returns whether the job may use it.
+        launcher: starts the process; on this machine by default.
 
     Attributes:
         device: name of the device; empty until it is open.
@@ -86,8 +78,10 @@ class ProcessExecutor:
         config: WorkerConfig,
         changed: Callable[[], None] = lambda: None,
         admits: Callable[[RoomRequest], bool] = lambda request: True,
+        launcher: Launcher | None = None,
     ) -> None:
         self._config = config
+        self._launcher = launcher or LocalLauncher()
         self._changed = changed
         self._admits = admits
         # The last share that the process was told.
@@ -96,9 +90,7 @@ class ProcessExecutor:
         # When the process was last heard of, by the monotonic clock; in the future while it may open its device.
         self._last_heard = 0.0
         self._tasks: list[asyncio.Task[None]] = []
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
-        self._reader: threading.Thread | None = None
+        self._link: Link | None = None
         self._starting = asyncio.Lock()
         self._sending = asyncio.Lock()
         self._request_ids = itertools.count(1)
@@ -149,26 +141,16 @@ class ProcessExecutor:
             self.restarts += 1
 
     async def _launch(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._process = await asyncio.to_thread(self._spawn, theirs.fileno())
-            except BaseException:
-                ours.close()
-                raise
-        connection = Connection(ours.detach())
+        link = await asyncio.to_thread(self._launcher.launch)
         # A broken pipe means that the process has just died; the reader thread reports it.
         with contextlib.suppress(OSError):
-            # The configuration must be the first message. It fits the socket's empty buffer, so this does not block.
-            connection.send(self._config)
-        self._connection = connection
+            # The configuration must be the first message. It fits the pipe's empty buffer, so this does not block.
+            link.send(self._config)
+        self._link = link
         self._shared = Share()
         self._last_heard = time.monotonic() + _OPENING
         self._device_error = None
-        self._reader = threading.Thread(
-            target=self._read, args=(self._connection, self._process, asyncio.get_running_loop()), daemon=True
-        )
-        self._reader.start()
+        threading.Thread(target=self._read, args=(link, asyncio.get_running_loop()), daemon=True).start()
 
     async def run(self, task: Run, on_progress: Callable[[Progress], None]) -> Outcome:
         """Runs a job until it ends or is paused.
@@ -223,8 +205,8 @@ class ProcessExecutor:
 
     @property
     def pid(self) -> int | None:
-        """The id of the process; None before its first start."""
-        return None if self._process is None else self._process.pid
+        """The id of the process; None before its first start, and on another machine."""
+        return None if self._link is None else self._link.pid
 
     async def wait_ready(self) -> None:
         """Waits until the process has opened its device."""
@@ -251,26 +233,8 @@ class ProcessExecutor:
         async with self._starting:
             for task in self._tasks:
                 task.cancel()
-        process = self._process
-        if process is None:
-            return
-        if self._connection is not None:
-            with contextlib.suppress(OSError):
-                # Closing does not wake this process's reader thread; a shutdown of the socket wakes both ends.
-                socket.socket(fileno=os.dup(self._connection.fileno())).shutdown(socket.SHUT_RDWR)
-        try:
-            await asyncio.to_thread(process.wait, _EXIT_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            log.warning("worker %s does not exit and is killed", process.pid)
-            process.kill()
-            await asyncio.to_thread(process.wait)
-
-    def _spawn(self, fd: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "gramophone_server.worker", "--fd", str(fd)]
-        # Its own process group: Ctrl-C in a terminal must reach only the front, which decides what happens to the jobs.
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[fd], process_group=0, env={**ENVIRONMENT, **os.environ}
-        )
+        if self._link is not None:
+            await asyncio.to_thread(self._link.stop)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -284,24 +248,24 @@ class ProcessExecutor:
 
     async def _send_whole(self, message: ToWorker) -> None:
         async with self._sending:
-            if self._connection is None:
+            if self._link is None:
                 return
             # A broken pipe means that the process has just died; the reader thread reports it, and waiting calls fail.
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._connection.send, message)
+                await asyncio.to_thread(self._link.send, message)
 
-    def _read(self, connection: Connection, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        # Runs in its own thread, because receiving a pickled message blocks until the whole message has arrived.
-        with connection, contextlib.suppress(RuntimeError):  # RuntimeError: the event loop has closed.
+    def _read(self, link: Link, loop: asyncio.AbstractEventLoop) -> None:
+        # Runs in its own thread, because receiving a message blocks until the whole message has arrived.
+        with contextlib.suppress(RuntimeError):  # RuntimeError: the event loop has closed.
             while True:
                 try:
-                    message = connection.recv()
+                    message = link.receive()
                 except (EOFError, OSError):
                     break
                 loop.call_soon_threadsafe(self._handle, message)
-            loop.call_soon_threadsafe(self._died, process.wait())
+            loop.call_soon_threadsafe(self._died, link.wait())
 
-    def _handle(self, message: FromWorker) -> None:
+    def _handle(self, message: FromLink) -> None:
         self._last_heard = max(self._last_heard, time.monotonic())
         match message:
             case Heartbeat(stuck, resident, available):
@@ -317,8 +281,15 @@ class ProcessExecutor:
                 self._opened = True
                 self._is_ready.set()
                 self._is_known.set()
-                log.info("worker %s is ready on %s", self._process.pid if self._process else "?", device)
+                log.info("worker %s is ready on %s", self._link.name if self._link else "?", device)
                 self._changed()
+            case Delayed(reason):
+                # It may wait forever, until there is a place.
+                self._last_heard = math.inf
+                log.info("a worker waits: %s", reason)
+                self._unusable(reason)
+            case Placed():
+                self._last_heard = time.monotonic() + _OPENING
             case DeviceFailed(device, reason):
                 self._device_error = f"{device} cannot be used: {reason}"
             case RoomRequest(job_id) if job_id in self._endings:
@@ -336,17 +307,16 @@ class ProcessExecutor:
     async def _kill_if_silent(self) -> None:
         while True:
             await asyncio.sleep(1)
-            silent, process = time.monotonic() - self._last_heard, self._process
-            if silent > self._config.workers.hang_timeout and process is not None and process.poll() is None:
+            silent, link = time.monotonic() - self._last_heard, self._link
+            if silent > self._config.workers.hang_timeout and link is not None and link.running:
                 self._kill("it has not sent a message", silent)
 
     def _kill(self, why: str, seconds: float) -> None:
-        assert self._process is not None
-        log.error("worker %s hangs and is killed: %s for %.0f s", self._process.pid, why, seconds)
-        self._process.kill()
+        assert self._link is not None
+        log.error("worker %s hangs and is killed: %s for %.0f s", self._link.name, why, seconds)
+        self._link.kill()
 
-    def _died(self, code: int) -> None:
-        reason = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+    def _died(self, reason: str) -> None:
         if self._device_error is not None:
             reason = f"has lost its device: {self._device_error}"
         if self._is_ready.is_set():
@@ -370,6 +340,9 @@ class ProcessExecutor:
         """Sets `trouble`, and logs it unless it is the same as before."""
         if trouble != self.trouble and self.unopened is None:
             log.error("a worker cannot be used, and will be started again: %s", trouble)
+        self._unusable(trouble)
+
+    def _unusable(self, trouble: str) -> None:
         self.trouble = trouble
         self._is_known.set()
         self._changed()

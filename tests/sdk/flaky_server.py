@@ -192,6 +192,10 @@ class _Servicer(job_grpc.JobServiceServicer, style_grpc.StyleTransferServiceServ
         self._note("GetUpload", request.sha256)
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "no client calls this here")
 
+    def DownloadInput(self, request: Any, context: Context) -> Any:
+        self._note("DownloadInput", request.job_id)
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "no client calls this here")
+
     def GetPreview(self, request: Any, context: Context) -> Any:
         self._note("GetPreview", request.job_id)
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "no client calls this here")

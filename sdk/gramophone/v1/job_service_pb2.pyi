@@ -394,6 +394,60 @@ class DownloadResultResponse(_message.Message):
 Global___DownloadResultResponse: _TypeAlias = DownloadResultResponse  # noqa: Y015
 
 @_typing.final
+class DownloadInputRequest(_message.Message):
+    """Request of DownloadInput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job's id. Required."""
+    sha256: _builtins.str
+    """SHA-256 of the file that the job was given, 64 hexadecimal digits, as in the recipe of its result. Required. If the job
+    uses the file at several sizes, the response has the largest. Maps of regions are not available.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadInputRequest: _TypeAlias = DownloadInputRequest  # noqa: Y015
+
+@_typing.final
+class DownloadInputResponse(_message.Message):
+    """Response of DownloadInput: a chunk of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Size of the whole file in bytes, below 2^32; only in the first response."""
+    data: _builtins.bytes
+    """The next bytes of the file."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadInputResponse: _TypeAlias = DownloadInputResponse  # noqa: Y015
+
+@_typing.final
 class UploadImageRequest(_message.Message):
     """Request of UploadImage: a chunk of a picture file."""
 

@@ -66,6 +66,11 @@ class JobServiceStub(object):
                 request_serializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultRequest.SerializeToString,
                 response_deserializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultResponse.FromString,
                 _registered_method=True)
+        self.DownloadInput = channel.unary_stream(
+                '/gramophone.v1.JobService/DownloadInput',
+                request_serializer=gramophone_dot_v1_dot_job__service__pb2.DownloadInputRequest.SerializeToString,
+                response_deserializer=gramophone_dot_v1_dot_job__service__pb2.DownloadInputResponse.FromString,
+                _registered_method=True)
         self.UploadImage = channel.stream_unary(
                 '/gramophone.v1.JobService/UploadImage',
                 request_serializer=gramophone_dot_v1_dot_job__service__pb2.UploadImageRequest.SerializeToString,
@@ -131,6 +136,14 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DownloadInput(self, request, context):
+        """Streams a picture or mask that the job was given, as the job uses it: a PNG, scaled to the job's size. So a client can
+        submit a similar job without the original files. NOT_FOUND if the job has no such picture.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UploadImage(self, request_iterator, context):
         """Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server
         responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
@@ -189,6 +202,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.DownloadResult,
                     request_deserializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultRequest.FromString,
                     response_serializer=gramophone_dot_v1_dot_job__service__pb2.DownloadResultResponse.SerializeToString,
+            ),
+            'DownloadInput': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadInput,
+                    request_deserializer=gramophone_dot_v1_dot_job__service__pb2.DownloadInputRequest.FromString,
+                    response_serializer=gramophone_dot_v1_dot_job__service__pb2.DownloadInputResponse.SerializeToString,
             ),
             'UploadImage': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadImage,
@@ -370,6 +388,33 @@ class JobService(object):
             '/gramophone.v1.JobService/DownloadResult',
             gramophone_dot_v1_dot_job__service__pb2.DownloadResultRequest.SerializeToString,
             gramophone_dot_v1_dot_job__service__pb2.DownloadResultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gramophone.v1.JobService/DownloadInput',
+            gramophone_dot_v1_dot_job__service__pb2.DownloadInputRequest.SerializeToString,
+            gramophone_dot_v1_dot_job__service__pb2.DownloadInputResponse.FromString,
             options,
             channel_credentials,
             insecure,

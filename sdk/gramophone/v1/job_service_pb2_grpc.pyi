@@ -49,6 +49,10 @@ class JobServiceStub:
     """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended."""
     DownloadResult: _grpc.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]
     """Streams the result file of a job in chunks, starting at `offset`. FAILED_PRECONDITION if the job has no result."""
+    DownloadInput: _grpc.UnaryStreamMultiCallable[_job_service_pb2.DownloadInputRequest, _job_service_pb2.DownloadInputResponse]
+    """Streams a picture or mask that the job was given, as the job uses it: a PNG, scaled to the job's size. So a client can
+    submit a similar job without the original files. NOT_FOUND if the job has no such picture.
+    """
     UploadImage: _grpc.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]
     """Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server
     responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
@@ -83,6 +87,10 @@ class JobServiceAsyncStub(JobServiceStub):
     """Deletes a job that has ended, and its result. FAILED_PRECONDITION if the job has not ended."""
     DownloadResult: _aio.UnaryStreamMultiCallable[_job_service_pb2.DownloadResultRequest, _job_service_pb2.DownloadResultResponse]  # type: ignore[assignment]
     """Streams the result file of a job in chunks, starting at `offset`. FAILED_PRECONDITION if the job has no result."""
+    DownloadInput: _aio.UnaryStreamMultiCallable[_job_service_pb2.DownloadInputRequest, _job_service_pb2.DownloadInputResponse]  # type: ignore[assignment]
+    """Streams a picture or mask that the job was given, as the job uses it: a PNG, scaled to the job's size. So a client can
+    submit a similar job without the original files. NOT_FOUND if the job has no such picture.
+    """
     UploadImage: _aio.StreamUnaryMultiCallable[_job_service_pb2.UploadImageRequest, _job_service_pb2.UploadImageResponse]  # type: ignore[assignment]
     """Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server
     responds as soon as it has the file; if it already has it, after the first message. It keeps the file for some time
@@ -150,6 +158,16 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.DownloadResultResponse], _abc.AsyncIterator[_job_service_pb2.DownloadResultResponse]]:
         """Streams the result file of a job in chunks, starting at `offset`. FAILED_PRECONDITION if the job has no result."""
+
+    @_abc_1.abstractmethod
+    def DownloadInput(
+        self,
+        request: _job_service_pb2.DownloadInputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_job_service_pb2.DownloadInputResponse], _abc.AsyncIterator[_job_service_pb2.DownloadInputResponse]]:
+        """Streams a picture or mask that the job was given, as the job uses it: a PNG, scaled to the job's size. So a client can
+        submit a similar job without the original files. NOT_FOUND if the job has no such picture.
+        """
 
     @_abc_1.abstractmethod
     def UploadImage(

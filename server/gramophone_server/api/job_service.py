@@ -1,6 +1,7 @@
 """JobService: lists, watches, cancels and deletes jobs; receives uploads and sends results."""
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from ..settings import Limits
 from ..storage.ids import is_job_id
 from ..storage.job import Job
 from ..storage.query import Query
+from .inputs import Inputs
 from .pieces import PIECE, fill_page
 from .presence import ClientPresence
 from .previews import Previews
@@ -34,13 +36,20 @@ class JobServicer(JobServiceServicer):
     """Implements JobService."""
 
     def __init__(
-        self, scheduler: Scheduler, streams: Streams, presence: ClientPresence, previews: Previews, limits: Limits
+        self,
+        scheduler: Scheduler,
+        streams: Streams,
+        presence: ClientPresence,
+        previews: Previews,
+        inputs: Inputs,
+        limits: Limits,
     ) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
         self._streams = streams
         self._presence = presence
         self._previews = previews
+        self._inputs = inputs
         self._uploads = Uploads(scheduler.store, limits.max_upload_bytes, limits.max_uploads)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -117,6 +126,17 @@ class JobServicer(JobServiceServicer):
                 yield first
                 for start in range(offset + PIECE, len(data), PIECE):
                     yield pb.DownloadResultResponse(data=data[start : start + PIECE])
+
+    async def DownloadInput(
+        self, request: pb.DownloadInputRequest, context: Context
+    ) -> AsyncIterator[pb.DownloadInputResponse]:
+        """Streams a picture that a job was given, in pieces of at most `PIECE` bytes."""
+        async with rich_errors(context):
+            with self._streams.slot():
+                job = await self._find(request.job_id)
+                async with aclosing(self._inputs.pieces(job, request.sha256, client_of(context))) as pieces:
+                    async for size, data in pieces:
+                        yield pb.DownloadInputResponse(size=size, data=data)
 
     async def UploadImage(
         self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Context

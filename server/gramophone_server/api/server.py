@@ -37,6 +37,7 @@ from ..storage.quotas import Retention
 from ..storage.store import JobStore
 from .connections import connection_options, max_connections
 from .idleness import IdleMonitor
+from .inputs import Inputs
 from .job_service import JobServicer
 from .memory import trim_memory_regularly
 from .model_service import ModelServicer
@@ -162,7 +163,8 @@ class GramophoneServer:
         self.failure: str | None = None
         store.condition.listen(lambda trouble: self._health.set_reason("storage", _storage_reason(trouble)))
         style = StyleTransferServicer(self._scheduler, reader, images, streams, presence)
-        jobs = JobServicer(self._scheduler, streams, presence, Previews(self._decoders, store.folder.staging), limits)
+        previews, inputs = Previews(self._decoders, store.folder.staging), Inputs(store, self._decoders)
+        jobs = JobServicer(self._scheduler, streams, presence, previews, inputs, limits)
         model_service = ModelServicer(self._scheduler, reader, images, models, default_model)
         methods = MethodTable()
         # The generated functions only register handlers; their types ask for a server.

@@ -133,6 +133,21 @@ class Decoders:
         values = await self._request(request, client, seconds, min(memory, self._memory))
         return SmallPicture(str(values["file"]), values["format"], int(values["width"]), int(values["height"]))
 
+    async def encode(self, pixels: Path, spec: PixelSpec, folder: Path, client: str) -> Path:
+        """Writes a file of pixels, which `decode` has written, as a PNG into a folder; returns its path.
+
+        Raises as `decode`.
+        """
+        request = {
+            "method": "encode", "file": str(pixels), "folder": str(folder),
+            "width": spec.width, "height": spec.height, "kind": spec.kind,
+        }  # fmt: skip
+        area = spec.width * spec.height
+        seconds = _SECONDS + _SECONDS_PER_MILLION * area / 1e6
+        # The bytes of the file, and Pillow's picture, each of at most 4 bytes per pixel.
+        memory = 8 * area
+        return folder / str((await self._request(request, client, seconds, min(memory, self._memory)))["file"])
+
     async def close(self) -> None:
         """Kills all decoder processes."""
         self._closed = True

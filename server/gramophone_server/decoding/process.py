@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from . import heif
 from .header import read_header
-from .messages import Header, PictureError
+from .messages import Header, PictureError, PixelSpec
 from .pictures import decode, write_pixels
 
 if sys.platform != "win32":
@@ -55,7 +55,8 @@ def respond(request: dict[str, Any]) -> dict[str, Any]:
         with _bounded(request["seconds"], request["memory"]):
             if request["method"] == "headers":
                 return {"headers": _headers(request["files"], request["max_pixels"])}
-            return {"regions": _regions, "shrink": _shrink, "decode": _decode}[request["method"]](request)
+            methods = {"regions": _regions, "shrink": _shrink, "decode": _decode, "encode": _encode}
+            return methods[request["method"]](request)
     except PictureError as error:
         return {"refused": str(error)}
     except MemoryError:
@@ -100,6 +101,13 @@ def _shrink(request: dict[str, Any]) -> dict[str, Any]:
     with open(request["file"], "rb") as file:
         image, _ = decode(file, request["max_pixels"], alpha=True)
     return asdict(write_small(image, request["size"], Path(request["folder"])))
+
+
+def _encode(request: dict[str, Any]) -> dict[str, Any]:
+    from .encoding import write_png
+
+    spec = PixelSpec(request["width"], request["height"], request["kind"])
+    return {"file": write_png(Path(request["file"]), spec, Path(request["folder"]))}
 
 
 @contextmanager

@@ -31,6 +31,7 @@ _ALWAYS = (
 # Other responses are data: a browser that is sent to one must not run it.
 _DATA_POLICY = ("content-security-policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
 _JOB = re.compile(r"/jobs/([^/]{1,200})/(events|result|preview)")
+_INPUT = re.compile(r"/jobs/([^/]{1,200})/inputs/([^/]{1,200})")
 _SUBMIT = re.compile(r"/jobs/(style|content|transfer)")
 _IMAGE = re.compile(r"/images/([^/]{1,200})")
 
@@ -122,6 +123,9 @@ class App:
             wanted, job_id = answer[match[2]], match[1]
             methods = ("GET",) if match[2] == "events" else ("GET", "HEAD")
             return {method: lambda request, send: wanted(request, send, job_id) for method in methods}
+        if match := _INPUT.fullmatch(path):
+            of, sha256 = match[1], match[2]
+            return {"GET": lambda request, send: self._results.input(request, send, of, sha256)}
         if match := _SUBMIT.fullmatch(path):
             kind = match[1]
             assert kind in METHODS

@@ -1,4 +1,4 @@
-"""Results and previews of jobs as files, with ranges (RFC 9110, sections 13 and 14)."""
+"""Results, previews and inputs of jobs as files, with ranges (RFC 9110, sections 13 and 14)."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -16,6 +16,7 @@ from .single import one
 
 DOWNLOAD = "/gramophone.v1.JobService/DownloadResult"
 PREVIEW = "/gramophone.v1.JobService/GetPreview"
+INPUT = "/gramophone.v1.JobService/DownloadInput"
 _TYPES = {
     options_pb2.IMAGE_FORMAT_PNG: ("image/png", "png"),
     options_pb2.IMAGE_FORMAT_JPEG: ("image/jpeg", "jpg"),
@@ -25,7 +26,7 @@ _TYPES = {
 
 
 class Results:
-    """Sends the files of results."""
+    """Sends the files of jobs."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -73,6 +74,22 @@ class Results:
             await respond(send, 304, b"", headers)
         else:
             await respond(send, 200, image.data, headers)
+
+    async def input(self, request: Request, send: Send, job_id: str, sha256: str) -> None:
+        """Answers GET of /jobs/{id}/inputs/{sha256}.
+
+        Raises:
+            CallError: the job is not known, or has no such picture.
+        """
+        message = pb.DownloadInputRequest(job_id=job_id, sha256=sha256)
+        async with aclosing(self._calls.responses(INPUT, request.context(one(message)))) as responses:
+            first = cast(pb.DownloadInputResponse, await anext(responses))
+            headers = [("content-type", "image/png"), ("cache-control", "private, no-cache")]
+            await start(send, 200, [*headers, ("content-length", str(first.size))])
+            await write(send, first.data)
+            async for response in responses:
+                await write(send, cast(pb.DownloadInputResponse, response).data)
+        await write(send, b"", more=False)
 
     async def _download(
         self, request: Request, job_id: str, offset: int

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file gramophone/v1/job_service.proto.
  */
 export const file_gramophone_v1_job_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9ncmFtb3Bob25lL3YxL2pvYl9zZXJ2aWNlLnByb3RvEg1ncmFtb3Bob25lLnYxIh8KDUdldEpvYlJlcXVlc3QSDgoGam9iX2lkGAEgASgJIjEKDkdldEpvYlJlc3BvbnNlEh8KA2pvYhgBIAEoCzISLmdyYW1vcGhvbmUudjEuSm9iIqgDCg9MaXN0Sm9ic1JlcXVlc3QSOQoJcGFnZV9zaXplGAEgASgFQiGquxgdEQAAAAAAAPA/IQAAAAAAQI9AOgRqb2JzQgMxMDBIAIgBARISCgpwYWdlX3Rva2VuGAIgASgJEi8KBnN0YXRlcxgDIAMoDjIXLmdyYW1vcGhvbmUudjEuSm9iU3RhdGVCBqq7GAIIEBItCgVraW5kcxgEIAMoDjIWLmdyYW1vcGhvbmUudjEuSm9iS2luZEIGqrsYAggQEg0KBW1vZGVsGAUgASgJEg0KBW93bmVyGAYgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJJCgVvcmRlchgJIAEoDjIXLmdyYW1vcGhvbmUudjEuSm9iT3JkZXJCHKq7GBhCFkpPQl9PUkRFUl9ORVdFU1RfRklSU1RIAYgBAUIMCgpfcGFnZV9zaXplQggKBl9vcmRlciJWChBMaXN0Sm9ic1Jlc3BvbnNlEikKBGpvYnMYASADKAsyEi5ncmFtb3Bob25lLnYxLkpvYkIHqrsYAwjoBxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYwoPV2F0Y2hKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCRItCg5hZnRlcl9zZXF1ZW5jZRgCIAEoBUIQqrsYDBEAAAAAAAAAAEIBMEgAiAEBQhEKD19hZnRlcl9zZXF1ZW5jZSI6ChBXYXRjaEpvYlJlc3BvbnNlEiYKBWV2ZW50GAEgASgLMhcuZ3JhbW9waG9uZS52MS5Kb2JFdmVudCIiChBDYW5jZWxKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSI0ChFDYW5jZWxKb2JSZXNwb25zZRIfCgNqb2IYASABKAsyEi5ncmFtb3Bob25lLnYxLkpvYiIiChBEZWxldGVKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSITChFEZWxldGVKb2JSZXNwb25zZSJgChVEb3dubG9hZFJlc3VsdFJlcXVlc3QSDgoGam9iX2lkGAEgASgJEiwKBm9mZnNldBgCIAEoDUIXqrsYExEAAAAAAAAAADoFYnl0ZXNCATBIAIgBAUIJCgdfb2Zmc2V0Im4KFkRvd25sb2FkUmVzdWx0UmVzcG9uc2USKAoGcmVzdWx0GAEgASgLMhguZ3JhbW9waG9uZS52MS5Kb2JSZXN1bHQSDAoEc2l6ZRgCIAEoDRIOCgZzaGEyNTYYAyABKAkSDAoEZGF0YRgEIAEoDCJrChJVcGxvYWRJbWFnZVJlcXVlc3QSDgoGc2hhMjU2GAEgASgJEgwKBGRhdGEYAiABKAwSLAoGb2Zmc2V0GAMgASgNQhequxgTEQAAAAAAAAAAOgVieXRlc0IBMEgAiAEBQgkKB19vZmZzZXQiMwoTVXBsb2FkSW1hZ2VSZXNwb25zZRIOCgZzaGEyNTYYASABKAkSDAoEc2l6ZRgCIAEoDSIiChBHZXRVcGxvYWRSZXF1ZXN0Eg4KBnNoYTI1NhgBIAEoCSI1ChFHZXRVcGxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKA0SEAoIY29tcGxldGUYAiABKAgiZAoRR2V0UHJldmlld1JlcXVlc3QSDgoGam9iX2lkGAEgASgJEjYKBHNpemUYAiABKAVCI6q7GB8RAAAAAAAAMEAhAAAAAAAAgEA6BnBpeGVsc0IDMTYwSACIAQFCBwoFX3NpemUiQAoSR2V0UHJldmlld1Jlc3BvbnNlEioKBWltYWdlGAEgASgLMhsuZ3JhbW9waG9uZS52MS5FbmNvZGVkSW1hZ2UqXQoISm9iT3JkZXISGQoVSk9CX09SREVSX1VOU1BFQ0lGSUVEEAASGgoWSk9CX09SREVSX05FV0VTVF9GSVJTVBABEhoKFkpPQl9PUkRFUl9PTERFU1RfRklSU1QQAjLrBQoKSm9iU2VydmljZRJFCgZHZXRKb2ISHC5ncmFtb3Bob25lLnYxLkdldEpvYlJlcXVlc3QaHS5ncmFtb3Bob25lLnYxLkdldEpvYlJlc3BvbnNlEksKCExpc3RKb2JzEh4uZ3JhbW9waG9uZS52MS5MaXN0Sm9ic1JlcXVlc3QaHy5ncmFtb3Bob25lLnYxLkxpc3RKb2JzUmVzcG9uc2USTQoIV2F0Y2hKb2ISHi5ncmFtb3Bob25lLnYxLldhdGNoSm9iUmVxdWVzdBofLmdyYW1vcGhvbmUudjEuV2F0Y2hKb2JSZXNwb25zZTABEk4KCUNhbmNlbEpvYhIfLmdyYW1vcGhvbmUudjEuQ2FuY2VsSm9iUmVxdWVzdBogLmdyYW1vcGhvbmUudjEuQ2FuY2VsSm9iUmVzcG9uc2USTgoJRGVsZXRlSm9iEh8uZ3JhbW9waG9uZS52MS5EZWxldGVKb2JSZXF1ZXN0GiAuZ3JhbW9waG9uZS52MS5EZWxldGVKb2JSZXNwb25zZRJfCg5Eb3dubG9hZFJlc3VsdBIkLmdyYW1vcGhvbmUudjEuRG93bmxvYWRSZXN1bHRSZXF1ZXN0GiUuZ3JhbW9waG9uZS52MS5Eb3dubG9hZFJlc3VsdFJlc3BvbnNlMAESVgoLVXBsb2FkSW1hZ2USIS5ncmFtb3Bob25lLnYxLlVwbG9hZEltYWdlUmVxdWVzdBoiLmdyYW1vcGhvbmUudjEuVXBsb2FkSW1hZ2VSZXNwb25zZSgBEk4KCUdldFVwbG9hZBIfLmdyYW1vcGhvbmUudjEuR2V0VXBsb2FkUmVxdWVzdBogLmdyYW1vcGhvbmUudjEuR2V0VXBsb2FkUmVzcG9uc2USUQoKR2V0UHJldmlldxIgLmdyYW1vcGhvbmUudjEuR2V0UHJldmlld1JlcXVlc3QaIS5ncmFtb3Bob25lLnYxLkdldFByZXZpZXdSZXNwb25zZUK4AQoQaW8uZ3JhbW9waG9uZS52MUIPSm9iU2VydmljZVByb3RvUAFaPmdpdGh1Yi5jb20vZ3JhbW9waG9uZS9ncmFtb3Bob25lLWdvL2dyYW1vcGhvbmUvdjE7Z3JhbW9waG9uZXYxogIDR1hYqgINR3JhbW9waG9uZS5WMcoCDUdyYW1vcGhvbmVcVjHiAhlHcmFtb3Bob25lXFYxXEdQQk1ldGFkYXRh6gIOR3JhbW9waG9uZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_gramophone_v1_field_rules, file_gramophone_v1_job]);
+  fileDesc("Ch9ncmFtb3Bob25lL3YxL2pvYl9zZXJ2aWNlLnByb3RvEg1ncmFtb3Bob25lLnYxIh8KDUdldEpvYlJlcXVlc3QSDgoGam9iX2lkGAEgASgJIjEKDkdldEpvYlJlc3BvbnNlEh8KA2pvYhgBIAEoCzISLmdyYW1vcGhvbmUudjEuSm9iIqgDCg9MaXN0Sm9ic1JlcXVlc3QSOQoJcGFnZV9zaXplGAEgASgFQiGquxgdEQAAAAAAAPA/IQAAAAAAQI9AOgRqb2JzQgMxMDBIAIgBARISCgpwYWdlX3Rva2VuGAIgASgJEi8KBnN0YXRlcxgDIAMoDjIXLmdyYW1vcGhvbmUudjEuSm9iU3RhdGVCBqq7GAIIEBItCgVraW5kcxgEIAMoDjIWLmdyYW1vcGhvbmUudjEuSm9iS2luZEIGqrsYAggQEg0KBW1vZGVsGAUgASgJEg0KBW93bmVyGAYgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJJCgVvcmRlchgJIAEoDjIXLmdyYW1vcGhvbmUudjEuSm9iT3JkZXJCHKq7GBhCFkpPQl9PUkRFUl9ORVdFU1RfRklSU1RIAYgBAUIMCgpfcGFnZV9zaXplQggKBl9vcmRlciJWChBMaXN0Sm9ic1Jlc3BvbnNlEikKBGpvYnMYASADKAsyEi5ncmFtb3Bob25lLnYxLkpvYkIHqrsYAwjoBxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYwoPV2F0Y2hKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCRItCg5hZnRlcl9zZXF1ZW5jZRgCIAEoBUIQqrsYDBEAAAAAAAAAAEIBMEgAiAEBQhEKD19hZnRlcl9zZXF1ZW5jZSI6ChBXYXRjaEpvYlJlc3BvbnNlEiYKBWV2ZW50GAEgASgLMhcuZ3JhbW9waG9uZS52MS5Kb2JFdmVudCIiChBDYW5jZWxKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSI0ChFDYW5jZWxKb2JSZXNwb25zZRIfCgNqb2IYASABKAsyEi5ncmFtb3Bob25lLnYxLkpvYiIiChBEZWxldGVKb2JSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCSITChFEZWxldGVKb2JSZXNwb25zZSJgChVEb3dubG9hZFJlc3VsdFJlcXVlc3QSDgoGam9iX2lkGAEgASgJEiwKBm9mZnNldBgCIAEoDUIXqrsYExEAAAAAAAAAADoFYnl0ZXNCATBIAIgBAUIJCgdfb2Zmc2V0Im4KFkRvd25sb2FkUmVzdWx0UmVzcG9uc2USKAoGcmVzdWx0GAEgASgLMhguZ3JhbW9waG9uZS52MS5Kb2JSZXN1bHQSDAoEc2l6ZRgCIAEoDRIOCgZzaGEyNTYYAyABKAkSDAoEZGF0YRgEIAEoDCI2ChREb3dubG9hZElucHV0UmVxdWVzdBIOCgZqb2JfaWQYASABKAkSDgoGc2hhMjU2GAIgASgJIjMKFURvd25sb2FkSW5wdXRSZXNwb25zZRIMCgRzaXplGAEgASgNEgwKBGRhdGEYAiABKAwiawoSVXBsb2FkSW1hZ2VSZXF1ZXN0Eg4KBnNoYTI1NhgBIAEoCRIMCgRkYXRhGAIgASgMEiwKBm9mZnNldBgDIAEoDUIXqrsYExEAAAAAAAAAADoFYnl0ZXNCATBIAIgBAUIJCgdfb2Zmc2V0IjMKE1VwbG9hZEltYWdlUmVzcG9uc2USDgoGc2hhMjU2GAEgASgJEgwKBHNpemUYAiABKA0iIgoQR2V0VXBsb2FkUmVxdWVzdBIOCgZzaGEyNTYYASABKAkiNQoRR2V0VXBsb2FkUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgNEhAKCGNvbXBsZXRlGAIgASgIImQKEUdldFByZXZpZXdSZXF1ZXN0Eg4KBmpvYl9pZBgBIAEoCRI2CgRzaXplGAIgASgFQiOquxgfEQAAAAAAADBAIQAAAAAAAIBAOgZwaXhlbHNCAzE2MEgAiAEBQgcKBV9zaXplIkAKEkdldFByZXZpZXdSZXNwb25zZRIqCgVpbWFnZRgBIAEoCzIbLmdyYW1vcGhvbmUudjEuRW5jb2RlZEltYWdlKl0KCEpvYk9yZGVyEhkKFUpPQl9PUkRFUl9VTlNQRUNJRklFRBAAEhoKFkpPQl9PUkRFUl9ORVdFU1RfRklSU1QQARIaChZKT0JfT1JERVJfT0xERVNUX0ZJUlNUEAIyyQYKCkpvYlNlcnZpY2USRQoGR2V0Sm9iEhwuZ3JhbW9waG9uZS52MS5HZXRKb2JSZXF1ZXN0Gh0uZ3JhbW9waG9uZS52MS5HZXRKb2JSZXNwb25zZRJLCghMaXN0Sm9icxIeLmdyYW1vcGhvbmUudjEuTGlzdEpvYnNSZXF1ZXN0Gh8uZ3JhbW9waG9uZS52MS5MaXN0Sm9ic1Jlc3BvbnNlEk0KCFdhdGNoSm9iEh4uZ3JhbW9waG9uZS52MS5XYXRjaEpvYlJlcXVlc3QaHy5ncmFtb3Bob25lLnYxLldhdGNoSm9iUmVzcG9uc2UwARJOCglDYW5jZWxKb2ISHy5ncmFtb3Bob25lLnYxLkNhbmNlbEpvYlJlcXVlc3QaIC5ncmFtb3Bob25lLnYxLkNhbmNlbEpvYlJlc3BvbnNlEk4KCURlbGV0ZUpvYhIfLmdyYW1vcGhvbmUudjEuRGVsZXRlSm9iUmVxdWVzdBogLmdyYW1vcGhvbmUudjEuRGVsZXRlSm9iUmVzcG9uc2USXwoORG93bmxvYWRSZXN1bHQSJC5ncmFtb3Bob25lLnYxLkRvd25sb2FkUmVzdWx0UmVxdWVzdBolLmdyYW1vcGhvbmUudjEuRG93bmxvYWRSZXN1bHRSZXNwb25zZTABElwKDURvd25sb2FkSW5wdXQSIy5ncmFtb3Bob25lLnYxLkRvd25sb2FkSW5wdXRSZXF1ZXN0GiQuZ3JhbW9waG9uZS52MS5Eb3dubG9hZElucHV0UmVzcG9uc2UwARJWCgtVcGxvYWRJbWFnZRIhLmdyYW1vcGhvbmUudjEuVXBsb2FkSW1hZ2VSZXF1ZXN0GiIuZ3JhbW9waG9uZS52MS5VcGxvYWRJbWFnZVJlc3BvbnNlKAESTgoJR2V0VXBsb2FkEh8uZ3JhbW9waG9uZS52MS5HZXRVcGxvYWRSZXF1ZXN0GiAuZ3JhbW9waG9uZS52MS5HZXRVcGxvYWRSZXNwb25zZRJRCgpHZXRQcmV2aWV3EiAuZ3JhbW9waG9uZS52MS5HZXRQcmV2aWV3UmVxdWVzdBohLmdyYW1vcGhvbmUudjEuR2V0UHJldmlld1Jlc3BvbnNlQrgBChBpby5ncmFtb3Bob25lLnYxQg9Kb2JTZXJ2aWNlUHJvdG9QAVo+Z2l0aHViLmNvbS9ncmFtb3Bob25lL2dyYW1vcGhvbmUtZ28vZ3JhbW9waG9uZS92MTtncmFtb3Bob25ldjGiAgNHWFiqAg1HcmFtb3Bob25lLlYxygINR3JhbW9waG9uZVxWMeICGUdyYW1vcGhvbmVcVjFcR1BCTWV0YWRhdGHqAg5HcmFtb3Bob25lOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_gramophone_v1_field_rules, file_gramophone_v1_job]);
 
 /**
  * Request of GetJob.
@@ -364,6 +364,63 @@ export const DownloadResultResponseSchema: GenMessage<DownloadResultResponse> = 
   messageDesc(file_gramophone_v1_job_service, 11);
 
 /**
+ * Request of DownloadInput.
+ *
+ * @generated from message gramophone.v1.DownloadInputRequest
+ */
+export type DownloadInputRequest = Message<"gramophone.v1.DownloadInputRequest"> & {
+  /**
+   * The job's id. Required.
+   *
+   * @generated from field: string job_id = 1;
+   */
+  jobId: string;
+
+  /**
+   * SHA-256 of the file that the job was given, 64 hexadecimal digits, as in the recipe of its result. Required. If the job
+   * uses the file at several sizes, the response has the largest. Maps of regions are not available.
+   *
+   * @generated from field: string sha256 = 2;
+   */
+  sha256: string;
+};
+
+/**
+ * Describes the message gramophone.v1.DownloadInputRequest.
+ * Use `create(DownloadInputRequestSchema)` to create a new message.
+ */
+export const DownloadInputRequestSchema: GenMessage<DownloadInputRequest> = /*@__PURE__*/
+  messageDesc(file_gramophone_v1_job_service, 12);
+
+/**
+ * Response of DownloadInput: a chunk of the file.
+ *
+ * @generated from message gramophone.v1.DownloadInputResponse
+ */
+export type DownloadInputResponse = Message<"gramophone.v1.DownloadInputResponse"> & {
+  /**
+   * Size of the whole file in bytes, below 2^32; only in the first response.
+   *
+   * @generated from field: uint32 size = 1;
+   */
+  size: number;
+
+  /**
+   * The next bytes of the file.
+   *
+   * @generated from field: bytes data = 2;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message gramophone.v1.DownloadInputResponse.
+ * Use `create(DownloadInputResponseSchema)` to create a new message.
+ */
+export const DownloadInputResponseSchema: GenMessage<DownloadInputResponse> = /*@__PURE__*/
+  messageDesc(file_gramophone_v1_job_service, 13);
+
+/**
  * Request of UploadImage: a chunk of a picture file.
  *
  * @generated from message gramophone.v1.UploadImageRequest
@@ -397,7 +454,7 @@ export type UploadImageRequest = Message<"gramophone.v1.UploadImageRequest"> & {
  * Use `create(UploadImageRequestSchema)` to create a new message.
  */
 export const UploadImageRequestSchema: GenMessage<UploadImageRequest> = /*@__PURE__*/
-  messageDesc(file_gramophone_v1_job_service, 12);
+  messageDesc(file_gramophone_v1_job_service, 14);
 
 /**
  * Response of UploadImage.
@@ -425,7 +482,7 @@ export type UploadImageResponse = Message<"gramophone.v1.UploadImageResponse"> &
  * Use `create(UploadImageResponseSchema)` to create a new message.
  */
 export const UploadImageResponseSchema: GenMessage<UploadImageResponse> = /*@__PURE__*/
-  messageDesc(file_gramophone_v1_job_service, 13);
+  messageDesc(file_gramophone_v1_job_service, 15);
 
 /**
  * Request of GetUpload.
@@ -446,7 +503,7 @@ export type GetUploadRequest = Message<"gramophone.v1.GetUploadRequest"> & {
  * Use `create(GetUploadRequestSchema)` to create a new message.
  */
 export const GetUploadRequestSchema: GenMessage<GetUploadRequest> = /*@__PURE__*/
-  messageDesc(file_gramophone_v1_job_service, 14);
+  messageDesc(file_gramophone_v1_job_service, 16);
 
 /**
  * Response of GetUpload.
@@ -474,7 +531,7 @@ export type GetUploadResponse = Message<"gramophone.v1.GetUploadResponse"> & {
  * Use `create(GetUploadResponseSchema)` to create a new message.
  */
 export const GetUploadResponseSchema: GenMessage<GetUploadResponse> = /*@__PURE__*/
-  messageDesc(file_gramophone_v1_job_service, 15);
+  messageDesc(file_gramophone_v1_job_service, 17);
 
 /**
  * Request of GetPreview.
@@ -502,7 +559,7 @@ export type GetPreviewRequest = Message<"gramophone.v1.GetPreviewRequest"> & {
  * Use `create(GetPreviewRequestSchema)` to create a new message.
  */
 export const GetPreviewRequestSchema: GenMessage<GetPreviewRequest> = /*@__PURE__*/
-  messageDesc(file_gramophone_v1_job_service, 16);
+  messageDesc(file_gramophone_v1_job_service, 18);
 
 /**
  * Response of GetPreview.
@@ -523,7 +580,7 @@ export type GetPreviewResponse = Message<"gramophone.v1.GetPreviewResponse"> & {
  * Use `create(GetPreviewResponseSchema)` to create a new message.
  */
 export const GetPreviewResponseSchema: GenMessage<GetPreviewResponse> = /*@__PURE__*/
-  messageDesc(file_gramophone_v1_job_service, 17);
+  messageDesc(file_gramophone_v1_job_service, 19);
 
 /**
  * Order of jobs.
@@ -626,6 +683,17 @@ export const JobService: GenService<{
     methodKind: "server_streaming";
     input: typeof DownloadResultRequestSchema;
     output: typeof DownloadResultResponseSchema;
+  },
+  /**
+   * Streams a picture or mask that the job was given, as the job uses it: a PNG, scaled to the job's size. So a client can
+   * submit a similar job without the original files. NOT_FOUND if the job has no such picture.
+   *
+   * @generated from rpc gramophone.v1.JobService.DownloadInput
+   */
+  downloadInput: {
+    methodKind: "server_streaming";
+    input: typeof DownloadInputRequestSchema;
+    output: typeof DownloadInputResponseSchema;
   },
   /**
    * Uploads a picture file, to which requests then refer by its hash, so that a large file is sent only once. The server

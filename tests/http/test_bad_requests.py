@@ -34,14 +34,14 @@ def test_an_invalid_request_gets_the_same_status_and_fields_by_each_protocol(ser
 
     messages, trailers = web.grpc_web(server.url, path, request)
     assert not messages
-    assert _of_status(trailers) == (code.value[0], expected[1])
+    assert of_status(trailers) == (code.value[0], expected[1])
 
     answer = web.post_json(server.url, submit, request)
     assert answer.status == {"invalid_argument": 400, "not_found": 404}[expected[0]]
     assert answer.error() == expected
 
 
-def _of_status(trailers: web.Headers) -> tuple[int, dict[str, str]]:
+def of_status(trailers: web.Headers) -> tuple[int, dict[str, str]]:
     status = web.status_of(trailers)
     assert str(status.code) == trailers["grpc-status"]
     found: dict[str, str] = {}

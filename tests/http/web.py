@@ -95,6 +95,12 @@ def error_of(error: dict[str, Any]) -> tuple[str, dict[str, str]]:
     return error["code"], found
 
 
+def connect_unary(url: str, path: str, message: Message, codec: str) -> Response:
+    """Calls a method with one response by Connect."""
+    data = message.SerializeToString() if codec == "proto" else json_format.MessageToJson(message).encode()
+    return request(url, "POST", path, data, {"Content-Type": f"application/{codec}"})
+
+
 def connect_stream(url: str, path: str, message: Message, codec: str) -> tuple[list[bytes], dict[str, Any]]:
     """Calls a streaming method by Connect; returns its messages and the end of the stream."""
     data = message.SerializeToString() if codec == "proto" else json_format.MessageToJson(message).encode()

@@ -204,8 +204,17 @@ def _query(request: pb.ListJobsRequest, check: Checker) -> Query:
         created_after=_moment(request, "created_after", check),
         created_before=_moment(request, "created_before", check),
         oldest_first=read_field(request, "order", check) == "oldest_first",
-        after=check.text(request, "page_token"),
+        after=_page_token(request, check),
     )
+
+
+def _page_token(request: pb.ListJobsRequest, check: Checker) -> str:
+    """Returns the id of the last job of the previous page; empty for the first page."""
+    token = request.page_token
+    if token and not is_job_id(token):
+        check.add("page_token", f"is {token[:80]!r}; copy next_page_token of the previous page, or leave it out")
+        return ""
+    return token
 
 
 def _moment(

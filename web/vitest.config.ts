@@ -7,7 +7,7 @@ export default defineConfig({
     include: ["client/tests/**/*.test.ts", "page/tests/**/*.test.ts"],
     // The tests start servers and a browser, which share the processor.
     fileParallelism: false,
-    testTimeout: 120_000,
+    testTimeout: 240_000,
     hookTimeout: 120_000,
   },
 });

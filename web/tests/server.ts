@@ -24,6 +24,11 @@ export function addToken(file: string): string {
   }).trim();
 }
 
+/** Removes a client from a file of tokens. */
+export function removeToken(file: string): void {
+  execFileSync(PYTHON, ["-m", "gramophone", "tokens", "remove", "tester", "--file", file]);
+}
+
 /** `python -m gramophone_server`; it stops when this process ends. */
 export class Server {
   private constructor(
@@ -50,6 +55,12 @@ export class Server {
       });
       child.on("exit", (code) => reject(new Error(`the server ended with status ${code}:\n${log}`)));
     });
+  }
+
+  /** Starts a server at the addresses of this one, which has ended. */
+  async again(...args: string[]): Promise<Server> {
+    const ports = ["--port", this.address.split(":")[1] ?? "", "--http", this.url.replace("http://", "")];
+    return Server.start(...ports, ...args);
   }
 
   /** Stops the server at once, as a crash does. */

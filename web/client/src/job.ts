@@ -2,7 +2,7 @@
 
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { Services } from "./client.js";
-import { JobCancelledError, JobFailedError, ServerError, UnavailableError } from "./errors.js";
+import { fromCall, JobCancelledError, JobFailedError, ServerError, UnavailableError } from "./errors.js";
 import {
   type JobEvent,
   type Job as JobInfo,
@@ -113,7 +113,7 @@ export class Job implements AsyncIterable<Progress> {
         }
         throw new UnavailableError("the server ended the stream too early");
       } catch (error) {
-        if (!signal?.aborted) tell(false);
+        if (!signal?.aborted && fromCall(error) instanceof UnavailableError) tell(false);
         await attempts.wait(error);
       }
     }

@@ -149,8 +149,7 @@ test("a stream goes on after the server was killed and started again", async () 
     last = event.detail.value.iteration;
     if (second) continue;
     await first.kill();
-    const ports = ["--port", first.address.split(":")[1] ?? "", "--http", first.url.replace("http://", "")];
-    second = await Server.start("--data", data, ...ports);
+    second = await first.again("--data", data);
   }
   expect(lost).toEqual([false, true]);
   expect(last).toBe(300);
@@ -194,6 +193,10 @@ test("a server with tokens wants one, and takes the right one", async () => {
     ] as const) {
       expect(await thrown(wrong.models())).toBeInstanceOf(UnauthenticatedError);
       expect(await thrown(wrong.upload(png()))).toBeInstanceOf(UnauthenticatedError);
+      const changes: boolean[] = [];
+      const events = wrong.job("0".repeat(30)).events({ onConnection: (connected) => changes.push(connected) });
+      expect(await thrown(all(events))).toBeInstanceOf(UnauthenticatedError);
+      expect(changes).toEqual([]);
       expect((await right.models()).length).toBeGreaterThan(0);
       expect((await right.upload(png())).sha256).toHaveLength(64);
     }

@@ -53,14 +53,17 @@ export function sentence(text: string): string {
 
 /** Whether the server has a file with this hash. */
 export async function isUploaded(sha256: string): Promise<boolean> {
-  const headers: HeadersInit = token.value ? { Authorization: `Bearer ${token.value}` } : {};
-  const { status } = await fetch(`images/${sha256}`, { method: "HEAD", headers });
+  const { status } = await fetch(`images/${sha256}`, { method: "HEAD", headers: authorization() });
   return status !== 404;
 }
 
-/** Fetches a picture from a path of the server and returns a URL for an image element. */
-export async function pictureUrl(path: string, signal?: AbortSignal): Promise<string> {
-  const response = await fetch(path, { headers: { Authorization: `Bearer ${token.value}` }, signal: signal ?? null });
+/** Fetches a picture from a path of the server. */
+export async function fetchPicture(path: string, signal?: AbortSignal): Promise<Blob> {
+  const response = await fetch(path, { headers: authorization(), signal: signal ?? null });
   if (!response.ok) throw new Error(`HTTP status ${response.status}`);
-  return URL.createObjectURL(await response.blob());
+  return response.blob();
+}
+
+function authorization(): HeadersInit {
+  return token.value ? { Authorization: `Bearer ${token.value}` } : {};
 }

@@ -1,7 +1,7 @@
 import { effect, untracked } from "@preact/signals";
 import { render } from "preact";
 import { token } from "./api";
-import { startReading } from "./state/jobs";
+import { isLoaded, models, startReading } from "./state/jobs";
 import { route, startRouting } from "./state/route";
 import { startEstimating } from "./state/submit";
 import { watch } from "./state/watched";
@@ -16,6 +16,13 @@ effect(() => {
   // A new token may be allowed to see the job.
   void token.value;
   untracked(() => void watch(job));
+});
+
+// Tests and benchmarks read when the page can be used.
+const stop = effect(() => {
+  if (!isLoaded.value || models.value.length === 0) return;
+  requestAnimationFrame(() => performance.mark("usable"));
+  queueMicrotask(() => stop());
 });
 
 const root = document.getElementById("page");

@@ -11,7 +11,7 @@ import { problem } from "./submit";
 export async function again(id: string, change: (values: Values) => Values = (values) => values): Promise<boolean> {
   const settings = settingsOf(id) ?? (await fromRecipe(id));
   if (!settings) return false;
-  load({ ...settings, values: change(settings.values) });
+  load({ ...settings, values: change(settings.values) }, id);
   return true;
 }
 

@@ -108,8 +108,11 @@ export function settings(): Settings {
   };
 }
 
-/** Fills the form with settings. */
-export function load(from: Settings): void {
+/** Fills the form with the settings of a job. */
+export function load(from: Settings, jobId: string): void {
+  const loaded = ({ sha256, name, thumbnail }: StoredPicture) => Picture.ofJob(jobId, sha256, name, thumbnail);
+  const allLoaded = (some: Record<string, StoredPicture>) =>
+    Object.fromEntries(Object.entries(some).map(([name, picture]) => [name, loaded(picture)]));
   kind.value = from.kind;
   content.value = from.content ? loaded(from.content) : null;
   styles.value = from.styles.map((item) => styleItem(loaded(item.picture), item.values, allLoaded(item.pictures)));
@@ -190,19 +193,12 @@ function allStored(from: Pictures): Record<string, StoredPicture> {
   return Object.fromEntries(Object.entries(from).map(([name, picture]) => [name, stored(picture)]));
 }
 
-function allLoaded(from: Record<string, StoredPicture>): Pictures {
-  return Object.fromEntries(Object.entries(from).map(([name, picture]) => [name, loaded(picture)]));
-}
-
-function loaded({ sha256, name, thumbnail }: StoredPicture): Picture {
-  return Picture.uploaded(sha256, name, thumbnail);
-}
-
 function filled(texts: Values): Values {
   return Object.fromEntries(Object.entries(texts).filter(([, text]) => text.trim()));
 }
 
-function allPictures(): Picture[] {
+/** All pictures of the form. */
+export function allPictures(): Picture[] {
   const own = hasStyles.value
     ? styles.value.flatMap((item) => [item.picture, ...Object.values(item.pictures.value)])
     : [];

@@ -63,6 +63,7 @@ export async function submitGrid(chosen: readonly { axis: Axis; values: string[]
     problems: {},
   };
   submittedJobs.value = 0;
+  problem.value = "";
   for (const row of rows) {
     for (const column of across.values) {
       try {

@@ -2,7 +2,7 @@
 
 import { UnauthenticatedError, UnavailableError } from "@gramophone/client";
 import { signal } from "@preact/signals";
-import { client, explain, isUploaded, online, token, tracked } from "../api";
+import { client, explain, fetchPicture, isUploaded, online, token, tracked } from "../api";
 
 /** Longest side of a small copy in pixels. */
 const THUMBNAIL = 256;
@@ -15,27 +15,36 @@ export class Picture {
   /** The hash of the uploaded file; empty while it is being uploaded. */
   readonly sha256 = signal("");
   readonly problem = signal("");
+  /** Whether this is the server's copy in the size of an earlier job, because the server has not kept the file. */
+  readonly isCopy = signal(false);
   /** A small copy as a data URL; empty if there is none. */
   thumbnail = "";
   /** URL for an image element: of the file itself, or of its small copy; empty for none. */
   readonly url = signal("");
 
-  private constructor(readonly name: string) {}
+  /**
+   * @param name the name that the page shows.
+   * @param origin where the bytes are: a file of the user, or the path of the copy of an earlier job.
+   */
+  private constructor(
+    readonly name: string,
+    readonly origin: Blob | string,
+  ) {}
 
   /** A picture from a file of the user; starts its upload. */
   static fromFile(file: Blob, name: string): Picture {
-    const picture = new Picture(name);
+    const picture = new Picture(name, file);
     picture.url.value = URL.createObjectURL(file);
     void picture.#upload(file);
     return picture;
   }
 
-  /** A picture that was uploaded earlier, with a small copy if there is one. */
-  static uploaded(sha256: string, name: string, thumbnail = ""): Picture {
-    const picture = new Picture(name);
+  /** A picture of an earlier job, with a small copy if there is one. */
+  static ofJob(jobId: string, sha256: string, name: string, thumbnail = ""): Picture {
+    const picture = new Picture(name, `jobs/${jobId}/inputs/${sha256}`);
     picture.sha256.value = sha256;
     picture.url.value = picture.thumbnail = thumbnail;
-    void picture.#check();
+    void picture.ensure();
     return picture;
   }
 
@@ -55,10 +64,28 @@ export class Picture {
     this.url.value = "";
   }
 
-  /** The server forgets files that no job has used for some time. */
-  async #check(): Promise<void> {
-    const known = await isUploaded(this.sha256.value).catch(() => true);
-    if (!known) this.problem.value = "The server does not have this file. Choose it again.";
+  /**
+   * Uploads the picture again if its file is not among the uploaded ones: it was part of a request, or was not used for
+   * some time, or the server has lost its data.
+   */
+  async ensure(): Promise<void> {
+    if (!this.sha256.value) return;
+    const isKnown = await isUploaded(this.sha256.value).catch(() => true);
+    if (isKnown && this.url.value) return;
+    const file = await this.#file().catch(() => undefined);
+    if (file && !this.url.value) this.url.value = URL.createObjectURL(file);
+    if (isKnown) return;
+    if (!file) {
+      this.problem.value = "The server does not have this file. Choose it again.";
+      return;
+    }
+    this.isCopy.value = typeof this.origin === "string";
+    this.sha256.value = "";
+    await this.#upload(file);
+  }
+
+  async #file(): Promise<Blob> {
+    return typeof this.origin === "string" ? fetchPicture(this.origin) : this.origin;
   }
 
   async #upload(file: Blob): Promise<void> {

@@ -2,8 +2,8 @@
 
 import { type EstimateJobResponse, InvalidRequestError, UnavailableError } from "@gramophone/client";
 import { effect, signal } from "@preact/signals";
-import { client, explain, token, tracked } from "../api";
-import { missing, reading, requestOf, type Settings, settings, violations } from "./form";
+import { client, explain, online, token, tracked } from "../api";
+import { allPictures, missing, reading, requestOf, type Settings, settings, violations } from "./form";
 import { changed } from "./jobs";
 import { go } from "./route";
 import { keepSettings } from "./stored";
@@ -24,7 +24,9 @@ export function startEstimating(): void {
   effect(() => {
     const { request, problems } = reading.value;
     const incomplete = missing.value;
+    // A problem with the token or the connection is over when it changes.
     void token.value;
+    void online.value;
     clearTimeout(timer);
     asked?.abort();
     violations.value = problems;
@@ -43,7 +45,7 @@ export function startEstimating(): void {
         if (signal.aborted) return;
         showProblem(error);
         // The server is starting, or the connection is lost.
-        if (error instanceof UnavailableError) timer = setTimeout(ask, RETRY_PAUSE);
+        if (error instanceof UnavailableError && !signal.aborted) timer = setTimeout(ask, RETRY_PAUSE);
       }
     };
     timer = setTimeout(ask, PAUSE);
@@ -92,6 +94,9 @@ function showProblem(error: unknown): void {
   if (error instanceof InvalidRequestError && error.violations.length > 0) {
     violations.value = error.violations;
     problem.value = "";
+    // The server does not have a file that the form refers to.
+    if (error.violations.some(({ field }) => field.endsWith(".sha256")))
+      for (const picture of allPictures()) void picture.ensure();
   } else {
     problem.value = explain(error);
   }

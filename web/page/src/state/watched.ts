@@ -115,7 +115,7 @@ function clear(id: string): void {
 /** After a reload the form has the settings of the shown job. */
 function restoreForm(id: string): void {
   const settings = settingsOf(id);
-  if (settings && isEmpty()) load(settings);
+  if (settings && isEmpty()) load(settings, id);
 }
 
 async function showKind(job: Job, signal: AbortSignal): Promise<void> {

@@ -6,10 +6,10 @@ import { words } from "../lib/format";
 import { violations } from "../state/form";
 import { models } from "../state/jobs";
 
-/** The violations of a field or of its parts, as one text. */
-export function problemOf(path: string): string {
+/** The violations of a field and, unless `isAlone`, of its parts, as one text. */
+export function problemOf(path: string, isAlone = false): string {
   const own = violations.value.filter(
-    ({ field }) => field === path || field.startsWith(`${path}.`) || field.startsWith(`${path}[`),
+    ({ field }) => field === path || (!isAlone && (field.startsWith(`${path}.`) || field.startsWith(`${path}[`))),
   );
   return own
     .map(({ description }) => sentence(`${/^have\b/.test(description) ? "they" : "it"} ${description}`))

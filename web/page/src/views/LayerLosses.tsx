@@ -36,5 +36,6 @@ function nameOf({ kind, layer, region, styleLoss }: LayerLoss): string {
   if (kind === LossKind.TOTAL_VARIATION) return "Total variation";
   const what = kind === LossKind.CONTENT ? "Content" : "Style";
   const how = styleLoss > StyleLoss.GRAM ? `, ${words(StyleLoss[styleLoss] ?? "").toLowerCase()}` : "";
-  return `${what} ${layer}${how}${region === undefined ? "" : `, region ${region + 1}`}`;
+  // The loss of the spectrum compares the pictures themselves, without a layer.
+  return `${[what, layer].filter(Boolean).join(" ")}${how}${region === undefined ? "" : `, region ${region + 1}`}`;
 }

@@ -28,7 +28,7 @@ export function MaskEditor({ label, hint, isOfSource, source, mask, onDone }: Ma
   const under = isOfSource ? source : hasContent.value ? content.value : null;
   const underUrl = under?.url.value ?? "";
   const maskUrl = mask?.url.value ?? "";
-  const { canvas, painter } = usePainter(underUrl, maskUrl, Boolean(underUrl));
+  const { canvas, painter } = usePainter(underUrl, maskUrl);
   const [size, setSize] = useState(60);
   const [isErasing, setErasing] = useState(false);
   const brush = useBrush(painter, size, isErasing);
@@ -91,12 +91,12 @@ export function MaskEditor({ label, hint, isOfSource, source, mask, onDone }: Ma
   );
 }
 
-function usePainter(underUrl: string, maskUrl: string, hasUnder: boolean) {
+function usePainter(underUrl: string, maskUrl: string) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const painter = useRef<MaskPainter | null>(null);
   useEffect(() => {
     void (async () => {
-      if (!canvas.current || painter.current || (hasUnder && !underUrl)) return;
+      if (!canvas.current || painter.current) return;
       const under = underUrl ? await loaded(underUrl) : null;
       const color = getComputedStyle(canvas.current).color;
       painter.current = new MaskPainter(canvas.current, under ? under.naturalWidth / under.naturalHeight : 1, color);

@@ -58,7 +58,7 @@ function focusStage(): void {
 function Connection() {
   return (
     <p class={online.value ? "connection" : "connection lost"} role="status">
-      {online.value ? "" : "The connection is lost. Trying again…"}
+      {online.value ? "" : "Connection lost. Trying again…"}
     </p>
   );
 }

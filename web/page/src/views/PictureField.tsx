@@ -31,7 +31,7 @@ export function PictureField({
 }: PictureFieldProps) {
   const id = useId();
   const [isOver, setOver] = useState(false);
-  const problem = picture?.problem.value || problemOf(path);
+  const problem = picture?.problem.value || problemOf(path, isMultiple);
   const take = (files: Iterable<File>) => {
     const pictures = [...files].map((file) => Picture.fromFile(file, file.name));
     if (pictures.length) onChange(isMultiple ? pictures : pictures.slice(0, 1));
@@ -74,6 +74,7 @@ export function PictureField({
           ×
         </button>
       )}
+      {picture?.isCopy.value && <p class="hint">The job's own copy. Choose the original for a larger picture.</p>}
       {children}
       {problem && (
         <p class="problem" id={`${id}-problem`} role="alert">

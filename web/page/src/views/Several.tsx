@@ -42,7 +42,7 @@ export function Several() {
       )}
       <button type="button" class="button" disabled={!isReady} onClick={() => void submitGrid(chosen)}>
         {submittedJobs.value === undefined
-          ? `Paint ${count} pictures`
+          ? `Paint ${count} ${count === 1 ? "picture" : "pictures"}`
           : `Sending ${submittedJobs.value + 1} of ${count}…`}
       </button>
     </details>

@@ -29,7 +29,7 @@ export function Stage() {
   if (!jobId.value) return <Empty />;
   return (
     <>
-      <div class="canvas">{pictureUrl.value ? <Shown /> : <Waiting />}</div>
+      <div class="canvas">{pictureUrl.value ? <Shown /> : isActive.value && <Waiting />}</div>
       <Status />
       {isActive.value && <Progress />}
       {state.value === JobState.SUCCEEDED && <Finished />}
@@ -125,7 +125,7 @@ function Progress() {
       <progress max={iterations || 1} value={progress.value ? iteration : undefined} aria-label="Progress" />
       <dl>
         <Fact name="Iteration" value={iterations ? `${iteration} of ${iterations}` : "–"} />
-        <Fact name="Time left" value={progress.value ? duration(secondsLeft(now)) : "–"} />
+        <Fact name="Time left" value={progress.value && isConnected.value ? duration(secondsLeft(now)) : "–"} />
         <Fact name="Loss" value={progress.value ? loss(value) : "–"} />
         <Fact name="Speed" value={iterationsPerSecond ? `${iterationsPerSecond.toPrecision(2)} per second` : "–"} />
       </dl>
@@ -154,6 +154,9 @@ function Finished() {
   );
 }
 
+/** Endings of the names of result files by their media types. */
+const ENDINGS: Record<string, string> = { "image/png": "png", "image/jpeg": "jpg", "image/tiff": "tif" };
+
 function Download() {
   const [url, setUrl] = useState("");
   useEffect(() => {
@@ -163,9 +166,8 @@ function Download() {
     return () => URL.revokeObjectURL(made);
   }, [file.value]);
   if (!file.value) return <p class="hint">The file is being downloaded.</p>;
-  const ending = file.value.type === "image/tiff" ? "tif" : "png";
   return (
-    <a class="primary" href={url} download={`gramophone-${jobId.value}.${ending}`}>
+    <a class="primary" href={url} download={`gramophone-${jobId.value}.${ENDINGS[file.value.type]}`}>
       Download
     </a>
   );

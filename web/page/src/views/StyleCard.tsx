@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { optionOf } from "../lib/fields";
-import { type StyleItem, setPicture, styles } from "../state/form";
+import { pictures, type StyleItem, setPicture, styles } from "../state/form";
 import type { Picture } from "../state/pictures";
 import { Field } from "./Field";
 import { MaskEditor } from "./MaskEditor";
@@ -12,6 +12,8 @@ export function StyleCard({ item, index }: { item: StyleItem; index: number }) {
   const replaceBy = (picture: Picture) =>
     (styles.value = styles.value.map((one) => (one === item ? { ...item, picture } : one)));
   const isOnly = styles.value.length === 1;
+  // With a map of the canvas, each style needs a map in place of masks.
+  const hasMap = Boolean(pictures.value["options.canvas_map"]);
   return (
     <PictureField
       label={isOnly ? "Style" : `Style ${index + 1}`}
@@ -27,9 +29,12 @@ export function StyleCard({ item, index }: { item: StyleItem; index: number }) {
           <StyleField item={item} index={index} name="weight" />
           <StyleField item={item} index={index} name="scale" />
         </div>
-        <Mask item={item} name="mask" label="Mask of the canvas" />
-        <Mask item={item} name="source_mask" label="Mask of this picture" />
+        {!hasMap && <Mask item={item} name="mask" label="Mask of the canvas" />}
+        {!hasMap && <Mask item={item} name="source_mask" label="Mask of this picture" />}
       </details>
+      {hasMap && (
+        <RegionMap item={item} label={isOnly ? "Map of the picture" : `Map of style ${index + 1}`} index={index} />
+      )}
     </PictureField>
   );
 }
@@ -43,6 +48,24 @@ function StyleField({ item, index, name }: { item: StyleItem; index: number; nam
       value={item.values.value[name] ?? ""}
       onChange={change}
     />
+  );
+}
+
+/** A picture of the regions of a style in flat colors. */
+function RegionMap({ item, label, index }: { item: StyleItem; label: string; index: number }) {
+  const set = (picture: Picture | null) => setPicture(item.pictures, "source_map", picture);
+  return (
+    <PictureField
+      label={label}
+      hint="Drop or choose"
+      path={`styles[${index}].source_map`}
+      picture={item.pictures.value.source_map ?? null}
+      isSmall
+      onChange={([picture]) => picture && set(picture)}
+      onRemove={() => set(null)}
+    >
+      <p class="hint">{label}: its regions in the colors of the canvas map.</p>
+    </PictureField>
   );
 }
 

@@ -16,7 +16,7 @@ export function Token() {
         type="password"
         autocomplete="off"
         value={text}
-        aria-describedby="token-problem"
+        aria-describedby="token-problem token-hint"
         aria-invalid="true"
         onInput={(event) => setText(event.currentTarget.value)}
       />
@@ -24,7 +24,10 @@ export function Token() {
         Use it
       </button>
       <p id="token-problem" class="problem" role="alert">
-        {tokenProblem.value} It is kept until you close this tab.
+        {tokenProblem.value}
+      </p>
+      <p id="token-hint" class="hint">
+        The token is kept until you close this tab.
       </p>
     </form>
   );

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { pictureUrl, token } from "../api";
+import { fetchPicture, token } from "../api";
 
 /** Returns the URL for an image element: paths of a server that asks for a token are fetched. */
 export function useUrl(url: string): string {
@@ -9,10 +9,10 @@ export function useUrl(url: string): string {
     if (isDirect) return undefined;
     const controller = new AbortController();
     let made = "";
-    pictureUrl(url, controller.signal).then(
+    fetchPicture(url, controller.signal).then(
       (found) => {
-        made = found;
-        setFetched(found);
+        made = URL.createObjectURL(found);
+        setFetched(made);
       },
       () => setFetched(""),
     );

@@ -189,11 +189,11 @@ class Options(TypedDict, total=False):
     hour; the result then differs by rounding, as that of another device does. Default true.
     """
     warm_start: bool
-    """Whether each size of the pyramid but the coarsest begins with iterations through the small built-in model
-    vgg19-slim, whose steps cost a tenth, before it goes on through the job's model; they are a sixteenth of all
-    iterations. The small model needs layers of the same names. It has no effect if the job's model is
-    vgg19-slim, and in jobs of fewer than 16 iterations. Default true for style reconstruction from noise with
-    L-BFGS, if vgg19-slim has the layers; else false.
+    """Whether all levels of the pyramid but the coarsest and the last run through the small built-in model
+    vgg19-slim, whose steps cost a tenth, and the last size begins with another such level. In short jobs these
+    levels get more than an eighth of the iterations. The small model needs layers of the same names. It has no
+    effect if the job's model is vgg19-slim, and in jobs of fewer than 8 iterations. Default true for style
+    reconstruction from noise with L-BFGS, if vgg19-slim has the layers; else false.
     """
     on_disconnect: OnDisconnect
     """What the server does with the job when the submitting stream ends early. An unset field means `cancel`, as
@@ -617,11 +617,11 @@ OPTIONS: tuple[Option, ...] = (
         type="boolean",
         group="Optimization",
         help=(
-            "Whether each size of the pyramid but the coarsest begins with iterations through the small"
-            " built-in model vgg19-slim, whose steps cost a tenth, before it goes on through the job's "
-            "model; they are a sixteenth of all iterations. The small model needs layers of the same "
-            "names. It has no effect if the job's model is vgg19-slim, and in jobs of fewer than 16 "
-            "iterations."
+            "Whether all levels of the pyramid but the coarsest and the last run through the small "
+            "built-in model vgg19-slim, whose steps cost a tenth, and the last size begins with another"
+            " such level. In short jobs these levels get more than an eighth of the iterations. The "
+            "small model needs layers of the same names. It has no effect if the job's model is "
+            "vgg19-slim, and in jobs of fewer than 8 iterations."
         ),
         default=("true for style reconstruction from noise with L-BFGS, if vgg19-slim has the layers; else false"),
         example="1",

@@ -24,19 +24,19 @@ def levels(spec: JobSpec) -> list[tuple[int, int, str]]:
     return [(level.width, level.iterations, level.model) for level in spec.levels]
 
 
-def test_each_size_but_the_coarsest_begins_with_the_small_model():
+def test_the_small_model_runs_through_each_size_but_the_coarsest():
     spec = read()
     assert spec.options.warm_start
-    assert levels(spec) == [(64, 15, ""), (128, 7, BUILTIN_MODEL), (128, 98, "")]
+    assert levels(spec) == [(64, 15, ""), (128, 20, BUILTIN_MODEL), (128, 85, "")]
     assert spec.models == (OTHER, BUILTIN_MODEL)
 
 
 def test_without_a_pyramid_a_warm_start_adds_one_level():
-    assert levels(read(scales=1)) == [(128, 7, BUILTIN_MODEL), (128, 113, "")]
+    assert levels(read(scales=1)) == [(128, 20, BUILTIN_MODEL), (128, 100, "")]
 
 
 def test_each_level_of_a_short_job_has_an_iteration():
-    assert levels(read(iterations=16)) == [(64, 2, ""), (128, 1, BUILTIN_MODEL), (128, 13, "")]
+    assert levels(read(iterations=8)) == [(64, 1, ""), (128, 3, BUILTIN_MODEL), (128, 4, "")]
 
 
 def test_without_a_warm_start_all_levels_use_the_own_model():
@@ -53,7 +53,7 @@ def test_without_a_warm_start_all_levels_use_the_own_model():
         ("style", {"init": "blend"}, False), ("style", {"optimizer": "adam"}, False),
         ("style", {"layers": ["conv1_1", "conv2_2"]}, True), ("style", {"layers": ["conv1_1", "conv3_3"]}, False),
         ("style", {"model": BUILTIN_MODEL}, False), ("content", {}, False), ("transfer", {}, False),
-        ("style", {"iterations": 15}, False),
+        ("style", {"iterations": 7}, False),
     ],
 )  # fmt: skip
 def test_the_default_depends_on_the_job(kind, options, expected):
@@ -86,6 +86,6 @@ def test_a_warm_start_with_a_layer_that_the_small_model_lacks_is_refused():
 
 def test_a_recipe_names_the_model_of_a_level_that_has_one():
     assert read(scales=1).recipe()["levels"] == [
-        {"width": 128, "height": 128, "iterations": 7, "model": BUILTIN_MODEL},
-        {"width": 128, "height": 128, "iterations": 113},
+        {"width": 128, "height": 128, "iterations": 20, "model": BUILTIN_MODEL},
+        {"width": 128, "height": 128, "iterations": 100},
     ]

@@ -527,10 +527,10 @@ export type SynthesisOptions = Message<"gramophone.v1.SynthesisOptions"> & {
   reproducible?: boolean | undefined;
 
   /**
-   * Whether each size of the pyramid but the coarsest begins with iterations through the small built-in model vgg19-slim,
-   * whose steps cost a tenth, before it goes on through the job's model; they are a sixteenth of all iterations. The small
-   * model needs layers of the same names. It has no effect if the job's model is vgg19-slim, and in jobs of fewer than 16
-   * iterations.
+   * Whether all levels of the pyramid but the coarsest and the last run through the small built-in model vgg19-slim, whose
+   * steps cost a tenth, and the last size begins with another such level. In short jobs these levels get more than an
+   * eighth of the iterations. The small model needs layers of the same names. It has no effect if the job's model is
+   * vgg19-slim, and in jobs of fewer than 8 iterations.
    *
    * @generated from field: optional bool warm_start = 32;
    */

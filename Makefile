@@ -19,7 +19,7 @@ ES = $(PY) -m grpc_tools.protoc -Iproto --plugin=protoc-gen-es=web/node_modules/
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast slow faults fuzz web web-test web-fresh lint baseline fmt bench gpu-check proto sync reference
+.PHONY: help setup demo test test-fast slow faults fuzz web web-test web-fresh lint baseline fmt bench helm gpu-check proto sync reference
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -102,6 +102,10 @@ fmt: setup ## Format the code
 bench: setup ## Run the benchmarks; make bench ARGS="memory" runs some
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m benchmarks $(ARGS)
+
+helm: setup ## Render and check the Helm chart
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[helm]'
+	$(PY) -m pytest tests/deploy/test_helm.py $(ARGS)
 
 gpu-check: setup ## Check and time everything on a GPU; the results are in gpu-check/
 	$(PY) -m benchmarks.gpu --out gpu-check $(ARGS)

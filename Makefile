@@ -19,7 +19,7 @@ ES = $(PY) -m grpc_tools.protoc -Iproto --plugin=protoc-gen-es=web/node_modules/
 $(shell test ! -e $(READY) || { $(PY) -c "" && grep -qxF "$(CURDIR)" $(READY); } 2>/dev/null || mv $(READY) $(UNFINISHED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast slow faults fuzz web web-test web-fresh lint baseline fmt bench helm gpu-check proto sync reference
+.PHONY: help setup demo test test-fast slow faults fuzz cluster web web-test web-fresh lint baseline fmt bench helm gpu-check proto sync reference
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -85,7 +85,7 @@ lint: setup ## Check style, types and the contract
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	MYPYPATH=sdk:server:export:. $(PY) -m mypy --explicit-package-bases --exclude '(fixtures/make|peers/|fake_cuda/selftest)' tests benchmarks
-	$(PY) -m mypy --strict examples/pictures.py examples/demo.py examples/programs/fastapi_relay.py
+	$(PY) -m mypy --strict examples/pictures.py examples/demo.py examples/cluster.py examples/programs/fastapi_relay.py
 	$(VENV)/bin/lint-imports --no-logo
 	@if command -v npx >/dev/null; then set -ex; $(BUF) lint proto; $(BUF) format --diff --exit-code proto; \
 	  $(BUF) breaking proto --against $(BASELINE); \
@@ -98,6 +98,9 @@ baseline: ## Write the current contract to the file against which make lint chec
 fmt: setup ## Format the code
 	$(PY) -m ruff check --fix --select I
 	$(PY) -m ruff format
+
+cluster: setup ## Start a Ray cluster on this machine, paint four pictures on its nodes into cluster/, and stop it
+	$(PY) examples/cluster.py cluster
 
 bench: setup ## Run the benchmarks; make bench ARGS="memory" runs some
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from typing import cast
 
 import grpc
@@ -25,6 +26,7 @@ from ..reading.request_reader import RequestReader
 from ..rpc.methods import MethodTable
 from ..rpc.reflection import add_reflection
 from ..scheduling.device import DeviceExecutor
+from ..scheduling.ray_cluster import RayCluster
 from ..scheduling.scheduler import Bounds, Scheduler
 from ..security.auth import Authenticator
 from ..security.tls import check_security, is_unix, open_certificates
@@ -100,15 +102,18 @@ class GramophoneServer:
         default_model = settings.models.default_model
         self._models = models = ModelStore(settings.models.models)
         models.get(default_model)  # Fail at the start if the default model is missing.
-        self._executors = executors = [
-            DeviceExecutor(_worker(settings, name), self._workers_changed) for name in settings.workers.devices
-        ]
         # The workers of GPUs that were found by "auto", by the name of the GPU.
         self._added: dict[str, DeviceExecutor] = {}
         self._starting: list[asyncio.Task[None]] = []
         storage = settings.storage
         retention = _retention(storage, authenticated=security.authenticates)
         store = JobStore(DataFolder(storage.data), storage.database, retention, take_database=storage.take_database)
+        self._ray = _ray_cluster(settings, store.folder, self._add_ray_workers)
+        self._executors = executors = (
+            [DeviceExecutor(_worker(settings, name), self._workers_changed) for name in settings.workers.devices]
+            if self._ray is None
+            else [self._ray_executor(self._ray) for _ in range(settings.workers.ray_workers or 1)]
+        )
         bounds = Bounds(
             limits.max_queued,
             limits.queued_per_client(authenticated=security.authenticates),
@@ -204,6 +209,8 @@ class GramophoneServer:
             port = self._server.add_secure_port(address, self._credentials)
         else:
             port = self._server.add_insecure_port(address)
+        if self._ray is not None:
+            await self._ray.start()
         await self._scheduler.start()
         await self._instruments.serve(self._scheduler, lambda: self._streams.open, self._health)
         await self._server.start()
@@ -261,8 +268,22 @@ class GramophoneServer:
         for name in [name for executor in self._executors for name in executor.others if name not in self._added]:
             log.info("%s gets a worker of its own", name)
             self._added[name] = executor = DeviceExecutor(_worker(self._settings, name), self._workers_changed)
-            self._executors.append(executor)
-            self._starting.append(asyncio.create_task(self._scheduler.add(executor)))
+            self._start_executor(executor)
+
+    def _start_executor(self, executor: DeviceExecutor) -> None:
+        self._executors.append(executor)
+        self._starting.append(asyncio.create_task(self._scheduler.add(executor)))
+
+    def _ray_executor(self, cluster: RayCluster) -> DeviceExecutor:
+        # The bridge names the device.
+        return DeviceExecutor(_worker(self._settings, "auto"), self._workers_changed, cluster)
+
+    def _add_ray_workers(self, places: int) -> None:
+        """Starts a worker for each place of the cluster, unless --ray-workers gives their number."""
+        assert self._ray is not None
+        if self._settings.workers.ray_workers == 0:
+            for _ in range(places - len(self._executors)):
+                self._start_executor(self._ray_executor(self._ray))
 
     async def stop(self, grace: float) -> None:
         """Shuts down: health to NOT_SERVING, running jobs to a checkpoint, then streams, workers and the server.
@@ -276,6 +297,8 @@ class GramophoneServer:
         self._instruments.stop_serving()
         await self._decoders.close()
         await self._scheduler.stop(grace)
+        if self._ray is not None:
+            await self._ray.stop()
         # Give streams a second to send their last event or status.
         await asyncio.gather(self._server.stop(1.0), *([self._http.stop(1.0)] if self._http else []))
         await asyncio.to_thread(self._instruments.close)
@@ -291,6 +314,12 @@ def _retention(storage: StorageSettings, *, authenticated: bool) -> Retention:
     if per_client is None and authenticated:
         per_client = storage.keep // 2
     return Retention(storage.keep_days * 24 * 3600, storage.keep, per_client, storage.max_uploads_per_client)
+
+
+def _ray_cluster(settings: Settings, folder: DataFolder, on_room: Callable[[int], None]) -> RayCluster | None:
+    if settings.workers.executor == "local":
+        return None
+    return RayCluster(settings.workers, folder.path, settings.observability.log_format, on_room)
 
 
 def _worker(settings: Settings, device: str) -> WorkerConfig:

@@ -109,6 +109,18 @@ class WorkerSettings:
         30.0, "Seconds without a sign of life after which a worker is replaced.", minimum=3, unit="seconds"
     )
     attempts: int = setting(5, "Number of lost workers after which a job fails.", minimum=1)
+    executor: Literal["local", "ray"] = setting(
+        "local", "Where workers run: processes of this machine, or of the nodes of a Ray cluster."
+    )
+    ray_address: str = setting(
+        "auto",
+        "Address of the Ray cluster, such as 10.0.0.1:6379.",
+        metavar="HOST:PORT",
+        default_text="$RAY_ADDRESS, or the cluster of this machine's node",
+    )
+    ray_workers: int = setting(
+        0, "Number of workers on Ray.", minimum=0, maximum=10_000, default_text="as many as the nodes have room for"
+    )
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,6 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-
-from gramophone_server.engine.device import has_native_bfloat16
 from gramophone_server.scheduling.link import ENVIRONMENT
 
 from . import (
@@ -32,7 +29,7 @@ from . import (
     tiles,
 )
 from .inputs import UnavailableError
-from .machine import AVX2_ONLY, TITLES, description, is_limited, kind
+from .machine import AVX2_ONLY, TITLES, description, kind
 
 FOLDER = Path(__file__).parent
 BENCHMARKS = {
@@ -61,8 +58,6 @@ def main(names: list[str]) -> None:
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"unknown benchmark {', '.join(sorted(unknown))}; the benchmarks are {', '.join(BENCHMARKS)}")
-    if is_limited() and has_native_bfloat16(torch.device("cpu")):
-        sys.exit("--avx2 needs a CPU without matrix units: the engine uses those in any case")
     path = FOLDER / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     ours = results.setdefault(kind(), {})

@@ -24,7 +24,7 @@ AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_E
 
 def kind() -> Kind:
     """Returns the kind of this CPU, as torch uses it."""
-    if has_native_bfloat16(torch.device("cpu")) and not is_limited():
+    if has_native_bfloat16(torch.device("cpu")):
         return "amx"
     kinds: dict[str, Kind] = {"AVX512": "avx512", "AVX2": "avx2"}
     return kinds.get(torch.backends.cpu.get_cpu_capability(), "other")

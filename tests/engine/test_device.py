@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gramophone_server.engine.device import Memory, device_name
+from gramophone_server.engine.device import Memory, device_name, has_native_bfloat16
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux has /proc/cpuinfo")
@@ -37,3 +37,17 @@ def test_the_memory_of_processes_beside_counts_as_available_until_they_end():
     assert both == pytest.approx(held, rel=0.3)
     assert Memory(torch.device("cpu"), 1 << 20).available() == 1 << 20
     assert memory.available() == pytest.approx(own.available(), rel=0.1)
+
+
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+@pytest.mark.parametrize(
+    ("limit", "may"),
+    [("", True), ("ALL", True), ("default", True), ("AVX512_CORE_AMX", True), ("AVX512_CORE", False), ("avx2", False)],
+)
+def test_matrix_units_count_only_where_onednn_may_use_them(monkeypatch, variable, limit, may):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert has_native_bfloat16(torch.device("cpu"))
+    monkeypatch.setenv(variable, limit)
+    assert has_native_bfloat16(torch.device("cpu")) == may

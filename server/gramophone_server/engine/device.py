@@ -161,7 +161,13 @@ def has_native_bfloat16(device: torch.device) -> bool:
     # Only CPUs with matrix units (AMX). With AVX512, bfloat16 is twice as fast as direct convolutions in float32, but
     # the float32 convolutions of `winograd` are again twice as fast.
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(supported and supported())
+    return bool(supported and supported() and _may_use_matrix_units())
+
+
+def _may_use_matrix_units() -> bool:
+    """Returns whether oneDNN's environment variables, which can limit its instruction set, allow matrix units."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    return limit.upper() in ("ALL", "DEFAULT") or "AMX" in limit.upper()
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

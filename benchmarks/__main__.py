@@ -20,6 +20,7 @@ from . import (
     load,
     losses,
     memory,
+    on_ray,
     page,
     precision,
     scaling,
@@ -50,6 +51,7 @@ BENCHMARKS = {
     "preview": first_preview.measure,
     "load": load.measure,
     "shared": shared.measure,
+    "ray": on_ray.measure,
 }
 
 

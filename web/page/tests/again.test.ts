@@ -43,8 +43,13 @@ describe.skipIf(!hasBrowser)("painting again", () => {
     await other.getByRole("button", { name: "twice the iterations" }).click();
     await estimated(other);
     expect(await other.getByLabel("Iterations", { exact: true }).inputValue()).toBe("40");
-    await submit(other);
+    await other.getByText("All options").click();
+    await other.getByLabel("Result format", { exact: true }).selectOption("tiff");
+    await estimated(other);
+    const again = await submit(other);
     await other.getByText(/^Done: 40 iterations/).waitFor();
+    const name = await other.getByRole("link", { name: "Download" }).getAttribute("download");
+    expect(name).toBe(`gramophone-${again}.tif`);
     await other.context().close();
   });
 
@@ -143,7 +148,7 @@ print(job.id)`;
       .waitFor();
     await page.reload();
     await page.getByRole("link", { name: "2, 0.5: Done" }).waitFor();
-    await page.waitForFunction("document.querySelectorAll('.grid img').length === 4");
+    await page.waitForFunction(() => document.querySelectorAll(".grid img").length === 4);
     await expectGood(page, "grid");
     await page.getByRole("link", { name: "2, 0.5: Done" }).click();
     await finished(page);

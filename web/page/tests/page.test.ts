@@ -143,7 +143,7 @@ describe.skipIf(!hasBrowser)("the page", () => {
     await page.getByRole("button", { name: "Paint a mask of the canvas" }).click();
     const canvas = page.getByRole("application");
     await canvas.waitFor();
-    await page.waitForFunction("document.querySelector('.easel canvas').width === 768");
+    await page.waitForFunction(() => document.querySelector<HTMLCanvasElement>(".easel canvas")?.width === 768);
     const box = await canvas.boundingBox();
     if (!box) throw new Error("the canvas is not visible");
     await page.mouse.move(box.x + 20, box.y + 20);
@@ -203,7 +203,7 @@ describe.skipIf(!hasBrowser)("the page", () => {
 
   test("the page is small, and needs only its own files and two calls until it can be used", async () => {
     const page = await browser.open();
-    await page.waitForFunction('performance.getEntriesByName("usable").length > 0');
+    await page.waitForFunction(() => performance.getEntriesByName("usable").length > 0);
     const time = await page.evaluate('performance.getEntriesByName("usable")[0].startTime');
     console.log(`the page can be used after ${Math.round(Number(time))} ms`);
     const loaded = await page.evaluate(() =>

@@ -154,9 +154,6 @@ function Finished() {
   );
 }
 
-/** Endings of the names of result files by their media types. */
-const ENDINGS: Record<string, string> = { "image/png": "png", "image/jpeg": "jpg", "image/tiff": "tif" };
-
 function Download() {
   const [url, setUrl] = useState("");
   useEffect(() => {
@@ -166,8 +163,9 @@ function Download() {
     return () => URL.revokeObjectURL(made);
   }, [file.value]);
   if (!file.value) return <p class="hint">The file is being downloaded.</p>;
+  const ending = file.value.type === "image/tiff" ? "tif" : "png";
   return (
-    <a class="primary" href={url} download={`gramophone-${jobId.value}.${ENDINGS[file.value.type]}`}>
+    <a class="primary" href={url} download={`gramophone-${jobId.value}.${ending}`}>
       Download
     </a>
   );

@@ -54,7 +54,7 @@ def differences(engine: sa.Engine) -> list[object]:
 
 
 def with_steps(folder: Path, *bodies: str) -> Path:
-    """Copies Alembic's folder and adds steps with these statements after the latest, numbered from 0004."""
+    """Copies Alembic's folder and adds steps with these statements after the latest."""
     shutil.copytree(MIGRATIONS, folder)
     for number, body in enumerate(bodies, int(REVISION) + 1):
         lines = (
@@ -96,17 +96,19 @@ def test_revision_is_the_latest_step():
     assert [step.revision for step in steps.walk_revisions()] == [f"{n:04}" for n in range(int(REVISION), 0, -1)]
 
 
+# The revisions after the latest one.
+NEXT, SECOND = (f"{int(REVISION) + n:04}" for n in (1, 2))
 ADD = "ALTER TABLE jobs ADD COLUMN color TEXT"
 FILL = "UPDATE jobs SET color = 'blue'"
 
 
 def test_an_older_database_gets_the_missing_steps(engine, tmp_path):
     migrate(engine)
-    migrate(engine, "0004", with_steps(tmp_path / "one more", ADD))
-    assert version(engine) == "0004"
+    migrate(engine, NEXT, with_steps(tmp_path / "one more", ADD))
+    assert version(engine) == NEXT
     # ADD is not run again: it would fail, because the column exists.
-    migrate(engine, "0005", with_steps(tmp_path / "100 % more", ADD, FILL))
-    assert version(engine) == "0005"
+    migrate(engine, SECOND, with_steps(tmp_path / "100 % more", ADD, FILL))
+    assert version(engine) == SECOND
     assert "color" in {column["name"] for column in sa.inspect(engine).get_columns("jobs")}
 
 
@@ -116,7 +118,7 @@ def test_a_failed_step_leaves_the_database_unchanged(tmp_path):
     migrate(engine)
     steps = with_steps(tmp_path / "steps", ADD, "INSERT INTO schema_version VALUES (NULL)")
     with pytest.raises(SchemaError, match=f"cannot be upgraded from schema {REVISION}: .*schema_version"):
-        migrate(engine, "0005", steps)
+        migrate(engine, SECOND, steps)
     assert version(engine) == REVISION
     assert "color" not in {column["name"] for column in sa.inspect(engine).get_columns("jobs")}
     engine.dispose()
@@ -162,7 +164,7 @@ def test_a_database_of_version_2_is_upgraded_to_the_tables_of_a_new_one(tmp_path
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["0004", "0999", "12345", "ae1027a6acf0"])
+@pytest.mark.parametrize("revision", [NEXT, "0999", "12345", "ae1027a6acf0"])
 def test_a_database_of_a_later_version_is_refused(engine, revision):
     migrate(engine)
     with engine.begin() as connection:

@@ -167,6 +167,7 @@ class JobServicer(JobServiceServicer):
             size = read_field(request, "size", check)
             check.stop_if_wrong()
             job = await self._find(request.job_id)
+            await self._store.fetch_preview(job)
             preview = await self._previews.of(job, size, client_of(context))
             if preview is None:
                 reason = f"is {job.id!r}, which is {job.state.value} and has no picture yet"

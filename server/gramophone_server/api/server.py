@@ -107,7 +107,7 @@ class GramophoneServer:
         self._starting: list[asyncio.Task[None]] = []
         storage = settings.storage
         retention = _retention(storage, authenticated=security.authenticates)
-        store = JobStore(DataFolder(storage.data), storage.database, retention, take_database=storage.take_database)
+        store = _store(storage, retention)
         self._ray = _ray_cluster(settings, store.folder, self._add_ray_workers)
         self._executors = executors = (
             [DeviceExecutor(_worker(settings, name), self._workers_changed) for name in settings.workers.devices]
@@ -306,6 +306,17 @@ class GramophoneServer:
 
 def _storage_reason(trouble: Trouble | None) -> str | None:
     return None if trouble is None else f"the storage cannot be used: {trouble.reason}"
+
+
+def _store(storage: StorageSettings, retention: Retention) -> JobStore:
+    """Returns the store of the jobs: one of its own, or one that it shares with other servers."""
+    folder = DataFolder(storage.data, shared=storage.cluster)
+    if not storage.cluster:
+        return JobStore(folder, storage.database, retention, take_database=storage.take_database)
+    # Import on demand: a server without a cluster needs neither the time nor the memory.
+    from ..storage.cluster.store import ClusterStore
+
+    return ClusterStore(folder, storage.database, retention, take_database=storage.take_database, lease=storage.lease)
 
 
 def _retention(storage: StorageSettings, *, authenticated: bool) -> Retention:

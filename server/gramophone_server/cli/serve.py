@@ -107,9 +107,15 @@ def _failure(message: str) -> click.ClickException:
 
 
 def _with_data_folder(settings: Settings) -> Settings:
-    """Returns the settings with the default data folder filled in, except for the server of a parent process."""
+    """Returns the settings with the default data folder filled in, except for the server of a parent process.
+
+    Raises:
+        click.ClickException: the server is one of a cluster, which need a folder that they share.
+    """
     if settings.storage.data is not None:
         return settings
+    if settings.storage.cluster:
+        raise _failure("--cluster needs --data, a folder that all servers of the cluster share")
     if settings.lifetime.until_stdin_closes:
         # Do not wait for running jobs: the parent has ended, and the jobs are not kept.
         return replace(settings, lifetime=replace(settings.lifetime, grace=0.0))

@@ -179,7 +179,8 @@ class Metrics(Observer):
         """Starts the job's waiting time."""
         clock = self._clock(job)
         self._pause(clock)
-        clock.queued = time.monotonic()
+        # In a cluster, the job may have waited before this front took it.
+        clock.queued = time.monotonic() - max(0.0, time.time() - job.queue_time)
         self._show_running()
 
     def started(self, job: Job) -> None:
@@ -206,6 +207,11 @@ class Metrics(Observer):
         clock = self._clock(job)
         self._pause(clock)
         self._seconds.labels(job.spec.kind, job.state.value).observe(clock.ran)
+        self._clocks.pop(job.id, None)
+        self._show_running()
+
+    def left(self, job: Job) -> None:
+        """Forgets the job."""
         self._clocks.pop(job.id, None)
         self._show_running()
 

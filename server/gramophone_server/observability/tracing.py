@@ -178,6 +178,13 @@ class Tracing(Observer):
             phase.end()
         span.end()
 
+    def left(self, job: Job) -> None:
+        """Ends all spans of the job, without an outcome."""
+        self._starts.pop(job.id, None)
+        for spans in (self._phases, self._jobs):
+            if (span := spans.pop(job.id, None)) is not None:
+                span.end()
+
     def close(self) -> None:
         """Ends all open spans and exports the remaining ones. Blocks for a few seconds at most."""
         if self._provider is not None:

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ..decoding.staging import Staging
 from ..messages.spec import JobSpec
+from ..storage.errors import AlreadySubmittedError, StorageError
 from ..storage.job import Job
 from ..storage.store import JobStore
-from .queue import FairQueue
+from .queue import JobQueue
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class Admission:
     """
 
     def __init__(
-        self, store: JobStore, queue: FairQueue, limit: int, client_limit: int, admitted: Callable[[Job], None]
+        self, store: JobStore, queue: JobQueue, limit: int, client_limit: int, admitted: Callable[[Job], None]
     ) -> None:
         self._store = store
         self._queue = queue
@@ -102,10 +104,16 @@ class Admission:
         if not self.open:
             raise StoppingError("the server is shutting down")
         self._store.check()
-        waiting = len(self._queue) + self._adding.total()
+        self._check_numbers(len(self._queue) + self._adding.total(), self._queue.count(owner) + self._adding[owner])
+
+    def _check_numbers(self, waiting: int, own: int) -> None:
+        """Checks the numbers of waiting jobs of all clients, and of one client that wants to add one.
+
+        Raises:
+            QueueFullError: they are too high.
+        """
         if waiting >= self._limit:
             raise QueueFullError(f"{waiting} jobs are waiting already, the maximum of this server", self.retry_after)
-        own = self._queue.count(owner) + self._adding[owner]
         if own >= self._client_limit:
             raise QueueFullError(
                 f"{own} of your jobs are waiting already, the maximum for one client", self.retry_after
@@ -140,6 +148,10 @@ class Admission:
         # The job is stored even if the client disconnects meanwhile.
         return await asyncio.shield(adding)
 
+    def _check_all(self, owner: str, waiting: Mapping[str, int]) -> None:
+        """Checks the numbers of jobs that wait at all fronts, by client, before a job is added."""
+        self._check_numbers(sum(waiting.values()), waiting.get(owner, 0))
+
     async def _add(self, spec: JobSpec, submission: Submission, staging: Staging | None) -> Job:
         job = Job(
             self._store.ids.next(),
@@ -152,7 +164,12 @@ class Admission:
         try:
             # Keep the staged files until the job is stored, even if the call ends before.
             with staging or contextlib.nullcontext():
-                await self._store.add(job, spec, staging.path if staging else None)
+                await self._store.add(job, spec, staging.path if staging else None, partial(self._check_all, job.owner))
+        except AlreadySubmittedError:
+            known = await self._store.submitted_as(submission.owner, submission.request_id or "")
+            if known is None:
+                raise StorageError("The job was submitted twice and deleted at once; submit it again.") from None
+            return _check_same_request(known, submission)
         finally:
             self._adding -= Counter([job.owner])
         self._admitted(job)

@@ -13,7 +13,10 @@ class Observer:
     """Does nothing; subclasses override what they need. Called on the event loop: methods must not block or raise."""
 
     def queued(self, job: Job) -> None:
-        """Is called when a job is queued: a new job, one that lost its worker, or one left by an earlier server."""
+        """Is called when a job is queued: a new job, one that lost its worker, or one left by an earlier server.
+
+        In a cluster, it is called when this front takes the job.
+        """
 
     def started(self, job: Job) -> None:
         """Is called when a worker starts the job."""
@@ -23,6 +26,9 @@ class Observer:
 
     def ended(self, job: Job) -> None:
         """Is called when the job has ended; its state says how."""
+
+    def left(self, job: Job) -> None:
+        """Is called when this server no longer holds a job that has not ended: another front of the cluster may."""
 
 
 class Observers(Observer):
@@ -46,6 +52,10 @@ class Observers(Observer):
     def ended(self, job: Job) -> None:
         """Calls `ended` of each observer."""
         self._call(lambda observer: observer.ended(job))
+
+    def left(self, job: Job) -> None:
+        """Calls `left` of each observer."""
+        self._call(lambda observer: observer.left(job))
 
     def _call(self, method: Callable[[Observer], None]) -> None:
         for observer in self._observers:

@@ -1,12 +1,55 @@
 """The queue of waiting jobs: fair between clients, by priority within one client."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol
 
 from ..storage.job import Job
 
-# A client's past use is halved after this many seconds of device time of all clients.
-_HALF_LIFE = 600.0
+HALF_LIFE = 600.0
+"""A client's past use is halved after this many seconds of device time of all clients."""
+
+
+class JobQueue(Protocol):
+    """The waiting jobs: those of one server (FairQueue), or of all fronts of a cluster (SharedQueue)."""
+
+    def __len__(self) -> int:
+        """Returns the number of waiting jobs."""
+        ...
+
+    def count(self, owner: str) -> int:
+        """Returns the number of waiting jobs of a client."""
+        ...
+
+    def push(self, job: Job) -> None:
+        """Adds a job, which is stored already."""
+        ...
+
+    def discard(self, job: Job) -> bool:
+        """Removes a job if it waits here; returns whether it did."""
+        ...
+
+    def drain(self) -> list[Job]:
+        """Removes and returns all jobs that wait here."""
+        ...
+
+    async def next(self, accepts: Callable[[Job], bool], seconds: float, running: Collection[str]) -> Job | None:
+        """Removes and returns the next job, which counts as running until `done`; None if no waiting job may run.
+
+        Args:
+            accepts: returns whether the next job can run now; if not, no job overtakes it.
+            seconds: device time that is charged to its client until `settle`.
+            running: ids of jobs that still run here; they are left out.
+        """
+        ...
+
+    async def settle(self, job: Job, seconds: float) -> None:
+        """Corrects the device time that `next` charged to the client of a job."""
+        ...
+
+    def done(self, job: Job) -> None:
+        """Counts a job of `next` as no longer running."""
+        ...
 
 
 class FairQueue:
@@ -25,6 +68,8 @@ class FairQueue:
         self._waiting: dict[str, list[Job]] = {}
         # Decayed seconds of device time, by client.
         self._used: dict[str, float] = {}
+        # What running jobs have been charged, by id.
+        self._charged: dict[str, float] = {}
 
     def __len__(self) -> int:
         return sum(len(jobs) for jobs in self._waiting.values())
@@ -51,6 +96,31 @@ class FairQueue:
         if not jobs:
             del self._waiting[job.owner]
 
+    def discard(self, job: Job) -> bool:
+        """Removes a job if it waits; returns whether it did."""
+        is_there = job in self
+        if is_there:
+            self.remove(job)
+        return is_there
+
+    def drain(self) -> list[Job]:
+        """Removes and returns all jobs."""
+        jobs = list(self)
+        self._waiting.clear()
+        return jobs
+
+    async def next(self, accepts: Callable[[Job], bool], seconds: float, running: Collection[str]) -> Job | None:
+        """Removes and returns the next job, and charges its client; see `JobQueue.next`. Never waits."""
+        job = self.pop(accepts)
+        if job is not None:
+            self._charged[job.id] = seconds
+            self.charge(job.owner, seconds)
+        return job
+
+    async def settle(self, job: Job, seconds: float) -> None:
+        """Corrects the device time that `next` charged to the client of a job."""
+        self.charge(job.owner, seconds - self._charged.pop(job.id, 0.0))
+
     def pop(self, accepts: Callable[[Job], bool] = lambda job: True) -> Job | None:
         """Removes and returns the next job, which counts as running until `done`; None if no waiting job may run.
 
@@ -74,7 +144,7 @@ class FairQueue:
 
     def charge(self, owner: str, seconds: float) -> None:
         """Adds device time to a client's use; a negative amount corrects an earlier one."""
-        fade = 0.5 ** (max(0.0, seconds) / _HALF_LIFE)
+        fade = 0.5 ** (max(0.0, seconds) / HALF_LIFE)
         self._used = {name: used * fade for name, used in self._used.items() if used * fade > 1e-3}
         self._used[owner] = max(0.0, self._used.get(owner, 0.0) + seconds)
 

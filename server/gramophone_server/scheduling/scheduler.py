@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..messages.estimate import Estimate
 from ..messages.events import Failure, Progress
@@ -15,14 +15,17 @@ from ..messages.pipe import Outcome, Paused, Run, StorageUnavailable
 from ..messages.spec import JobSpec, Picture
 from ..models.layers import PoolingName
 from ..settings import Limits, WorkerSettings
-from ..storage.errors import Trouble
+from ..storage.errors import StorageError, Trouble
 from ..storage.job import Job
 from ..storage.store import JobStore
 from .admission import Admission
 from .crew import Crew, runs_alone
 from .executor import Executor, Features, WorkerDiedError
 from .observer import Observer
-from .queue import FairQueue
+from .queue import FairQueue, JobQueue
+
+if TYPE_CHECKING:
+    from ..storage.cluster.store import ClusterStore
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ class Scheduler:
         self.store = store
         self._bounds = bounds or Bounds()
         self._observer = observer or Observer()
-        self._queue = FairQueue(self._bounds.running_per_client)
+        self._queue = _queue_of(store, self._bounds.running_per_client)
         self.admission = Admission(
             store, self._queue, self._bounds.queued, self._bounds.queued_per_client, self._admitted
         )
@@ -95,8 +98,9 @@ class Scheduler:
         # Set when a job may be able to start: one was queued, or one has ended.
         self._work = asyncio.Event()
         self._running: dict[str, Executor] = {}
-        # Ids of jobs to cancel.
+        # Ids of jobs to cancel, and of those that other fronts of a cluster have taken over.
         self._cancelled: set[str] = set()
+        self._lost: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._loops: list[asyncio.Task[None]] = []
@@ -106,6 +110,7 @@ class Scheduler:
         for executor in executors:
             self._hire(executor)
         self.admission.retry_after = self._mean_seconds / len(self._crews)
+        store.listen(self)
 
     @property
     def _executors(self) -> list[Executor]:
@@ -151,17 +156,37 @@ class Scheduler:
         Returns after `_CANCEL_TIMEOUT` seconds even if the end of a waiting job cannot be stored yet; the job does not
         run any more.
         """
-        if job in self._queue:
-            self._queue.remove(job)
+        if self._queue.discard(job):
             await asyncio.wait([self._in_background(self._end(job, None))], timeout=_CANCEL_TIMEOUT)
         elif self.store.is_ending(job):
             return  # The job has ended already: it keeps its outcome.
         elif job.id in self._running:
             self._cancelled.add(job.id)
             await self._running[job.id].cancel(job.id)
-        else:
+        elif not await self.store.cancel_elsewhere(job):
             # The job is stored but not queued yet; `_serve` cancels it when it is popped.
             self._cancelled.add(job.id)
+
+    async def _cancel_elsewhere(self, job: Job) -> None:
+        with contextlib.suppress(StorageError):
+            await self.store.cancel_elsewhere(job)
+
+    def work(self) -> None:
+        """Looks for a job that can start: another front of the cluster has added or given back one."""
+        self._wake()
+
+    def canceled(self, job_id: str) -> None:
+        """Cancels a running job, for a client of another front."""
+        if job_id in self._running and job_id not in self._cancelled:
+            self._cancelled.add(job_id)
+            self._in_background(self._running[job_id].cancel(job_id))
+
+    def lost(self, job: Job) -> None:
+        """Stops a running job that another front has taken over."""
+        if job.id in self._running:
+            log.warning("job %s is continued by another server", job.id, extra=job.marks)
+            self._lost.add(job.id)
+            self._in_background(self._running[job.id].cancel(job.id))
 
     def cancel_soon(self, job: Job) -> None:
         """Cancels a job in the background, for callers that cannot await."""
@@ -210,8 +235,7 @@ class Scheduler:
         else:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_END_TIMEOUT):
-                    for job in list(self._queue):
-                        self._queue.remove(job)
+                    for job in self._queue.drain():
                         await self._end(job, Failure("UNAVAILABLE", "The server was shut down before the job started."))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
@@ -240,7 +264,8 @@ class Scheduler:
     def _admitted(self, job: Job) -> None:
         self._queue.push(job)
         self._wake()
-        self._observer.queued(job)
+        if not self.store.shared:
+            self._observer.queued(job)
 
     def _wake(self) -> None:
         """Lets the loops of all executors look for a job that can start."""
@@ -258,16 +283,24 @@ class Scheduler:
             if not executor.ready:
                 continue
             work = self._work
-            if not self._starts_next(crew):
+            if not await self._starts_next(crew):
                 await work.wait()
 
-    def _starts_next(self, crew: Crew) -> bool:
+    async def _starts_next(self, crew: Crew) -> bool:
         """Starts the next job on an executor if it can run there now; returns whether one was started."""
         # No job starts while the server is shutting down.
-        job = self._next_job(crew) if self.admission.open else None
+        job = await self._next_job(crew) if self.admission.open else None
         if job is None:
             return False
+        if not self.admission.open:
+            # The shutdown has begun while the job was leased.
+            await self._queue.settle(job, 0.0)
+            await self.store.give_back(job)
+            self._queue.done(job)
+            return False
         self._running[job.id] = crew.executor
+        if self.store.shared:
+            self._observer.queued(job)
         self._idle.clear()
         crew.add(job)
         task = asyncio.create_task(self._serve_job(job, crew))
@@ -275,17 +308,20 @@ class Scheduler:
         task.add_done_callback(self._serving.discard)
         return True
 
-    def _next_job(self, crew: Crew) -> Job | None:
+    async def _next_job(self, crew: Crew) -> Job | None:
         """Removes and returns the next job if it can start on an executor now."""
         idle = any(other.executor.ready and not other.jobs for other in self._crews)
         # A job shares a device only if no device is idle.
-        return None if crew.jobs and idle else self._queue.pop(crew.accepts)
+        if crew.jobs and idle:
+            return None
+        return await self._queue.next(crew.accepts, self._mean_seconds, self._running.keys())
 
     async def _serve_job(self, job: Job, crew: Crew) -> None:
         """Runs a job that has been added to a crew, or cancels it, and removes it from the crew."""
         try:
             if job.id in self._cancelled:
                 crew.remove(job)
+                await self._queue.settle(job, 0.0)
                 await self._end(job, None)
             else:
                 await self._run(job, crew)
@@ -296,8 +332,14 @@ class Scheduler:
             if job in crew.jobs:
                 crew.remove(job)
             self._running.pop(job.id, None)
+            if self.store.shared and job.id in self._cancelled and not job.state.final:
+                # It was canceled while it went back to the queue of the cluster.
+                self._in_background(self._cancel_elsewhere(job))
             self._cancelled.discard(job.id)
+            self._lost.discard(job.id)
             self._queue.done(job)
+            if self.store.shared and not job.state.final:
+                self._observer.left(job)
             self._wake()
             if not self._running:
                 self._idle.set()
@@ -305,18 +347,19 @@ class Scheduler:
     async def _run(self, job: Job, crew: Crew) -> None:
         self.store.record(job, job.start())
         self._observer.started(job)
-        charged = self._mean_seconds
-        self._queue.charge(job.owner, charged)
         try:
             outcome: Outcome | WorkerDiedError = await self._attempt(job, crew.executor)
         except WorkerDiedError as error:
             outcome = error
             self._count_loss(job, error)
         seconds = crew.remove(job)
-        self._queue.charge(job.owner, seconds - charged)
+        await self._queue.settle(job, seconds)
+        if job.id in self._lost:
+            return
         match outcome:
             case Paused():
                 log.info("job %s is paused at a checkpoint", job.id, extra=job.marks)
+                await self.store.pause(job)
             case WorkerDiedError():
                 await self._requeue_or_fail(job, f"The worker process {outcome} while it ran the job")
             case Failure(code="RESOURCE_EXHAUSTED") if job.squeeze < _MAX_SQUEEZES:
@@ -345,20 +388,22 @@ class Scheduler:
 
     async def _attempt(self, job: Job, executor: Executor) -> Outcome:
         """Runs the job; runs it again if its pictures could not be read because the storage was away."""
-        folder, read_failures = self.store.folder, 0
+        read_failures, checkpoint = 0, await self.store.checkpoint(job)
         task = Run(
-            job.id, job.spec, folder.blobs, folder.checkpoint(job.id), job.attempts > 1, job.squeeze, dict(job.marks),
+            job.id, job.spec, self.store.folder.blobs, checkpoint, job.attempts > 1, job.squeeze, dict(job.marks),
             shared=not runs_alone(job),
         )  # fmt: skip
 
         def report(progress: Progress) -> None:
+            if job.id in self._lost:
+                return
             self.store.record(job, job.report(progress))
             self._observer.progressed(job, progress)
 
         while isinstance(outcome := await executor.run(task, report), StorageUnavailable):
             self.store.condition.report(Trouble(outcome.reason))
             read_failures = read_failures + 1 if await self._wait_for_storage() < _BRIEF else 0
-            if job.id in self._cancelled:
+            if job.id in self._cancelled or job.id in self._lost:
                 return None
             if not self.admission.open:
                 return Paused()
@@ -390,13 +435,25 @@ class Scheduler:
         if not self.admission.open:
             return  # The next server continues the job, or `stop` ends it.
         log.warning("job %s goes back to the queue: %s", job.id, why, extra=job.marks)
-        self.store.record(job, job.queue())
+        await self.store.give_back(job)
         self._admitted(job)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
         assert not isinstance(outcome, Paused | StorageUnavailable)
-        if job.state.final:
+        if job.state.final or job.id in self._lost:
             return
         await self.store.end(job, outcome)
+        if job.id in self._lost:
+            return
         self._observer.ended(job)
         log.info("job %s %s", job.id, job.state.value, extra=job.marks)
+
+
+def _queue_of(store: JobStore, max_running: int | None) -> JobQueue:
+    """Returns the queue of a store's jobs, with a maximum of running jobs of one client."""
+    if not store.shared:
+        return FairQueue(max_running)
+    # Import on demand: a server without a cluster needs neither the time nor the memory.
+    from .shared_queue import SharedQueue
+
+    return SharedQueue(cast("ClusterStore", store), max_running)

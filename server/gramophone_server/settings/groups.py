@@ -216,6 +216,18 @@ class StorageSettings:
         secret=True,
         default_text="SQLite in --data",
     )
+    cluster: bool = setting(
+        False,
+        "Share --database (PostgreSQL) and --data with other servers that have this setting: any of them serves "
+        "any job, and they continue the jobs of one that is lost.",
+    )
+    lease: float = setting(
+        10.0,
+        "Seconds after which the servers of a cluster continue the jobs of one that is not heard of.",
+        minimum=1,
+        maximum=3600,
+        unit="seconds",
+    )
     take_database: bool = setting(False, "Take over a database that belongs to another --data, permanently.")
     keep_days: float = setting(30.0, "Days for which ended jobs are kept.", minimum=0)
     keep: int = setting(

@@ -1,7 +1,7 @@
 """Stores jobs in the database and in blobs. All methods block; only one thread may write, any thread may read."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from ..blobs import BlobStore
 from ..messages.events import Event, Failure, Progress, Result, State
 from ..messages.spec import JobSpec, Mask, Picture
 from . import codec
-from .database import events, jobs, snapshot
+from .database import events, jobs, previews, snapshot
 from .job import Job
+from .notice import EVENTS, WORK, of_job
 from .query import Query
 from .quotas import Retention
 from .records import Records, is_numbered
@@ -44,11 +45,20 @@ class Archive:
         self.stored = StoredFiles(self.transactions, files, retention)
         self.uploads = UploadArchive(self.transactions, files, self.stored)
 
-    def add(self, job: Job, spec: JobSpec, event: Event, staged: Path | None = None) -> JobSpec:
+    def add(
+        self,
+        job: Job,
+        spec: JobSpec,
+        event: Event,
+        staged: Path | None = None,
+        admit: Callable[[sa.Connection], bool] = lambda connection: True,
+    ) -> JobSpec:
         """Stores a new job with its pixels; returns its spec with blob names in place of the pixels.
 
         Args:
             staged: folder with the pixels that the spec refers to but does not contain, in files named by blob.
+            admit: is called before the job is inserted; returns whether it is not there yet. An exception leaves the
+                database unchanged.
 
         Raises:
             QuotaExceededError: the job does not fit beside the files that cannot be evicted.
@@ -66,8 +76,11 @@ class Archive:
 
         try:
             with self.transactions.writing() as connection:
+                self.transactions.rights.keep_files(connection)
                 # Write the files before the rows, so that a row never names a missing file.
                 kept = spec.with_each(keep).without_pixels()
+                if not admit(connection):
+                    return kept
                 connection.execute(
                     jobs.insert().values(
                         id=job.id, owner=job.owner, request_id=job.request_id, request_sha256=job.request_sha256,
@@ -77,6 +90,7 @@ class Archive:
                 )  # fmt: skip
                 self.stored.link(connection, job.id, sizes, is_result=False)
                 connection.execute(events.insert().values(_row(job.id, event)))
+                self.transactions.rights.announce(connection, WORK)
         except BaseException:
             self.stored.add_orphans(sizes)
             raise
@@ -94,7 +108,7 @@ class Archive:
         Events of deleted jobs are ignored.
         """
         with self.transactions.writing() as connection:
-            known = self._existing_jobs(connection, {job.id for job, _ in new})
+            known = self._own_jobs(connection, {job.id for job, _ in new})
             stored = self._stored_events(connection, known, min(event.sequence for _, event in new))
             rows = [_row(job.id, e) for job, e in new if job.id in known and (job.id, e.sequence) not in stored]
             if rows:
@@ -105,24 +119,57 @@ class Archive:
                     .where(jobs.c.id == job.id, jobs.c.end_time.is_(None))
                     .values(state=job.state.value, start_time=job.start_time, attempts=job.attempts)
                 )
+            for job_id in known:
+                self.transactions.rights.announce(connection, of_job(EVENTS, job_id))
 
-    def end(self, job: Job, event: Event) -> None:
-        """Stores the end of a job with the file of its result. If an end is stored already, does nothing."""
+    def keep_preview(self, job_id: str, event: Event) -> None:
+        """Stores the preview of a running job's progress in place of its earlier one."""
+        progress = event.detail
+        if not isinstance(progress, Progress) or progress.preview is None:
+            return
+        picture = progress.preview
         with self.transactions.writing() as connection:
-            ended = connection.execute(sa.select(jobs.c.end_time).where(jobs.c.id == job.id)).first()
+            if not self._own_jobs(connection, {job_id}):
+                return
+            connection.execute(previews.delete().where(previews.c.job_id == job_id))
+            connection.execute(
+                previews.insert().values(
+                    job_id=job_id, sequence=event.sequence, time=event.time, detail=codec.encode_progress(progress),
+                    format=picture.format, width=picture.width, height=picture.height, data=picture.data,
+                )
+            )  # fmt: skip
+            self.transactions.rights.announce(connection, of_job(EVENTS, job_id))
+
+    def end(self, job: Job, event: Event) -> bool:
+        """Stores the end of a job with the file of its result. If an end is stored already, does nothing.
+
+        Returns:
+            whether the job is this server's.
+        """
+        with self.transactions.writing() as connection:
+            mine = sa.select(jobs.c.end_time).where(jobs.c.id == job.id, self.transactions.rights.owned())
+            ended = connection.execute(mine).first()
             if ended is None:
                 log.error("job %s is no longer in the database; its end is not stored", job.id)
             if ended is None or ended[0] is not None:
-                return
+                return ended is not None
             if isinstance(event.detail, Result):
+                self.transactions.rights.keep_files(connection)
                 data = event.detail.image.data
+                self.stored.count(job.owner, len(data))
                 self.stored.link(connection, job.id, {self._files.put(data): len(data)}, is_result=True)
             connection.execute(events.insert().values(_row(job.id, event)))
             connection.execute(
                 jobs.update()
                 .where(jobs.c.id == job.id)
-                .values(state=event.state.value, end_time=event.time, start_time=job.start_time, attempts=job.attempts)
-            )
+                .values(
+                    state=event.state.value, end_time=event.time, start_time=job.start_time, attempts=job.attempts,
+                    front=None,
+                )
+            )  # fmt: skip
+            connection.execute(previews.delete().where(previews.c.job_id == job.id))
+            self.transactions.rights.announce(connection, of_job(EVENTS, job.id))
+            return True
 
     def load(self, job_id: str, *, with_result: bool = True) -> Job | None:
         """Returns a job with its state changes and latest progress; None if it does not exist.
@@ -133,8 +180,12 @@ class Archive:
             with_result: whether to read the bytes of the result.
         """
         with snapshot(self._engine) as connection:
-            row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
-            return self._records.job(connection, row, with_result=with_result) if row else None
+            return self.load_in(connection, job_id, with_result=with_result)
+
+    def load_in(self, connection: sa.Connection, job_id: str, *, with_result: bool) -> Job | None:
+        """Returns a job as `load` does, in a transaction."""
+        row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+        return self._records.job(connection, row, with_result=with_result) if row else None
 
     def unfinished(self) -> list[Job]:
         """Returns the unfinished jobs: first those that ran, then those that waited, each by age, oldest first.
@@ -148,7 +199,7 @@ class Archive:
             found = [self._records.job(connection, row, with_result=False) for row in rows]
         for job in found:
             if job.state.final:
-                self._store_failure(job)
+                self.store_failure(job)
         return [job for job in found if not job.state.final]
 
     def find(self, query: Query) -> list[Job]:
@@ -187,7 +238,7 @@ class Archive:
             connection.execute(jobs.delete().where(jobs.c.id.in_(list(job_ids)), jobs.c.end_time.is_(None)))
         self.stored.remove_unused()
 
-    def _store_failure(self, job: Job) -> None:
+    def store_failure(self, job: Job) -> None:
         """Stores the end of a job whose rows lack it or contradict each other."""
         end = next(event for event in reversed(job.history()) if event.state.final)
         with self.transactions.writing() as connection:
@@ -196,8 +247,10 @@ class Archive:
             ended = jobs.update().where(jobs.c.id == job.id)
             connection.execute(ended.values(state=end.state.value, end_time=end.time))
 
-    def _existing_jobs(self, connection: sa.Connection, ids: set[str]) -> set[str]:
-        return set(connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars())
+    def _own_jobs(self, connection: sa.Connection, ids: set[str]) -> set[str]:
+        """Returns which of the jobs exist and are this server's."""
+        mine = sa.select(jobs.c.id).where(jobs.c.id.in_(ids), self.transactions.rights.owned())
+        return set(connection.execute(mine).scalars())
 
     def _stored_events(self, connection: sa.Connection, ids: set[str], least: int) -> set[tuple[str, int]]:
         """Returns (job id, sequence) of the jobs' stored events with a sequence of at least `least`."""

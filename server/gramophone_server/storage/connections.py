@@ -34,6 +34,8 @@ class Connections:
 
     Attributes:
         database_exists: whether the database has been opened, so that a missing SQLite file must not be created again.
+        longest_pause: seconds that PostgreSQL waits for the next statement of a transaction before it ends the
+            connection, and with it the transaction and its locks; None for ever.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -46,6 +48,7 @@ class Connections:
         if self._file in ("", ":memory:"):
             self._file = None
         self.database_exists = False
+        self.longest_pause: float | None = None
         event.listen(engine, "do_connect", self._before_connect)
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "checkout", self._on_checkout)
@@ -104,6 +107,8 @@ class Connections:
                 self._open.add(connection)
             with connection.cursor() as cursor:
                 cursor.execute(f"SET lock_timeout = {LOCK_PATIENCE}")
+                if self.longest_pause is not None:
+                    cursor.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * self.longest_pause)}")
             connection.commit()
 
     def _on_checkout(self, connection: Any, record: Any, proxy: Any) -> None:

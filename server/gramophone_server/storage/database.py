@@ -11,7 +11,7 @@ from sqlalchemy import event
 LOCK_PATIENCE = 500
 """Milliseconds that a statement waits for a lock of another process."""
 
-REVISION = "0003"
+REVISION = "0004"
 """The schema revision of the tables below: the number of the latest migration."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Alembic's folder of migrations."""
@@ -39,6 +39,14 @@ jobs = sa.Table(
     sa.Column("end_time", sa.Float),
     # JSON of storage.codec.
     sa.Column("spec", sa.Text, nullable=False),
+    # The other columns are used only in a cluster. Token of the front that leases the job; null if none does.
+    sa.Column("front", sa.BigInteger),
+    # Whether a client has canceled the job, which its front does not know yet.
+    sa.Column("canceled", sa.Boolean, nullable=False, server_default=sa.false()),
+    # `losses`, `suspected` and `squeeze` of storage.job, for the front that runs the job next.
+    sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("suspected", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("squeeze", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("owner", "request_id"),
 )
 
@@ -97,6 +105,44 @@ ownership = sa.Table(
     sa.Column("doubted", sa.Float, nullable=False),
 )
 
+# The fronts of a cluster. Whoever deletes a row takes the front's leases: it may no longer write.
+fronts = sa.Table(
+    "fronts",
+    metadata,
+    # Fencing token: the `fence` of the ownership when the front joined, so that later fronts have higher tokens.
+    sa.Column("token", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("host", sa.Text, nullable=False),
+    # Name of its folder of staged pictures.
+    sa.Column("staging", sa.String(64), nullable=False),
+    # Seconds since the epoch by the clock of the database. After `expires`, other fronts may delete the row.
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("expires", sa.Float, nullable=False),
+)
+
+# The recent device time of each client of a cluster.
+shares = sa.Table(
+    "shares",
+    metadata,
+    sa.Column("owner", sa.String(256), primary_key=True),
+    # Decayed seconds; see scheduling.queue.FairQueue.
+    sa.Column("used", sa.Float, nullable=False),
+)
+
+# The latest preview of each running job that clients watch at other fronts.
+previews = sa.Table(
+    "previews",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
+    # Progress as JSON of storage.codec, and the file of its preview.
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("format", sa.String(16), nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+
 # The schema version that servers without Alembic check. It stays at 3, which they reject as too high.
 old_schema = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, nullable=False))
 _OLD_VERSION = 3
@@ -145,6 +191,16 @@ def open_engine(url: str | sa.URL, *, safe: bool = True) -> sa.Engine:
 
 def _read_text(data: bytes) -> str:
     return data.decode(errors="replace")
+
+
+def insert_missing(connection: sa.Connection, table: sa.Table) -> Any:
+    """Returns a statement that inserts rows; on PostgreSQL, those that another front has inserted are left out."""
+    if connection.dialect.name != "postgresql":
+        return table.insert()
+    # Import on demand: it slows down the start.
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table).on_conflict_do_nothing()
 
 
 @contextmanager

@@ -47,6 +47,10 @@ class StorageAwayError(StorageError):
         self.trouble = trouble
 
 
+class AlreadySubmittedError(Exception):
+    """Another front of the cluster has just stored the client's job with this request id."""
+
+
 def trouble_of(error: BaseException) -> Trouble | None:
     """Returns the trouble that an error of the database or of a file means; None if the error is a bug."""
     if isinstance(error, StorageFullError | StorageAwayError):

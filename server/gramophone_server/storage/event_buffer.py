@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from ..messages.events import Event, Progress
 from .access import Access
@@ -17,7 +18,7 @@ from .job import Job
 
 log = logging.getLogger(__name__)
 
-Write = Callable[[Callable[[], None]], Awaitable[None]]
+Write = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Calls a function in the writer thread, such as `Access.write_once`."""
 
 # Seconds between two writes of progress.
@@ -65,6 +66,11 @@ class EventBuffer:
     def close(self, job: Job) -> None:
         """Frees what is held about a job that has ended."""
         self._stored.pop(job.id, None)
+
+    def drop(self, job: Job) -> None:
+        """Forgets a job that this server may no longer write."""
+        self._waiting = [(known, event) for known, event in self._waiting if known is not job]
+        self.close(job)
 
     async def flush(self, write: Write) -> None:
         """Writes the buffered events; if the storage is full or unavailable, they stay in the buffer."""

@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from ..files import atomic_path
 
 if os.name == "posix":
     import fcntl
@@ -17,38 +21,43 @@ class DataFolderError(Exception):
 
 
 class DataFolder:
-    """The folder of a server's jobs; only one server at a time can use it.
+    """The folder of a server's jobs; only one server at a time can use it, or the fronts of one cluster.
 
         jobs.sqlite     the database, unless --database names another
         blobs/          pictures and results, named by their SHA-256
         checkpoints/    checkpoints of running jobs, named by job id
-        staging/        pictures of requests that are being read
+        staging/        pictures of requests that are being read; in a cluster, each front has a folder in it
         identity.json   the id of the folder, and of the database that its files belong to
         lock            locked by the server
 
     Args:
         path: None for a temporary folder, which `close` removes.
+        shared: whether other fronts of a cluster may use it at the same time.
 
     Attributes:
         permanent: whether the folder is not temporary.
+        staging: the folder of pictures of requests that are being read.
+        token: the token of the front of a cluster; None for a server that is alone.
 
     Raises:
         DataFolderError: the folder cannot be written, or another server uses it.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, shared: bool = False) -> None:
         self.permanent = path is not None
         self.path = path or Path(tempfile.mkdtemp(prefix="gramophone-"))
+        self.staging = self.path / "staging" / (f"front-{secrets.token_hex(8)}" if shared else "")
+        self.token: int | None = None
         self._lock: IO[str] | None = None
         try:
             # Other users of the machine must not read the clients' pictures.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
-            self.staging.mkdir(exist_ok=True)
-            self._lock = self.lock.open("w")
+            self.staging.mkdir(parents=True, exist_ok=True)
+            self._lock = self.lock.open("a+")
             if os.name == "posix":
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataFolderError(
                 f"the folder {self.path} is another server's, which is running; choose another folder with --data"
@@ -69,11 +78,6 @@ class DataFolder:
         return self.path / "checkpoints"
 
     @property
-    def staging(self) -> Path:
-        """The folder of pictures of requests that are being read."""
-        return self.path / "staging"
-
-    @property
     def database(self) -> Path:
         """The file of the SQLite database."""
         return self.path / "jobs.sqlite"
@@ -89,8 +93,42 @@ class DataFolder:
         return self.path / "lock"
 
     def checkpoint(self, job_id: str) -> Path:
-        """Returns the file of a job's latest checkpoint."""
-        return self.checkpoints / f"{job_id}.pt"
+        """Returns the file of a job's latest checkpoint, which only this server writes."""
+        return self.checkpoints / (f"{job_id}.pt" if self.token is None else f"{job_id}.{self.token}.pt")
+
+    def adopt_checkpoint(self, job_id: str) -> None:
+        """Makes the latest checkpoint of another front that of this one; late writes of the other do not change it.
+
+        Raises:
+            OSError: the folder cannot be read or written.
+        """
+        own = self.checkpoint(job_id)
+        found = [path for path in self.checkpoints.glob(f"{job_id}.*") if path != own]
+        if not found:
+            return
+        latest = max(found, key=lambda path: int(path.suffixes[0][1:]) if len(path.suffixes) > 1 else 0)
+        with atomic_path(own) as fresh:
+            try:
+                os.link(latest, fresh)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                # A file system without hard links.
+                shutil.copyfile(latest, fresh)
+
+    def delete_checkpoints(self, job_id: str) -> None:
+        """Deletes a job's checkpoints of all servers."""
+        for path in self.checkpoints.glob(f"{job_id}.*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    @contextlib.contextmanager
+    def joining(self) -> Iterator[None]:
+        """Keeps other fronts of a cluster from joining while the block runs. Blocks."""
+        with (self.path / "joining").open("a+") as file:
+            if os.name == "posix":
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def close(self) -> None:
         """Unlocks the folder, and removes a temporary one."""
@@ -112,9 +150,10 @@ def remove_leftovers(folder: DataFolder, known: frozenset[str]) -> None:
     """Removes files of interrupted writes, staged pictures, and checkpoints of jobs that are not in `known`."""
     for path in folder.path.glob("**/.*.part"):
         path.unlink(missing_ok=True)
-    for path in folder.staging.iterdir():
-        shutil.rmtree(path, ignore_errors=True)
+    for path in (folder.path / "staging").iterdir():
+        if path != folder.staging:
+            shutil.rmtree(path, ignore_errors=True)
     for path in folder.checkpoints.iterdir():
-        if path.stem not in known:
+        if path.name.partition(".")[0] not in known:
             with contextlib.suppress(OSError):
                 path.unlink()

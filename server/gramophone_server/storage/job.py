@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 
 from ..messages.events import EncodedPicture, Event, Failure, Progress, Result, State
 from ..messages.spec import JobSpec
+
+SEQUENCE_GAP = 100_000
+"""Numbers that the sequence skips after a crash, past those of events that clients have seen but were not stored."""
 
 # Number of progress events held, without previews.
 _RECENT = 256
@@ -87,6 +90,12 @@ class Job:
         detail = self._states[-1].detail if self._states else None
         return None if isinstance(detail, Progress) else detail
 
+    @property
+    def queue_time(self) -> float:
+        """When it was queued last, in seconds since the epoch."""
+        queued = [event.time for event in self._states if event.state is State.QUEUED]
+        return queued[-1] if queued else self.create_time
+
     def queue(self) -> Event:
         """Changes the state to QUEUED: at first, and again when the worker or server was lost."""
         return self._append(State.QUEUED, None)
@@ -137,6 +146,19 @@ class Job:
                 self._over.set()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def catch_up(self, events: Iterable[Event]) -> None:
+        """Adds events that another front has stored, in order; progress between them may be missing."""
+        self.partial = True
+        self._recent.clear()
+        for event in events:
+            if event.sequence > self.sequence:
+                self.restore(event)
+
+    def show(self, event: Event) -> None:
+        """Adds the preview of an earlier progress event, unless there is a later one."""
+        if self._preview is None or self._preview.sequence < event.sequence:
+            self._preview = event
 
     def close(self) -> None:
         """Ends all `watch` iterators without ending the job, for a shutdown."""

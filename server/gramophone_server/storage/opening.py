@@ -15,7 +15,7 @@ from .errors import reason_of
 from .folder import DataFolder, DataFolderError, remove_leftovers
 from .ids import JobIds
 from .job import Job
-from .ownership import claim
+from .ownership import Claim, claim
 
 log = logging.getLogger(__name__)
 
@@ -114,15 +114,32 @@ class DatabaseOpener:
                 raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
         migrate(self._engine)
         # Claim the database before changing anything that may belong to another server.
-        mine = claim(self._engine, self._folder, in_folder=self._in_folder, take=self._take, check=self._check_pictures)
-        self._archive.transactions.claim = mine
+        return self._take_possession()
+
+    def _take_possession(self) -> OpenedDatabase:
+        """Claims the database for this server alone, and removes what an earlier server has left."""
+        mine = self._claim(joins=False)
+        self._archive.transactions.rights = mine
+        self._make_ready()
+        jobs = self._archive.unfinished()
+        self._clean_up(frozenset(job.id for job in jobs))
+        return OpenedDatabase(jobs, AgeClock(mine.last))
+
+    def _claim(self, *, joins: bool) -> Claim:
+        return claim(
+            self._engine, self._folder, in_folder=self._in_folder, take=self._take, check=self._check_pictures,
+            joins=joins,
+        )  # fmt: skip
+
+    def _make_ready(self) -> None:
         self._connections.database_exists = True
         self._files.make()
         self._ids.follow(self._archive.latest())
-        jobs = self._archive.unfinished()
-        remove_leftovers(self._folder, frozenset(job.id for job in jobs))
+
+    def _clean_up(self, unfinished: frozenset[str]) -> None:
+        """Removes files that no job refers to; no other server may use the folder."""
+        remove_leftovers(self._folder, unfinished)
         self._archive.stored.remove_strays()
-        return OpenedDatabase(jobs, AgeClock(mine.last))
 
     def _check_pictures(self) -> None:
         """Checks that the folder of blobs is not empty if the database has files; skipped for a database to take.

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from ..files import atomic_file
 from .clock import ClockReading
-from .database import exclusive, jobs, ownership
+from .database import exclusive, fronts, jobs, ownership
 from .folder import DataFolder, DataFolderError
+from .rights import Rights
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class TakenOverError(OSError):
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Rights):
     """A server's ownership of a database, valid until another server claims it.
 
     Attributes:
@@ -64,8 +65,9 @@ def claim(
     in_folder: bool,
     take: bool = False,
     check: Callable[[], None] = lambda: None,
+    joins: bool = False,
 ) -> Claim:
-    """Claims a database for the server of a data folder.
+    """Claims a database for the server of a data folder, and ends all earlier claims.
 
     Args:
         in_folder: whether the database is the file in the folder; it then belongs to the folder even after a move or
@@ -73,6 +75,7 @@ def claim(
         take: whether to claim the database even if it belongs to another folder, or the folder's files to another
             database.
         check: is called before the database is claimed; an exception leaves the database unchanged.
+        joins: whether the fronts of a cluster keep their leases, because this server is one of them.
 
     Raises:
         DataFolderError: the database belongs to another folder, or the folder's files to another database.
@@ -90,6 +93,8 @@ def claim(
         if not (take or (row is not None and is_mine and not in_folder)):
             identity.check(folder, database, is_new=is_new)
         check()
+        if not joins:
+            connection.execute(fronts.delete())
         fence = _write_row(connection, row, identity, folder, database)
     identity.save(folder, database)
     return Claim(fence, ClockReading(row["seen"], row["doubted"]) if row else None)

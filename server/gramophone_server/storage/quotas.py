@@ -1,6 +1,7 @@
 """Storage quotas: evicts files of the client itself for its own quota, and of the largest client for the total."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 # Eviction goes down to this fraction of the quota, so that the slow scan of all files is rare.
 _LOW = 0.95
+# Seconds after which the bytes are counted again.
+_COUNT_EVERY = 60.0
 # Seconds by which the last use of an upload may be in the future.
 _MAX_AHEAD = 3600.0
 
@@ -50,22 +53,65 @@ class Retention:
         return self.bytes if self.bytes_per_client is None else min(self.bytes, self.bytes_per_client)
 
 
+class UseBounds:
+    """Upper bounds of the bytes that each client and all together use, so that few additions count the rows.
+
+    Files that several jobs have are counted once for each; the next count corrects that. In a cluster, files that other
+    fronts add are missing until the next count, after at most `_COUNT_EVERY` seconds.
+    """
+
+    def __init__(self) -> None:
+        self._bounds: dict[str | None, int] = {}
+        self._counted: dict[str | None, float] = {}
+
+    def add(self, owner: str, size: int) -> None:
+        """Adds the bytes of a client's files."""
+        for key in (owner, None):
+            if key in self._bounds:
+                self._bounds[key] += size
+
+    def set(self, owner: str, own: int, total: int) -> None:
+        """Sets what was counted: the bytes of one client, and of all."""
+        for key, size in ((owner, own), (None, total)):
+            self._bounds[key], self._counted[key] = size, time.monotonic()
+
+    def allow(self, owner: str, size: int, retention: Retention) -> bool:
+        """Returns whether more bytes of a client fit for sure."""
+        now = time.monotonic()
+        limits = {owner: retention.client_quota, None: retention.bytes}
+        return all(
+            key in self._bounds and self._bounds[key] + size <= limit and now - self._counted[key] < _COUNT_EVERY
+            for key, limit in limits.items()
+        )
+
+
 def make_room(
-    connection: sa.Connection, owner: str, sizes: Mapping[str, int], retention: Retention, *, is_upload: bool
+    connection: sa.Connection,
+    owner: str,
+    sizes: Mapping[str, int],
+    retention: Retention,
+    bounds: UseBounds,
+    *,
+    is_upload: bool,
 ) -> bool:
     """Evicts what is needed to store a client's files; returns whether anything was evicted.
 
     Args:
         sizes: bytes of each file, by name; the client may have some of them already.
+        bounds: what the clients use at most.
         is_upload: whether the files become an upload instead of files of a job.
 
     Raises:
         QuotaExceededError: the files do not fit even after eviction.
     """
     made = is_upload and _delete_oldest_uploads(connection, owner, retention.uploads_per_client - 1)
+    if bounds.allow(owner, sum(sizes.values()), retention):
+        bounds.add(owner, sum(sizes.values()))
+        return made
     own = held_bytes(connection, owner, sizes) + sum(sizes.values())
     total = all_bytes(connection, sizes) + sum(sizes.values())
     if own <= retention.client_quota and total <= retention.bytes:
+        bounds.set(owner, own, total)
         return made
     holdings = read_holdings(connection, owner, sizes)
     if own > retention.client_quota:

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
@@ -24,9 +25,9 @@ from .errors import StorageAwayError, StorageError, StorageFullError, reason_of,
 from .event_buffer import EventBuffer, Write
 from .folder import DataFolder, DataFolderError
 from .ids import JobIds
-from .job import Job
+from .job import SEQUENCE_GAP, Job
 from .opening import DatabaseOpener
-from .ownership import release
+from .ownership import Claim, release
 from .query import Query
 from .quotas import Retention
 
@@ -34,14 +35,29 @@ log = logging.getLogger(__name__)
 
 # Number of events read at once.
 _PAGE = 500
-# After a crash, clients may have seen events that were not stored. The sequence skips this many numbers, past those.
-_SEQUENCE_GAP = 100_000
 # Seconds that uploads are kept after their last use.
 _UPLOADS_LAST = 24 * 3600.0
 
 
+CheckRoom = Callable[[Mapping[str, int]], object]
+"""Checks the numbers of waiting jobs, by client."""
+
+
+class News(Protocol):
+    """Is told, on the event loop, what other fronts of a cluster do."""
+
+    def work(self) -> None:
+        """Is called when a job may wait that can run now."""
+
+    def canceled(self, job_id: str) -> None:
+        """Is called when a client has canceled a job, which this server runs, at another front."""
+
+    def lost(self, job: Job) -> None:
+        """Is called when another front has taken over a job, which this server runs."""
+
+
 @dataclass
-class _Ending:
+class Ending:
     """The end of a job that is being written to the archive.
 
     Attributes:
@@ -69,10 +85,13 @@ class JobStore:
         DataFolderError: the URL is invalid, or the driver of the database is not installed.
 
     Attributes:
+        shared: whether other fronts of a cluster use the same database.
         condition: whether the storage can be used.
         files: the blobs with pictures and results.
         ids: makes the ids of new jobs.
     """
+
+    shared = False
 
     def __init__(
         self,
@@ -98,23 +117,29 @@ class JobStore:
             ) from error
         self._connections = Connections(self._engine)
         self._archive = Archive(self._engine, self.files, retention or Retention())
-        self._opener = DatabaseOpener(
-            self._engine, self._connections, folder, self.files, self._archive, self.ids,
-            in_folder=self._in_folder, take=take_database,
-        )  # fmt: skip
+        self._opener = self._make_opener(take=take_database)
         self.condition = StorageCondition(self._recover)
-        ping_timeout = LOCAL_PING_TIMEOUT if self._engine.dialect.name == "sqlite" else REMOTE_PING_TIMEOUT
-        self._access = Access(self.condition, self._archive.stored.ping, self._connections.abort, ping_timeout)
+        self._access = Access(self.condition, self._archive.stored.ping, self._connections.abort, self._ping_timeout)
         # Jobs that have not ended, or whose end is not stored yet.
         self._live: dict[str, Job] = {}
         # Ended jobs that a stream or another caller still holds.
         self._watched: WeakValueDictionary[str, Job] = WeakValueDictionary()
         self._buffer = EventBuffer(self._archive, self._access)
-        self._endings: dict[str, _Ending] = {}
+        self._endings: dict[str, Ending] = {}
         # Ids of jobs whose submission failed for the client, but which may be in the database.
         self._in_doubt: set[str] = set()
         self._size = 0
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _make_opener(self, *, take: bool) -> DatabaseOpener:
+        return DatabaseOpener(
+            self._engine, self._connections, self.folder, self.files, self._archive, self.ids,
+            in_folder=self._in_folder, take=take,
+        )  # fmt: skip
+
+    @property
+    def _ping_timeout(self) -> float:
+        return LOCAL_PING_TIMEOUT if self._engine.dialect.name == "sqlite" else REMOTE_PING_TIMEOUT
 
     @property
     def permanent(self) -> bool:
@@ -130,7 +155,7 @@ class JobStore:
         opened = await asyncio.to_thread(self._opener.open)
         self._clock = opened.clock
         for job in opened.jobs:
-            job.sequence += _SEQUENCE_GAP
+            job.sequence += SEQUENCE_GAP
             self._live[job.id] = job
         self._tasks = [
             asyncio.create_task(self._buffer.flush_regularly()),
@@ -153,14 +178,20 @@ class JobStore:
         """
         self.condition.check(brief=False)
 
-    async def add(self, job: Job, spec: JobSpec, staged: Path | None = None) -> None:
+    def listen(self, news: News) -> None:
+        """Sets whom to tell what other fronts do; a store of a single server has no news."""
+
+    async def add(self, job: Job, spec: JobSpec, staged: Path | None = None, check: CheckRoom = bool) -> None:
         """Stores a new job; it is on disk when this returns.
 
         Args:
             staged: folder with the pixels that the spec refers to but does not contain, in files named by blob.
+            check: is called with the numbers of waiting jobs, by client, at all fronts of a cluster; raises an error if
+                the job may not be added. A single server knows them already, and does not call it.
 
         Raises:
             StorageError: the job cannot be stored and will not run.
+            AlreadySubmittedError: another front has just stored the client's job with this request id.
         """
         event = job.queue()
         # Add the job before it is in the archive: a caller that read it from there would get a copy that never changes.
@@ -172,6 +203,24 @@ class JobStore:
             del self._live[job.id]
             raise
 
+    async def give_back(self, job: Job) -> None:
+        """Stores that an interrupted job waits again."""
+        self.record(job, job.queue())
+
+    async def pause(self, job: Job) -> None:
+        """Gives a job with a checkpoint to other fronts of a cluster; the next server continues it otherwise."""
+
+    async def cancel_elsewhere(self, job: Job) -> bool:
+        """Cancels a job that this server does not hold; returns whether other servers may hold it."""
+        return False
+
+    async def fetch_preview(self, job: Job) -> None:
+        """Waits a moment for the preview of a job that another front of a cluster runs."""
+
+    async def checkpoint(self, job: Job) -> Path:
+        """Returns the file of a job's checkpoint."""
+        return self.folder.checkpoint(job.id)
+
     def record(self, job: Job, event: Event | None) -> None:
         """Stores a non-final event in the background: a state change at once, progress within seconds."""
         if event is not None:
@@ -179,7 +228,7 @@ class JobStore:
 
     async def end(self, job: Job, outcome: Result | Failure | None) -> None:
         """Ends a job: stores the end, waits until that succeeds, then tells the watchers. None means canceled."""
-        ending = _Ending(job, job.ending(outcome), asyncio.get_running_loop().create_future())
+        ending = Ending(job, job.ending(outcome), asyncio.get_running_loop().create_future())
         self._endings[job.id] = ending
         await self.flush()
         try:
@@ -373,10 +422,10 @@ class JobStore:
             self._archive.delete_unacknowledged(in_doubt)
             self._in_doubt -= in_doubt
 
-    async def _write_end(self, ending: _Ending, write: Write) -> None:
+    async def _write_end(self, ending: Ending, write: Write) -> None:
         job = ending.job
         try:
-            await write(partial(self._archive.end, job, ending.event))
+            mine = await write(partial(self._archive.end, job, ending.event))
         except Exception as error:
             trouble = trouble_of(error)
             if trouble is not None and not trouble.full:
@@ -387,19 +436,24 @@ class JobStore:
             else:
                 log.exception("the end of job %s cannot be stored", job.id, extra=job.marks)
                 ending.event = job.ending(Failure("INTERNAL", f"The end of the job could not be stored: {error}"))
-            await self._write_end_again(ending, write)
-        self._ended(ending)
+            mine = await self._write_end_again(ending, write)
+        self._ended(ending) if mine else self._not_ended(ending)
 
-    async def _write_end_again(self, ending: _Ending, write: Write) -> None:
+    async def _write_end_again(self, ending: Ending, write: Write) -> bool:
         try:
-            await write(partial(self._archive.end, ending.job, ending.event))
+            return bool(await write(partial(self._archive.end, ending.job, ending.event)))
         except Exception as error:
             if trouble_of(error) is not None:
                 raise
             # A bug: the job ends only for its watchers; the next server runs it again.
             log.exception("the end of job %s cannot be stored at all", ending.job.id, extra=ending.job.marks)
+            return True
 
-    def _ended(self, ending: _Ending) -> None:
+    def _not_ended(self, ending: Ending) -> None:
+        """Ends a job, only for its watchers, that is no longer in the database."""
+        self._ended(ending)
+
+    def _ended(self, ending: Ending) -> None:
         """Ends a job for its watchers after its end was stored."""
         job = ending.job
         job.end(ending.event)
@@ -411,14 +465,14 @@ class JobStore:
             ending.written.set_result(None)
 
     def _delete_checkpoint(self, job: Job) -> None:
-        with contextlib.suppress(OSError):
-            self.folder.checkpoint(job.id).unlink(missing_ok=True)
+        self.folder.delete_checkpoints(job.id)
 
     def _release(self) -> None:
         """Releases an external database that was used with a temporary folder."""
-        if self._archive.transactions.claim is not None and not (self.permanent or self._in_folder):
+        rights = self._archive.transactions.rights
+        if isinstance(rights, Claim) and not (self.permanent or self._in_folder):
             with contextlib.suppress(sa.exc.SQLAlchemyError):
-                release(self._engine, self._archive.transactions.claim)
+                release(self._engine, rights)
 
     async def _delete_old_regularly(self) -> None:
         while True:

@@ -6,9 +6,9 @@ import sqlalchemy as sa
 
 from ..blobs import BlobStore
 from .clock import ClockReading
-from .database import blobs, events, job_blobs, jobs, schema, uploads
+from .database import blobs, events, insert_missing, job_blobs, jobs, schema, uploads
 from .holdings import all_bytes
-from .quotas import Retention, delete_old, make_room
+from .quotas import Retention, UseBounds, delete_old, make_room
 from .transactions import Transactions
 
 
@@ -23,6 +23,7 @@ class StoredFiles:
         self._transactions = transactions
         self._files = files
         self._retention = retention
+        self._bounds = UseBounds()
         # Names of files that may exist without a row.
         self._orphans: set[str] = set()
 
@@ -30,12 +31,16 @@ class StoredFiles:
         """Adds files that may exist without a row; the next `remove_unused` removes them."""
         self._orphans.update(names)
 
+    def count(self, owner: str, size: int) -> None:
+        """Counts bytes that a client uses without a call of `make_room`, such as those of a result."""
+        self._bounds.add(owner, size)
+
     def register(self, connection: sa.Connection, sizes: dict[str, int]) -> None:
         """Inserts missing rows of files, given their names and sizes in bytes."""
         known: set[str] = set(connection.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(sizes))).scalars())
-        fresh = [{"sha256": name, "size": size} for name, size in sizes.items() if name not in known]
+        fresh = [{"sha256": name, "size": size} for name, size in sorted(sizes.items()) if name not in known]
         if fresh:
-            connection.execute(blobs.insert(), fresh)
+            connection.execute(insert_missing(connection, blobs), fresh)
 
     def link(self, connection: sa.Connection, job_id: str, sizes: dict[str, int], *, is_result: bool) -> None:
         """Inserts rows that link a job to its files, given their names and sizes in bytes."""
@@ -53,7 +58,7 @@ class StoredFiles:
             QuotaExceededError: the files do not fit even after eviction.
         """
         with self._transactions.writing() as connection:
-            made = make_room(connection, owner, sizes, self._retention, is_upload=is_upload)
+            made = make_room(connection, owner, sizes, self._retention, self._bounds, is_upload=is_upload)
         if made:
             self.remove_unused()
 
@@ -64,21 +69,25 @@ class StoredFiles:
             uploads_last: seconds that uploads are kept after their last use.
         """
         with self._transactions.writing() as connection:
-            if self._transactions.claim is not None:
-                self._transactions.claim.save_clock(connection, now)
+            if not self._transactions.rights.may_remove(connection):
+                return
+            self._transactions.rights.save_clock(connection, now)
             delete_old(connection, now.time, self._retention, uploads_last)
         self.remove_unused()
 
     def remove_unused(self) -> None:
         """Removes files, with their rows, that no job and no upload uses."""
         with self._transactions.writing() as connection:
+            if not self._transactions.rights.may_remove(connection):
+                return
             used = sa.union(sa.select(job_blobs.c.sha256), sa.select(uploads.c.sha256))
             names: Sequence[str] = (
                 connection.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.not_in(used))).scalars().all()
             )
             connection.execute(blobs.delete().where(blobs.c.sha256.in_(names)))
-        self._orphans.update(names)
-        self._remove_orphans()
+            self._orphans.update(names)
+            # Before the commit: afterwards another front may write such a file again.
+            self._remove_orphans(connection)
 
     def remove_strays(self) -> None:
         """Removes all files without a row, such as those of a write that was interrupted before its row."""
@@ -117,12 +126,11 @@ class StoredFiles:
         with self._transactions.engine.connect() as connection:
             return all_bytes(connection)
 
-    def _remove_orphans(self) -> None:
+    def _remove_orphans(self, connection: sa.Connection) -> None:
         if not self._orphans:
             return
-        with self._transactions.engine.connect() as connection:
-            wanted = sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(self._orphans))
-            self._orphans -= set(connection.execute(wanted).scalars())
+        wanted = sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(self._orphans))
+        self._orphans -= set(connection.execute(wanted).scalars())
         self._files.check()
         for name in list(self._orphans):
             self._files.delete(name)

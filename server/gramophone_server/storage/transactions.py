@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from .ownership import Claim
+from .rights import Rights
 
 
 class Transactions:
@@ -13,21 +13,21 @@ class Transactions:
 
     Attributes:
         engine: the engine of the database.
-        claim: this server's ownership of the database; while None, ownership is not checked.
+        rights: what this server may write; everything until it has claimed the database.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self.claim: Claim | None = None
+        self.rights = Rights()
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Begins a write transaction after a check that this server owns the database.
+        """Begins a write transaction after a check that this server may write.
 
         Raises:
-            TakenOverError: another server owns it.
+            TakenOverError: another server owns the database.
+            StaleLeaseError: this front of a cluster has lost its leases.
         """
         with self.engine.begin() as connection:
-            if self.claim is not None:
-                self.claim.check(connection)
+            self.rights.check(connection)
             yield connection

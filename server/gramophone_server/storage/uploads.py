@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ..blobs import BlobStore, is_blob_name
-from .database import blobs, uploads
+from .database import blobs, insert_missing, uploads
 from .stored_files import StoredFiles
 from .transactions import Transactions
 
@@ -50,11 +50,13 @@ class UploadArchive:
     def _add(self, owner: str, name: str, size: int, keep: Callable[[], object]) -> None:
         self._stored.make_room(owner, {name: size}, is_upload=True)
         try:
-            keep()
             with self._transactions.writing() as connection:
+                self._transactions.rights.keep_files(connection)
+                keep()
                 self._stored.register(connection, {name: size})
                 if not self._touch(connection, owner, name):
-                    connection.execute(uploads.insert().values(owner=owner, sha256=name, used=time.time()))
+                    row = {"owner": owner, "sha256": name, "used": time.time()}
+                    connection.execute(insert_missing(connection, uploads), row)
         except BaseException:
             self._stored.add_orphans([name])
             raise

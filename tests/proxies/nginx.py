@@ -27,6 +27,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    {http}
     server {{
         listen {address}{http2};
         {server}
@@ -44,11 +45,13 @@ class Nginx:
 
     Args:
         folder: an empty folder for its files.
-        backend: address of the server for gRPC, or its URL of HTTP.
-        main, server, location: more lines for these parts of the configuration.
+        backend: address of the server for gRPC, or its URL of HTTP; or the name of an upstream in `http`.
+        main, http, server, location: more lines for these parts of the configuration.
     """
 
-    def __init__(self, folder: Path, backend: str, main: str = "", server: str = "", location: str = "") -> None:
+    def __init__(
+        self, folder: Path, backend: str, main: str = "", http: str = "", server: str = "", location: str = ""
+    ) -> None:
         if PROGRAM is None:
             pytest.skip("nginx is not installed")
         self.folder = folder
@@ -59,6 +62,7 @@ class Nginx:
         is_http = backend.startswith("http://")
         self._parts = {
             "main": main,
+            "http": http,
             "server": server,
             "location": location,
             "http2": "" if is_http else " http2",

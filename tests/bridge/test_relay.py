@@ -12,6 +12,7 @@ import pytest
 
 from gramophone_server.bridge.relay import Relay, folder_trouble
 from gramophone_server.messages.pipe import (
+    DeviceFailed,
     EstimateRequest,
     EstimateResponse,
     FromWorker,
@@ -74,6 +75,23 @@ def test_the_death_of_the_worker_is_reported_after_its_last_message(relay):
         messages, ending = relay.messages(after)
         after = messages[-1][0] if messages else after
     assert ending == "was killed by signal 9"
+
+
+def test_why_a_device_cannot_be_used_is_delivered_before_the_death(probe):
+    relay = Relay()
+    relay.start(str(probe))
+    # There is no such GPU.
+    config = WorkerConfig("cuda:99", WorkerSettings(), None, ObservabilitySettings())
+    relay.send(1, pickle.dumps(config))
+    found: list[FromWorker] = []
+    after, ending = 0, None
+    while ending is None:
+        messages, ending = relay.messages(after)
+        after = messages[-1][0] if messages else after
+        found += [pickle.loads(message) for _, message in messages]
+    relay.close()
+    assert [(type(message), message.device) for message in found] == [(DeviceFailed, "cuda:99")]
+    assert ending == "exited with status 3"
 
 
 def test_a_node_must_see_and_write_the_folder_of_the_jobs(probe):

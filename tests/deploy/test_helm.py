@@ -17,6 +17,10 @@ _AFTER_GRACE = 5
 _VERSION = "1.31"
 
 SECURE: dict[str, Any] = {"tls": {"existingSecret": "tls"}, "tokens": {"existingSecret": "tokens"}}
+CLUSTER: dict[str, Any] = {
+    "cluster": {"enabled": True}, "database": {"existingSecret": "database"}, "data": {"accessMode": "ReadWriteMany"},
+    "replicas": 3,
+}  # fmt: skip
 MONITORED: dict[str, Any] = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard")}
 
 
@@ -44,7 +48,7 @@ def environment(resources: dict[str, Any]) -> dict[str, Any]:
     [
         {"insecure": True},
         {**SECURE, "gpus": 1, "models": {"existingClaim": "models"}, "settings": {"GRAMOPHONE_MAX_QUEUED": "9"}},
-        {**SECURE, **MONITORED, "nodeSelector": {"kind": "gpu"}},
+        {**SECURE, **CLUSTER, **MONITORED, "keda": {"enabled": True}, "nodeSelector": {"kind": "gpu"}},
     ],
     ids=["smallest", "gpu", "everything"],
 )
@@ -53,8 +57,8 @@ def test_the_resources_follow_the_schemas_of_kubernetes(values):
         "kubernetes_validate", reason="kubernetes-validate is not installed: run `make helm`"
     )
     for kind, resource in render(values).items():
-        # The Prometheus Operator defines the other kinds.
-        if kind not in ("ServiceMonitor", "PrometheusRule"):
+        # Prometheus Operator and KEDA define the other kinds.
+        if kind not in ("ServiceMonitor", "PrometheusRule", "ScaledObject"):
             validate.validate(resource, _VERSION, strict=True)
 
 
@@ -62,6 +66,13 @@ def test_the_resources_follow_the_schemas_of_kubernetes(values):
     ("values", "words"),
     [
         ({}, "set tls.existingSecret and tokens.existingSecret, or insecure: true"),
+        ({"insecure": True, "replicas": 2}, "need cluster.enabled: true"),
+        ({"insecure": True, "keda": {"enabled": True}}, "need cluster.enabled: true"),
+        ({"insecure": True, "cluster": {"enabled": True}}, "needs database.existingSecret"),
+        (
+            {"insecure": True, **CLUSTER, "data": {"accessMode": "ReadWriteOnce"}},
+            "needs data.accessMode: ReadWriteMany",
+        ),
         ({"insecure": True, "settings": {"GRAMOPHONE_GRACE": "60"}}, "Set grace instead"),
         ({"insecure": True, "replica": 1}, "'replica' not allowed"),
         ({"insecure": True, "grace": "ten"}, "at '/grace': got string, want integer"),
@@ -78,6 +89,14 @@ def test_the_pod_has_more_time_than_the_server_needs_to_stop():
     assert environment(resources)["GRAMOPHONE_GRACE"] == "40"
     pod = resources["Deployment"]["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] > 40 + _AFTER_GRACE
+
+
+def test_a_cluster_has_several_servers():
+    several = render({"insecure": True, **CLUSTER})
+    assert several["Deployment"]["spec"]["replicas"] == 3
+    assert environment(several)["GRAMOPHONE_CLUSTER"] == "true"
+    # With KEDA, an update of the release must not change the number of servers.
+    assert "replicas" not in render({"insecure": True, **CLUSTER, "keda": {"enabled": True}})["Deployment"]["spec"]
 
 
 def test_the_rules_and_the_dashboard_are_in_the_release():

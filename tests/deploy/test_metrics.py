@@ -1,4 +1,4 @@
-"""Every metric in the alert rules and the dashboard is one that a real server has, with these labels."""
+"""Every metric in the alert rules, the dashboard and the chart is one that a real server has, with these labels."""
 
 import json
 import re
@@ -37,6 +37,12 @@ def panels() -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 
 
+def scaling() -> list[str]:
+    """The expressions by which the chart scales the number of servers; their labels are those that Prometheus adds."""
+    template = (CHART / "templates/scaledobject.yaml").read_text()
+    return [re.sub(r"\{ \{\{.*?\}\} \}", "", line) for line in template.splitlines() if "gramophone_jobs" in line]
+
+
 def use(server: ServerProcess) -> None:
     """Runs a job, and makes a unary call and an invalid one: a metric with labels has no samples before that."""
     run(server, style_request())
@@ -65,7 +71,7 @@ def used(expression: str) -> Iterator[tuple[str, set[str]]]:
         yield name, set(_LABEL.findall(selector))
 
 
-@pytest.mark.parametrize("expressions", [rules, panels])
+@pytest.mark.parametrize("expressions", [rules, panels, scaling])
 def test_the_metrics_and_their_labels_exist(scraped, expressions):
     found = [item for expression in expressions() for item in used(expression)]
     assert len(found) >= 2

@@ -28,6 +28,17 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if not (or .Values.insecure (include "gramophone.secure" .)) }}
 {{- fail "The server would not start: set tls.existingSecret and tokens.existingSecret, or insecure: true for a network that you trust." }}
 {{- end }}
+{{- if and (or (gt (int .Values.replicas) 1) .Values.keda.enabled) (not .Values.cluster.enabled) }}
+{{- fail "replicas above 1 and keda.enabled need cluster.enabled: true, because other servers cannot share a data volume." }}
+{{- end }}
+{{- if .Values.cluster.enabled }}
+{{- if not .Values.database.existingSecret }}
+{{- fail "cluster.enabled needs database.existingSecret, the URL of a PostgreSQL database that all servers use." }}
+{{- end }}
+{{- if not (or .Values.data.existingClaim (eq .Values.data.accessMode "ReadWriteMany")) }}
+{{- fail "cluster.enabled needs data.accessMode: ReadWriteMany, or an existing claim of that kind in data.existingClaim." }}
+{{- end }}
+{{- end }}
 {{- if hasKey .Values.settings "GRAMOPHONE_GRACE" }}
 {{- fail "Set grace instead of settings.GRAMOPHONE_GRACE: the chart gives the pod some seconds more." }}
 {{- end }}

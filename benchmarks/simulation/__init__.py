@@ -1,0 +1,1 @@
+"""Simulates many workers on one database, from measured times; `python -m benchmarks.simulate` runs it."""

@@ -73,7 +73,7 @@ def _command(process: psutil.Process) -> str:
 def ray_nodes() -> Iterator[RayNodes]:
     """The cluster; skips the test where ray is not installed."""
     # Seconds until nodes and the bridge end without a head.
-    os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "20"  # noqa: SIM112 - Ray's spelling
+    os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "10"  # noqa: SIM112 - Ray's spelling
     pytest.importorskip("ray", reason="ray is not installed: pip install 'gramophone[ray]'")
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, contextlib.ExitStack() as stack:
         yield RayNodes(Path(folder), stack)

@@ -168,21 +168,23 @@ def bridges(server: ServerProcess) -> list[psutil.Process]:
     return [child for child in children if "gramophone_server.bridge" in " ".join(child.cmdline())]
 
 
-def test_jobs_survive_the_head_and_its_replacement(on_ray, ray_nodes, long_jobs):
+def test_jobs_survive_the_head_and_its_replacement(on_ray, ray_nodes):
     wait_for_workers(on_ray, ray_nodes)
 
     def kill() -> None:
         killed(ray_nodes.head.processes())
-        ray_nodes.start_head()
-        # The new head does not know the old nodes, and they end. Their machines start them again.
+        # Nodes end without their head. Until then, no other head can start on their machine.
         for one in ray_nodes.nodes:
             one.process.wait(SECONDS)
         ray_nodes.nodes.clear()
         wait_until(lambda: "Ray" in not_ready(on_ray.url), "a reason for not being ready", SECONDS)
         # Calls are served without workers.
         assert on_ray.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs
+        ray_nodes.start_head()
         for _ in range(2):
             ray_nodes.add_node()
 
-    survive(on_ray, kill, *long_jobs)
+    # Jobs that run longer than nodes without a head.
+    requests = [request(seed, iterations=2000) for seed in range(2)]
+    survive(on_ray, kill, requests, undisturbed(requests))
     wait_for_workers(on_ray, ray_nodes)

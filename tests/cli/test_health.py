@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 
+from gramophone.v1 import job_service_pb2
 from gramophone_server.security.tokens import add_token
 from tests.certificates import Authority
 from tests.harness import ServerProcess, wait_until
@@ -42,6 +44,9 @@ def test_a_server_with_tls_and_tokens_needs_no_token(tmp_path: Path) -> None:
 def test_a_server_that_does_not_serve_says_why(tmp_path: Path, postgres: Postgres) -> None:
     with ServerProcess("--data", str(tmp_path), "--database", postgres.make()) as server:
         postgres.stop("immediate")
+        # An idle server notices it at the next use of the database.
+        with pytest.raises(grpc.RpcError):
+            server.jobs.ListJobs(job_service_pb2.ListJobsRequest())
         wait_until(lambda: health("--server", server.address).returncode == 1, "the end of serving")
         done = health("--server", server.address)
         postgres.start()

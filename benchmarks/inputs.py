@@ -82,14 +82,18 @@ def style_objective(model: Model, image: np.ndarray, layers: int, dtype: torch.d
     )
 
 
-def prepare(model: Model, image: np.ndarray, **options: Any) -> PreparedJob:
-    """Returns a style job with these options, prepared like in a worker; it starts from noise, like common scripts."""
+def prepare(model: Model, image: np.ndarray, targets: Targets | None = None, **options: Any) -> PreparedJob:
+    """Returns a style job with these options, prepared like in a worker; it starts from noise, like common scripts.
+
+    Args:
+        targets: the targets that jobs share, as in a worker; None for new ones.
+    """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     name = model.manifest.name
     request = estimate_request("style", [buffer.getvalue()], model=name, **({"init": "noise"} | options))
     spec = read_job(request, name)
     return PreparedJob(
-        spec, model, Targets("cpu", available_threads()), torch.device("cpu"),
+        spec, model, targets or Targets("cpu", available_threads()), torch.device("cpu"),
         others={name: ModelStore().get(name) for name in spec.models[1:]}, tile=spec.options.tile_size or None,
     )  # fmt: skip

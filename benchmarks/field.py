@@ -168,7 +168,7 @@ def _peer_curve(folder: Path, image: np.ndarray, exact: Objective) -> Curve:
 def _our_curve(image: np.ndarray, exact: Objective, **options: Any) -> tuple[Curve, float]:
     """Runs the engine like a worker that has had a job with this picture; evaluating pictures is not counted.
 
-    So the time neither counts the loading of the model nor the targets; that of neural-style does not count them, either.
+    So the time counts neither the loading of the model nor the targets; nor does that of neural-style.
 
     Returns:
         The curve of the levels of full size, and the cost of all iterations in steps of the last level.

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from gramophone_server.engine.objective import Objective
-from gramophone_server.models.loading import load_architecture
+from gramophone_server.models import networks
+from gramophone_server.models.graph import Parameters
+from gramophone_server.models.loading import load_architecture, load_network
+from gramophone_server.models.model import Model
 from gramophone_server.models.networks import open_network
 from gramophone_server.models.store import BUILTIN_MODEL, ModelStore
 from gramophone_server.worker.plan import plan
@@ -122,3 +125,17 @@ def test_the_plan_counts_the_operations_of_each_model_and_the_memory_of_all():
         BUILTIN_MODEL: plan(first, small, CPU, 1 << 60).flops[""], "": alone.flops[""],
     }  # fmt: skip
     assert both.bytes > alone.bytes
+
+
+def test_the_next_job_finds_the_own_network_open(monkeypatch):
+    opened: list[str] = []
+
+    def counted(model: Model) -> Parameters:
+        opened.append(model.manifest.name)
+        return load_network(model)
+
+    monkeypatch.setattr(networks, "load_network", counted)
+    monkeypatch.setattr(networks, "_kept", {})
+    for _ in range(2):
+        finished(warm(iterations=8, precision="float32"))
+    assert opened.count(OTHER) == 1

@@ -280,7 +280,9 @@ class PreparedJob:
     def _network(self, model: str = "") -> Network:
         """Returns the network of a model of a level, in the precision of the job."""
         if model not in self._networks:
-            self._networks[model] = self._network_in(getattr(torch, self.precision), model, kept_network)
+            # The next job probably uses the own network, which takes long to open, and not only the small one.
+            opened = open_network if model else kept_network
+            self._networks[model] = self._network_in(getattr(torch, self.precision), model, opened)
         return self._networks[model]
 
     def _network_in(

@@ -1,5 +1,6 @@
 """Jobs whose first levels run through the small built-in model."""
 
+import gc
 from collections import defaultdict
 from dataclasses import replace
 from typing import Any
@@ -138,4 +139,5 @@ def test_the_next_job_finds_the_own_network_open(monkeypatch):
     monkeypatch.setattr(networks, "_kept", {})
     for _ in range(2):
         finished(warm(iterations=8, precision="float32"))
+        gc.collect()  # The parts of a job refer to each other, and to its networks.
     assert opened.count(OTHER) == 1

@@ -69,7 +69,7 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_nodes() -> Iterator[RayNodes]:
     """The cluster; skips the test where ray is not installed."""
     # Seconds until nodes and the bridge end without a head.
@@ -79,7 +79,7 @@ def ray_nodes() -> Iterator[RayNodes]:
         yield RayNodes(Path(folder), stack)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def on_ray(ray_nodes, tmp_path_factory) -> Iterator[ServerProcess]:
     """A server whose workers run on the nodes."""
     data = tmp_path_factory.mktemp("on-ray") / "data"

@@ -17,7 +17,7 @@ def measure() -> dict[str, Any]:
     for optimizer in ("lbfgs", "adam"):
         losses: dict[str, list[float]] = {}
         for precision in ("float32", "bfloat16"):
-            options = {"optimizer": optimizer, "precision": precision, "report_every": MARKS[0]}
+            options: dict[str, Any] = {"optimizer": optimizer, "precision": precision, "report_every": MARKS[0]}
             job = prepare(model, image, size=224, iterations=MARKS[-1], scales=1, warm_start=False, **options)
             losses[precision] = [job.finish(f).loss for f in job.synthesis if f.iteration in MARKS]
             row = {f"loss at {mark}": f"{loss:.2e}" for mark, loss in zip(MARKS, losses[precision], strict=True)}

@@ -17,7 +17,7 @@ from ..database import fronts, jobs, ownership
 from ..folder import DataFolder
 from ..ownership import Claim
 from ..rights import Rights
-from .notices import CHANNEL
+from .notices import notify
 from .requeue import requeue
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Membership(Rights):
 
     def announce(self, connection: sa.Connection, notice: str) -> None:
         """Sends a notice to all fronts when the transaction commits."""
-        connection.execute(sa.select(sa.func.pg_notify(CHANNEL, notice)))
+        notify(connection, notice)
 
 
 def wait_longer(connection: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Listens to the notices of other fronts, over a connection of its own (LISTEN and NOTIFY of PostgreSQL)."""
+"""Notices between the fronts of a cluster, over the database: NOTIFY, and LISTEN on a connection of its own."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,15 @@ from ..notice import WORK
 
 log = logging.getLogger(__name__)
 
-CHANNEL = "gramophone"
-"""The channel of the notices; each database has its own."""
-
+# The channel of the notices; each database has its own.
+_CHANNEL = "gramophone"
 # Seconds between attempts to connect: the first pause, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
+
+
+def notify(connection: sa.Connection, notice: str) -> None:
+    """Sends a notice to all fronts when the transaction commits."""
+    connection.execute(sa.select(sa.func.pg_notify(_CHANNEL, notice)))
 
 
 class Listener:
@@ -55,7 +59,7 @@ class Listener:
                     self._url, autocommit=True, connect_timeout=5, keepalives_idle=5, keepalives_interval=2,
                     keepalives_count=3, application_name="gramophone-listener",
                 ) as connection:  # fmt: skip
-                    await connection.execute(f"LISTEN {CHANNEL}")
+                    await connection.execute(f"LISTEN {_CHANNEL}")
                     pause = _FIRST_PAUSE
                     self._hear(WORK)
                     async for notice in connection.notifies():

@@ -8,7 +8,7 @@ from ...messages.events import State
 from ..database import events, fronts, jobs, previews
 from ..job import SEQUENCE_GAP
 from ..notice import EVENTS, WORK, of_job
-from .notices import CHANNEL
+from .notices import notify
 
 
 def requeue(connection: sa.Connection, token: int | None = None, *, orphaned: bool = False) -> int:
@@ -32,7 +32,7 @@ def requeue(connection: sa.Connection, token: int | None = None, *, orphaned: bo
     for job_id, canceled in found:
         append(connection, str(job_id), State.CANCELLED if canceled else State.QUEUED, SEQUENCE_GAP)
     if found:
-        connection.execute(sa.select(sa.func.pg_notify(CHANNEL, WORK)))
+        notify(connection, WORK)
     return len(found)
 
 
@@ -48,4 +48,4 @@ def append(connection: sa.Connection, job_id: str, state: State, skip: int = 1) 
     change = jobs.update().where(jobs.c.id == job_id)
     connection.execute(change.values(state=state.value, front=None, end_time=now if state.final else None))
     connection.execute(previews.delete().where(previews.c.job_id == job_id))
-    connection.execute(sa.select(sa.func.pg_notify(CHANNEL, of_job(EVENTS, job_id))))
+    notify(connection, of_job(EVENTS, job_id))

@@ -45,14 +45,18 @@ describe.skipIf(!hasBrowser)("the page", () => {
     await page.evaluate(() => {
       const seen = new Set<string>();
       Object.assign(window, { seen });
-      new MutationObserver(() => {
-        const picture = document.querySelector<HTMLImageElement>(".picture");
-        if (picture?.complete) seen.add(picture.src);
-      }).observe(document.body, { subtree: true, childList: true, attributes: true });
+      // The load event does not bubble, so this listener captures it.
+      document.addEventListener(
+        "load",
+        ({ target }) => {
+          if (target instanceof HTMLImageElement && target.matches(".picture")) seen.add(target.src);
+        },
+        true,
+      );
     });
     await page.getByText("All options").click();
     await page.getByLabel("Report every", { exact: true }).fill("10");
-    const id = await paint(page, 200);
+    const id = await paint(page, 600);
     await finished(page);
     expect(await page.evaluate("seen.size")).toBeGreaterThan(2);
     await page.getByRole("img", { name: /^The loss fell from/ }).waitFor();

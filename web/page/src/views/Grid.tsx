@@ -30,7 +30,7 @@ export function Grid({ id }: { id: string }) {
               {rows && <td />}
               {columns.values.map((value) => (
                 <th key={value} scope="col">
-                  {value}
+                  {columns.label} {value}
                 </th>
               ))}
             </tr>
@@ -38,7 +38,11 @@ export function Grid({ id }: { id: string }) {
           <tbody>
             {(rows?.values ?? [""]).map((row, at) => (
               <tr key={row}>
-                {rows && <th scope="row">{row}</th>}
+                {rows && (
+                  <th scope="row">
+                    {rows.label} {row}
+                  </th>
+                )}
                 {columns.values.map((column, index) => (
                   <td key={column}>
                     <Cell

@@ -96,7 +96,7 @@ def measure_loss() -> dict[str, Any]:
         seconds, _, target = peer[-1]
         curves[name], costs = {"neural-style": peer}, {"neural-style": float(CALLS)}
         for label, options in VARIANTS.items():
-            curves[name][label], costs[label] = _our_curve(image, exact, **options)
+            curves[name][label], costs[label] = _our_curve(image, exact, target, **options)
         for label, curve in curves[name].items():
             there = next(((s, n) for s, n, loss in curve if loss <= target), None)
             rows.append(
@@ -165,10 +165,11 @@ def _peer_curve(folder: Path, image: np.ndarray, exact: Objective) -> Curve:
     return [(sum(record["step_seconds"][:n]), n, _loss(exact, picture)) for n, picture in pictures.items()]
 
 
-def _our_curve(image: np.ndarray, exact: Objective, **options: Any) -> tuple[Curve, float]:
+def _our_curve(image: np.ndarray, exact: Objective, target: float, **options: Any) -> tuple[Curve, float]:
     """Runs the engine like a worker that has had a job with this picture; evaluating pictures is not counted.
 
-    So the time counts neither the loading of the model nor the targets; nor does that of neural-style.
+    So the time counts neither the loading of the model nor the targets; nor does that of neural-style. The curve has
+    every fifth iteration, and each one where the loss is about to reach the target.
 
     Returns:
         The curve of the levels of full size, and the cost of all iterations in steps of the last level.
@@ -176,14 +177,15 @@ def _our_curve(image: np.ndarray, exact: Objective, **options: Any) -> tuple[Cur
     targets = Targets("cpu", available_threads())
     for _ in prepare(best_model(), image, targets, size=224, **{**options, "iterations": 8}).synthesis:
         pass
-    job = prepare(best_model(), image, targets, size=224, report_every=5, **options)
+    job = prepare(best_model(), image, targets, size=224, report_every=1, **options)
     curve, seconds, before, begun = [], 0.0, 0, time.perf_counter()
     steps: dict[int, list[float]] = {}
     for frame in job.synthesis:
         passed, count = time.perf_counter() - begun, frame.iteration - before
         seconds += passed
         steps.setdefault(frame.level, []).extend([passed / count] * count)
-        if frame.canvas.shape[2] == 224:
+        nearly = frame.numbers.best[0] < 1.1 * target and (not curve or curve[-1][2] > target)
+        if frame.canvas.shape[2] == 224 and (frame.iteration % 5 == 0 or nearly):
             curve.append((seconds, frame.iteration, _delivered(exact, frame)))
         before, begun = frame.iteration, time.perf_counter()
     # The first steps of a level include its preparation, which the median leaves out.

@@ -1,6 +1,7 @@
 """Jobs an hour of jobs that share a device, compared with the same jobs one by one, through servers and the SDK."""
 
 import contextlib
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ def measure() -> dict:
         f"{JOBS} style reconstructions of {SIZE}x{SIZE} with different seeds and otherwise default options, submitted "
         f"at once through the SDK to two servers, to one of them with `reproducible=False`. Each server runs for "
         f"{SLICE} s in turn while the other one is stopped; the seconds until its last job has ended count only these "
-        "slices. The loss is that of the results: the largest difference between the two results of a seed."
+        "slices. The losses are those of the results together, compared with those of the same seeds one by one: all "
+        "jobs on average, and the one that differs most. Bar of the average: 2 %; rounding changes the course of each "
+        "job."
     )
     return {"title": "Jobs that share a device", "how": how, "rows": rows}
 
@@ -43,14 +46,15 @@ def row(name: str, **options: Any) -> dict[str, str]:
             for jobs in sides:
                 jobs.side().resume()
         ratio = alone.seconds / shared.seconds
-        apart = max(abs(b / a - 1) for a, b in zip(alone.losses, shared.losses, strict=True))
+        apart = [b / a - 1 for a, b in zip(alone.losses, shared.losses, strict=True)]
     return {
         "model": name,
         "one by one": f"{alone.seconds:.1f} s",
         "together": f"{shared.seconds:.1f} s",
         "times jobs an hour": f"{ratio:.2f}",
         "bar": "≥ 1.25",
-        "loss": f"{100 * apart:.1f} %",
+        "loss, on average": f"{100 * statistics.mean(apart):+.1f} %",
+        "loss, at most": f"{100 * max(apart, key=abs):+.1f} %",
     }
 
 

@@ -188,7 +188,7 @@ def test_damaged_results_affect_only_their_jobs(tmp_path):
         for job_id in found:
             server.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(job_id=job_id))
         assert set(listed(server)) == {whole}
-        assert not stray.exists()
+        wait_until(lambda: not stray.exists(), "the folder to be removed")
         assert "Traceback" not in server.read_log()
 
 

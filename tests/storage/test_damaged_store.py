@@ -1,5 +1,6 @@
 """Damaged files and failed writes are reported, and other data is kept."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from gramophone_server.blobs import DamagedBlobError
 from gramophone_server.messages.events import State
 from gramophone_server.storage.errors import StorageError
+from tests.harness import wait_until
 
 from .stores import make, opened, pixels_of, result, run, spec_of
 
@@ -67,12 +69,14 @@ async def test_files_of_interrupted_writes_are_removed(tmp_path):
     (tmp_path / "blobs" / "ab").mkdir(exist_ok=True)
     for name in ("blobs/ab/.x.part", "checkpoints/.y.part", f"blobs/ab/{'ab' * 32}"):
         (tmp_path / name).write_bytes(b"half")
+    digest = hashlib.sha256(b"abc").hexdigest()
+    kept = {"lock", "identity.json", "checkpoints/0001.pt", "blobs/.gramophone", f"blobs/{digest[:2]}/{digest}"}
+
+    def left() -> set[str]:
+        return {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and "sqlite" not in p.name}
+
     async with opened(tmp_path):
-        left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and "sqlite" not in p.name}
-        digest = hashlib.sha256(b"abc").hexdigest()
-        assert left == {
-            "lock", "identity.json", "checkpoints/0001.pt", "blobs/.gramophone", f"blobs/{digest[:2]}/{digest}",
-        }  # fmt: skip
+        await asyncio.to_thread(wait_until, lambda: left() == kept, "the files to be removed", 10)
 
 
 async def test_a_job_that_cannot_be_stored_is_refused(tmp_path, monkeypatch):

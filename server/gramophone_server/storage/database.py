@@ -11,7 +11,7 @@ from sqlalchemy import event
 LOCK_PATIENCE = 500
 """Milliseconds that a statement waits for a lock of another process."""
 
-REVISION = "0004"
+REVISION = "0005"
 """The schema revision of the tables below: the number of the latest migration."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Alembic's folder of migrations."""
@@ -85,6 +85,15 @@ uploads = sa.Table(
     sa.Column("used", sa.Float, nullable=False),
 )
 
+# Blobs that a deleted job or upload had: those that nothing else uses are removed, without a search among all blobs. A
+# blob may occur several times, and may be in use.
+freed = sa.Table(
+    "freed",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("sha256", sa.String(64), nullable=False),
+)
+
 # One row: the server that owns the database, and when that server last used it.
 ownership = sa.Table(
     "ownership",
@@ -155,9 +164,13 @@ schema = sa.Table(
     sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 
-sa.Index("jobs_by_state", jobs.c.state)
+# With the id, so that a page of a list is read in order, without the other jobs.
+sa.Index("jobs_by_state", jobs.c.state, jobs.c.id)
+sa.Index("jobs_by_owner", jobs.c.owner, jobs.c.id)
+sa.Index("jobs_by_owner_and_state", jobs.c.owner, jobs.c.state, jobs.c.id)
 sa.Index("jobs_by_end", jobs.c.end_time)
 sa.Index("blobs_of_jobs", job_blobs.c.sha256)
+sa.Index("blobs_of_uploads", uploads.c.sha256)
 
 
 class SchemaError(Exception):

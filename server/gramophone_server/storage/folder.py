@@ -1,6 +1,7 @@
 """The data folder of a server."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from ..files import atomic_path
+from ..files import atomic_file, atomic_path
 
 if os.name == "posix":
     import fcntl
@@ -28,6 +29,7 @@ class DataFolder:
         checkpoints/    checkpoints of running jobs, named by job id
         staging/        pictures of requests that are being read; in a cluster, each front has a folder in it
         identity.json   the id of the folder, and of the database that its files belong to
+        seal.json       while no server runs: the size and the time of the SQLite file that the last one has closed
         lock            locked by the server
 
     Args:
@@ -86,6 +88,37 @@ class DataFolder:
     def identity(self) -> Path:
         """The file with the ids of the folder and its database."""
         return self.path / "identity.json"
+
+    @property
+    def _seal(self) -> Path:
+        return self.path / "seal.json"
+
+    def seal(self) -> None:
+        """Notes the state of the SQLite file after all its connections are closed; does nothing if one is open."""
+        with contextlib.suppress(OSError):
+            if self.permanent and (found := self._database_state()) is not None:
+                with atomic_file(self._seal) as file:
+                    file.write(json.dumps(found).encode())
+
+    def take_seal(self) -> bool:
+        """Returns whether the SQLite file is as `seal` has noted it, and removes the note."""
+        try:
+            noted = json.loads(self._seal.read_text())
+        except (OSError, ValueError):
+            noted = None
+        # Before the first write: after a crash there must be no note.
+        self._seal.unlink(missing_ok=True)
+        return noted is not None and noted == self._database_state()
+
+    def _database_state(self) -> list[int] | None:
+        """Returns the inode, the size and the time of the SQLite file; None if it is missing or has a log of writes."""
+        if self.database.with_name(f"{self.database.name}-wal").exists():
+            return None
+        try:
+            found = self.database.stat()
+        except FileNotFoundError:
+            return None
+        return [found.st_ino, found.st_size, found.st_mtime_ns]
 
     @property
     def lock(self) -> Path:
@@ -148,7 +181,8 @@ class DataFolder:
 
 def remove_leftovers(folder: DataFolder, known: frozenset[str]) -> None:
     """Removes files of interrupted writes, staged pictures, and checkpoints of jobs that are not in `known`."""
-    for path in folder.path.glob("**/.*.part"):
+    # Those in the folder of blobs are removed as files without a row.
+    for path in (*folder.path.glob(".*.part"), *folder.checkpoints.glob(".*.part")):
         path.unlink(missing_ok=True)
     for path in (folder.path / "staging").iterdir():
         if path != folder.staging:

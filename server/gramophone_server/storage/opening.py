@@ -30,10 +30,12 @@ class OpenedDatabase:
     Attributes:
         jobs: the unfinished jobs, in the order to run them.
         clock: continues from its last reading in the database.
+        alone: whether no other server uses the folder, so that files without a row are left over.
     """
 
     jobs: list[Job]
     clock: AgeClock
+    alone: bool
 
 
 class DatabaseOpener:
@@ -108,13 +110,23 @@ class DatabaseOpener:
 
     def _open_database(self) -> OpenedDatabase:
         if self._engine.dialect.name == "sqlite":
-            with self._engine.connect() as connection:
-                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if found != "ok":
-                raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
+            self._check_database()
         migrate(self._engine)
         # Claim the database before changing anything that may belong to another server.
         return self._take_possession()
+
+    def _check_database(self) -> None:
+        """Reads the whole SQLite file, unless it is as the last server left it after a regular end.
+
+        Raises:
+            sqlalchemy.exc.DatabaseError: it is damaged.
+        """
+        if self._in_folder and self._folder.take_seal():
+            return
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise sa.exc.DatabaseError("PRAGMA quick_check", None, Exception(found))
 
     def _take_possession(self) -> OpenedDatabase:
         """Claims the database for this server alone, and removes what an earlier server has left."""
@@ -122,8 +134,8 @@ class DatabaseOpener:
         self._archive.transactions.rights = mine
         self._make_ready()
         jobs = self._archive.unfinished()
-        self._clean_up(frozenset(job.id for job in jobs))
-        return OpenedDatabase(jobs, AgeClock(mine.last))
+        remove_leftovers(self._folder, frozenset(job.id for job in jobs))
+        return OpenedDatabase(jobs, AgeClock(mine.last), alone=True)
 
     def _claim(self, *, joins: bool) -> Claim:
         return claim(
@@ -135,11 +147,6 @@ class DatabaseOpener:
         self._connections.database_exists = True
         self._files.make()
         self._ids.follow(self._archive.latest())
-
-    def _clean_up(self, unfinished: frozenset[str]) -> None:
-        """Removes files that no job refers to; no other server may use the folder."""
-        remove_leftovers(self._folder, unfinished)
-        self._archive.stored.remove_strays()
 
     def _check_pictures(self) -> None:
         """Checks that the folder of blobs is not empty if the database has files; skipped for a database to take.

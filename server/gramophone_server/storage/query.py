@@ -33,7 +33,6 @@ class Query:
     def statement(self) -> sa.Select[Any]:
         """Returns the SQL statement, which selects rows of jobs."""
         where = [
-            self.states and jobs.c.state.in_([state.value for state in self.states]),
             self.kinds and jobs.c.kind.in_(self.kinds),
             self.model and jobs.c.model == self.model,
             self.owner is not None and jobs.c.owner == self.owner,
@@ -41,5 +40,14 @@ class Query:
             self.created_before is not None and jobs.c.create_time < self.created_before,
             self.after and (jobs.c.id > self.after if self.oldest_first else jobs.c.id < self.after),
         ]
-        wanted = sa.select(jobs).where(*(clause for clause in where if isinstance(clause, sa.ColumnElement)))
+        others = [clause for clause in where if isinstance(clause, sa.ColumnElement)]
+        if not self.states:
+            return self._page(sa.select(jobs).where(*others))
+        # One page of each state, which an index has in order: for several states at once, all their jobs are sorted.
+        states = dict.fromkeys(self.states)
+        pages = [self._page(sa.select(jobs.c.id).where(jobs.c.state == state.value, *others)) for state in states]
+        ids = sa.union_all(*(sa.select(page.subquery().c.id) for page in pages))
+        return self._page(sa.select(jobs).where(jobs.c.id.in_(ids)))
+
+    def _page(self, wanted: sa.Select[Any]) -> sa.Select[Any]:
         return wanted.order_by(jobs.c.id if self.oldest_first else jobs.c.id.desc()).limit(self.limit)

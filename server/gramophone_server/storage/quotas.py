@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,13 +10,16 @@ import sqlalchemy as sa
 from ..settings import StorageSettings
 from .database import jobs, uploads
 from .holdings import Holdings, all_bytes, held_bytes, read_holdings
+from .removal import delete_jobs, delete_uploads
 
 log = logging.getLogger(__name__)
 
 # Eviction goes down to this fraction of the quota, so that the slow scan of all files is rare.
 _LOW = 0.95
-# Seconds after which the bytes are counted again.
+# Seconds after which the bytes are counted again in a cluster.
 _COUNT_EVERY = 60.0
+# Jobs that are deleted at once.
+_BATCH = 500
 # Seconds by which the last use of an upload may be in the future.
 _MAX_AHEAD = 3600.0
 
@@ -56,13 +59,17 @@ class Retention:
 class UseBounds:
     """Upper bounds of the bytes that each client and all together use, so that few additions count the rows.
 
-    Files that several jobs have are counted once for each; the next count corrects that. In a cluster, files that other
-    fronts add are missing until the next count, after at most `_COUNT_EVERY` seconds.
+    Files that several jobs have are counted once for each, and deleted ones stay counted; the next count corrects that.
+    In a cluster, files that other fronts add are missing until the next count, after at most `_COUNT_EVERY` seconds.
+
+    Attributes:
+        lasting: whether no other server adds files, so that the bounds need not be counted again while they suffice.
     """
 
     def __init__(self) -> None:
         self._bounds: dict[str | None, int] = {}
         self._counted: dict[str | None, float] = {}
+        self.lasting = False
 
     def add(self, owner: str, size: int) -> None:
         """Adds the bytes of a client's files."""
@@ -70,19 +77,18 @@ class UseBounds:
             if key in self._bounds:
                 self._bounds[key] += size
 
-    def set(self, owner: str, own: int, total: int) -> None:
-        """Sets what was counted: the bytes of one client, and of all."""
-        for key, size in ((owner, own), (None, total)):
-            self._bounds[key], self._counted[key] = size, time.monotonic()
+    def of(self, key: str | None, size: int, limit: int, count: Callable[[], int]) -> int:
+        """Returns a bound of the bytes with some more; counts them if the bound exceeds the limit or is too old.
 
-    def allow(self, owner: str, size: int, retention: Retention) -> bool:
-        """Returns whether more bytes of a client fit for sure."""
-        now = time.monotonic()
-        limits = {owner: retention.client_quota, None: retention.bytes}
-        return all(
-            key in self._bounds and self._bounds[key] + size <= limit and now - self._counted[key] < _COUNT_EVERY
-            for key, limit in limits.items()
-        )
+        Args:
+            key: the client; None for all.
+            size: bytes to be added.
+            count: returns the bytes without those to be added.
+        """
+        is_fresh = key in self._bounds and (self.lasting or time.monotonic() - self._counted[key] < _COUNT_EVERY)
+        if not (is_fresh and self._bounds[key] + size <= limit):
+            self._bounds[key], self._counted[key] = count(), time.monotonic()
+        return self._bounds[key] + size
 
 
 def make_room(
@@ -105,16 +111,19 @@ def make_room(
         QuotaExceededError: the files do not fit even after eviction.
     """
     made = is_upload and _delete_oldest_uploads(connection, owner, retention.uploads_per_client - 1)
-    if bounds.allow(owner, sum(sizes.values()), retention):
-        bounds.add(owner, sum(sizes.values()))
-        return made
-    own = held_bytes(connection, owner, sizes) + sum(sizes.values())
-    total = all_bytes(connection, sizes) + sum(sizes.values())
-    if own <= retention.client_quota and total <= retention.bytes:
-        bounds.set(owner, own, total)
+    size, quota = sum(sizes.values()), retention.client_quota
+    total = bounds.of(None, size, retention.bytes, lambda: all_bytes(connection, sizes))
+
+    def count_own() -> int:
+        # A client uses at most what all use.
+        return total - size if total <= quota else held_bytes(connection, owner, sizes)
+
+    own = bounds.of(owner, size, quota, count_own)
+    if own <= quota and total <= retention.bytes:
+        bounds.add(owner, size)
         return made
     holdings = read_holdings(connection, owner, sizes)
-    if own > retention.client_quota:
+    if own > quota:
         holdings.shrink_client(owner, int(_LOW * retention.client_quota))
     if holdings.held(owner) > retention.client_quota:
         raise QuotaExceededError(
@@ -132,23 +141,32 @@ def make_room(
     return True
 
 
-def delete_old(connection: sa.Connection, now: float, retention: Retention, uploads_last: float) -> None:
+def delete_old(
+    connection: sa.Connection, now: float, retention: Retention, uploads_last: float, bounds: UseBounds
+) -> bool:
     """Deletes jobs and uploads that are too old, and evicts more if all files exceed the quota.
 
     Args:
         now: seconds since the epoch.
         uploads_last: seconds that uploads are kept after their last use.
+        bounds: what the clients use at most.
+
+    Returns:
+        whether more jobs may be too old: a call deletes at most `_BATCH` of them.
     """
-    count = connection.execute(jobs.delete().where(jobs.c.end_time < now - retention.seconds)).rowcount
-    if count:
-        log.info("deleting %d jobs that ended long ago", count)
-    connection.execute(uploads.delete().where(uploads.c.used < now - uploads_last))
+    old = sa.select(jobs.c.id).where(jobs.c.end_time < now - retention.seconds).order_by(jobs.c.end_time).limit(_BATCH)
+    gone: Sequence[str] = connection.execute(old).scalars().all()
+    if gone:
+        log.info("deleting %d jobs that ended long ago", len(gone))
+        delete_jobs(connection, jobs.c.id.in_(gone))
+    delete_uploads(connection, uploads.c.used < now - uploads_last)
     # Correct uses that were recorded while the system clock was ahead.
     connection.execute(uploads.update().where(uploads.c.used > now + _MAX_AHEAD).values(used=now))
-    if all_bytes(connection) > retention.bytes:
+    if bounds.of(None, 0, retention.bytes, lambda: all_bytes(connection)) > retention.bytes:
         holdings = read_holdings(connection)
         holdings.shrink(retention.bytes)
         _delete_evicted(connection, holdings)
+    return len(gone) == _BATCH
 
 
 def _delete_oldest_uploads(connection: sa.Connection, owner: str, limit: int) -> bool:
@@ -156,7 +174,7 @@ def _delete_oldest_uploads(connection: sa.Connection, owner: str, limit: int) ->
     mine = sa.select(uploads.c.sha256).where(uploads.c.owner == owner)
     oldest: Sequence[str] = connection.execute(mine.order_by(uploads.c.used.desc()).offset(limit)).scalars().all()
     if oldest:
-        connection.execute(uploads.delete().where(uploads.c.owner == owner, uploads.c.sha256.in_(oldest)))
+        delete_uploads(connection, uploads.c.owner == owner, uploads.c.sha256.in_(oldest))
     return bool(oldest)
 
 
@@ -164,11 +182,11 @@ def _delete_evicted(connection: sa.Connection, holdings: Holdings) -> None:
     evicted = holdings.evicted
     ended = [item.key for item in evicted if item.kind == "job"]
     # In batches: databases limit the number of parameters of a statement.
-    for start in range(0, len(ended), 500):
-        connection.execute(jobs.delete().where(jobs.c.id.in_(ended[start : start + 500])))
+    for start in range(0, len(ended), _BATCH):
+        delete_jobs(connection, jobs.c.id.in_(ended[start : start + _BATCH]))
     for item in evicted:
         if item.kind == "upload":
-            connection.execute(uploads.delete().where(uploads.c.owner == item.owner, uploads.c.sha256 == item.key))
+            delete_uploads(connection, uploads.c.owner == item.owner, uploads.c.sha256 == item.key)
     if evicted:
         log.info("evicting %d jobs and %d uploads to make room", len(ended), len(evicted) - len(ended))
 

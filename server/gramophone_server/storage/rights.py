@@ -1,5 +1,7 @@
 """What a server may write in its database."""
 
+from typing import ClassVar
+
 import sqlalchemy as sa
 
 from .clock import ClockReading
@@ -9,7 +11,12 @@ class Rights:
     """The rights of a server that has not claimed its database: it may write everything, and nobody else does.
 
     Subclasses are the claim of a single server, and the membership of a front of a cluster.
+
+    Attributes:
+        alone: whether no other server writes to the database.
     """
+
+    alone: ClassVar[bool] = True
 
     def check(self, connection: sa.Connection) -> None:
         """Checks in a write transaction that this server may write, and keeps others from ending that until its end.

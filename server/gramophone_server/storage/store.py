@@ -161,6 +161,8 @@ class JobStore:
             asyncio.create_task(self._buffer.flush_regularly()),
             asyncio.create_task(self._delete_old_regularly()),
         ]
+        if opened.alone:
+            self._tasks.append(asyncio.create_task(self._remove_strays()))
         return opened.jobs
 
     async def ready(self) -> None:
@@ -378,7 +380,8 @@ class JobStore:
         Raises:
             StorageError: the storage cannot be used.
         """
-        await self._access.write(partial(self._archive.stored.delete_old, self._clock.read(), _UPLOADS_LAST))
+        while await self._access.write(partial(self._archive.stored.delete_old, self._clock.read(), _UPLOADS_LAST)):
+            pass
 
     async def check_pictures(self, job: Job) -> None:
         """Checks a job's pictures, so that damaged ones are counted and logged, after a worker found damage."""
@@ -406,6 +409,8 @@ class JobStore:
         await asyncio.to_thread(self._access.close)
         await asyncio.to_thread(self._release)
         self._engine.dispose()
+        if self._in_folder:
+            await asyncio.to_thread(self.folder.seal)
         self.folder.close()
 
     async def _recover(self) -> None:
@@ -473,6 +478,12 @@ class JobStore:
         if isinstance(rights, Claim) and not (self.permanent or self._in_folder):
             with contextlib.suppress(sa.exc.SQLAlchemyError):
                 release(self._engine, rights)
+
+    async def _remove_strays(self) -> None:
+        """Removes files that an interrupted write has left; in the background, because there may be many files."""
+        with contextlib.suppress(StorageError):
+            if strays := await self._access.read(self._archive.stored.find_strays):
+                await self._access.write(partial(self._archive.stored.remove_strays, strays))
 
     async def _delete_old_regularly(self) -> None:
         while True:

@@ -1,15 +1,20 @@
 """Stores the files of jobs and uploads together with the database rows that refer to them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import sqlalchemy as sa
 
 from ..blobs import BlobStore
 from .clock import ClockReading
-from .database import blobs, events, insert_missing, job_blobs, jobs, schema, uploads
+from .database import blobs, events, freed, insert_missing, job_blobs, jobs, schema, uploads
 from .holdings import all_bytes
 from .quotas import Retention, UseBounds, delete_old, make_room
+from .removal import take_unused, unknown_blobs
 from .transactions import Transactions
+
+# Files that are looked up at once.
+_BATCH = 500
 
 
 class StoredFiles:
@@ -58,51 +63,64 @@ class StoredFiles:
             QuotaExceededError: the files do not fit even after eviction.
         """
         with self._transactions.writing() as connection:
+            self._bounds.lasting = self._transactions.rights.alone
             made = make_room(connection, owner, sizes, self._retention, self._bounds, is_upload=is_upload)
         if made:
             self.remove_unused()
 
-    def delete_old(self, now: ClockReading, uploads_last: float) -> None:
+    def delete_old(self, now: ClockReading, uploads_last: float) -> bool:
         """Deletes old jobs and uploads, evicts more if the quota is exceeded, and stores the clock reading.
 
         Args:
             uploads_last: seconds that uploads are kept after their last use.
+
+        Returns:
+            whether more jobs are old: each call deletes a limited number, so that other writes need not wait long.
         """
         with self._transactions.writing() as connection:
             if not self._transactions.rights.may_remove(connection):
-                return
+                return False
             self._transactions.rights.save_clock(connection, now)
-            delete_old(connection, now.time, self._retention, uploads_last)
+            self._bounds.lasting = self._transactions.rights.alone
+            more = delete_old(connection, now.time, self._retention, uploads_last, self._bounds)
         self.remove_unused()
+        return more
 
     def remove_unused(self) -> None:
-        """Removes files, with their rows, that no job and no upload uses."""
-        with self._transactions.writing() as connection:
-            if not self._transactions.rights.may_remove(connection):
-                return
-            used = sa.union(sa.select(job_blobs.c.sha256), sa.select(uploads.c.sha256))
-            names: Sequence[str] = (
-                connection.execute(sa.select(blobs.c.sha256).where(blobs.c.sha256.not_in(used))).scalars().all()
-            )
-            connection.execute(blobs.delete().where(blobs.c.sha256.in_(names)))
-            self._orphans.update(names)
-            # Before the commit: afterwards another front may write such a file again.
-            self._remove_orphans(connection)
+        """Removes files, with their rows, that deleted jobs and uploads had, and that no other job or upload uses."""
+        more = True
+        while more:
+            with self._transactions.writing() as connection:
+                if not self._transactions.rights.may_remove(connection):
+                    return
+                names, more = take_unused(connection)
+                self._orphans |= names
+                # Before the commit: afterwards another front may write such a file again.
+                self._remove_orphans(connection)
 
-    def remove_strays(self) -> None:
-        """Removes all files without a row, such as those of a write that was interrupted before its row."""
+    def find_strays(self) -> list[str]:
+        """Returns files that have no row, such as those of a write that was interrupted, or will get one later."""
+        found: list[str] = []
         with self._transactions.engine.connect() as connection:
-            known: set[str] = set(connection.execute(sa.select(blobs.c.sha256)).scalars())
-        for name in list(self._files.names()):
-            if name not in known:
-                self._files.delete(name)
+            names = self._files.names()
+            while batch := list(islice(names, _BATCH)):
+                found += unknown_blobs(connection, batch)
+        return found
+
+    def remove_strays(self, names: Sequence[str]) -> None:
+        """Removes those of the files that still have no row."""
+        with self._transactions.writing() as connection:
+            # Between the file and its row, another front keeps files from being removed.
+            if self._transactions.rights.may_remove(connection):
+                for name in unknown_blobs(connection, names):
+                    self._files.delete(name)
 
     def probe(self) -> None:
         """Checks that the database and the folder of files can be written."""
         with self._transactions.writing() as connection:
             if self._transactions.engine.dialect.name == "postgresql":
                 # Check each table: an administrator may have locked a single one.
-                names = ", ".join(table.name for table in (jobs, events, blobs, job_blobs, uploads))
+                names = ", ".join(table.name for table in (jobs, events, blobs, job_blobs, uploads, freed))
                 connection.execute(sa.text(f"LOCK TABLE {names} IN ROW EXCLUSIVE MODE"))
             connection.execute(schema.update().values(version_num=schema.c.version_num))
         self._files.probe()

@@ -8,7 +8,7 @@ import logging
 import shutil
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
@@ -48,6 +48,7 @@ class Membership(Rights):
         lease: seconds for which a renewal is valid.
     """
 
+    alone: ClassVar[bool] = False
     token: int
     lease: float
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ..clock import AgeClock
 from ..database import jobs
-from ..folder import DataFolderError
+from ..folder import DataFolderError, remove_leftovers
 from ..opening import DatabaseOpener, OpenedDatabase
 from ..ownership import TakenOverError
 from .membership import Membership, join, others
@@ -54,11 +54,12 @@ class ClusterOpener(DatabaseOpener):
         with self._folder.joining():
             clock = self.join()
             self._make_ready()
-            if not others(self._engine, self.member):
+            alone = not others(self._engine, self.member)
+            if alone:
                 with self._engine.connect() as connection:
                     unfinished = connection.execute(sa.select(jobs.c.id).where(jobs.c.end_time.is_(None)))
                     known: frozenset[str] = frozenset(unfinished.scalars())
-                self._clean_up(known)
+                remove_leftovers(self._folder, known)
             # The front that cleaned up may have removed it.
             self._folder.staging.mkdir(parents=True, exist_ok=True)
-        return OpenedDatabase([], clock)
+        return OpenedDatabase([], clock, alone)

@@ -19,6 +19,7 @@ from . import (
     front,
     load,
     losses,
+    many_jobs,
     memory,
     on_ray,
     page,
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "load": load.measure,
     "shared": shared.measure,
     "ray": on_ray.measure,
+    "jobs": many_jobs.measure,
 }
 
 

@@ -14,7 +14,8 @@ from gramophone.requests import estimate_request
 from gramophone_server.engine.device import available_threads, has_native_bfloat16
 from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.losses.gram import averaged_gram
-from gramophone_server.engine.objective import Objective, WeightedTerm
+from gramophone_server.engine.objective import Objective
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.models.features import FeatureExtractor
 from gramophone_server.models.layers import STYLE_LAYERS
 from gramophone_server.models.model import Model

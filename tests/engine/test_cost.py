@@ -30,8 +30,9 @@ from gramophone_server.engine.device import has_native_bfloat16, narrowest_winog
 from gramophone_server.engine.kernels.padding import REPLICATE, ZEROS
 from gramophone_server.engine.losses import GRAM, TOTAL_VARIATION
 from gramophone_server.engine.network import Network
-from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
+from gramophone_server.engine.objective import Evaluation, Objective
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.engine.tiling import Partition, cut, whole
 from gramophone_server.models.vgg import vgg
 

@@ -8,7 +8,8 @@ from gramophone_server.engine.losses import CONTENT, GRAM, TOTAL_VARIATION
 from gramophone_server.engine.losses.content import content_loss
 from gramophone_server.engine.losses.gram import style_loss
 from gramophone_server.engine.network import Network
-from gramophone_server.engine.objective import Objective, WeightedTerm
+from gramophone_server.engine.objective import Objective
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.engine.tiling import cut
 from gramophone_server.models.vgg import vgg
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 
 from gramophone_server.engine.architecture import INPUT, Architecture, Convolution, Pooling, Sum, Window
-from gramophone_server.engine.cost import Workload, partition_bytes, step_flops
+from gramophone_server.engine.cost import Workload, keeps_tiles, partition_bytes, path_flops, step_flops
 from gramophone_server.engine.network import Network
 from gramophone_server.engine.partition import in_tiles, partition
 from gramophone_server.models.loading import load_architecture
@@ -125,3 +125,33 @@ def test_a_network_continues_from_the_output_of_a_cut(architecture):
         assert not seen
         assert torch.equal(network.visit(middle, seen.setdefault, after=name), expected)
         assert torch.equal(seen[layers[0]], expected)
+
+
+@pytest.mark.parametrize("devices", [2, 3, 4])
+def test_several_devices_divide_a_canvas_that_one_could_compute(network, devices):
+    work = Workload(network)
+    made, alone = (partition(network, 1024, 1024, None, devices=count) for count in (devices, 1))
+    assert len(alone.tiles) == 1
+    assert len(made.tiles) == devices
+    assert keeps_tiles(made, devices)
+    assert path_flops(work, made, devices) < 0.8 * path_flops(work, alone, 1)
+    # Each tile is computed once: only halos are computed by two devices.
+    assert step_flops(work, made, devices) < 1.5 * step_flops(work, alone)
+
+
+@pytest.mark.parametrize(("side", "devices"), [(224, 2), (480, 2), (512, 4)])
+def test_several_devices_do_not_divide_a_small_canvas(network, side, devices):
+    assert len(partition(network, side, side, None, devices=devices).tiles) == 1
+
+
+def test_the_busiest_device_counts_for_tiles_on_several_devices(network):
+    work = Workload(network)
+    one, four = (partition(network, 1024, 1024, 256, devices=devices) for devices in (1, 4))
+    assert path_flops(work, four, 4) <= path_flops(work, one, 4) < path_flops(work, one, 1)
+
+
+def test_two_parts_of_a_cpu_need_the_memory_of_both_and_two_gpus_that_of_one(network):
+    made = partition(network, 1024, 1024, 256, devices=2)
+    cpu, gpu = Workload(network, cpu=True), Workload(network)
+    assert partition_bytes(cpu, made, 2) > 1.2 * partition_bytes(cpu, made)
+    assert partition_bytes(gpu, made, 2) == partition_bytes(gpu, made)

@@ -9,10 +9,11 @@ from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.network import Network
-from gramophone_server.engine.objective import Evaluation, Objective, WeightedTerm
+from gramophone_server.engine.objective import Evaluation, Objective
 from gramophone_server.engine.optimizers.adam import Adam
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
 from gramophone_server.engine.synthesis import Level, Plateau, Synthesis
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.models.vgg import vgg
 
 MAKERS = [Adam, LBFGS]

@@ -10,7 +10,8 @@ from gramophone_server.engine.architecture import Architecture
 from gramophone_server.engine.kernels.padding import ZEROS
 from gramophone_server.engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss, style_losses
 from gramophone_server.engine.network import Network
-from gramophone_server.engine.objective import Objective, WeightedTerm
+from gramophone_server.engine.objective import Objective
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.engine.tiling import cut, whole
 from gramophone_server.models.vgg import vgg
 

@@ -20,7 +20,8 @@ FREQUENT_CHECKPOINTS = (*ONE_THREAD, "--checkpoint-every", "0.05")
 def request(seed: int, iterations: int = 300, **fields: Any) -> pb.ReconstructStyleRequest:
     """Returns the request of a job of some seconds that continues without its stream."""
     preview = options_pb2.PreviewOptions(every=0)
-    made = style_request(seed=seed, size=32, iterations=iterations, report_every=5, preview=preview, **fields)
+    fields = {"size": 32, "report_every": 5, **fields}
+    made = style_request(seed=seed, iterations=iterations, preview=preview, **fields)
     made.submission.on_disconnect = options_pb2.ON_DISCONNECT_CONTINUE
     return made
 

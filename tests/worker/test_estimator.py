@@ -27,7 +27,7 @@ def store(tmp_path) -> ModelStore:
 
 def learn_from(spec: JobSpec, store: ModelStore) -> Estimator:
     """Returns an estimator to which a job of ten seconds an iteration was reported."""
-    estimator = Estimator(store, torch.device("cpu"), None)
+    estimator = Estimator(store, [torch.device("cpu")], None)
     with store.opened(BUILTIN_MODEL) as model:
         estimator.learn(spec, model, estimator.plan(spec, model, {}), 20, 200.0)
     return estimator

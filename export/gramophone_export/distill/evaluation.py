@@ -12,8 +12,9 @@ from gramophone_server.engine.canvas import noise
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import GRAM
 from gramophone_server.engine.losses.gram import style_loss
-from gramophone_server.engine.objective import Objective, WeightedTerm
+from gramophone_server.engine.objective import Objective
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.models.layers import STYLE_LAYERS
 
 from .networks import Student, Teacher

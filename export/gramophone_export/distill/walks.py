@@ -13,8 +13,9 @@ from gramophone_server.engine.canvas import fine_detail, noise, resized
 from gramophone_server.engine.kernels.gram import gram_matrix
 from gramophone_server.engine.losses import CONTENT, GRAM
 from gramophone_server.engine.network import Network
-from gramophone_server.engine.objective import Objective, WeightedTerm
+from gramophone_server.engine.objective import Objective
 from gramophone_server.engine.optimizers.lbfgs import LBFGS
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.models.layers import CONTENT_LAYERS, STYLE_LAYERS
 
 from .networks import Student, Teacher

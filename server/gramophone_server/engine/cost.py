@@ -1,11 +1,10 @@
 """Predicts the memory (bytes) and the operations of an optimization before anything is allocated. No torch import."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from .architecture import Architecture, Convolution, Operation, Pooling, Sum
-from .tiling import Partition
+from .tiling import Partition, deal
 
 # Bytes of one strip of Winograd tiles, and the fewest tiles of a strip. Measured with two threads: strips of 2 or 4 MiB
 # take 1 to 5 % more time.
@@ -226,19 +225,24 @@ def parameter_bytes(architecture: Architecture) -> int:
     return sum(4 * (c.taps + 1 + (c.outputs if c.head else 0)) * c.outputs for c in architecture.convolutions)
 
 
-def partition_bytes(work: Workload, partition: Partition) -> int:
-    """Returns the peak memory in bytes of one gradient evaluation, without the canvas and the parameters."""
+def partition_bytes(work: Workload, partition: Partition, devices: int = 1) -> int:
+    """Returns the peak memory in bytes of one gradient evaluation, without the canvas and the parameters.
+
+    Args:
+        devices: number of devices that compute tiles at the same time. The result is then that of the first one, or of
+            all if they are parts of a CPU.
+    """
     cropped = not partition.tiles[0].is_whole
+    at_once = min(devices, len(partition.tiles)) if work.cpu else 1
     if partition.cut is None:
-        return gradient_bytes(work, *partition.largest, cropped=cropped)
+        return at_once * gradient_bytes(work, *partition.largest, cropped=cropped)
     cut, (rows, columns) = work.architecture[partition.cut], work.architecture.sizes(*partition.size)[partition.cut]
     # The output of the cut, and later its gradient.
     middle = work.itemsize * cut.outputs * rows * columns * work.batch
     front = replace(work, architecture=work.architecture.through(partition.cut))
-    return middle + max(
-        gradient_bytes(work, *partition.size, after=partition.cut),
-        gradient_bytes(front, *partition.largest, cropped=cropped),
-    )
+    back_bytes = gradient_bytes(work, *partition.size, after=partition.cut)
+    front_bytes = at_once * gradient_bytes(front, *partition.largest, cropped=cropped)
+    return middle + (back_bytes + front_bytes if keeps_tiles(partition, devices) else max(back_bytes, front_bytes))
 
 
 def gradient_bytes(work: Workload, height: int, width: int, *, cropped: bool = False, after: str | None = None) -> int:
@@ -457,17 +461,43 @@ def content_bytes(work: Workload, height: int, width: int) -> int:
     return total
 
 
-def step_flops(work: Workload, partition: Partition) -> float:
-    """Returns the operations of the convolutions of one gradient evaluation (a multiply-add counts as two)."""
+def step_flops(work: Workload, partition: Partition, devices: int = 1) -> float:
+    """Returns the operations of the convolutions of one gradient evaluation (a multiply-add counts as two).
+
+    Args:
+        devices: number of devices that compute tiles at the same time.
+    """
+    return _back_flops(work, partition) + sum(_front_flops(work, partition, devices))
+
+
+def path_flops(work: Workload, partition: Partition, devices: int) -> float:
+    """Returns those of the `step_flops` that come one after the other: the operations of the busiest device."""
+    return _back_flops(work, partition) + max(_front_flops(work, partition, devices))
+
+
+def _back_flops(work: Workload, partition: Partition) -> float:
     # One forward pass, and one backward pass to the canvas (not to the parameters).
-    whole = 2 * work.batch * forward_flops(work, *partition.size, after=partition.cut) if partition.cut else 0.0
+    return 2 * work.batch * forward_flops(work, *partition.size, after=partition.cut) if partition.cut else 0.0
+
+
+def _front_flops(work: Workload, partition: Partition, devices: int) -> list[float]:
+    """Returns the operations of each device up to the cut."""
     front = replace(work, architecture=work.architecture.through(partition.cut)) if partition.cut else work
-    # In tiles, one more forward pass for the statistics or the output of the cut.
+    # In tiles, one more forward pass for the statistics or the output of the cut, unless the first one is kept.
     twice = partition.cut is not None or (len(partition.tiles) > 1 and work.summed)
+    passes = 3 if twice and not keeps_tiles(partition, devices) else 2
     # Nearly all tiles have one of a few sizes.
-    sizes = Counter((tile.rows.seen_pixels, tile.columns.seen_pixels) for tile in partition.tiles)
-    once = sum(count * forward_flops(front, *size) for size, count in sizes.items())
-    return whole + (3 if twice else 2) * work.batch * once
+    sizes = [(tile.rows.seen_pixels, tile.columns.seen_pixels) for tile in partition.tiles]
+    once = {size: forward_flops(front, *size) for size in set(sizes)}
+    loads = [0.0] * devices
+    for size, number in zip(sizes, deal(partition.tiles, devices), strict=True):
+        loads[number] += passes * work.batch * once[size]
+    return loads
+
+
+def keeps_tiles(partition: Partition, devices: int) -> bool:
+    """Returns whether each device has only one of several tiles, and keeps it between the two passes."""
+    return 1 < len(partition.tiles) <= devices
 
 
 def forward_flops(work: Workload, height: int, width: int, *, after: str | None = None) -> float:

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,7 +15,7 @@ import torch
 from .cost import KEPT_BLOCK
 
 # Parameters of `mallopt`, from glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _SMALL_BLOCK = 1 << 20
 # Held while a CUDA graph is recorded.
 _recording = threading.RLock()
@@ -137,13 +137,24 @@ def lean_memory() -> Iterator[None]:
         release_free_memory()
 
 
+def share_heap() -> None:
+    """Makes all threads that begin later use the heap of the first one; call this before another thread begins.
+
+    A heap of each thread would have gaps of its own, and would be returned to the system between the steps.
+    """
+    _set_heap(_M_ARENA_MAX, 1)
+
+
 def _keep_blocks(size: int) -> None:
     """Makes the C library keep freed blocks of less than `size` bytes."""
+    _set_heap(_M_MMAP_THRESHOLD, size)
+    _set_heap(_M_TRIM_THRESHOLD, -1)
+
+
+def _set_heap(parameter: int, value: int) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            library = ctypes.CDLL(None)
-            library.mallopt(_M_MMAP_THRESHOLD, size)
-            library.mallopt(_M_TRIM_THRESHOLD, -1)
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def narrowest_winograd() -> int:
@@ -199,14 +210,16 @@ class Memory:
     Args:
         device: the device; for the CPU, the memory is that of the host.
         limit: maximum that this process and those beside it may hold; None for all memory of the device.
+        further: further devices of the same kind that must have as much memory.
 
     Attributes:
         beside: ids of processes whose memory this process may get when they end.
     """
 
-    def __init__(self, device: torch.device, limit: int | None = None) -> None:
+    def __init__(self, device: torch.device, limit: int | None = None, further: Sequence[torch.device] = ()) -> None:
         self._device = device
         self._limit = limit
+        self._gpus = [one for one in (device, *further) if one.type == "cuda"]
         self.beside: tuple[int, ...] = ()
 
     def resident(self) -> int:
@@ -216,12 +229,15 @@ class Memory:
         return psutil.Process().memory_info().rss
 
     def available(self) -> int:
-        """Returns the bytes that this process and those beside it hold, plus those that they can still allocate."""
-        if self._device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self._device)
+        """Returns the bytes that this process and those beside it hold, plus those that they can still allocate.
+
+        With several GPUs, these are the bytes of the one with the fewest.
+        """
+        if self._gpus:
+            there = min(torch.cuda.memory_reserved(gpu) + torch.cuda.mem_get_info(gpu)[0] for gpu in self._gpus)
         else:
-            free = min(psutil.virtual_memory().available, _free_in_container())
-        there = self.resident() + sum(map(_resident, self.beside)) + free
+            there = self.resident() + min(psutil.virtual_memory().available, _free_in_container())
+        there += sum(map(_resident, self.beside))
         return there if self._limit is None else min(there, self._limit)
 
 

@@ -1,41 +1,21 @@
 """The objective of the optimization: a weighted sum of losses against constant targets, and its gradient."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .device import release_free_memory
-from .losses import Layer, LayerView, Loss
+from .devices import Devices
+from .front import Front, Piece, View
 from .network import Network
-from .tiling import Tile, Wraps, whole
+from .term import WeightedTerm, merged, structure
+from .tiling import Tile, deal, whole
 
-
-@dataclass(frozen=True)
-class WeightedTerm:
-    """One term of the total loss, with its target and its weight, for every canvas of the batch.
-
-    Attributes:
-        loss: the loss of this term.
-        layer: the layer whose features the loss compares; empty for the canvas itself.
-        target: constant target, as `loss.target` returns it, with a first dimension of N, or of 1 for the same target
-            for all canvases; None for a loss without a target.
-        weight: (N,) factor of the term in the total loss, >= 0.
-        share: for style, the weight of each position of the layer in the Gram matrix, (1 or N, H, W), summing to 1;
-            None for equal weights; the same for total variation. For content, the visible part of each position, 0 to
-            1; None for 1.
-        region: for style, the number of the masked region that the term belongs to; None for the whole canvas.
-        reported_weight: the weight to show in reports, if the loss is optimized in another unit; None to show `weight`.
-    """
-
-    loss: Loss
-    layer: str
-    target: Tensor | None
-    weight: Tensor
-    share: Tensor | None = None
-    region: int | None = None
-    reported_weight: float | None = None
+_Computed = tuple[dict[int, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -66,6 +46,10 @@ class Objective:
     that output is held fixed in the second pass. This is checkpointing (Chen et al. 2016, "Training Deep Nets with
     Sublinear Memory Cost") with a segment in tiles.
 
+    With several devices, the tiles are dealt to them by their cost. Statistics and gradients are summed on the canvas's
+    device in the order of the tiles, so that the sums do not depend on the number of devices. A device that has only
+    one tile keeps what the second pass needs instead of computing it twice.
+
     Args:
         network: computes the features of all layers of `terms`.
         terms: the T terms of the loss.
@@ -77,6 +61,9 @@ class Objective:
         view: function applied to each pixel of the canvas before the network sees it, such as a conversion to gray;
             None for the canvas itself.
         fixed: (1, 1, H, W), bool, pixels that the optimization must not change: their gradient is 0. None for none.
+        devices: the devices that compute the tiles; the first one has `network`, the terms and the canvas. None for a
+            single one.
+        copies: the network on each further device.
 
     Raises:
         ValueError: there are several tiles, but a loss needs the whole canvas at once.
@@ -89,8 +76,10 @@ class Objective:
         *,
         tiles: Sequence[Tile] | None = None,
         cut: str | None = None,
-        view: Callable[[Tensor], Tensor] | None = None,
+        view: View | None = None,
         fixed: Tensor | None = None,
+        devices: Devices | None = None,
+        copies: Sequence[Network] = (),
     ) -> None:
         self.network = network
         self.terms = tuple(terms)
@@ -98,17 +87,23 @@ class Objective:
         self._cut = cut
         self._view = view
         self._fixed = fixed
-        self._shape: tuple[int, int] | None = None
         whole_only = [term.loss.name for term in terms if term.loss.tiling is None]
         if whole_only and self._is_tiled:
             raise ValueError(f"{whole_only[0]} needs the whole canvas at once, but there are several tiles")
         self._weights = torch.stack([term.weight for term in terms], dim=1)
+        self._devices = devices if self._is_tiled else None
+        make = partial(Front, tiled=self._is_tiled, cut=cut, view=view)
+        self._first = make(network, self.terms)
+        self._fronts = [self._first]
+        if self._devices is not None:
+            others = zip(copies, self._devices.all[1:], strict=True)
+            self._fronts += [make(copy, [term.on(device) for term in terms]) for copy, device in others]
 
     @classmethod
     def merged(cls, objectives: Sequence["Objective"]) -> "Objective":
         """Returns the objective of the canvases of several objectives of equal `structure`, in their order."""
         first = objectives[0]
-        terms = [_merged(terms) for terms in zip(*(objective.terms for objective in objectives), strict=True)]
+        terms = [merged(terms) for terms in zip(*(objective.terms for objective in objectives), strict=True)]
         fixed = [objective._fixed.expand(len(objective._weights), -1, -1, -1) for objective in objectives
                  if objective._fixed is not None]  # fmt: skip
         joined = torch.cat(fixed) if fixed else None
@@ -119,7 +114,7 @@ class Objective:
         """A key that is equal for objectives whose canvases of one size can be a batch; None if there are tiles."""
         if self._is_tiled:
             return None
-        return id(self.network), self._view, self._fixed is None, tuple(map(_structure, self.terms))
+        return id(self.network), self._view, self._fixed is None, tuple(map(structure, self.terms))
 
     def losses(self, canvas: Tensor) -> Tensor:
         """Returns the unweighted terms (N, T) of a canvas (N, 3, H, W); differentiable only with a single tile."""
@@ -155,23 +150,29 @@ class Objective:
             total, gradient = self._add_tiles(canvas, dict(enumerate(self._weights.unbind(1))), None)
             terms = self._losses(total, canvas.shape)
             return Evaluation(terms, self.total(terms), gradient)
+        keeps = self._devices is not None and len(self._tiles or ()) <= len(self._devices)
+        kept: dict[Tile, Piece] | None = {} if keeps else None
         with torch.no_grad():
-            front, middle = self._front_statistics(canvas)
+            front, middle = self._front_statistics(canvas, kept)
         leaves = [statistic.requires_grad_() for statistic in front.values()]
         if middle is not None:
             leaves.append(middle.requires_grad_())
-            self._release_stale_memory(None)
+            self._first.release_stale_memory(None)
         terms = self._losses(front | self._back_statistics(middle, canvas.shape), canvas.shape)
         loss = self.total(terms)
         slopes = list(torch.autograd.grad(loss.sum(), leaves))
         middle_slope = None if middle is None else slopes.pop()
         # The second pass needs the memory of the first.
         del leaves, middle
-        _, gradient = self._add_tiles(canvas, dict(zip(front, slopes, strict=True)), middle_slope)
+        _, gradient = self._add_tiles(canvas, dict(zip(front, slopes, strict=True)), middle_slope, kept)
         return Evaluation(terms.detach(), loss.detach(), gradient)
 
     def _add_tiles(
-        self, canvas: Tensor, slopes: Mapping[int, Tensor], middle_slope: Tensor | None
+        self,
+        canvas: Tensor,
+        slopes: Mapping[int, Tensor],
+        middle_slope: Tensor | None,
+        kept: dict[Tile, Piece] | None = None,
     ) -> tuple[dict[int, Tensor], Tensor]:
         """Returns the statistics summed over the tiles, by number of the term, and the gradient of the canvas.
 
@@ -179,41 +180,91 @@ class Objective:
             canvas: (N, 3, H, W).
             slopes: the gradient of the loss with respect to the statistic of each term.
             middle_slope: the gradient with respect to the whole output of the cut; None without a cut.
+            kept: what the first pass has kept of each tile, which is dropped; None if it has kept nothing.
         """
         total: dict[int, Tensor] = {}
         gradient = torch.zeros_like(canvas)
-        for tile in self._tiles or ():
-            self._release_stale_memory(tile)
-            crop = _seen(canvas, tile).requires_grad_()
-            parts, middle = self._tile_statistics(crop, tile, canvas.shape)
-            ends, end_slopes = list(parts.values()), [slopes[number] for number in parts]
-            if middle_slope is not None and middle is not None:
-                ends.append(middle)
-                end_slopes.append(middle_slope[:, :, *tile.positions(self._stride(self._cut or ""))])
-            (tile_gradient,) = torch.autograd.grad(ends, crop, end_slopes)
-            _add_seen(gradient, tile, tile_gradient)
-            _add_to(total, {number: part.detach() for number, part in parts.items()})
-            del tile_gradient, crop, ends, middle
+        placed = [{n: s.to(front.device, non_blocking=True) for n, s in slopes.items()} for front in self._fronts]
+
+        def work(number: int, tile: Tile) -> _Computed:
+            front, own = self._fronts[number], placed[number]
+            piece = front.piece(canvas, tile, differentiable=True) if kept is None else kept.pop(tile)
+            ends, end_slopes = list(piece.parts.values()), [own[number] for number in piece.parts]
+            if middle_slope is not None and piece.middle is not None:
+                slope = middle_slope[:, :, *tile.positions(self._cut_stride)]
+                ends.append(piece.middle)
+                end_slopes.append(slope.to(front.device, non_blocking=True))
+            (tile_gradient,) = torch.autograd.grad(ends, piece.crop, end_slopes)
+            return {number: part.detach() for number, part in piece.parts.items()}, tile_gradient
+
+        for tile, (parts, tile_gradient) in self._each(canvas.shape, work):
+            assert tile_gradient is not None
+            _add_seen(gradient, tile, tile_gradient.to(gradient.device, non_blocking=True))
+            _add_to(total, parts, gradient.device)
+            del parts, tile_gradient
         return total, gradient
 
-    def _front_statistics(self, canvas: Tensor) -> tuple[dict[int, Tensor], Tensor | None]:
-        """Returns the statistics of the part in tiles, by number of the term, and the whole output of the cut."""
+    def _front_statistics(
+        self, canvas: Tensor, kept: dict[Tile, Piece] | None = None
+    ) -> tuple[dict[int, Tensor], Tensor | None]:
+        """Returns the statistics of the part in tiles, by number of the term, and the whole output of the cut.
+
+        Args:
+            canvas: (N, 3, H, W).
+            kept: receives what the gradient needs of each tile; None to keep nothing.
+        """
         total: dict[int, Tensor] = {}
         whole_middle: Tensor | None = None
-        for tile in self._tiles or whole(*canvas.shape[2:]):
-            self._release_stale_memory(tile)
-            parts, middle = self._tile_statistics(_seen(canvas, tile), tile, canvas.shape)
-            _add_to(total, parts)
+        differentiable = torch.is_grad_enabled()
+
+        def work(number: int, tile: Tile) -> _Computed:
+            # Each thread has its own mode.
+            with torch.set_grad_enabled(differentiable or kept is not None):
+                piece = self._fronts[number].piece(canvas, tile, differentiable=kept is not None)
+            if kept is None:
+                return piece.parts, piece.middle
+            kept[tile] = piece
+            # The sum over the tiles is made in place.
+            parts = {number: part.detach().clone() for number, part in piece.parts.items()}
+            return parts, None if piece.middle is None else piece.middle.detach()
+
+        for tile, (parts, middle) in self._each(canvas.shape, work):
+            _add_to(total, parts, canvas.device)
             if middle is None or self._cut is None:
                 continue
             if whole_middle is None:
-                size = self._size(self._cut, canvas.shape[2], canvas.shape[3])
                 whole_middle = torch.empty(
-                    *middle.shape[:2], *size, dtype=middle.dtype, device=middle.device,
-                    memory_format=torch.channels_last,
+                    *middle.shape[:2], *self._first.size(self._cut, canvas.shape), dtype=middle.dtype,
+                    device=canvas.device, memory_format=torch.channels_last,
                 )  # fmt: skip
-            whole_middle[:, :, *tile.positions(self._stride(self._cut))] = middle
+            whole_middle[:, :, *tile.positions(self._cut_stride)] = middle.to(canvas.device, non_blocking=True)
+            del parts, middle
         return total, whole_middle
+
+    def _each(self, shape: Sequence[int], work: Callable[[int, Tile], _Computed]) -> Iterator[tuple[Tile, _Computed]]:
+        """Yields each tile, in order, with the result of `work` for the number of its device and the tile.
+
+        Args:
+            shape: shape of the canvas.
+            work: is called in the thread of the device, if there are several.
+        """
+        tiles = self._tiles or whole(shape[2], shape[3])
+        if self._devices is None:
+            for tile in tiles:
+                yield tile, work(0, tile)
+            return
+        given = deque(
+            self._devices.submit(number, partial(work, number, tile))
+            for tile, number in zip(tiles, deal(tiles, len(self._devices)), strict=True)
+        )
+        try:
+            for tile in tiles:
+                yield tile, given.popleft().result()
+        finally:
+            # After an error, the others must not go on beside what comes next.
+            for future in given:
+                future.cancel()
+            wait(given)
 
     def _back_statistics(self, middle: Tensor | None, shape: Sequence[int]) -> dict[int, Tensor]:
         """Returns the statistics of the part after the cut, by number of the term; none without a cut.
@@ -226,122 +277,27 @@ class Objective:
             return {}
         parts: dict[int, Tensor] = {}
         (all_of_it,) = whole(shape[2], shape[3])
-        self.network.visit(middle, self._collector(parts, all_of_it, shape), after=self._cut)
+        self.network.visit(middle, self._first.collector(parts, all_of_it, shape), after=self._cut)
         return parts
-
-    def _release_stale_memory(self, tile: Tile | None) -> None:
-        """Returns freed memory to the system if the previous tile had another shape.
-
-        The freed blocks of the C library's heap fit the tensors of a tile of the same shape, but not those of another
-        shape.
-
-        Args:
-            tile: the next tile; None before the part of the network after the cut.
-        """
-        shape = (0, 0) if tile is None else (tile.rows.seen_pixels, tile.columns.seen_pixels)
-        if self._shape not in (None, shape) and not self._weights.is_cuda:
-            release_free_memory()
-        self._shape = shape
 
     def _losses(self, statistics: Mapping[int, Tensor], shape: Sequence[int]) -> Tensor:
         """Returns the unweighted terms (N, T), given the statistic of each term by its number."""
         values = [
-            term.loss.value(statistics[number], term.target, self._layer(term.layer, shape))
+            term.loss.value(statistics[number], term.target, self._first.layer(term.layer, shape))
             for number, term in enumerate(self.terms)
         ]
         return torch.stack(values, dim=1)
 
-    def _tile_statistics(
-        self, crop: Tensor, tile: Tile, shape: Sequence[int]
-    ) -> tuple[dict[int, Tensor], Tensor | None]:
-        """Returns a tile's contribution to the statistics, by number of the term, and to the output of the cut."""
-        seen = crop if self._view is None else self._view(crop)
-        # The total variation is that of the canvas itself, a style that of what the network sees.
-        parts = {
-            number: self._statistic(term, seen if term.loss.kind == "style" else crop, tile, shape)[1]
-            for number, term in enumerate(self.terms)
-            if not term.layer
-        }
-        middle = self.network.visit(seen, self._collector(parts, tile, shape), until=self._cut)
-        return parts, None if self._cut is None else middle[:, :, *tile.seen(self._stride(self._cut))]
-
-    def _collector(self, parts: dict[int, Tensor], tile: Tile, shape: Sequence[int]) -> Callable[[str, Tensor], Tensor]:
-        """Returns a function for `Network.visit` that adds a tile's statistics to `parts`.
-
-        Each statistic is computed when its layer is ready: the backward pass then creates the layers' gradients one
-        after the other instead of all at once.
-        """
-
-        def take(layer: str, activation: Tensor) -> Tensor:
-            for number, term in enumerate(self.terms):
-                if term.layer == layer:
-                    activation, parts[number] = self._statistic(term, activation, tile, shape)
-            return activation
-
-        return take
-
-    def _statistic(
-        self, term: WeightedTerm, activation: Tensor, tile: Tile, shape: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the activation that the network continues with, and the tile's contribution to a term's statistic."""
-        stride, layer = self._stride(term.layer), self._layer(term.layer, shape)
-        rows, columns = tile.positions(stride)
-        share = 1 / layer.positions if term.share is None else term.share
-        if isinstance(share, Tensor) and not tile.is_whole:
-            share = share[:, rows, columns]
-        interior = None if tile.is_whole else tile.seen(stride)
-        return term.loss.statistic(LayerView(layer, activation, interior, rows, columns, share), term.target)
-
-    def _layer(self, name: str, shape: Sequence[int]) -> Layer:
-        """Returns a layer of a canvas (N, 3, H, W) of that shape; without a name, the canvas itself."""
-        height, width = self._size(name, shape[2], shape[3])
-        return Layer(height, width, self._is_tiled, self.network.heads.get(name), self._wraps)
-
     @property
-    def _wraps(self) -> Wraps:
-        vertical, horizontal = self.network.paddings
-        return vertical == "circular", horizontal == "circular"
-
-    def _size(self, layer: str, height: int, width: int) -> tuple[int, int]:
-        return self.network.architecture.size(layer, height, width, self._wraps) if layer else (height, width)
-
-    def _stride(self, layer: str) -> int:
-        return self.network.architecture.stride(layer) if layer else 1
+    def _cut_stride(self) -> int:
+        return self.network.architecture.stride(self._cut) if self._cut else 1
 
 
-def _add_to(total: dict[int, Tensor], parts: Mapping[int, Tensor]) -> None:
-    """Adds the statistics of a tile to those of the tiles before it, in place."""
+def _add_to(total: dict[int, Tensor], parts: Mapping[int, Tensor], device: torch.device) -> None:
+    """Adds the statistics of a tile to those of the tiles before it, in place, on a device."""
     for number, part in parts.items():
-        total[number] = total[number].add_(part) if number in total else part
-
-
-def _structure(term: WeightedTerm) -> Hashable:
-    """Returns a key that is equal for terms that can be one term of a batch."""
-    shapes = tuple(None if tensor is None else tensor.shape[1:] for tensor in (term.target, term.share))
-    return type(term.loss), term.layer, term.region, shapes
-
-
-def _merged(terms: Sequence[WeightedTerm]) -> WeightedTerm:
-    """Returns the term of the canvases of several terms of equal structure."""
-
-    def joined(parts: list[Tensor | None]) -> Tensor | None:
-        present = [
-            part.expand(len(term.weight), *part.shape[1:])
-            for part, term in zip(parts, terms, strict=True)
-            if part is not None
-        ]
-        return torch.cat(present) if present else None
-
-    target, share = joined([term.target for term in terms]), joined([term.share for term in terms])
-    return replace(terms[0], target=target, share=share, weight=torch.cat([term.weight for term in terms]))
-
-
-def _seen(canvas: Tensor, tile: Tile) -> Tensor:
-    """Returns the pixels of a canvas (N, 3, H, W) that the network sees of a tile; a view unless the halo wraps."""
-    rows = [canvas[:, :, piece] for piece in tile.rows.pieces]
-    seen = rows[0] if len(rows) == 1 else torch.cat(rows, 2)
-    columns = [seen[..., piece] for piece in tile.columns.pieces]
-    return columns[0] if len(columns) == 1 else torch.cat(columns, 3)
+        own = part.to(device, non_blocking=True)
+        total[number] = total[number].add_(own) if number in total else own
 
 
 def _add_seen(gradient: Tensor, tile: Tile, part: Tensor) -> None:

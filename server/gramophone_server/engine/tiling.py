@@ -92,6 +92,11 @@ class Tile:
         """Whether the tile is the whole picture, without a halo."""
         return self.rows.is_whole and self.columns.is_whole
 
+    @property
+    def seen_pixels(self) -> int:
+        """Number of pixels that the network sees."""
+        return self.rows.seen_pixels * self.columns.seen_pixels
+
     def positions(self, stride: int) -> tuple[slice, slice]:
         """Returns the positions (rows, columns) of the interior in a feature map of the whole picture."""
         return self.rows.positions(stride), self.columns.positions(stride)
@@ -129,10 +134,19 @@ def whole(height: int, width: int) -> list[Tile]:
     return [Tile(Span(0, height, 0, height, height), Span(0, width, 0, width, width))]
 
 
+def deal(tiles: Sequence[Tile], devices: int) -> list[int]:
+    """Returns the number of the device of each tile: each tile goes to the device with the fewest pixels so far."""
+    loads, numbers = [0] * devices, []
+    for tile in tiles:
+        numbers.append(loads.index(min(loads)))
+        loads[numbers[-1]] += tile.seen_pixels
+    return numbers
+
+
 def cut(
     height: int,
     width: int,
-    side: int | None,
+    side: int | None | tuple[int, int],
     *,
     stride: int,
     radius: int,
@@ -144,8 +158,8 @@ def cut(
 
     Args:
         height, width: size of the picture in pixels.
-        side: maximum side of an interior in pixels; rounded down to a multiple of `stride`, but at least `stride`. None
-            for a single tile.
+        side: maximum side of an interior in pixels, or its maximum height and width; rounded down to a multiple of
+            `stride`, but at least `stride`. None for a single tile.
         stride: stride of the deepest feature map, in pixels of the picture.
         radius: receptive radius of the deepest layer, in pixels.
         least: pixels along an axis that the network needs to see.
@@ -153,14 +167,15 @@ def cut(
         always_halo: whether a tile has a halo along each axis that wraps, for a network without circular padding.
     """
     halo = -(-radius // stride) * stride
+    sides = side if isinstance(side, tuple) else (side, side)
     rows, columns = (
         [
             _wrapped(start, end, length, halo, stride, least, always_halo)
             if wrap
             else _flat(start, end, length, halo, stride, least)
-            for start, end in _interiors(length, side, stride)
+            for start, end in _interiors(length, most, stride)
         ]
-        for length, wrap in zip((height, width), wraps, strict=True)
+        for length, wrap, most in zip((height, width), wraps, sides, strict=True)
     )
     return [Tile(row, column) for row, column in product(rows, columns)]
 

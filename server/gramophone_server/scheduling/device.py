@@ -26,7 +26,7 @@ _RETRY = 2.0
 
 
 class DeviceExecutor:
-    """Runs jobs on one device.
+    """Runs jobs on one device, or on several that divide each large picture among them and run one job at a time.
 
     The first worker process runs the jobs that run alone, and answers requests. On a GPU it also runs those that share
     the device, in one thread each. On a CPU each of these has a process, because the threads of one process wait for
@@ -71,6 +71,8 @@ class DeviceExecutor:
         If none is, starts one if there are threads and memory for it.
         """
         most = self._config.workers.jobs_per_worker
+        if "+" in self._config.device:
+            return jobs == 0
         if not self._on_cpu:
             return jobs < most
         if not self._launcher.several:

@@ -85,10 +85,14 @@ def check_devices(names: Sequence[str]) -> None:
     """
     if not names:
         raise DeviceNameError("no device is given; write auto, cpu, or cuda:0")
+    parts = [part for name in names for part in name.split("+")]
+    for part in parts:
+        if not _DEVICE.fullmatch(part):
+            raise DeviceNameError(f"{part!r} cannot be a device: {_hint(part)}")
     for name in names:
-        if not _DEVICE.fullmatch(name):
-            raise DeviceNameError(f"{name!r} cannot be a device: {_hint(name)}")
-    own = [{"cuda": "cuda:0"}.get(name, name) for name in names if name != "cpu"]
+        if len({part.split(":")[0] for part in name.split("+")}) > 1:
+            raise DeviceNameError(f"{name} is of two kinds: join only GPUs, as cuda:0+cuda:1, or only CPUs, as cpu+cpu")
+    own = [{"cuda": "cuda:0"}.get(part, part) for part in parts if part != "cpu"]
     if "auto" in own and len(own) > 1:
         raise DeviceNameError("auto cannot be combined with other devices; name each device instead")
     for name in own:

@@ -78,7 +78,8 @@ class WorkerSettings:
 
     devices: tuple[str, ...] = setting(
         ("auto",),
-        'Device of a worker: "cpu", "cuda:0", …, or "auto" for all GPUs, else the CPU. Repeat for more workers.',
+        'Device of a worker: "cpu", "cuda:0", …, or "auto" for all GPUs, else the CPU. Repeat for more workers. Join '
+        'several, such as "cuda:0+cuda:1", for a worker that divides each large picture among them.',
         check=check_devices,
         flag="--device",
     )

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 
 import torch
 
@@ -35,6 +36,20 @@ def select_device(name: str) -> torch.device:
     else:
         log.info("there is no CUDA device: this worker runs on the CPU")
     return open_device("cpu")
+
+
+def select_devices(name: str) -> tuple[torch.device, ...]:
+    """Returns the devices of a name such as "cuda:0+cuda:1", each after a test computation on it.
+
+    Raises:
+        DeviceError: one of them cannot be used.
+    """
+    return tuple(map(select_device, name.split("+")))
+
+
+def device_names(devices: Sequence[torch.device]) -> str:
+    """Returns the name of one or several devices, such as "cuda:0+cuda:1"."""
+    return "+".join(map(str, devices))
 
 
 def other_devices(name: str, device: torch.device) -> tuple[str, ...]:

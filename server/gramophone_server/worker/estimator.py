@@ -1,6 +1,6 @@
 """Estimates the memory and the time that a job needs on this worker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -11,6 +11,7 @@ from ..messages.spec import JobSpec
 from ..models.loading import load_architecture
 from ..models.model import Model
 from ..models.store import ModelStore
+from .device import device_names
 from .loss_cost import iteration_operations, job_operations
 from .margin import with_margin
 from .opening import opened_models
@@ -24,8 +25,8 @@ class Estimator:
 
     Args:
         store: the models.
-        device: the worker's device.
-        limit: maximum bytes that this worker may hold; None for all memory of the device.
+        devices: the worker's devices, of one kind.
+        limit: maximum bytes that this worker may hold, on each GPU; None for all memory.
         graphs: whether steps on a GPU may be recorded as CUDA graphs.
 
     Attributes:
@@ -33,11 +34,14 @@ class Estimator:
         idle: bytes that this process holds without a job.
     """
 
-    def __init__(self, store: ModelStore, device: torch.device, limit: int | None, *, graphs: bool = True) -> None:
+    def __init__(
+        self, store: ModelStore, devices: Sequence[torch.device], limit: int | None, *, graphs: bool = True
+    ) -> None:
         self._graphs = graphs
         self._store = store
-        self._device = device
-        self.memory = Memory(device, limit)
+        self._devices = devices
+        self._device = device = devices[0]
+        self.memory = Memory(device, limit, devices[1:])
         # Measured before the first job: memory that a job leaves behind can be reused by the next job.
         self.idle = self.memory.resident()
         self._speeds = Speeds(device)
@@ -56,7 +60,10 @@ class Estimator:
         """
         early = {name: load_architecture(other) for name, other in others.items()}
         available = (self.memory.available() - self.idle) >> squeeze
-        return plan(spec, load_architecture(model), self._device, available, early, graphs=self._graphs)
+        return plan(
+            spec, load_architecture(model), self._device, available, early, graphs=self._graphs,
+            devices=len(self._devices),
+        )  # fmt: skip
 
     def available(self) -> int:
         """Returns the bytes that there are for all jobs of the device together, beside what idle processes hold."""
@@ -77,7 +84,10 @@ class Estimator:
             iteration = iteration_operations(spec, model.manifest, with_margin(spec).levels[-1])
             seconds = seconds_per_iteration = 0.0
             if timed:
-                speeds = {name: self._flops_per_second(spec, one) for name, one in {"": model, **others}.items()}
+                speeds = {
+                    name: self._flops_per_second(spec, one, chosen_plan.devices)
+                    for name, one in {"": model, **others}.items()
+                }
                 convolutions = sum(flops / speeds[name] for name, flops in chosen_plan.flops.items())
                 seconds = convolutions + self._loss_seconds(losses)
                 seconds_per_iteration = chosen_plan.iteration_flops / speeds[""] + self._loss_seconds(iteration)
@@ -85,10 +95,10 @@ class Estimator:
             tile=chosen_plan.tile,
             peak=self.idle + chosen_plan.bytes,
             available=self.memory.available(),
-            flops=sum(chosen_plan.flops.values()) + sum(losses.values()),
+            flops=chosen_plan.total_flops + sum(losses.values()),
             seconds=seconds,
             seconds_per_iteration=seconds_per_iteration,
-            device=str(self._device),
+            device=device_names(self._devices),
         )
 
     def learn(self, spec: JobSpec, model: Model, chosen_plan: Plan, iterations: int, seconds: float) -> None:
@@ -101,10 +111,12 @@ class Estimator:
         """
         if not any(self._beside(iteration_operations(spec, model.manifest, with_margin(spec).levels[-1]))):
             precision = precision_of(spec, self._device)
-            self._speeds.learn(model, precision, _pixels(spec), chosen_plan.iteration_flops, iterations, seconds)
+            self._speeds.learn(
+                model, precision, _pixels(spec), chosen_plan.iteration_flops, iterations, seconds, chosen_plan.devices
+            )
 
-    def _flops_per_second(self, spec: JobSpec, model: Model) -> float:
-        return self._speeds.flops_per_second(model, precision_of(spec, self._device), _pixels(spec))
+    def _flops_per_second(self, spec: JobSpec, model: Model, devices: int) -> float:
+        return self._speeds.flops_per_second(model, precision_of(spec, self._device), _pixels(spec), devices)
 
     def _loss_seconds(self, operations: dict[str, float]) -> float:
         """Returns the time of the style losses, given the operations of each."""

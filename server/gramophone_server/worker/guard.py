@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NoReturn
 
@@ -27,12 +27,14 @@ class DeviceGuard:
     frames that raised it still hold their tensors; `watch_terminate` covers what torch frees before that.
 
     Args:
-        device: the worker's device.
-        end: reports the reason from the calling thread, and ends the process without freeing anything.
+        devices: the worker's devices, of one kind.
+        end: reports the lost device and the reason from the calling thread, and ends the process without freeing
+            anything.
     """
 
-    def __init__(self, device: torch.device, end: Callable[[str], NoReturn]) -> None:
-        self._device = device
+    def __init__(self, devices: Sequence[torch.device], end: Callable[[str, str], NoReturn]) -> None:
+        self._devices = devices
+        self._on_cpu = devices[0].type == "cpu"
         self._end = end
         # Reentrant, because the check itself may make C++ terminate the process.
         self._lock = threading.RLock()
@@ -48,13 +50,13 @@ class DeviceGuard:
 
     def check(self, error: BaseException) -> None:
         """Ends the process if the device no longer works; returns if the error has another cause."""
-        if self._device.type == "cpu" or not isinstance(error, Exception) or is_out_of_memory(error):
+        if self._on_cpu or not isinstance(error, Exception) or is_out_of_memory(error):
             return
         self._check(error)
 
     def watch_terminate(self) -> None:
         """Makes C++ check the device before it terminates the process, where the C++ library is GNU's."""
-        if self._device.type == "cpu":
+        if self._on_cpu:
             return
         with contextlib.suppress(OSError, AttributeError):
             set_terminate = ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE
@@ -71,6 +73,7 @@ class DeviceGuard:
     def _check(self, error: Exception | None) -> None:
         # A second thread that meets the lost device waits here until the first one ends the process.
         with self._lock:
-            if (reason := device_failure(self._device)) is not None:
-                log.error("%s is lost, so the worker ends: %s", self._device, reason, exc_info=error)
-                self._end(reason)
+            for device in self._devices:
+                if (reason := device_failure(device)) is not None:
+                    log.error("%s is lost, so the worker ends: %s", device, reason, exc_info=error)
+                    self._end(str(device), reason)

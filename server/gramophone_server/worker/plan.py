@@ -16,7 +16,7 @@ from ..engine.tiling import FLAT, Partition
 from ..messages.spec import JobSpec, LevelSpec
 from ..models.features import TILE as EXTRACTION_TILE
 from .margin import with_margin
-from .prepared import evaluation_tile, has_sums, needs_whole_canvas, precision_of
+from .prepared import devices_of, evaluation_tile, has_sums, needs_whole_canvas, precision_of
 
 # Candidate sides of tiles, and the fraction of memory to keep free: the estimate is accurate to a few percent.
 _SIDES = (
@@ -48,11 +48,13 @@ class Plan:
         tile: side of the tiles in pixels; None for the whole canvas.
         host_history: whether L-BFGS keeps its curvature pairs in the host's memory rather than the device's.
         bytes: peak memory beyond what the worker holds before its first job.
-        flops: operations of the convolutions in all iterations of all levels, by the model of the level; "" is the
-            job's own model.
-        iteration_flops: operations of the convolutions in one iteration at full size.
+        flops: operations of the convolutions in all iterations of all levels on the busiest device, by the model of
+            the level; "" is the job's own model.
+        iteration_flops: operations of the convolutions in one iteration at full size, on the busiest device.
         fits: whether `bytes` are available.
         graphs: whether steps are recorded as CUDA graphs, which needs more memory, and gives the same result.
+        total_flops: operations of the convolutions in all iterations of all levels on all devices.
+        devices: number of devices that compute the picture at full size.
     """
 
     tile: int | None
@@ -62,6 +64,8 @@ class Plan:
     iteration_flops: float
     fits: bool
     graphs: bool = False
+    total_flops: float = 0.0
+    devices: int = 1
 
 
 def plan(
@@ -72,6 +76,7 @@ def plan(
     others: Mapping[str, Architecture] | None = None,
     *,
     graphs: bool = True,
+    devices: int = 1,
 ) -> Plan:
     """Returns how to run a job within `available` bytes: whole if it fits, else in the largest tiles that fit.
 
@@ -81,8 +86,9 @@ def plan(
 
     Args:
         others: the architectures of the models of levels that use another one, by name.
+        devices: number of devices of the worker. `available` are the bytes of each GPU, or of the CPU.
     """
-    spec = with_margin(spec)
+    spec, devices = with_margin(spec), devices_of(spec, devices)
     architectures = {"": architecture, **(others or {})}
     works = {name: workload(spec, one, device) for name, one in architectures.items()}
     work = works[""]
@@ -92,7 +98,7 @@ def plan(
     has_host_memory = device.type != "cpu" and work.pairs is not None
     candidates = []
     for host, side in product((False, True) if has_host_memory else (False,), sides):
-        needed = _most_bytes(works, architectures, spec, side, host=host)
+        needed = _most_bytes(works, architectures, spec, side, host=host, devices=devices)
         candidates.append((needed, side, host))
         if fits := needed * (1 + _MARGIN) <= available:
             break
@@ -101,15 +107,20 @@ def plan(
         needed, side, host = min(candidates, key=lambda candidate: candidate[0])
         # The reserve only serves to choose between plans; the last one may use it.
         fits = needed <= available
-    recorded = _most_bytes(works, architectures, spec, side, host=host, recorded=True)
-    tiles = len(_partition(work, spec, spec.levels[-1], side).tiles)
-    graphs = graphs and device.type == "cuda" and tiles <= _MOST_RECORDED_TILES
+    recorded = _most_bytes(works, architectures, spec, side, host=host, recorded=True, devices=devices)
+    tiles = len(_partition(work, spec, spec.levels[-1], side, devices).tiles)
+    # A graph cannot contain the work of other threads.
+    used = min(devices, tiles)
+    graphs = graphs and device.type == "cuda" and used == 1 and tiles <= _MOST_RECORDED_TILES
     graphs = graphs and recorded * (1 + _MARGIN) <= available
     flops: defaultdict[str, float] = defaultdict(float)
+    total = 0.0
     for level in spec.levels:
-        flops[level.model] += level.iterations * _step_flops(works[level.model], spec, level, side)
-    iteration = _step_flops(work, spec, spec.levels[-1], side)
-    return Plan(side, host, recorded if graphs else needed, flops, iteration, fits, graphs)
+        parts = _partition(works[level.model], spec, level, side, devices)
+        flops[level.model] += level.iterations * cost.path_flops(works[level.model], parts, devices)
+        total += level.iterations * cost.step_flops(works[level.model], parts, devices)
+    iteration = cost.path_flops(work, _partition(work, spec, spec.levels[-1], side, devices), devices)
+    return Plan(side, host, recorded if graphs else needed, flops, iteration, fits, graphs, total, used)
 
 
 def workload(spec: JobSpec, architecture: Architecture, device: torch.device) -> cost.Workload:
@@ -143,6 +154,7 @@ def _most_bytes(
     *,
     host: bool,
     recorded: bool = False,
+    devices: int = 1,
 ) -> int:
     """Returns the peak memory of a job that uses several models one after the other.
 
@@ -151,11 +163,12 @@ def _most_bytes(
     Args:
         host: whether the curvature pairs of L-BFGS are in the host's memory.
         recorded: whether steps are recorded as CUDA graphs.
+        devices: number of devices that compute the picture.
     """
     held = {name: _session_bytes(work, spec) + work.network_bytes for name, work in works.items()}
     return max(
         sum(held.values()) - held[name]
-        + _bytes(replace(work, pairs=0) if host else work, spec, architectures[name], side, recorded=recorded)
+        + _bytes(replace(work, pairs=0) if host else work, spec, architectures[name], side, recorded, devices)
         for name, work in works.items()
     )  # fmt: skip
 
@@ -166,7 +179,7 @@ def _session_bytes(work: cost.Workload, spec: JobSpec) -> int:
 
 
 def _bytes(
-    work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None, *, recorded: bool = False
+    work: cost.Workload, spec: JobSpec, architecture: Architecture, side: int | None, recorded: bool, devices: int
 ) -> int:
     full = spec.levels[-1]
     network = work.architecture
@@ -196,7 +209,7 @@ def _bytes(
     # The picture is converted back to a canvas for its loss.
     picture = 12 * full.height * full.width
     stepping = cost.canvas_bytes(work, full.height, full.width, stepping=True) + content_targets + outside
-    gradient = cost.partition_bytes(work, _partition(work, spec, full, side))
+    gradient = cost.partition_bytes(work, _partition(work, spec, full, side, devices), devices)
     if recorded or (work.pairs and not work.cpu):
         gradient = int(_APART * gradient)
     variables = _VARIABLES * 12 * full.height * full.width
@@ -234,9 +247,7 @@ def _mask_bytes(spec: JobSpec, architecture: Architecture) -> int:
     return sum(mask.size for mask in masks) + len(regions) * weights
 
 
-def _partition(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None) -> Partition:
-    return partition(work.architecture, level.height, level.width, side, wraps=spec.wraps, summed=work.summed)
-
-
-def _step_flops(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None) -> float:
-    return cost.step_flops(work, _partition(work, spec, level, side))
+def _partition(work: cost.Workload, spec: JobSpec, level: LevelSpec, side: int | None, devices: int) -> Partition:
+    return partition(
+        work.architecture, level.height, level.width, side, wraps=spec.wraps, summed=work.summed, devices=devices
+    )

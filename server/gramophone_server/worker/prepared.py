@@ -12,16 +12,18 @@ from torch import Tensor
 from ..engine import canvas as canvases
 from ..engine import color
 from ..engine.device import has_native_bfloat16, lean_memory, release_free_memory
+from ..engine.devices import Devices
 from ..engine.graphs import Evaluator, GraphRecorder
 from ..engine.kernels.padding import Paddings
 from ..engine.losses import style_loss
 from ..engine.network import Network
-from ..engine.objective import Objective, WeightedTerm
+from ..engine.objective import Objective
 from ..engine.optimizers.adam import Adam
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.optimizers.optimizer import Optimizer
 from ..engine.partition import in_tiles, partition
 from ..engine.synthesis import Frame, Level, Plateau, Synthesis
+from ..engine.term import WeightedTerm
 from ..engine.tiling import Partition
 from ..engine.transfer import download_beside
 from ..messages.events import LossTerm
@@ -74,6 +76,7 @@ class PreparedJob:
         graphs: record the steps as CUDA graphs, on a GPU.
         share: returns what evaluates a level's objective together with those of other jobs; None to run alone.
         attention: called after each update; returns whether the synthesis yields a frame at once, besides its reports.
+        devices: the devices among which a large picture is divided, of which `device` is the first; None for one.
 
     Attributes:
         synthesis: the optimization.
@@ -97,8 +100,10 @@ class PreparedJob:
         graphs: bool = False,
         share: Callable[[Objective], Evaluator] | None = None,
         attention: Callable[[], bool] = lambda: False,
+        devices: Devices | None = None,
     ) -> None:
         self._asked = spec
+        self._devices = devices
         self._share = share
         self._visible = visible_part(spec.content)
         spec = with_margin(spec)
@@ -268,14 +273,24 @@ class PreparedJob:
         network = self._network(level.model)
         parts = partition(
             network.architecture, level.height, level.width, self._tile, wraps=self._spec.wraps,
-            summed=has_sums(self._spec),
+            summed=has_sums(self._spec), devices=devices_of(self._spec, len(self._devices) if self._devices else 1),
         )  # fmt: skip
-        return self._objective(network, terms, level, parts)
+        copies: list[Network] = []
+        if self._devices is not None and len(parts.tiles) > 1:
+            copies = [self._copy(level.model, device) for device in self._devices.all[1:]]
+        return self._objective(network, terms, level, parts, copies)
 
-    def _objective(self, network: Network, terms: list[WeightedTerm], level: LevelSpec, parts: Partition) -> Objective:
+    def _objective(
+        self, network: Network, terms: list[WeightedTerm], level: LevelSpec, parts: Partition,
+        copies: Sequence[Network] = (),
+    ) -> Objective:  # fmt: skip
+        """Returns the objective of a level; with a copy of the network for each further device, on all devices."""
         view = color.gray if self._gray or self._spec.options.color == "luminance" else None
         fixed = None if self._outside is None else self._outside.kept(level.height, level.width)
-        return Objective(network, terms, tiles=parts.tiles, cut=parts.cut, view=view, fixed=fixed)
+        return Objective(
+            network, terms, tiles=parts.tiles, cut=parts.cut, view=view, fixed=fixed,
+            devices=self._devices if copies else None, copies=copies,
+        )  # fmt: skip
 
     def _network(self, model: str = "") -> Network:
         """Returns the network of a model of a level, in the precision of the job."""
@@ -285,13 +300,20 @@ class PreparedJob:
             self._networks[model] = self._network_in(getattr(torch, self.precision), model, opened)
         return self._networks[model]
 
+    def _copy(self, model: str, device: torch.device) -> Network:
+        """Returns the network of a model of a level on a further device; on a CPU, the same network."""
+        if device == self._device:
+            return self._network(model)
+        return self._network_in(getattr(torch, self.precision), model, device=device)
+
     def _network_in(
-        self, dtype: torch.dtype, model: str = "", opened: Callable[..., Network] = open_network
-    ) -> Network:
+        self, dtype: torch.dtype, model: str = "", opened: Callable[..., Network] = open_network,
+        device: torch.device | None = None,
+    ) -> Network:  # fmt: skip
         spec = self._spec
         return opened(
             self._models[model], spec.layers, pooling=spec.options.pooling, paddings=_paddings(spec), dtype=dtype,
-            device=self._device,
+            device=device or self._device,
         )  # fmt: skip
 
 
@@ -323,6 +345,11 @@ def has_sums(spec: JobSpec) -> bool:
 def needs_whole_canvas(spec: JobSpec) -> bool:
     """Returns whether one of a job's losses cannot be computed in tiles."""
     return any(style_loss(name).tiling is None for name in spec.style_losses)
+
+
+def devices_of(spec: JobSpec, devices: int) -> int:
+    """Returns the number of devices, of those of a worker, among which the picture of a job can be divided."""
+    return 1 if needs_whole_canvas(spec) else devices
 
 
 def precision_of(spec: JobSpec, device: torch.device) -> str:

@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
 import torch
 
-from ..engine.device import DeviceError, release_free_memory, set_up_cpu, set_up_cuda
+from ..engine.device import DeviceError, release_free_memory, set_up_cpu, set_up_cuda, share_heap
+from ..engine.devices import Devices
 from ..engine.losses import CONTENT, GRAM
 from ..logs import marked
 from ..messages.estimate import Estimate
@@ -37,7 +38,7 @@ from ..messages.pipe import (
 )
 from ..messages.spec import JobSpec
 from ..models.store import ModelStore
-from .device import other_devices, select_device
+from .device import device_names, other_devices, select_devices
 from .estimator import Estimator
 from .failures import failure_of
 from .guard import DeviceGuard
@@ -58,7 +59,7 @@ _IDLE_TIMEOUT = 5.0
 
 
 class WorkerProcess:
-    """A worker: owns one device and executes jobs until the pipe to the front closes.
+    """A worker: owns one device, or several, and executes jobs until the pipe to the front closes.
 
     The main thread runs the jobs; on a GPU, a pool of threads runs those that share the device. One thread
     receives messages, so that a cancellation arrives while a job runs; one thread sends messages; one answers requests
@@ -83,27 +84,35 @@ class WorkerProcess:
         """Executes jobs forever; the receiving thread ends the process when the pipe closes."""
         # The terminal sends Ctrl-C to all processes; only the front handles it and decides about the jobs.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if "cpu+" in self._config.device:
+            share_heap()
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         settings = self._config.workers
         set_up_cpu(settings.threads)
         self._threads = Threads(torch.get_num_threads())
-        self._device = device = self._open_device()
-        self._guard = DeviceGuard(device, partial(self._exit, str(device)))
+        opened = self._open_devices()
+        device, self._name = opened[0], device_names(opened)
+        self._devices = None
+        if len(opened) > 1:
+            # A CPU is divided among its parts; what is not in tiles still has all threads.
+            self._devices = Devices(opened, max(1, self._threads.most // len(opened)))
+        self._guard = DeviceGuard(opened, self._exit)
         self._guard.watch_terminate()
         threading.excepthook = self._check_thread
-        if device.type == "cuda":
-            set_up_cuda(device, settings.memory)
+        for one in opened if device.type == "cuda" else ():
+            set_up_cuda(one, settings.memory)
         self._store = ModelStore(self._config.models)
         self._targets = Targets(str(device), self._threads.most)
-        self._estimator = Estimator(self._store, device, settings.memory, graphs=not settings.no_cuda_graphs)
+        self._estimator = Estimator(self._store, opened, settings.memory, graphs=not settings.no_cuda_graphs)
         self._runner = JobRunner(
             self._store, self._targets, self._estimator, device, self._threads, self._room, self._outbox, self._guard,
             self._cancelled, self._paused, settings.checkpoint_every, self._config.observability.tensorboard,
+            self._devices,
         )  # fmt: skip
         self._check_limit()
         threading.Thread(target=self._answer_requests, name="answer", daemon=True).start()
         others, memory = other_devices(self._config.device, device), self._estimator.memory
-        ready = Ready(str(device), others, self._threads.most, self._estimator.idle, memory.available())
+        ready = Ready(self._name, others, self._threads.most, self._estimator.idle, memory.available())
         self._outbox.send(ready)
         threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True).start()
         # Threads that are used again keep their OpenMP threads and their part of the heap.
@@ -124,10 +133,10 @@ class WorkerProcess:
         self._cancelled.discard(job.job_id)
         self._paused.discard(job.job_id)
 
-    def _open_device(self) -> torch.device:
-        """Returns the device; ends the process if the device cannot be used."""
+    def _open_devices(self) -> tuple[torch.device, ...]:
+        """Returns the devices; ends the process if one of them cannot be used."""
         try:
-            return select_device(self._config.device)
+            return select_devices(self._config.device)
         except DeviceError as error:
             self._exit(self._config.device, str(error))
 
@@ -148,7 +157,7 @@ class WorkerProcess:
         if limit is not None and limit <= held:
             log.warning(
                 "no job fits into --memory %s, because the worker alone needs %s on %s; increase --memory",
-                f"{limit:,}", f"{held:,}", self._device,
+                f"{limit:,}", f"{held:,}", self._name,
             )  # fmt: skip
 
     def _next_job(self) -> Run:
@@ -177,7 +186,8 @@ class WorkerProcess:
                 os._exit(0)  # The front has closed the pipe: results have no receiver.
             match message:
                 case Run():
-                    self._jobs.put(message)
+                    # A worker of several devices runs one job at a time.
+                    self._jobs.put(message if self._devices is None else replace(message, shared=False))
                 case Cancel(job_id):
                     self._cancelled.add(job_id)
                 case Pause(job_id):

@@ -16,6 +16,7 @@ import torch
 
 from ..blobs import BlobStore, DamagedBlobError
 from ..engine.device import device_name
+from ..engine.devices import Devices
 from ..engine.synthesis import Frame
 from ..messages.events import Failure, Progress, Result
 from ..messages.pipe import Outcome, Paused, Progressed, Run, StorageUnavailable
@@ -24,6 +25,7 @@ from ..messages.spec import JobSpec
 from ..models.model import Model
 from ..models.store import ModelStore
 from .checkpoint import Checkpoint, Checkpoints, UnusableCheckpointError, fingerprint_of, load
+from .device import device_names
 from .encode import encode_preview, encode_result
 from .estimator import Estimator
 from .event_file import EventFile
@@ -58,6 +60,7 @@ class JobRunner:
         paused: ids of jobs to stop after a checkpoint; another thread adds to it.
         checkpoint_every: minimum seconds between checkpoints of a job.
         tensorboard: folder for event files of jobs; None for no event files.
+        devices: the devices among which a large picture is divided, of which `device` is the first; None for one.
 
     Attributes:
         last_progress: time of the last progress of each running job, in seconds of the monotonic clock.
@@ -77,11 +80,13 @@ class JobRunner:
         paused: set[str],
         checkpoint_every: float,
         tensorboard: Path | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self._store = store
         self._targets = targets
         self._estimator = estimator
         self._device = device
+        self._devices = devices
         self._outbox = outbox
         self._guard = guard
         self._cancelled = cancelled
@@ -145,7 +150,7 @@ class JobRunner:
             spec, model, self._targets, self._device, others=others, tile=chosen_plan.tile,
             host_history=chosen_plan.host_history, graphs=chosen_plan.graphs,
             share=member.shared if member is not None else self._threads.following if job.shared else None,
-            attention=attention,
+            attention=attention, devices=self._devices,
         )  # fmt: skip
         stack.callback(prepared.close)
         resumed = None
@@ -281,7 +286,7 @@ class JobRunner:
         recipe["model"] = {"name": spec.model, "sha256": model.manifest.sha256}
         if others:
             recipe["level_models"] = {name: other.manifest.sha256 for name, other in others.items()}
-        recipe["device"] = str(self._device)
+        recipe["device"] = device_names(self._devices.all if self._devices else [self._device])
         recipe["threads"] = torch.get_num_threads()
         packages = ("gramophone", "torch", "numpy")
         recipe["versions"] = {package: version(package) for package in packages}

@@ -12,9 +12,10 @@ from ..engine.canvas import noise
 from ..engine.cost import Workload, forward_flops
 from ..engine.device import device_name, release_free_memory
 from ..engine.losses import GRAM, Layer, LayerView, style_loss
-from ..engine.objective import Objective, WeightedTerm
+from ..engine.objective import Objective
 from ..engine.optimizers.lbfgs import LBFGS
 from ..engine.synthesis import Level, Synthesis
+from ..engine.term import WeightedTerm
 from ..models.model import Model
 from ..models.networks import open_network
 from .speed_file import SpeedFile, is_possible
@@ -46,36 +47,41 @@ class Speeds:
         self._device = device
         self._file = SpeedFile()
 
-    def flops_per_second(self, model: Model, precision: str, pixels: int) -> float:
+    def flops_per_second(self, model: Model, precision: str, pixels: int, devices: int = 1) -> float:
         """Returns the operations of the convolutions per second; measures them if no job or measurement has before.
 
         Args:
             model: the model.
             precision: precision of the convolutions, "float32" or "bfloat16".
             pixels: pixels of the canvas.
+            devices: number of devices that compute the canvas; the result is the speed of one of them.
         """
         known, size = self._file.read(), _size(pixels)
         # A job of half or twice the side is a better guess than a measurement.
         for near in (size, size + 1, size - 1):
-            if (key := self._job_key(model, precision, near)) in known:
+            if (key := self._job_key(model, precision, near, devices)) in known:
                 return known[key]
         sides = _GPU_SIDES if self._device.type == "cuda" else _CPU_SIDES
         side = max((side for side in sides if side**2 <= pixels), default=sides[0])
         key = f"{self._key(model, precision)}, measured at {side}"
-        return self._known(key, lambda: self._measure_at_most(model, precision, side))
+        speed = self._known(key, lambda: self._measure_at_most(model, precision, side))
+        # The measurement uses all threads, each of several parts of a CPU only its own.
+        return speed / devices if self._device.type == "cpu" else speed
 
-    def learn(self, model: Model, precision: str, pixels: int, flops: float, iterations: int, seconds: float) -> None:
+    def learn(
+        self, model: Model, precision: str, pixels: int, flops: float, iterations: int, seconds: float, devices: int = 1
+    ) -> None:
         """Corrects the speed by a job, as a running mean over the jobs of its size.
 
         Args:
-            model, precision, pixels: as for `flops_per_second`.
-            flops: operations of the convolutions in one iteration at full size.
+            model, precision, pixels, devices: as for `flops_per_second`.
+            flops: operations of the convolutions in one iteration at full size, on the busiest device.
             iterations: iterations at full size that were timed; few are ignored.
             seconds: their duration.
         """
         if iterations < _LEAST_ITERATIONS or seconds < _LEAST_SECONDS:
             return
-        speed, key = flops * iterations / seconds, self._job_key(model, precision, _size(pixels))
+        speed, key = flops * iterations / seconds, self._job_key(model, precision, _size(pixels), devices)
         before = self._file.read().get(key)
         if before is not None:
             ratio = min(_FACTOR, max(1 / _FACTOR, speed / before))
@@ -98,8 +104,9 @@ class Speeds:
     def _key(self, model: Model, precision: str) -> str:
         return f"{self._machine()}, {precision}, {model.manifest.sha256}"
 
-    def _job_key(self, model: Model, precision: str, size: int) -> str:
-        return f"{self._key(model, precision)}, jobs of about {2**size}"
+    def _job_key(self, model: Model, precision: str, size: int, devices: int) -> str:
+        several = f", {devices} devices" if devices > 1 else ""
+        return f"{self._key(model, precision)}, jobs of about {2**size}{several}"
 
     def _machine(self) -> str:
         name, threads = device_name(self._device), torch.get_num_threads()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..engine.losses import CONTENT, TOTAL_VARIATION, Loss, style_loss
-from ..engine.objective import WeightedTerm
+from ..engine.term import WeightedTerm
 from ..engine.transfer import upload
 from ..messages.spec import JobSpec, LayerWeight, LevelSpec, Mask, Picture, StylePicture
 from ..models.features import coverage, shares

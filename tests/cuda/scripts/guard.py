@@ -19,9 +19,9 @@ def without_numbers(device: torch.device) -> None:
     torch.ones(1, device=device).sum().item()
 
 
-def end(reason: str) -> NoReturn:
-    """Tells the reason, and ends the process as a worker does."""
-    print(json.dumps({"reason": reason, "thread": threading.current_thread().name}), flush=True)
+def end(device: str, reason: str) -> NoReturn:
+    """Tells the lost device and the reason, and ends the process as a worker does."""
+    print(json.dumps({"device": device, "reason": reason, "thread": threading.current_thread().name}), flush=True)
     os._exit(0)
 
 
@@ -64,7 +64,7 @@ def another_error() -> None:
 
 
 setattr(devices, "self_test", without_numbers)  # noqa: B010
-guard = DeviceGuard(DEVICE, end)
+guard = DeviceGuard([DEVICE], end)
 guard.watch_terminate()
 {
     "block": lose_in_block, "free": lose_while_freeing, "autograd": lose_in_autograd, "other": another_error

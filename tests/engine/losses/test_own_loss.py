@@ -7,7 +7,8 @@ import torch
 
 from gramophone_server.engine import losses
 from gramophone_server.engine.network import Network
-from gramophone_server.engine.objective import Objective, WeightedTerm
+from gramophone_server.engine.objective import Objective
+from gramophone_server.engine.term import WeightedTerm
 from gramophone_server.engine.tiling import cut
 
 OWN = '''

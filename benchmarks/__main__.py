@@ -14,6 +14,7 @@ from gramophone_server.scheduling.link import ENVIRONMENT
 from . import (
     convolutions,
     decode,
+    devices,
     field,
     first_preview,
     front,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "field-loss": field.measure_loss,
     "scaling": scaling.measure,
     "tiles": tiles.measure,
+    "devices": devices.measure,
     "convolutions": convolutions.measure,
     "precision": precision.measure,
     "losses": losses.measure,

@@ -3,6 +3,7 @@
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -66,6 +67,20 @@ def measure() -> dict[str, Any]:
 
 def _measured(objective: Objective, canvas: torch.Tensor) -> tuple[float, int]:
     """Returns the processor time in seconds and the peak of the additional memory in bytes of an evaluation."""
+    taken = 0.0
+
+    def evaluate() -> None:
+        nonlocal taken
+        begun = time.process_time()
+        objective.evaluate(canvas)
+        taken = time.process_time() - begun
+
+    held = added_memory(evaluate)
+    return taken, held
+
+
+def added_memory(work: Callable[[], object]) -> int:
+    """Does some work, and returns the peak of the additional memory in bytes."""
     release_free_memory()
     process, done = psutil.Process(), threading.Event()
     before = most = process.memory_info().rss
@@ -77,9 +92,7 @@ def _measured(objective: Objective, canvas: torch.Tensor) -> tuple[float, int]:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    begun = time.process_time()
-    objective.evaluate(canvas)
-    taken = time.process_time() - begun
+    work()
     done.set()
     watching.join()
-    return taken, most - before
+    return most - before

@@ -89,9 +89,12 @@ def test_each_device_computes_its_tiles_in_a_thread_of_its_own(weights, devices,
     tiles = tiles_of(network, 32, None)
     seen: list[str] = []
     visit = network.visit
-    monkeypatch.setattr(
-        network, "visit", lambda *a, **more: (seen.append(threading.current_thread().name), visit(*a, **more))[1]
-    )
+
+    def observed(*given, **more):
+        seen.append(threading.current_thread().name)
+        return visit(*given, **more)
+
+    monkeypatch.setattr(network, "visit", observed)
     several = objective(network, "gram", tiles, None, devices)
     seen.clear()
     several.evaluate(canvas(torch.float32))
@@ -107,14 +110,12 @@ def test_an_error_on_one_device_is_raised_when_all_have_stopped_and_the_next_eva
     network = network_of(weights, torch.float32)
     several = objective(network, "gram", tiles_of(network, 16, None), None, devices)
     expected = several.evaluate(canvas(torch.float32))
-    visit, calls, running = network.visit, iter(range(1000)), threading.Semaphore(0)
+    visit, calls = network.visit, iter(range(1000))
 
     def fail(*given, **more):
         if next(calls) == 3:
             raise MemoryError("the third tile")
-        result = visit(*given, **more)
-        running.release()
-        return result
+        return visit(*given, **more)
 
     monkeypatch.setattr(network, "visit", fail)
     with pytest.raises(MemoryError, match="the third tile"):

@@ -63,6 +63,12 @@ def health(server: ServerProcess, service: str = "") -> tuple[int, str]:
         (["cpu", "meta"], "'meta' cannot be a device"),
         (["cuda", "cuda:0"], "cuda:0 is named twice"),
         (["auto", "cuda:1"], "name each device instead"),
+        (["cuda:0+"], "'' cannot be a device"),
+        (["cuda:0+gpu"], "'gpu' cannot be a device: write cuda:0"),
+        (["cuda:0+cuda"], "cuda:0 is named twice"),
+        (["cuda:0+cuda:1", "cuda:1"], "cuda:1 is named twice"),
+        (["cuda:0+cpu"], "cuda:0+cpu is of two kinds: join only GPUs, as cuda:0+cuda:1, or only CPUs"),
+        (["auto+auto"], "auto cannot be combined"),
     ],
 )
 def test_an_invalid_device_name_is_refused(devices, words):

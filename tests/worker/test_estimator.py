@@ -56,3 +56,14 @@ def test_the_jobs_of_a_server_correct_its_estimates(tmp_path):
         file.write_text(json.dumps({key: speed / 8}))
         second = server.style.EstimateJob(pb.EstimateJobRequest(style=request)).iteration.ToTimedelta()
     assert second / first == pytest.approx(8, rel=0.05)
+
+
+def test_the_time_on_several_devices_is_learned_apart_from_that_on_one(store):
+    spec = make_spec(1024, model=BUILTIN_MODEL)
+    one, two = (Estimator(store, [torch.device("cpu")] * count, None) for count in (1, 2))
+    with store.opened(BUILTIN_MODEL) as model:
+        for estimator, seconds in ((one, 200.0), (two, 120.0)):
+            estimator.learn(spec, model, estimator.plan(spec, model, {}), 20, seconds)
+    first, second = (estimator.estimate(spec, timed=True) for estimator in (one, two))
+    assert (first.seconds_per_iteration, second.seconds_per_iteration) == (pytest.approx(10), pytest.approx(6))
+    assert (first.device, second.device) == ("cpu", "cpu+cpu")

@@ -1,4 +1,4 @@
-"""Downloads of results: the part that the synchronous and the asynchronous Job share."""
+"""Downloads of results and inputs: the part that the synchronous and the asynchronous Job share."""
 
 from __future__ import annotations
 
@@ -69,6 +69,44 @@ class Download:
 
     def _damaged(self, what: str) -> ServerError:
         return ServerError(f"the result of job {self._job_id} {what}", "DATA_LOSS")
+
+
+class InputDownload:
+    """The download of an input, which starts again after a broken connection: inputs are smaller than results.
+
+    Args:
+        job_id: id of the job.
+        sha256: SHA-256 of the file that the job was given.
+    """
+
+    def __init__(self, job_id: str, sha256: str) -> None:
+        self._job_id = job_id
+        self._sha256 = sha256
+        self.restart()
+
+    def restart(self) -> None:
+        """Drops what has been received."""
+        self._size: int | None = None
+        self._data = bytearray()
+
+    @property
+    def data(self) -> bytes:
+        """The bytes received."""
+        return bytes(self._data)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole file has been received."""
+        return self._size is not None and len(self._data) >= self._size
+
+    def request(self) -> job_service_pb2.DownloadInputRequest:
+        """Returns the request for the file."""
+        return job_service_pb2.DownloadInputRequest(job_id=self._job_id, sha256=self._sha256)
+
+    def take(self, response: job_service_pb2.DownloadInputResponse) -> None:
+        """Adds the bytes of a response."""
+        self._size = self._size or response.size
+        self._data += response.data
 
 
 @contextlib.contextmanager

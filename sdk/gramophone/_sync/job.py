@@ -15,7 +15,7 @@ import grpc
 
 from ..bars import Bar
 from ..brief import NotPicklable
-from ..downloads import Download, contents, destination
+from ..downloads import Download, InputDownload, contents, destination
 from ..errors import GramophoneError, JobCancelledError, JobFailedError, NotFoundError
 from ..history import History, Reader
 from ..notebook.html import table
@@ -206,6 +206,39 @@ class Job(NotPicklable):
         """
         with destination(path_or_file) as file:
             self._receive(Download(self.id, offset), file, self._connection.attempts())
+            return contents(path_or_file, file)
+
+    @overload
+    def download_input(self, sha256: str, path_or_file: None = None) -> bytes: ...
+    @overload
+    def download_input(self, sha256: str, path_or_file: str | os.PathLike[str] | BinaryIO) -> None: ...
+    def download_input(
+        self, sha256: str, path_or_file: str | os.PathLike[str] | BinaryIO | None = None
+    ) -> bytes | None:
+        """Downloads a picture or mask that the job was given, as a PNG of the size at which the job uses it.
+
+        Args:
+            sha256: SHA-256 of the file that the job was given, as in `Result.recipe`.
+            path_or_file: destination: a path, where the file appears only when it is complete, or a file open for
+                writing bytes. Default: the bytes are returned.
+
+        Raises:
+            NotFoundError: the server does not know the job, or the job has no such picture.
+        """
+        attempts = self._connection.attempts()
+        download = InputDownload(self.id, sha256)
+        while not download.complete:
+            download.restart()
+            try:
+                for response in self._connection.jobs.DownloadInput(download.request(), timeout=attempts.left):
+                    download.take(response)
+                    attempts.progress()
+                if not download.complete:
+                    raise StreamEndedError
+            except grpc.RpcError as error:
+                sleep(attempts.pause(error))
+        with destination(path_or_file) as file:
+            in_thread(file.write, download.data)
             return contents(path_or_file, file)
 
     def _receive(self, download: Download, file: BinaryIO, attempts: Attempts) -> None:

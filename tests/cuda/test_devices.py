@@ -1,8 +1,14 @@
 """Jobs on two GPUs: no tensor on the wrong one, no wait of the host, work for both, and failures as on one."""
 
+import json
+
 import pytest
 
+from gramophone.v1 import job_pb2, job_service_pb2
+from tests.harness import ServerProcess
+
 from .conftest import run_script
+from .test_server import environment_of, run_until_failure
 
 pytestmark = pytest.mark.slow
 
@@ -30,3 +36,18 @@ def test_both_gpus_get_tiles(found):
 def test_a_gpu_without_memory_fails_the_job_as_a_single_one_does_and_the_next_job_runs(found):
     assert found["out_of_memory"] == "RESOURCE_EXHAUSTED"
     assert found["after"]
+
+
+def test_a_server_paints_on_two_gpus_and_goes_on_after_one_is_lost(built, tmp_path, monkeypatch):
+    file = tmp_path / "fail"
+    own = {"FAKECUDA_FAIL": str(file), "FAKECUDA_DEVICES": "2"}
+    for name, value in (environment_of(built) | own).items():
+        monkeypatch.setenv(name, value)
+    with ServerProcess("--device", "cuda:0+cuda:1", "--checkpoint-every", "0.2") as server:
+        last = run_until_failure(server, file, "illegal_address 1", 1.0, size=512, iterations=150)
+        (job,) = server.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs
+        log = server.read_log()
+    assert last.state == job_pb2.JOB_STATE_SUCCEEDED, last
+    assert json.loads(last.result.recipe_json)["device"] == "cuda:0+cuda:1"
+    assert job.attempts == 2, log
+    assert "is lost, so the worker ends" in log

@@ -78,6 +78,14 @@ class Postgres:
         self.stop()
         self.start()
 
+    def kill(self) -> None:
+        """Kills all processes of the server."""
+        processes = self.processes()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, 10)
+
     def freeze(self) -> None:
         """Suspends the server's processes: connections stay open and get no answer."""
         self._signal(signal.SIGSTOP)

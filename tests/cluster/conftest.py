@@ -46,6 +46,24 @@ class RayNodes:
         self.nodes.append(self._stack.enter_context(node(self._folder, self._port, f"node-{self._count}")))
         return self.nodes[-1]
 
+    def kill_node(self, one: Node) -> None:
+        """Kills all processes of a node, as if its machine lost power, and starts another one."""
+        killed(one.processes())
+        self.nodes.remove(one)
+        self.add_node()
+
+    def wait_for_end(self) -> None:
+        """Waits until the nodes have ended after the death of their head: no other can start there until then."""
+        for one in self.nodes:
+            one.process.wait(SECONDS)
+        self.nodes.clear()
+
+    def start_again(self) -> None:
+        """Starts a head at the address of the one that was killed, and new nodes."""
+        self.start_head()
+        for _ in range(2):
+            self.add_node()
+
     def relays(self) -> list[psutil.Process]:
         """Returns the processes of the actors."""
         return self._named("ray::Relay")
@@ -58,8 +76,20 @@ class RayNodes:
         """Returns the process that is a node's agent of Ray."""
         return [process for process in one.processes() if "raylet/raylet" in _command(process)]
 
+    def worker_logs(self) -> str:
+        """Returns what all workers have written to their logs, which are those of Ray."""
+        return "\n".join(path.read_text() for path in (self._folder / "ray").glob("session_2*/logs/worker-*.err"))
+
     def _named(self, text: str) -> list[psutil.Process]:
         return [process for one in self.nodes for process in one.processes() if text in _command(process)]
+
+
+def killed(processes: list[psutil.Process]) -> None:
+    """Kills processes, of which there must be one."""
+    assert processes
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _command(process: psutil.Process) -> str:

@@ -20,7 +20,7 @@ from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.faults.recovery import checkpoints, picture, request, undisturbed
 from tests.harness import ServerProcess, events, png, style_request, wait_until
 
-from .conftest import SECONDS, RayNodes, ray_arguments
+from .conftest import SECONDS, RayNodes, killed, ray_arguments
 
 # The tests share a cluster, whose start takes tens of seconds, and run in this order. The first ones have servers of
 # their own; from its start on, the server that the others share takes all places of the cluster.
@@ -137,12 +137,6 @@ def test_features_and_estimates_arrive(on_ray, server):
     assert estimate.fits and estimate.device == "cpu"
 
 
-def killed(processes: list[psutil.Process]) -> None:
-    assert processes
-    for process in processes:
-        process.send_signal(signal.SIGKILL)
-
-
 @pytest.mark.parametrize("kind", ["worker", "actor", "node", "bridge"])
 def test_jobs_survive_the_death_of(kind, on_ray, ray_nodes, long_jobs):
     wait_for_workers(on_ray, ray_nodes)
@@ -173,16 +167,11 @@ def test_jobs_survive_the_head_and_its_replacement(on_ray, ray_nodes):
 
     def kill() -> None:
         killed(ray_nodes.head.processes())
-        # Nodes end without their head. Until then, no other head can start on their machine.
-        for one in ray_nodes.nodes:
-            one.process.wait(SECONDS)
-        ray_nodes.nodes.clear()
+        ray_nodes.wait_for_end()
         wait_until(lambda: "Ray" in not_ready(on_ray.url), "a reason for not being ready", SECONDS)
         # Calls are served without workers.
         assert on_ray.jobs.ListJobs(job_service_pb2.ListJobsRequest()).jobs
-        ray_nodes.start_head()
-        for _ in range(2):
-            ray_nodes.add_node()
+        ray_nodes.start_again()
 
     # Jobs that run longer than nodes without a head.
     requests = [request(seed, iterations=2000) for seed in range(2)]

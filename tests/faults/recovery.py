@@ -1,6 +1,7 @@
 """Jobs that tests interrupt, and the pictures of the same jobs without an interruption."""
 
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,36 @@ from tests.harness import ServerProcess, events, style_request
 ONE_THREAD = ("--threads", "1")
 # Checkpoints so frequent that there is one at most interruptions.
 FREQUENT_CHECKPOINTS = (*ONE_THREAD, "--checkpoint-every", "0.05")
+
+
+def free_port() -> int:
+    """Returns a loopback port on which nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+class Restarting:
+    """A server on a fixed port and data folder that can be killed and started again.
+
+    Attributes:
+        args: its arguments.
+        server: the server as it was last started.
+    """
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        self.args = ("--data", str(folder), "--port", str(free_port()), *FREQUENT_CHECKPOINTS, *args)
+        self.server = ServerProcess(*self.args)
+
+    def kill(self) -> None:
+        """Kills the server process."""
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def start(self) -> None:
+        """Starts the server again at the same address."""
+        self.server.channel.close()
+        self.server = ServerProcess(*self.args)
 
 
 def request(seed: int, iterations: int = 300, **fields: Any) -> pb.ReconstructStyleRequest:

@@ -7,7 +7,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -169,7 +168,7 @@ def test_jobs_survive_a_crash_of_the_database(tmp_path, postgres, expected):
     with two_fronts(tmp_path, postgres.url) as (one, other):
         ids = [submit(server, request(seed, ITERATIONS)) for seed, server in enumerate((one, other) * 2)]
         wait_until(lambda: len(checkpoints(tmp_path)) >= 2, "checkpoints of two jobs")
-        kill(postgres)
+        postgres.kill()
         time.sleep(2 * LEASE)
         postgres.start()
         for server in (other, one):
@@ -185,15 +184,6 @@ def patiently(server, job_id: str) -> bytes:
     with gramophone.Client(server.address) as client:
         client.job(job_id).result()
     return result_of(server, job_id)
-
-
-def kill(postgres) -> None:
-    """Kills all processes of a PostgreSQL server."""
-    main = psutil.Process(int((postgres._data / "postmaster.pid").read_text().split()[0]))
-    processes = [main, *main.children(recursive=True)]
-    for process in processes:
-        process.send_signal(signal.SIGKILL)
-    psutil.wait_procs(processes, 10)
 
 
 def test_settings_of_a_cluster_are_checked(tmp_path):

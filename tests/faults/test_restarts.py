@@ -4,11 +4,9 @@ import concurrent.futures
 import hashlib
 import io
 import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import grpc
 import pytest
@@ -19,29 +17,14 @@ import gramophone
 from gramophone.v1 import job_pb2, job_service_pb2
 from tests.harness import ServerProcess, encode, events, png, wait_until
 
-from .recovery import FREQUENT_CHECKPOINTS, at_random_moments, checkpoints, in_background, request, undisturbed
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-class Restarting:
-    """A server on a fixed port and data folder that can be killed and started again."""
-
-    def __init__(self, folder: Path, *args: str) -> None:
-        self.args = ("--data", str(folder), "--port", str(free_port()), *FREQUENT_CHECKPOINTS, *args)
-        self.server = ServerProcess(*self.args)
-
-    def kill(self) -> None:
-        self.server.process.kill()
-        self.server.process.wait()
-
-    def start(self) -> None:
-        self.server.channel.close()
-        self.server = ServerProcess(*self.args)
+from .recovery import (
+    Restarting,
+    at_random_moments,
+    checkpoints,
+    in_background,
+    request,
+    undisturbed,
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .files import atomic_file, atomic_path
@@ -53,6 +53,18 @@ class BlobStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / _SENTINEL).touch(mode=0o600)
 
+    def bind(self, database: str, *, take: bool) -> None:
+        """Binds a store outside of the data folder to one database; the data folder has an identity of its own.
+
+        Args:
+            database: id of the database.
+            take: whether to bind a store that belongs to another database.
+
+        Raises:
+            DataFolderError: the store belongs to another database.
+            OSError: the store cannot be used.
+        """
+
     def empty(self) -> bool:
         """Returns whether the folder holds nothing, not even the file that marks it."""
         return not any(self._folder.iterdir())
@@ -79,6 +91,20 @@ class BlobStore:
         with tempfile.TemporaryFile(dir=self._folder) as file:
             file.write(bytes(4096))
             file.flush()
+
+    def send(self, data: bytes) -> None:
+        """Does what takes long in a `put` of the same bytes, before a transaction; a folder needs nothing.
+
+        Raises:
+            OSError: the blobs cannot be written.
+        """
+
+    def send_file(self, name: str, file: Path) -> None:
+        """Does what takes long in an `adopt` of the same file, before a transaction; a folder needs nothing.
+
+        Raises:
+            OSError: the blobs cannot be written.
+        """
 
     def put(self, data: bytes) -> str:
         """Stores bytes and returns their name. The bytes are synced to the disk on return.
@@ -150,6 +176,14 @@ class BlobStore:
         self._note_damage(name, "is missing")
         return False
 
+    def fetch(self, name: str) -> None:
+        """Makes a blob readable by other processes, as a file in the folder, where it is already.
+
+        Raises:
+            DamagedBlobError: the blob is missing, or its content does not match its name.
+            OSError: the blobs cannot be read.
+        """
+
     def file(self, name: str) -> Path | None:
         """Returns the path of a blob without checking its content; None if the blob is missing.
 
@@ -170,6 +204,11 @@ class BlobStore:
         """Deletes a blob, if it exists."""
         _remove(self._path(name))
         self._damaged.discard(name)
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Deletes blobs, if they exist."""
+        for name in names:
+            self.delete(name)
 
     def names(self) -> Iterator[str]:
         """Yields the names of all blobs, and of files that interrupted writes left, as paths relative to the folder."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -33,7 +33,7 @@ from ..security.tls import check_security, is_unix, open_certificates
 from ..security.tokens import TokenFile
 from ..settings import Settings, StorageSettings
 from ..storage.errors import Trouble
-from ..storage.folder import DataFolder
+from ..storage.folder import DataFolder, DataFolderError
 from ..storage.job import Job
 from ..storage.quotas import Retention
 from ..storage.store import JobStore
@@ -47,6 +47,9 @@ from .presence import ClientPresence
 from .previews import Previews
 from .streams import Streams
 from .style_transfer import StyleTransferServicer
+
+if TYPE_CHECKING:
+    from ..storage.objects.files import RemoteFiles
 
 log = logging.getLogger(__name__)
 
@@ -310,13 +313,36 @@ def _storage_reason(trouble: Trouble | None) -> str | None:
 
 def _store(storage: StorageSettings, retention: Retention) -> JobStore:
     """Returns the store of the jobs: one of its own, or one that it shares with other servers."""
-    folder = DataFolder(storage.data, shared=storage.cluster)
+    folder = DataFolder(storage.data, shared=storage.cluster, files=storage.files)
+    remote = _remote_files(folder, storage)
     if not storage.cluster:
-        return JobStore(folder, storage.database, retention, take_database=storage.take_database)
+        return JobStore(folder, storage.database, retention, take_database=storage.take_database, remote=remote)
     # Import on demand: a server without a cluster needs neither the time nor the memory.
     from ..storage.cluster.store import ClusterStore
 
-    return ClusterStore(folder, storage.database, retention, take_database=storage.take_database, lease=storage.lease)
+    return ClusterStore(
+        folder, storage.database, retention, take_database=storage.take_database, remote=remote, lease=storage.lease
+    )
+
+
+def _remote_files(folder: DataFolder, storage: StorageSettings) -> "RemoteFiles | None":
+    """Returns the files of jobs in an object store; None without --files.
+
+    Raises:
+        DataFolderError: the packages are not installed, or nothing would remember the files.
+    """
+    if storage.files is None:
+        return None
+    try:
+        if not folder.permanent:
+            raise DataFolderError("--files needs --data, a folder for the database or for copies of the files")
+        # Import on demand: a server without an object store needs neither the time nor the memory.
+        from ..storage.objects.files import RemoteFiles
+
+        return RemoteFiles(storage.files, storage.files_cache)
+    except DataFolderError:
+        folder.close()
+        raise
 
 
 def _retention(storage: StorageSettings, *, authenticated: bool) -> Retention:

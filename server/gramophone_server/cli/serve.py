@@ -114,8 +114,8 @@ def _with_data_folder(settings: Settings) -> Settings:
     """
     if settings.storage.data is not None:
         return settings
-    if settings.storage.cluster:
-        raise _failure("--cluster needs --data, a folder that all servers of the cluster share")
+    if settings.storage.cluster and settings.storage.files is None:
+        raise _failure("--cluster needs --data, a folder that all servers of the cluster share, or --files")
     if settings.lifetime.until_stdin_closes:
         # Do not wait for running jobs: the parent has ended, and the jobs are not kept.
         return replace(settings, lifetime=replace(settings.lifetime, grace=0.0))

@@ -400,7 +400,10 @@ class Scheduler:
             self.store.record(job, job.report(progress))
             self._observer.progressed(job, progress)
 
-        while isinstance(outcome := await executor.run(task, report), StorageUnavailable):
+        async def run() -> Outcome:
+            return await self.store.prepare(job) or await executor.run(task, report)
+
+        while isinstance(outcome := await run(), StorageUnavailable):
             self.store.condition.report(Trouble(outcome.reason))
             read_failures = read_failures + 1 if await self._wait_for_storage() < _BRIEF else 0
             if job.id in self._cancelled or job.id in self._lost:

@@ -55,6 +55,16 @@ def split_address(value: str) -> tuple[str, int]:
     return match[1].strip("[]"), int(match[2])
 
 
+def check_files(value: str) -> None:
+    """Accepts the URL of a bucket with a prefix, or of a whole bucket.
+
+    Raises:
+        ValueError: the value is something else.
+    """
+    if re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^/?#*\s]+)*/?", value) is None:
+        raise ValueError(f"{value!r} is not the URL of a bucket and a prefix; write it as s3://bucket/gramophone")
+
+
 def check_origins(values: Sequence[str]) -> None:
     """Accepts origins of web pages: scheme and host, and a port if it is not the default.
 

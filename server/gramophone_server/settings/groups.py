@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from ..logs import Format
 from ..models.store import BUILTIN_MODEL
-from .checks import check_devices, check_host, check_http, check_origins, check_threads, split_address
+from .checks import check_devices, check_files, check_host, check_http, check_origins, check_threads, split_address
 from .table import group, setting
 
 
@@ -217,10 +217,25 @@ class StorageSettings:
         secret=True,
         default_text="SQLite in --data",
     )
+    files: str | None = setting(
+        None,
+        "Bucket and prefix of an S3-compatible object store for pictures, results and checkpoints, such as "
+        "s3://bucket/gramophone. The AWS_* variables have the credentials and the endpoint.",
+        metavar="URL",
+        check=check_files,
+        default_text="the folder --data",
+    )
+    files_cache: int = setting(
+        4 << 30,
+        "Size of the copies in --data of pictures and results that are in --files.",
+        minimum=10**6,
+        below="is too little for a job; give it 1MB or more",
+        unit="bytes",
+    )
     cluster: bool = setting(
         False,
-        "Share --database (PostgreSQL) and --data with other servers that have this setting: any of them serves "
-        "any job, and they continue the jobs of one that is lost.",
+        "Share --database (PostgreSQL) and --files, or --data without --files, with other servers that have this "
+        "setting: any of them serves any job, and they continue the jobs of one that is lost.",
     )
     lease: float = setting(
         10.0,

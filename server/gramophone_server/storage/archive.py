@@ -1,5 +1,6 @@
 """Stores jobs in the database and in blobs. All methods block; only one thread may write, any thread may read."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -77,6 +78,8 @@ class Archive:
             return kept
 
         try:
+            for part in spec.pictures():
+                self._send_pixels(part, staged)
             with self.transactions.writing() as connection:
                 self.transactions.rights.keep_files(connection)
                 # Write the files before the rows, so that a row never names a missing file.
@@ -103,6 +106,12 @@ class Archive:
             return replace(part, blob=self._files.put(part.pixels))
         self._files.adopt(part.blob, staged / part.blob)
         return part
+
+    def _send_pixels(self, part: Picture | Mask, staged: Path | None) -> None:
+        if part.pixels or staged is None:
+            self._files.send(part.pixels)
+        else:
+            self._files.send_file(part.blob, staged / part.blob)
 
     def record(self, new: Sequence[tuple[Job, Event]]) -> None:
         """Stores non-final events of jobs, and the state of the jobs. Repeated calls store each event once.
@@ -148,11 +157,15 @@ class Archive:
         Returns:
             whether the job is this server's.
         """
+        if isinstance(event.detail, Result):
+            self._files.send(event.detail.image.data)
         with self.transactions.writing() as connection:
             mine = sa.select(jobs.c.end_time).where(jobs.c.id == job.id, self.transactions.rights.owned())
             ended = connection.execute(mine).first()
             if ended is None:
                 log.error("job %s is no longer in the database; its end is not stored", job.id)
+                if isinstance(event.detail, Result):
+                    self.stored.add_orphans([hashlib.sha256(event.detail.image.data).hexdigest()])
             if ended is None or ended[0] is not None:
                 return ended is not None
             if isinstance(event.detail, Result):

@@ -47,6 +47,20 @@ class StorageAwayError(StorageError):
         self.trouble = trouble
 
 
+class ObjectStoreError(OSError):
+    """The object store of the files cannot be used.
+
+    Args:
+        reason: what is wrong, without addresses.
+        detail: what the store or its client said, for the log.
+        lasting: whether it is no use to try again, because an administrator has to change something.
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, lasting: bool = False) -> None:
+        super().__init__(errno.EIO, reason, detail)
+        self.lasting = lasting
+
+
 class AlreadySubmittedError(Exception):
     """Another front of the cluster has just stored the client's job with this request id."""
 

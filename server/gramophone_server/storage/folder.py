@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -30,13 +29,17 @@ class DataFolder:
         staging/        pictures of requests that are being read; in a cluster, each front has a folder in it
         identity.json   the id of the folder, and of the database that its files belong to
         seal.json       while no server runs: the size and the time of the SQLite file that the last one has closed
+        copies/         with --files: copies of pictures and results, and the checkpoints
         lock            locked by the server
 
     Args:
         path: None for a temporary folder, which `close` removes.
-        shared: whether other fronts of a cluster may use it at the same time.
+        shared: whether the server is a front of a cluster; without `files`, its fronts use the same folder.
+        files: URL of the object store that has the files of the jobs; None if the folder has them.
 
     Attributes:
+        files: the URL of the object store, or None.
+        private: whether no other front may use the folder.
         permanent: whether the folder is not temporary.
         staging: the folder of pictures of requests that are being read.
         token: the token of the front of a cluster; None for a server that is alone.
@@ -45,7 +48,9 @@ class DataFolder:
         DataFolderError: the folder cannot be written, or another server uses it.
     """
 
-    def __init__(self, path: Path | None, *, shared: bool = False) -> None:
+    def __init__(self, path: Path | None, *, shared: bool = False, files: str | None = None) -> None:
+        self.files = files
+        self.private = files is not None or not shared
         self.permanent = path is not None
         self.path = path or Path(tempfile.mkdtemp(prefix="gramophone-"))
         self.staging = self.path / "staging" / (f"front-{secrets.token_hex(8)}" if shared else "")
@@ -54,12 +59,12 @@ class DataFolder:
         try:
             # Other users of the machine must not read the clients' pictures.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.blobs.mkdir(exist_ok=True)
+            self.blobs.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
             self.staging.mkdir(parents=True, exist_ok=True)
             self._lock = self.lock.open("a+")
             if os.name == "posix":
-                fcntl.flock(self._lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                fcntl.flock(self._lock, (fcntl.LOCK_EX if self.private else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataFolderError(
                 f"the folder {self.path} is another server's, which is running; choose another folder with --data"
@@ -71,13 +76,18 @@ class DataFolder:
 
     @property
     def blobs(self) -> Path:
-        """The folder of blobs."""
-        return self.path / "blobs"
+        """The folder of blobs, or of the copies of those in the object store."""
+        return self._parent / "blobs"
 
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
-        return self.path / "checkpoints"
+        return self._parent / "checkpoints"
+
+    @property
+    def _parent(self) -> Path:
+        # Evictions of copies must not touch the files of a server that has used the folder without --files.
+        return self.path if self.files is None else self.path / "copies"
 
     @property
     def database(self) -> Path:
@@ -154,14 +164,6 @@ class DataFolder:
         for path in self.checkpoints.glob(f"{job_id}.*"):
             with contextlib.suppress(OSError):
                 path.unlink()
-
-    @contextlib.contextmanager
-    def joining(self) -> Iterator[None]:
-        """Keeps other fronts of a cluster from joining while the block runs. Blocks."""
-        with (self.path / "joining").open("a+") as file:
-            if os.name == "posix":
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def close(self) -> None:
         """Unlocks the folder, and removes a temporary one."""

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -10,12 +11,15 @@ from ..blobs import BlobStore
 from .archive import Archive
 from .clock import AgeClock
 from .connections import Connections
-from .database import SchemaError, migrate
-from .errors import reason_of
+from .database import SchemaError, migrate, ownership
+from .errors import ObjectStoreError, reason_of
 from .folder import DataFolder, DataFolderError, remove_leftovers
 from .ids import JobIds
 from .job import Job
 from .ownership import Claim, claim
+
+if TYPE_CHECKING:
+    from .objects.checkpoints import ObjectCheckpoints
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +48,12 @@ class DatabaseOpener:
     Args:
         in_folder: whether the database is the SQLite file in the data folder.
         take: whether to take a database that belongs to another folder.
+
+    Attributes:
+        copies: the copies of checkpoints in an object store; None without one.
     """
+
+    copies: "ObjectCheckpoints | None" = None
 
     def __init__(
         self,
@@ -81,6 +90,14 @@ class DatabaseOpener:
                 if time.monotonic() > deadline:
                     raise DataFolderError(f"the database of jobs cannot be used: {reason_of(error)}") from error
                 log.warning("the database of jobs cannot be used yet: %s", reason_of(error))
+            except ObjectStoreError as error:
+                if error.lasting or time.monotonic() > deadline:
+                    where = f"{reason_of(error)} ({error.filename})" if error.filename else reason_of(error)
+                    raise DataFolderError(
+                        f"the files of jobs cannot be kept in {self._folder.files}: {where}; correct --files, or the "
+                        "variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+                    ) from error
+                log.warning("the files of jobs cannot be used yet: %s", reason_of(error))
             time.sleep(1.0)
 
     def _open_or_replace(self) -> OpenedDatabase:
@@ -134,8 +151,14 @@ class DatabaseOpener:
         self._archive.transactions.rights = mine
         self._make_ready()
         jobs = self._archive.unfinished()
-        remove_leftovers(self._folder, frozenset(job.id for job in jobs))
+        self._remove_leftovers(frozenset(job.id for job in jobs), alone=True)
         return OpenedDatabase(jobs, AgeClock(mine.last), alone=True)
+
+    def _remove_leftovers(self, unfinished: frozenset[str], *, alone: bool) -> None:
+        """Removes what earlier servers have left in the folder and, if no other server runs, in the object store."""
+        remove_leftovers(self._folder, unfinished)
+        if alone and self.copies is not None:
+            self.copies.remove_unknown(unfinished)
 
     def _claim(self, *, joins: bool) -> Claim:
         return claim(
@@ -145,6 +168,9 @@ class DatabaseOpener:
 
     def _make_ready(self) -> None:
         self._connections.database_exists = True
+        with self._engine.connect() as connection:
+            database: str = connection.execute(sa.select(ownership.c.database_id)).scalar_one()
+        self._files.bind(database, take=self._take)
         self._files.make()
         self._ids.follow(self._archive.latest())
 
@@ -156,6 +182,7 @@ class DatabaseOpener:
         """
         if not self._take and self._archive.stored.has_files() and self._files.empty():
             raise DataFolderError(
-                f"the pictures of the jobs in the database are missing: {self._folder.blobs} is empty; restore it (is "
+                "the pictures of the jobs in the database are missing: "
+                f"{self._folder.files or self._folder.blobs} is empty; restore it (is "
                 "it an unmounted volume?), or create any file in it to continue without the pictures"
             )

@@ -9,7 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,7 +80,11 @@ def claim(
     Raises:
         DataFolderError: the database belongs to another folder, or the folder's files to another database.
     """
+    # The fronts of a cluster whose files are in an object store have folders of their own.
+    shares = joins and folder.private
     identity = _Identity.of(folder)
+    if shares:
+        identity = replace(identity, here=str(folder.files))
     with exclusive(engine) as connection:
         row = connection.execute(sa.select(ownership)).mappings().first()
         is_mine = in_folder or (row is not None and row["folder_id"] == identity.here)
@@ -90,13 +94,14 @@ def claim(
             log.warning("the database is taken from the server of %s on %s", row["folder"], row["host"])
         database = "" if in_folder else row["database_id"] if row else secrets.token_hex(16)
         is_new = row is None and connection.execute(sa.select(jobs.c.id).limit(1)).first() is None
-        if not (take or (row is not None and is_mine and not in_folder)):
+        if not (take or shares or (row is not None and is_mine and not in_folder)):
             identity.check(folder, database, is_new=is_new)
         check()
         if not joins:
             connection.execute(fronts.delete())
         fence = _write_row(connection, row, identity, folder, database)
-    identity.save(folder, database)
+    if not shares:
+        identity.save(folder, database)
     return Claim(fence, ClockReading(row["seen"], row["doubted"]) if row else None)
 
 
@@ -131,7 +136,8 @@ class _Identity:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f"{folder.identity} cannot be read ({error}); restore it, or move it away and use --take-database"
             raise DataFolderError(reason) from error
-        return cls(name, f"{name}-{folder.lock.stat().st_ino}", None if database is None else str(database))
+        here = f"{name}-{folder.lock.stat().st_ino}"
+        return cls(name, here, None if database is None else str(database))
 
     def check(self, folder: DataFolder, database: str, *, is_new: bool) -> None:
         """Checks that the folder's files belong to this database, or to none.
@@ -159,7 +165,7 @@ def _write_row(connection: sa.Connection, row: Any, identity: _Identity, folder:
     now = time.time()
     values: dict[str, Any] = {
         "folder_id": identity.here, "fence": row["fence"] + 1 if row else 1, "host": socket.gethostname(),
-        "folder": str(folder.path.resolve()), "since": now,
+        "folder": str(folder.files or folder.path.resolve()), "since": now,
     }  # fmt: skip
     if row is None:
         connection.execute(

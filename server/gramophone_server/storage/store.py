@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 
-from ..blobs import BlobStore
-from ..messages.events import Event, Failure, Result
+from ..blobs import BlobStore, DamagedBlobError
+from ..messages.events import Event, Failure, Result, State
+from ..messages.pipe import StorageUnavailable
 from ..messages.spec import JobSpec
 from .access import LOCAL_PING_TIMEOUT, REMOTE_PING_TIMEOUT, Access
 from .archive import Archive
@@ -31,12 +32,17 @@ from .ownership import Claim, release
 from .query import Query
 from .quotas import Retention
 
+if TYPE_CHECKING:
+    from .objects.files import RemoteFiles
+
 log = logging.getLogger(__name__)
 
 # Number of events read at once.
 _PAGE = 500
 # Seconds that uploads are kept after their last use.
 _UPLOADS_LAST = 24 * 3600.0
+# Seconds that the copy of a paused job's checkpoint may take.
+_SEND_PATIENCE = 5.0
 
 
 CheckRoom = Callable[[Mapping[str, int]], object]
@@ -80,6 +86,7 @@ class JobStore:
         database: URL of the database; by default the SQLite file in the folder.
         retention: how long jobs are kept, and the quotas of files.
         take_database: whether to take a database that belongs to another folder.
+        remote: the files of jobs in an object store; None for files in the folder.
 
     Raises:
         DataFolderError: the URL is invalid, or the driver of the database is not installed.
@@ -100,10 +107,12 @@ class JobStore:
         retention: Retention | None = None,
         *,
         take_database: bool = False,
+        remote: "RemoteFiles | None" = None,
     ) -> None:
         self.folder = folder
         self.ids = JobIds()
-        self.files = BlobStore(folder.blobs)
+        self.files = BlobStore(folder.blobs) if remote is None else remote.blobs(folder, self._needed_files)
+        self._copies = None if remote is None else remote.checkpoints(folder, self._running)
         self._in_folder = database is None
         self._clock = AgeClock()
         url = database or sa.URL.create("sqlite", database=str(folder.database))
@@ -118,6 +127,7 @@ class JobStore:
         self._connections = Connections(self._engine)
         self._archive = Archive(self._engine, self.files, retention or Retention())
         self._opener = self._make_opener(take=take_database)
+        self._opener.copies = self._copies
         self.condition = StorageCondition(self._recover)
         self._access = Access(self.condition, self._archive.stored.ping, self._connections.abort, self._ping_timeout)
         # Jobs that have not ended, or whose end is not stored yet.
@@ -163,6 +173,8 @@ class JobStore:
         ]
         if opened.alone:
             self._tasks.append(asyncio.create_task(self._remove_strays()))
+        if self._copies is not None:
+            self._tasks.append(asyncio.create_task(self._copies.run()))
         return opened.jobs
 
     async def ready(self) -> None:
@@ -211,6 +223,7 @@ class JobStore:
 
     async def pause(self, job: Job) -> None:
         """Gives a job with a checkpoint to other fronts of a cluster; the next server continues it otherwise."""
+        await self._send_checkpoint(job)
 
     async def cancel_elsewhere(self, job: Job) -> bool:
         """Cancels a job that this server does not hold; returns whether other servers may hold it."""
@@ -222,6 +235,15 @@ class JobStore:
     async def checkpoint(self, job: Job) -> Path:
         """Returns the file of a job's checkpoint."""
         return self.folder.checkpoint(job.id)
+
+    async def prepare(self, job: Job) -> StorageUnavailable | None:
+        """Copies what a job needs, before it runs, from the object store to the folder; returns why that fails."""
+        if self._copies is not None:
+            try:
+                await self._access.read(partial(self._prepare, job))
+            except (StorageFullError, StorageAwayError) as error:
+                return StorageUnavailable(error.trouble.reason)
+        return None
 
     def record(self, job: Job, event: Event | None) -> None:
         """Stores a non-final event in the background: a state change at once, progress within seconds."""
@@ -403,6 +425,8 @@ class JobStore:
             task.cancel()
         for job in self._live.values():
             job.close()
+        if self._copies is not None:
+            await asyncio.to_thread(self._copies.close)
         await self.flush()
         if self._buffer:
             log.warning("%d events could not be stored before the shutdown", len(self._buffer))
@@ -471,6 +495,29 @@ class JobStore:
 
     def _delete_checkpoint(self, job: Job) -> None:
         self.folder.delete_checkpoints(job.id)
+        if self._copies is not None:
+            self._copies.delete_soon(job.id)
+
+    def _prepare(self, job: Job) -> None:
+        if self._copies is not None and job.attempts > 1:
+            self._copies.adopt(job.id)
+        for part in job.spec.pictures():
+            # The worker reports a damaged picture.
+            with contextlib.suppress(DamagedBlobError):
+                self.files.fetch(part.blob)
+
+    async def _send_checkpoint(self, job: Job) -> None:
+        if self._copies is not None:
+            await self._copies.send(job.id, _SEND_PATIENCE)
+
+    def _running(self) -> list[str]:
+        """Returns the ids of the running jobs; any thread may call it."""
+        return [job.id for job in list(self._live.values()) if job.state is State.RUNNING]
+
+    def _needed_files(self) -> set[str]:
+        """Returns the names of the blobs of running jobs; any thread may call it."""
+        running = [job for job in list(self._live.values()) if job.state is State.RUNNING]
+        return {part.blob for job in running for part in job.spec.pictures()}
 
     def _release(self) -> None:
         """Releases an external database that was used with a temporary folder."""

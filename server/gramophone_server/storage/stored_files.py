@@ -112,8 +112,7 @@ class StoredFiles:
         with self._transactions.writing() as connection:
             # Between the file and its row, another front keeps files from being removed.
             if self._transactions.rights.may_remove(connection):
-                for name in unknown_blobs(connection, names):
-                    self._files.delete(name)
+                self._files.delete_all(unknown_blobs(connection, names))
 
     def probe(self) -> None:
         """Checks that the database and the folder of files can be written."""
@@ -150,6 +149,5 @@ class StoredFiles:
         wanted = sa.select(blobs.c.sha256).where(blobs.c.sha256.in_(self._orphans))
         self._orphans -= set(connection.execute(wanted).scalars())
         self._files.check()
-        for name in list(self._orphans):
-            self._files.delete(name)
-            self._orphans.discard(name)
+        self._files.delete_all(self._orphans)
+        self._orphans.clear()

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -32,7 +33,7 @@ class UploadArchive:
             QuotaExceededError: the file does not fit beside the files that cannot be evicted.
         """
         name = hashlib.sha256(data).hexdigest()
-        self._add(owner, name, len(data), lambda: self._files.put(data))
+        self._add(owner, name, len(data), lambda: self._files.send(data), lambda: self._files.put(data))
         return name
 
     def add_file(self, owner: str, name: str, size: int, file: Path) -> None:
@@ -45,11 +46,13 @@ class UploadArchive:
         Raises:
             QuotaExceededError: the file does not fit beside the files that cannot be evicted.
         """
-        self._add(owner, name, size, lambda: self._files.adopt(name, file))
+        send, keep = partial(self._files.send_file, name, file), partial(self._files.adopt, name, file)
+        self._add(owner, name, size, send, keep)
 
-    def _add(self, owner: str, name: str, size: int, keep: Callable[[], object]) -> None:
+    def _add(self, owner: str, name: str, size: int, send: Callable[[], object], keep: Callable[[], object]) -> None:
         self._stored.make_room(owner, {name: size}, is_upload=True)
         try:
+            send()
             with self._transactions.writing() as connection:
                 self._transactions.rights.keep_files(connection)
                 keep()

@@ -4,9 +4,11 @@ All leases of a front depend on its row. Every write transaction of the front lo
 whose row is gone can write nothing more (Gray & Cheriton 1989, "Leases: An Efficient Fault-Tolerant Mechanism").
 """
 
+import contextlib
 import logging
 import shutil
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,9 +25,9 @@ from .requeue import requeue
 log = logging.getLogger(__name__)
 
 # Keys of PostgreSQL's advisory locks: any two numbers that all fronts share.
-_FILES, QUEUE = 0x6772616D70, 0x6772616D71
-# Milliseconds to wait for other fronts.
-_PATIENCE = 5000
+_FILES, QUEUE, _JOIN = 0x6772616D70, 0x6772616D71, 0x6772616D72
+# Milliseconds to wait for other fronts: in a transaction, and for one that removes files before it joins.
+_PATIENCE, _JOIN_PATIENCE = 5000, 60_000
 # Seconds by the clock of the database, which all fronts share.
 _NOW = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 # Seconds since the database started.
@@ -89,6 +91,22 @@ class Membership(Rights):
 def wait_longer(connection: sa.Connection) -> None:
     """Lets a transaction wait for the locks of busy fronts longer than for those of other programs."""
     connection.execute(sa.text(f"SET LOCAL lock_timeout = {_PATIENCE}"))
+
+
+@contextlib.contextmanager
+def joining(engine: sa.Engine) -> Iterator[None]:
+    """Keeps other fronts of a cluster from joining while the block runs. Blocks.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot be used, or another front takes very long to join.
+    """
+    # Not a transaction, which the database would end while the front removes many files.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # The lock and its timeout end with the connection.
+        connection.detach()
+        connection.execute(sa.text(f"SET lock_timeout = {_JOIN_PATIENCE}"))
+        connection.execute(sa.select(sa.func.pg_advisory_lock(_JOIN)))
+        yield
 
 
 def join(engine: sa.Engine, mine: Claim, folder: DataFolder, lease: float) -> Membership:

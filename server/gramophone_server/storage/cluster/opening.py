@@ -6,10 +6,10 @@ import sqlalchemy as sa
 
 from ..clock import AgeClock
 from ..database import jobs
-from ..folder import DataFolderError, remove_leftovers
+from ..folder import DataFolderError
 from ..opening import DatabaseOpener, OpenedDatabase
 from ..ownership import TakenOverError
-from .membership import Membership, join, others
+from .membership import Membership, join, joining, others
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ClusterOpener(DatabaseOpener):
         Raises:
             TakenOverError: a server that is not of the cluster has taken the database.
         """
-        with self._folder.joining():
+        with joining(self._engine):
             try:
                 self.join()
             except DataFolderError as error:
@@ -51,15 +51,15 @@ class ClusterOpener(DatabaseOpener):
             self._folder.staging.mkdir(parents=True, exist_ok=True)
 
     def _take_possession(self) -> OpenedDatabase:
-        with self._folder.joining():
+        with joining(self._engine):
             clock = self.join()
             self._make_ready()
             alone = not others(self._engine, self.member)
-            if alone:
+            if alone or self._folder.private:
                 with self._engine.connect() as connection:
                     unfinished = connection.execute(sa.select(jobs.c.id).where(jobs.c.end_time.is_(None)))
                     known: frozenset[str] = frozenset(unfinished.scalars())
-                remove_leftovers(self._folder, known)
+                self._remove_leftovers(known, alone=alone)
             # The front that cleaned up may have removed it.
             self._folder.staging.mkdir(parents=True, exist_ok=True)
         return OpenedDatabase([], clock, alone)

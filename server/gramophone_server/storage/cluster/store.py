@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -26,6 +27,9 @@ from .membership import StaleLeaseError, leave, renew, take_over_expired
 from .mirrors import Mirrors
 from .notices import Listener
 from .opening import ClusterOpener
+
+if TYPE_CHECKING:
+    from ..objects.files import RemoteFiles
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,8 @@ class ClusterStore(JobStore):
     may write its events and its end. Jobs of other fronts are read from the database, also by their watchers here.
 
     Args:
-        folder: the data folder, which all fronts share.
+        folder: the data folder, which all fronts share unless their files are in an object store.
+        remote: the files of jobs in an object store, which all fronts share; None for files in the folder.
         database: URL of the database, of PostgreSQL with the driver psycopg.
         lease: seconds after which other fronts take over the jobs of a front that has not renewed its leases.
 
@@ -65,11 +70,12 @@ class ClusterStore(JobStore):
         retention: Retention | None = None,
         *,
         take_database: bool = False,
+        remote: "RemoteFiles | None" = None,
         lease: float = 10.0,
     ) -> None:
         _check(folder, database)
         self._lease = lease
-        super().__init__(folder, database, retention, take_database=take_database)
+        super().__init__(folder, database, retention, take_database=take_database, remote=remote)
         # A front that stops in the middle of a transaction must not keep its locks longer than its leases.
         self._connections.longest_pause = lease
         self._leases = Leases(self._archive)
@@ -175,6 +181,7 @@ class ClusterStore(JobStore):
 
     async def give_back(self, job: Job) -> None:
         """Stores that an interrupted job waits again, for any front; waits until that is stored."""
+        await self._send_checkpoint(job)
         self.record(job, job.queue())
         while job.id in self._live:
             try:
@@ -219,7 +226,7 @@ class ClusterStore(JobStore):
 
     async def checkpoint(self, job: Job) -> Path:
         """Returns the file of a job's checkpoint, which is first that of the front that ran it before."""
-        if job.attempts > 1:
+        if job.attempts > 1 and not self.folder.private:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self.folder.adopt_checkpoint, job.id)
         return self.folder.checkpoint(job.id)

@@ -134,11 +134,12 @@ def test_a_damaged_object_is_an_error_and_a_new_upload_repairs_it(tmp_path, obje
     for damaged in (name, result):
         objects.write(f"blobs/{damaged}", b"damaged")
     with server_of(tmp_path) as server:
+        last = list(events(server.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id))))[-1]
+        assert last.state == State.JOB_STATE_FAILED
+        assert "is damaged" in last.error.message
         with pytest.raises(grpc.RpcError) as caught:
-            download(server, job_id)
-        assert caught.value.code() is grpc.StatusCode.DATA_LOSS
-        assert "is damaged" in caught.value.details()
-        assert not server.jobs.GetUpload(job_service_pb2.GetUploadRequest(sha256=name)).complete
+            server.jobs.GetUpload(job_service_pb2.GetUploadRequest(sha256=name))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         upload(server, png())
         assert server.jobs.GetUpload(job_service_pb2.GetUploadRequest(sha256=name)).complete
         assert hashlib.sha256(objects.client.cat_file(f"{URL}/blobs/{name}")).hexdigest() == name
@@ -147,6 +148,7 @@ def test_a_damaged_object_is_an_error_and_a_new_upload_repairs_it(tmp_path, obje
 def test_jobs_go_on_while_the_object_store_is_away(tmp_path, objects, expected):
     with server_of(tmp_path) as server:
         job_id = submit(server, request(0, ITERATIONS))
+        wait_until(lambda: bool(objects.names("checkpoints")), "a checkpoint in the object store")
         with objects.away():
             with pytest.raises(grpc.RpcError) as caught:
                 run(server, style_request(5))
@@ -157,6 +159,7 @@ def test_jobs_go_on_while_the_object_store_is_away(tmp_path, objects, expected):
             assert job.state == State.JOB_STATE_RUNNING
             time.sleep(3)
         assert result_of(server, job_id) == expected
+        wait_until(lambda: "the storage can be used again" in server.read_log(), "the storage")
         assert run(server, style_request(5)).image.data
 
 

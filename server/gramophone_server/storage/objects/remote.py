@@ -12,8 +12,6 @@ from typing import Any
 from ..errors import ObjectStoreError
 from ..folder import DataFolderError
 
-log = logging.getLogger(__name__)
-
 # Seconds to connect, and between two pieces of a response; and how often an operation is tried.
 _CONNECT_TIMEOUT, _READ_TIMEOUT, _TRIES = 2.0, 5.0, 2
 # More connections than the threads of the storage use.
@@ -59,6 +57,9 @@ class ObjectStore:
             ) from error
         self.url = url.rstrip("/")
         self._root = self.url.removeprefix("s3://")
+        # Their messages at lower levels contain signatures of requests.
+        for library in ("aiobotocore", "botocore", "fsspec", "s3fs"):
+            logging.getLogger(library).setLevel(logging.WARNING)
         given = {name: os.environ.pop(variable, None) for name, variable in _CREDENTIALS.items()}
         self._fs: Any = S3FileSystem(
             **given,

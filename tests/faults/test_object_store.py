@@ -17,7 +17,7 @@ from tests.object_store import URL, ObjectServer
 from .clusters import LEASE, ends, front, result_of
 from .recovery import FREQUENT_CHECKPOINTS, request, undisturbed
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 State = job_pb2.JobState
 ITERATIONS = 400
 

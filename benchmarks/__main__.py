@@ -30,6 +30,7 @@ from . import (
     shared,
     step,
     tiles,
+    two_fronts,
 )
 from .inputs import UnavailableError
 from .machine import AVX2_ONLY, TITLES, description, kind
@@ -54,6 +55,7 @@ BENCHMARKS = {
     "preview": first_preview.measure,
     "load": load.measure,
     "shared": shared.measure,
+    "cluster": two_fronts.measure,
     "ray": on_ray.measure,
     "jobs": many_jobs.measure,
 }

@@ -178,7 +178,8 @@ def _our_curve(image: np.ndarray, exact: Objective, target: float, **options: An
     for _ in prepare(best_model(), image, targets, size=224, **{**options, "iterations": 8}).synthesis:
         pass
     job = prepare(best_model(), image, targets, size=224, report_every=1, **options)
-    curve, seconds, before, begun = [], 0.0, 0, time.perf_counter()
+    curve: Curve = []
+    seconds, before, begun = 0.0, 0, time.perf_counter()
     steps: dict[int, list[float]] = {}
     for frame in job.synthesis:
         passed, count = time.perf_counter() - begun, frame.iteration - before

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from gramophone.v1 import job_pb2, job_service_pb2
+from tests.cuda.servers import environment_of, run_until_failure
 from tests.harness import ServerProcess
 
 from .conftest import run_script
-from .test_server import environment_of, run_until_failure
 
 pytestmark = pytest.mark.slow
 

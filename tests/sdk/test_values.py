@@ -80,9 +80,9 @@ ERRORS: list[GramophoneError] = [
 # Public classes that are neither values nor errors of the service.
 OTHERS = {
     "Accepted", "Attempts", "Bar", "BaseConnection", "Batch", "Brief", "Download", "GroupedCommand", "GroupedOption",
-    "History", "JobFilters", "JobWidget", "KnownUploads", "LoopStubs", "MetadataChannel", "NotPicklable", "Options",
-    "Pages", "ProcessStubs", "Reader", "Refused", "StreamEndedError", "Stubs", "UploadingRequest", "Value", "View",
-    "WidgetView",
+    "History", "InputDownload", "JobFilters", "JobWidget", "KnownUploads", "LoopStubs", "MetadataChannel",
+    "NotPicklable", "Options", "Pages", "ProcessStubs", "Reader", "Refused", "StreamEndedError", "Stubs",
+    "UploadingRequest", "Value", "View", "WidgetView",
 }  # fmt: skip
 ROOTED = {gramophone.Client, gramophone.Job, aio.Client, aio.Job, gramophone.EmbeddedServer}
 

@@ -1,6 +1,7 @@
 """Jobs whose first levels run through the small built-in model."""
 
 import gc
+import weakref
 from collections import defaultdict
 from dataclasses import replace
 from typing import Any
@@ -137,6 +138,8 @@ def test_the_next_job_finds_the_own_network_open(monkeypatch):
 
     monkeypatch.setattr(networks, "load_network", counted)
     monkeypatch.setattr(networks, "_kept", {})
+    # Other tests may still hold networks.
+    monkeypatch.setattr(networks, "_opened", weakref.WeakValueDictionary())
     for _ in range(2):
         finished(warm(iterations=8, precision="float32"))
         gc.collect()  # The parts of a job refer to each other, and to its networks.

@@ -109,6 +109,7 @@ def test_the_jobs_of_a_killed_front_are_continued_by_another(tmp_path, postgres,
             one.__exit__(None, None, None)
 
 
+@pytest.mark.slow
 def test_a_front_that_stops_gives_back_its_job_at_once(tmp_path, postgres, expected):
     with front(tmp_path, postgres.url, lease=600.0) as one:
         job_id = submit(one, request(0, ITERATIONS))

@@ -176,6 +176,7 @@ def test_a_job_that_runs_out_of_memory_leaves_its_neighbor_running():
         cancel(server, large_id)
 
 
+@pytest.mark.slow
 def test_jobs_run_one_by_one_without_memory_for_a_second_worker():
     with ServerProcess(*TWO_THREADS) as server:
         run(server, request(0, 4))

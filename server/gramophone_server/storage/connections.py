@@ -22,6 +22,10 @@ _TIMEOUTS = {
     "connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }  # fmt: skip
+# The same of PostgreSQL's side: a machine that lost its power or network must not keep its locks.
+_SERVER_TIMEOUTS = {
+    "tcp_keepalives_idle": 10, "tcp_keepalives_interval": 3, "tcp_keepalives_count": 3, "tcp_user_timeout": 10_000,
+}  # fmt: skip
 
 _sessions = sa.table("pg_stat_activity", sa.column("pid", sa.Integer), sa.column("application_name", sa.String))
 
@@ -31,6 +35,7 @@ class Connections:
 
     Args:
         engine: an engine that has not connected yet.
+        owner: name of this server in the database, by which others find its connections; at most 48 characters.
 
     Attributes:
         database_exists: whether the database has been opened, so that a missing SQLite file must not be created again.
@@ -38,11 +43,12 @@ class Connections:
             connection, and with it the transaction and its locks; None for ever.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, owner: str = "gramophone") -> None:
         self._engine = engine
+        self._owner = owner
         self._open: WeakSet[Any] = WeakSet()
         self._lock = threading.Lock()
-        self._name = _new_name()
+        self._name = self._new_name()
         self._old_names: list[str] = []
         self._file = engine.url.database if engine.dialect.name == "sqlite" else None
         if self._file in ("", ":memory:"):
@@ -77,7 +83,7 @@ class Connections:
         if self._engine.dialect.name != "postgresql":
             return
         self._old_names.append(self._name)
-        self._name = _new_name()
+        self._name = self._new_name()
         old = _sessions.c.application_name.in_(self._old_names)
         end = sa.select(sa.func.pg_terminate_backend(_sessions.c.pid)).where(old)
         deadline = time.monotonic() + _END_TIMEOUT
@@ -89,6 +95,9 @@ class Connections:
                     raise TimeoutError("the database has not ended the lost connections yet")
                 time.sleep(0.01)
         self._old_names.clear()
+
+    def _new_name(self) -> str:
+        return f"{self._owner}-{secrets.token_hex(4)}"
 
     def _before_connect(self, dialect: Any, record: Any, args: list[Any], parameters: dict[str, Any]) -> None:
         if self._file is None:
@@ -107,6 +116,8 @@ class Connections:
                 self._open.add(connection)
             with connection.cursor() as cursor:
                 cursor.execute(f"SET lock_timeout = {LOCK_PATIENCE}")
+                for name, value in _SERVER_TIMEOUTS.items():
+                    cursor.execute(f"SET {name} = {value}")
                 if self.longest_pause is not None:
                     cursor.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * self.longest_pause)}")
             connection.commit()
@@ -125,5 +136,11 @@ def _identity(file: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _new_name() -> str:
-    return f"gramophone-{secrets.token_hex(4)}"
+def end_connections(connection: sa.Connection, owner: str) -> None:
+    """Lets PostgreSQL end the connections of another server, whatever they are doing.
+
+    Args:
+        owner: the server's name in the database; see `Connections`.
+    """
+    theirs = _sessions.c.application_name.startswith(f"{owner}-", autoescape=True)
+    connection.execute(sa.select(sa.func.pg_terminate_backend(_sessions.c.pid)).where(theirs))

@@ -124,7 +124,7 @@ class JobStore:
                 f"the database cannot be used: {reason_of(error)}; use a URL such as "
                 "postgresql+psycopg://user@host/name, and install its driver: pip install 'gramophone[postgres]'"
             ) from error
-        self._connections = Connections(self._engine)
+        self._connections = Connections(self._engine, self._name_in_database)
         self._archive = Archive(self._engine, self.files, retention or Retention())
         self._opener = self._make_opener(take=take_database)
         self._opener.copies = self._copies
@@ -146,6 +146,10 @@ class JobStore:
             self._engine, self._connections, self.folder, self.files, self._archive, self.ids,
             in_folder=self._in_folder, take=take,
         )  # fmt: skip
+
+    @property
+    def _name_in_database(self) -> str:
+        return "gramophone"
 
     @property
     def _ping_timeout(self) -> float:

@@ -1,18 +1,21 @@
 """Leases of jobs: order, limits, and what happens to jobs whose front is gone."""
 
 import asyncio
+import contextlib
 import random
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from gramophone_server.messages.events import Failure, State
 from gramophone_server.scheduling.queue import HALF_LIFE, FairQueue
 from gramophone_server.storage.cluster.leases import QueueRules
-from gramophone_server.storage.cluster.membership import take_over_expired
+from gramophone_server.storage.cluster.membership import Membership, take_over_expired
 from gramophone_server.storage.database import fronts as fronts_table
 from gramophone_server.storage.errors import AlreadySubmittedError
 from gramophone_server.storage.job import SEQUENCE_GAP, Job
+from tests.harness import wait_until
 from tests.storage.stores import opened, progress, result, spec_of, stored_job
 
 from .fronts import RULES, event_with, front, fronts, start, states, submit, take
@@ -27,10 +30,12 @@ async def revoke(store, by) -> None:
     """Lets the leases of a front expire, and another front take them over."""
     with store._engine.begin() as connection:
         connection.execute(fronts_table.update().where(fronts_table.c.token == store.token).values(expires=0))
-    member = by._joiner.member
-    # The database of the test may have started less than a lease ago.
-    brief = type(member)(member.token, 0.0)
-    assert take_over_expired(by._engine, brief, by.folder) == 1
+    assert take_over_expired(by._engine, at_once(by), by.folder) == 1
+
+
+def at_once(store) -> Membership:
+    """Returns the membership of a front as if the database had started more than a lease ago."""
+    return Membership(store._joiner.member.token, 0.0)
 
 
 async def test_each_job_is_leased_once(tmp_path, url):
@@ -114,6 +119,32 @@ async def test_a_front_whose_leases_were_taken_over_can_write_nothing_more(tmp_p
             assert ended.attempts == 2
         with one._engine.connect() as connection:
             assert connection.execute(sa.text("SELECT count(*) FROM events WHERE state = 'succeeded'")).scalar() == 1
+
+
+async def test_a_front_that_is_cut_off_in_the_middle_of_a_statement_is_taken_over(tmp_path, url):
+    async with fronts(url, tmp_path) as (one, other):
+        await submit(one)
+        job = await start(one)
+        raw = psycopg.connect(one._engine.url.set(drivername="postgresql").render_as_string(False))
+        with one._engine.connect() as connection:
+            name = connection.exec_driver_sql("SHOW application_name").scalar()
+        raw.execute("SELECT set_config('application_name', %s, false)", [name])
+        raw.execute("SET idle_in_transaction_session_timeout = 100")
+        raw.commit()
+        # Statements without the end of their pipeline: the database waits for it, and does not count that as idle.
+        with contextlib.suppress(psycopg.OperationalError), raw.pipeline():
+            lock = raw.execute("SELECT token FROM fronts WHERE token = %s FOR KEY SHARE", [one.token])
+            assert lock.fetchall() == [(one.token,)]
+            await asyncio.sleep(0.5)
+            with one._engine.begin() as connection:
+                connection.execute(fronts_table.update().where(fronts_table.c.token == one.token).values(expires=0))
+            member = at_once(other)
+            assert take_over_expired(other._engine, member, other.folder) == 0
+            wait_until(lambda: take_over_expired(other._engine, member, other.folder) == 1, "the front to be removed")
+        raw.close()
+        again = await start(other)
+        assert again.id == job.id
+        await other.end(again, result())
 
 
 async def test_the_tokens_of_fronts_increase(tmp_path, url):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from ..clock import ClockReading
+from ..connections import end_connections
 from ..database import fronts, jobs, ownership
 from ..folder import DataFolder
 from ..ownership import Claim
@@ -148,11 +149,19 @@ def take_over_expired(engine: sa.Engine, member: Membership, folder: DataFolder)
     """Removes fronts whose leases have expired, and puts their jobs back into the queue; returns how many fronts.
 
     After a restart of the database, all fronts have the time of a lease to renew theirs.
+
+    An expired front that is writing is not removed yet, but its connections end, so that the next call removes it.
+    Otherwise a front that was cut off while it sent a statement would keep its row for ever: PostgreSQL does not count
+    the time in which it waits for the rest of a statement, or of a pipeline of several, as idle.
     """
     expired = sa.select(fronts).where(fronts.c.expires < _NOW, fronts.c.token != member.token, member.lease < _UP)
     with engine.begin() as connection:
         # Fronts that are writing at this moment, or that another front is removing, are skipped.
         rows: list[Any] = list(connection.execute(expired.with_for_update(skip_locked=True)).mappings())
+        removed = {row["token"] for row in rows}
+        for row in connection.execute(expired).mappings():
+            if row["token"] not in removed:
+                end_connections(connection, name_in_database(row["staging"]))
         if rows:
             member.check(connection)
         for row in rows:
@@ -162,6 +171,15 @@ def take_over_expired(engine: sa.Engine, member: Membership, folder: DataFolder)
     for row in rows:
         shutil.rmtree(folder.staging.with_name(row["staging"]), ignore_errors=True)
     return len(rows)
+
+
+def name_in_database(staging: str) -> str:
+    """Returns the name by which other fronts find the connections of a front.
+
+    Args:
+        staging: name of the front's folder of staged pictures, which no other front has.
+    """
+    return f"gramophone-{staging}"
 
 
 def others(engine: sa.Engine, member: Membership) -> int:

@@ -23,7 +23,7 @@ from ..opening import DatabaseOpener
 from ..quotas import Retention
 from ..store import CheckRoom, Ending, JobStore, News
 from .leases import Leases, QueueRules
-from .membership import StaleLeaseError, leave, renew, take_over_expired
+from .membership import StaleLeaseError, leave, name_in_database, renew, take_over_expired
 from .mirrors import Mirrors
 from .notices import Listener
 from .opening import ClusterOpener
@@ -96,6 +96,10 @@ class ClusterStore(JobStore):
         )  # fmt: skip
         self._joiner.lease = self._lease
         return self._joiner
+
+    @property
+    def _name_in_database(self) -> str:
+        return name_in_database(self.folder.staging.name)
 
     @property
     def _ping_timeout(self) -> float:

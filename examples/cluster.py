@@ -20,7 +20,7 @@ def paint(address: str, folder: Path) -> None:
     workers = ("--executor", "ray", "--ray-address", address, "--device", "cpu", "--threads", "1")
     _, night, harbour = draw(folder / "inputs", size=320).values()
     with gramophone.EmbeddedServer(*workers) as server, gramophone.Client(server.address) as client:
-        jobs = [client.transfer(harbour, night, size=96, iterations=40, seed=seed) for seed in range(4)]
+        jobs = [client.transfer(harbour, night, size=96, iterations=40, init="noise", seed=seed) for seed in range(4)]
         for seed, job in enumerate(jobs):
             path = folder / f"{seed}.png"
             path.write_bytes(job.result().data)

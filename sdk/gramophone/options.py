@@ -91,8 +91,9 @@ class Options(TypedDict, total=False):
     content for transfer.
     """
     seed: int
-    """Seed of the noise. The same request with the same seed on the same device gives a result with the same
-    bytes. 0 to 4,294,967,295. Default 0.
+    """Seed of the noise of the initial canvas; with `init` content or image, which have no noise, it changes
+    nothing. The same request with the same seed on the same device gives a result with the same bytes. 0 to
+    4,294,967,295. Default 0.
     """
     precision: Precision
     """Floating-point type of the network's convolutions. Default auto."""
@@ -282,8 +283,9 @@ OPTIONS: tuple[Option, ...] = (
         type="integer",
         group="Canvas",
         help=(
-            "Seed of the noise. The same request with the same seed on the same device gives a result "
-            "with the same bytes."
+            "Seed of the noise of the initial canvas; with `init` content or image, which have no "
+            "noise, it changes nothing. The same request with the same seed on the same device gives a "
+            "result with the same bytes."
         ),
         default="0",
         range="0 to 4,294,967,295",

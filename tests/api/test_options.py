@@ -364,3 +364,23 @@ def icc(profile: bytes) -> str:
     from PIL import ImageCms
 
     return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"init": o.INIT_CONTENT},
+        {"init_image": RIGHT},
+        {"init": o.INIT_BLEND, "init_noise": 0.0},
+        {"init": o.INIT_BLEND},
+        {"init": o.INIT_NOISE},
+        {"init": o.INIT_STYLE_STATISTICS},
+    ],
+    ids=["default", "content", "image", "blend without noise", "blend", "noise", "style statistics"],
+)
+def test_a_seed_that_changes_nothing_gives_a_warning(server, fields):
+    without, first, second = (transfer(server, LEFT, RIGHT, **STAY, **fields, seed=seed) for seed in (0, 1, 2))
+    same = bool((pixels(first.image.data) == pixels(second.image.data)).all())
+    warned = ["options.seed changes nothing" in each.recipe_json for each in (without, first, second)]
+    assert warned == [False, same, same]

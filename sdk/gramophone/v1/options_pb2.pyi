@@ -817,7 +817,9 @@ class SynthesisOptions(_message.Message):
     init: Global___Init.ValueType
     """Content of the canvas before the first iteration."""
     seed: _builtins.int
-    """Seed of the noise. The same request with the same seed on the same device gives a result with the same bytes."""
+    """Seed of the noise of the initial canvas; with `init` content or image, which have no noise, it changes nothing. The
+    same request with the same seed on the same device gives a result with the same bytes.
+    """
     precision: Global___Precision.ValueType
     """Floating-point type of the network's convolutions."""
     pooling: Global___Pooling.ValueType

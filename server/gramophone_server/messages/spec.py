@@ -8,6 +8,11 @@ from typing import Any
 from ..models.layers import PaddingName
 from .options import JobKind, StyleLoss, StyleLossWeight, SynthesisOptions
 
+_SEED_WITHOUT_NOISE = (
+    "options.seed changes nothing, because the initial canvas has no noise; to paint another picture, set options.init "
+    "to noise or blend."
+)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -248,9 +253,18 @@ class JobSpec:
         return "replicate" if self.options.padding == "circular" else self.map_padding
 
     @property
+    def depends_on_seed(self) -> bool:
+        """Whether the initial canvas has noise, which the seed draws."""
+        shown = {"content": 0.0, "image": 0.0, "blend": self.options.init_noise}
+        return shown.get(self.options.init, 1.0) > 0
+
+    @property
     def warnings(self) -> list[str]:
-        """Defects of the files of pictures and masks, without duplicates."""
-        return list(dict.fromkeys(part.warning for part in self.pictures() if part.warning))
+        """Defects of the files of pictures and masks, without duplicates, and a seed that changes nothing."""
+        found = dict.fromkeys(part.warning for part in self.pictures() if part.warning)
+        if self.options.seed and not self.depends_on_seed:
+            found[_SEED_WITHOUT_NOISE] = None
+        return list(found)
 
     def with_options(self, **options: Any) -> "JobSpec":
         """Returns the job with some options replaced."""

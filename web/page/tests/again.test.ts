@@ -35,6 +35,8 @@ describe.skipIf(!hasBrowser)("painting again", () => {
     await page.getByRole("button", { name: "another seed" }).click();
     await page.getByText("All options").click();
     expect(await page.getByLabel("Seed", { exact: true }).inputValue()).toBe("1");
+    // Without noise, another seed would paint the same picture.
+    expect(await page.getByLabel("Init", { exact: true }).inputValue()).toBe("blend");
     await page.context().close();
 
     const other = await browser.open();
@@ -132,6 +134,32 @@ print(job.id)`;
     expect(first?.length).toBeGreaterThan(1000);
     expect(second).toEqual(first);
   }
+
+  test("a seed without effect is explained, and a grid of seeds has different pictures", async () => {
+    const page = await browser.open();
+    await give(page, 5, 32);
+    await page.getByText("All options").click();
+    await page.getByLabel("Seed", { exact: true }).fill("3");
+    await submit(page);
+    await finished(page);
+    await page.getByText("options.seed changes nothing, because the initial canvas has no noise").waitFor();
+    await page.getByText("Several at once").click();
+    await page.getByText("These pictures start from the content mixed with noise").waitFor();
+    await page.getByLabel("Values").first().fill("1, 2");
+    await page.getByRole("button", { name: "Paint 2 pictures" }).click();
+    await page.waitForURL(/#grid=/);
+    await page
+      .getByRole("link", { name: /: Done$/ })
+      .nth(1)
+      .waitFor();
+    await page.waitForFunction(() => document.querySelectorAll(".grid img").length === 2);
+    const results = await page.evaluate(async () => {
+      const ids = [...document.querySelectorAll<HTMLAnchorElement>(".grid a")].map((link) => link.hash.slice(5));
+      return Promise.all(ids.map(async (id) => (await (await fetch(`jobs/${id}/result`)).text()).slice(-2000)));
+    });
+    expect(new Set(results).size).toBe(2);
+    await page.context().close();
+  });
 
   test("a grid has a picture for each pair of values, and its jobs can be opened and deleted", async () => {
     const page = await browser.open();

@@ -38,6 +38,7 @@ export interface Recipe {
   style_layers: Layer[];
   content_layers: Layer[];
   style_losses?: { loss: string; weight: number }[];
+  warnings?: string[];
 }
 
 /** Layers that jobs use if their request names none. */

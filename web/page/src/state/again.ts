@@ -2,16 +2,19 @@
 
 import { client, explain, tracked } from "../api";
 import { type Recipe, settingsOf as settingsOfRecipe } from "../lib/recipe";
-import { load, type Settings, type Values } from "./form";
+import { type Kind, load, type Settings, type Values } from "./form";
 import { modelOf } from "./jobs";
 import { settingsOf } from "./stored";
 import { problem } from "./submit";
 
+/** Returns the values of a job of some kind with a change. */
+export type Change = (values: Values, kind: Kind) => Values;
+
 /** Fills the form with the settings of a job and changes some of its fields. */
-export async function again(id: string, change: (values: Values) => Values = (values) => values): Promise<boolean> {
+export async function again(id: string, change: Change = (values) => values): Promise<boolean> {
   const settings = settingsOf(id) ?? (await fromRecipe(id));
   if (!settings) return false;
-  load({ ...settings, values: change(settings.values) }, id);
+  load({ ...settings, values: change(settings.values, settings.kind) }, id);
   return true;
 }
 

@@ -3,13 +3,16 @@
 import { signal } from "@preact/signals";
 import { explain } from "../api";
 import { labelOf, optionOf } from "../lib/fields";
-import { kind, type Settings, settings, styles } from "./form";
+import { kind, type Settings, settings, styles, values } from "./form";
 import { changed } from "./jobs";
 import { go } from "./route";
+import { startsFromContent, withSeed } from "./seeds";
 import { type Grid, keepGrid } from "./stored";
 import { showStage, submitQuietly } from "./submit";
 
 export const MAX_JOBS = 36;
+
+const SEED = "options.seed";
 
 /** A field that can differ: its name for the select element, its label, and how to set it. */
 export interface Axis {
@@ -20,7 +23,7 @@ export interface Axis {
 }
 
 /** The fields of a grid's axes as the user gives them. */
-export const axisIds = signal<readonly [string, string]>(["options.seed", ""]);
+export const axisIds = signal<readonly [string, string]>([SEED, ""]);
 export const axisTexts = signal<readonly [string, string]>(["0, 1, 2", ""]);
 /** How many jobs are submitted already; undefined while no grid is being submitted. */
 export const submittedJobs = signal<number | undefined>(undefined);
@@ -43,6 +46,11 @@ export function axes(options: readonly { path: string; type: string; default: st
   }));
   const strength = { id: "strength", label: "Strength of the style", example: "0.3, 1, 3", apply: strengthOf };
   return [...(kind.value === "transfer" ? [strength] : []), ...weights, ...own];
+}
+
+/** Whether a grid of these axes mixes noise into an initial canvas that would be the content alone. */
+export function addsNoise(chosen: readonly { axis: Axis }[]): boolean {
+  return chosen.some(({ axis }) => axis.id === SEED) && startsFromContent(values.value, kind.value);
 }
 
 /** The values of an axis: "0, 1, 2" or "0 1 2". */
@@ -87,6 +95,7 @@ export async function submitGrid(chosen: readonly { axis: Axis; values: string[]
 }
 
 function setting(path: string): Axis["apply"] {
+  if (path === SEED) return (to, text) => ({ ...to, values: withSeed(to.values, to.kind, text) });
   return (to, text) => ({ ...to, values: { ...to.values, [path]: text } });
 }
 

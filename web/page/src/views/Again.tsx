@@ -1,10 +1,11 @@
-import { again } from "../state/again";
+import { again, type Change } from "../state/again";
 import { pictures, setPicture, setValue, type Values } from "../state/form";
 import { Picture } from "../state/pictures";
+import { withSeed } from "../state/seeds";
 import { file } from "../state/watched";
 
-const CHANGES: [string, (values: Values) => Values][] = [
-  ["another seed", (values) => ({ ...values, "options.seed": String(number(values, "options.seed", 0) + 1) })],
+const CHANGES: [string, Change][] = [
+  ["another seed", (values, kind) => withSeed(values, kind, String(number(values, "options.seed", 0) + 1))],
   ["twice the size", (values) => ({ ...values, "options.size": String(2 * number(values, "options.size", 512)) })],
   [
     "twice the iterations",
@@ -14,7 +15,7 @@ const CHANGES: [string, (values: Values) => Values][] = [
 
 /** Buttons that fill the form with the settings of a job, with a change. */
 export function Again({ id }: { id: string }) {
-  const fill = async (change?: (values: Values) => Values) => {
+  const fill = async (change?: Change) => {
     if (await again(id, change)) focusPaint();
   };
   const goOn = async () => {

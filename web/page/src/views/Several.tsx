@@ -2,6 +2,7 @@ import { GROUPS } from "../lib/fields";
 import { kind, missing } from "../state/form";
 import {
   type Axis,
+  addsNoise,
   axes,
   axisIds,
   axisTexts,
@@ -30,6 +31,12 @@ export function Several() {
       </p>
       <AxisFields at={0} label="Columns" known={known} />
       <AxisFields at={1} label="Rows" known={known} />
+      {addsNoise(chosen) && (
+        <p class="hint">
+          The seed draws the noise of the initial canvas. These pictures start from the content mixed with noise,
+          because the content alone has none.
+        </p>
+      )}
       {count > MAX_JOBS && (
         <p class="problem" role="alert">
           These are {count} pictures. A grid has at most {MAX_JOBS}.

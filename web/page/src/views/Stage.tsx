@@ -2,6 +2,7 @@ import { JobState, seconds } from "@gramophone/client";
 import { useEffect, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { duration, loss } from "../lib/format";
+import type { Recipe } from "../lib/recipe";
 import { content, hasContent, styles } from "../state/form";
 import { queued } from "../state/jobs";
 import {
@@ -33,6 +34,11 @@ export function Stage() {
       <Status />
       {isActive.value && <Progress />}
       {state.value === JobState.SUCCEEDED && <Finished />}
+      {warnings().map((warning) => (
+        <p key={warning} class="hint">
+          {warning}
+        </p>
+      ))}
       <div class="figures">
         {curve.value.length > 1 && <LossCurve points={curve.value} />}
         <LayerLosses terms={result.value?.layerLosses ?? progress.value?.layerLosses ?? []} />
@@ -115,6 +121,11 @@ function finishedText(): string {
   const { optimize } = found.timings ?? {};
   const time = optimize ? ` in ${duration(seconds(optimize))}` : "";
   return `Done: ${found.iterations} iterations${time}, loss ${loss(found.loss)}, ${found.image?.width} × ${found.image?.height} pixels, ${found.model}.`;
+}
+
+/** What the recipe says about the files of the pictures, or about options without effect. */
+function warnings(): string[] {
+  return result.value?.recipeJson ? ((JSON.parse(result.value.recipeJson) as Partial<Recipe>).warnings ?? []) : [];
 }
 
 function Progress() {

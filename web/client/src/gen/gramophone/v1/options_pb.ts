@@ -334,7 +334,8 @@ export type SynthesisOptions = Message<"gramophone.v1.SynthesisOptions"> & {
   initImage?: InputImage | undefined;
 
   /**
-   * Seed of the noise. The same request with the same seed on the same device gives a result with the same bytes.
+   * Seed of the noise of the initial canvas; with `init` content or image, which have no noise, it changes nothing. The
+   * same request with the same seed on the same device gives a result with the same bytes.
    *
    * @generated from field: optional uint32 seed = 8;
    */

@@ -142,7 +142,7 @@ async def test_a_database_of_version_1_is_upgraded_with_all_its_data(tmp_path):
         ended = await stored_job(store, "0001")
         assert ended.outcome.image.data == b"picture"
         assert [event.sequence for event in await events(store, ended)] == [1, 2, 3, 4, 5]
-        assert await store.has_upload("alice", hashlib.sha256(b"file").hexdigest()) == 4
+        assert await store.uploads.has("alice", hashlib.sha256(b"file").hexdigest()) == 4
     assert version(engine) == REVISION
     fresh = sa.create_engine("sqlite://")
     metadata.create_all(fresh)

@@ -56,7 +56,7 @@ async def test_the_life_of_a_job_scans_no_table(tmp_path):
             assert await store.get(job.id) is not None
             assert await store.submitted_as("me", "second") is not None
             assert await events(store, job)
-            await store.add_upload("me", b"file")
+            await store.uploads.add("me", b"file")
             await store.delete(job)
             await store.delete_old()
         assert len(executed) > 20

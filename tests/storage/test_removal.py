@@ -85,7 +85,7 @@ async def test_a_file_that_is_used_again_before_it_is_removed_is_kept(tmp_path):
 async def test_a_file_of_an_upload_and_a_job_is_removed_with_the_last(tmp_path):
     async with opened(tmp_path) as (store, _):
         await add(store, 1, b"pixels")
-        await store.add_upload("me", b"pixels")
+        await store.uploads.add("me", b"pixels")
         job = await store.get("0001")
         assert job is not None
         await store.delete(job)

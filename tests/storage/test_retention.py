@@ -53,19 +53,19 @@ async def test_old_jobs_are_deleted_but_unfinished_jobs_are_not(tmp_path, retent
 
 async def test_uploads_belong_to_their_client_and_are_kept_for_a_day(tmp_path):
     async with opened(tmp_path) as (store, _):
-        name = await store.add_upload("me", b"file")
+        name = await store.uploads.add("me", b"file")
         assert name == hashlib.sha256(b"file").hexdigest()
-        assert await store.add_upload("me", b"file") == name
-        assert await store.has_upload("me", name) == 4
-        assert (await store.upload_file("me", name)).read_bytes() == b"file"
-        assert await store.has_upload("you", name) is None
-        assert await store.upload_file("you", name) is None
+        assert await store.uploads.add("me", b"file") == name
+        assert await store.uploads.has("me", name) == 4
+        assert (await store.uploads.file("me", name)).read_bytes() == b"file"
+        assert await store.uploads.has("you", name) is None
+        assert await store.uploads.file("you", name) is None
         await store.delete_old()
-        assert (await store.upload_file("me", name)).read_bytes() == b"file"
+        assert (await store.uploads.file("me", name)).read_bytes() == b"file"
         with store._engine.begin() as connection:
             connection.exec_driver_sql("UPDATE uploads SET used = used - 90000")
         await store.delete_old()
-        assert await store.upload_file("me", name) is None
+        assert await store.uploads.file("me", name) is None
         assert stored(tmp_path) == set()
 
 

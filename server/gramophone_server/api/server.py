@@ -131,7 +131,7 @@ class GramophoneServer:
 
         def images(client: str, *, durable: bool) -> RequestImages:
             staging = Staging(store.folder.staging)
-            return RequestImages(self._decoders, limits, store.upload_file, staging, client, durable=durable)
+            return RequestImages(self._decoders, limits, store.uploads.file, staging, client, durable=durable)
 
         presence = ClientPresence(self._cancel_without_client, connection.disconnect_grace)
         self._streams = streams = Streams(store, limits.max_streams, limits.max_reports)

@@ -87,7 +87,7 @@ class Uploads:
         """
         check = Checker()
         _check_name(name, check)
-        if (size := await self._store.has_upload(owner, name)) is not None:
+        if (size := await self._store.uploads.has(owner, name)) is not None:
             return size, True
         kept = self._broken_off.size(owner, name)
         return None if kept is None else (kept, False)
@@ -101,7 +101,7 @@ class Uploads:
                 if file is None:
                     name = request.sha256
                     offset = _read_first(request, check)
-                    if (size := await self._store.has_upload(owner, name)) is not None:
+                    if (size := await self._store.uploads.has(owner, name)) is not None:
                         return pb.UploadImageResponse(sha256=name, size=size)
                     await self._store.check_room(owner)
                     file = self._broken_off.take(owner, name, offset, self._store.folder.staging)
@@ -117,7 +117,7 @@ class Uploads:
             check.stop_if_wrong()
             with on_disk():
                 await asyncio.to_thread(file.sync)
-            await self._store.add_upload_file(owner, name, file.size, file.path)
+            await self._store.uploads.add_file(owner, name, file.size, file.path)
             return pb.UploadImageResponse(sha256=name, size=file.size)
         except (InvalidRequestError, StorageError, QuotaExceededError):
             # What is wrong with the file, or with storing it, would not change.

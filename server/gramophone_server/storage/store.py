@@ -31,6 +31,7 @@ from .opening import DatabaseOpener
 from .ownership import Claim, release
 from .query import Query
 from .quotas import Retention
+from .uploads import UploadStore
 
 if TYPE_CHECKING:
     from .objects.files import RemoteFiles
@@ -96,6 +97,7 @@ class JobStore:
         condition: whether the storage can be used.
         files: the blobs with pictures and results.
         ids: makes the ids of new jobs.
+        uploads: picture files that clients send before the requests that use them.
     """
 
     shared = False
@@ -135,6 +137,7 @@ class JobStore:
         # Ended jobs that a stream or another caller still holds.
         self._watched: WeakValueDictionary[str, Job] = WeakValueDictionary()
         self._buffer = EventBuffer(self._archive, self._access)
+        self.uploads = UploadStore(self._archive.uploads, self._access)
         self._endings: dict[str, Ending] = {}
         # Ids of jobs whose submission failed for the client, but which may be in the database.
         self._in_doubt: set[str] = set()
@@ -349,52 +352,6 @@ class JobStore:
             StorageError: the storage cannot be used.
         """
         await self._access.write(partial(self._archive.stored.make_room, owner, {"": 1}, is_upload=False))
-
-    async def add_upload(self, owner: str, data: bytes) -> str:
-        """Stores a client's picture file; returns its SHA-256.
-
-        Raises:
-            QuotaExceededError: the file does not fit beside the files of unfinished jobs.
-            StorageError: it cannot be stored.
-        """
-        return await self._access.write(partial(self._archive.uploads.add, owner, data))
-
-    async def add_upload_file(self, owner: str, name: str, size: int, file: Path) -> None:
-        """Stores a client's picture file that is on disk already; the file is moved.
-
-        Args:
-            name: its SHA-256.
-            size: its bytes.
-
-        Raises:
-            QuotaExceededError: the file does not fit beside the files of unfinished jobs.
-            StorageError: it cannot be stored.
-        """
-        await self._access.write(partial(self._archive.uploads.add_file, owner, name, size, file))
-
-    async def has_upload(self, owner: str, name: str) -> int | None:
-        """Returns the size of a client's upload and marks it as used; None if it does not exist or is damaged.
-
-        Raises:
-            StorageError: the storage cannot be used.
-        """
-        size = await self._access.read(partial(self._archive.uploads.has, owner, name))
-        if size is not None:
-            await self._access.write(partial(self._archive.uploads.use, owner, name))
-        return size
-
-    async def upload_file(self, owner: str, name: str) -> Path | None:
-        """Returns the file of a client's upload and marks it as used; None if it does not exist. It may be damaged.
-
-        Raises:
-            StorageError: the storage cannot be read.
-        """
-        file = await self._access.read(partial(self._archive.uploads.file, owner, name))
-        if file is not None:
-            # A full disk must not prevent reading the file.
-            with contextlib.suppress(StorageError):
-                await self._access.write(partial(self._archive.uploads.use, owner, name))
-        return file
 
     async def flush(self) -> None:
         """Writes the buffered events; if the storage is full or unavailable, they stay in the buffer."""

@@ -1,5 +1,6 @@
 """Stores uploads: picture files that clients send before the requests that use them."""
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ..blobs import BlobStore, is_blob_name
+from .access import Access
 from .database import blobs, insert_missing, uploads
+from .errors import StorageError
 from .stored_files import StoredFiles
 from .transactions import Transactions
 
@@ -88,3 +91,62 @@ class UploadArchive:
     def _touch(self, connection: sa.Connection, owner: str, name: str) -> bool:
         where = (uploads.c.owner == owner, uploads.c.sha256 == name)
         return connection.execute(uploads.update().where(*where).values(used=time.time())).rowcount > 0
+
+
+class UploadStore:
+    """Stores uploads in the background.
+
+    Args:
+        archive: the uploads on disk.
+        access: accesses the disk, and knows whether it can be used.
+    """
+
+    def __init__(self, archive: UploadArchive, access: Access) -> None:
+        self._archive = archive
+        self._access = access
+
+    async def add(self, owner: str, data: bytes) -> str:
+        """Stores a client's picture file; returns its SHA-256.
+
+        Raises:
+            QuotaExceededError: the file does not fit beside the files of unfinished jobs.
+            StorageError: it cannot be stored.
+        """
+        return await self._access.write(partial(self._archive.add, owner, data))
+
+    async def add_file(self, owner: str, name: str, size: int, file: Path) -> None:
+        """Stores a client's picture file that is on disk already; the file is moved.
+
+        Args:
+            name: its SHA-256.
+            size: its bytes.
+
+        Raises:
+            QuotaExceededError: the file does not fit beside the files of unfinished jobs.
+            StorageError: it cannot be stored.
+        """
+        await self._access.write(partial(self._archive.add_file, owner, name, size, file))
+
+    async def has(self, owner: str, name: str) -> int | None:
+        """Returns the size of a client's upload and marks it as used; None if it does not exist or is damaged.
+
+        Raises:
+            StorageError: the storage cannot be used.
+        """
+        size = await self._access.read(partial(self._archive.has, owner, name))
+        if size is not None:
+            await self._access.write(partial(self._archive.use, owner, name))
+        return size
+
+    async def file(self, owner: str, name: str) -> Path | None:
+        """Returns the file of a client's upload and marks it as used; None if it does not exist. It may be damaged.
+
+        Raises:
+            StorageError: the storage cannot be read.
+        """
+        file = await self._access.read(partial(self._archive.file, owner, name))
+        if file is not None:
+            # A full disk must not prevent reading the file.
+            with contextlib.suppress(StorageError):
+                await self._access.write(partial(self._archive.use, owner, name))
+        return file

@@ -20,6 +20,8 @@ TITLES: dict[str, str] = {
 
 # Variables that hide every instruction set above AVX2 from torch, oneDNN and MKL, for all programs that are compared.
 AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+# Before a benchmark changes the number of threads.
+_CORES = torch.get_num_threads()
 
 
 def kind() -> Kind:
@@ -39,7 +41,7 @@ def description() -> dict[str, Any]:
     """Returns the CPU, its cores, and the versions that were measured."""
     return {
         "cpu": processor() + (", limited to AVX2" if is_limited() else ""),
-        "cores": torch.get_num_threads(),
+        "cores": _CORES,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }

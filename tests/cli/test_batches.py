@@ -37,6 +37,7 @@ def jobs(server: ServerProcess) -> int:
         return len(list(client.jobs()))
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues_and_paints_no_picture_twice(folder, server):
     before = jobs(server)
     words = ["transfer", "photos/", "style.png", "-o", "painted/", *map(str, QUICK)]

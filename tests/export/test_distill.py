@@ -61,6 +61,7 @@ def interrupted(after: int, weights, photos: Path, folder: Path) -> Training:
     return second
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_bytes(weights, photos, tmp_path):
     whole = Training(RECIPE, weights, photos, tmp_path / "whole")
     start = {name: value.clone() for name, value in whole.student.state_dict().items()}
@@ -89,6 +90,7 @@ def test_another_seed_gives_another_student(weights, photos, tmp_path):
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_log_lines_after_the_checkpoint_are_removed_on_resume(weights, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("gramophone_export.distill.train._LOG_EVERY", 1)
     training = Training(RECIPE, weights, photos, tmp_path)

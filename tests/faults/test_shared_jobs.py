@@ -15,6 +15,8 @@ from tests.harness import ServerProcess, events, run, wait_until
 
 from .recovery import FREQUENT_CHECKPOINTS, checkpoints, picture, request
 
+pytestmark = pytest.mark.slow
+
 ENDLESS = 1_000_000
 TWO_THREADS = (*FREQUENT_CHECKPOINTS, "--threads", "2")
 
@@ -141,7 +143,6 @@ def test_a_killed_worker_harms_its_own_job_alone_which_resumes_from_its_checkpoi
         assert "Traceback" not in log
 
 
-@pytest.mark.slow
 def test_a_worker_that_hangs_harms_its_own_job_alone(tmp_path):
     with ServerProcess("--data", str(tmp_path), "--hang-timeout", "6", *TWO_THREADS) as server:
         (neighbor, _), (harmed, stream) = running(server, 2)
@@ -176,7 +177,6 @@ def test_a_job_that_runs_out_of_memory_leaves_its_neighbor_running():
         cancel(server, large_id)
 
 
-@pytest.mark.slow
 def test_jobs_run_one_by_one_without_memory_for_a_second_worker():
     with ServerProcess(*TWO_THREADS) as server:
         run(server, request(0, 4))

@@ -182,6 +182,29 @@ export class Job implements AsyncIterable<Progress> {
     return file;
   }
 
+  /**
+   * Downloads a picture or mask that the job was given, as a PNG of the size at which the job uses it; begins again after
+   * a broken connection.
+   *
+   * @param sha256 SHA-256 of the file that the job was given, as in the recipe of its result. Maps of regions are not
+   *   available.
+   */
+  async downloadInput(sha256: string, options: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
+    const attempts = new Attempts(this.#services.retryFor, options.signal);
+    return retried(attempts, async () => {
+      let file: Uint8Array | undefined;
+      let offset = 0;
+      for await (const chunk of this.#services.jobs.downloadInput({ jobId: this.id, sha256 }, options)) {
+        attempts.progress();
+        file ??= new Uint8Array(chunk.size);
+        file.set(chunk.data, offset);
+        offset += chunk.data.length;
+      }
+      if (!file || offset < file.length) throw new UnavailableError("the server ended the stream too early");
+      return file;
+    });
+  }
+
   /** Closes the stream of the submission, if no loop has read it; the job continues. */
   release(): void {
     this.#unread?.abort();

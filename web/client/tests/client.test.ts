@@ -62,6 +62,17 @@ describe.each(["HTTP", "gRPC"])("over %s", (protocol) => {
     expect(Buffer.from(await job.download()).equals(Buffer.from(image?.data ?? []))).toBe(true);
   });
 
+  test("a job's input, as the job uses it, gives the same loss again", async () => {
+    const job = await client.style(png(96, 80, 5), { ...small, seed: 7 });
+    const { loss, recipeJson } = await job.result();
+    const { sha256 } = JSON.parse(recipeJson).styles[0];
+    const copy = await job.downloadInput(sha256);
+    expect([...copy.subarray(1, 4)].map((byte) => String.fromCharCode(byte)).join("")).toBe("PNG");
+    const again = await client.style(copy, { ...small, seed: 7 });
+    expect((await again.result()).loss).toBe(loss);
+    await expect(job.downloadInput("0".repeat(64))).rejects.toThrow(NotFoundError);
+  });
+
   test("a transfer takes weights, scales and masks, and a picture of more than 4 MiB", async () => {
     const noise = png(1400, 1200, 3);
     const large = Buffer.concat([noise, Buffer.alloc(Math.max(0, 5 << 20) - noise.length)]);

@@ -145,6 +145,7 @@ print(job.id)`;
     await page.getByText("options.seed changes nothing, because the initial canvas has no noise").waitFor();
     await page.getByText("Several at once").click();
     await page.getByText("These pictures start from the content mixed with noise").waitFor();
+    await expectGood(page, "seeds");
     await page.getByLabel("Values").first().fill("1, 2");
     await page.getByRole("button", { name: "Paint 2 pictures" }).click();
     await page.waitForURL(/#grid=/);

@@ -20,7 +20,7 @@ TITLES: dict[str, str] = {
 
 # Variables that hide every instruction set above AVX2 from torch, oneDNN and MKL, for all programs that are compared.
 AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-# Before a benchmark changes the number of threads.
+# Read now, because benchmarks change the number of threads.
 _CORES = torch.get_num_threads()
 
 

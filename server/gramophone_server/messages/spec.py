@@ -255,8 +255,13 @@ class JobSpec:
     @property
     def depends_on_seed(self) -> bool:
         """Whether the initial canvas has noise, which the seed draws."""
-        shown = {"content": 0.0, "image": 0.0, "blend": self.options.init_noise}
-        return shown.get(self.options.init, 1.0) > 0
+        match self.options.init:
+            case "content" | "image":
+                return False
+            case "blend":
+                return self.options.init_noise > 0
+            case _:
+                return True
 
     @property
     def warnings(self) -> list[str]:

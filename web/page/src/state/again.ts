@@ -7,7 +7,7 @@ import { modelOf } from "./jobs";
 import { settingsOf } from "./stored";
 import { problem } from "./submit";
 
-/** Returns the values of a job of some kind with a change. */
+/** Returns the values of a form with a change; the kind is that of its job. */
 export type Change = (values: Values, kind: Kind) => Values;
 
 /** Fills the form with the settings of a job and changes some of its fields. */

@@ -156,13 +156,10 @@ def take_over_expired(engine: sa.Engine, member: Membership, folder: DataFolder)
     """
     expired = sa.select(fronts).where(fronts.c.expires < _NOW, fronts.c.token != member.token, member.lease < _UP)
     with engine.begin() as connection:
-        found: list[Any] = list(connection.execute(expired).mappings())
-        if not found:
-            return 0
         # Fronts that are writing at this moment, or that another front is removing, are skipped.
         rows: list[Any] = list(connection.execute(expired.with_for_update(skip_locked=True)).mappings())
         removed = {row["token"] for row in rows}
-        for row in found:
+        for row in connection.execute(expired).mappings():
             if row["token"] not in removed:
                 end_connections(connection, name_in_database(row["staging"]))
         if rows:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -123,22 +124,23 @@ def _launch(socket: Path) -> str | None:
         "--leave-after", f"{max(1.0, keep_seconds()):g}", "--kept-for", runtime.environment(),
         "--log-level", "warning", *_RETENTION,
     ]  # fmt: skip
-    with (data / "server.log").open("w") as log:
-        # In its own session, it does not get Ctrl-C or the hangup of the terminal.
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, cwd=socket.parent,
-            env=_environment(), start_new_session=True,
+    with (data / "server.log").open("w") as log, ThreadPoolExecutor(1) as starter:
+        # In its own session, it does not get Ctrl-C or the hangup of the terminal. In a thread, which no signal
+        # interrupts, the process is known once it exists.
+        starting = starter.submit(
+            subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+            cwd=socket.parent, env=_environment(), start_new_session=True,
         )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-    except BaseException:
-        # This command is being interrupted: do not leave a server behind that is still starting.
-        process.kill()
-        process.wait()
-        raise
-    finally:
-        process.stdout.close()
+        try:
+            process = starting.result()
+            assert process.stdout is not None
+            line = process.stdout.readline()
+        except BaseException:
+            # This command is being interrupted: do not leave a server behind that is still starting.
+            with starting.result() as process:
+                process.kill()
+            raise
+    process.stdout.close()
     if line.startswith(GREETING):
         # The server outlives this command: pretend that it was waited for, so that Popen gives no warning.
         process.returncode = 0

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from gramophone_server.messages.events import Failure, State
 from gramophone_server.scheduling.queue import HALF_LIFE, FairQueue
 from gramophone_server.storage.cluster.leases import QueueRules
-from gramophone_server.storage.cluster.membership import Membership, take_over_expired
+from gramophone_server.storage.cluster.membership import Membership, renew, take_over_expired
 from gramophone_server.storage.database import fronts as fronts_table
 from gramophone_server.storage.errors import AlreadySubmittedError
 from gramophone_server.storage.job import SEQUENCE_GAP, Job
@@ -125,26 +127,65 @@ async def test_a_front_that_is_cut_off_in_the_middle_of_a_statement_is_taken_ove
     async with fronts(url, tmp_path) as (one, other):
         await submit(one)
         job = await start(one)
-        raw = psycopg.connect(one._engine.url.set(drivername="postgresql").render_as_string(False))
-        with one._engine.connect() as connection:
-            name = connection.exec_driver_sql("SHOW application_name").scalar()
-        raw.execute("SELECT set_config('application_name', %s, false)", [name])
-        raw.execute("SET idle_in_transaction_session_timeout = 100")
-        raw.commit()
-        # Statements without the end of their pipeline: the database waits for it, and does not count that as idle.
-        with contextlib.suppress(psycopg.OperationalError), raw.pipeline():
-            lock = raw.execute("SELECT token FROM fronts WHERE token = %s FOR KEY SHARE", [one.token])
-            assert lock.fetchall() == [(one.token,)]
-            await asyncio.sleep(0.5)
-            with one._engine.begin() as connection:
-                connection.execute(fronts_table.update().where(fronts_table.c.token == one.token).values(expires=0))
-            member = at_once(other)
-            assert take_over_expired(other._engine, member, other.folder) == 0
-            wait_until(lambda: take_over_expired(other._engine, member, other.folder) == 1, "the front to be removed")
-        raw.close()
+        with writing(one) as raw, contextlib.suppress(psycopg.OperationalError):
+            raw.execute("SET idle_in_transaction_session_timeout = 100")
+            raw.commit()
+            # Statements without the end of their pipeline: the database waits for it, and does not count that as idle.
+            with raw.pipeline():
+                lock = raw.execute("SELECT token FROM fronts WHERE token = %s FOR KEY SHARE", [one.token])
+                assert lock.fetchall() == [(one.token,)]
+                await asyncio.sleep(0.5)
+                expire(one)
+                member = at_once(other)
+                assert take_over_expired(other._engine, member, other.folder) == 0
+                wait_until(
+                    lambda: take_over_expired(other._engine, member, other.folder) == 1, "the front to be removed"
+                )
         again = await start(other)
         assert again.id == job.id
         await other.end(again, result())
+
+
+async def test_a_front_that_has_just_expired_keeps_its_connections_and_may_renew_its_leases(tmp_path, url):
+    async with fronts(url, tmp_path) as (one, other):
+        member = replace(at_once(other), lease=4.0)
+        wait_until(lambda: seconds_of(other, "pg_postmaster_start_time()") > member.lease, "a database of some age")
+        with writing(one) as raw:
+            raw.execute("SELECT token FROM fronts WHERE token = %s FOR KEY SHARE", [one.token])
+            expire(one)
+            assert take_over_expired(other._engine, member, other.folder) == 0
+            raw.execute("SELECT 1")
+            assert renew(one._engine, one._joiner.member)
+            raw.commit()
+        assert take_over_expired(other._engine, member, other.folder) == 0
+
+
+def seconds_of(store, since: str) -> float:
+    """Returns the seconds since a time of the database, given in SQL."""
+    with store._engine.connect() as connection:
+        return float(connection.exec_driver_sql(f"SELECT extract(epoch FROM now() - {since})").scalar())
+
+
+@contextlib.contextmanager
+def writing(store) -> Iterator[psycopg.Connection]:
+    """Opens a connection in the name of a front."""
+    url = store._engine.url.set(drivername="postgresql").render_as_string(False)
+    with store._engine.connect() as connection:
+        name = connection.exec_driver_sql("SHOW application_name").scalar()
+    raw = psycopg.connect(url)
+    raw.execute("SELECT set_config('application_name', %s, false)", [name])
+    raw.commit()
+    try:
+        yield raw
+    finally:
+        raw.close()
+
+
+def expire(store) -> None:
+    """Lets the leases of a front expire now."""
+    now = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
+    with store._engine.begin() as connection:
+        connection.execute(fronts_table.update().where(fronts_table.c.token == store.token).values(expires=now))
 
 
 async def test_the_tokens_of_fronts_increase(tmp_path, url):

@@ -150,16 +150,17 @@ def take_over_expired(engine: sa.Engine, member: Membership, folder: DataFolder)
 
     After a restart of the database, all fronts have the time of a lease to renew theirs.
 
-    An expired front that is writing is not removed yet, but its connections end, so that the next call removes it.
-    Otherwise a front that was cut off while it sent a statement would keep its row for ever: PostgreSQL does not count
-    the time in which it waits for the rest of a statement, or of a pipeline of several, as idle.
+    An expired front that is writing is not removed yet: it may be about to renew its leases. If it is still expired
+    after the time of another lease, its connections end, so that the next call removes it. Otherwise a front that was
+    cut off while it sent a statement would keep its row for ever: PostgreSQL does not count the time in which it waits
+    for the rest of a statement, or of a pipeline of several, as idle.
     """
-    expired = sa.select(fronts).where(fronts.c.expires < _NOW, fronts.c.token != member.token, member.lease < _UP)
+    expired = _expired(member, 0.0)
     with engine.begin() as connection:
         # Fronts that are writing at this moment, or that another front is removing, are skipped.
         rows: list[Any] = list(connection.execute(expired.with_for_update(skip_locked=True)).mappings())
         removed = {row["token"] for row in rows}
-        for row in connection.execute(expired).mappings():
+        for row in connection.execute(_expired(member, member.lease)).mappings():
             if row["token"] not in removed:
                 end_connections(connection, name_in_database(row["staging"]))
         if rows:
@@ -171,6 +172,12 @@ def take_over_expired(engine: sa.Engine, member: Membership, folder: DataFolder)
     for row in rows:
         shutil.rmtree(folder.staging.with_name(row["staging"]), ignore_errors=True)
     return len(rows)
+
+
+def _expired(member: Membership, seconds: float) -> sa.Select[Any]:
+    """Returns the query for other fronts whose leases expired more than `seconds` ago, with the database running."""
+    longer = fronts.c.expires + seconds < _NOW, member.lease + seconds < _UP
+    return sa.select(fronts).where(fronts.c.token != member.token, *longer)
 
 
 def name_in_database(staging: str) -> str:

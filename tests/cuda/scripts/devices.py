@@ -1,5 +1,6 @@
 """Counts what a step of a job on two GPUs asks of CUDA, and what becomes of it when one of them fails."""
 
+import gc
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -53,6 +54,9 @@ def measured(job: dict[str, Any]) -> dict[str, Any]:
     """Returns the waits of a step of a job, and the peak of what it needs on each GPU."""
     options = dict(job)
     side, tile = options.pop("side"), options.pop("tile")
+    # A thread drops its last work, and the memory of that, only when it is given other work.
+    gc.collect()
+    wait([devices.submit(number, lambda: None) for number in range(len(BOTH))])
     for device in BOTH:
         torch.cuda.reset_peak_memory_stats(device)
     before = [torch.cuda.memory_allocated(device) for device in BOTH]

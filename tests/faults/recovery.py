@@ -1,6 +1,7 @@
 """Jobs that tests interrupt, and the pictures of the same jobs without an interruption."""
 
 import random
+import re
 import socket
 import threading
 import time
@@ -90,3 +91,8 @@ def at_random_moments(times: int, act: Callable[[], bool], *, seed: int, most: f
 def checkpoints(folder: Path) -> list[Path]:
     """Returns the checkpoint files in a data folder."""
     return list((folder / "checkpoints").glob("*.pt"))
+
+
+def resumed_at(server: ServerProcess) -> list[int]:
+    """Returns the iterations at which jobs of a server have continued from checkpoints, from its log."""
+    return [int(found) for found in re.findall(r"resumes at iteration (\d+)", server.read_log())]

@@ -13,7 +13,7 @@ from gramophone.v1 import job_pb2, job_service_pb2
 from gramophone.v1 import style_transfer_service_pb2 as pb
 from tests.harness import ServerProcess, events, run, wait_until
 
-from .recovery import FREQUENT_CHECKPOINTS, checkpoints, picture, request
+from .recovery import FREQUENT_CHECKPOINTS, checkpoints, picture, request, resumed_at
 
 pytestmark = pytest.mark.slow
 
@@ -135,12 +135,12 @@ def test_a_killed_worker_harms_its_own_job_alone_which_resumes_from_its_checkpoi
         assert next(event for event in stream if event.state == job_pb2.JOB_STATE_QUEUED)
         goes_on(server, neighbor)
         cancel(server, neighbor)
-        assert until_progress(stream) > 5, "the job has started over"
+        until_progress(stream)
         cancel(server, harmed)
         end(stream)
-        log = server.read_log()
-        assert log.count("resumes at iteration") == 1
-        assert "Traceback" not in log
+        (iteration,) = resumed_at(server)
+        assert iteration > 0
+        assert "Traceback" not in server.read_log()
 
 
 def test_a_worker_that_hangs_harms_its_own_job_alone(tmp_path):

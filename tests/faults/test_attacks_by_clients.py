@@ -22,7 +22,7 @@ from tests.harness import Calls, ServerProcess, png, style_request
 
 from .bystander import WATCHED, Bystander
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Metadata = tuple[tuple[str, str], ...]
 

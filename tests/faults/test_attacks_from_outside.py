@@ -19,7 +19,7 @@ from tests.harness import ServerProcess, events, png, style_request
 from .bystander import WATCHED, Bystander
 from .test_models import Folder, flip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 PICTURE = options_pb2.InputImage(data=png())
 

@@ -12,6 +12,7 @@ from .bystander import WATCHED, Bystander
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_all_limits_hold_without_an_attack():
     with ServerProcess(*WATCHED) as server:
         with Bystander(server) as client:
@@ -21,6 +22,7 @@ def test_all_limits_hold_without_an_attack():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_suspended_front_is_measured():
     with ServerProcess(*WATCHED) as server:
         with Bystander(server) as client:

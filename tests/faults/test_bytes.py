@@ -20,7 +20,7 @@ from .bystander import WATCHED, Bystander, check_back_to_idle
 from .checks import check_unharmed
 from .http2 import Connection
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 HEALTH = "/grpc.health.v1.Health/Check"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"

@@ -63,6 +63,7 @@ def expected() -> list[bytes]:
 
 # The server raises a soft limit by itself; it cannot raise a hard limit, so it accepts fewer connections.
 @pytest.mark.parametrize("files", [(1024, 20_000), (1024, 1024)], ids=["soft limit", "hard limit"])
+@pytest.mark.alone
 def test_many_silent_connections_end_no_job(expected: list[bytes], files: tuple[int, int]) -> None:
     with ServerProcess(*WATCHED, files=files) as server:
         streams = [events(server.style.ReconstructStyle(request(seed, iterations=100))) for seed in range(6)]

@@ -101,6 +101,7 @@ def files() -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.alone
 def test_hostile_pictures_do_not_disturb_another_client(files: dict[str, bytes], long: bool) -> None:
     with ServerProcess(*WATCHED) as server:
         run(server, style_request())

@@ -295,6 +295,7 @@ def test_a_server_that_starts_without_its_database_waits_and_then_fails(postgres
     starting.join()
 
 
+@pytest.mark.alone
 def test_other_calls_are_answered_while_the_database_is_suspended(postgres, tmp_path):
     """A database without any answer takes longest to be noticed."""
     with ServerProcess("--data", str(tmp_path), "--database", postgres.url, *WATCHED) as server:

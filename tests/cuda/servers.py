@@ -22,6 +22,13 @@ def environment_of(built: dict[str, str]) -> dict[str, str]:
     }
 
 
+def order(file: Path, failure: str) -> None:
+    """Makes CUDA fail in the worker that watches a file, which appears with all of its content."""
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(failure)
+    unfinished.replace(file)
+
+
 def run_until_failure(
     server: ServerProcess, file: Path, failure: str, after: float, **options: Any
 ) -> job_pb2.JobEvent:
@@ -33,7 +40,7 @@ def run_until_failure(
         if event.HasField("progress") and not begun:
             begun = time.monotonic()
         if begun and failure and time.monotonic() - begun >= after:
-            file.write_text(failure)
+            order(file, failure)
             failure = ""
     assert last is not None
     assert not failure, f"the job ended before the failure: {last}"

@@ -15,6 +15,7 @@ from .convolution import ComputedConvolution, widths_of
 from .kernels.fold import folded, folded_kernel
 from .kernels.gradients import relu_
 from .kernels.padding import ZEROS, Paddings, Widths, padded
+from .kernels.pooling import max_pool
 
 Pool = Literal["max", "average", "average_rescaled"]
 
@@ -187,8 +188,7 @@ class Network:
                 convolution = self._convolutions[operation.name]
                 return convolution.linear(x) if operation.name in self._late_relu else convolution(x)
             case Pooling():
-                x = self._pooled(x, operation)
-                return x.relu_() if operation.source in self._late_relu else x
+                return self._pooled(x, operation)
             case Sum():
                 total: Tensor = _Add.apply(inputs.pop(), x)
                 return relu_(total) if operation.relu else total
@@ -202,7 +202,8 @@ class Network:
             # The maximum of activations after ReLU does not change with zeros around them.
             x, window = padded(x, widths, self.paddings), replace(window, before=0, after=0)
         if self._pool == "max":
-            return F.max_pool2d(x, window.side, window.stride, window.before, ceil_mode=window.ceil)
+            relu = pooling.source in self._late_relu
+            return max_pool(x, window.side, window.stride, window.before, ceil=window.ceil, relu=relu)
         x = F.avg_pool2d(x, window.side, window.stride, window.before, window.ceil, count_include_pad=False)
         return x * AVERAGE_SCALE if self._pool == "average_rescaled" else x
 

@@ -47,6 +47,19 @@ def test_gram_matrix_equals_the_triple_loop(features):
         torch.testing.assert_close(got[n], expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("channels", [64, 48])
+def test_gram_matrix_of_many_positions_in_bfloat16_is_as_accurate_as_its_features(channels):
+    side = 230
+    x = torch.rand(2, channels, side, side, generator=torch.Generator().manual_seed(3)).bfloat16()
+    x = x.contiguous(memory_format=torch.channels_last)
+    got = gram_matrix(x)
+    assert got.dtype == torch.float32
+    for one, features in zip(got, x, strict=True):
+        rows = features.double().flatten(1)
+        torch.testing.assert_close(one.double(), rows @ rows.T / side**2, rtol=2e-5, atol=0)
+        assert torch.equal(gram_matrix(features[None])[0], one)
+
+
 def share() -> torch.Tensor:
     """The weights (N, H, W) of the positions, different for the two canvases."""
     return torch.rand(SHAPE[0], *SHAPE[2:], dtype=torch.float64, generator=torch.Generator().manual_seed(4))

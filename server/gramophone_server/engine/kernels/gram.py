@@ -147,7 +147,7 @@ def _twice(rows: Tensor) -> Tensor:
     """
     gram = rows.new_empty(len(rows), rows.shape[2], rows.shape[2], dtype=torch.float32)
     # Canvas by canvas: a batched product would round differently than the product for one canvas.
-    for own, one in zip(gram, rows.split(1), strict=True):
+    for own, one in zip(gram, torch.split(rows, 1), strict=True):
         rounded = torch.bmm(one.transpose(1, 2), one)
         error = torch.baddbmm(rounded, one.transpose(1, 2), one, beta=-1)
         torch.add(rounded[0].float(), error[0], out=own)

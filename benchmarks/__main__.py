@@ -111,7 +111,8 @@ def environment(names: list[str]) -> dict[str, str]:
 
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.exit(f"{__doc__}\nThe benchmarks are {', '.join(BENCHMARKS)}.")
+        print(f"{__doc__}\nThe benchmarks are {', '.join(BENCHMARKS)}.")
+        sys.exit()
     needed = environment(sys.argv[1:])
     if not needed.keys() <= os.environ.keys():
         command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]

@@ -1,5 +1,6 @@
 """Blobs in a real object store, and their copies."""
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -48,6 +49,25 @@ def test_copies_used_longest_ago_are_evicted_but_not_those_of_running_jobs(tmp_p
     # An evicted copy is fetched again.
     assert len(blobs.get(names[1])) == 1000
     assert names[1] in copies(tmp_path)
+
+
+@pytest.mark.slow
+def test_blobs_larger_than_one_part_of_an_upload_come_back_whole(tmp_path, objects):
+    """The object store takes them in parts."""
+    blobs = ObjectBlobs(tmp_path / "copies", ObjectStore(URL), 10**9)
+    blobs.bind("database", take=False)
+    blobs.make()
+    data, other = (bytes([number]) + os.urandom(1 << 20) * 120 for number in range(2))
+    file = tmp_path / "other"
+    file.write_bytes(other)
+    names = blobs.put(data), hashlib.sha256(other).hexdigest()
+    blobs.adopt(names[1], file)
+    for name in names:
+        (tmp_path / "copies" / name[:2] / name).unlink()
+    assert blobs.get(names[0]) == data
+    assert blobs.get(names[1]) == other
+    blobs.delete_all(names)
+    assert objects.names("blobs") == []
 
 
 def test_copies_in_use_stay_although_they_exceed_the_bound(tmp_path, objects):

@@ -20,9 +20,7 @@ from .paintings import Painted, Painting, paint, paint_all, various
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
-JOBS = 40
-# Jobs and kills of the short form, which kills a part of each kind once; the long form has eight times as many.
-SOME_JOBS, KILLS = 20, 5
+JOBS, KILLS = 40, 10
 # Another value of this variable than its printed one gives other moments, and kills other parts in another order.
 SEED = "GRAMOPHONE_CHAOS_SEED"
 # Seconds for jobs to end after the last kill.
@@ -65,8 +63,8 @@ def test_forty_mixed_jobs_make_the_same_bytes_as_on_one_local_worker(ray_nodes, 
 def test_no_job_is_lost_or_ends_twice_whatever_is_killed(ray_nodes, postgres, tmp_path, long):
     seed = int(os.environ.get(SEED, random.randrange(1000)))
     print(f"{SEED}={seed}")
-    times = 8 if long else 1
-    paintings = various(SOME_JOBS * times, iterations=300)
+    times = 4 if long else 1
+    paintings = various(JOBS * times, iterations=300)
     expected = undisturbed(paintings)
     with two_fronts(tmp_path, postgres, ray_nodes) as parts:
         with painting(parts, paintings) as threads:

@@ -22,8 +22,8 @@ def environment_of(built: dict[str, str]) -> dict[str, str]:
     }
 
 
-def order(file: Path, failure: str) -> None:
-    """Makes CUDA fail in the worker that watches a file, which appears with all of its content."""
+def make_cuda_fail(file: Path, failure: str) -> None:
+    """Makes CUDA fail in the worker, by a file that it watches; the file appears with all of its content."""
     unfinished = file.with_suffix(".unfinished")
     unfinished.write_text(failure)
     unfinished.replace(file)
@@ -40,7 +40,7 @@ def run_until_failure(
         if event.HasField("progress") and not begun:
             begun = time.monotonic()
         if begun and failure and time.monotonic() - begun >= after:
-            order(file, failure)
+            make_cuda_fail(file, failure)
             failure = ""
     assert last is not None
     assert not failure, f"the job ended before the failure: {last}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gramophone.v1 import job_pb2
-from tests.cuda.servers import environment_of, order, run_until_failure
+from tests.cuda.servers import environment_of, make_cuda_fail, run_until_failure
 from tests.harness import ServerProcess, events, style_request, wait_until
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def test_a_job_resumes_in_a_new_process_after_the_context_is_lost(failing):
     begun = time.monotonic()
     while time.monotonic() - begun < 1.5:
         before = next(progress).iteration
-    order(file, "illegal_address 1")
+    make_cuda_fail(file, "illegal_address 1")
     wait_until(lambda: "resumes at iteration" in server.read_log(), "the next worker", 120)
     assert "a worker process has lost its device: cuda:0 cannot be used: CUDA error: an illegal" in server.read_log()
     assert next(frame for frame in progress if frame.iteration > before)

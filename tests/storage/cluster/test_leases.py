@@ -30,8 +30,7 @@ def url(shared_postgres) -> str:
 
 async def revoke(store, by) -> None:
     """Lets the leases of a front expire, and another front take them over."""
-    with store._engine.begin() as connection:
-        connection.execute(fronts_table.update().where(fronts_table.c.token == store.token).values(expires=0))
+    expire(store)
     assert take_over_expired(by._engine, at_once(by), by.folder) == 1
 
 
@@ -148,7 +147,7 @@ async def test_a_front_that_is_cut_off_in_the_middle_of_a_statement_is_taken_ove
 
 async def test_a_front_that_has_just_expired_keeps_its_connections_and_may_renew_its_leases(tmp_path, url):
     async with fronts(url, tmp_path) as (one, other):
-        member = replace(at_once(other), lease=4.0)
+        member = replace(other._joiner.member, lease=4.0)
         wait_until(lambda: seconds_of(other, "pg_postmaster_start_time()") > member.lease, "a database of some age")
         with writing(one) as raw:
             raw.execute("SELECT token FROM fronts WHERE token = %s FOR KEY SHARE", [one.token])
@@ -183,8 +182,8 @@ def writing(store) -> Iterator[psycopg.Connection]:
 
 def expire(store) -> None:
     """Lets the leases of a front expire now."""
-    now = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
     with store._engine.begin() as connection:
+        now = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar()
         connection.execute(fronts_table.update().where(fronts_table.c.token == store.token).values(expires=now))
 
 

@@ -24,7 +24,7 @@ def max_pool(x: Tensor, side: int, stride: int, padding: int, *, ceil: bool, rel
 
 
 class _MaxPool(torch.autograd.Function):
-    """Max pooling and ReLU in one pass over the memory of the result.
+    """Max pooling, and ReLU on its result if asked for.
 
     On a CPU, the backward pass of torch runs in parallel over the canvases of a batch only. So a canvas whose windows
     do not overlap is cut into rows of windows, which become a batch. With channels last in memory this takes no copy.

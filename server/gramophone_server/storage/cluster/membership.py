@@ -175,9 +175,13 @@ def take_over_expired(engine: sa.Engine, member: Membership, folder: DataFolder)
 
 
 def _expired(member: Membership, seconds: float) -> sa.Select[Any]:
-    """Returns the query for other fronts whose leases expired more than `seconds` ago, with the database running."""
-    longer = fronts.c.expires + seconds < _NOW, member.lease + seconds < _UP
-    return sa.select(fronts).where(fronts.c.token != member.token, *longer)
+    """Returns the query for other fronts that could have renewed their expired leases for more than `seconds`.
+
+    They cannot while the database is away, and have the time of a lease after its start.
+    """
+    return sa.select(fronts).where(
+        fronts.c.token != member.token, fronts.c.expires + seconds < _NOW, member.lease + seconds < _UP
+    )
 
 
 def name_in_database(staging: str) -> str:
